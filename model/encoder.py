@@ -1,0 +1,147 @@
+"""
+The audio encoder, for full windows and for short windows completed by cached silence.
+
+Whisper was trained on windows of 30 s padded with silence and breaks without the padding. The padding is the
+same every time, so its keys, values and features are computed once (`SilenceCache`); a window with T positions
+of sound then costs T positions of work. This is a training-free approximation: the silence that stands behind
+the sound has not attended to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.dimensions import ModelDimensions
+from model.layers import FeedForward, LayerNorm, attend, sinusoids, split_heads
+
+__all__ = ["AudioEncoder", "SilenceCache"]
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceCache:
+    """One window of pure silence, encoded: what stands behind every short window."""
+
+    keys: Tensor
+    """(n_audio_layer, n_audio_head, n_audio_ctx, d_head)"""
+    values: Tensor
+    """Same shape as `keys`."""
+    features: Tensor
+    """Encoder output, (n_audio_ctx, n_audio_state)"""
+    mel_value: float
+    """The value of every mel entry of the silence: the floor that windows must share."""
+
+
+class EncoderBlock(nn.Module):
+    """Residual block: self-attention, then the feed-forward half."""
+
+    def __init__(self, n_state: int, n_head: int) -> None:
+        super().__init__()
+        self.n_head = n_head
+        self.norm = LayerNorm(n_state)
+        self.qkv = nn.Linear(n_state, 3 * n_state)
+        self.out = nn.Linear(n_state, n_state)
+        self.feed_forward = FeedForward(n_state)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of `x` (batch, n, n_state), each (batch, n_head, n, d_head)."""
+        q, k, v = self.qkv(self.norm(x)).chunk(3, dim=-1)
+        return split_heads(q, self.n_head), split_heads(k, self.n_head), split_heads(v, self.n_head)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add the attention result and the feed-forward half to the residual stream."""
+        x = x + self.out(attended)
+        return x + self.feed_forward(x)
+
+
+class AudioEncoder(nn.Module):
+    """Log-mel frames -> audio features."""
+
+    positions: Tensor
+
+    def __init__(self, dims: ModelDimensions) -> None:
+        super().__init__()
+        self.dims = dims
+        n_state = dims.n_audio_state
+        self.conv1 = nn.Conv1d(dims.n_mels, n_state, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(n_state, n_state, kernel_size=3, stride=2, padding=1)
+        self.register_buffer("positions", sinusoids(dims.n_audio_ctx, n_state))
+        self.blocks = nn.ModuleList(
+            EncoderBlock(n_state, dims.n_audio_head) for _ in range(dims.n_audio_layer)
+        )
+        self.norm = LayerNorm(n_state)
+
+    def forward(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
+        """
+        Encode a full window, or the sounding part of a short one.
+
+        Args:
+            mel: Scaled log-mel frames, (batch, n_mels, 2 * T), in the encoder's dtype.
+                Without `silence`, T must be n_audio_ctx.
+            silence: What stands in positions [T, n_audio_ctx); its `mel_value` must be the floor of `mel`.
+
+        Returns:
+            Audio features, (batch, T, n_audio_state).
+
+        Raises:
+            ValueError: `mel` has the wrong number of axes, bands or frames.
+        """
+        self._check(mel, silence)
+        x = self._stem(mel, silence)
+        n = x.shape[1]
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, EncoderBlock)
+            q, k, v = block.project(x)
+            if silence is not None and n < self.dims.n_audio_ctx:
+                k = _followed_by(k, silence.keys[layer, :, n:])
+                v = _followed_by(v, silence.values[layer, :, n:])
+            x = block.finish(x, attend(q, k, v))
+        features: Tensor = self.norm(x)
+        return features
+
+    def encode_silence(self, mel_value: float) -> SilenceCache:
+        """Encode one full window in which every mel entry is `mel_value`."""
+        weight = self.conv1.weight
+        mel = torch.full(
+            (1, self.dims.n_mels, self.dims.n_frames), mel_value, dtype=weight.dtype, device=weight.device
+        )
+        x = self._stem(mel, None)
+        keys, values = [], []
+        for block in self.blocks:
+            assert isinstance(block, EncoderBlock)
+            q, k, v = block.project(x)
+            keys.append(k[0])
+            values.append(v[0])
+            x = block.finish(x, attend(q, k, v))
+        features = self.norm(x)[0]
+        return SilenceCache(torch.stack(keys), torch.stack(values), features, mel_value)
+
+    def _stem(self, mel: Tensor, silence: SilenceCache | None) -> Tensor:
+        """Convolutions and positions. Two frames of silence at the right edge stand for the window's rest."""
+        n = mel.shape[-1] // 2
+        if silence is not None and n < self.dims.n_audio_ctx:
+            mel = F.pad(mel, (0, 2), value=silence.mel_value)
+        x = F.gelu(self.conv2(F.gelu(self.conv1(mel))))
+        return x.transpose(1, 2)[:, :n] + self.positions[:n]
+
+    def _check(self, mel: Tensor, silence: SilenceCache | None) -> None:
+        dims = self.dims
+        if mel.ndim != 3:
+            raise ValueError(f"mel has shape {tuple(mel.shape)}, expected (batch, n_mels, n_frames)")
+        if mel.shape[1] != dims.n_mels:
+            raise ValueError(f"mel has {mel.shape[1]} bands, this model needs {dims.n_mels}")
+        n_frames = mel.shape[2]
+        if silence is None and n_frames != dims.n_frames:
+            raise ValueError(
+                f"mel has {n_frames} frames, the encoder needs {dims.n_frames} (2 * n_audio_ctx); pad the window"
+            )
+        if n_frames < 2 or n_frames % 2 or n_frames > dims.n_frames:
+            raise ValueError(f"mel has {n_frames} frames, expected an even number from 2 to {dims.n_frames}")
+
+
+def _followed_by(x: Tensor, tail: Tensor) -> Tensor:
+    """(batch, n_head, n, d) and (n_head, m, d) -> (batch, n_head, n + m, d)."""
+    return torch.cat([x, tail.expand(x.shape[0], -1, -1, -1)], dim=2)

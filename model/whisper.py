@@ -1,0 +1,228 @@
+"""The whole network, built from tensors under the names of the published checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from model.cache import KVCache
+from model.decoder import TextDecoder
+from model.dimensions import ModelDimensions
+from model.encoder import AudioEncoder, SilenceCache
+
+__all__ = ["Whisper", "published_shapes"]
+
+
+class Whisper(nn.Module):
+    """
+    Audio encoder and text decoder of one size.
+
+    Args:
+        dims: Shape of the network.
+        alignment_heads: (layer, head) pairs whose cross-attention follows the speech; by default every head of
+            the later half of the decoder, as the published implementation assumes for unknown models.
+    """
+
+    def __init__(
+        self, dims: ModelDimensions, alignment_heads: Sequence[tuple[int, int]] | None = None
+    ) -> None:
+        super().__init__()
+        self.dims = dims
+        if alignment_heads is None:
+            later = range(dims.n_text_layer // 2, dims.n_text_layer)
+            alignment_heads = [(layer, head) for layer in later for head in range(dims.n_text_head)]
+        self.encoder = AudioEncoder(dims)
+        self.decoder = TextDecoder(dims, alignment_heads)
+
+    @classmethod
+    def from_tensors(
+        cls,
+        dims: ModelDimensions,
+        tensors: Mapping[str, Tensor],
+        *,
+        alignment_heads: Sequence[tuple[int, int]] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Whisper:
+        """
+        Build the network in inference mode.
+
+        Args:
+            dims: Shape of the network.
+            tensors: Every tensor named by `published_shapes(dims)`, of any floating dtype.
+            alignment_heads: As for the constructor.
+            dtype: Of weights and activations.
+            device: Where to put it.
+
+        Raises:
+            ValueError: A tensor is missing or has the wrong shape.
+        """
+        for name, shape in published_shapes(dims).items():
+            if name not in tensors:
+                raise ValueError(f"{name} is missing")
+            if tuple(tensors[name].shape) != shape:
+                raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, dimensions say {shape}")
+        with torch.device("meta"):
+            model = cls(dims, alignment_heads)
+        state = {name: tensor.to(device, dtype) for name, tensor in _fused(dims, tensors).items()}
+        model.load_state_dict(state, strict=True, assign=True)
+        return model.eval().requires_grad_(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights and activations."""
+        return self.decoder.token_embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.decoder.token_embedding.weight.device
+
+    def embed_audio(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
+        """Scaled log-mel (batch, n_mels, 2 * T) -> audio features (batch, T, n_audio_state); see `AudioEncoder`."""
+        features: Tensor = self.encoder(mel.to(self.device, self.dtype), silence)
+        return features
+
+    def silence_tail(self, silence: SilenceCache, n_tail: int) -> tuple[Tensor, Tensor]:
+        """Cross-attention keys and values of the last `n_tail` positions of cached silence, for `KVCache`."""
+        keys, values = self.decoder.hear(silence.features[None, -n_tail:])
+        return keys[0], values[0]
+
+    def new_cache(
+        self, *, n_slots: int, audio_capacity: int | None = None, tail: tuple[Tensor, Tensor] | None = None
+    ) -> KVCache:
+        """An empty cache in this model's dtype and on its device; `audio_capacity` defaults to a full window."""
+        return KVCache(
+            self.dims,
+            n_slots=n_slots,
+            audio_capacity=audio_capacity or self.dims.n_audio_ctx,
+            tail=tail,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def logits(self, tokens: Tensor, features: Tensor) -> Tensor:
+        """
+        Logits of every position, without a lasting cache.
+
+        Args:
+            tokens: (batch, n), int64, n <= n_text_ctx.
+            features: Audio features, (batch, T, n_audio_state).
+
+        Returns:
+            (batch, n, n_vocab), float32.
+
+        Raises:
+            ValueError: Wrong number of axes or batch sizes, too many tokens, or a token outside the vocabulary.
+        """
+        if tokens.ndim != 2 or features.ndim != 3 or tokens.shape[0] != features.shape[0]:
+            raise ValueError(
+                f"tokens {tuple(tokens.shape)} and features {tuple(features.shape)}: expected (batch, n) and "
+                "(batch, T, n_audio_state) of one batch"
+            )
+        if tokens.shape[1] > self.dims.n_text_ctx:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens, the decoder holds n_text_ctx = {self.dims.n_text_ctx}"
+            )
+        batch, n = tokens.shape
+        cache = self.new_cache(n_slots=batch, audio_capacity=features.shape[1])
+        keys, values = self.decoder.hear(features)
+        for slot in range(batch):
+            cache.set_audio(slot, keys[slot], values[slot])
+        output = self.decoder(tokens.to(self.device), cache, cache.place(range(batch), [n] * batch))
+        return self.decoder.project(output.hidden)
+
+    def forward(self, mel: Tensor, tokens: Tensor) -> Tensor:
+        """Full windows (batch, n_mels, 2 * n_audio_ctx) and tokens (batch, n) -> logits (batch, n, n_vocab)."""
+        return self.logits(tokens, self.embed_audio(mel))
+
+
+def published_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of a published checkpoint of these dimensions."""
+    a, t = dims.n_audio_state, dims.n_text_state
+    shapes: dict[str, tuple[int, ...]] = {
+        "encoder.conv1.weight": (a, dims.n_mels, 3),
+        "encoder.conv1.bias": (a,),
+        "encoder.conv2.weight": (a, a, 3),
+        "encoder.conv2.bias": (a,),
+        "encoder.positional_embedding": (dims.n_audio_ctx, a),
+        "encoder.ln_post.weight": (a,),
+        "encoder.ln_post.bias": (a,),
+        "decoder.token_embedding.weight": (dims.n_vocab, t),
+        "decoder.positional_embedding": (dims.n_text_ctx, t),
+        "decoder.ln.weight": (t,),
+        "decoder.ln.bias": (t,),
+    }
+    for layer in range(dims.n_audio_layer):
+        shapes |= _block_shapes(f"encoder.blocks.{layer}", a, ("attn",))
+    for layer in range(dims.n_text_layer):
+        shapes |= _block_shapes(f"decoder.blocks.{layer}", t, ("attn", "cross_attn"))
+    return shapes
+
+
+def _block_shapes(block: str, n: int, attentions: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{block}.mlp.0.weight": (4 * n, n),
+        f"{block}.mlp.0.bias": (4 * n,),
+        f"{block}.mlp.2.weight": (n, 4 * n),
+        f"{block}.mlp.2.bias": (n,),
+        f"{block}.mlp_ln.weight": (n,),
+        f"{block}.mlp_ln.bias": (n,),
+    }
+    for attention in attentions:
+        for part in ("query", "key", "value", "out"):
+            shapes[f"{block}.{attention}.{part}.weight"] = (n, n)
+            if part != "key":  # the published keys have no bias
+                shapes[f"{block}.{attention}.{part}.bias"] = (n,)
+        shapes |= {f"{block}.{attention}_ln.weight": (n,), f"{block}.{attention}_ln.bias": (n,)}
+    return shapes
+
+
+_RENAMED = {
+    "attn.out": "out",
+    "attn_ln": "norm",
+    "cross_attn.query": "cross_query",
+    "cross_attn.out": "cross_out",
+    "cross_attn_ln": "cross_norm",
+    "mlp_ln": "feed_forward.norm",
+    "mlp.0": "feed_forward.widen",
+    "mlp.2": "feed_forward.narrow",
+}
+
+
+def _fused(dims: ModelDimensions, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Published names -> this network's: query, key and value of one attention become one product."""
+    state = {
+        "encoder.positions": tensors["encoder.positional_embedding"],
+        "decoder.positions": tensors["decoder.positional_embedding"],
+        "decoder.token_embedding.weight": tensors["decoder.token_embedding.weight"],
+    }
+    for kind in ("weight", "bias"):
+        state[f"encoder.conv1.{kind}"] = tensors[f"encoder.conv1.{kind}"]
+        state[f"encoder.conv2.{kind}"] = tensors[f"encoder.conv2.{kind}"]
+        state[f"encoder.norm.{kind}"] = tensors[f"encoder.ln_post.{kind}"]
+        state[f"decoder.norm.{kind}"] = tensors[f"decoder.ln.{kind}"]
+        cross = [
+            _stacked(tensors, f"decoder.blocks.{layer}.cross_attn", ("key", "value"), kind)
+            for layer in range(dims.n_text_layer)
+        ]
+        state[f"decoder.cross_keys_values.{kind}"] = torch.cat(cross)
+        for side, n_layer in (("encoder", dims.n_audio_layer), ("decoder", dims.n_text_layer)):
+            for layer in range(n_layer):
+                state |= _fused_block(tensors, f"{side}.blocks.{layer}", kind)
+    return state
+
+
+def _fused_block(tensors: Mapping[str, Tensor], block: str, kind: str) -> dict[str, Tensor]:
+    state = {f"{block}.qkv.{kind}": _stacked(tensors, f"{block}.attn", ("query", "key", "value"), kind)}
+    for old, new in _RENAMED.items():
+        if f"{block}.{old}.{kind}" in tensors:
+            state[f"{block}.{new}.{kind}"] = tensors[f"{block}.{old}.{kind}"]
+    return state
+
+
+def _stacked(tensors: Mapping[str, Tensor], attention: str, parts: Sequence[str], kind: str) -> Tensor:
+    zero = torch.zeros_like(tensors[f"{attention}.query.bias"])
+    return torch.cat([tensors.get(f"{attention}.{part}.{kind}", zero) for part in parts])

@@ -1,0 +1,192 @@
+"""
+Audio bytes and files to the one form every other part takes: mono float32 samples at 16 kHz.
+
+Knows encodings, sample rates and channels; knows nothing of sessions, sockets or clocks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from streamer.errors import AudioFormatError
+
+Samples: TypeAlias = NDArray[np.float32]
+
+SAMPLE_RATE = 16000
+"""Samples per second of everything behind this file."""
+MIN_RATE, MAX_RATE = 8000, 48000
+MAX_CHANNELS = 8
+
+
+def mulaw_table() -> Samples:
+    """The sample in [-1, 1] of each G.711 mu-law byte, (256,)."""
+    code = ~np.arange(256, dtype=np.int32)
+    magnitude = ((((code & 0x0F) << 3) + 0x84) << ((code >> 4) & 0x07)) - 0x84
+    return _to_float(np.where(code & 0x80, -magnitude, magnitude))
+
+
+def alaw_table() -> Samples:
+    """The sample in [-1, 1] of each G.711 A-law byte, (256,)."""
+    code = np.arange(256, dtype=np.int32) ^ 0x55
+    exponent = (code >> 4) & 0x07
+    mantissa = ((code & 0x0F) << 4) + 8
+    magnitude = np.where(exponent == 0, mantissa, (mantissa + 0x100) << np.maximum(exponent - 1, 0))
+    return _to_float(np.where(code & 0x80, magnitude, -magnitude))
+
+
+def _to_float(pcm: NDArray[np.signedinteger]) -> Samples:
+    return pcm.astype(np.float32) / np.float32(32768)
+
+
+def _bounded(samples: Samples) -> Samples:
+    """Clip to [-1, 1]: floats may come louder, and the resampler overshoots at full-scale edges."""
+    return np.clip(samples, np.float32(-1), np.float32(1))
+
+
+def _mean_of_channels(samples: Samples) -> Samples:
+    mean: Samples = samples.mean(axis=1, dtype=np.float32)
+    return mean
+
+
+_SAMPLE_TYPES = {"pcm_s16le": "<i2", "pcm_f32le": "<f4", "mulaw": "u1", "alaw": "u1"}
+_TABLES = {"mulaw": mulaw_table(), "alaw": alaw_table()}
+
+
+class Resampler:
+    """
+    Streaming resampler of mono samples to 16 kHz; at 16 kHz it passes samples through.
+
+    The result does not depend on how the samples are split over calls.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+
+    def resample(self, samples: Samples) -> Samples:
+        """Every output sample that `samples`, (n,), complete: within [-1, 1], possibly none yet."""
+        return samples if self._stream is None else _bounded(self._stream.resample_chunk(samples))
+
+    def finish(self) -> Samples:
+        """The samples still held back. The next call to `resample` begins a new signal."""
+        no_samples = np.zeros(0, np.float32)
+        if self._stream is None:
+            return no_samples
+        tail = _bounded(self._stream.resample_chunk(no_samples, last=True))
+        self._stream.clear()
+        return tail
+
+
+class AudioDecoder:
+    """
+    The audio of one stream: bytes as announced in, mono float32 samples at 16 kHz out.
+
+    The result does not depend on how the bytes are split over calls.
+
+    Args:
+        encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `alaw`.
+        rate: Samples per second of one channel, 8000 to 48000.
+        channels: Interleaved channels, 1 to 8; their mean is taken.
+
+    Raises:
+        AudioFormatError: One of them is not supported.
+    """
+
+    def __init__(self, encoding: str, rate: int, channels: int) -> None:
+        if encoding not in _SAMPLE_TYPES:
+            raise AudioFormatError(f"encoding {encoding!r}: expected one of {', '.join(_SAMPLE_TYPES)}")
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise AudioFormatError(f"rate {rate}: expected {MIN_RATE} to {MAX_RATE} hertz")
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise AudioFormatError(f"{channels} channels: expected 1 to {MAX_CHANNELS}")
+        self._encoding = encoding
+        self._channels = channels
+        self._sample_type = np.dtype(_SAMPLE_TYPES[encoding])
+        self._resampler = Resampler(rate)
+
+    def decode(self, data: bytes) -> Samples:
+        """
+        Decode one message of whole sample frames (one sample of every channel).
+
+        Returns:
+            The 16 kHz samples it completes, (n,), within [-1, 1]; the resampler holds a few back.
+
+        Raises:
+            AudioFormatError: A partial frame, or samples that are not finite. Nothing was taken in.
+        """
+        frame_bytes = self._sample_type.itemsize * self._channels
+        if len(data) % frame_bytes:
+            raise AudioFormatError(
+                f"{len(data)} bytes of {self._encoding} audio: expected a multiple of {frame_bytes} "
+                f"({self._channels} channel(s) of {self._sample_type.itemsize} byte(s))"
+            )
+        return self._resampler.resample(self._mono(self._samples(data)))
+
+    def finish(self) -> Samples:
+        """The samples the resampler still holds, (n,). The next `decode` begins a new signal."""
+        return self._resampler.finish()
+
+    def _samples(self, data: bytes) -> Samples:
+        raw = np.frombuffer(data, self._sample_type)
+        if self._encoding == "pcm_s16le":
+            return _to_float(raw)
+        if self._encoding == "pcm_f32le":
+            return _finite(raw)
+        return np.take(_TABLES[self._encoding], raw)
+
+    def _mono(self, interleaved: Samples) -> Samples:
+        if self._channels == 1:
+            return interleaved
+        return _mean_of_channels(interleaved.reshape(-1, self._channels))
+
+
+def _finite(samples: Samples) -> Samples:
+    finite = np.isfinite(samples)
+    if not finite.all():
+        first = int(np.argmin(finite))
+        raise AudioFormatError(f"sample {first} of the message is {samples[first]}: expected -1 to 1")
+    return _bounded(samples)
+
+
+def read_audio(path: Path) -> Samples:
+    """
+    Read a whole audio file as mono samples at 16 kHz, (n,).
+
+    wav, flac, ogg, mp3 and what else libsndfile knows; every other container needs the extra `codecs`.
+
+    Raises:
+        AudioFormatError: No such file, or nothing on this machine can decode it.
+    """
+    # only files need it, and it loads a shared library: the daemon starts without
+    import soundfile
+
+    if not path.is_file():
+        raise AudioFormatError(f"{path}: no such file")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError:
+        return _read_with_codecs(path)
+    mono = _finite(_mean_of_channels(samples))
+    return mono if rate == SAMPLE_RATE else _bounded(soxr.resample(mono, rate, SAMPLE_RATE))
+
+
+def _read_with_codecs(path: Path) -> Samples:
+    try:
+        import av
+    except ImportError:
+        raise AudioFormatError(
+            f"{path}: not wav, flac, ogg or mp3; other formats need: pip install 'whisper-streamer[codecs]'"
+        ) from None
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    try:
+        with av.open(str(path)) as container:
+            frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+    except (av.error.FFmpegError, IndexError) as error:
+        raise AudioFormatError(f"{path}: no audio that can be decoded ({error})") from None
+    frames += resampler.resample(None)
+    blocks = [frame.to_ndarray()[0] for frame in frames]
+    return _finite(np.concatenate(blocks)) if blocks else np.zeros(0, np.float32)

@@ -1,0 +1,274 @@
+"""
+The configuration: one frozen section per part, read from a file, the environment and the command line.
+
+Later wins: defaults, TOML file, `STREAMER_SECTION_KEY` variables, flags. Every value is checked on its own:
+an error names the key, where the value came from, what was found and what is allowed. A key nobody knows is
+an error too: a misspelt key that is ignored is found only in production.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta, inspect
+
+from streamer.errors import ConfigError
+from streamer.options import SessionOptions
+
+ENVIRONMENT_PREFIX = "STREAMER_"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+class ModelConfig(Section, frozen=True, kw_only=True):
+    """The weights and the device they run on."""
+
+    name: Annotated[str, Meta(min_length=1)] = "tiny.en"
+    """Model name (`streamer models list`) or the path of a checkpoint."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic; `auto` takes the fastest that the device computes natively."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; `auto` is the GPU if there is one."""
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    """CPU threads of the network; 0: one per physical core."""
+
+
+class ServerConfig(Section, frozen=True, kw_only=True):
+    """The WebSocket and HTTP server."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` is every network of the machine."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    """TCP port; 0: any free one."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may connect, besides the daemon's own; `*` is every page."""
+    max_frame_bytes: Annotated[int, Meta(ge=1024, le=16777216)] = 1048576
+    """Longest WebSocket message, in bytes."""
+    idle_s: Annotated[float, Meta(ge=1, le=86400)] = 60.0
+    """Seconds without a message after which a connection is closed."""
+    max_backlog_s: Annotated[float, Meta(ge=1, le=600)] = 30.0
+    """Seconds of audio a session may be ahead of its transcription before reading from it pauses."""
+    resume_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    """Seconds a session is kept for a client that lost its connection."""
+    drain_s: Annotated[float, Meta(ge=0, le=3600)] = 20.0
+    """Seconds that open sessions get to finish when the daemon stops."""
+
+
+class SchedulerConfig(Section, frozen=True, kw_only=True):
+    """When sessions are decoded, and how many there may be."""
+
+    step_interval_ms: Annotated[int, Meta(ge=10, le=10000)] = 300
+    """New audio after which a session is decoded again, in milliseconds, while there is capacity."""
+    max_step_interval_ms: Annotated[int, Meta(ge=10, le=10000)] = 2000
+    """The step interval under full load, in milliseconds; beyond it new sessions are refused."""
+    max_sessions: Annotated[int, Meta(ge=0, le=65536)] = 0
+    """Sessions at once; 0: as many as a measurement at start-up says."""
+    kv_reuse: Literal["exact", "committed"] = "exact"
+    """After an encoder pass, re-verify all cached tokens, or keep those of the committed prefix."""
+    max_window_s: Annotated[float, Meta(ge=2, le=30)] = 15.0
+    """Longest stretch of audio decoded at once, in seconds."""
+
+
+class CaptureConfig(Section, frozen=True, kw_only=True):
+    """The microphone."""
+
+    device: str = ""
+    """Number or part of the name of an input device (`streamer doctor`); empty: the default one."""
+    rate: Annotated[int, Meta(ge=0, le=384000)] = 0
+    """Capture rate in hertz; 0: the device's own."""
+
+
+class LogConfig(Section, frozen=True, kw_only=True):
+    """The log on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe events that are written; transcripts appear at `debug` only."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto` is `console` on a terminal and `json` elsewhere, with priorities under systemd."""
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """Everything that can be set, by section."""
+
+    model: ModelConfig = ModelConfig()
+    server: ServerConfig = ServerConfig()
+    session: SessionOptions = SessionOptions()
+    scheduler: SchedulerConfig = SchedulerConfig()
+    capture: CaptureConfig = CaptureConfig()
+    log: LogConfig = LogConfig()
+
+
+class Key(NamedTuple):
+    """What one key may hold."""
+
+    annotation: object
+    type: inspect.Type
+
+
+KEYS: dict[str, dict[str, Key]] = {
+    section.name: {
+        field.name: Key(field.type, inspect.type_info(field.type))
+        for field in msgspec.structs.fields(section.type)
+    }
+    for section in msgspec.structs.fields(Config)
+}
+"""Every key by section."""
+
+
+class Setting(NamedTuple):
+    """One value as given, before it is checked."""
+
+    section: str
+    key: str
+    value: object
+    origin: str
+    """Where it came from, for messages: `in configs/cpu.toml`."""
+    is_text: bool
+    """Whether the value is text that stands for another type, as in the environment."""
+
+
+def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+    """
+    Read the configuration.
+
+    Args:
+        path: TOML file, or None.
+        environment: `os.environ`; what names no section is left alone, since container platforms set
+            `STREAMER_PORT` and the like for a service of that name.
+        flags: Values by dotted key (`server.port`); None means the flag was not given.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown, a value is of the wrong type or out of range.
+    """
+    settings = [
+        *(_settings_of_file(path) if path else ()),
+        *_settings_of_environment(environment),
+        *_settings_of_flags(flags),
+    ]
+    sections: dict[str, dict[str, object]] = {}
+    for setting in settings:
+        sections.setdefault(setting.section, {})[setting.key] = _checked(setting)
+    config = msgspec.convert(sections, Config)
+    _check_intervals(config.scheduler)
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as a TOML file that `load` reads back to an equal one."""
+    sections = msgspec.to_builtins(config)
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in section.items())
+        for name, section in sections.items()
+    )
+
+
+def _toml_value(value: object) -> str:
+    # text, numbers, booleans and lists of text are written alike in JSON and TOML
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _settings_of_file(path: Path) -> Iterator[Setting]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from None
+    for section, table in tables.items():
+        if section not in KEYS:
+            raise _unknown_key(section, f"in {path}")
+        if not isinstance(table, dict):
+            raise ConfigError(f"{section} = {_shown(table)} in {path}: expected a section, [{section}]")
+        for key, value in table.items():
+            yield Setting(section, key, value, f"in {path}", is_text=False)
+
+
+def _settings_of_environment(environment: Mapping[str, str]) -> Iterator[Setting]:
+    for variable, text in sorted(environment.items()):
+        section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+        if variable.startswith(ENVIRONMENT_PREFIX) and section in KEYS and key:
+            yield Setting(section, key, text, f"in environment variable {variable}", is_text=True)
+
+
+def _settings_of_flags(flags: Mapping[str, object]) -> Iterator[Setting]:
+    for dotted, value in flags.items():
+        if value is not None:
+            section, _, key = dotted.partition(".")
+            yield Setting(section, key, value, "on the command line", is_text=False)
+
+
+def _checked(setting: Setting) -> object:
+    """The value in the type of its key."""
+    keys = KEYS[setting.section]
+    dotted = f"{setting.section}.{setting.key}"
+    if setting.key not in keys:
+        raise _unknown_key(dotted, setting.origin)
+    annotation, type_ = keys[setting.key]
+    value = setting.value
+    if setting.is_text and isinstance(type_, inspect.VarTupleType):
+        value = [part.strip() for part in str(value).split(",") if part.strip()]
+    try:
+        return msgspec.convert(value, annotation, strict=not setting.is_text)
+    except msgspec.ValidationError:
+        raise ConfigError(
+            f"{dotted} = {_shown(value)} {setting.origin}: expected {_expectation(type_)}{_unit(setting.key)}"
+        ) from None
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _unknown_key(dotted: str, origin: str) -> ConfigError:
+    key = dotted.rpartition(".")[2]
+    # by key alone: for who forgot the section, or put the key into another one
+    known = {name: f"{section}.{name}" for section, names in KEYS.items() for name in names}
+    known |= {name: name for name in known.values()}
+    if key == dotted:
+        known |= {section: f"[{section}]" for section in KEYS}
+    nearest = [key] if key in known else difflib.get_close_matches(dotted, known, n=1)
+    remedy = f"did you mean {known[nearest[0]]}?" if nearest else "see: streamer config show"
+    return ConfigError(f"unknown key {dotted} {origin}: {remedy}")
+
+
+def _expectation(type_: inspect.Type) -> str:
+    """The values a type allows, in words."""
+    match type_:
+        case inspect.LiteralType(values):
+            return "one of " + ", ".join(_shown(value) for value in values)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType(ge=low, le=high):
+            return "an integer" + _range(low, high)
+        case inspect.FloatType(ge=low, le=high):
+            return "a number" + _range(low, high)
+        case inspect.StrType(min_length=length):
+            return "text that is not empty" if length else "text"
+        case inspect.VarTupleType():
+            return "a list of text"
+    raise TypeError(f"no words for configuration type {type_}")
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return "" if low is None else f" from {low} to {high}"
+
+
+def _unit(key: str) -> str:
+    units = {"_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes", "rate": "hertz"}
+    return next((f" ({unit})" for suffix, unit in units.items() if key.endswith(suffix)), "")
+
+
+def _check_intervals(scheduler: SchedulerConfig) -> None:
+    if scheduler.max_step_interval_ms < scheduler.step_interval_ms:
+        raise ConfigError(
+            f"scheduler.max_step_interval_ms = {scheduler.max_step_interval_ms}: expected at least "
+            f"scheduler.step_interval_ms = {scheduler.step_interval_ms} (milliseconds)"
+        )

@@ -1,0 +1,339 @@
+"""
+One client's WebSocket on `/v1/captions`: a reader and a writer task between the socket and its session.
+
+What is legal is decided in `protocol`, what is transcribed in the scheduler. Here frames are carried, waits
+are bounded, and every way to leave has its error code, its close code and its effect on the session:
+
+    left by                          session
+    bye                              over
+    a broken protocol, bad audio     ended; its tail is transcribed, nobody reads it
+    silence on the wire (idle)       ended; its tail is delivered, then bye
+    a lost or stuck connection       detached: kept for a client that resumes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+from numpy import float32
+from numpy.typing import NDArray
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamer import websocket
+from streamer.audio import AudioDecoder
+from streamer.config import Config
+from streamer.errors import AudioFormatError, OverloadError, ProtocolError, StreamerError
+from streamer.events import Bye, Event
+from streamer.options import SessionOptions
+from streamer.protocol import (
+    CaptionsProtocol,
+    ClientMessage,
+    Draining,
+    Error,
+    Flush,
+    Hello,
+    Limits,
+    Projection,
+    ServerMessage,
+    Start,
+    Started,
+    State,
+    Update,
+    close_code,
+    encode,
+)
+
+
+class Stream(Protocol):
+    """What a connection needs of its session."""
+
+    @property
+    def id(self) -> str:
+        """Name of the session."""
+
+    @property
+    def token(self) -> str:
+        """What proves that a client may resume it."""
+
+    @property
+    def options(self) -> SessionOptions:
+        """As they are now."""
+
+    @property
+    def received_s(self) -> float:
+        """Stream time of the sample that is expected next."""
+
+    async def feed(self, samples: NDArray[float32]) -> None:
+        """Take samples, (n,), mono at 16 kHz; wait while the session's backlog is full."""
+
+    def update(
+        self,
+        *,
+        language: str | None = None,
+        keyterms: tuple[str, ...] | None = None,
+        endpoint_ms: int | None = None,
+    ) -> None:
+        """Change options for the audio that comes."""
+
+    def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
+        """Ask for a Flushed event once all audio so far is final."""
+
+    def end(self) -> None:
+        """No more audio comes. Nobody needs to read the events for it to finish; twice is once."""
+
+    def detach(self) -> None:
+        """Nobody reads the events for now: keep the session for a while, then end it."""
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """The events, until after Bye."""
+
+
+class Scheduler(Protocol):
+    """What the server needs of the scheduler."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages it knows."""
+
+    def open(
+        self, options: SessionOptions, *, session: str, token: str, offset_s: float = 0.0, context: str = ""
+    ) -> Stream:
+        """A new session of this name, whose first sample is at `offset_s`. Raises OverloadError."""
+
+    def resume(self, session: str, token: str) -> Stream | None:
+        """The detached session of this name, attached again; None if it is not known (any more)."""
+
+    def is_ready(self) -> bool:
+        """Whether a real decode has worked and the last step is recent."""
+
+
+class Connections:
+    """The open connections of `/v1/captions`, for a drain to speak to all of them."""
+
+    def __init__(self) -> None:
+        self.is_draining = False
+        self._open: set[Connection] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def serve(self, connection: Connection) -> None:
+        """Run a connection to its end."""
+        self._open.add(connection)
+        try:
+            await connection.run(is_draining=self.is_draining)
+        finally:
+            self._open.discard(connection)
+
+    async def announce_drain(self, deadline_s: float) -> None:
+        """
+        Tell every client that the daemon stops, and refuse new ones.
+
+        Call it before `Scheduler.drain`: from here on audio is no longer taken, and each connection closes
+        with 1012 after the `bye` of its session.
+        """
+        self.is_draining = True
+        await asyncio.gather(*(connection.announce_drain(deadline_s) for connection in self._open))
+
+
+class Connection:
+    """
+    One client.
+
+    Args:
+        socket: Not accepted yet.
+        scheduler: Opens and resumes sessions.
+        config: `server` for the limits, `session` for the defaults of `start`.
+        send_timeout_s: A client that takes no message for so long has lost its connection.
+    """
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        scheduler: Scheduler,
+        config: Config,
+        *,
+        send_timeout_s: float = websocket.SEND_TIMEOUT_S,
+    ) -> None:
+        self._socket = socket
+        self._scheduler = scheduler
+        self._config = config
+        self._send_timeout_s = send_timeout_s
+        self._protocol = CaptionsProtocol(scheduler.languages, config.server.max_frame_bytes)
+        self._session = f"s_{secrets.token_urlsafe(9)}"
+        self._token = f"r_{secrets.token_urlsafe(18)}"
+        self._is_draining = False
+
+    async def run(self, *, is_draining: bool = False) -> None:
+        """
+        Carry the connection from accept to close.
+
+        Cancelling is safe: the session is detached. An unforeseen error closes with 1011 and is raised.
+        """
+        await websocket.accept(self._socket)
+        try:
+            if is_draining or self._is_draining:
+                raise _draining()
+            await self._converse()
+            await self._close(1012 if self._is_draining else 1000)
+        except WebSocketDisconnect:
+            self._protocol.close()  # nobody is there to be told
+        except StreamerError as error:
+            await self._fail(_error_message(error))
+        except Exception:
+            await self._fail(Error(code="internal", message="a fault of the daemon; its log says more"))
+            raise
+
+    async def announce_drain(self, deadline_s: float) -> None:
+        """Tell the client; audio that still comes is dropped, and resumed elsewhere from `stable_s`."""
+        self._is_draining = True
+        if self._protocol.state is State.AWAITING_START:
+            await self._fail(_error_message(_draining()))
+            return
+        message = encode(Draining(deadline_s=deadline_s))
+        # short: a stuck client must not use up the deadline of the others; it is found out by its own tasks
+        with contextlib.suppress(WebSocketDisconnect):
+            await websocket.send(self._socket, message, timeout_s=1.0)
+
+    async def _converse(self) -> None:
+        await self._send(self._hello())
+        start = await self._receive_start()
+        decoder = AudioDecoder(start.audio.encoding, start.audio.rate, start.audio.channels)
+        stream = self._open(start)
+        try:
+            await self._send(_started(stream, start))
+            await websocket.run_until_first(self._write(stream), self._read(stream, decoder))
+        except (ProtocolError, AudioFormatError):
+            stream.end()
+            raise
+        finally:
+            stream.detach()
+
+    def _hello(self) -> Hello:
+        server = self._config.server
+        return Hello(
+            session=self._session,
+            resume=self._token,
+            model=self._scheduler.model,
+            limits=Limits(max_frame_bytes=server.max_frame_bytes, idle_s=server.idle_s),
+        )
+
+    async def _receive_start(self) -> Start:
+        try:
+            async with asyncio.timeout(self._config.server.idle_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise self._idle() from None
+        # the protocol lets nothing else through in this state
+        assert isinstance(message, Start)
+        return message
+
+    def _open(self, start: Start) -> Stream:
+        resume = start.resume
+        known = self._scheduler.resume(resume.session, resume.token) if resume else None
+        if known is not None:
+            return known
+        return self._scheduler.open(
+            start.options(self._config.session),
+            session=self._session,
+            token=self._token,
+            offset_s=resume.stable_s if resume else 0.0,
+            context=resume.context if resume else "",
+        )
+
+    async def _write(self, stream: Stream) -> None:
+        projection = Projection(stream.options)
+        async for event in stream:
+            message = projection.project(event)
+            if message is not None:
+                await self._send(message)
+            if isinstance(event, Bye):
+                return
+
+    async def _read(self, stream: Stream, decoder: AudioDecoder) -> None:
+        while self._protocol.state is State.STREAMING:
+            try:
+                async with asyncio.timeout(self._config.server.idle_s):
+                    message = await self._receive()
+            except TimeoutError:
+                await self._send(_error_message(self._idle()))
+                break
+            if self._is_draining:
+                break
+            # outside the timeout: waiting for room in the backlog is not the client's idleness
+            await self._handle(message, stream, decoder)
+        await self._finish(stream, decoder)
+
+    async def _handle(self, message: ClientMessage | bytes, stream: Stream, decoder: AudioDecoder) -> None:
+        match message:
+            case bytes():
+                await stream.feed(decoder.decode(message))
+            case Flush(id=id_):
+                stream.flush(id_)
+            case Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
+                stream.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+
+    async def _finish(self, stream: Stream, decoder: AudioDecoder) -> None:
+        """End the session, then go on reading: only so is a client noticed that leaves, or does not obey."""
+        has_ended = self._protocol.state is State.ENDING
+        if not self._is_draining:
+            await stream.feed(decoder.finish())
+        stream.end()
+        while True:
+            frame = await websocket.receive(self._socket)
+            if has_ended:
+                self._protocol.receive(frame)
+
+    async def _receive(self) -> ClientMessage | bytes:
+        return self._protocol.receive(await websocket.receive(self._socket))
+
+    async def _send(self, message: Event | ServerMessage | Started) -> None:
+        await websocket.send(self._socket, encode(message), timeout_s=self._send_timeout_s)
+
+    async def _fail(self, error: Error) -> None:
+        """Say why, and close."""
+        self._protocol.close()
+        with contextlib.suppress(WebSocketDisconnect):
+            await self._send(error)
+            await self._close(close_code(error.code))
+
+    async def _close(self, code: int) -> None:
+        self._protocol.close()
+        await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
+
+    def _idle(self) -> ProtocolError:
+        return ProtocolError("idle", f"no audio and no message for {self._config.server.idle_s:g} s")
+
+
+def _draining() -> ProtocolError:
+    return ProtocolError("draining", "the daemon is stopping; connect again")
+
+
+def _started(stream: Stream, start: Start) -> Started:
+    return Started(
+        session=stream.id,
+        resume=stream.token,
+        audio=start.audio,
+        resume_from_s=stream.received_s,
+        **msgspec.structs.asdict(stream.options),
+    )
+
+
+def _error_message(error: StreamerError) -> Error:
+    match error:
+        case ProtocolError(code=code):
+            return Error(code=code, message=str(error))
+        case OverloadError(retry_after_s=retry_after_s):
+            return Error(code="overloaded", message=str(error), retry_after_s=retry_after_s)
+        case AudioFormatError():
+            return Error(code="bad_audio", message=str(error))
+    return Error(code="internal", message=str(error))

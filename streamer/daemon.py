@@ -1,0 +1,173 @@
+"""The daemon: builds the parts, serves until a signal, drains, and tells the service manager the truth about it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from streamer.broadcast import Broadcast
+from streamer.capture import MicrophoneSource
+from streamer.config import Config
+from streamer.connection import Connections
+from streamer.errors import StreamerError
+from streamer.notify import Notifier, inherited_sockets, watchdog_interval_s
+from streamer.parts import Parts, build
+from streamer.scheduler import Scheduler
+from streamer.server import HttpServer, build_app
+from streamer.stream import Stream
+from streamer.terminal import TerminalCaptions
+
+log = structlog.get_logger()
+
+
+def serve(config: Config, microphone: str | None) -> int:
+    """
+    Run the server until SIGTERM or SIGINT; 0 after a clean stop.
+
+    Args:
+        config: Everything that can be set.
+        microphone: Caption this input device as well ("" is the default one); None captions none.
+
+    Raises:
+        StreamerError: The daemon cannot start, or cannot go on.
+    """
+    return _run(_serve(config, microphone))
+
+
+def microphone(config: Config) -> int:
+    """
+    Live captions of the microphone in the terminal until Ctrl-C; 0 after a clean stop.
+
+    Raises:
+        StreamerError: There is no model or no microphone.
+    """
+    return _run(_microphone(config))
+
+
+def _run(main: Coroutine[Any, Any, None]) -> int:
+    try:
+        asyncio.run(main)
+    except* StreamerError as group:
+        raise _first(group) from None
+    return 0
+
+
+def _first(group: BaseExceptionGroup[StreamerError]) -> StreamerError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, StreamerError)
+    return error
+
+
+async def _serve(config: Config, device: str | None) -> None:
+    stop = _stop_on_signals()
+    notifier = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
+    notifier.status("loading the model")
+    notifier.extend_timeout(300)
+    parts = await asyncio.to_thread(build, config)
+    connections, broadcast = Connections(), Broadcast() if device is not None else None
+    app = build_app(
+        parts.scheduler, config, parts.registry, connections=connections, microphone=broadcast
+    )
+    server = HttpServer(app, config.server, inherited_sockets(os.environ))
+    await server.start()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(parts.scheduler.run()), group.create_task(_watchdog(parts.scheduler, notifier))]
+        if broadcast is not None:
+            tasks.append(group.create_task(_caption_microphone(parts, config, broadcast)))
+        notifier.ready()
+        notifier.status(f"serving {config.model.name} on port {server.port}")
+        log.info("serving", url=f"http://{config.server.host}:{server.port}/", model=config.model.name)
+        await stop.wait()
+        notifier.stopping()
+        log.info("draining", deadline_s=config.server.drain_s)
+        await connections.announce_drain(config.server.drain_s)
+        await parts.scheduler.drain(config.server.drain_s)
+        await server.stop()
+        for task in tasks:
+            task.cancel()
+    log.info("stopped")
+
+
+async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
+    """Feed the service manager's watchdog, from the loop that serves, while the device answers."""
+    interval_s = watchdog_interval_s(os.environ)
+    if interval_s is None:
+        return
+    while True:
+        if scheduler.is_ready():
+            notifier.alive()
+        await asyncio.sleep(interval_s)
+
+
+async def _caption_microphone(parts: Parts, config: Config, broadcast: Broadcast) -> None:
+    stream = parts.scheduler.open(config.session)
+    with contextlib.closing(MicrophoneSource(config.capture)) as source:
+        feeding = asyncio.create_task(_feed(source, stream))
+        try:
+            async for event in stream:
+                broadcast.publish(event)
+        finally:
+            await _stopped(feeding)
+
+
+async def _microphone(config: Config) -> None:
+    stop = _stop_on_signals()
+    parts = await asyncio.to_thread(build, config)
+    running = asyncio.create_task(parts.scheduler.run())
+    stream = parts.scheduler.open(config.session)
+    captions = TerminalCaptions(sys.stdout)
+    with contextlib.closing(MicrophoneSource(config.capture)) as source:
+        feeding = asyncio.create_task(_feed(source, stream))
+        stopping = asyncio.create_task(_end_when(stop, stream, feeding))
+        try:
+            async for event in stream:
+                captions.show(event)
+        finally:
+            for task in (stopping, running):
+                task.cancel()
+            await _stopped(feeding)
+
+
+async def _feed(source: MicrophoneSource, stream: Stream) -> None:
+    """Microphone into session; when the microphone is lost for good, the session ends and the error is raised."""
+    try:
+        async for samples in source:
+            await stream.feed(samples)
+    finally:
+        stream.end()
+
+
+async def _end_when(stop: asyncio.Event, stream: Stream, feeding: asyncio.Task[None]) -> None:
+    await stop.wait()
+    feeding.cancel()
+    stream.end()
+
+
+async def _stopped(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait; its own error is raised, its cancellation is not."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop

@@ -1,0 +1,332 @@
+"""
+The engine: the only user of the network and of the device.
+
+A step encodes each window (short ones completed by cached silence), feeds what is known — prompt, committed prefix
+and the previous hypothesis as a draft — in one decoder pass, keeps the draft as far as it still is the greedy choice
+under the new audio, and decodes on from there, all rows together. The result is what greedy decoding would have
+said, in a fraction of the serial passes.
+
+Not thread-safe: one thread owns an engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from model import DecoderOutput, Whisper
+from model.alignment import alignment_cost, monotone_starts
+from streamer import mel
+from streamer.decoding import DecodingRules, token_budget
+from streamer.metrics import EngineMetrics
+from streamer.slots import SlotTable
+from streamer.step import StepRequest, StepResult
+from streamer.tokenizer import Tokenizer
+
+POSITION_S = 0.02
+"""Seconds of one audio position."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine trades memory, speed and exactness."""
+
+    max_batch: int = 16
+    """Rows of one step."""
+    max_window_s: float = 30.0
+    """Longest window that will be asked for."""
+    kv_reuse: bool = False
+    """Keep the keys and values of prompt and prefix over encoder passes (approximate) instead of renewing them."""
+    silence_cache: bool = True
+    """False encodes full windows: the reference."""
+    margin_frames: int = 16
+    """Frames of silence computed after the live edge; without any the decoder runs on."""
+    bucket: int = 16
+    """Window lengths are rounded up to a multiple of this many audio positions."""
+    n_tail: int = 256
+    """Positions of cached silence the decoder hears behind every window."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One request while its step runs."""
+
+    request: StepRequest
+    slot: int
+    n_positions: int
+    """Audio positions of the window's own sound, the margin not counted."""
+    language: str
+    known: tuple[int, ...]
+    """Prompt, start sequence and prefix."""
+    sot_at: int
+    """Index of the start token in `known`."""
+    fed: int
+    """Leading tokens of `known` that stand in the cache already."""
+    budget: int
+    """Most tokens this step may say."""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    scores: list[Tensor] = field(default_factory=list)
+    """Alignment scores, (n_heads, n, n_positions) a pass: one row for each token fed."""
+    n_verified: int = 0
+    ended: bool = False
+    no_speech_prob: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether the row said `eot` or reached its bound."""
+        return self.ended or len(self.tokens) >= self.budget
+
+    def accept(self, draft: list[int], chosen: list[int], logprobs: list[float], eot: int) -> None:
+        """Take over the draft as far as it was chosen, and the first choice after it."""
+        self.n_verified = next((n for n, token in enumerate(draft) if chosen[n] != token), len(draft))
+        self.tokens = draft[: self.n_verified]
+        self.logprobs = logprobs[: self.n_verified]
+        self.say(chosen[self.n_verified], logprobs[self.n_verified], eot)
+
+    def say(self, token: int, logprob: float, eot: int) -> None:
+        """Add one token, or end."""
+        if token == eot:
+            self.ended = True
+        else:
+            self.tokens.append(token)
+            self.logprobs.append(logprob)
+
+    def add_scores(self, alignment: Tensor | None, index: int, n: int) -> None:
+        """Keep the scores of the first `n` tokens that row `index` of a pass was fed."""
+        assert alignment is not None
+        self.scores.append(alignment[index, :, :n, : self.n_positions])
+
+
+class WhisperEngine:
+    """
+    Greedy streaming decoder over a batch of sessions.
+
+    Args:
+        model: In inference mode, on its device.
+        tokenizer: Of the same checkpoint.
+        options: See `EngineOptions`.
+        metrics: Where latencies and sizes are observed.
+    """
+
+    def __init__(
+        self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics
+    ) -> None:
+        self.model, self.tokenizer, self.options, self.metrics = model, tokenizer, options, metrics
+        self.rules = DecodingRules(tokenizer, model.dims.n_vocab, model.device)
+        with torch.inference_mode():
+            self._silence = (
+                model.encoder.encode_silence(mel.silence_value()) if options.silence_cache else None
+            )
+            tail = model.silence_tail(self._silence, options.n_tail) if self._silence else None
+            self._cache = model.new_cache(
+                n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail
+            )
+        self._slots = SlotTable(options.max_batch)
+        metrics.cache_sizes(*self._cache.n_bytes())
+
+    def _audio_capacity(self) -> int:
+        if self._silence is None:
+            return self.model.dims.n_audio_ctx
+        frames = int(self.options.max_window_s * mel.FRAMES_PER_SECOND) + self.options.margin_frames
+        return min(_round_up(-(-frames // 2), self.options.bucket), self.model.dims.n_audio_ctx)
+
+    def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
+        """
+        Transcribe each window of the batch; results in the same order.
+
+        Raises:
+            ValueError: More requests than `max_batch`, two of one session, or a window longer than allowed.
+        """
+        with torch.inference_mode():
+            slots = self._slots.assign([r.session for r in batch], sticky=self.options.kv_reuse)
+            lengths = self._hear(batch, slots)
+            languages = self._languages(batch, slots)
+            rows = [self._row(*each) for each in zip(batch, slots, lengths, languages, strict=True)]
+            self._verify(rows)
+            self._decode(rows)
+            self._remember(rows)
+            return self._results(rows)
+
+    # --- audio
+
+    def _hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
+        """Encode the windows, equally long ones together, into their slots; positions of own sound of each."""
+        started = time.perf_counter()
+        groups: dict[int, list[int]] = {}
+        for i, request in enumerate(batch):
+            groups.setdefault(self._positions(request.log_mel.shape[1]), []).append(i)
+        for n, members in groups.items():
+            windows = torch.stack([self._window(batch[i].log_mel, 2 * n) for i in members])
+            keys, values = self.model.decoder.hear(self.model.embed_audio(windows, self._silence))
+            for row, i in enumerate(members):
+                self._cache.set_audio(slots[i], keys[row], values[row])
+        self.metrics.encoded(time.perf_counter() - started, len(batch))
+        return [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
+
+    def _positions(self, n_frames: int) -> int:
+        if self._silence is None:
+            return self.model.dims.n_audio_ctx
+        n = _round_up(-(-(n_frames + self.options.margin_frames) // 2), self.options.bucket)
+        return min(n, self._cache.audio_capacity)
+
+    def _window(self, log_mel: Tensor, n_frames: int) -> Tensor:
+        """Scaled and completed with silence to (n_mels, n_frames)."""
+        window = torch.full((log_mel.shape[0], n_frames), mel.silence_value())
+        n = min(n_frames, log_mel.shape[1])
+        window[:, :n] = mel.scale(log_mel[:, :n])
+        return window
+
+    # --- tokens
+
+    def _languages(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[str]:
+        """The language of each request, detected where none is given."""
+        languages = [r.language or "en" for r in batch]
+        if not self.tokenizer.multilingual:
+            return languages
+        asked = [i for i, r in enumerate(batch) if r.language is None]
+        if asked:
+            for i in asked:
+                self._cache.set_length(slots[i], 0)
+                self._slots.remember(slots[i], ())
+            place = self._cache.place([slots[i] for i in asked], [1] * len(asked))
+            tokens = torch.full((len(asked), 1), self.tokenizer.sot, device=self.model.device)
+            hidden = self.model.decoder(tokens, self._cache, place).hidden[:, 0]
+            found = self.rules.best_language(self.model.decoder.project(hidden))
+            for i, language in zip(asked, found, strict=True):
+                languages[i] = language
+        return languages
+
+    def _row(self, request: StepRequest, slot: int, n_positions: int, language: str) -> Row:
+        dims, tokenizer = self.model.dims, self.tokenizer
+        prompt = request.prompt[-dims.max_prompt :]
+        start = (*tokenizer.sot_sequence(language, request.task), tokenizer.no_timestamps)
+        known = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
+        budget = min(
+            dims.n_text_ctx - len(known), token_budget(request.log_mel.shape[1]) - len(request.prefix)
+        )
+        if budget < 1:
+            raise ValueError(f"prompt and prefix of {len(known)} tokens leave no room in {dims.n_text_ctx}")
+        first = len(known) - len(request.prefix) - len(start)
+        kept = self._kept(slot, known, request.anchor_tokens) if self.options.kv_reuse else 0
+        self._cache.set_length(slot, kept)
+        return Row(request, slot, n_positions, language, known, sot_at=first, fed=kept, budget=budget)
+
+    def _kept(self, slot: int, known: Sequence[int], anchor_tokens: int) -> int:
+        """Leading tokens whose keys and values are taken over from an earlier step; the anchor is fed again."""
+        most = min(len(known) - 1 - anchor_tokens, self._cache.length(slot))
+        held = self._slots.held(slot)
+        return next((i for i in range(max(0, most)) if i >= len(held) or held[i] != known[i]), max(0, most))
+
+    def _verify(self, rows: list[Row]) -> None:
+        """One pass over what is known and guessed: keep the guesses that greedy decoding confirms."""
+        started = time.perf_counter()
+        drafts = [list(row.request.draft[: row.budget - 1]) for row in rows]
+        fed = [[*row.known[row.fed :], *draft] for row, draft in zip(rows, drafts, strict=True)]
+        output = self._pass(rows, fed)
+        hidden = output.hidden
+        # logits are computed only where they are read: at the start token, and from the last known token on
+        places = [
+            (i, place)
+            for i, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+            for place in range(len(fed[i]) - len(draft) - 1, len(fed[i]))
+        ]
+        starts = [(i, row.sot_at - row.fed) for i, row in enumerate(rows) if row.sot_at >= row.fed]
+        logits = self.model.decoder.project(hidden[_index(places + starts)])
+        for (i, _), probability in zip(starts, self.rules.no_speech(logits[len(places) :]), strict=True):
+            rows[i].no_speech_prob = probability
+        begins = [
+            n for n, (i, place) in enumerate(places) if not rows[i].request.prefix and _begins(places, n)
+        ]
+        choice = self.rules.choose(logits[: len(places)], begins)
+        at = 0
+        for i, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
+            n = len(draft) + 1
+            row.accept(draft, choice.tokens[at : at + n], choice.logprobs[at : at + n], self.tokenizer.eot)
+            at += n
+            read = len(fed[i]) - len(draft) + row.n_verified
+            row.add_scores(output.alignment, i, read)
+            self._cache.set_length(row.slot, row.fed + read)
+        said = sum(row.n_verified + 1 for row in rows) / len(rows)
+        self.metrics.decoded((time.perf_counter() - started) / said, len(rows), sum(map(len, drafts)))
+
+    def _decode(self, rows: list[Row]) -> None:
+        """One token for each open row at a time, until every row has ended or reached its bound."""
+        active = [row for row in rows if not row.done]
+        while active:
+            started = time.perf_counter()
+            output = self._pass(active, [[row.tokens[-1]] for row in active])
+            choice = self.rules.choose(self.model.decoder.project(output.hidden[:, 0]), [])
+            for i, row in enumerate(active):
+                row.add_scores(output.alignment, i, 1)
+                row.say(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
+            self.metrics.decoded(time.perf_counter() - started, len(active), 0)
+            active = [row for row in active if not row.done]
+
+    def _pass(self, rows: list[Row], fed: list[list[int]]) -> DecoderOutput:
+        """Append each row's tokens to its slot and run them."""
+        place = self._cache.place([row.slot for row in rows], [len(tokens) for tokens in fed])
+        n = max(map(len, fed))
+        padded = torch.tensor([tokens + [self.tokenizer.eot] * (n - len(tokens)) for tokens in fed])
+        output: DecoderOutput = self.model.decoder(
+            padded.to(self.model.device), self._cache, place, align=True
+        )
+        return output
+
+    def _remember(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._slots.remember(row.slot, (*row.known, *row.tokens)[: self._cache.length(row.slot)])
+
+    # --- times
+
+    def _results(self, rows: list[Row]) -> list[StepResult]:
+        costs = [self._alignment_cost(row) for row in rows]
+        return [
+            StepResult(
+                tokens=tuple(row.tokens),
+                logprobs=tuple(row.logprobs),
+                starts_s=self._times(row, starts),
+                n_verified=row.n_verified,
+                ended=row.ended,
+                no_speech_prob=row.no_speech_prob,
+                language=row.language,
+            )
+            for row, starts in zip(rows, monotone_starts(costs), strict=True)
+        ]
+
+    def _alignment_cost(self, row: Row) -> Tensor:
+        """Cost matrix of the anchor, the new tokens and what followed them, from the anchor's place on."""
+        scores = torch.cat(row.scores, dim=1).cpu()
+        n_said = len(row.tokens) + (1 if row.ended else 0)
+        n_aligned = min(row.request.anchor_tokens, len(row.request.prefix)) + n_said
+        rows_from_sot = scores[:, max(0, row.sot_at - row.fed) :]
+        cost = alignment_cost(rows_from_sot, n_sot=rows_from_sot.shape[1] - n_aligned)
+        return cost[:, self._anchor(row) :]
+
+    def _anchor(self, row: Row) -> int:
+        """First position that new tokens may take."""
+        return min(int(row.request.anchor_s / POSITION_S), row.n_positions - 1)
+
+    def _times(self, row: Row, starts: list[int]) -> tuple[float, ...]:
+        n_said = len(row.tokens) + (1 if row.ended else 0)
+        positions = [self._anchor(row) + start for start in starts[len(starts) - n_said :]]
+        ends = positions if row.ended else [*positions, row.n_positions]
+        return tuple(round(position * POSITION_S, 3) for position in ends)
+
+
+def _round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+def _index(places: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    rows, columns = zip(*places, strict=True)
+    return torch.tensor(rows), torch.tensor(columns)
+
+
+def _begins(places: list[tuple[int, int]], n: int) -> bool:
+    """Whether place `n` is the first of its row."""
+    return n == 0 or places[n - 1][0] != places[n][0]

@@ -1,0 +1,167 @@
+"""
+What a window is thought to say, word by word, and how much of it is certain. Pure.
+
+Commit policy: a word is committed when `agreement` successive hypotheses say it in the same place (LocalAgreement-n,
+Liu et al. 2020) and its end lies at least `hold_back_s` before the newest sound (the idea of AlignAtt, Papi et al.
+2023: what the attention puts at the edge is not finished). The end of a turn commits everything.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from streamer.options import Delay
+from streamer.step import StepResult
+from streamer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenWord:
+    """One word of a hypothesis."""
+
+    tokens: tuple[int, ...]
+    text: str
+    """With its leading space and its punctuation, as decoded."""
+    start_s: float
+    """Stream time."""
+    end_s: float
+    confidence: float
+    """Geometric mean of its tokens' probabilities."""
+
+    @property
+    def key(self) -> str:
+        """What must be equal for two hypotheses to agree: letters and digits, case folded; empty for marks alone."""
+        return "".join(c for c in self.text.casefold() if not _is_mark(c))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitPolicy:
+    """When a word is certain."""
+
+    agreement: int
+    """Successive hypotheses that must say it, at least 1."""
+    hold_back_s: float
+    """Distance its end must keep from the newest sound."""
+
+
+POLICIES: dict[Delay, CommitPolicy] = {
+    "minimal": CommitPolicy(agreement=1, hold_back_s=0.3),
+    "low": CommitPolicy(agreement=2, hold_back_s=0.2),
+    "medium": CommitPolicy(agreement=2, hold_back_s=0.6),
+    "high": CommitPolicy(agreement=3, hold_back_s=1.0),
+}
+
+
+class Agreement:
+    """
+    Remembers the last hypotheses after the committed prefix and says how many words of a new one are certain.
+
+    Args:
+        policy: See `CommitPolicy`.
+    """
+
+    def __init__(self, policy: CommitPolicy) -> None:
+        self._policy = policy
+        self._earlier: list[list[str]] = []
+
+    def certain(self, words: Sequence[SpokenWord], edge_s: float) -> int:
+        """Leading words of `words` that are certain now; `edge_s` is the newest sound heard, stream time."""
+        spoken = [i for i, word in enumerate(words) if word.key]  # marks alone agree with anything
+        keys = [words[i].key for i in spoken]
+        needed = self._policy.agreement - 1
+        agreed = len(keys) if len(self._earlier) >= needed else 0
+        for earlier in self._earlier[-needed:] if needed else ():
+            agreed = min(agreed, _common_prefix(keys, earlier))
+        self._earlier = [*self._earlier, keys][-max(1, needed) :]
+        limit_s = edge_s - self._policy.hold_back_s
+        n = len(words) if agreed == len(keys) else spoken[agreed]
+        return next((i for i, word in enumerate(words[:n]) if word.end_s > limit_s), n) if agreed else 0
+
+    def committed(self, words: Sequence[SpokenWord]) -> None:
+        """These leading words moved into the prefix: hypotheses start after them from now on."""
+        n = sum(1 for word in words if word.key)
+        self._earlier = [keys[n:] for keys in self._earlier]
+
+    def reset(self) -> None:
+        """Forget the hypotheses: a new window has nothing to do with them."""
+        self._earlier = []
+
+
+def spoken_words(
+    result: StepResult,
+    tokenizer: Tokenizer,
+    window_start_s: float,
+    voice_end: Callable[[float, float], float],
+) -> list[SpokenWord]:
+    """
+    The words of a step's result in stream time.
+
+    Args:
+        result: Its times are relative to the window.
+        tokenizer: Groups tokens into words.
+        window_start_s: Stream time of the window's first frame.
+        voice_end: End of the last voice between two instants: a word does not last into the pause after it.
+    """
+    words, at = [], 0
+    for group in tokenizer.split_words(result.tokens, result.language):
+        start_s = window_start_s + result.starts_s[at]
+        end_s = window_start_s + result.starts_s[at + len(group)]
+        logprobs = result.logprobs[at : at + len(group)]
+        words.append(
+            SpokenWord(
+                tokens=tuple(group),
+                text=tokenizer.decode(group),
+                start_s=start_s,
+                end_s=max(start_s, voice_end(start_s, end_s)),
+                confidence=math.exp(sum(logprobs) / len(logprobs)),
+            )
+        )
+        at += len(group)
+    return words
+
+
+def without_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> SpokenWord:
+    """The word without the punctuation after it, which the next words may still change; itself if nothing is left."""
+    tokens = list(word.tokens)
+    while tokens and all(_is_mark(c) for c in tokenizer.decode(tokens[-1:]).strip()):
+        tokens.pop()
+    if not tokens or len(tokens) == len(word.tokens):
+        return word
+    return SpokenWord(
+        tokens=tuple(tokens),
+        text=tokenizer.decode(tokens),
+        start_s=word.start_s,
+        end_s=word.end_s,
+        confidence=word.confidence,
+    )
+
+
+def loop_start(tokens: Sequence[int], longest: int = 16, repeats: int = 3) -> int | None:
+    """
+    Where a hypothesis begins to go in circles: the index after the first occurrence of the repeated piece.
+
+    Args:
+        tokens: The hypothesis.
+        longest: Longest piece looked for, tokens.
+        repeats: Occurrences in a row, up to the end, that make a loop; single tokens need twice as many.
+    """
+    n = len(tokens)
+    for size in range(1, min(longest, n // repeats) + 1):
+        piece = tokens[n - size :]
+        count = 1
+        while n - (count + 1) * size >= 0 and tokens[n - (count + 1) * size : n - count * size] == piece:
+            count += 1
+        if count >= (2 * repeats if size == 1 else repeats):
+            return n - (count - 1) * size
+    return None
+
+
+def _common_prefix(a: Sequence[str], b: Sequence[str]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def _is_mark(character: str) -> bool:
+    return not (character.isalnum() or unicodedata.category(character).startswith(("M", "S")))

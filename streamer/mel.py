@@ -1,0 +1,163 @@
+"""
+Log-mel frames, each computed once, in any chunking equal to the whole.
+
+What leaves here is the unclamped log10 mel power; `scale` clamps it at a floor and brings it into the network's
+range when a window is gathered, so a change of floor never asks for a frame again.
+
+Source: openai/whisper audio.py (25 ms Hann windows every 10 ms, centred; Slaney mel scale; `(x + 4) / 4`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SAMPLE_RATE = 16_000
+N_FFT = 400
+HOP_LENGTH = 160
+FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+DYNAMIC_RANGE = 8.0
+"""Decades of power below the maximum at which the published front end clamps."""
+FIXED_MAXIMUM = 1.5
+"""log10 power taken as every window's maximum, so that all silence is the same silence."""
+
+
+def mel_filters(n_mels: int) -> Tensor:
+    """Triangular filters on the Slaney mel scale with Slaney's area normalisation, (n_mels, n_fft // 2 + 1)."""
+    edges = _mel_to_hertz(
+        torch.linspace(0.0, _hertz_to_mel(SAMPLE_RATE / 2), n_mels + 2, dtype=torch.float64)
+    )
+    bins = torch.linspace(0.0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=torch.float64)
+    distance = edges[:, None] - bins[None, :]
+    width = edges.diff()[:, None]
+    rising, falling = -distance[:-2] / width[:-1], distance[2:] / width[1:]
+    triangles = torch.minimum(rising, falling).clamp_min(0.0)
+    return (triangles * (2.0 / (edges[2:] - edges[:-2]))[:, None]).float()
+
+
+def _hertz_to_mel(hertz: float) -> float:
+    """Linear below 1000 Hz, logarithmic above; only called above."""
+    return 15.0 + math.log(hertz / 1000.0) * 27.0 / math.log(6.4)
+
+
+def _mel_to_hertz(mel: Tensor) -> Tensor:
+    return torch.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * torch.exp((mel - 15.0) * math.log(6.4) / 27.0))
+
+
+def scale(log_mel: Tensor, maximum: float = FIXED_MAXIMUM) -> Tensor:
+    """Clamp at `maximum - 8` and bring into the network's range; shape as given."""
+    return (log_mel.clamp_min(maximum - DYNAMIC_RANGE) + 4.0) / 4.0
+
+
+def silence_value(maximum: float = FIXED_MAXIMUM) -> float:
+    """What `scale` makes of silence under this maximum."""
+    return (maximum - DYNAMIC_RANGE + 4.0) / 4.0
+
+
+class MelSpectrogram:
+    """Frames of samples -> log10 mel power."""
+
+    def __init__(self, n_mels: int) -> None:
+        self.n_mels = n_mels
+        self._filters = mel_filters(n_mels).T.contiguous()
+        self._hann = torch.hann_window(N_FFT)
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        """(n, n_fft) samples -> (n, n_mels) log10 power, floored at 1e-10."""
+        spectrum = torch.fft.rfft(frames * self._hann)
+        power = spectrum.real.square() + spectrum.imag.square()
+        log_mel: Tensor = (power @ self._filters).clamp_min(1e-10).log10()
+        return log_mel
+
+    def whole(self, samples: Tensor) -> Tensor:
+        """All frames of a finished recording, (n_mels, n_samples // hop_length), silence assumed after its end."""
+        stream = FrameStream()
+        frames = [*stream.push(samples), *stream.push(torch.zeros(N_FFT))]
+        return self(torch.cat(frames))[: samples.shape[0] // HOP_LENGTH].T
+
+
+class FrameStream:
+    """
+    Samples of one session, cut into overlapping frames.
+
+    Frame i is centred on sample i * hop_length, so it begins 200 samples earlier; before the first sample the
+    recording is mirrored, as the published front end does.
+    """
+
+    def __init__(self) -> None:
+        self._pending = torch.empty(0)
+        self._begun = False
+
+    def push(self, samples: Tensor) -> Sequence[Tensor]:
+        """(n,) float32 samples -> the frames they complete: none, or one tensor (n_frames, n_fft)."""
+        pending = torch.cat([self._pending, samples])
+        half = N_FFT // 2
+        if not self._begun:
+            if pending.shape[0] <= half:
+                self._pending = pending
+                return ()
+            pending = F.pad(pending[None], (half, 0), mode="reflect")[0]
+            self._begun = True
+        if pending.shape[0] < N_FFT:
+            self._pending = pending
+            return ()
+        frames = pending.unfold(0, N_FFT, HOP_LENGTH)
+        # a copy: a view would keep every earlier block alive
+        self._pending = pending[frames.shape[0] * HOP_LENGTH :].clone()
+        return (frames,)
+
+
+class MelWindow:
+    """
+    The rolling tail of one session's log-mel frames, addressed by frame number since the session began.
+
+    Args:
+        n_mels: Bands.
+        capacity: Frames kept; appending beyond it forgets the oldest (`start` moves on).
+    """
+
+    def __init__(self, n_mels: int, capacity: int) -> None:
+        self._frames = torch.empty(2 * capacity, n_mels)
+        self._capacity = capacity
+        self._low = self._high = 0  # filled part of _frames
+        self.start = 0
+        """First frame still held."""
+
+    @property
+    def end(self) -> int:
+        """One past the newest frame."""
+        return self.start + self._high - self._low
+
+    def append(self, frames: Tensor) -> None:
+        """Add (n, n_mels) frames at the end."""
+        frames = frames[-self._capacity :] if frames.shape[0] > self._capacity else frames
+        n = frames.shape[0]
+        if self._high + n > self._frames.shape[0]:
+            kept = self._frames[self._low : self._high].clone()
+            self._low, self._high = 0, kept.shape[0]
+            self._frames[: self._high] = kept
+        self._frames[self._high : self._high + n] = frames
+        self._high += n
+        self.forget(self.end - self._capacity)
+
+    def forget(self, before: int) -> None:
+        """Let go of every frame before number `before`."""
+        dropped = min(max(0, before - self.start), self._high - self._low)
+        self._low += dropped
+        self.start += dropped
+
+    def gather(self, start: int, end: int) -> Tensor:
+        """
+        Frames [start, end), (n_mels, end - start), a copy.
+
+        Raises:
+            ValueError: The range is empty or not wholly held.
+        """
+        if not self.start <= start < end <= self.end:
+            raise ValueError(f"frames {start} to {end}, held are {self.start} to {self.end}")
+        offset = self._low - self.start
+        return self._frames[start + offset : end + offset].T.contiguous()

@@ -1,0 +1,100 @@
+"""Every metric the daemon publishes, in a registry of its own; cheap enough to be always on."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+MS_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 250, 500, 1000, 2500)
+SECOND_BUCKETS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.9, 1.2, 1.8, 2.5, 4, 6, 10, 20)
+
+
+class EngineMetrics:
+    """What the engine observes. Names of the first four are fixed: dashboards use them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._encoder = Histogram(
+            "whisper_encoder_forward_latency_ms",
+            "Milliseconds of the encoder for one window: the passes of a step over its windows.",
+            buckets=MS_BUCKETS,
+            registry=registry,
+        )
+        self._token = Histogram(
+            "whisper_decoder_token_latency_ms",
+            "Milliseconds until a row's next token: a decode pass yields one token for each row, a verify pass the "
+            "confirmed draft and one more.",
+            buckets=MS_BUCKETS,
+            registry=registry,
+        )
+        self._attention = Gauge(
+            "whisper_attention_memory_bytes",
+            "Bytes of preallocated cross-attention keys and values.",
+            registry=registry,
+        )
+        self._kv = Gauge(
+            "whisper_kv_cache_size_bytes",
+            "Bytes of preallocated self-attention keys and values.",
+            registry=registry,
+        )
+        self._passes = Counter("streamer_decoder_passes", "Decoder passes run.", registry=registry)
+        self._rows = Counter("streamer_decoder_rows", "Rows in those passes.", registry=registry)
+        self._drafted = Counter(
+            "streamer_draft_tokens", "Draft tokens offered for verification.", registry=registry
+        )
+
+    def cache_sizes(self, kv_bytes: int, attention_bytes: int) -> None:
+        """State what the cache occupies."""
+        self._kv.set(kv_bytes)
+        self._attention.set(attention_bytes)
+
+    def encoded(self, seconds: float, n_windows: int) -> None:
+        """One step's encoder passes over `n_windows` windows took `seconds`."""
+        for _ in range(n_windows):
+            self._encoder.observe(seconds / n_windows * 1e3)
+
+    def decoded(self, seconds: float, n_rows: int, n_drafted: int) -> None:
+        """One decoder pass; `seconds` until a row's next token."""
+        self._token.observe(seconds * 1e3)
+        self._passes.inc()
+        self._rows.inc(n_rows)
+        self._drafted.inc(n_drafted)
+
+
+class ServiceMetrics:
+    """What scheduler and server observe."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.sessions = Gauge("streamer_sessions", "Open sessions.", registry=registry)
+        self.capacity = Gauge("streamer_capacity_sessions", "Sessions admitted at most.", registry=registry)
+        self.refused = Counter(
+            "streamer_sessions_refused", "Sessions refused for lack of capacity.", registry=registry
+        )
+        self.opened = Counter("streamer_sessions_opened", "Sessions opened.", registry=registry)
+        self.audio = Counter("streamer_audio_seconds", "Seconds of audio received.", registry=registry)
+        self.words = Counter("streamer_words", "Words made stable.", registry=registry)
+        self.skipped = Counter(
+            "streamer_skipped_seconds", "Seconds of audio given up.", ["reason"], registry=registry
+        )
+        self.queue = Gauge("streamer_step_queue", "Sessions due for a step.", registry=registry)
+        self.step = Histogram(
+            "streamer_step_latency_ms",
+            "Milliseconds of one engine step.",
+            buckets=MS_BUCKETS,
+            registry=registry,
+        )
+        self.batch = Histogram(
+            "streamer_step_batch",
+            "Rows of one engine step.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=registry,
+        )
+        self.commit = Histogram(
+            "streamer_commit_latency_seconds",
+            "Seconds from the end of a word to its being stable.",
+            buckets=SECOND_BUCKETS,
+            registry=registry,
+        )
+        self.lag = Gauge("streamer_lag_seconds", "Seconds of audio heard but not yet decoded, the worst session.",
+                         registry=registry)  # fmt: skip
+        self.failures = Counter(
+            "streamer_step_failures", "Steps that failed on the device.", registry=registry
+        )

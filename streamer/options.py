@@ -1,0 +1,31 @@
+"""What one session asks for: the options of `start`, validated, with their defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Delay = Literal["minimal", "low", "medium", "high"]
+Task = Literal["transcribe", "translate"]
+
+
+class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of one session. Changed in mid-stream only through `msgspec.structs.replace`."""
+
+    language: str = "auto"
+    """Whisper language code, or `auto`: detected from the first seconds of speech."""
+    task: Task = "transcribe"
+    """`translate` means to English."""
+    prompt: str = ""
+    """Text before the first word: names, spelling, style."""
+    keyterms: tuple[str, ...] = ()
+    """Names to favour."""
+    endpoint_ms: Annotated[int, msgspec.Meta(ge=100, le=5000)] = 500
+    """Silence that ends a turn, in milliseconds, 100 to 5000."""
+    delay: Delay = "low"
+    """How long a word is held back until it is stable."""
+    partials: bool = True
+    """Send the part that may still change."""
+    words: bool = True
+    """Send words with times and confidence."""

@@ -1,0 +1,210 @@
+"""From a configuration to a scheduler that is ready to serve: weights, arithmetic, warm-up, measured cost."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import torch
+from prometheus_client import CollectorRegistry
+
+from model import PUBLISHED_DIMENSIONS, Whisper, published_shapes
+from streamer import weights
+from streamer.config import Config, ModelConfig
+from streamer.engine import EngineOptions, WhisperEngine
+from streamer.errors import EngineError, ModelNotFoundError
+from streamer.frontend import FrontEnd
+from streamer.load import LoadLimits, LoadMeter
+from streamer.mel import FRAMES_PER_SECOND, MelSpectrogram
+from streamer.metrics import EngineMetrics, ServiceMetrics
+from streamer.scheduler import Scheduler, SchedulerOptions
+from streamer.session import CATCH_UP_S, WindowOptions
+from streamer.step import StepRequest
+from streamer.tokenizer import Tokenizer
+from streamer.vad import VoiceDetector, read_weights
+
+log = structlog.get_logger()
+
+PROBE_WINDOW_S = 6.0
+"""A typical window, for the warm-up and the measurement of a step's cost."""
+PROBE_DRAFT = 18
+"""Tokens of a typical hypothesis in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What serving needs."""
+
+    scheduler: Scheduler
+    engine: WhisperEngine
+    tokenizer: Tokenizer
+    registry: CollectorRegistry
+
+
+def build(config: Config) -> Parts:
+    """
+    Load the weights, choose the arithmetic, run a real decode, and measure what a step costs.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: The weights cannot be had.
+        EngineError: The device that was asked for does not work.
+    """
+    registry = CollectorRegistry()
+    device = choose_device(config.model)
+    torch.set_num_threads(config.model.threads or physical_cores())
+    dtype = choose_dtype(config.model, device)
+    model, tokenizer = load_model(config.model.name, dtype, device)
+    window = WindowOptions(max_window_s=config.scheduler.max_window_s)
+    scheduling = SchedulerOptions(max_backlog_s=config.server.max_backlog_s, resume_s=config.server.resume_s)
+    engine = WhisperEngine(model, tokenizer, _engine_options(config, scheduling), EngineMetrics(registry))
+    row_cost_s = measure_row_cost(engine, model.dims.n_mels, min(4, scheduling.max_batch))
+    meter = LoadMeter(_limits(config), row_cost_s)
+    scheduler = Scheduler(
+        config.model.name,
+        engine,
+        FrontEnd(MelSpectrogram(model.dims.n_mels), VoiceDetector(read_weights())),
+        tokenizer,
+        model.dims.n_mels,
+        meter,
+        scheduling,
+        window,
+        ServiceMetrics(registry),
+    )
+    log.info(
+        "engine_ready",
+        model=config.model.name,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        row_cost_ms=round(row_cost_s * 1e3, 1),
+        capacity=meter.capacity,
+    )
+    return Parts(scheduler=scheduler, engine=engine, tokenizer=tokenizer, registry=registry)
+
+
+def _engine_options(config: Config, scheduling: SchedulerOptions) -> EngineOptions:
+    return EngineOptions(
+        max_batch=scheduling.max_batch,
+        max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
+        kv_reuse=config.scheduler.kv_reuse == "committed",
+    )
+
+
+def _limits(config: Config) -> LoadLimits:
+    return LoadLimits(
+        min_interval_s=config.scheduler.step_interval_ms / 1e3,
+        max_interval_s=config.scheduler.max_step_interval_ms / 1e3,
+        max_sessions=config.scheduler.max_sessions,
+    )
+
+
+def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:
+    """
+    The network and the tokenizer of a model name or path.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: The weights cannot be had.
+    """
+    store = _store()
+    checkpoint = weights.load(weights.resolve(name, store), store)
+    model = Whisper.from_tensors(
+        checkpoint.dims,
+        checkpoint.tensors,
+        alignment_heads=checkpoint.alignment_heads,
+        dtype=dtype,
+        device=device,
+    )
+    return model, weights.load_tokenizer(checkpoint)
+
+
+def random_model(name: str, dtype: torch.dtype, device: torch.device) -> Whisper:
+    """
+    A network of a published size with random weights: right in speed, wrong in text.
+
+    Raises:
+        ModelNotFoundError: No such size.
+    """
+    if name not in PUBLISHED_DIMENSIONS:
+        sizes = ", ".join(PUBLISHED_DIMENSIONS)
+        raise ModelNotFoundError(f"no published size {name!r}: random weights need one of {sizes}")
+    dims = PUBLISHED_DIMENSIONS[name]
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        key: torch.randn(shape, generator=generator) * 0.02 for key, shape in published_shapes(dims).items()
+    }
+    return Whisper.from_tensors(dims, tensors, dtype=dtype, device=device)
+
+
+def _store() -> Path:
+    """Where pulled models lie; under systemd in the unit's cache directory."""
+    directory = os.environ.get("CACHE_DIRECTORY")
+    return Path(directory) / "models" if directory else weights.default_store()
+
+
+def choose_device(config: ModelConfig) -> torch.device:
+    """
+    The device asked for, or the best there is.
+
+    Raises:
+        EngineError: A GPU was asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise EngineError("model.device = cuda, but torch sees no GPU: install its driver and a CUDA build of torch")
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """The arithmetic asked for; `auto` is float16 on a GPU, and on a CPU bfloat16 where that is measurably faster."""
+    if config.dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if _product_s(torch.bfloat16) < 0.7 * _product_s(torch.float32) else torch.float32
+
+
+def _product_s(dtype: torch.dtype) -> float:
+    """Seconds of a matrix product of the size that encoders are made of, the median of several."""
+    a, b = torch.ones(256, 512, dtype=dtype), torch.ones(512, 2048, dtype=dtype)
+    times = []
+    for _ in range(9):
+        started = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def physical_cores() -> int:
+    """Cores this process may use, hyper-threads counted once where the system tells."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    siblings = set()
+    for cpu in usable:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        siblings.add(path.read_text() if path.exists() else str(cpu))
+    return max(1, len(siblings))
+
+
+def measure_row_cost(engine: WhisperEngine, n_mels: int, n_rows: int) -> float:
+    """Seconds of device time for one row of a typical step; the first run is the warm-up and proves a decode."""
+    generator = torch.Generator().manual_seed(0)
+    n_frames = int(PROBE_WINDOW_S * FRAMES_PER_SECOND)
+    requests = [
+        StepRequest(
+            session=f"probe-{row}",
+            log_mel=torch.randn(n_mels, n_frames, generator=generator) - 1.0,
+            draft=tuple(range(1000, 1000 + PROBE_DRAFT)),
+            language="en",
+        )
+        for row in range(n_rows)
+    ]
+    times = []
+    for _ in range(4):
+        started = time.perf_counter()
+        engine.step(requests)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:]) / n_rows

@@ -1,0 +1,434 @@
+"""
+One stream of speech: what it has heard, what is certain, and when it wants the next step.
+
+Pure: mel frames, voice probabilities and step results in, step requests and events out; stream time is the only
+clock. A window reaches from the start of speech to the newest sound. Committed words are its forced prefix, so
+stable text cannot change; when the window grows too long, its start rolls on to a committed word and the words
+before it become the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from torch import Tensor
+
+from streamer.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
+from streamer.hypothesis import (
+    POLICIES,
+    Agreement,
+    SpokenWord,
+    loop_start,
+    spoken_words,
+    without_final_marks,
+)
+from streamer.mel import FRAMES_PER_SECOND, MelWindow
+from streamer.options import SessionOptions
+from streamer.step import StepRequest, StepResult
+from streamer.tokenizer import Tokenizer
+from streamer.transcript import Transcript
+from streamer.voice import VoiceOptions, VoiceTracker
+
+FRAME_S = 1 / FRAMES_PER_SECOND
+CAPACITY_FRAMES = 3000
+CATCH_UP_S = 4.0
+"""Sound beyond `max_window_s` that one step of a late session may see."""
+SETTLE_LANGUAGE_S = 4.0
+"""Sound after which a detected language is kept for the session."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowOptions:
+    """How much sound a step sees."""
+
+    pre_roll_s: float = 0.4
+    """Sound before the first voice."""
+    post_roll_s: float = 0.3
+    """Sound after the last voice: later silence is not looked at."""
+    pause_s: float = 0.2
+    """Silence after which a step is due at once: what was said is probably whole."""
+    max_window_s: float = 15.0
+    """Longest window; then it rolls."""
+    keep_s: float = 6.0
+    """Sound kept at a roll."""
+    carry_s: float = 0.0
+    """Speech that resumes within this long after a turn goes on in the same window."""
+    max_prompt: int = 0
+    """Tokens of earlier text given to a window."""
+    max_turn_s: float = 30.0
+    """A turn without pause ends at the next end of a sentence after this long, or after 1.5 times as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A request and what the session must know to use its result."""
+
+    request: StepRequest
+    window_start_frame: int
+    edge_frame: int
+    """One past the newest frame in the window."""
+    window_id: int
+    """Results for a window that has been left are dropped."""
+
+
+class Session:
+    """
+    Args:
+        session_id: Names the session to the engine.
+        options: What the client asked for.
+        window: See `WindowOptions`.
+        tokenizer: Of the model.
+        n_mels: Mel bands of the model.
+        offset_s: Stream time of the first sample: not 0 where a client resumes.
+        context: Text before the first sample.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        options: SessionOptions,
+        window: WindowOptions,
+        tokenizer: Tokenizer,
+        n_mels: int,
+        *,
+        offset_s: float = 0.0,
+        context: str = "",
+    ) -> None:
+        self.id, self.options = session_id, options
+        self._window, self._tokenizer = window, tokenizer
+        self._offset_s = offset_s
+        self._mel = MelWindow(n_mels, CAPACITY_FRAMES)
+        self._voice = VoiceTracker(VoiceOptions(), offset_s)
+        self._transcript = Transcript(words=options.words)
+        self._agreement = Agreement(POLICIES[options.delay])
+        self._history: list[int] = self._tokenizer.encode(f" {options.prompt} {context}".rstrip())
+        self._language = None if options.language == "auto" else options.language
+        self._in_flight = False
+        self._closing: TurnEndReason | None = None
+        self._closing_frame = 0
+        self._flushes: list[int] = []
+        self._ended = False
+        self.n_steps = 0
+        self._newly_stable: list[SpokenWord] = []
+        self._acked_s = offset_s
+        self._window_id = 0
+        self._committed: list[SpokenWord] = []
+        self._tail: list[SpokenWord] = []
+        self._draft: tuple[int, ...] = ()
+        self._spoken_language = ""
+        self._voice_before_s = offset_s
+        self._open_window(0)
+
+    # --- input
+
+    def hear(self, frames: Tensor, probabilities: Sequence[float]) -> list[Event]:
+        """Take new mel frames (n, n_mels) and the voice probabilities that became known with them."""
+        if frames.shape[0]:
+            self._mel.append(frames)
+        events: list[Event] = []
+        for probability in probabilities:
+            if self._voice.push(probability):
+                events += self._begin_speech()
+            elif self._voice.speaking and self._voice.silence_s * 1000 >= self.options.endpoint_ms:
+                events += self._close("silence")
+        if not self._voice.speaking:
+            self._idle()
+        if self.received_s - self._acked_s >= 0.5:
+            self._acked_s = self.received_s
+            events.append(self.ack())
+        return events
+
+    def flush(self, flush_id: int) -> list[Event]:
+        """Make everything heard so far final, then answer with `Flushed`."""
+        self._flushes.append(flush_id)
+        return self._close("flush")
+
+    def end(self) -> list[Event]:
+        """No more audio comes: make everything final, then say `Bye`."""
+        self._ended = True
+        return self._close("end")
+
+    def update(
+        self,
+        *,
+        language: str | None = None,
+        keyterms: tuple[str, ...] | None = None,
+        endpoint_ms: int | None = None,
+    ) -> None:
+        """Change options from now on; None leaves an option as it is."""
+        if language is not None:
+            self.options = msgspec.structs.replace(self.options, language=language)
+            self._language = None if language == "auto" else language
+        if keyterms is not None:
+            self.options = msgspec.structs.replace(self.options, keyterms=keyterms)
+        if endpoint_ms is not None:
+            self.options = msgspec.structs.replace(self.options, endpoint_ms=endpoint_ms)
+
+    # --- steps
+
+    @property
+    def received_s(self) -> float:
+        """Stream time heard so far."""
+        return self._stream_s(self._mel.end)
+
+    @property
+    def lag_s(self) -> float:
+        """Sound of the open turn that no step has seen yet, seconds."""
+        return max(0, self._target_frame() - self._stepped_to) * FRAME_S if self._voice.speaking else 0.0
+
+    @property
+    def is_speaking(self) -> bool:
+        """Whether a turn is open."""
+        return self._voice.speaking
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more sound would push out what no step has seen: it must wait."""
+        return (
+            self._voice.speaking and self._mel.end - self._start_frame > CAPACITY_FRAMES - FRAMES_PER_SECOND
+        )
+
+    @property
+    def n_turns(self) -> int:
+        """Turns ended."""
+        return self._transcript.n_turns
+
+    @property
+    def is_over(self) -> bool:
+        """Whether `Bye` was said."""
+        return self._ended and self._closing is None and not self._voice.speaking
+
+    @property
+    def wants_final(self) -> bool:
+        """Whether the next step ends a turn."""
+        return self._closing is not None
+
+    def is_due(self, interval_s: float) -> bool:
+        """Whether a step is wanted now, given the present interval between partial steps."""
+        if self._in_flight or not self._voice.speaking:
+            return False
+        edge = self._edge_frame()
+        if edge <= self._start_frame:
+            return False
+        if self._closing:
+            return True
+        fresh_s = (edge - self._stepped_to) * FRAME_S
+        paused = self._voice.silence_s >= self._window.pause_s and not self._has_seen_pause()
+        return fresh_s > 0 and (paused or fresh_s >= interval_s)
+
+    def next_step(self) -> Step:
+        """The request for what is heard now; one at a time, to be answered by `apply` or `failed`."""
+        edge = self._edge_frame()
+        self._in_flight = True
+        anchor = self._committed[-1] if self._committed else None
+        start_s = self._stream_s(self._start_frame)
+        request = StepRequest(
+            session=self.id,
+            log_mel=self._mel.gather(self._start_frame, edge),
+            prompt=tuple(self._history[-self._window.max_prompt :]) if self._window.max_prompt else (),
+            prefix=self._prefix(),
+            draft=self._draft,
+            anchor_tokens=len(anchor.tokens) if anchor else 0,
+            anchor_s=max(0.0, anchor.start_s - start_s) if anchor else 0.0,
+            language=self._language,
+            task=self.options.task,
+            final=self.wants_final,
+        )
+        return Step(
+            request=request, window_start_frame=self._start_frame, edge_frame=edge, window_id=self._window_id
+        )
+
+    def failed(self) -> None:
+        """The step in flight came to nothing; the same sound will be asked for again."""
+        self._in_flight = False
+
+    def apply(self, step: Step, result: StepResult) -> list[Event]:
+        """Take the result of the step in flight."""
+        self._in_flight = False
+        self.n_steps += 1
+        if step.window_id != self._window_id:
+            return []
+        self._stepped_to = step.edge_frame
+        words = self._accepted_words(step, result)
+        self._settle_language(result, step)
+        edge_s = self._stream_s(step.edge_frame)
+        self._commit(words, self._agreement.certain(words, edge_s))
+        if self._closing and self._is_heard_out():
+            return self._finish_turn()
+        events = self._limit_turn()
+        self._roll(edge_s)
+        return [*events, *self._transcript.show(self._tail)]
+
+    def take_newly_stable(self) -> list[SpokenWord]:
+        """Words that became stable since the last call, for statistics."""
+        words, self._newly_stable = self._newly_stable, []
+        return words
+
+    def ack(self) -> Ack:
+        """How far this session is."""
+        stable_s = self._transcript.stable_until_s if self._voice.speaking else self.received_s
+        return Ack(
+            received_s=round(self.received_s, 3), stable_s=round(stable_s, 3), lag_s=round(self.lag_s, 3)
+        )
+
+    # --- turns
+
+    def _begin_speech(self) -> list[Event]:
+        pre_roll_frame = self._frame(self._voice.started_s - self._window.pre_roll_s)
+        resumes = self._voice.started_s - self._voice_before_s <= self._window.carry_s
+        if not (self._committed and resumes):
+            self._open_window(max(pre_roll_frame, self._frame(self._voice_before_s)))
+        return [Speech(state="started", at_s=round(max(self._voice.started_s, self._voice_before_s), 3))]
+
+    def _close(self, reason: TurnEndReason) -> list[Event]:
+        """End the open turn: at once if the last step has heard all of it, else with the next result."""
+        if not self._voice.speaking:
+            return self._after_turn()
+        if self._closing is None or reason == "end":
+            self._closing = reason
+            self._closing_frame = self._target_frame()
+        if self._in_flight or not self._is_heard_out():
+            return []
+        return self._finish_turn()
+
+    def _finish_turn(self) -> list[Event]:
+        assert self._closing is not None
+        self._commit(self._tail, len(self._tail))
+        reason, self._closing = self._closing, None
+        events: list[Event] = [*self._transcript.end_turn(self._spoken_language, reason)]
+        self._voice.stop()
+        # sound that came after the last step's edge belongs to the next turn
+        self._voice_before_s = min(self._voice.last_voice_s, self._stream_s(self._stepped_to))
+        self._agreement.reset()
+        self._window_id += 1
+        events.append(Speech(state="stopped", at_s=round(self._voice.last_voice_s, 3)))
+        return [*events, *self._after_turn()]
+
+    def _after_turn(self) -> list[Event]:
+        events: list[Event] = [Flushed(id=flush_id) for flush_id in self._flushes]
+        self._flushes = []
+        if self._ended:
+            audio_s = round(self.received_s, 3)
+            events += [self.ack(), Bye(reason="end", audio_s=audio_s, turns=self._transcript.n_turns)]
+        return events
+
+    def _limit_turn(self) -> list[Event]:
+        """End a turn that has no pause where a sentence ends; its window goes on."""
+        if not self._committed or not self._transcript.is_open:
+            return []
+        length_s = self._transcript.stable_until_s - self._transcript.started_s
+        limit_s = self._window.max_turn_s
+        if length_s < limit_s or not (self._transcript.ends_sentence or length_s > 1.5 * limit_s):
+            return []
+        return [*self._transcript.end_turn(self._spoken_language, "limit")]
+
+    # --- text
+
+    def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
+        """Words of a result, unless it is no speech; circles are cut after their first round."""
+        if (
+            result.no_speech_prob > 0.6
+            and result.logprobs
+            and sum(result.logprobs) / len(result.logprobs) < -1.0
+        ):
+            return []
+        start_s = self._stream_s(step.window_start_frame)
+        words = spoken_words(result, self._tokenizer, start_s, self._voice.voice_end_within)
+        loop = loop_start(result.tokens)
+        if loop is None:
+            return words
+        self._history = []
+        kept, n_tokens = [], 0
+        for word in words:
+            n_tokens += len(word.tokens)
+            if n_tokens > loop:
+                break
+            kept.append(word)
+        return kept
+
+    def _settle_language(self, result: StepResult, step: Step) -> None:
+        """Detection goes on until a window has some seconds of sound; then the session keeps its language."""
+        self._spoken_language = result.language
+        if (step.edge_frame - step.window_start_frame) * FRAME_S >= SETTLE_LANGUAGE_S:
+            self._language = result.language
+
+    def _commit(self, words: list[SpokenWord], n: int) -> None:
+        """Move the first `n` words into prefix and stable text; the rest is the tail."""
+        certain, tail = words[:n], words[n:]
+        if certain and not tail and not self._closing:
+            certain[-1] = without_final_marks(certain[-1], self._tokenizer)
+        certain = [word for word in certain if word.tokens]
+        if certain:
+            self._transcript.commit(certain)
+            self._committed += certain
+            self._newly_stable += certain
+            self._agreement.committed(certain)
+        self._tail = tail
+        said = [token for word in words for token in word.tokens]
+        self._draft = tuple(said[sum(len(word.tokens) for word in certain) :])
+
+    def _prefix(self) -> tuple[int, ...]:
+        return tuple(token for word in self._committed for token in word.tokens)
+
+    # --- window
+
+    def _open_window(self, start_frame: int) -> None:
+        """Begin afresh at a frame; what was committed before becomes history."""
+        if self._window_id:
+            self._history += self._prefix()
+            self._history = self._history[-1024:]
+        self._start_frame = max(start_frame, self._mel.start)
+        self._stepped_to = self._start_frame
+        self._committed, self._tail, self._draft = [], [], ()
+        self._agreement.reset()
+        self._window_id += 1
+
+    def _roll(self, edge_s: float) -> None:
+        """Move the start of a window that grew too long to a committed word."""
+        start_s = self._stream_s(self._start_frame)
+        if edge_s - start_s < self._window.max_window_s:
+            return
+        keep_from_s = edge_s - self._window.keep_s
+        cut = next((i for i, word in enumerate(self._committed) if word.start_s >= keep_from_s), None)
+        if cut is None:
+            # nothing certain in what is kept: certain is what lies before it
+            forced = next(
+                (i for i, word in enumerate(self._tail) if word.end_s > keep_from_s), len(self._tail)
+            )
+            self._commit(self._tail, forced)
+            cut = max(0, len(self._committed) - 1)
+        dropped, self._committed = self._committed[:cut], self._committed[cut:]
+        self._history = [*self._history, *(token for word in dropped for token in word.tokens)][-1024:]
+        roll_s = self._committed[0].start_s if self._committed else keep_from_s
+        self._start_frame = max(self._start_frame, min(self._frame(roll_s), self._frame(keep_from_s)))
+
+    def _idle(self) -> None:
+        """Nobody speaks: forget sound that no window will want."""
+        keep_s = self._window.pre_roll_s + 1.0
+        if not self._committed or self.received_s - self._voice_before_s > self._window.carry_s:
+            self._mel.forget(self._mel.end - int(keep_s * FRAMES_PER_SECOND))
+            self._voice.forget(self.received_s - CAPACITY_FRAMES * FRAME_S)
+
+    def _target_frame(self) -> int:
+        """One past the newest frame worth looking at."""
+        return min(self._mel.end, self._frame(self._voice.last_voice_s + self._window.post_roll_s))
+
+    def _edge_frame(self) -> int:
+        """One past the last frame of the next step: the target, unless the session is far behind."""
+        longest = int((self._window.max_window_s + CATCH_UP_S) * FRAMES_PER_SECOND)
+        return min(self._target_frame(), self._start_frame + longest)
+
+    def _is_heard_out(self) -> bool:
+        """Whether the last step heard the turn to where it was asked to close."""
+        return self._stepped_to >= self._closing_frame or self._has_seen_pause()
+
+    def _has_seen_pause(self) -> bool:
+        return self._stepped_to >= self._frame(self._voice.last_voice_s + self._window.pause_s)
+
+    def _frame(self, stream_s: float) -> int:
+        return max(0, round((stream_s - self._offset_s) * FRAMES_PER_SECOND))
+
+    def _stream_s(self, frame: int) -> float:
+        return self._offset_s + frame * FRAME_S

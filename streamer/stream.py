@@ -1,0 +1,233 @@
+"""
+One session as the edges hold it: samples and commands in, events out, on the event loop only.
+
+Both directions are bounded. Samples: `feed` waits while `max_backlog_s` of them are unheard, which slows the sender
+down; none is dropped. Events: a caption replaces an unread caption of its turn, an ack an unread ack; everything
+else is kept, and a reader that leaves more than `MAX_UNREAD` events unread is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamer.errors import OverloadError, StreamerError
+from streamer.events import Ack, Bye, Caption, Event
+from streamer.frontend import Ear
+from streamer.mel import N_FFT, SAMPLE_RATE
+from streamer.options import SessionOptions
+from streamer.session import Session
+from streamer.vad import FRAME_SAMPLES
+
+MAX_UNREAD = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something to do once all samples fed before it are heard."""
+
+    apply: Callable[[Session], list[Event]]
+
+
+class Stream:
+    """
+    Args:
+        session: The state machine behind it.
+        token: What a client must show to resume it.
+        max_backlog_s: Unheard audio at which `feed` begins to wait.
+        wake: Called when there is something to do.
+        on_detach: Called with this stream when its connection is gone.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        token: str,
+        max_backlog_s: float,
+        wake: Callable[[], None],
+        on_detach: Callable[[Stream], None],
+    ) -> None:
+        self.session = session
+        self.id = session.id
+        self.token = token
+        self.ear = Ear()
+        self.received_s = session.received_s
+        self.n_failures = 0
+        self.expiry: asyncio.TimerHandle | None = None
+        """Runs while nobody is attached; when it fires the session ends by itself."""
+        self._wake, self._on_detach = wake, on_detach
+        self._max_backlog = int(max_backlog_s * SAMPLE_RATE)
+        self._inbox: deque[Tensor | Command] = deque()
+        self._n_unheard = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._events: deque[Event] = deque()
+        self._unread = asyncio.Event()
+        self._error: StreamerError | None = None
+        self._has_ended = False
+
+    @property
+    def options(self) -> SessionOptions:
+        """What is in force now."""
+        return self.session.options
+
+    @property
+    def unheard_s(self) -> float:
+        """Audio fed and not yet heard, seconds."""
+        return self._n_unheard / SAMPLE_RATE
+
+    @property
+    def has_input(self) -> bool:
+        """Whether there is anything to hear or to do."""
+        return bool(self._inbox)
+
+    # --- the client's side
+
+    async def feed(self, samples: NDArray[np.float32]) -> None:
+        """
+        Take samples, mono at 16 kHz; waits while the backlog is full. Cancelling is safe: either all of them or
+        none are taken. After `end` they are ignored.
+        """
+        await self._room.wait()
+        if self._has_ended or not len(samples):
+            return
+        self._inbox.append(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)))
+        self.received_s += len(samples) / SAMPLE_RATE
+        self._count(len(samples))
+        self._wake()
+
+    def update(
+        self,
+        *,
+        language: str | None = None,
+        keyterms: tuple[str, ...] | None = None,
+        endpoint_ms: int | None = None,
+    ) -> None:
+        """Change options for the audio fed from now on."""
+
+        def apply(session: Session) -> list[Event]:
+            session.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+            return []
+
+        self._command(apply)
+
+    def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
+        """Make everything fed so far final; answered by `Flushed`."""
+        self._command(lambda session: session.flush(id))
+
+    def end(self) -> None:
+        """No more audio: everything fed is transcribed, then `Bye`. A second call does nothing."""
+        if self._has_ended:
+            return
+        # the last frames of mel and voice are complete only with the sound after them: silence
+        rest = N_FFT + FRAME_SAMPLES
+        self._inbox.append(torch.zeros(rest))
+        self._count(rest)
+        self._command(Session.end)
+        self._has_ended = True
+        self._room.set()
+
+    def detach(self) -> None:
+        """The connection is gone; unless it is resumed in time, the session ends by itself."""
+        self._on_detach(self)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """
+        Events until `Bye`. One reader at a time; the next one goes on where the last one stopped.
+
+        Raises:
+            StreamerError: The session could not go on; it is over.
+        """
+        while True:
+            await self._unread.wait()
+            if not self._events:
+                assert self._error is not None
+                raise self._error
+            event = self._events.popleft()
+            if not self._events and self._error is None:
+                self._unread.clear()
+            yield event
+            if isinstance(event, Bye):
+                return
+
+    # --- the scheduler's side
+
+    def take_samples(self, most: int) -> Tensor:
+        """Up to about `most` samples from the front of the inbox, stopping at a command; may be empty."""
+        blocks, n = [], 0
+        while n < most and self._inbox and isinstance(self._inbox[0], Tensor):
+            block = self._inbox.popleft()
+            assert isinstance(block, Tensor)
+            if n + block.shape[0] > most:
+                self._inbox.appendleft(block[most - n :])
+                block = block[: most - n]
+            blocks.append(block)
+            n += block.shape[0]
+        self._count(-n)
+        return torch.cat(blocks) if blocks else torch.empty(0)
+
+    def take_commands(self) -> list[Command]:
+        """Commands whose samples have all been taken."""
+        commands = []
+        while self._inbox and isinstance(self._inbox[0], Command):
+            command = self._inbox.popleft()
+            assert isinstance(command, Command)
+            commands.append(command)
+        return commands
+
+    def say(self, events: list[Event]) -> None:
+        """Put events where the client's side reads them."""
+        for event in events:
+            if isinstance(event, Caption | Ack):
+                self._drop_superseded(event)
+            self._events.append(event)
+        if len(self._events) > MAX_UNREAD:
+            self._events.clear()
+            self.fail(
+                OverloadError(f"{MAX_UNREAD} events unread: the client reads too slowly", retry_after_s=1.0)
+            )
+        if self._events:
+            self._unread.set()
+
+    def fail(self, error: StreamerError) -> None:
+        """End the session with an error, after the events already said."""
+        self._error = error
+        self._has_ended = True
+        self._inbox.clear()
+        self._room.set()
+        self._unread.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be said."""
+        return self._error is not None or self.session.is_over
+
+    def _drop_superseded(self, event: Caption | Ack) -> None:
+        for old in reversed(self._events):
+            if type(old) is type(event) and (not isinstance(old, Caption) or old.turn == _turn(event)):
+                self._events.remove(old)
+                return
+
+    def _command(self, apply: Callable[[Session], list[Event]]) -> None:
+        if not self._has_ended:
+            self._inbox.append(Command(apply))
+            self._wake()
+
+    def _count(self, n: int) -> None:
+        self._n_unheard += n
+        if self._n_unheard < self._max_backlog or self._has_ended:
+            self._room.set()
+        else:
+            self._room.clear()
+
+
+def _turn(event: Caption | Ack) -> int:
+    return event.turn if isinstance(event, Caption) else -1

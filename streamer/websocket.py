@@ -1,0 +1,75 @@
+"""What every WebSocket handler needs: sends that are bounded in time, and a reader beside a writer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from streamer.protocol import PROTOCOL
+
+SEND_TIMEOUT_S = 20.0
+"""A client that takes no message for so long has lost its connection."""
+
+
+async def accept(socket: WebSocket) -> None:
+    """Accept, with our subprotocol if it was offered: a browser fails a handshake that answers none."""
+    await socket.accept(subprotocol=PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+
+
+async def receive(socket: WebSocket) -> str | bytes:
+    """
+    Wait for the next message. Cancelling is safe: no message is lost.
+
+    Raises:
+        WebSocketDisconnect: The client has left.
+    """
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    # ASGI allows a key to be there with None, or not at all
+    text: str | None = message.get("text")
+    return text if text is not None else bytes(message["bytes"])
+
+
+async def send(socket: WebSocket, text: str, *, timeout_s: float = SEND_TIMEOUT_S) -> None:
+    """
+    Send one text message.
+
+    Raises:
+        WebSocketDisconnect: The client has left, or took nothing for `timeout_s`.
+    """
+    if socket.application_state is not WebSocketState.CONNECTED:
+        raise WebSocketDisconnect(1006)
+    async with _lost_after(timeout_s):
+        await socket.send_text(text)
+
+
+async def close(socket: WebSocket, code: int, *, timeout_s: float = SEND_TIMEOUT_S) -> None:
+    """Close with a code; raises as `send` does."""
+    async with _lost_after(timeout_s):
+        await socket.close(code)
+
+
+@contextlib.asynccontextmanager
+async def _lost_after(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise WebSocketDisconnect(1006) from None
+
+
+async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
+    """Run them side by side until one ends, cancel the others, and raise what it raised."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    # of two that ended at once, the one named first counts
+    next(task for task in tasks if task in done).result()

@@ -1,0 +1,21 @@
+"""Weights of published and own Whisper models: found by name, read in three formats, checked, downloaded."""
+
+from streamer.weights.checkpoint import Checkpoint
+from streamer.weights.download import pull
+from streamer.weights.load import check_sha256, load, load_tokenizer
+from streamer.weights.names import PUBLISHED_MODELS
+from streamer.weights.source import ModelSource
+from streamer.weights.store import default_store, locate, resolve
+
+__all__ = [
+    "PUBLISHED_MODELS",
+    "Checkpoint",
+    "ModelSource",
+    "check_sha256",
+    "default_store",
+    "load",
+    "load_tokenizer",
+    "locate",
+    "pull",
+    "resolve",
+]

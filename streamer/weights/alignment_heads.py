@@ -1,0 +1,86 @@
+"""Which cross-attention heads of the published models follow the speech: encoded table and decoder."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import io
+import zlib
+
+from model import PUBLISHED_DIMENSIONS, ModelDimensions
+from streamer.errors import CheckpointError
+
+__all__ = ["ENCODED_ALIGNMENT_HEADS", "AlignmentHeads", "check_alignment_heads", "decode_alignment_heads"]
+
+AlignmentHeads = tuple[tuple[int, int], ...]
+"""(layer, head) pairs of the decoder, in ascending order."""
+
+ENCODED_ALIGNMENT_HEADS: dict[str, bytes] = {
+    "tiny.en": b"ABzY8J1N>@0{>%R00Bk>$p{7v037`oCl~+#00",
+    "tiny": b"ABzY8bu8Lr0{>%RKn9Fp%m@SkK7Kt=7ytkO",
+    "base.en": b"ABzY8;40c<0{>%RzzG;p*o+Vo09|#PsxSZm00",
+    "base": b"ABzY8KQ!870{>%RzyTQH3`Q^yNP!>##QT-<FaQ7m",
+    "small.en": b"ABzY8>?_)10{>%RpeA61k&I|OI3I$65C{;;pbCHh0B{qLQ;+}v00",
+    "small": b"ABzY8DmU6=0{>%Rpa?J`kvJ6qF(V^F86#Xh7JUGMK}P<N0000",
+    "medium.en": b"ABzY8usPae0{>%R7<zz_OvQ{)4kMa0BMw6u5rT}kRKX;$NfYBv00*Hl@qhsU00",
+    "medium": b"ABzY8B0Jh+0{>%R7}kK1fFL7w6%<-Pf*t^=N)Qr&0RR9",
+    "large-v1": b"ABzY8r9j$a0{>%R7#4sLmoOs{s)o3~84-RPdcFk!JR<kSfC2yj",
+    "large-v2": b"ABzY8zd+h!0{>%R7=D0pU<_bnWW*tkYAhobTNnu$jnkEkXqp)j;w1Tzk)UH3X%SZd&fFZ2fC2yj",
+    "large-v3": b"ABzY8gWO1E0{>%R7(9S+Kn!D~%ngiGaR?*L!iJG9p-nab0JQ=-{D1-g00",
+    "large-v3-turbo": b"ABzY8j^C+e0{>%RARaKHP%t(lGR*)0g!tONPyhe`",
+}
+"""
+Base85 of gzip of one bool per (layer, head), row by row.
+
+Source: OpenAI's `whisper` package, MIT licence, which publishes these next to the weights.
+"""
+
+
+def decode_alignment_heads(encoded: bytes, n_text_layer: int, n_text_head: int) -> AlignmentHeads:
+    """
+    The heads marked in an encoded table of (n_text_layer, n_text_head) bools.
+
+    Raises:
+        CheckpointError: Not base85, not gzip, not bools, not exactly n_text_layer * n_text_head of them.
+    """
+    expected = n_text_layer * n_text_head
+    try:
+        packed = base64.b85decode(encoded)
+        # One byte more than expected is enough to see that there are too many.
+        marks = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(expected + 1)
+    except (ValueError, binascii.Error) as error:
+        raise CheckpointError(f"alignment heads are not base85: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise CheckpointError(f"alignment heads are not gzip inside the base85: {error}") from error
+    if len(marks) != expected:
+        found = f"{len(marks)}" if len(marks) < expected else f"more than {expected}"
+        raise CheckpointError(
+            f"alignment heads hold {found} values: {n_text_layer} layers * {n_text_head} heads are {expected}"
+        )
+    if not set(marks) <= {0, 1}:
+        raise CheckpointError(f"alignment heads hold the byte {max(marks)}, expected bools: 0 or 1")
+    return tuple(divmod(index, n_text_head) for index, mark in enumerate(marks) if mark)
+
+
+def published_alignment_heads(name: str, dims: ModelDimensions) -> AlignmentHeads | None:
+    """The heads of a published model; None for other names, or dimensions that are not the published ones."""
+    if name not in ENCODED_ALIGNMENT_HEADS or PUBLISHED_DIMENSIONS[name] != dims:
+        return None
+    return decode_alignment_heads(ENCODED_ALIGNMENT_HEADS[name], dims.n_text_layer, dims.n_text_head)
+
+
+def check_alignment_heads(label: str, heads: AlignmentHeads, dims: ModelDimensions) -> None:
+    """
+    Args:
+        label: File name, for the message.
+
+    Raises:
+        CheckpointError: A head lies outside the decoder.
+    """
+    for layer, head in heads:
+        if not (0 <= layer < dims.n_text_layer and 0 <= head < dims.n_text_head):
+            raise CheckpointError(
+                f"{label}: alignment head ({layer}, {head}) is outside the decoder of "
+                f"{dims.n_text_layer} layers and {dims.n_text_head} heads"
+            )

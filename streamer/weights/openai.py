@@ -1,0 +1,73 @@
+"""Reader of OpenAI's `.pt` files: zip archives with `dims` and `model_state_dict`, never unpickled freely."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model import ModelDimensions
+from streamer.errors import CheckpointError
+from streamer.weights.checkpoint import Contents
+
+__all__ = ["read_openai"]
+
+DAMAGE = (
+    *(RuntimeError, EOFError, LookupError, ValueError, TypeError),
+    *(AttributeError, AssertionError, struct.error),
+)
+"""What the restricted unpickler raises on damaged input; it has no error of its own."""
+
+
+def read_openai(path: Path) -> Contents:
+    """
+    Tensors of a `.pt` file, mapped from it rather than copied.
+
+    Raises:
+        CheckpointError: Not a zip archive written by PyTorch, truncated, with anything but plain tensors and
+            numbers in it, or without `dims` and `model_state_dict`.
+    """
+    _check_archive(path)
+    loaded = _load(path)
+    if not isinstance(loaded, dict) or not {"dims", "model_state_dict"} <= loaded.keys():
+        found = ", ".join(sorted(map(str, loaded))[:5]) if isinstance(loaded, dict) else type(loaded).__name__
+        raise CheckpointError(f"{path.name}: expected dims and model_state_dict, found {found or 'nothing'}")
+    tensors = loaded["model_state_dict"]
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{path.name}: model_state_dict is not a dictionary of tensors")
+    return Contents(dims=_dimensions(path, loaded["dims"]), tensors=dict(tensors), alignment_heads=None)
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        with path.open("rb") as file:
+            is_zip = file.read(4) == b"PK\x03\x04"
+        reason = "is truncated" if is_zip else "is not a PyTorch checkpoint (a zip archive)"
+        raise CheckpointError(f"{path.name} {reason}: {path.stat().st_size} bytes") from error
+    files = {name.rpartition("/")[2] for name in names}
+    if "data.pkl" not in files or "constants.pkl" in files:
+        raise CheckpointError(f"{path.name}: a zip archive, but not one that torch.save wrote")
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path.name}: holds more than plain tensors, and is not unpickled") from error
+    except DAMAGE as error:
+        raise CheckpointError(f"{path.name}: damaged, PyTorch cannot read it") from error
+
+
+def _dimensions(path: Path, dims: object) -> ModelDimensions:
+    try:
+        return ModelDimensions(**dims)  # type: ignore[arg-type]  # whatever is in the file: refused below
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path.name}: dims: {error}") from error

@@ -1,0 +1,116 @@
+"""Which weights a name means on this machine: path, own store, Hugging Face cache, installed packages."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from streamer.errors import ModelNotFoundError
+from streamer.weights.names import PackagedWeights, PublishedModel, find_published, nearest_name
+from streamer.weights.source import ModelSource, source_at
+
+__all__ = ["default_store", "locate", "resolve"]
+
+
+def default_store() -> Path:
+    """Our own folder of models, one folder per name in it."""
+    return _cache_home() / "whisper-streamer" / "models"
+
+
+def resolve(name: str, store: Path | None = None) -> ModelSource:
+    """
+    The weights a user means. Never downloads.
+
+    Args:
+        name: Published name or alias, path of a file or folder, name of a folder in the store, or a Hugging
+            Face repository that is in its cache.
+        store: Our own folder of models; `default_store()` if None.
+
+    Raises:
+        ModelNotFoundError: Nothing on this machine; the message names the remedy.
+    """
+    source = locate(name, store)
+    if source is not None:
+        return source
+    model = find_published(name)
+    if model is not None:
+        raise ModelNotFoundError(f"model {model.name} is not on this machine: {model.remedy}")
+    if _is_path(name) or Path(name).exists():
+        raise ModelNotFoundError(
+            f"{name} holds no weights: expected model.bin, model.safetensors, or one .pt file"
+        )
+    nearest = nearest_name(name)
+    hint = f"did you mean {nearest}?" if nearest else "`streamer models list` shows the known names"
+    raise ModelNotFoundError(f"no model is called {name}: {hint}")
+
+
+def locate(name: str, store: Path | None = None) -> ModelSource | None:
+    """As `resolve`, but None when there is nothing."""
+    path = Path(name).expanduser()
+    at_path = source_at(path, path.stem if path.is_file() else path.name)
+    if at_path is not None:
+        return at_path
+    if _is_path(name):
+        return _in_hub_cache(name, name)
+    model = find_published(name)
+    store = store or default_store()
+    if model is None:
+        return source_at(store / name, name)
+    return (
+        _in_store(store / model.name, model)
+        or next(filter(None, (_in_hub_cache(repo, model.name) for repo in model.hub_repos)), None)
+        or (_in_packages(model.packaged, model.name) if model.packaged else None)
+    )
+
+
+def _in_store(folder: Path, model: PublishedModel) -> ModelSource | None:
+    pulled = (folder / f"{model.name}.pt").is_file()
+    return source_at(folder, model.name, model.openai_sha256 if pulled else None)
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.startswith((".", "~"))
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps repositories, by the variables it obeys."""
+    if folder := os.environ.get("HF_HUB_CACHE"):
+        return Path(folder)
+    return Path(os.environ.get("HF_HOME") or _cache_home() / "huggingface") / "hub"
+
+
+def _in_hub_cache(repo: str, name: str) -> ModelSource | None:
+    """The snapshot that `main` points to, else the newest one that has weights."""
+    folder = _hub_cache() / f"models--{repo.replace('/', '--')}"
+    snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    main = folder / "refs" / "main"
+    if main.is_file():
+        snapshots.insert(0, folder / "snapshots" / main.read_text().strip())
+    for snapshot in snapshots:
+        source = source_at(snapshot, name)
+        if source is not None:
+            return source_at(snapshot, name, _blob_sha256(source))
+    return None
+
+
+def _blob_sha256(source: ModelSource) -> str | None:
+    """Large files of the cache are links to a file that is named by its hash."""
+    blob = source.weights[0].resolve()
+    is_hash = blob.parent.name == "blobs" and len(blob.name) == 64
+    return blob.name if is_hash and len(source.weights) == 1 else None
+
+
+def _in_packages(packaged: PackagedWeights, name: str) -> ModelSource | None:
+    """Found through the packages' metadata; the packages are never imported."""
+    try:
+        files = tuple(Path(str(distribution(dist).locate_file(path))) for dist, path in packaged.files)
+    except PackageNotFoundError:
+        return None
+    if not all(path.is_file() for path in files):
+        return None
+    return ModelSource(name=name, format="ctranslate2", weights=files, sha256=packaged.sha256)

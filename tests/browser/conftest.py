@@ -1,0 +1,73 @@
+"""Fixtures of the browser tests: Debian's Chromium with a sound file for a microphone."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from playwright.async_api import Browser, async_playwright
+
+EXECUTABLE = "/usr/bin/chromium"
+SPOKEN_RATE = 48000
+
+OpenChromium: TypeAlias = Callable[[Path], Awaitable[Browser]]
+SaveWav: TypeAlias = Callable[[NDArray[np.float32]], Path]
+
+
+def arguments(wav: Path) -> list[str]:
+    """Switches of a Chromium that hears `wav` once, asks nobody, and knows `box.test` as this machine."""
+    return [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={wav}%noloop",
+        "--autoplay-policy=no-user-gesture-required",
+        "--host-resolver-rules=MAP box.test 127.0.0.1",
+    ]
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[OpenChromium]:
+    """Opens a browser whose microphone plays a WAV file (48 kHz mono PCM16), once."""
+    async with async_playwright() as playwright:
+
+        async def open_chromium(wav: Path) -> Browser:
+            return await playwright.chromium.launch(
+                executable_path=EXECUTABLE, headless=True, args=arguments(wav)
+            )
+
+        yield open_chromium
+
+
+@pytest.fixture
+def save_wav(tmp_path: Path) -> SaveWav:
+    """Writes samples in [-1, 1], (n,), at 48 kHz as the file that `chromium` plays."""
+
+    def save(samples: NDArray[np.float32]) -> Path:
+        path = tmp_path / "spoken.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(SPOKEN_RATE)
+            file.writeframes((samples * 32767).astype("<i2").tobytes())
+        return path
+
+    return save
+
+
+@pytest.fixture
+def murmur(save_wav: SaveWav) -> Path:
+    """Twenty seconds that sound like nothing, at the loudness of speech."""
+    t = np.arange(20 * SPOKEN_RATE) / SPOKEN_RATE
+    return save_wav((0.2 * np.sin(2 * np.pi * 220 * t) * np.sin(2 * np.pi * 1.5 * t)).astype(np.float32))

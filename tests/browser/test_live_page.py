@@ -1,0 +1,205 @@
+"""The live page and the overlay in a real browser, before scripted sessions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from streamer.broadcast import Broadcast
+from streamer.config import Config, ServerConfig
+from tests.browser.conftest import OpenChromium
+from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.http_daemon import Daemon, serving
+
+pytestmark = pytest.mark.browser
+
+TURNS = [
+    "So the first thing is latency, and nobody wants to wait for a word.",
+    "The second thing is that no word is lost.",
+    "Captions that jump around are hard to read, so what is solid stays where it is, and only the end may "
+    "still change.",
+]
+CONFIG = Config(server=ServerConfig(port=0))
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    """A server whose sessions say three turns in about twelve seconds of audio."""
+    async with serving(CONFIG, FakeScheduler(script_of(TURNS, word_s=0.25))) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(chromium: OpenChromium, murmur: Path) -> AsyncIterator[Browser]:
+    """A browser that hears somebody."""
+    opened = await chromium(murmur)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A desktop window with permission for the microphone."""
+    opened = await browser.new_context(
+        permissions=["microphone"], viewport={"width": 1280, "height": 860}, color_scheme="light"
+    )
+    yield opened
+    await opened.close()
+
+
+async def open_page(context: BrowserContext, url: str) -> Page:
+    """A page that fails the test when anything goes wrong in it."""
+    page = await context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    await page.goto(url)
+    assert problems == []
+    return page
+
+
+async def test_captions_from_start_to_download(
+    context: BrowserContext, daemon: Daemon, tmp_path: Path
+) -> None:
+    """Words appear as partial, become solid, end in the transcript, and can be downloaded."""
+    page = await open_page(context, daemon.url("/"))
+    await expect(page.locator("#language")).to_be_enabled()
+    await page.screenshot(path=tmp_path / "ready.png")
+
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#status")).to_have_text("Listening")
+    await expect(page.locator("#stage .partial")).to_be_visible()
+    await expect(page.locator("#stage")).to_contain_text("So the first thing is latency")
+    await expect(page.locator("#log")).to_contain_text(TURNS[1], timeout=15_000)
+    await expect(page.locator("#stage")).to_contain_text("hard to read", timeout=15_000)
+    await expect(page.locator("#delay")).to_have_text(re.compile(r"^\d\.\d s behind$"))
+    await page.screenshot(path=tmp_path / "live.png")
+    await page.get_by_role("button", name="Stop").click()
+
+    await expect(page.locator("#status")).to_have_text("Ready")
+    await expect(page.locator("#log .turn")).to_have_count(3)
+    await expect(page.locator("#stage .partial")).to_have_count(0)
+    await page.screenshot(path=tmp_path / "ended.png")
+    stream = daemon.scheduler.streams[0]
+    assert stream.has_ended
+    assert float(np.abs(np.concatenate(stream.samples)).max()) > 0.1
+    for format_, beginning in (("TXT", TURNS[0]), ("SRT", "1\n00:00:00,"), ("VTT", "WEBVTT\n\n00:00:00.")):
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name=format_).click()
+        text = read_text(await (await download.value).path())
+        assert text.startswith(beginning)
+        assert max(map(len, text.splitlines())) <= 42 or format_ == "TXT"
+
+
+def read_text(path: Path) -> str:
+    """A file that was downloaded."""
+    return path.read_text(encoding="utf-8")
+
+
+async def test_screen_readers_hear_final_text_only(context: BrowserContext, daemon: Daemon) -> None:
+    """What may still change is in no live region."""
+    page = await open_page(context, daemon.url("/"))
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#stage .partial")).to_be_visible()
+
+    assert await page.locator("#stage").get_attribute("aria-live") == "off"
+    assert await page.get_by_role("log").locator(".partial").count() == 0
+
+
+async def test_keyboard_alone(context: BrowserContext, daemon: Daemon) -> None:
+    """Start and stop need no mouse."""
+    page = await open_page(context, daemon.url("/"))
+    await page.locator("#toggle").focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#status")).to_have_text("Listening")
+    await page.keyboard.press("Space")
+    await expect(page.locator("#status")).to_have_text("Ready")
+
+
+async def test_lost_connection_is_resumed(context: BrowserContext, daemon: Daemon) -> None:
+    """The same session goes on after the server was away, without a gap in its audio."""
+    page = await open_page(context, daemon.url("/"))
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#stage")).to_contain_text("first")
+    stream = daemon.scheduler.streams[0]
+    port = daemon.http.port
+    await daemon.http.stop()
+    await expect(page.locator("#status")).to_have_text("Reconnecting…")
+
+    config = Config(server=ServerConfig(port=port))
+    async with serving(config, daemon.scheduler):
+        await expect(page.locator("#status")).to_have_text("Listening", timeout=15_000)
+        await expect(page.locator("#log")).to_contain_text(TURNS[0], timeout=15_000)
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Ready")
+
+    assert daemon.scheduler.streams == [stream]
+    silent = np.abs(np.concatenate(stream.samples)) < 1e-4
+    # the murmur swells and fades three times a second: a gap would be a longer silence
+    assert longest_run(silent[8000:-8000]) < 1600
+
+
+def longest_run(flags: np.typing.NDArray[np.bool_]) -> int:
+    """Length of the longest stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+async def test_full_server_is_explained(context: BrowserContext) -> None:
+    """A daemon at capacity shows as such, not as an error."""
+    async with serving(CONFIG, FakeScheduler(max_sessions=0)) as full:
+        page = await open_page(context, full.url("/"))
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#status")).to_have_text("Server busy, waiting…")
+
+
+async def test_insecure_address_is_explained(context: BrowserContext, tmp_path: Path) -> None:
+    """On plain http from elsewhere the page says why there is no microphone, and what to do."""
+    config = Config(server=ServerConfig(port=0, allowed_origins=("http://box.test",)))
+    async with serving(config) as box:
+        page = await context.new_page()
+        await page.goto(f"http://box.test:{box.http.port}/")
+        await expect(page.get_by_role("alert")).to_contain_text("https")
+        await expect(page.locator("#toggle")).to_be_disabled()
+        await page.emulate_media(color_scheme="dark")
+        await page.screenshot(path=tmp_path / "insecure-dark.png")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_phone(browser: Browser, daemon: Daemon, tmp_path: Path, scheme: str) -> None:
+    """On a phone nothing is cut off, and the button is within reach."""
+    context = await browser.new_context(
+        permissions=["microphone"],
+        viewport={"width": 390, "height": 844},
+        device_scale_factor=2,
+        has_touch=True,
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    page = await open_page(context, daemon.url("/"))
+    await page.locator("#toggle").tap()
+    await expect(page.locator("#log")).to_contain_text(TURNS[0], timeout=15_000)
+    await expect(page.locator("#stage")).to_contain_text("The second thing", timeout=15_000)
+    await page.screenshot(path=tmp_path / f"phone-{scheme}.png")
+
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await expect(page.locator("#toggle")).to_be_in_viewport()
+    await context.close()
+
+
+async def test_overlay(context: BrowserContext, tmp_path: Path) -> None:
+    """The overlay shows the microphone's captions on nothing."""
+    microphone = Broadcast()
+    async with serving(CONFIG, microphone=microphone) as daemon:
+        page = await open_page(context, daemon.url("/overlay?lines=2&size=44"))
+        await page.wait_for_load_state("networkidle")
+        for _, event in script_of(TURNS[:1])[:12]:
+            microphone.publish(event)
+        await expect(page.locator("#stage")).to_contain_text("nobody")
+        await page.screenshot(path=tmp_path / "overlay.png", omit_background=True)
+
+        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"

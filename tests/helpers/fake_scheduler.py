@@ -1,0 +1,216 @@
+"""A scheduler without an engine: its sessions say what a script says, by the audio they have received."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+from numpy import float32
+from numpy.typing import NDArray
+
+from streamer.errors import OverloadError
+from streamer.events import Ack, Bye, Caption, Event, Flushed, TurnEnd, Word
+from streamer.options import SessionOptions
+
+SAMPLE_RATE = 16000
+
+ScriptLine = tuple[float, Event]
+"""An event, and the seconds of audio after which it is said."""
+
+
+class FakeStream:
+    """
+    A session that follows its script.
+
+    What tests look at: `samples` received, `updates`, `has_ended`, and the events `detached` (set once nobody
+    listens). Clearing `room` makes `feed` wait, as a full backlog does.
+    """
+
+    def __init__(
+        self, id_: str, token: str, options: SessionOptions, script: Sequence[ScriptLine], offset_s: float
+    ) -> None:
+        self.id = id_
+        self.token = token
+        self.options = options
+        self.received_s = offset_s
+        self.samples: list[NDArray[float32]] = []
+        self.updates: list[dict[str, object]] = []
+        self.context = ""
+        self.has_ended = False
+        self.detached = asyncio.Event()
+        self.fed = asyncio.Event()
+        self.room = asyncio.Event()
+        self.room.set()
+        self._script = list(script)
+        self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
+        self._acked_s = offset_s
+        self._turns = 0
+
+    async def feed(self, samples: NDArray[float32]) -> None:
+        """Take samples, and say what is due."""
+        await self.room.wait()
+        self.samples.append(samples)
+        self.received_s += len(samples) / SAMPLE_RATE
+        self.fed.set()
+        self._say_due(self.received_s)
+        if self.received_s - self._acked_s >= 0.5:
+            self._acked_s = self.received_s
+            self.say(Ack(received_s=self.received_s, stable_s=max(0.0, self.received_s - 1.0), lag_s=0.2))
+
+    def update(
+        self,
+        *,
+        language: str | None = None,
+        keyterms: tuple[str, ...] | None = None,
+        endpoint_ms: int | None = None,
+    ) -> None:
+        """Remember what was asked."""
+        self.updates.append({"language": language, "keyterms": keyterms, "endpoint_ms": endpoint_ms})
+
+    def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
+        """Answer at once: the script has no backlog."""
+        self.say(Flushed(id=id))
+
+    def end(self) -> None:
+        """Say the rest of the script, then Bye."""
+        if not self.has_ended:
+            self.has_ended = True
+            self._say_due(float("inf"))
+            self.say(Bye(reason="end", audio_s=self.received_s, turns=self._turns))
+
+    def detach(self) -> None:
+        """Let tests know."""
+        self.detached.set()
+
+    def say(self, event: Event | Exception) -> None:
+        """Put an event in, or an error that reading the events raises."""
+        self._turns += isinstance(event, TurnEnd)
+        self._events.put_nowait(event)
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        """The events until Bye."""
+        while True:
+            event = await self._events.get()
+            if isinstance(event, Exception):
+                raise event
+            yield event
+            if isinstance(event, Bye):
+                return
+
+    def _say_due(self, now_s: float) -> None:
+        while self._script and self._script[0][0] <= now_s:
+            self.say(self._script.pop(0)[1])
+
+
+class FakeScheduler:
+    """
+    Opens scripted sessions.
+
+    Args:
+        script: What every new session says.
+        languages: Codes the model claims to know.
+        max_sessions: With more, `open` raises OverloadError.
+    """
+
+    model = "fake"
+
+    def __init__(
+        self,
+        script: Sequence[ScriptLine] = (),
+        *,
+        languages: tuple[str, ...] = ("en", "de", "fr"),
+        max_sessions: int = 1000,
+    ) -> None:
+        self.languages = languages
+        self.streams: list[FakeStream] = []
+        self.ready = True
+        self._script = script
+        self._max_sessions = max_sessions
+        self._opened = asyncio.Event()
+
+    def open(
+        self, options: SessionOptions, *, session: str, token: str, offset_s: float = 0.0, context: str = ""
+    ) -> FakeStream:
+        """A new session."""
+        if len(self.streams) >= self._max_sessions:
+            raise OverloadError(f"{len(self.streams)} of {self._max_sessions} sessions running", 5.0)
+        # a script is in seconds of the session: what lies before `offset_s` was said by another one
+        script = [line for line in self._script if line[0] >= offset_s]
+        stream = FakeStream(session, token, options, script, offset_s)
+        stream.context = context
+        self.streams.append(stream)
+        self._opened.set()
+        return stream
+
+    def resume(self, session: str, token: str) -> FakeStream | None:
+        """A detached session by its name."""
+        for stream in self.streams:
+            if (stream.id, stream.token) == (session, token) and stream.detached.is_set():
+                stream.detached.clear()
+                return stream
+        return None
+
+    def is_ready(self) -> bool:
+        """What a test has set."""
+        return self.ready
+
+    async def drain(self, deadline_s: float) -> None:
+        """End every session."""
+        for stream in self.streams:
+            stream.end()
+
+    async def wait_stream(self) -> FakeStream:
+        """The newest session, once there is one."""
+        await self._opened.wait()
+        return self.streams[-1]
+
+
+def script_of(turns: Sequence[str], *, word_s: float = 0.3, pause_s: float = 0.6) -> list[ScriptLine]:
+    """
+    Captions of spoken turns: each word is partial when it has been said, and stable two words later.
+
+    Args:
+        turns: What is said, one turn each.
+        word_s: Seconds of a word.
+        pause_s: Seconds between turns.
+    """
+    script: list[ScriptLine] = []
+    now_s = 0.4
+    for turn, text in enumerate(turns):
+        words, start_s = text.split(), now_s
+        for n_said in range(1, len(words) + 1):
+            now_s += word_s
+            n_stable = max(0, n_said - 2)
+            stable, partial = " ".join(words[:n_stable]), " ".join(words[n_stable:n_said])
+            caption = Caption(
+                turn=turn,
+                rev=n_said - 1,
+                stable=stable,
+                partial=" " + partial if stable else partial,
+                start_s=start_s,
+                end_s=now_s,
+            )
+            script.append((now_s, caption))
+        end = TurnEnd(turn=turn, text=text, start_s=start_s, end_s=now_s, language="en", reason="silence")
+        now_s += pause_s
+        script.append((now_s, end))
+    return [(at_s, _with_words(event, word_s)) for at_s, event in script]
+
+
+def _with_words(event: Event, word_s: float) -> Event:
+    if not isinstance(event, Caption | TurnEnd):
+        return event
+    stable = event.stable if isinstance(event, Caption) else event.text
+    texts = [*stable.split(), *(event.partial.split() if isinstance(event, Caption) else ())]
+    words = tuple(
+        Word(
+            text=text,
+            start_s=event.start_s + i * word_s,
+            end_s=event.start_s + (i + 1) * word_s,
+            confidence=0.9,
+            stable=i < len(stable.split()),
+        )
+        for i, text in enumerate(texts)
+    )
+    return msgspec.structs.replace(event, words=words)

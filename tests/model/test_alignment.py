@@ -1,0 +1,148 @@
+"""model/alignment.py"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import whisper.timing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.testing import assert_close
+
+from model.alignment import alignment_cost, median_filter, monotone_starts
+from tests.helpers.networks import Heard, Pair, published_cross_scores
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """Seeded normal numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def published_cost(scores: Tensor, n_sot: int) -> Tensor:
+    """The published formula of `find_alignment`, with the published median filter."""
+    weights = scores.softmax(dim=-1)
+    std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
+    weights = whisper.timing.median_filter((weights - mean) / std, 7)
+    return -weights.mean(dim=0)[n_sot:]
+
+
+def published_starts(cost: Tensor) -> list[int]:
+    """First position of each token on the published path."""
+    text, time = whisper.timing.dtw_cpu(cost.double().numpy())
+    jumps = np.pad(np.diff(text), (1, 0), constant_values=1).astype(bool)
+    starts: list[int] = time[jumps].tolist()
+    return starts
+
+
+def cheapest(cost: NDArray[np.float64]) -> float:
+    """Cost of the best path, cell by cell."""
+    n, width = cost.shape
+    total = np.full((n + 1, width + 1), np.inf)
+    total[0, 0] = 0.0
+    for i in range(n):
+        for j in range(width):
+            total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
+    return float(total[n, width])
+
+
+def cost_of(starts: list[int], cost: NDArray[np.float64]) -> float:
+    """Cost of the best path with these starts: a token ends where the next one starts, or just before."""
+    total = 0.0
+    for row, start in enumerate(starts):
+        if row + 1 == len(starts):
+            return total + float(cost[row, start:].sum())
+        following = starts[row + 1]
+        ends = [end for end in (following - 1, following) if end >= start]
+        total += min(float(cost[row, start : end + 1].sum()) for end in ends)
+    raise AssertionError("no tokens")
+
+
+@st.composite
+def whole_costs(draw: st.DrawFn) -> Tensor:
+    """Small matrices of small whole numbers: many ties, and sums without rounding."""
+    n, width = draw(st.integers(1, 8)), draw(st.integers(1, 9))
+    cells = draw(st.lists(st.integers(-4, 4), min_size=n * width, max_size=n * width))
+    return torch.tensor(cells, dtype=torch.float32).reshape(n, width)
+
+
+@settings(deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(0, 30)),
+    seed=st.integers(0, 2**20),
+    whole=st.booleans(),
+)
+def test_median_filter_is_the_published_one(shape: tuple[int, int, int], seed: int, whole: bool) -> None:
+    """Bit for bit, for any length, too short ones and ties included."""
+    x = normal(*shape, seed=seed)
+    x = x.round() if whole else x
+
+    assert torch.equal(median_filter(x), whisper.timing.median_filter(x, 7))
+
+
+@pytest.mark.parametrize("shape", [(9, 50), (2, 9, 50), (2, 3, 9, 50)])
+def test_median_filter_works_on_the_last_axis(shape: tuple[int, ...]) -> None:
+    """Any leading axes are independent of each other."""
+    x = normal(*shape)
+
+    assert torch.equal(median_filter(x), whisper.timing.median_filter(x, 7))
+
+
+@settings(deadline=None)
+@given(cost=whole_costs())
+def test_starts_lie_on_a_cheapest_path(cost: Tensor) -> None:
+    """From the first position, never backwards, and at no more than the least possible cost; also with ties."""
+    (starts,) = monotone_starts([cost])
+
+    assert len(starts) == cost.shape[0]
+    assert starts[0] == 0
+    assert starts == sorted(starts)
+    assert starts[-1] < cost.shape[1]
+    assert cost_of(starts, cost.double().numpy()) == cheapest(cost.double().numpy())
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 20), width=st.integers(1, 40), seed=st.integers(0, 2**20))
+def test_starts_are_the_published_ones(n: int, width: int, seed: int) -> None:
+    """Without ties there is one cheapest path, and both find it, also with more tokens than positions."""
+    cost = normal(n, width, seed=seed)
+
+    assert monotone_starts([cost]) == [published_starts(cost)]
+
+
+@settings(deadline=None)
+@given(costs=st.lists(whole_costs(), min_size=1, max_size=5))
+def test_starts_of_a_batch_are_those_of_each_alone(costs: list[Tensor]) -> None:
+    """Items of different sizes do not influence each other."""
+    assert monotone_starts(costs) == [monotone_starts([cost])[0] for cost in costs]
+
+
+def test_cost_is_the_published_formula() -> None:
+    """Softmax, standardised over all tokens, median filter, mean over heads; start tokens cut off at the end."""
+    scores = 3.0 * normal(6, 11, 80)
+
+    assert_close(alignment_cost(scores, n_sot=4), published_cost(scores, 4), rtol=1e-5, atol=1e-6)
+
+
+def test_cost_of_tokens_that_all_attend_alike_is_finite() -> None:
+    """Where every token has the same weights their spread is zero, and the cost is zero, not NaN."""
+    scores = normal(2, 1, 20).expand(2, 5, 20)
+
+    assert torch.equal(alignment_cost(scores), torch.zeros(5, 20))
+
+
+def test_times_of_speech_are_the_published_ones(pair: Pair, heard: list[Heard]) -> None:
+    """From real scores of real speech to the same costs and starts, each text alone and all in one batch."""
+    costs, expected = [], []
+    for one in heard:
+        every = published_cross_scores(pair.published, one.tokens, one.features)[:, 0]
+        scores = torch.stack([every[layer, head] for layer, head in pair.ours.decoder.alignment_heads])
+        scores = scores[:, :, :500]
+        costs.append(alignment_cost(scores, n_sot=1))
+        assert_close(costs[-1], published_cost(scores, 1), rtol=1e-5, atol=1e-5)
+        expected.append(published_starts(costs[-1]))
+
+    assert [monotone_starts([cost])[0] for cost in costs] == expected
+    assert monotone_starts(costs) == expected

@@ -1,0 +1,322 @@
+"""model/cache.py"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model import CacheFullError, KVCache, Placement
+from tests.helpers.networks import SMALL, same_snapshots, snapshot
+
+HEADS, WIDTH = SMALL.n_text_head, SMALL.d_head
+INF = float("-inf")
+
+
+def new_cache(*, n_slots: int = 3, audio_capacity: int = 6, n_tail: int = 0) -> KVCache:
+    """A cache of the small network; its tail holds the numbers 1 (keys) and 2 (values)."""
+    tail = None
+    if n_tail:
+        ones = torch.ones(SMALL.n_text_layer, HEADS, n_tail, WIDTH)
+        tail = (ones, 2 * ones)
+    return KVCache(SMALL, n_slots=n_slots, audio_capacity=audio_capacity, tail=tail)
+
+
+def window(n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Cross-attention keys and values of `n` audio positions."""
+    shape = (2, SMALL.n_text_layer, HEADS, n, WIDTH)
+    keys, values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return keys, values
+
+
+def write(cache: KVCache, place: Placement, *, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Append random keys and values to every layer and advance; what each layer gets back to attend to."""
+    shape = (SMALL.n_text_layer, 2, len(place.slots), HEADS, max(place.counts), WIDTH)
+    new = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    read = [cache.append(layer, k, v, place) for layer, (k, v) in enumerate(new)]
+    read = [(keys.clone(), values.clone()) for keys, values in read]
+    cache.advance(place)
+    return read
+
+
+def fill(cache: KVCache, slot: int, n: int, *, seed: int = 0) -> None:
+    """Append `n` random tokens to `slot`."""
+    write(cache, cache.place([slot], [n]), seed=seed)
+
+
+def test_needs_at_least_one_slot() -> None:
+    """A cache without slots is refused."""
+    with pytest.raises(ValueError, match="n_slots = 0: expected at least 1"):
+        new_cache(n_slots=0)
+
+
+@pytest.mark.parametrize("audio_capacity", [-1, 0, SMALL.n_audio_ctx + 1])
+def test_audio_capacity_is_within_a_window(audio_capacity: int) -> None:
+    """A slot hears between one position and a full window."""
+    with pytest.raises(ValueError, match=rf"audio_capacity = {audio_capacity}: expected 1 to 24"):
+        new_cache(audio_capacity=audio_capacity)
+
+
+def test_starts_empty() -> None:
+    """New slots hold no tokens and hear nothing."""
+    cache = new_cache()
+
+    assert [cache.length(slot) for slot in range(3)] == [0, 0, 0]
+    assert [cache.audio_length(slot) for slot in range(3)] == [0, 0, 0]
+
+
+def test_n_bytes_is_what_is_allocated() -> None:
+    """Slots x layers x heads x positions x width x keys and values x 4 bytes, for tokens and for audio."""
+    cache = new_cache(n_slots=3, audio_capacity=6, n_tail=4)
+    outer = 3 * SMALL.n_text_layer * HEADS
+
+    assert cache.n_bytes() == (outer * SMALL.n_text_ctx * WIDTH * 2 * 4, outer * (4 + 6) * WIDTH * 2 * 4)
+
+
+@pytest.mark.parametrize(
+    ("slots", "counts", "message"),
+    [
+        ([1, 1], [1, 1], r"slots \[1, 1\]: expected distinct numbers from 0 to 2"),
+        ([0, 3], [1, 1], r"slots \[0, 3\]: expected distinct numbers from 0 to 2"),
+        ([-1], [1], r"slots \[-1\]: expected distinct numbers from 0 to 2"),
+        ([0, 1], [1, 0], r"counts \[1, 0\]: expected at least one new token for each row"),
+        ([0, 1], [1], "2 slots and 1 counts: expected as many, at least one"),
+        ([], [], "0 slots and 0 counts: expected as many, at least one"),
+    ],
+)
+def test_place_refuses_impossible_rows(slots: list[int], counts: list[int], message: str) -> None:
+    """Duplicates, unknown slots, empty rows and unequal lists are refused by name."""
+    with pytest.raises(ValueError, match=message):
+        new_cache().place(slots, counts)
+
+
+def test_place_writes_nothing() -> None:
+    """Planning an append changes neither tensors nor lengths."""
+    cache = new_cache()
+    fill(cache, 0, 5)
+    before = snapshot(cache)
+
+    cache.place([0, 2], [3, 1])
+
+    assert same_snapshots(snapshot(cache), before)
+
+
+def test_place_hides_the_future_and_other_rows_excess() -> None:
+    """Row 0 appends one token to three, row 1 two to one: each new token sees itself and what came before."""
+    cache = new_cache()
+    fill(cache, 0, 3)
+    fill(cache, 2, 1)
+
+    place = cache.place([0, 2], [1, 2])
+
+    assert place.n_keys == 4
+    assert place.positions.tolist() == [[3, 3], [1, 2]]
+    assert place.mask is not None
+    expected = [[[0, 0, 0, 0], [0, 0, 0, 0]], [[0, 0, INF, INF], [0, 0, 0, INF]]]
+    assert place.mask.tolist() == [[row] for row in expected]
+
+
+def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
+    """One token for rows of equal length hearing equally long windows: no mask is built."""
+    cache = new_cache()
+    for slot in (0, 1):
+        fill(cache, slot, 2)
+        cache.set_audio(slot, *window(4))
+
+    place = cache.place([0, 1], [1, 1])
+
+    assert (place.mask, place.audio_mask) == (None, None)
+
+
+def test_place_hides_audio_past_each_rows_window() -> None:
+    """Rows hear the tail and their own window; the shorter row does not hear the rest of the longer."""
+    cache = new_cache(n_tail=2)
+    cache.set_audio(0, *window(3))
+    cache.set_audio(1, *window(1))
+
+    place = cache.place([0, 1], [1, 1])
+
+    assert place.n_audio_keys == 5
+    assert place.audio_mask is not None
+    assert place.audio_mask[:, 0, 0].tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, INF, INF]]
+
+
+def test_append_returns_what_was_written_and_what_was_there() -> None:
+    """The keys to attend to are the earlier ones followed by the new ones, row by row."""
+    cache = new_cache()
+    first = write(cache, cache.place([2], [3]), seed=1)
+    second = write(cache, cache.place([2], [2]), seed=2)
+
+    for (old_keys, old_values), (keys, values) in zip(first, second, strict=True):
+        assert torch.equal(keys[:, :, :3], old_keys)
+        assert torch.equal(values[:, :, :3], old_values)
+        assert keys.shape == values.shape == (1, HEADS, 5, WIDTH)
+
+
+def test_append_leaves_other_slots_alone() -> None:
+    """Slots that are no row of the pass stay bit for bit, also between the rows."""
+    cache = new_cache()
+    fill(cache, 1, 4)
+    keys, values = cache.keys[:, 1].clone(), cache.values[:, 1].clone()
+
+    write(cache, cache.place([0, 2], [3, 1]))
+
+    assert torch.equal(cache.keys[:, 1], keys)
+    assert torch.equal(cache.values[:, 1], values)
+
+
+def test_padding_is_never_written() -> None:
+    """The positions behind a short row's tokens stay empty, although the pass carried padding for them."""
+    cache = new_cache()
+
+    write(cache, cache.place([0, 1], [4, 1]))
+
+    assert torch.count_nonzero(cache.keys[:, 1, :, 1:]) == 0
+    assert torch.count_nonzero(cache.values[:, 1, :, 1:]) == 0
+
+
+def test_lengths_move_only_on_advance() -> None:
+    """Between append and advance nothing new is visible."""
+    cache = new_cache()
+    place = cache.place([0, 1], [2, 1])
+    new = torch.ones(2, HEADS, 2, WIDTH)
+
+    cache.append(0, new, new, place)
+    before = [cache.length(0), cache.length(1)]
+    cache.advance(place)
+
+    assert before == [0, 0]
+    assert [cache.length(0), cache.length(1)] == [2, 1]
+
+
+def test_slot_can_be_filled_to_the_last_position() -> None:
+    """n_text_ctx tokens fit, in any appends."""
+    cache = new_cache()
+    fill(cache, 0, SMALL.n_text_ctx - 1)
+    fill(cache, 0, 1)
+
+    assert cache.length(0) == SMALL.n_text_ctx
+
+
+@pytest.mark.parametrize(("held", "more"), [(20, 1), (19, 2), (0, 21)])
+def test_append_past_the_context_is_refused(held: int, more: int) -> None:
+    """One token too many raises and leaves the whole cache as it was, bit for bit."""
+    cache = new_cache()
+    cache.set_audio(0, *window(6))
+    if held:
+        fill(cache, 0, held)
+    before = snapshot(cache)
+
+    with pytest.raises(CacheFullError, match=rf"slot 0 holds {held} tokens, {more} more pass n_text_ctx = 20"):
+        cache.place([0], [more])
+
+    assert same_snapshots(snapshot(cache), before)
+
+
+def test_one_full_row_refuses_the_batch() -> None:
+    """With the full slot in the middle of a batch, no row is written, and the others can go on without it."""
+    cache = new_cache()
+    fill(cache, 0, 2)
+    fill(cache, 1, SMALL.n_text_ctx)
+    before = snapshot(cache)
+
+    with pytest.raises(CacheFullError, match="slot 1 holds 20 tokens"):
+        cache.place([0, 1, 2], [1, 1, 1])
+
+    assert same_snapshots(snapshot(cache), before)
+    write(cache, cache.place([0, 2], [1, 1]))
+    assert [cache.length(slot) for slot in range(3)] == [3, SMALL.n_text_ctx, 1]
+
+
+def test_full_is_a_value_error() -> None:
+    """Whoever catches ValueError catches a full cache too."""
+    assert issubclass(CacheFullError, ValueError)
+
+
+@pytest.mark.parametrize("length", [0, 3, 5])
+def test_set_length_forgets_from_there_on(length: int) -> None:
+    """What is left stays bit for bit, and the next append lands behind it."""
+    cache = new_cache()
+    fill(cache, 0, 5, seed=1)
+    kept = cache.keys[:, 0, :, :length].clone()
+
+    cache.set_length(0, length)
+    place = cache.place([0], [1])
+
+    assert cache.length(0) == length
+    assert torch.equal(cache.keys[:, 0, :, :length], kept)
+    assert place.positions.tolist() == [[length]]
+
+
+@pytest.mark.parametrize("length", [-1, 6])
+def test_set_length_cannot_bring_tokens_back(length: int) -> None:
+    """Only what the slot holds can be kept."""
+    cache = new_cache()
+    fill(cache, 0, 5)
+    cache.set_length(0, 5)
+
+    with pytest.raises(ValueError, match=rf"length {length} for slot 0: expected 0 to 5"):
+        cache.set_length(0, length)
+
+
+def test_set_length_leaves_other_slots_alone() -> None:
+    """Emptying one slot does not touch its neighbours."""
+    cache = new_cache()
+    for slot in range(3):
+        fill(cache, slot, 4)
+
+    cache.set_length(1, 0)
+
+    assert [cache.length(slot) for slot in range(3)] == [4, 0, 4]
+
+
+def test_set_audio_replaces_the_window_and_keeps_the_tokens() -> None:
+    """A new window is heard behind the tail; tokens are the caller's decision."""
+    cache = new_cache(n_tail=2)
+    fill(cache, 1, 4)
+    cache.set_audio(1, *window(6, seed=1))
+    keys, values = window(3, seed=2)
+
+    cache.set_audio(1, keys, values)
+
+    heard_keys, heard_values = cache.audio(0, cache.place([1], [1]))
+    assert (cache.audio_length(1), cache.length(1)) == (3, 4)
+    assert torch.equal(heard_keys[0, :, 2:], keys[0])
+    assert torch.equal(heard_values[0, :, 2:], values[0])
+
+
+def test_every_slot_hears_the_tail() -> None:
+    """The shared silence stands in front of every slot's window, and survives new windows."""
+    cache = new_cache(n_tail=2)
+    for slot in range(3):
+        cache.set_audio(slot, *window(slot + 1))
+
+    keys, values = cache.audio(1, cache.place([0, 1, 2], [1, 1, 1]))
+
+    assert torch.equal(keys[:, :, :2], torch.ones(3, HEADS, 2, WIDTH))
+    assert torch.equal(values[:, :, :2], torch.full((3, HEADS, 2, WIDTH), 2.0))
+
+
+def test_hearing_more_than_the_capacity_is_refused() -> None:
+    """A window one position too long raises and leaves the cache as it was, bit for bit."""
+    cache = new_cache(audio_capacity=6, n_tail=2)
+    cache.set_audio(0, *window(6))
+    before = snapshot(cache)
+
+    with pytest.raises(CacheFullError, match="window of 7 audio positions, a slot holds 6"):
+        cache.set_audio(0, *window(7, seed=1))
+
+    assert same_snapshots(snapshot(cache), before)
+
+
+def test_consecutive_slots_are_read_as_views() -> None:
+    """Neighbouring slots cost no copy; scattered ones are gathered."""
+    cache = new_cache()
+    for slot in range(3):
+        cache.set_audio(slot, *window(2))
+
+    together, _ = cache.audio(0, cache.place([1, 2], [1, 1]))
+    scattered, _ = cache.audio(0, cache.place([2, 0], [1, 1]))
+
+    assert together.untyped_storage().data_ptr() == cache.audio_keys.untyped_storage().data_ptr()
+    assert scattered.untyped_storage().data_ptr() != cache.audio_keys.untyped_storage().data_ptr()
