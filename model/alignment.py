@@ -59,13 +59,13 @@ def alignment_cost(scores: Tensor, n_sot: int = 0) -> Tensor:
 
 def median_filter(x: Tensor) -> Tensor:
     """
-    Running median of seven over the last axis, edges reflected; `x` itself where it is too short to reflect.
+    Running median of seven over the last of at least two axes, edges reflected; `x` itself where it is too short.
 
     A sorting network over seven shifted views: ten times faster on a CPU than sorting seven values everywhere.
     """
     half = MEDIAN_WIDTH // 2
     n = x.shape[-1]
-    if n <= half:
+    if n <= half or not x.numel():
         return x
     padded = F.pad(x.flatten(0, -2), (half, half), mode="reflect")
     seven = [padded[:, i : i + n] for i in range(MEDIAN_WIDTH)]

@@ -137,7 +137,7 @@ class KVCache:
         Plan an append of `counts[i]` tokens to `slots[i]`. Writes nothing.
 
         Raises:
-            ValueError: A slot is named twice or does not exist, or a count is below 1.
+            ValueError: A slot is named twice, does not exist, or a count is below 1.
             CacheFullError: A slot has fewer free positions than its count; nothing was written.
         """
         self._check(slots, counts)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.cache import KVCache, Placement
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, attend, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, packed_product, attend, split_heads
 
 __all__ = ["DecoderOutput", "TextDecoder"]
 
@@ -40,27 +40,24 @@ class DecoderBlock(nn.Module):
         super().__init__()
         self.n_head = n_head
         self.norm = LayerNorm(n_state)
-        self.qkv = nn.Linear(n_state, 3 * n_state)
-        self.out = nn.Linear(n_state, n_state)
+        self.qkv = Linear(n_state, 3 * n_state)
+        self.out = Linear(n_state, n_state)
         self.cross_norm = LayerNorm(n_state)
-        self.cross_query = nn.Linear(n_state, n_state)
-        self.cross_out = nn.Linear(n_state, n_state)
+        self.cross_query = Linear(n_state, n_state)
+        self.cross_out = Linear(n_state, n_state)
         self.feed_forward = FeedForward(n_state)
 
     def attend_to_text(self, x: Tensor, layer: int, cache: KVCache, place: Placement) -> Tensor:
         """Append this layer's keys and values, attend to all of them, add to the residual stream."""
         q, k, v = (split_heads(part, self.n_head) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
         keys, values = cache.append(layer, k, v, place)
-        added: Tensor = self.out(attend(q, keys, values, place.mask))
-        return x + added
+        attended: Tensor = self.out(attend(q, keys, values, place.mask), residual=x)
+        return attended
 
-    def attend_to_audio(
-        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def attend_to_audio(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Residual stream after cross-attention, and the queries (batch, n_head, n, d_head)."""
         q = split_heads(self.cross_query(self.cross_norm(x)), self.n_head)
-        added: Tensor = self.cross_out(attend(q, keys, values, mask))
-        return x + added, q
+        return self.cross_out(attend(q, keys, values, mask), residual=x), q
 
 
 class TextDecoder(nn.Module):
@@ -86,14 +83,13 @@ class TextDecoder(nn.Module):
         self.dims, self.alignment_heads = dims, tuple(sorted(alignment_heads))
         n_state = dims.n_text_state
         self.token_embedding = nn.Embedding(dims.n_vocab, n_state)
+        self.packed_embedding: Tensor | None = None
         self.positions = nn.Parameter(torch.empty(dims.n_text_ctx, n_state))
         self.blocks = nn.ModuleList(DecoderBlock(n_state, dims.n_text_head) for _ in range(dims.n_text_layer))
-        self.cross_keys_values = nn.Linear(n_state, dims.n_text_layer * 2 * n_state)
+        self.cross_keys_values = Linear(n_state, dims.n_text_layer * 2 * n_state)
         self.norm = LayerNorm(n_state)
 
-    def forward(
-        self, tokens: Tensor, cache: KVCache, place: Placement, *, align: bool = False
-    ) -> DecoderOutput:
+    def forward(self, tokens: Tensor, cache: KVCache, place: Placement, *, align: bool = False) -> DecoderOutput:
         """
         Append tokens to their slots and run them.
 
@@ -116,12 +112,14 @@ class TextDecoder(nn.Module):
             x, queries = block.attend_to_audio(x, keys, values, place.audio_mask)
             if align and (heads := self._heads_of(layer)):
                 scores.append(_scores(queries[:, heads], keys[:, heads, cache.n_tail :]))
-            x = x + block.feed_forward(x)
+            x = block.feed_forward(x)
         cache.advance(place)
         return DecoderOutput(self.norm(x), torch.cat(scores, dim=1) if scores else None)
 
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., n_text_state) -> logits (..., n_vocab), float32."""
+        if self.packed_embedding is not None:
+            return packed_product(hidden, self.packed_embedding, None).float()
         logits: Tensor = nn.functional.linear(hidden, self.token_embedding.weight)
         return logits.float()
 
@@ -136,9 +134,7 @@ class TextDecoder(nn.Module):
             Keys and values, each (batch, n_text_layer, n_text_head, n, d_head).
         """
         dims = self.dims
-        both = self.cross_keys_values(features).unflatten(
-            -1, (dims.n_text_layer, 2, dims.n_text_head, dims.d_head)
-        )
+        both = self.cross_keys_values(features).unflatten(-1, (dims.n_text_layer, 2, dims.n_text_head, dims.d_head))
         both = both.permute(3, 0, 2, 4, 1, 5)
         return both[0], both[1]
 
@@ -150,10 +146,7 @@ class TextDecoder(nn.Module):
         if tokens.shape != expected:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}, the placement needs {expected}")
         # on another device this would wait for it; the engine's tokens come from its own argmax or are checked there
-        if (
-            tokens.device.type == "cpu"
-            and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.dims.n_vocab
-        ):
+        if tokens.device.type == "cpu" and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.dims.n_vocab:
             raise ValueError(
                 f"tokens from {int(tokens.min())} to {int(tokens.max())}, expected 0 to {self.dims.n_vocab - 1}"
             )
@@ -161,4 +154,5 @@ class TextDecoder(nn.Module):
 
 def _scores(queries: Tensor, keys: Tensor) -> Tensor:
     """Scaled scores in float32, (batch, n_heads, n, n_positions)."""
-    return (queries @ keys.transpose(-1, -2)).float() * queries.shape[-1] ** -0.5
+    scores: Tensor = (queries @ keys.transpose(-1, -2)).float()
+    return scores.mul(queries.shape[-1] ** -0.5)

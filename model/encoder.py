@@ -9,6 +9,8 @@ the sound has not attended to it.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import torch
@@ -16,23 +18,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, attend, sinusoids, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, attend, sinusoids, split_heads
 
 __all__ = ["AudioEncoder", "SilenceCache"]
 
 
 @dataclass(frozen=True, slots=True)
 class SilenceCache:
-    """One window of pure silence, encoded: what stands behind every short window."""
+    """
+    One window of pure silence, encoded: what stands behind every short window.
+
+    Neighbouring positions of silence have nearly the same keys and values, so one of `stride` stands for all of them,
+    with log(stride) added to its score; the last positions, on which attention rests, are all kept.
+    """
 
     keys: Tensor
-    """(n_audio_layer, n_audio_head, n_audio_ctx, d_head)"""
+    """(n_audio_layer, n_audio_head, n_kept, d_head)"""
     values: Tensor
     """Same shape as `keys`."""
     features: Tensor
     """Encoder output, (n_audio_ctx, n_audio_state)"""
     mel_value: float
     """The value of every mel entry of the silence: the floor that windows must share."""
+    positions: tuple[int, ...]
+    """Audio position of each kept key, rising."""
+    log_weights: Tensor
+    """Logarithm of how many positions each kept key stands for, (n_kept,)."""
+
+    def behind(self, n: int, layer: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values (n_audio_head, n_behind, d_head) of positions [n, n_audio_ctx), and their log weights."""
+        first = bisect_left(self.positions, n)
+        return self.keys[layer, :, first:], self.values[layer, :, first:], self.log_weights[first:]
 
 
 class EncoderBlock(nn.Module):
@@ -42,8 +58,8 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.n_head = n_head
         self.norm = LayerNorm(n_state)
-        self.qkv = nn.Linear(n_state, 3 * n_state)
-        self.out = nn.Linear(n_state, n_state)
+        self.qkv = Linear(n_state, 3 * n_state)
+        self.out = Linear(n_state, n_state)
         self.feed_forward = FeedForward(n_state)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,8 +69,8 @@ class EncoderBlock(nn.Module):
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add the attention result and the feed-forward half to the residual stream."""
-        x = x + self.out(attended)
-        return x + self.feed_forward(x)
+        finished: Tensor = self.feed_forward(self.out(attended, residual=x))
+        return finished
 
 
 class AudioEncoder(nn.Module):
@@ -66,12 +82,11 @@ class AudioEncoder(nn.Module):
         super().__init__()
         self.dims = dims
         n_state = dims.n_audio_state
-        self.conv1 = nn.Conv1d(dims.n_mels, n_state, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv1d(n_state, n_state, kernel_size=3, stride=2, padding=1)
+        # convolutions over three frames, as products over their concatenation: one kernel with its GELU
+        self.conv1 = Linear(3 * dims.n_mels, n_state)
+        self.conv2 = Linear(3 * n_state, n_state)
         self.register_buffer("positions", sinusoids(dims.n_audio_ctx, n_state))
-        self.blocks = nn.ModuleList(
-            EncoderBlock(n_state, dims.n_audio_head) for _ in range(dims.n_audio_layer)
-        )
+        self.blocks = nn.ModuleList(EncoderBlock(n_state, dims.n_audio_head) for _ in range(dims.n_audio_layer))
         self.norm = LayerNorm(n_state)
 
     def forward(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
@@ -91,41 +106,61 @@ class AudioEncoder(nn.Module):
         """
         self._check(mel, silence)
         x = self._stem(mel, silence)
-        n = x.shape[1]
+        n, mask = x.shape[1], None
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, EncoderBlock)
             q, k, v = block.project(x)
             if silence is not None and n < self.dims.n_audio_ctx:
-                k = _followed_by(k, silence.keys[layer, :, n:])
-                v = _followed_by(v, silence.values[layer, :, n:])
-            x = block.finish(x, attend(q, k, v))
+                tail_k, tail_v, log_weights = silence.behind(n, layer)
+                k, v = _followed_by(k, tail_k), _followed_by(v, tail_v)
+                mask = F.pad(log_weights, (n, 0))[None, None, None]
+            x = block.finish(x, attend(q, k, v, mask))
         features: Tensor = self.norm(x)
         return features
 
-    def encode_silence(self, mel_value: float) -> SilenceCache:
-        """Encode one full window in which every mel entry is `mel_value`."""
+    def encode_silence(self, mel_value: float, *, stride: int = 1, n_whole: int = 64) -> SilenceCache:
+        """
+        Encode one full window of silence.
+
+        Args:
+            mel_value: Of every mel entry.
+            stride: Positions that one kept key stands for, 1 to n_audio_ctx.
+            n_whole: Last positions that are all kept, 0 to n_audio_ctx.
+
+        Raises:
+            ValueError: A number is out of range.
+        """
+        n_ctx = self.dims.n_audio_ctx
+        if not 1 <= stride <= n_ctx or not 0 <= n_whole <= n_ctx:
+            raise ValueError(f"stride = {stride}, n_whole = {n_whole}: expected 1 and 0 at least, {n_ctx} at most")
         weight = self.conv1.weight
-        mel = torch.full(
-            (1, self.dims.n_mels, self.dims.n_frames), mel_value, dtype=weight.dtype, device=weight.device
-        )
+        mel = torch.full((1, self.dims.n_mels, self.dims.n_frames), mel_value, dtype=weight.dtype, device=weight.device)
+        strided = range(stride // 2, n_ctx - n_whole, stride)
+        positions = [*strided, *range(n_ctx - n_whole, n_ctx)]
+        log_weights = torch.tensor([math.log(stride)] * len(strided) + [0.0] * n_whole).to(weight)
         x = self._stem(mel, None)
         keys, values = [], []
         for block in self.blocks:
             assert isinstance(block, EncoderBlock)
             q, k, v = block.project(x)
-            keys.append(k[0])
-            values.append(v[0])
+            keys.append(k[0, :, positions])
+            values.append(v[0, :, positions])
             x = block.finish(x, attend(q, k, v))
         features = self.norm(x)[0]
-        return SilenceCache(torch.stack(keys), torch.stack(values), features, mel_value)
+        return SilenceCache(torch.stack(keys), torch.stack(values), features, mel_value, tuple(positions), log_weights)
 
     def _stem(self, mel: Tensor, silence: SilenceCache | None) -> Tensor:
-        """Convolutions and positions. Two frames of silence at the right edge stand for the window's rest."""
+        """
+        Convolutions, GELU and positions: (batch, n_mels, 2 * n) -> (batch, n, n_audio_state).
+
+        Two frames of silence at the right edge stand for the window's rest: the convolutions look no further.
+        """
         n = mel.shape[-1] // 2
         if silence is not None and n < self.dims.n_audio_ctx:
             mel = F.pad(mel, (0, 2), value=silence.mel_value)
-        x = F.gelu(self.conv2(F.gelu(self.conv1(mel))))
-        return x.transpose(1, 2)[:, :n] + self.positions[:n]
+        x: Tensor = self.conv1(_threes(mel.transpose(1, 2), stride=1), gelu=True)
+        x = self.conv2(_threes(x, stride=2)[:, :n], gelu=True)
+        return x + self.positions[:n]
 
     def _check(self, mel: Tensor, silence: SilenceCache | None) -> None:
         dims = self.dims
@@ -140,6 +175,13 @@ class AudioEncoder(nn.Module):
             )
         if n_frames < 2 or n_frames % 2 or n_frames > dims.n_frames:
             raise ValueError(f"mel has {n_frames} frames, expected an even number from 2 to {dims.n_frames}")
+
+
+def _threes(x: Tensor, *, stride: int) -> Tensor:
+    """(batch, n, d) -> (batch, n // stride, 3 * d): each frame between its neighbours, zeros past the ends."""
+    batch, n, d = x.shape
+    padded = F.pad(x, (0, 0, 1, 1)).contiguous()
+    return padded.as_strided((batch, -(-n // stride), 3 * d), ((n + 2) * d, stride * d, 1))
 
 
 def _followed_by(x: Tensor, tail: Tensor) -> Tensor:

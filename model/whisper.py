@@ -11,6 +11,7 @@ from model.cache import KVCache
 from model.decoder import TextDecoder
 from model.dimensions import ModelDimensions
 from model.encoder import AudioEncoder, SilenceCache
+from model.layers import Linear, pack
 
 __all__ = ["Whisper", "published_shapes"]
 
@@ -25,9 +26,7 @@ class Whisper(nn.Module):
             the later half of the decoder, as the published implementation assumes for unknown models.
     """
 
-    def __init__(
-        self, dims: ModelDimensions, alignment_heads: Sequence[tuple[int, int]] | None = None
-    ) -> None:
+    def __init__(self, dims: ModelDimensions, alignment_heads: Sequence[tuple[int, int]] | None = None) -> None:
         super().__init__()
         self.dims = dims
         if alignment_heads is None:
@@ -68,7 +67,16 @@ class Whisper(nn.Module):
             model = cls(dims, alignment_heads)
         state = {name: tensor.to(device, dtype) for name, tensor in _fused(dims, tensors).items()}
         model.load_state_dict(state, strict=True, assign=True)
-        return model.eval().requires_grad_(False)
+        model.eval().requires_grad_(False)
+        model._pack()
+        return model
+
+    def _pack(self) -> None:
+        """Give every product its fastest layout; the plain weights stay, they are what `state_dict` names."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.packed = pack(module.weight)
+        self.decoder.packed_embedding = pack(self.decoder.token_embedding.weight)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -86,7 +94,14 @@ class Whisper(nn.Module):
         return features
 
     def silence_tail(self, silence: SilenceCache, n_tail: int) -> tuple[Tensor, Tensor]:
-        """Cross-attention keys and values of the last `n_tail` positions of cached silence, for `KVCache`."""
+        """
+        Cross-attention keys and values of the last `n_tail` positions of cached silence, for `KVCache`.
+
+        Raises:
+            ValueError: `n_tail` is not from 1 to n_audio_ctx.
+        """
+        if not 1 <= n_tail <= self.dims.n_audio_ctx:
+            raise ValueError(f"n_tail = {n_tail}: expected 1 to {self.dims.n_audio_ctx}")
         keys, values = self.decoder.hear(silence.features[None, -n_tail:])
         return keys[0], values[0]
 
@@ -97,7 +112,7 @@ class Whisper(nn.Module):
         return KVCache(
             self.dims,
             n_slots=n_slots,
-            audio_capacity=audio_capacity or self.dims.n_audio_ctx,
+            audio_capacity=self.dims.n_audio_ctx if audio_capacity is None else audio_capacity,
             tail=tail,
             dtype=self.dtype,
             device=self.device,
@@ -123,9 +138,7 @@ class Whisper(nn.Module):
                 "(batch, T, n_audio_state) of one batch"
             )
         if tokens.shape[1] > self.dims.n_text_ctx:
-            raise ValueError(
-                f"{tokens.shape[1]} tokens, the decoder holds n_text_ctx = {self.dims.n_text_ctx}"
-            )
+            raise ValueError(f"{tokens.shape[1]} tokens, the decoder holds n_text_ctx = {self.dims.n_text_ctx}")
         batch, n = tokens.shape
         cache = self.new_cache(n_slots=batch, audio_capacity=features.shape[1])
         keys, values = self.decoder.hear(features)
@@ -200,8 +213,10 @@ def _fused(dims: ModelDimensions, tensors: Mapping[str, Tensor]) -> dict[str, Te
         "decoder.token_embedding.weight": tensors["decoder.token_embedding.weight"],
     }
     for kind in ("weight", "bias"):
-        state[f"encoder.conv1.{kind}"] = tensors[f"encoder.conv1.{kind}"]
-        state[f"encoder.conv2.{kind}"] = tensors[f"encoder.conv2.{kind}"]
+        for conv in ("encoder.conv1", "encoder.conv2"):
+            # (n_out, n_in, 3) -> (n_out, 3 * n_in), frame by frame; a bias stays as it is
+            tensor = tensors[f"{conv}.{kind}"]
+            state[f"{conv}.{kind}"] = tensor.transpose(1, 2).flatten(1) if kind == "weight" else tensor
         state[f"encoder.norm.{kind}"] = tensors[f"encoder.ln_post.{kind}"]
         state[f"decoder.norm.{kind}"] = tensors[f"decoder.ln.{kind}"]
         cross = [

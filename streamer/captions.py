@@ -57,8 +57,7 @@ def to_srt(turns: Iterable[TurnEnd]) -> str:
 def to_vtt(turns: Iterable[TurnEnd]) -> str:
     """WebVTT: `&`, `<` and `>` escaped, and so no `-->` within a text."""
     cues = "".join(
-        f"{_time(cue.start_s, '.')} --> {_time(cue.end_s, '.')}\n{_escaped(_joined(cue))}\n\n"
-        for cue in to_cues(turns)
+        f"{_time(cue.start_s, '.')} --> {_time(cue.end_s, '.')}\n{_escaped(_joined(cue))}\n\n" for cue in to_cues(turns)
     )
     return f"WEBVTT\n\n{cues}"
 

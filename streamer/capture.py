@@ -196,9 +196,7 @@ class MicrophoneSource:
         while self._n_failures < len(self._policy.backoff_s):
             retry_s = self._policy.backoff_s[self._n_failures]
             self._n_failures += 1
-            log.warning(
-                "capture_lost", device=device, reason=reason, attempt=self._n_failures, retry_s=retry_s
-            )
+            log.warning("capture_lost", device=device, reason=reason, attempt=self._n_failures, retry_s=retry_s)
             await asyncio.sleep(retry_s)
             try:
                 return await self._open()
@@ -318,9 +316,7 @@ def _load_portaudio() -> ModuleType:
     try:
         import sounddevice
     except OSError:
-        raise PortAudioMissingError(
-            "the PortAudio library is not installed: apt-get install libportaudio2"
-        ) from None
+        raise PortAudioMissingError("the PortAudio library is not installed: apt-get install libportaudio2") from None
     module: ModuleType = sounddevice
     return module
 

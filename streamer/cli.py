@@ -67,12 +67,8 @@ class Streamer(click.Group):
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-config_option = click.option(
-    "--config", "config_file", type=FILE, help="TOML file; see configs/ for examples."
-)
-model_option = click.option(
-    "--model", help="Model name (see `streamer models list`) or path of a checkpoint."
-)
+config_option = click.option("--config", "config_file", type=FILE, help="TOML file; see configs/ for examples.")
+model_option = click.option("--model", help="Model name (see `streamer models list`) or path of a checkpoint.")
 json_option = click.option("--json", "json_out", type=FILE, help="Write the results to this file.")
 
 
@@ -196,10 +192,9 @@ def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int |
     callback=_n_streams,
     help="auto: find the largest that keeps up.  [default: auto]",
 )
-@click.option(
-    "--seconds", type=click.FloatRange(min=1), default=30, show_default=True, help="Duration of each run."
-)
+@click.option("--seconds", type=click.FloatRange(min=1), default=30, show_default=True, help="Duration of each run.")
 @json_option
+@click.option("--manifest", type=EXISTING_FILE, help="Speech to loop, as for eval.  [default: a few clips]")
 @click.option("--random-weights", is_flag=True, help="Speed alone: the network's shape without its weights.")
 @click.pass_context
 def bench(
@@ -209,13 +204,14 @@ def bench(
     streams: int | None,
     seconds: float,
     json_out: Path | None,
+    manifest: Path | None,
     random_weights: bool,
 ) -> None:
     """Measure how many live streams this machine carries."""
     settings = _configure(config_file, {"model.name": model})
     from streamer.bench import run
 
-    ctx.exit(run(settings, streams, seconds, json_out, random_weights))
+    ctx.exit(run(settings, streams, seconds, json_out, random_weights, manifest))
 
 
 @main.command()

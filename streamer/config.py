@@ -115,8 +115,7 @@ class Key(NamedTuple):
 
 KEYS: dict[str, dict[str, Key]] = {
     section.name: {
-        field.name: Key(field.type, inspect.type_info(field.type))
-        for field in msgspec.structs.fields(section.type)
+        field.name: Key(field.type, inspect.type_info(field.type)) for field in msgspec.structs.fields(section.type)
     }
     for section in msgspec.structs.fields(Config)
 }

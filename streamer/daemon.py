@@ -74,9 +74,7 @@ async def _serve(config: Config, device: str | None) -> None:
     notifier.extend_timeout(300)
     parts = await asyncio.to_thread(build, config)
     connections, broadcast = Connections(), Broadcast() if device is not None else None
-    app = build_app(
-        parts.scheduler, config, parts.registry, connections=connections, microphone=broadcast
-    )
+    app = build_app(parts.scheduler, config, parts.registry, connections=connections, microphone=broadcast)
     server = HttpServer(app, config.server, inherited_sockets(os.environ))
     await server.start()
     async with asyncio.TaskGroup() as group:

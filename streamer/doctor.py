@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 
-from streamer import capture, weights
+from streamer import capture, machine, weights
 from streamer.config import Config
 from streamer.errors import CaptureError, ModelNotFoundError
 
@@ -45,11 +45,10 @@ class Check:
 
 def examine(config: Config) -> list[Check]:
     """Every check, for this configuration."""
-    cpuinfo = Path("/proc/cpuinfo")
     return [
         check_python(sys.version_info[:2]),
         Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads"),
-        check_cpu(cpuinfo.read_text() if cpuinfo.exists() else ""),
+        check_cpu(machine.cpuinfo()),
         check_gpu(config.model.device, [_gpu(index) for index in range(torch.cuda.device_count())]),
         check_weights(config.model.name),
         check_microphone(config.capture.device, capture.devices),
@@ -67,13 +66,12 @@ def check_python(version: tuple[int, int]) -> Check:
     return Check("python", "ok", found)
 
 
-def check_cpu(cpuinfo: str) -> Check:
+def check_cpu(text: str) -> Check:
     """Whether the CPU computes bfloat16, from the text of /proc/cpuinfo (empty where there is none)."""
-    words = set(cpuinfo.split())
     found = f"{os.cpu_count()} CPUs"
-    if not words:
+    if not text:
         return Check("cpu", "ok", f"{found}, features unknown on this system")
-    fast = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if name in words]
+    fast = machine.bfloat16_features(text)
     if not fast:
         return Check("cpu", "warn", f"{found}, no bfloat16", "fewer streams: the network runs in float32")
     return Check("cpu", "ok", f"{found}, {', '.join(fast)}")
@@ -100,9 +98,7 @@ def check_weights(name: str) -> Check:
         source = weights.resolve(name)
     except ModelNotFoundError as error:
         return Check("weights", "fail", f"{name} not found", str(error))
-    return Check(
-        "weights", "ok", f"{source.name}: {source.format}, {source.size_bytes / 1e6:.0f} MB, {source.path}"
-    )
+    return Check("weights", "ok", f"{source.name}: {source.format}, {source.size_bytes / 1e6:.0f} MB, {source.path}")
 
 
 def check_microphone(name: str, list_devices: Callable[[], list[capture.InputDevice]]) -> Check:

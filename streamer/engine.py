@@ -29,6 +29,8 @@ from streamer.tokenizer import Tokenizer
 
 POSITION_S = 0.02
 """Seconds of one audio position."""
+MIN_ROOM = 8
+"""Tokens that a step may always say: a prefix must leave so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,10 @@ class EngineOptions:
     """Frames of silence computed after the live edge; without any the decoder runs on."""
     bucket: int = 16
     """Window lengths are rounded up to a multiple of this many audio positions."""
+    mel_maximum: float = mel.FIXED_MAXIMUM
+    """log10 mel power taken as the maximum of every window; 8 below it is silence."""
+    silence_stride: int = 8
+    """Positions of cached silence that one key stands for in the encoder."""
     n_tail: int = 256
     """Positions of cached silence the decoder hears behind every window."""
 
@@ -113,19 +119,15 @@ class WhisperEngine:
         metrics: Where latencies and sizes are observed.
     """
 
-    def __init__(
-        self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics
-    ) -> None:
+    def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics) -> None:
         self.model, self.tokenizer, self.options, self.metrics = model, tokenizer, options, metrics
         self.rules = DecodingRules(tokenizer, model.dims.n_vocab, model.device)
         with torch.inference_mode():
-            self._silence = (
-                model.encoder.encode_silence(mel.silence_value()) if options.silence_cache else None
-            )
+            floor = mel.silence_value(options.mel_maximum)
+            stride = options.silence_stride
+            self._silence = model.encoder.encode_silence(floor, stride=stride) if options.silence_cache else None
             tail = model.silence_tail(self._silence, options.n_tail) if self._silence else None
-            self._cache = model.new_cache(
-                n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail
-            )
+            self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail)
         self._slots = SlotTable(options.max_batch)
         metrics.cache_sizes(*self._cache.n_bytes())
 
@@ -176,9 +178,9 @@ class WhisperEngine:
 
     def _window(self, log_mel: Tensor, n_frames: int) -> Tensor:
         """Scaled and completed with silence to (n_mels, n_frames)."""
-        window = torch.full((log_mel.shape[0], n_frames), mel.silence_value())
+        window = torch.full((log_mel.shape[0], n_frames), mel.silence_value(self.options.mel_maximum))
         n = min(n_frames, log_mel.shape[1])
-        window[:, :n] = mel.scale(log_mel[:, :n])
+        window[:, :n] = mel.scale(log_mel[:, :n], self.options.mel_maximum)
         return window
 
     # --- tokens
@@ -203,14 +205,15 @@ class WhisperEngine:
 
     def _row(self, request: StepRequest, slot: int, n_positions: int, language: str) -> Row:
         dims, tokenizer = self.model.dims, self.tokenizer
-        prompt = request.prompt[-dims.max_prompt :]
         start = (*tokenizer.sot_sequence(language, request.task), tokenizer.no_timestamps)
+        room = dims.n_text_ctx - len(start) - len(request.prefix)
+        if room < MIN_ROOM:
+            raise ValueError(f"prefix of {len(request.prefix)} tokens leaves {room} of {dims.n_text_ctx} for new ones")
+        # the prompt takes half of what is left at most, `sot_prev` included: new text goes before old
+        prompt = request.prompt[-min(dims.max_prompt, room // 2 - 1) :]
         known = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
-        budget = min(
-            dims.n_text_ctx - len(known), token_budget(request.log_mel.shape[1]) - len(request.prefix)
-        )
-        if budget < 1:
-            raise ValueError(f"prompt and prefix of {len(known)} tokens leave no room in {dims.n_text_ctx}")
+        plausible = token_budget(request.log_mel.shape[1]) - len(request.prefix)
+        budget = min(dims.n_text_ctx - len(known), max(plausible, MIN_ROOM))
         first = len(known) - len(request.prefix) - len(start)
         kept = self._kept(slot, known, request.anchor_tokens) if self.options.kv_reuse else 0
         self._cache.set_length(slot, kept)
@@ -239,9 +242,7 @@ class WhisperEngine:
         logits = self.model.decoder.project(hidden[_index(places + starts)])
         for (i, _), probability in zip(starts, self.rules.no_speech(logits[len(places) :]), strict=True):
             rows[i].no_speech_prob = probability
-        begins = [
-            n for n, (i, place) in enumerate(places) if not rows[i].request.prefix and _begins(places, n)
-        ]
+        begins = [n for n, (i, place) in enumerate(places) if not rows[i].request.prefix and _begins(places, n)]
         choice = self.rules.choose(logits[: len(places)], begins)
         at = 0
         for i, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
@@ -272,9 +273,7 @@ class WhisperEngine:
         place = self._cache.place([row.slot for row in rows], [len(tokens) for tokens in fed])
         n = max(map(len, fed))
         padded = torch.tensor([tokens + [self.tokenizer.eot] * (n - len(tokens)) for tokens in fed])
-        output: DecoderOutput = self.model.decoder(
-            padded.to(self.model.device), self._cache, place, align=True
-        )
+        output: DecoderOutput = self.model.decoder(padded.to(self.model.device), self._cache, place, align=True)
         return output
 
     def _remember(self, rows: list[Row]) -> None:

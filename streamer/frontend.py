@@ -61,9 +61,7 @@ class FrontEnd:
             counts = [sum(part.shape[0] for part in parts) for parts in cut]
             parts = [part for parts in cut for part in parts]
             mels = self._spectrogram(torch.cat(parts)) if parts else torch.empty(0, self._spectrogram.n_mels)
-            voices = self._judge(
-                [ear.whole_frames(block) for ear, block in zip(ears, samples, strict=True)], ears
-            )
+            voices = self._judge([ear.whole_frames(block) for ear, block in zip(ears, samples, strict=True)], ears)
             return [Heard(*each) for each in zip(mels.split(counts), voices, strict=True)]
 
     def _judge(self, frames: list[Tensor], ears: Sequence[Ear]) -> list[list[float]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamer.options import Delay
 from streamer.step import StepResult
@@ -123,20 +123,18 @@ def spoken_words(
     return words
 
 
-def without_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> SpokenWord:
-    """The word without the punctuation after it, which the next words may still change; itself if nothing is left."""
-    tokens = list(word.tokens)
-    while tokens and all(_is_mark(c) for c in tokenizer.decode(tokens[-1:]).strip()):
-        tokens.pop()
-    if not tokens or len(tokens) == len(word.tokens):
-        return word
-    return SpokenWord(
-        tokens=tuple(tokens),
-        text=tokenizer.decode(tokens),
-        start_s=word.start_s,
-        end_s=word.end_s,
-        confidence=word.confidence,
-    )
+def split_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> list[SpokenWord]:
+    """The word, and apart from it the punctuation at its end, which the words to come may still change."""
+    n = len(word.tokens)
+    while n and all(_is_mark(c) for c in tokenizer.decode(word.tokens[n - 1 : n]).strip()):
+        n -= 1
+    if n in (0, len(word.tokens)):
+        return [word]
+    stem, marks = word.tokens[:n], word.tokens[n:]
+    return [
+        replace(word, tokens=stem, text=tokenizer.decode(stem)),
+        replace(word, tokens=marks, text=tokenizer.decode(marks), start_s=word.end_s),
+    ]
 
 
 def loop_start(tokens: Sequence[int], longest: int = 16, repeats: int = 3) -> int | None:

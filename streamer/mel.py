@@ -28,9 +28,7 @@ FIXED_MAXIMUM = 1.5
 
 def mel_filters(n_mels: int) -> Tensor:
     """Triangular filters on the Slaney mel scale with Slaney's area normalisation, (n_mels, n_fft // 2 + 1)."""
-    edges = _mel_to_hertz(
-        torch.linspace(0.0, _hertz_to_mel(SAMPLE_RATE / 2), n_mels + 2, dtype=torch.float64)
-    )
+    edges = _mel_to_hertz(torch.linspace(0.0, _hertz_to_mel(SAMPLE_RATE / 2), n_mels + 2, dtype=torch.float64))
     bins = torch.linspace(0.0, SAMPLE_RATE / 2, N_FFT // 2 + 1, dtype=torch.float64)
     distance = edges[:, None] - bins[None, :]
     width = edges.diff()[:, None]
@@ -134,7 +132,11 @@ class MelWindow:
 
     def append(self, frames: Tensor) -> None:
         """Add (n, n_mels) frames at the end."""
-        frames = frames[-self._capacity :] if frames.shape[0] > self._capacity else frames
+        surplus = frames.shape[0] - self._capacity
+        if surplus > 0:
+            self.forget(self.end)
+            self.start += surplus
+            frames = frames[surplus:]
         n = frames.shape[0]
         if self._high + n > self._frames.shape[0]:
             kept = self._frames[self._low : self._high].clone()

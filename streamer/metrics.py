@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 MS_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 250, 500, 1000, 2500)
+RECENT = 100_000
+"""Observations kept exactly, for evaluation and benchmarks."""
 SECOND_BUCKETS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.9, 1.2, 1.8, 2.5, 4, 6, 10, 20)
 
 
@@ -37,9 +41,18 @@ class EngineMetrics:
         )
         self._passes = Counter("streamer_decoder_passes", "Decoder passes run.", registry=registry)
         self._rows = Counter("streamer_decoder_rows", "Rows in those passes.", registry=registry)
-        self._drafted = Counter(
-            "streamer_draft_tokens", "Draft tokens offered for verification.", registry=registry
-        )
+        self._drafted = Counter("streamer_draft_tokens", "Draft tokens offered for verification.", registry=registry)
+
+        self._recent_token_ms: deque[float] = deque(maxlen=RECENT)
+        self._recent_encoder_ms: deque[float] = deque(maxlen=RECENT)
+
+    def recent_encoder_ms(self) -> list[float]:
+        """The newest observations of the encoder latency, milliseconds a window."""
+        return list(self._recent_encoder_ms)
+
+    def recent_token_ms(self) -> list[float]:
+        """The newest observations of the token latency, milliseconds: exact where a histogram has buckets."""
+        return list(self._recent_token_ms)
 
     def cache_sizes(self, kv_bytes: int, attention_bytes: int) -> None:
         """State what the cache occupies."""
@@ -50,10 +63,12 @@ class EngineMetrics:
         """One step's encoder passes over `n_windows` windows took `seconds`."""
         for _ in range(n_windows):
             self._encoder.observe(seconds / n_windows * 1e3)
+        self._recent_encoder_ms.append(seconds / n_windows * 1e3)
 
     def decoded(self, seconds: float, n_rows: int, n_drafted: int) -> None:
         """One decoder pass; `seconds` until a row's next token."""
         self._token.observe(seconds * 1e3)
+        self._recent_token_ms.append(seconds * 1e3)
         self._passes.inc()
         self._rows.inc(n_rows)
         self._drafted.inc(n_drafted)
@@ -65,15 +80,11 @@ class ServiceMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.sessions = Gauge("streamer_sessions", "Open sessions.", registry=registry)
         self.capacity = Gauge("streamer_capacity_sessions", "Sessions admitted at most.", registry=registry)
-        self.refused = Counter(
-            "streamer_sessions_refused", "Sessions refused for lack of capacity.", registry=registry
-        )
+        self.refused = Counter("streamer_sessions_refused", "Sessions refused for lack of capacity.", registry=registry)
         self.opened = Counter("streamer_sessions_opened", "Sessions opened.", registry=registry)
         self.audio = Counter("streamer_audio_seconds", "Seconds of audio received.", registry=registry)
         self.words = Counter("streamer_words", "Words made stable.", registry=registry)
-        self.skipped = Counter(
-            "streamer_skipped_seconds", "Seconds of audio given up.", ["reason"], registry=registry
-        )
+        self.skipped = Counter("streamer_skipped_seconds", "Seconds of audio given up.", ["reason"], registry=registry)
         self.queue = Gauge("streamer_step_queue", "Sessions due for a step.", registry=registry)
         self.step = Histogram(
             "streamer_step_latency_ms",
@@ -95,6 +106,4 @@ class ServiceMetrics:
         )
         self.lag = Gauge("streamer_lag_seconds", "Seconds of audio heard but not yet decoded, the worst session.",
                          registry=registry)  # fmt: skip
-        self.failures = Counter(
-            "streamer_step_failures", "Steps that failed on the device.", registry=registry
-        )
+        self.failures = Counter("streamer_step_failures", "Steps that failed on the device.", registry=registry)

@@ -19,10 +19,12 @@ from streamer.engine import EngineOptions, WhisperEngine
 from streamer.errors import EngineError, ModelNotFoundError
 from streamer.frontend import FrontEnd
 from streamer.load import LoadLimits, LoadMeter
+from streamer.machine import bfloat16_features, cpuinfo, physical_cores
 from streamer.mel import FRAMES_PER_SECOND, MelSpectrogram
 from streamer.metrics import EngineMetrics, ServiceMetrics
 from streamer.scheduler import Scheduler, SchedulerOptions
 from streamer.session import CATCH_UP_S, WindowOptions
+from streamer.stand_in import StandInEngine
 from streamer.step import StepRequest
 from streamer.tokenizer import Tokenizer
 from streamer.vad import VoiceDetector, read_weights
@@ -45,9 +47,13 @@ class Parts:
     registry: CollectorRegistry
 
 
-def build(config: Config) -> Parts:
+def build(config: Config, *, random_weights: bool = False) -> Parts:
     """
     Load the weights, choose the arithmetic, run a real decode, and measure what a step costs.
+
+    Args:
+        config: Everything that can be set.
+        random_weights: Take the shape of the published size of this name instead of its weights; for speed alone.
 
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be had.
@@ -57,10 +63,11 @@ def build(config: Config) -> Parts:
     device = choose_device(config.model)
     torch.set_num_threads(config.model.threads or physical_cores())
     dtype = choose_dtype(config.model, device)
-    model, tokenizer = load_model(config.model.name, dtype, device)
+    load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
+    model, tokenizer = load(config.model.name, dtype, device)
     window = WindowOptions(max_window_s=config.scheduler.max_window_s)
     scheduling = SchedulerOptions(max_backlog_s=config.server.max_backlog_s, resume_s=config.server.resume_s)
-    engine = WhisperEngine(model, tokenizer, _engine_options(config, scheduling), EngineMetrics(registry))
+    engine = engine_type(model, tokenizer, _engine_options(config, scheduling), EngineMetrics(registry))
     row_cost_s = measure_row_cost(engine, model.dims.n_mels, min(4, scheduling.max_batch))
     meter = LoadMeter(_limits(config), row_cost_s)
     scheduler = Scheduler(
@@ -121,22 +128,24 @@ def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whi
     return model, weights.load_tokenizer(checkpoint)
 
 
-def random_model(name: str, dtype: torch.dtype, device: torch.device) -> Whisper:
+def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:
     """
     A network of a published size with random weights: right in speed, wrong in text.
 
     Raises:
         ModelNotFoundError: No such size.
+        CheckpointError: No vocabulary is on this machine.
     """
     if name not in PUBLISHED_DIMENSIONS:
         sizes = ", ".join(PUBLISHED_DIMENSIONS)
         raise ModelNotFoundError(f"no published size {name!r}: random weights need one of {sizes}")
     dims = PUBLISHED_DIMENSIONS[name]
     generator = torch.Generator().manual_seed(0)
-    tensors = {
-        key: torch.randn(shape, generator=generator) * 0.02 for key, shape in published_shapes(dims).items()
-    }
-    return Whisper.from_tensors(dims, tensors, dtype=dtype, device=device)
+    tensors = {key: torch.randn(shape, generator=generator) * 0.02 for key, shape in published_shapes(dims).items()}
+    vocabulary = weights.find_vocabulary(dims, _store())
+    return Whisper.from_tensors(dims, tensors, dtype=dtype, device=device), weights.build_tokenizer(
+        vocabulary, dims.n_vocab
+    )
 
 
 def _store() -> Path:
@@ -160,33 +169,12 @@ def choose_device(config: ModelConfig) -> torch.device:
 
 
 def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """The arithmetic asked for; `auto` is float16 on a GPU, and on a CPU bfloat16 where that is measurably faster."""
+    """The arithmetic asked for; `auto` is float16 on a GPU, and bfloat16 on a CPU that multiplies it natively."""
     if config.dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
     if device.type == "cuda":
         return torch.float16
-    return torch.bfloat16 if _product_s(torch.bfloat16) < 0.7 * _product_s(torch.float32) else torch.float32
-
-
-def _product_s(dtype: torch.dtype) -> float:
-    """Seconds of a matrix product of the size that encoders are made of, the median of several."""
-    a, b = torch.ones(256, 512, dtype=dtype), torch.ones(512, 2048, dtype=dtype)
-    times = []
-    for _ in range(9):
-        started = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def physical_cores() -> int:
-    """Cores this process may use, hyper-threads counted once where the system tells."""
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    siblings = set()
-    for cpu in usable:
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        siblings.add(path.read_text() if path.exists() else str(cpu))
-    return max(1, len(siblings))
+    return torch.bfloat16 if bfloat16_features(cpuinfo()) else torch.float32
 
 
 def measure_row_cost(engine: WhisperEngine, n_mels: int, n_rows: int) -> float:

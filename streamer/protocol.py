@@ -200,9 +200,7 @@ def decode_client(text: str) -> ClientMessage:
     allowed = kind.__struct_fields__
     for name in fields:
         if name not in allowed and name != "type":
-            raise ProtocolError(
-                "unknown_field", f'"{tag}" has no field {_shown(name)}; allowed: {_listed(allowed)}'
-            )
+            raise ProtocolError("unknown_field", f'"{tag}" has no field {_shown(name)}; allowed: {_listed(allowed)}')
     try:
         return _decode_json(text, kind)
     except msgspec.ValidationError as error:

@@ -21,8 +21,8 @@ from streamer.hypothesis import (
     Agreement,
     SpokenWord,
     loop_start,
+    split_final_marks,
     spoken_words,
-    without_final_marks,
 )
 from streamer.mel import FRAMES_PER_SECOND, MelWindow
 from streamer.options import SessionOptions
@@ -35,6 +35,10 @@ FRAME_S = 1 / FRAMES_PER_SECOND
 CAPACITY_FRAMES = 3000
 CATCH_UP_S = 4.0
 """Sound beyond `max_window_s` that one step of a late session may see."""
+MAX_PREFIX = 192
+"""Committed tokens in a window, after which it rolls however short it is: the decoder's context is bounded."""
+LONGEST_WORD_S = 1.0
+"""A roll reaches back this far to keep a certain word whole."""
 SETTLE_LANGUAGE_S = 4.0
 """Sound after which a detected language is kept for the session."""
 
@@ -53,7 +57,7 @@ class WindowOptions:
     """Longest window; then it rolls."""
     keep_s: float = 6.0
     """Sound kept at a roll."""
-    carry_s: float = 0.0
+    carry_s: float = 3.0
     """Speech that resumes within this long after a turn goes on in the same window."""
     max_prompt: int = 0
     """Tokens of earlier text given to a window."""
@@ -110,6 +114,7 @@ class Session:
         self._closing_frame = 0
         self._flushes: list[int] = []
         self._ended = False
+        self._audio_s = offset_s
         self.n_steps = 0
         self._newly_stable: list[SpokenWord] = []
         self._acked_s = offset_s
@@ -145,9 +150,10 @@ class Session:
         self._flushes.append(flush_id)
         return self._close("flush")
 
-    def end(self) -> list[Event]:
-        """No more audio comes: make everything final, then say `Bye`."""
+    def end(self, audio_s: float | None = None) -> list[Event]:
+        """No more audio comes: make everything final, then say `Bye`; `audio_s` if not all that was heard was real."""
         self._ended = True
+        self._audio_s = self.received_s if audio_s is None else audio_s
         return self._close("end")
 
     def update(
@@ -186,9 +192,7 @@ class Session:
     @property
     def is_full(self) -> bool:
         """Whether more sound would push out what no step has seen: it must wait."""
-        return (
-            self._voice.speaking and self._mel.end - self._start_frame > CAPACITY_FRAMES - FRAMES_PER_SECOND
-        )
+        return self._voice.speaking and self._mel.end - self._start_frame > CAPACITY_FRAMES - FRAMES_PER_SECOND
 
     @property
     def n_turns(self) -> int:
@@ -236,9 +240,7 @@ class Session:
             task=self.options.task,
             final=self.wants_final,
         )
-        return Step(
-            request=request, window_start_frame=self._start_frame, edge_frame=edge, window_id=self._window_id
-        )
+        return Step(request=request, window_start_frame=self._start_frame, edge_frame=edge, window_id=self._window_id)
 
     def failed(self) -> None:
         """The step in flight came to nothing; the same sound will be asked for again."""
@@ -268,17 +270,19 @@ class Session:
 
     def ack(self) -> Ack:
         """How far this session is."""
-        stable_s = self._transcript.stable_until_s if self._voice.speaking else self.received_s
-        return Ack(
-            received_s=round(self.received_s, 3), stable_s=round(stable_s, 3), lag_s=round(self.lag_s, 3)
-        )
+        stable_s = self.received_s
+        if self._voice.speaking:
+            begun_s = max(self._voice_before_s, self._voice.started_s - self._window.pre_roll_s)
+            stable_s = max(self._transcript.stable_until_s, begun_s)
+        return Ack(received_s=round(self.received_s, 3), stable_s=round(stable_s, 3), lag_s=round(self.lag_s, 3))
 
     # --- turns
 
     def _begin_speech(self) -> list[Event]:
         pre_roll_frame = self._frame(self._voice.started_s - self._window.pre_roll_s)
         resumes = self._voice.started_s - self._voice_before_s <= self._window.carry_s
-        if not (self._committed and resumes):
+        is_held = self._mel.start <= self._start_frame
+        if not (self._committed and resumes and is_held):
             self._open_window(max(pre_roll_frame, self._frame(self._voice_before_s)))
         return [Speech(state="started", at_s=round(max(self._voice.started_s, self._voice_before_s), 3))]
 
@@ -286,9 +290,8 @@ class Session:
         """End the open turn: at once if the last step has heard all of it, else with the next result."""
         if not self._voice.speaking:
             return self._after_turn()
-        if self._closing is None or reason == "end":
-            self._closing = reason
-            self._closing_frame = self._target_frame()
+        if self._closing is None or reason != "silence":
+            self._closing, self._closing_frame = reason, self._target_frame()
         if self._in_flight or not self._is_heard_out():
             return []
         return self._finish_turn()
@@ -303,15 +306,23 @@ class Session:
         self._voice_before_s = min(self._voice.last_voice_s, self._stream_s(self._stepped_to))
         self._agreement.reset()
         self._window_id += 1
-        events.append(Speech(state="stopped", at_s=round(self._voice.last_voice_s, 3)))
-        return [*events, *self._after_turn()]
+        events += [Speech(state="stopped", at_s=round(self._voice_before_s, 3)), *self._after_turn()]
+        return [*events, *self._speak_on()]
+
+    def _speak_on(self) -> list[Event]:
+        """Voice that came while the last step of a turn ran begins the next turn, even if it has ceased since."""
+        unseen_s = self._voice.voiced_s(self._voice_before_s, self._voice.now_s)
+        if self._ended or not self._voice.resume(self._voice_before_s, unseen_s):
+            return []
+        return self._begin_speech()
 
     def _after_turn(self) -> list[Event]:
         events: list[Event] = [Flushed(id=flush_id) for flush_id in self._flushes]
         self._flushes = []
         if self._ended:
-            audio_s = round(self.received_s, 3)
-            events += [self.ack(), Bye(reason="end", audio_s=audio_s, turns=self._transcript.n_turns)]
+            audio_s = round(self._audio_s, 3)
+            events.append(Ack(received_s=audio_s, stable_s=audio_s, lag_s=0.0))
+            events.append(Bye(reason="end", audio_s=audio_s, turns=self._transcript.n_turns))
         return events
 
     def _limit_turn(self) -> list[Event]:
@@ -328,11 +339,7 @@ class Session:
 
     def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
         """Words of a result, unless it is no speech; circles are cut after their first round."""
-        if (
-            result.no_speech_prob > 0.6
-            and result.logprobs
-            and sum(result.logprobs) / len(result.logprobs) < -1.0
-        ):
+        if result.no_speech_prob > 0.6 and result.logprobs and sum(result.logprobs) / len(result.logprobs) < -1.0:
             return []
         start_s = self._stream_s(step.window_start_frame)
         words = spoken_words(result, self._tokenizer, start_s, self._voice.voice_end_within)
@@ -351,23 +358,22 @@ class Session:
     def _settle_language(self, result: StepResult, step: Step) -> None:
         """Detection goes on until a window has some seconds of sound; then the session keeps its language."""
         self._spoken_language = result.language
-        if (step.edge_frame - step.window_start_frame) * FRAME_S >= SETTLE_LANGUAGE_S:
+        asked = step.request.language is None and self._language is None
+        if asked and (step.edge_frame - step.window_start_frame) * FRAME_S >= SETTLE_LANGUAGE_S:
             self._language = result.language
 
     def _commit(self, words: list[SpokenWord], n: int) -> None:
         """Move the first `n` words into prefix and stable text; the rest is the tail."""
         certain, tail = words[:n], words[n:]
         if certain and not tail and not self._closing:
-            certain[-1] = without_final_marks(certain[-1], self._tokenizer)
-        certain = [word for word in certain if word.tokens]
-        if certain:
-            self._transcript.commit(certain)
-            self._committed += certain
-            self._newly_stable += certain
-            self._agreement.committed(certain)
+            last, *marks = split_final_marks(certain[-1], self._tokenizer)
+            certain, tail = [*certain[:-1], last], marks
+        self._transcript.commit(certain)
+        self._agreement.committed(certain)
+        self._committed += certain
+        self._newly_stable += certain
         self._tail = tail
-        said = [token for word in words for token in word.tokens]
-        self._draft = tuple(said[sum(len(word.tokens) for word in certain) :])
+        self._draft = tuple(token for word in tail for token in word.tokens)
 
     def _prefix(self) -> tuple[int, ...]:
         return tuple(token for word in self._committed for token in word.tokens)
@@ -388,17 +394,17 @@ class Session:
     def _roll(self, edge_s: float) -> None:
         """Move the start of a window that grew too long to a committed word."""
         start_s = self._stream_s(self._start_frame)
-        if edge_s - start_s < self._window.max_window_s:
+        if edge_s - start_s < self._window.max_window_s and len(self._prefix()) < MAX_PREFIX:
             return
         keep_from_s = edge_s - self._window.keep_s
         cut = next((i for i, word in enumerate(self._committed) if word.start_s >= keep_from_s), None)
         if cut is None:
             # nothing certain in what is kept: certain is what lies before it
-            forced = next(
-                (i for i, word in enumerate(self._tail) if word.end_s > keep_from_s), len(self._tail)
-            )
+            forced = next((i for i, word in enumerate(self._tail) if word.start_s >= keep_from_s), len(self._tail))
             self._commit(self._tail, forced)
-            cut = max(0, len(self._committed) - 1)
+            # the last certain word goes along, unless it is long past: then it would hold the window back
+            recent = self._committed and self._committed[-1].start_s >= keep_from_s - LONGEST_WORD_S
+            cut = len(self._committed) - bool(recent)
         dropped, self._committed = self._committed[:cut], self._committed[cut:]
         self._history = [*self._history, *(token for word in dropped for token in word.tokens)][-1024:]
         roll_s = self._committed[0].start_s if self._committed else keep_from_s

@@ -1,4 +1,4 @@
-"""Which session sits in which cache slot, and which tokens that slot still holds. Soft state: losing it costs a prefill."""
+"""Which session sits in which cache slot, and which tokens it still holds. Soft state: losing it costs a prefill."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ class SlotTable:
             ValueError: A session is named twice, or there are more sessions than slots.
         """
         if len(set(sessions)) != len(sessions) or len(sessions) > self.n_slots:
-            raise ValueError(
-                f"{len(sessions)} sessions for {self.n_slots} slots: expected distinct ones, no more"
-            )
+            raise ValueError(f"{len(sessions)} sessions for {self.n_slots} slots: expected distinct ones, no more")
         if not sticky:
             return list(range(len(sessions)))
         for session in sessions:

@@ -131,7 +131,8 @@ class Stream:
         rest = N_FFT + FRAME_SAMPLES
         self._inbox.append(torch.zeros(rest))
         self._count(rest)
-        self._command(Session.end)
+        audio_s = self.received_s
+        self._command(lambda session: session.end(audio_s))
         self._has_ended = True
         self._room.set()
 
@@ -191,9 +192,7 @@ class Stream:
             self._events.append(event)
         if len(self._events) > MAX_UNREAD:
             self._events.clear()
-            self.fail(
-                OverloadError(f"{MAX_UNREAD} events unread: the client reads too slowly", retry_after_s=1.0)
-            )
+            self.fail(OverloadError(f"{MAX_UNREAD} events unread: the client reads too slowly", retry_after_s=1.0))
         if self._events:
             self._unread.set()
 

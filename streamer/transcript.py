@@ -9,6 +9,15 @@ import msgspec
 from streamer.events import Caption, TurnEnd, TurnEndReason, Word
 from streamer.hypothesis import SpokenWord
 
+SENTENCE_ENDS = (
+    *".?!",
+    "\N{IDEOGRAPHIC FULL STOP}",
+    "\N{FULLWIDTH QUESTION MARK}",
+    "\N{FULLWIDTH EXCLAMATION MARK}",
+    "\N{DEVANAGARI DANDA}",
+    "\N{ARABIC QUESTION MARK}",
+)
+
 
 class Transcript:
     """
@@ -42,9 +51,7 @@ class Transcript:
     @property
     def ends_sentence(self) -> bool:
         """Whether the stable text of the open turn ends like a sentence."""
-        return bool(self._stable) and self._stable[-1].text.rstrip().endswith(
-            (".", "?", "!", "。", "？", "！", "।", "؟")
-        )
+        return bool(self._stable) and self._stable[-1].text.rstrip().endswith(SENTENCE_ENDS)
 
     def commit(self, words: Sequence[SpokenWord]) -> None:
         """Add words to the stable text; marks without letters join the word before them."""
@@ -60,7 +67,7 @@ class Transcript:
         self._partial = list(partial)
         shown = _text(self._stable).lstrip(), _text(self._partial)
         shown = shown[0], shown[1] if shown[0] else shown[1].lstrip()
-        if shown == self._shown or not self.is_open:
+        if shown == self._shown:
             return []
         self._shown = shown
         self._rev += 1
@@ -71,8 +78,8 @@ class Transcript:
                 rev=self._rev,
                 stable=shown[0],
                 partial=shown[1],
-                start_s=round(words[0].start_s, 3),
-                end_s=round(words[-1].end_s, 3),
+                start_s=round(words[0].start_s if words else self.stable_until_s, 3),
+                end_s=round(words[-1].end_s if words else self.stable_until_s, 3),
                 words=self._words(len(self._stable)),
             )
         ]

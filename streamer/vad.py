@@ -36,9 +36,7 @@ def read_weights() -> dict[str, Tensor]:
     path = _installed_file()
     module = torch.jit.load(str(path), map_location="cpu")
     prefix = "_model."
-    return {
-        name.removeprefix(prefix): t for name, t in module.state_dict().items() if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): t for name, t in module.state_dict().items() if name.startswith(prefix)}
 
 
 def _installed_file() -> Path:
@@ -69,9 +67,7 @@ class VoiceDetector:
         self._basis = basis.T.contiguous()
         names = [f"encoder.{i}.reparam_conv" for i in range(4)]
         self._convolutions = [(weights[f"{n}.weight"], weights[f"{n}.bias"]) for n in names]
-        self._lstm = tuple(
-            weights[f"decoder.rnn.{n}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
+        self._lstm = tuple(weights[f"decoder.rnn.{n}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         self._out = weights["decoder.decoder.2.weight"][:, :, 0], weights["decoder.decoder.2.bias"]
 
     def __call__(self, frames: list[Tensor], states: list[VoiceState]) -> list[list[float]]:
@@ -91,9 +87,7 @@ class VoiceDetector:
         found: list[list[float]] = [[] for _ in frames]
         for step in range(max(counts)):
             rows = [i for i, count in enumerate(counts) if count > step]
-            hidden, cell = self._remember(
-                torch.stack([features[i][step] for i in rows]), [states[i] for i in rows]
-            )
+            hidden, cell = self._remember(torch.stack([features[i][step] for i in rows]), [states[i] for i in rows])
             probabilities = torch.sigmoid(F.linear(hidden.relu(), *self._out))[:, 0].tolist()
             for i, h, c, probability in zip(rows, hidden, cell, probabilities, strict=True):
                 states[i].hidden, states[i].cell = h, c

@@ -76,6 +76,13 @@ class VoiceTracker:
         """The turn is over; the next voice begins a new one."""
         self.speaking = False
 
+    def resume(self, from_s: float, voiced_s: float) -> bool:
+        """Begin speech at an instant that has passed, if `voiced_s` of voice since is enough; whether it is."""
+        if voiced_s < self._options.min_speech_s - 1e-9:
+            return False
+        self.speaking, self.started_s = True, from_s
+        return True
+
     def forget(self, before_s: float) -> None:
         """Let go of stretches that ended before `before_s`."""
         while self._voiced and self._voiced[0][1] < before_s:

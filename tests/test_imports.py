@@ -98,7 +98,16 @@ def test_model_imports_torch_and_the_standard_library(path: Path) -> None:
 @pytest.mark.parametrize("path", sources("model"), ids=module_name)
 def test_model_touches_no_file_socket_clock_or_thread(path: Path) -> None:
     """Of the standard library, the network takes nothing that reaches outside."""
-    outside = IMPURE | {"io", "os", "pathlib", "logging", "subprocess", "shutil", "tempfile", "multiprocessing"}
+    outside = IMPURE | {
+        "io",
+        "os",
+        "pathlib",
+        "logging",
+        "subprocess",
+        "shutil",
+        "tempfile",
+        "multiprocessing",
+    }
 
     assert {top(module) for module in imports(path)}.isdisjoint(outside)
 

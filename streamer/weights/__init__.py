@@ -2,17 +2,20 @@
 
 from streamer.weights.checkpoint import Checkpoint
 from streamer.weights.download import pull
-from streamer.weights.load import check_sha256, load, load_tokenizer
+from streamer.weights.load import check_sha256, find_vocabulary, load, load_tokenizer
 from streamer.weights.names import PUBLISHED_MODELS
 from streamer.weights.source import ModelSource
 from streamer.weights.store import default_store, locate, resolve
+from streamer.weights.vocabulary import build_tokenizer
 
 __all__ = [
     "PUBLISHED_MODELS",
     "Checkpoint",
     "ModelSource",
+    "build_tokenizer",
     "check_sha256",
     "default_store",
+    "find_vocabulary",
     "load",
     "load_tokenizer",
     "locate",

@@ -105,9 +105,7 @@ class PartsReader:
     def require(self, n_bytes: int, what: str) -> None:
         """Raise CheckpointError unless so many bytes are left."""
         if n_bytes > self.remaining:
-            raise CheckpointError(
-                f"{self.name} is truncated: {what} needs {n_bytes} bytes, {self.remaining} are left"
-            )
+            raise CheckpointError(f"{self.name} is truncated: {what} needs {n_bytes} bytes, {self.remaining} are left")
 
     def numbers(self, layout: str, what: str) -> tuple[int, ...]:
         """Integers in the layout of `struct`, little endian, without padding."""
@@ -218,9 +216,7 @@ def _n_heads(variables: dict[str, Tensor], side: str, n_state: int) -> int:
 
 
 def _n_layers(variables: dict[str, Tensor], side: str) -> int:
-    return len(
-        {name.split("/")[1] for name in variables if name.startswith(f"{side}/layer_")} - {"layer_norm"}
-    )
+    return len({name.split("/")[1] for name in variables if name.startswith(f"{side}/layer_")} - {"layer_norm"})
 
 
 def _dequantised(label: str, variables: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -231,9 +227,7 @@ def _dequantised(label: str, variables: dict[str, Tensor]) -> Iterator[tuple[str
         if scale is not None:
             # One scale for each output row, or one for all: stored = round(weight * scale).
             if scale.numel() not in (1, len(tensor)):
-                raise CheckpointError(
-                    f"{label}: {name}_scale has shape {tuple(scale.shape)} for {len(tensor)} rows"
-                )
+                raise CheckpointError(f"{label}: {name}_scale has shape {tuple(scale.shape)} for {len(tensor)} rows")
             tensor = tensor.float() / scale.float().reshape(-1, *[1] * (tensor.ndim - 1))
         yield name, tensor
 

@@ -91,9 +91,7 @@ def remote_files(model: PublishedModel, endpoints: Endpoints) -> list[RemoteFile
     vocabulary = "multilingual.tiktoken" if multilingual else "gpt2.tiktoken"
     weights = f"{model.name}.pt"
     return [
-        RemoteFile(
-            url=f"{endpoints.vocabularies}/{vocabulary}", name=vocabulary, sha256=VOCABULARIES[vocabulary]
-        ),
+        RemoteFile(url=f"{endpoints.vocabularies}/{vocabulary}", name=vocabulary, sha256=VOCABULARIES[vocabulary]),
         RemoteFile(
             url=f"{endpoints.openai}/{model.openai_sha256}/{weights}",
             name=weights,
@@ -142,9 +140,7 @@ def download(file: RemoteFile, folder: Path, on_progress: OnProgress) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(file, partial, on_progress)
     except (OSError, http.client.HTTPException) as error:
-        raise CheckpointError(
-            f"cannot download {file.url}: {error}; a new attempt continues from here"
-        ) from error
+        raise CheckpointError(f"cannot download {file.url}: {error}; a new attempt continues from here") from error
     if file.sha256 is not None and (found := sha256_of(partial)) != file.sha256:
         partial.unlink()
         raise CheckpointError(f"{file.url} sent something else: SHA-256 {found}, expected {file.sha256}")

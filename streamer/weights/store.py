@@ -37,9 +37,7 @@ def resolve(name: str, store: Path | None = None) -> ModelSource:
     if model is not None:
         raise ModelNotFoundError(f"model {model.name} is not on this machine: {model.remedy}")
     if _is_path(name) or Path(name).exists():
-        raise ModelNotFoundError(
-            f"{name} holds no weights: expected model.bin, model.safetensors, or one .pt file"
-        )
+        raise ModelNotFoundError(f"{name} holds no weights: expected model.bin, model.safetensors, or one .pt file")
     nearest = nearest_name(name)
     hint = f"did you mean {nearest}?" if nearest else "`streamer models list` shows the known names"
     raise ModelNotFoundError(f"no model is called {name}: {hint}")

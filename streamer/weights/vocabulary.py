@@ -59,9 +59,7 @@ def build_tokenizer(path: Path, n_vocab: int) -> Tokenizer:
     try:
         return Tokenizer(tokens, n_vocab - len(tokens) - N_TASK_AND_TIME_TOKENS)
     except ValueError as error:
-        raise CheckpointError(
-            f"{path}: not the vocabulary of a model with {n_vocab} tokens: {error}"
-        ) from error
+        raise CheckpointError(f"{path}: not the vocabulary of a model with {n_vocab} tokens: {error}") from error
 
 
 def read_base_tokens(path: Path) -> list[bytes]:
@@ -77,9 +75,7 @@ def read_base_tokens(path: Path) -> list[bytes]:
             return _in_rank_order(_read_tiktoken(data))
         return [bytes(BYTES[char] for char in token) for token in _read_words(path.name, data)]
     except KeyError as error:
-        raise CheckpointError(
-            f"{path}: the character {error} stands for no byte in a Whisper vocabulary"
-        ) from error
+        raise CheckpointError(f"{path}: the character {error} stands for no byte in a Whisper vocabulary") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise CheckpointError(f"{path}: not a vocabulary: {error}") from error
 

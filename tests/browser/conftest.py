@@ -43,9 +43,7 @@ async def chromium() -> AsyncIterator[OpenChromium]:
     async with async_playwright() as playwright:
 
         async def open_chromium(wav: Path) -> Browser:
-            return await playwright.chromium.launch(
-                executable_path=EXECUTABLE, headless=True, args=arguments(wav)
-            )
+            return await playwright.chromium.launch(executable_path=EXECUTABLE, headless=True, args=arguments(wav))
 
         yield open_chromium
 

@@ -63,9 +63,7 @@ async def open_page(context: BrowserContext, url: str) -> Page:
     return page
 
 
-async def test_captions_from_start_to_download(
-    context: BrowserContext, daemon: Daemon, tmp_path: Path
-) -> None:
+async def test_captions_from_start_to_download(context: BrowserContext, daemon: Daemon, tmp_path: Path) -> None:
     """Words appear as partial, become solid, end in the transcript, and can be downloaded."""
     page = await open_page(context, daemon.url("/"))
     await expect(page.locator("#language")).to_be_enabled()

@@ -41,7 +41,8 @@ def cache_hearing(pair: Pair, *features: Tensor) -> KVCache:
 
 def published(pair: Pair, tokens: Tensor, features: Tensor) -> Tensor:
     """Published logits of a whole text, (n, n_vocab)."""
-    return pair.published.decoder(tokens[None], features[None])[0]
+    logits: Tensor = pair.published.decoder(tokens[None], features[None])
+    return logits[0]
 
 
 def close(actual: Tensor, expected: Tensor) -> None:
@@ -107,7 +108,7 @@ def test_sessions_interleaved_in_any_way_are_each_alone(small: Pair, data: st.Da
 @settings(deadline=None)
 @given(first=st.integers(1, N), kept=st.integers(0, N), more=st.integers(1, N), seed=st.integers(0, 2**20))
 def test_going_back_is_never_having_been_there(small: Pair, first: int, kept: int, more: int, seed: int) -> None:
-    """After `set_length` the tokens forgotten leave no trace: other tokens give the published logits of the new text."""
+    """After `set_length` forgotten tokens leave no trace: others give the published logits of the new text."""
     kept, more = min(kept, first), min(more, N - min(kept, first))
     if more == 0:
         return
@@ -140,7 +141,7 @@ def test_a_new_window_changes_what_new_tokens_hear(small: Pair) -> None:
 @settings(deadline=None)
 @given(held=st.integers(0, N), other=st.integers(0, N - 1), seed=st.integers(0, 2**20))
 def test_overrunning_the_context_changes_nothing(small: Pair, held: int, other: int, seed: int) -> None:
-    """A batch with one row too long is refused whole; afterwards every slot goes on as if nothing had been tried."""
+    """A batch with one row too long is refused whole; then every slot goes on as if nothing had been tried."""
     features = [random_features(SMALL, n, seed=seed) for n in (4, 9)]
     texts = [random_tokens(SMALL, N, seed=seed + slot) for slot in range(2)]
     cache = cache_hearing(small, *features)

@@ -30,7 +30,7 @@ def new_cache(pair: Pair, *, n_slots: int = 5, n_tail: int = 3) -> KVCache:
 
 
 def run_session(pair: Pair, cache: KVCache, slot: int, *, seed: int, n_audio: int = 6) -> Tensor:
-    """One session from an empty slot: a window, a prompt in one append, then one token at a time; all logits."""
+    """One session from an empty slot: a window, a prompt in one append, then token by token; all logits."""
     cache.set_length(slot, 0)
     listen(pair.ours, cache, slot, random_features(SMALL, n_audio, seed=seed))
     tokens = random_tokens(SMALL, 9, seed=seed)
@@ -39,7 +39,7 @@ def run_session(pair: Pair, cache: KVCache, slot: int, *, seed: int, n_audio: in
 
 
 def run_together(pair: Pair, slots: Sequence[int]) -> list[Tensor]:
-    """Session i of a fixed few in `slots[i]`, all in one batch: a prompt each, then two tokens; logits of each."""
+    """Session i in `slots[i]`, all in one batch: a prompt each, then two tokens each; logits of each."""
     cache = new_cache(pair)
     texts = [random_tokens(SMALL, 3 + i, seed=i) for i in range(len(slots))]
     for i, slot in enumerate(slots):
@@ -64,7 +64,7 @@ def test_reused_slot_is_a_fresh_slot(small: Pair, before: int, n_heard: int, n_a
 
 
 def test_what_the_last_session_left_is_never_heard(small: Pair) -> None:
-    """Beside a row that reaches further, a reused slot's old tokens and old window are in the keys read, hidden."""
+    """Beside a row that reaches further, a reused slot's old tokens and window are among the keys, hidden."""
     used, fresh = new_cache(small), new_cache(small)
     listen(small.ours, used, 1, 1e3 * random_features(SMALL, 10, seed=7))
     append(small.ours, used, {1: random_tokens(SMALL, N, seed=7).tolist()})
@@ -110,7 +110,7 @@ def test_batched_is_alone(small: Pair) -> None:
 
 
 def test_a_session_does_not_notice_its_neighbours(small: Pair) -> None:
-    """Sessions that come, go and change their windows between a session's passes leave its logits, bit for bit."""
+    """Sessions that come, go and hear anew between a session's passes leave its logits, bit for bit."""
     alone = run_session(small, new_cache(small), 2, seed=1)
     cache = new_cache(small)
     listen(small.ours, cache, 2, random_features(SMALL, 6, seed=1))

@@ -88,7 +88,7 @@ def random_tensors(dims: ModelDimensions, seed: int = 0) -> dict[str, Tensor]:
     tensors = {}
     for name, shape in published_shapes(dims).items():
         values = torch.randn(shape, generator=generator)
-        if name.endswith("ln.weight") or name.endswith("ln_post.weight"):
+        if name.endswith(("ln.weight", "ln_post.weight")):
             values = 1.0 + 0.2 * values
         elif len(shape) > 1 and "embedding" not in name:
             values = values / math.sqrt(math.prod(shape[1:]))

@@ -58,9 +58,7 @@ def tiny(load_pair: Pairs) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def hear(
-    load_pair: Pairs, mels: dict[str, Tensor], recordings: dict[str, Recording]
-) -> Callable[[str, str], Heard]:
+def hear(load_pair: Pairs, mels: dict[str, Tensor], recordings: dict[str, Recording]) -> Callable[[str, str], Heard]:
     """What the published implementation of a model makes of a recording, each computed once."""
 
     def hear_once(name: str, id_: str) -> Heard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,9 @@ from torch.testing import assert_close
 from model.alignment import alignment_cost, median_filter, monotone_starts
 from tests.helpers.networks import Heard, Pair, published_cross_scores
 
+published_dtw = numba.njit(whisper.timing.dtw_cpu.py_func)
+"""Compiled without its `parallel`, which would set the number of threads of torch as well."""
+
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Seeded normal numbers."""
@@ -25,13 +29,13 @@ def published_cost(scores: Tensor, n_sot: int) -> Tensor:
     """The published formula of `find_alignment`, with the published median filter."""
     weights = scores.softmax(dim=-1)
     std, mean = torch.std_mean(weights, dim=-2, keepdim=True, unbiased=False)
-    weights = whisper.timing.median_filter((weights - mean) / std, 7)
-    return -weights.mean(dim=0)[n_sot:]
+    filtered: Tensor = whisper.timing.median_filter((weights - mean) / std, 7)
+    return -filtered.mean(dim=0)[n_sot:]
 
 
 def published_starts(cost: Tensor) -> list[int]:
     """First position of each token on the published path."""
-    text, time = whisper.timing.dtw_cpu(cost.double().numpy())
+    text, time = published_dtw(cost.double().numpy())
     jumps = np.pad(np.diff(text), (1, 0), constant_values=1).astype(bool)
     starts: list[int] = time[jumps].tolist()
     return starts
@@ -93,7 +97,7 @@ def test_median_filter_works_on_the_last_axis(shape: tuple[int, ...]) -> None:
 @settings(deadline=None)
 @given(cost=whole_costs())
 def test_starts_lie_on_a_cheapest_path(cost: Tensor) -> None:
-    """From the first position, never backwards, and at no more than the least possible cost; also with ties."""
+    """From the first position, never backwards, at no more than the least possible cost; also with ties."""
     (starts,) = monotone_starts([cost])
 
     assert len(starts) == cost.shape[0]
@@ -120,7 +124,7 @@ def test_starts_of_a_batch_are_those_of_each_alone(costs: list[Tensor]) -> None:
 
 
 def test_cost_is_the_published_formula() -> None:
-    """Softmax, standardised over all tokens, median filter, mean over heads; start tokens cut off at the end."""
+    """Softmax, standardised over all tokens, median filter, mean over heads; then start tokens are cut off."""
     scores = 3.0 * normal(6, 11, 80)
 
     assert_close(alignment_cost(scores, n_sot=4), published_cost(scores, 4), rtol=1e-5, atol=1e-6)

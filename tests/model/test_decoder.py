@@ -26,11 +26,11 @@ from tests.helpers.networks import (
 
 LOGIT_BOUND = 1e-3
 """
-Largest float32 difference of logits, and of scores, to the published implementation; logits reach 41 and 74.
+Largest float32 difference of logits and scores to the published implementation; logits reach 41 and 74.
 
-Measured: 0 for a whole text in one pass, 9e-5 in several appends and in ragged batches, where the same products
-are summed in another order. The published implementation with and without its fused attention kernel differs
-from itself by 1e-4.
+Measured: 0 for a whole text in one pass, 9e-5 in several appends and in ragged batches, where the same
+products are summed in another order. The published implementation with and without its fused attention kernel
+differs from itself by 1e-4.
 """
 
 
@@ -89,7 +89,7 @@ def test_ragged_rows_are_the_published_rows(pair: Pair, heard: list[Heard]) -> N
 
 
 def test_alignment_scores_are_the_published_ones(pair: Pair, heard: list[Heard]) -> None:
-    """Scores of the alignment heads before softmax, layer by layer and head by head, with tokens in two appends."""
+    """Scores of the alignment heads before softmax, in order of layers and heads, with tokens in two appends."""
     for one in heard[:2]:
         cache = cache_hearing(pair, one.features)
         scores = [
@@ -215,7 +215,7 @@ def test_tokens_must_fit_the_placement(small: Pair, shape: tuple[int, ...]) -> N
 
 
 def test_a_pass_that_fails_midway_changes_nothing_visible(small: Pair) -> None:
-    """If the last layer raises, lengths and everything below them are as before, and the pass can be repeated."""
+    """If the last layer raises, lengths and all below them are as before, and the pass can be repeated."""
     features, tokens = random_features(SMALL, 1, 6), random_tokens(SMALL, 1, 8)[0].tolist()
     cache, untouched = cache_hearing(small, features), cache_hearing(small, features)
     for one in (cache, untouched):
@@ -232,7 +232,10 @@ def test_a_pass_that_fails_midway_changes_nothing_visible(small: Pair) -> None:
 
     assert cache.length(0) == 5
     assert torch.equal(cache.keys[:, 0, :, :5], before)
-    again, expected = append(small.ours, cache, {0: tokens[5:]}), append(small.ours, untouched, {0: tokens[5:]})
+    again, expected = (
+        append(small.ours, cache, {0: tokens[5:]}),
+        append(small.ours, untouched, {0: tokens[5:]}),
+    )
     assert torch.equal(again[0], expected[0])
 
 

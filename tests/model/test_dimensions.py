@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ MILLIONS |= {"distil-small.en": 166, "distil-medium.en": 394, "distil-large-v2":
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "4", None, True])
 @pytest.mark.parametrize("name", [field.name for field in fields(ModelDimensions)])
-def test_every_number_is_a_positive_integer(name: str, value: object) -> None:
+def test_every_number_is_a_positive_integer(name: str, value: Any) -> None:
     """Anything but an integer >= 1 is refused, and the message says which number it was."""
     with pytest.raises(ValueError, match=rf"{name} = .*: expected an integer >= 1"):
         replace(SMALL, **{name: value})
@@ -72,7 +73,7 @@ def test_vocabulary_is_the_published_tokenizers(name: str) -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED_DIMENSIONS)
 def test_published_network_has_the_same_tensors(name: str) -> None:
-    """The published classes, built with the numbers of the table, have exactly the listed names and shapes."""
+    """The published classes, built with the numbers of the table, have exactly these names and shapes."""
     dims = PUBLISHED_DIMENSIONS[name]
     with torch.device("meta"):
         encoder = whisper.model.AudioEncoder(

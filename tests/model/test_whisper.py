@@ -26,9 +26,9 @@ from tests.helpers.networks import (
 FLOAT32_BOUND = 1e-3
 """Measured 0, on one thread and on two; see `test_encoder.FEATURE_BOUND` for what the room is for."""
 BFLOAT16_BOUND = {"tiny.en": 0.8, "base": 2.5}
-"""Largest difference; measured 0.41 and 1.5 (the published bfloat16: 0.72 and 1.3). Logits reach 41 and 74."""
+"""Largest difference; measured 0.41 and 1.5 (published bfloat16: 0.72 and 1.3). Logits reach 41 and 74."""
 BFLOAT16_MEAN_BOUND = {"tiny.en": 0.2, "base": 0.35}
-"""Mean difference of a recording; measured 0.10 and 0.17 (the published bfloat16: 0.12 and 0.15)."""
+"""Mean difference of a recording; measured 0.10 and 0.17 (published bfloat16: 0.12 and 0.15)."""
 
 
 def test_published_shapes_are_the_published_state(small: Pair) -> None:
@@ -38,9 +38,7 @@ def test_published_shapes_are_the_published_state(small: Pair) -> None:
     assert published_shapes(SMALL) == expected
 
 
-def test_checkpoints_have_the_dimensions_of_the_table(
-    pair: Pair, checkpoint: Callable[[str], Checkpoint]
-) -> None:
+def test_checkpoints_have_the_dimensions_of_the_table(pair: Pair, checkpoint: Callable[[str], Checkpoint]) -> None:
     """What the real weights say about themselves is what the table says."""
     assert checkpoint(pair.name).dims == PUBLISHED_DIMENSIONS[pair.name]
 
@@ -134,7 +132,7 @@ def test_logits_of_a_batch_are_the_published_ones(small: Pair) -> None:
 def test_bfloat16_is_no_worse_than_the_published_bfloat16(
     pair: Pair, heard: list[Heard], checkpoint: Callable[[str], Checkpoint]
 ) -> None:
-    """Within the stated bounds of published float32, to the same tokens, no further off than published bfloat16."""
+    """Near published float32, to the same tokens, and no further off than published bfloat16."""
     weights = checkpoint(pair.name)
     network = Whisper.from_tensors(weights.dims, weights.tensors, dtype=torch.bfloat16)
     ours, theirs = [], []

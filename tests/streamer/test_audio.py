@@ -46,9 +46,7 @@ def decode_all(decoder: AudioDecoder, parts: list[bytes]) -> NDArray[np.float32]
     cuts=st.lists(st.integers(0, 2000), max_size=20),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_split_gives_the_same_samples(
-    encoding: str, rate: int, channels: int, cuts: list[int], seed: int
-) -> None:
+def test_any_split_gives_the_same_samples(encoding: str, rate: int, channels: int, cuts: list[int], seed: int) -> None:
     """However a stream is cut into messages, the decoder says bit for bit the same."""
     samples = np.random.default_rng(seed).uniform(-1, 1, 2000 * channels).astype(np.float32)
     data = encode(samples, encoding)
@@ -77,9 +75,7 @@ def test_a_tone_comes_out_as_the_same_tone_at_16_khz(encoding: str, rate: int) -
 def test_law_tables_agree_with_libsndfile(subtype: str, table: NDArray[np.float32]) -> None:
     """All 256 codes of both G.711 laws decode as libsndfile decodes them."""
     codes = io.BytesIO(bytes(range(256)))
-    expected, _ = soundfile.read(
-        codes, format="RAW", subtype=subtype, samplerate=8000, channels=1, dtype="float32"
-    )
+    expected, _ = soundfile.read(codes, format="RAW", subtype=subtype, samplerate=8000, channels=1, dtype="float32")
     np.testing.assert_array_equal(table, expected)
 
 
@@ -125,9 +121,7 @@ def test_finish_begins_a_new_signal() -> None:
         ("pcm_s16le", 16000, 9, "9 channels: expected 1 to 8"),
     ],
 )
-def test_unsupported_formats_say_what_is_supported(
-    encoding: str, rate: int, channels: int, message: str
-) -> None:
+def test_unsupported_formats_say_what_is_supported(encoding: str, rate: int, channels: int, message: str) -> None:
     """An unsupported format is refused with what was found and what is allowed."""
     with pytest.raises(AudioFormatError) as caught:
         AudioDecoder(encoding, rate, channels)
@@ -181,9 +175,7 @@ def test_read_audio_says_how_to_get_codecs(tmp_path: Path, monkeypatch: pytest.M
     """A container libsndfile does not know names the extra that reads it."""
     monkeypatch.setitem(sys.modules, "av", None)
     (tmp_path / "clip.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 10)
-    with pytest.raises(
-        AudioFormatError, match=r"clip\.m4a: not wav.*pip install 'whisper-streamer\[codecs\]'"
-    ):
+    with pytest.raises(AudioFormatError, match=r"clip\.m4a: not wav.*pip install 'whisper-streamer\[codecs\]'"):
         read_audio(tmp_path / "clip.m4a")
 
 

@@ -77,9 +77,7 @@ def test_short_cues_stay_readable_without_overlap() -> None:
 
 def test_language_without_spaces() -> None:
     """Words are joined as they stand in the text of the turn."""
-    words = tuple(
-        Word(text=text, start_s=float(i), end_s=i + 1.0, confidence=0.9) for i, text in enumerate("今日は")
-    )
+    words = tuple(Word(text=text, start_s=float(i), end_s=i + 1.0, confidence=0.9) for i, text in enumerate("今日は"))
     turn = TurnEnd(turn=0, text="今日は", start_s=0, end_s=3, language="ja", reason="end", words=words)
 
     assert to_cues([turn])[0].lines == ("今日は",)

@@ -119,9 +119,7 @@ def test_an_unknown_key_names_the_nearest(file: Path, text: str, message: str) -
 
 def test_unknown_and_wrong_keys_of_the_environment_name_the_variable() -> None:
     """A variable of a known section is held to the same rules as the file."""
-    with pytest.raises(
-        ConfigError, match=r"unknown key server\.prot in environment variable STREAMER_SERVER_PROT"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown key server\.prot in environment variable STREAMER_SERVER_PROT"):
         load(None, {"STREAMER_SERVER_PROT": "1"}, {})
     with pytest.raises(ConfigError, match=r'server\.port = "x" in environment variable STREAMER_SERVER_PORT'):
         load(None, {"STREAMER_SERVER_PORT": "x"}, {})

@@ -55,9 +55,7 @@ class TestSession:
         assert started["resume_from_s"] == 0.0
         captions = [message for message in messages if message["type"] == "caption"]
         assert captions[-1]["stable"] + captions[-1]["partial"] == "so the first thing"
-        assert [message["text"] for message in messages if message["type"] == "turn_end"] == [
-            "so the first thing"
-        ]
+        assert [message["text"] for message in messages if message["type"] == "turn_end"] == ["so the first thing"]
         assert messages[-1] == {"type": "bye", "reason": "end", "audio_s": 2.0, "turns": 1}
         assert code == 1000
 

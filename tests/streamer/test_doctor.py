@@ -85,10 +85,7 @@ def test_the_chosen_microphone_and_the_others_are_named() -> None:
         InputDevice(index=1, name="Built-in", rate=48000, is_default=True),
         InputDevice(index=2, name="USB", rate=44100, is_default=False),
     ]
-    assert (
-        doctor.check_microphone("usb", lambda: available).found
-        == '2 "USB", 44100 hertz; others: 1 "Built-in"'
-    )
+    assert doctor.check_microphone("usb", lambda: available).found == '2 "USB", 44100 hertz; others: 1 "Built-in"'
     assert doctor.check_microphone("", lambda: available[:1]).found == '1 "Built-in", 48000 hertz'
 
 

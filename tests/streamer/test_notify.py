@@ -18,9 +18,7 @@ from streamer.notify import Notifier, inherited_sockets, watchdog_interval_s
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
     """A service manager's socket and its address as in $NOTIFY_SOCKET."""
     name = f"streamer-test-{os.getpid()}"
-    bound, address = {"path": (str(tmp_path / "notify"),) * 2, "abstract": (f"\0{name}", f"@{name}")}[
-        request.param
-    ]
+    bound, address = {"path": (str(tmp_path / "notify"),) * 2, "abstract": (f"\0{name}", f"@{name}")}[request.param]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(bound)
         receiver.settimeout(5)

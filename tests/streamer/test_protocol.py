@@ -163,9 +163,7 @@ class TestDecodeClient:
 
         assert error.value.code == "unknown_field"
 
-    @pytest.mark.parametrize(
-        "text", ["[" * 10**5, '{"type":' + "[" * 10**5, '{"type":"end","a":' + "{" * 10**5]
-    )
+    @pytest.mark.parametrize("text", ["[" * 10**5, '{"type":' + "[" * 10**5, '{"type":"end","a":' + "{" * 10**5])
     def test_deep_nesting_is_an_error_of_the_client(self, text: str) -> None:
         """The recursion limit is the parser's problem, never an exception that escapes."""
         with pytest.raises(ProtocolError):
@@ -178,9 +176,7 @@ class TestDecodeClient:
 
     @given(
         st.dictionaries(
-            st.sampled_from(
-                ["type", "audio", "resume", "language", "keyterms", "endpoint_ms", "id", "words"]
-            ),
+            st.sampled_from(["type", "audio", "resume", "language", "keyterms", "endpoint_ms", "id", "words"]),
             st.recursive(
                 st.none()
                 | st.booleans()
@@ -256,9 +252,7 @@ class TestCaptionsProtocol:
             ),
         ],
     )
-    def test_what_is_illegal_closes(
-        self, before: list[str], frame: str | bytes, code: str, message: str
-    ) -> None:
+    def test_what_is_illegal_closes(self, before: list[str], frame: str | bytes, code: str, message: str) -> None:
         """The error says what was expected, and the connection is over."""
         connection = protocol(*before)
 
@@ -284,9 +278,7 @@ class TestEncode:
 
     def test_hello(self) -> None:
         """All fields of the contract."""
-        hello = Hello(
-            session="s_1", resume="r_1", model="tiny.en", limits=Limits(max_frame_bytes=1048576, idle_s=60)
-        )
+        hello = Hello(session="s_1", resume="r_1", model="tiny.en", limits=Limits(max_frame_bytes=1048576, idle_s=60))
 
         assert json.loads(encode(hello)) == {
             "type": "hello",
@@ -326,9 +318,7 @@ class TestEncode:
             "message": "m",
             "fatal": True,
         }
-        assert (
-            json.loads(encode(Error(code="overloaded", message="m", retry_after_s=5)))["retry_after_s"] == 5
-        )
+        assert json.loads(encode(Error(code="overloaded", message="m", retry_after_s=5)))["retry_after_s"] == 5
 
     def test_draining_and_events(self) -> None:
         """Events are encoded like the messages of the connection."""

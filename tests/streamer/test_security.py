@@ -22,9 +22,7 @@ async def daemon() -> AsyncIterator[Daemon]:
 class TestBrowserSafety:
     """Pages from elsewhere."""
 
-    @pytest.mark.parametrize(
-        "origin", ["http://evil.test", "http://127.0.0.1:1", "null", "file://", "garbage"]
-    )
+    @pytest.mark.parametrize("origin", ["http://evil.test", "http://127.0.0.1:1", "null", "file://", "garbage"])
     async def test_foreign_origin(self, daemon: Daemon, origin: str) -> None:
         """A page of another origin gets 403 before the handshake."""
         with pytest.raises(InvalidStatus) as refusal:

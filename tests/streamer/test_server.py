@@ -84,9 +84,7 @@ class TestHttpServer:
             config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=port))
             server = Daemon(config, FakeScheduler()).http
 
-            with pytest.raises(
-                StreamerError, match=f"port {port} on 127.0.0.1 is in use: address already in use"
-            ):
+            with pytest.raises(StreamerError, match=f"port {port} on 127.0.0.1 is in use: address already in use"):
                 await server.start()
 
     async def test_foreign_address(self) -> None:

@@ -93,9 +93,7 @@ def test_start_sequences_are_the_published_ones(language: str, task: str) -> Non
         (MULTILINGUAL, "de", "summarise", "task 'summarise': expected transcribe or translate"),
     ],
 )
-def test_unknown_start_sequences_are_refused(
-    tokenizer: Tokenizer, language: str, task: str, message: str
-) -> None:
+def test_unknown_start_sequences_are_refused(tokenizer: Tokenizer, language: str, task: str, message: str) -> None:
     """The message says what the model knows."""
     with pytest.raises(ValueError, match=message):
         tokenizer.sot_sequence(language, task)
@@ -182,9 +180,7 @@ def test_spaced_words_are_those_between_spaces(name: str) -> None:
     assert words(MULTILINGUAL, text, "xx") == [f" {word}" for word in text.split()]
 
 
-@pytest.mark.parametrize(
-    ("name", "language"), [("han", "zh"), ("kana", "ja"), ("thai", "th"), ("han", "yue")]
-)
+@pytest.mark.parametrize(("name", "language"), [("han", "zh"), ("kana", "ja"), ("thai", "th"), ("han", "yue")])
 def test_words_of_unspaced_languages(name: str, language: str) -> None:
     """Split as published, at every character boundary, then punctuation joined."""
     text = TEXTS[name].rstrip("。")

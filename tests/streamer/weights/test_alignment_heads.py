@@ -74,7 +74,5 @@ def test_other_models_have_no_published_heads() -> None:
 
 def test_heads_outside_the_decoder_are_refused() -> None:
     """A head of a layer that does not exist names itself."""
-    with pytest.raises(
-        CheckpointError, match=r"x: alignment head \(4, 0\) is outside the decoder of 4 layers"
-    ):
+    with pytest.raises(CheckpointError, match=r"x: alignment head \(4, 0\) is outside the decoder of 4 layers"):
         check_alignment_heads("x", ((1, 5), (4, 0)), PUBLISHED_DIMENSIONS["tiny"])

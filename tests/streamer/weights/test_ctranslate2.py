@@ -59,9 +59,7 @@ def test_parts_are_one_stream(tmp_path: Path, variables: dict[str, Tensor], size
 def quantised(weight: Tensor, peak: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     rows = weight.reshape(len(weight), -1) if dtype == torch.int8 else weight.reshape(1, -1)
     scale = peak / rows.abs().amax(1)
-    return (rows * scale[:, None]).round().to(dtype).reshape(weight.shape), scale if len(
-        scale
-    ) > 1 else scale[0]
+    return (rows * scale[:, None]).round().to(dtype).reshape(weight.shape), scale if len(scale) > 1 else scale[0]
 
 
 @pytest.mark.parametrize(("peak", "dtype"), [(127, torch.int8), (1024, torch.int16)])
@@ -121,9 +119,7 @@ def test_truncated_files_say_so(tmp_path: Path, variables: dict[str, Tensor]) ->
     """Cut at any of 200 places, the file is refused and what was being read is named."""
     data = container(variables)
     for n_kept in range(0, len(data), len(data) // 200):
-        with pytest.raises(
-            CheckpointError, match=r"model.bin is truncated: .+ needs \d+ bytes, \d+ are left"
-        ):
+        with pytest.raises(CheckpointError, match=r"model.bin is truncated: .+ needs \d+ bytes, \d+ are left"):
             read(tmp_path, data[:n_kept])
 
 

@@ -207,12 +207,8 @@ def test_hub_weights_are_checked(server: FileServer, tmp_path: Path) -> None:
     assert not (tmp_path / "distil-small.en" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize(
-    ("listing", "message"), [(b"<html>", "cannot list"), (b"[]", "has no model.safetensors")]
-)
-def test_strange_listings_are_refused(
-    server: FileServer, tmp_path: Path, listing: bytes, message: str
-) -> None:
+@pytest.mark.parametrize(("listing", "message"), [(b"<html>", "cannot list"), (b"[]", "has no model.safetensors")])
+def test_strange_listings_are_refused(server: FileServer, tmp_path: Path, listing: bytes, message: str) -> None:
     """A hub that answers something else."""
     server.files["/api/models/distil-whisper/distil-small.en/tree/main"] = listing
 

@@ -19,9 +19,7 @@ from tests.streamer.weights.writers import SMALL, as_dict, random_tensors, write
 
 
 @pytest.mark.parametrize(("fixture", "name"), [("tiny_en", "tiny.en"), ("base", "base")])
-def test_real_weights_fit_the_published_network(
-    request: pytest.FixtureRequest, fixture: str, name: str
-) -> None:
+def test_real_weights_fit_the_published_network(request: pytest.FixtureRequest, fixture: str, name: str) -> None:
     """Dimensions, names and shapes are those of the published implementation, every key matched."""
     checkpoint: Checkpoint = request.getfixturevalue(fixture)
     network = Whisper(WhisperDimensions(**as_dict(checkpoint.dims)))
@@ -83,9 +81,7 @@ def test_wrong_hash_is_refused(tmp_path: Path) -> None:
     data[-1000] ^= 1
     path.write_bytes(data)
 
-    with pytest.raises(
-        CheckpointError, match=r"small.pt is not small as published: its SHA-256 is \w+, expected"
-    ):
+    with pytest.raises(CheckpointError, match=r"small.pt is not small as published: its SHA-256 is \w+, expected"):
         load(source)
 
 

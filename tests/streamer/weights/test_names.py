@@ -24,9 +24,7 @@ def test_hashes_and_heads_are_those_of_the_publisher() -> None:
         assert whisper._ALIGNMENT_HEADS[name] == ENCODED_ALIGNMENT_HEADS[model.name]
 
 
-@pytest.mark.parametrize(
-    ("alias", "name"), [("turbo", "large-v3-turbo"), ("large", "large-v3"), ("base", "base")]
-)
+@pytest.mark.parametrize(("alias", "name"), [("turbo", "large-v3-turbo"), ("large", "large-v3"), ("base", "base")])
 def test_aliases(alias: str, name: str) -> None:
     """Aliases name one model."""
     model = find_published(alias)

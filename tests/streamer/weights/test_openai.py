@@ -40,9 +40,7 @@ def test_truncated_files_say_so(tmp_path: Path, kept: float) -> None:
         read_openai(path)
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x89PNG\r\n\x1a\n" + bytes(100), b'{"dims": {}}', pickle.dumps({"dims": 1})]
-)
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n" + bytes(100), b'{"dims": {}}', pickle.dumps({"dims": 1})])
 def test_foreign_files_are_refused(tmp_path: Path, data: bytes) -> None:
     """Pictures, JSON and bare pickles are not even looked into."""
     (tmp_path / "x.pt").write_bytes(data)

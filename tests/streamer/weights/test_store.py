@@ -52,9 +52,7 @@ def test_order(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert resolve("tiny.en").path == Path("tiny.en")
 
 
-def test_folder_of_the_same_name_without_weights_is_no_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_of_the_same_name_without_weights_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder `base` in the working directory does not hide the model."""
     put(tmp_path / "base", "readme")
     monkeypatch.chdir(tmp_path)
@@ -103,9 +101,7 @@ def test_hub_names_the_hash_of_large_files(hub: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["HF_HOME", "HF_HUB_CACHE"])
-def test_hub_cache_moves_with_its_variables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
+def test_hub_cache_moves_with_its_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """The variables that huggingface_hub obeys."""
     hub = tmp_path / "elsewhere" / ("hub" if variable == "HF_HOME" else "")
     monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))

@@ -135,9 +135,7 @@ def _norm(tensors: dict[str, Tensor], ours: str, theirs: str) -> dict[str, Tenso
 
 def _stacked(tensors: dict[str, Tensor], ours: str, parts: str, theirs: str) -> dict[str, Tensor]:
     weights = [tensors[f"{ours}.{part}.weight"] for part in parts.split()]
-    biases = [
-        tensors.get(f"{ours}.{part}.bias", torch.zeros_like(weights[0][:, 0])) for part in parts.split()
-    ]
+    biases = [tensors.get(f"{ours}.{part}.bias", torch.zeros_like(weights[0][:, 0])) for part in parts.split()]
     return {f"{theirs}/weight": torch.cat(weights), f"{theirs}/bias": torch.cat(biases)}
 
 

@@ -1,0 +1,83 @@
+"""`streamer transcribe`: files through the streaming engine, into text, JSON or subtitles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import click
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamer.audio import read_audio
+from streamer.captions import to_srt, to_txt, to_vtt
+from streamer.config import Config
+from streamer.events import TurnEnd
+from streamer.parts import build
+from streamer.protocol import encode
+from streamer.recital import play
+from streamer.scheduler import Scheduler
+from streamer.terminal import TerminalCaptions
+
+
+def run(config: Config, files: Sequence[Path], format_: str, realtime: bool) -> int:
+    """
+    Transcribe files one after the other to standard output; 0 when all went well.
+
+    Args:
+        config: Session defaults and model.
+        files: Anything `read_audio` reads.
+        format_: txt, json, jsonl, srt or vtt. `jsonl` writes every event as it comes.
+        realtime: At the speed of speech; with txt on a terminal, as live captions.
+
+    Raises:
+        StreamerError: No model, or a file that cannot be read.
+    """
+    recordings = [(path, read_audio(path)) for path in files]
+    asyncio.run(_run(config, recordings, format_, realtime))
+    return 0
+
+
+async def _run(
+    config: Config, recordings: Sequence[tuple[Path, NDArray[np.float32]]], format_: str, realtime: bool
+) -> None:
+    parts = build(config)
+    async with running(parts.scheduler):
+        for path, samples in recordings:
+            turns = []
+            captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
+            stream = parts.scheduler.open(config.session)
+            async for _, event in play(stream, samples, realtime=realtime):
+                if captions:
+                    captions.show(event)
+                elif format_ == "jsonl":
+                    click.echo(encode(event))
+                if isinstance(event, TurnEnd):
+                    turns.append(event)
+            if not captions and format_ != "jsonl":
+                click.echo(_written(path, turns, format_), nl=False)
+
+
+@contextlib.asynccontextmanager
+async def running(scheduler: Scheduler) -> AsyncIterator[None]:
+    """Run a scheduler for the length of a block; its failure ends the block."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(scheduler.run())
+        yield
+        task.cancel()
+
+
+def _written(path: Path, turns: Sequence[TurnEnd], format_: str) -> str:
+    match format_:
+        case "srt":
+            return to_srt(turns)
+        case "vtt":
+            return to_vtt(turns)
+        case "json":
+            document = {"file": str(path), "text": to_txt(turns).strip(), "turns": msgspec.to_builtins(list(turns))}
+            return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
+    return to_txt(turns)

@@ -1,0 +1,28 @@
+"""Engines that several equivalences share: none remembers anything between steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.engine import WhisperEngine
+from streamer.frontend import FrontEnd
+from tests.helpers.engines import engine_on, published, toy
+from tests.helpers.stepping import front_end
+
+
+@pytest.fixture(scope="session")
+def tiny_engine() -> WhisperEngine:
+    """tiny.en in float32, so that no two tokens tie."""
+    return engine_on(published("tiny.en"), max_batch=8, max_window_s=15.0, kv_reuse=False)
+
+
+@pytest.fixture(scope="session")
+def toy_engine() -> WhisperEngine:
+    """A few thousand random weights."""
+    return engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=False)
+
+
+@pytest.fixture(scope="session")
+def ears() -> FrontEnd:
+    """A real front end, for mel frames of 80 bands."""
+    return front_end()

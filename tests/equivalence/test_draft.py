@@ -1,0 +1,85 @@
+"""Whatever is guessed, the step says what greedy decoding says without a guess, and counts what was guessed right."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamer.engine import WhisperEngine
+from streamer.step import StepRequest, StepResult
+from tests.helpers.engines import alone, log_mel, request, without_draft
+from tests.helpers.recordings import Recording
+
+WORDS = tuple(range(256))
+"""Text tokens of the toy vocabulary."""
+
+
+def assert_same_text(result: StepResult, expected: StepResult, draft: tuple[int, ...]) -> None:
+    """Same tokens and end; `n_verified` is the part of the draft that they begin with."""
+    assert result.tokens == expected.tokens
+    assert result.ended == expected.ended
+    right = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(draft, expected.tokens, strict=False))))
+    # the last token of a bound is always decoded, never taken from the draft
+    assert result.n_verified == min(right, len(draft), len(expected.tokens) - (0 if expected.ended else 1))
+    torch.testing.assert_close(result.logprobs, expected.logprobs, rtol=0, atol=1e-3)
+
+
+def test_drafts_of_real_speech(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
+    """Right to some point and wrong from there, shorter and longer than the text, and longer than the context."""
+    window = log_mel(recordings["dev-sns-0870"])
+    expected = alone(tiny_engine, request(window))
+    for n_right, n_wrong in ((0, 1), (1, 30), (9, 0), (9, 400), (1000, 0), (1000, 1)):
+        draft = (*expected.tokens[:n_right], *range(1000, 1000 + n_wrong))
+
+        result = alone(tiny_engine, request(window, draft=draft))
+
+        assert_same_text(result, expected, draft)
+
+
+def test_the_draft_of_a_shorter_window(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
+    """What a session does: each hypothesis is the draft of the next step, under new sound and a prompt."""
+    draft: tuple[int, ...] = ()
+    for seconds in (1.0, 3.0, 5.0):
+        window = log_mel(recordings["dev-jfk"], seconds)
+        asked = request(window, prompt=(464, 10893, 1139), draft=draft)
+        expected = alone(tiny_engine, without_draft(asked))
+
+        result = alone(tiny_engine, asked)
+
+        assert_same_text(result, expected, draft)
+        draft = result.tokens
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    kept=st.integers(0, 40),
+    guess=st.lists(st.sampled_from(WORDS), max_size=60),
+    prefix=st.lists(st.sampled_from(WORDS), max_size=8),
+    n_frames=st.integers(2, 200),
+)
+def test_random_drafts(
+    toy_engine: WhisperEngine, kept: int, guess: list[int], prefix: list[int], n_frames: int
+) -> None:
+    """Any tokens at all, after any part of the right ones."""
+    window = torch.randn(5, n_frames, generator=torch.Generator().manual_seed(n_frames))
+    asked = request(window, prefix=tuple(prefix))
+    expected = alone(toy_engine, asked)
+    draft = (*expected.tokens[:kept], *guess)
+
+    result = alone(toy_engine, StepRequest(session="t", log_mel=window, prefix=tuple(prefix), draft=draft))
+
+    assert_same_text(result, expected, draft)
+
+
+def test_a_draft_that_ends_the_text(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
+    """An end in the draft ends the text, and is not part of it."""
+    asked = request(log_mel(recordings["dev-sns-0870"]))
+    expected = alone(tiny_engine, asked)
+
+    result = alone(tiny_engine, request(asked.log_mel, draft=(*expected.tokens, tiny_engine.tokenizer.eot, 1000)))
+
+    assert result.tokens == expected.tokens
+    assert result.ended

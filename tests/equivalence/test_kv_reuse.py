@@ -1,0 +1,64 @@
+"""Keys and values kept over encoder passes: exact while the sound is the same, valid when it grew."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.engine import WhisperEngine
+from tests.helpers.engines import alone, engine_on, log_mel, published, request
+from tests.helpers.recordings import Recording
+
+
+@pytest.fixture
+def keeping() -> WhisperEngine:
+    """tiny.en in float32 that keeps what is committed."""
+    return engine_on(published("tiny.en"), max_batch=2, max_window_s=12.0, kv_reuse=True)
+
+
+def test_same_sound_is_exact(
+    keeping: WhisperEngine, tiny_engine: WhisperEngine, recordings: dict[str, Recording]
+) -> None:
+    """A prefix that grows under unchanged sound gives the tokens and times of a step that remembers nothing."""
+    window = log_mel(recordings["dev-jfk"], 6.0)
+    text = alone(tiny_engine, request(window)).tokens
+
+    for n in (0, 4, 9, 9):
+        asked = request(window, prompt=(464, 10893), prefix=text[:n], draft=text[n:])
+        kept, exact = alone(keeping, asked), alone(tiny_engine, asked)
+
+        assert (kept.tokens, kept.ended, kept.n_verified) == (exact.tokens, exact.ended, exact.n_verified)
+        assert kept.logprobs == pytest.approx(exact.logprobs, abs=1e-3)
+
+
+def test_growing_sound_is_valid(
+    keeping: WhisperEngine, tiny_engine: WhisperEngine, recordings: dict[str, Recording]
+) -> None:
+    """Under sound that grows the result keeps its form: as many numbers as tokens, times in order and in the window."""
+    committed: tuple[int, ...] = ()
+    draft: tuple[int, ...] = ()
+    for tenths in range(15, 111, 12):
+        window = log_mel(recordings["dev-jfk"], tenths / 10)
+        asked = request(window, prefix=committed, draft=draft, anchor_tokens=min(1, len(committed)))
+        result = alone(keeping, asked)
+
+        assert len(result.logprobs) == len(result.tokens)
+        assert len(result.starts_s) == len(result.tokens) + 1
+        assert list(result.starts_s) == sorted(result.starts_s)
+        assert 0 <= result.starts_s[0] <= result.starts_s[-1] <= tenths / 10 + 0.02
+        assert max(result.tokens, default=0) < keeping.tokenizer.eot
+        committed, draft = (*committed, *result.tokens[:-4]), result.tokens[-4:]
+
+    text = keeping.tokenizer.decode((*committed, *draft)).lower()
+    assert "ask not what your country can do for you" in text
+
+
+def test_a_prefix_that_was_replaced_is_read_anew(
+    keeping: WhisperEngine, tiny_engine: WhisperEngine, recordings: dict[str, Recording]
+) -> None:
+    """Only tokens that are still the same are taken over."""
+    window = log_mel(recordings["dev-jfk"])
+    encode = keeping.tokenizer.encode
+    alone(keeping, request(window, prefix=tuple(encode(" And so my fellow Americans"))))
+    asked = request(window, prefix=tuple(encode(" And so, my fellow countrymen")))
+
+    assert alone(keeping, asked).tokens == alone(tiny_engine, asked).tokens

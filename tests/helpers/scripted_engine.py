@@ -1,0 +1,176 @@
+"""
+An engine and a front end that understand a made-up language, at once and without fail: each word is a stretch of one
+loudness. So what a session has to say is known, and a lost, doubled or late piece of sound shows in the text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+from torch import Tensor
+
+from streamer.errors import EngineError
+from streamer.frontend import Ear, Heard
+from streamer.load import LoadLimits, LoadMeter
+from streamer.mel import SAMPLE_RATE
+from streamer.metrics import ServiceMetrics
+from streamer.options import SessionOptions
+from streamer.parts import Parts
+from streamer.scheduler import Scheduler, SchedulerOptions
+from streamer.session import WindowOptions
+from streamer.step import StepRequest, StepResult
+from streamer.stream import Stream
+from streamer.tokenizer import Tokenizer
+from tests.helpers.engines import toy
+
+LETTERS = "bcdfghjkl"
+"""Word of loudness 0.1, 0.2, …, 0.9."""
+WORD_S = 0.3
+INTERVAL_S = 0.3
+"""Between the steps of a `Service`."""
+
+
+def spoken(text: str, pause_s: float = 0.0) -> NDArray[np.float32]:
+    """Sound of words of one letter, adjacent ones different, then silence: (n,) at 16 kHz."""
+    loudness = [0.1 * (1 + LETTERS.index(word)) for word in text.split()]
+    words = np.repeat(np.array(loudness, np.float32), round(WORD_S * SAMPLE_RATE))
+    return np.concatenate([words, np.zeros(round(pause_s * SAMPLE_RATE), np.float32)])
+
+
+def story(n_words: int, seed: int = 0) -> str:
+    """Words without circles in them."""
+    random = np.random.default_rng(seed)
+    words = ["b"]
+    while len(words) < n_words:
+        words.append(str(random.choice([letter for letter in LETTERS if letter != words[-1]])))
+    return " ".join(words)
+
+
+class LoudnessFrontEnd:
+    """Frames whose every band is the loudness; voice is what is not silent."""
+
+    def listen(self, ears: Sequence[Ear], samples: Sequence[Tensor]) -> list[Heard]:
+        """As `FrontEnd.listen`."""
+        return [self._listen(ear, block) for ear, block in zip(ears, samples, strict=True)]
+
+    def _listen(self, ear: Ear, block: Tensor) -> Heard:
+        frames = [part[:, 200:201].expand(-1, 5) for part in ear.frames.push(block)]
+        voiced = ear.whole_frames(block).abs().mean(dim=1) > 0.05
+        return Heard(torch.cat(frames) if frames else torch.empty(0, 5), voiced.float().tolist())
+
+
+class ScriptedEngine:
+    """
+    Says the words it sees.
+
+    What tests set and look at: `poisoned` sessions fail; `hold` makes steps wait for `release`, `entered` is set
+    once one does; `batches` are the requests of each step; `on_step` is called with them, on the device thread.
+    """
+
+    def __init__(self) -> None:
+        self.tokenizer: Tokenizer = toy()[1]
+        self.poisoned: dict[str, int] = {}
+        """Session -> steps that still fail."""
+        self.batches: list[list[StepRequest]] = []
+        self.on_step: Callable[[Sequence[StepRequest]], None] = lambda _: None
+        self.entered = threading.Event()
+        self._open = threading.Event()
+        self._open.set()
+
+    def hold(self) -> None:
+        """Let the next step wait."""
+        self.entered.clear()
+        self._open.clear()
+
+    def release(self) -> None:
+        """Let it go on."""
+        self._open.set()
+
+    def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
+        """As `Engine.step`."""
+        self.batches.append(list(batch))
+        self.entered.set()
+        assert self._open.wait(30)
+        self.on_step(batch)
+        for asked in batch:
+            if self.poisoned.get(asked.session, 0) > 0 and len(batch) == 1:
+                self.poisoned[asked.session] -= 1
+                raise EngineError("poisoned row")
+        if any(self.poisoned.get(asked.session, 0) > 0 for asked in batch):
+            raise EngineError("poisoned batch")
+        return [self._say(asked) for asked in batch]
+
+    def _say(self, asked: StepRequest) -> StepResult:
+        words = seen(asked.log_mel[0])[len(asked.prefix) // 2 :]
+        tokens = [token for letter, _, _ in words for token in self.tokenizer.encode(f" {letter}")]
+        starts = [at for _, start, end in words for at in (start, (start + end) / 2)]
+        return StepResult(
+            tokens=tuple(tokens),
+            logprobs=(-0.1,) * len(tokens),
+            starts_s=(*starts, words[-1][2] if words else 0.0),
+            n_verified=0,
+            ended=True,
+            no_speech_prob=0.0,
+            language="en",
+        )
+
+
+def seen(loudness: Tensor) -> list[tuple[str, float, float]]:
+    """Letter, start and end of each word in the frames of a window."""
+    words, at = [], 0
+    for level, run in itertools.groupby(round(float(frame) * 10) for frame in loudness):
+        n = len(list(run))
+        # less than three frames are the rest of a word that the window has left
+        if level and n >= 3:
+            words.append((LETTERS[level - 1], at / 100, (at + n) / 100))
+        at += n
+    return words
+
+
+class Service:
+    """A scheduler and what it is made of."""
+
+    def __init__(self, max_sessions: int = 8, **options: Any) -> None:
+        self.engine = ScriptedEngine()
+        self.registry = CollectorRegistry()
+        limits = LoadLimits(min_interval_s=INTERVAL_S, max_interval_s=INTERVAL_S, max_sessions=max_sessions)
+        self.scheduler = Scheduler(
+            "toy",
+            self.engine,
+            LoudnessFrontEnd(),  # type: ignore[arg-type]
+            self.engine.tokenizer,
+            5,
+            LoadMeter(limits, row_cost_s=0.001),
+            SchedulerOptions(tick_s=0.0, **options),
+            WindowOptions(max_window_s=6.0, keep_s=3.0),
+            ServiceMetrics(self.registry),
+        )
+
+    def open(self, **fields: Any) -> Stream:
+        """A session in English."""
+        return self.scheduler.open(SessionOptions(language="en"), **fields)
+
+    def count(self, metric: str) -> float | None:
+        """Value of a metric."""
+        return self.registry.get_sample_value(metric)
+
+    def parts(self) -> Parts:
+        """As `build` returns them."""
+        return Parts(
+            scheduler=self.scheduler,
+            engine=self.engine,  # type: ignore[arg-type]
+            tokenizer=self.engine.tokenizer,
+            registry=self.registry,
+        )
+
+    async def held(self) -> None:
+        """Until a step waits."""
+        assert await asyncio.to_thread(self.engine.entered.wait, 10)

@@ -1,0 +1,196 @@
+"""Tests of streamer.daemon: start, signals and stop, told to a service manager, with an engine that is never wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamer import daemon
+from streamer.config import CaptureConfig, Config, ServerConfig
+from streamer.errors import CaptureError, DeviceNotFoundError, StreamerError
+from streamer.options import SessionOptions
+from tests.helpers.scripted_engine import Service, spoken
+
+ENGLISH = SessionOptions(language="en")
+
+
+class Manager:
+    """A service manager: hears what the daemon tells it, and does something when it is told a thing."""
+
+    def __init__(self, path: Path) -> None:
+        self.heard: list[str] = []
+        self.reactions: dict[str, Callable[[], None]] = {}
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._thread = threading.Thread(target=self._listen)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while message := self._socket.recv(4096).decode():
+            self.heard += message.splitlines()
+            for line in message.splitlines():
+                if reaction := self.reactions.pop(line, None):
+                    reaction()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    """The one that the environment names."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.close()
+
+
+@pytest.fixture(autouse=True)
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The parts that a configuration becomes here."""
+    service = Service()
+    monkeypatch.setattr(daemon, "build", lambda _: service.parts())
+    return service
+
+
+@pytest.fixture
+def config() -> Config:
+    """A free port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return Config(server=ServerConfig(port=free.getsockname()[1], drain_s=5), session=ENGLISH)
+
+
+def terminate() -> None:
+    """As a service manager does."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def microphone_of(
+    monkeypatch: pytest.MonkeyPatch, sound: NDArray[np.float32], then: Callable[[], None]
+) -> list[object]:
+    """Let the microphone hear a sound, then do something, once; what was opened and closed of it."""
+    seen: list[object] = []
+
+    class Microphone:
+        def __init__(self, config: CaptureConfig) -> None:
+            seen.append(config)
+
+        async def __aiter__(self) -> AsyncIterator[NDArray[np.float32]]:
+            yield sound
+            then()
+            await asyncio.Event().wait()
+
+        def close(self) -> None:
+            seen.append("closed")
+
+    monkeypatch.setattr(daemon, "MicrophoneSource", Microphone)
+    return seen
+
+
+def test_the_service_manager_is_told(manager: Manager, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading, ready once the port answers, alive, stopping; and a clean stop is 0."""
+    answers = []
+    monkeypatch.setenv("WATCHDOG_USEC", "20000000")
+
+    def look_and_stop() -> None:
+        answers.append(httpx.get(f"http://127.0.0.1:{config.server.port}/readyz", trust_env=False).text)
+        terminate()
+
+    manager.reactions["READY=1"] = look_and_stop
+
+    assert daemon.serve(config, None) == 0
+
+    assert answers == ["ready\n"]
+    told = [line for line in manager.heard if not line.startswith("EXTEND_TIMEOUT")]
+    assert told[0] == "STATUS=loading the model"
+    assert told.index("READY=1") < told.index("STOPPING=1")
+    assert f"STATUS=serving tiny.en on port {config.server.port}" in told
+    assert "WATCHDOG=1" in told
+
+
+def test_no_watchdog_where_none_is_asked_for(manager: Manager, config: Config) -> None:
+    """Without WATCHDOG_USEC nobody is fed."""
+    manager.reactions["READY=1"] = terminate
+
+    daemon.serve(config, None)
+
+    assert "WATCHDOG=1" not in manager.heard
+
+
+def test_a_port_in_use(config: Config) -> None:
+    """The daemon says which, and does not start."""
+    with (
+        socket.create_server(("127.0.0.1", config.server.port)),
+        pytest.raises(StreamerError, match=f"port {config.server.port} on 127.0.0.1 is in use"),
+    ):
+        daemon.serve(config, None)
+
+
+def test_a_microphone_that_is_not_there(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve --mic` without the device ends with its error, alone."""
+
+    def missing() -> None:
+        raise DeviceNotFoundError("no input device found")
+
+    seen = microphone_of(monkeypatch, np.zeros(160, np.float32), missing)
+
+    with pytest.raises(DeviceNotFoundError):
+        daemon.serve(config, "")
+    assert seen == [config.capture, "closed"]
+
+
+def test_served_microphone(manager: Manager, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A microphone is captioned until the stop, which closes it."""
+    seen = microphone_of(monkeypatch, spoken("b c d f", pause_s=1.0), terminate)
+
+    assert daemon.serve(config, "") == 0
+    assert seen == [config.capture, "closed"]
+
+
+def test_captions_in_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`mic` shows what is said; Ctrl-C makes the rest final, and is 0."""
+    seen = microphone_of(monkeypatch, spoken("b c d f"), lambda: os.kill(os.getpid(), signal.SIGINT))
+
+    assert daemon.microphone(Config(session=ENGLISH)) == 0
+
+    assert "b c d f" in capsys.readouterr().out
+    assert seen[-1] == "closed"
+
+
+def test_a_microphone_that_is_lost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was said before is shown, then the error is raised."""
+
+    def lost() -> None:
+        raise CaptureError("the device is lost")
+
+    microphone_of(monkeypatch, spoken("b c d f"), lost)
+
+    with pytest.raises(CaptureError, match="lost"):
+        daemon.microphone(Config(session=ENGLISH))
+    assert "b c d f" in capsys.readouterr().out
+
+
+async def test_a_fault_ends_the_captions(scripted: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler that fails does not leave the terminal waiting."""
+
+    def fault(_: object) -> None:
+        raise ZeroDivisionError
+
+    scripted.engine.on_step = fault
+    microphone_of(monkeypatch, spoken("b c d f"), lambda: None)
+
+    with pytest.raises((ZeroDivisionError, ExceptionGroup)):
+        await asyncio.wait_for(daemon._microphone(Config(session=ENGLISH)), 5)

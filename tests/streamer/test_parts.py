@@ -1,0 +1,106 @@
+"""Tests of streamer.parts: what a configuration becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from model import PUBLISHED_DIMENSIONS
+from streamer import parts
+from streamer.config import Config, ModelConfig, SchedulerConfig
+from streamer.errors import CheckpointError, EngineError, ModelNotFoundError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def restored_threads() -> Iterator[None]:
+    """Building sets the threads of the process: put them back."""
+    n = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n)
+
+
+def test_build() -> None:
+    """The weights by name, a warm engine with the options of the configuration, and a measured capacity."""
+    config = Config(
+        model=ModelConfig(name="tiny.en", dtype="float32", device="cpu", threads=1),
+        scheduler=SchedulerConfig(kv_reuse="committed", max_window_s=9.0, step_interval_ms=400),
+    )
+
+    built = parts.build(config)
+
+    assert torch.get_num_threads() == 1
+    assert (built.scheduler.model, built.scheduler.languages) == ("tiny.en", ("en",))
+    assert built.engine.model.dtype == torch.float32
+    assert built.engine.options.kv_reuse
+    assert built.engine.options.max_window_s > 9.0, "a late session is given longer windows"
+    found = built.scheduler.statistics()
+    assert found.row_cost_s > 0
+    assert found.capacity >= 1
+    assert found.interval_s == 0.4
+    # a real decode has been run, and is seen
+    assert (built.registry.get_sample_value("whisper_encoder_forward_latency_ms_count") or 0) > 0
+    assert built.registry.get_sample_value("streamer_capacity_sessions") == found.capacity
+    assert not built.scheduler.is_ready(), "nobody runs it yet"
+
+
+def test_unknown_model() -> None:
+    """An unknown name raises with the nearest known one."""
+    with pytest.raises(ModelNotFoundError, match=r"did you mean tiny\.en\?"):
+        parts.build(Config(model=ModelConfig(name="tinny.en")))
+
+
+def test_store_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under systemd, models lie in the cache directory of the unit."""
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "model.bin").write_bytes(b"\x06\x00\x00\x00")
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+
+    with pytest.raises(CheckpointError, match=r"model\.bin"):
+        parts.load_model("mine", torch.float32, torch.device("cpu"))
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one asked for; `auto` is the GPU if there is one; a GPU that is not there is an error."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert parts.choose_device(ModelConfig(device="cpu")).type == "cpu"
+    assert parts.choose_device(ModelConfig(device="auto")).type == "cpu"
+    with pytest.raises(EngineError, match="torch sees no GPU"):
+        parts.choose_device(ModelConfig(device="cuda"))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert parts.choose_device(ModelConfig(device="cpu")).type == "cpu"
+    assert parts.choose_device(ModelConfig(device="auto")).type == "cuda"
+
+
+@pytest.mark.parametrize(("flags", "chosen"), [("avx512_bf16 amx_bf16", torch.bfloat16), ("avx2", torch.float32)])
+def test_arithmetic_of_the_processor(monkeypatch: pytest.MonkeyPatch, flags: str, chosen: torch.dtype) -> None:
+    """On a CPU bfloat16 is taken where it is native."""
+    monkeypatch.setattr(parts, "cpuinfo", lambda: f"processor : 0\nflags\t\t: fpu sse2 {flags}\n")
+
+    assert parts.choose_dtype(ModelConfig(dtype="auto"), torch.device("cpu")) == chosen
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_arithmetic_asked_for(name: Literal["float32", "bfloat16", "float16"]) -> None:
+    """What the configuration names is taken, measured or not."""
+    assert parts.choose_dtype(ModelConfig(dtype=name), torch.device("cpu")) == getattr(torch, name)
+    assert parts.choose_dtype(ModelConfig(dtype="auto"), torch.device("cuda")) == torch.float16
+
+
+def test_random_weights() -> None:
+    """A published size with the same numbers every time; other names are refused with the sizes."""
+    (one, tokenizer), (other, _) = (
+        parts.random_model("tiny.en", torch.bfloat16, torch.device("cpu")) for _ in range(2)
+    )
+
+    assert tokenizer.n_vocab == one.dims.n_vocab
+    assert one.dims == PUBLISHED_DIMENSIONS["tiny.en"]
+    assert torch.equal(one.encoder.conv1.weight, other.encoder.conv1.weight)
+    with pytest.raises(ModelNotFoundError, match=r"'huge'.*need one of tiny"):
+        parts.random_model("huge", torch.float32, torch.device("cpu"))
