@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.cache import KVCache, Placement
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, packed_product, attend, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, attend, packed_product, split_heads
 
 __all__ = ["DecoderOutput", "TextDecoder"]
 

@@ -125,14 +125,15 @@ class AudioEncoder(nn.Module):
         Args:
             mel_value: Of every mel entry.
             stride: Positions that one kept key stands for, 1 to n_audio_ctx.
-            n_whole: Last positions that are all kept, 0 to n_audio_ctx.
+            n_whole: Last positions that are all kept, at least 0; more than there are means all.
 
         Raises:
             ValueError: A number is out of range.
         """
         n_ctx = self.dims.n_audio_ctx
-        if not 1 <= stride <= n_ctx or not 0 <= n_whole <= n_ctx:
-            raise ValueError(f"stride = {stride}, n_whole = {n_whole}: expected 1 and 0 at least, {n_ctx} at most")
+        if not 1 <= stride <= n_ctx or n_whole < 0:
+            raise ValueError(f"stride = {stride}, n_whole = {n_whole}: expected 1 to {n_ctx}, and 0 at least")
+        n_whole = min(n_whole, n_ctx)
         weight = self.conv1.weight
         mel = torch.full((1, self.dims.n_mels, self.dims.n_frames), mel_value, dtype=weight.dtype, device=weight.device)
         strided = range(stride // 2, n_ctx - n_whole, stride)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -82,12 +82,12 @@ def run(
     return 0 if best else 1
 
 
-def largest(carried: Any) -> int:
-    """The largest n for which `carried(n)` holds: doubling, then halving the gap to a tenth of it."""
+def largest(carried: Callable[[int], bool]) -> int:
+    """The largest n up to `MOST_STREAMS` for which `carried(n)` holds: doubling, then halving the gap to a tenth."""
     low, high = 0, 1
     while high <= MOST_STREAMS and carried(high):
         low, high = high, 2 * high
-    while high - low > max(1, low // 10):
+    while high <= MOST_STREAMS and high - low > max(1, low // 10):
         middle = (low + high) // 2
         low, high = (middle, high) if carried(middle) else (low, middle)
     return low
@@ -145,7 +145,7 @@ def _summary(n: int, recitals: Sequence[Recital], parts: Parts, cpu_s: float, wa
         "words": sum(len(recital.commit_s) for recital in recitals),
         "commit_latency_s": commit,
         "first_partial_latency_s": percentiles([x for recital in recitals for x in recital.first_sight_s]),
-        "decoder_token_ms": percentiles(parts.engine.metrics.recent_token_ms()),
+        "decoder_token_ms": percentiles(parts.engine_metrics.recent_token_ms()),
         "row_cost_ms": round(parts.scheduler.statistics().row_cost_s * 1e3, 2),
         "cpu_s_per_audio_s": round(cpu_s / audio_s, 4),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

@@ -109,8 +109,8 @@ class Scheduler(Protocol):
     ) -> Stream:
         """A new session of this name, whose first sample is at `offset_s`. Raises OverloadError."""
 
-    def resume(self, session: str, token: str) -> Stream | None:
-        """The detached session of this name, attached again; None if it is not known (any more)."""
+    def resume(self, session: str, token: str, stable_s: float) -> Stream | None:
+        """The session of this name, attached again from `stable_s` on; None if it is not known (any more)."""
 
     def is_ready(self) -> bool:
         """Whether a real decode has worked and the last step is recent."""
@@ -209,9 +209,10 @@ class Connection:
         start = await self._receive_start()
         decoder = AudioDecoder(start.audio.encoding, start.audio.rate, start.audio.channels)
         stream = self._open(start)
+        events = aiter(stream)
         try:
             await self._send(_started(stream, start))
-            await websocket.run_until_first(self._write(stream), self._read(stream, decoder))
+            await websocket.run_until_first(self._write(stream, events), self._read(stream, decoder))
         except (ProtocolError, AudioFormatError):
             stream.end()
             raise
@@ -239,7 +240,7 @@ class Connection:
 
     def _open(self, start: Start) -> Stream:
         resume = start.resume
-        known = self._scheduler.resume(resume.session, resume.token) if resume else None
+        known = self._scheduler.resume(resume.session, resume.token, resume.stable_s) if resume else None
         if known is not None:
             return known
         return self._scheduler.open(
@@ -250,9 +251,9 @@ class Connection:
             context=resume.context if resume else "",
         )
 
-    async def _write(self, stream: Stream) -> None:
+    async def _write(self, stream: Stream, events: AsyncIterator[Event]) -> None:
         projection = Projection(stream.options)
-        async for event in stream:
+        async for event in events:
             message = projection.project(event)
             if message is not None:
                 await self._send(message)

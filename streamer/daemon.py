@@ -23,6 +23,7 @@ from streamer.scheduler import Scheduler
 from streamer.server import HttpServer, build_app
 from streamer.stream import Stream
 from streamer.terminal import TerminalCaptions
+from streamer.transcribe import running
 
 log = structlog.get_logger()
 
@@ -77,6 +78,22 @@ async def _serve(config: Config, device: str | None) -> None:
     app = build_app(parts.scheduler, config, parts.registry, connections=connections, microphone=broadcast)
     server = HttpServer(app, config.server, inherited_sockets(os.environ))
     await server.start()
+    try:
+        await _serve_until(stop, parts, config, server, connections, broadcast, notifier)
+    finally:
+        await server.stop()
+    log.info("stopped")
+
+
+async def _serve_until(
+    stop: asyncio.Event,
+    parts: Parts,
+    config: Config,
+    server: HttpServer,
+    connections: Connections,
+    broadcast: Broadcast | None,
+    notifier: Notifier,
+) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(parts.scheduler.run()), group.create_task(_watchdog(parts.scheduler, notifier))]
         if broadcast is not None:
@@ -89,10 +106,8 @@ async def _serve(config: Config, device: str | None) -> None:
         log.info("draining", deadline_s=config.server.drain_s)
         await connections.announce_drain(config.server.drain_s)
         await parts.scheduler.drain(config.server.drain_s)
-        await server.stop()
         for task in tasks:
             task.cancel()
-    log.info("stopped")
 
 
 async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
@@ -120,19 +135,18 @@ async def _caption_microphone(parts: Parts, config: Config, broadcast: Broadcast
 async def _microphone(config: Config) -> None:
     stop = _stop_on_signals()
     parts = await asyncio.to_thread(build, config)
-    running = asyncio.create_task(parts.scheduler.run())
-    stream = parts.scheduler.open(config.session)
     captions = TerminalCaptions(sys.stdout)
-    with contextlib.closing(MicrophoneSource(config.capture)) as source:
-        feeding = asyncio.create_task(_feed(source, stream))
-        stopping = asyncio.create_task(_end_when(stop, stream, feeding))
-        try:
-            async for event in stream:
-                captions.show(event)
-        finally:
-            for task in (stopping, running):
-                task.cancel()
-            await _stopped(feeding)
+    async with running(parts.scheduler):
+        stream = parts.scheduler.open(config.session)
+        with contextlib.closing(MicrophoneSource(config.capture)) as source:
+            feeding = asyncio.create_task(_feed(source, stream))
+            stopping = asyncio.create_task(_end_when(stop, stream, feeding))
+            try:
+                async for event in stream:
+                    captions.show(event)
+            finally:
+                stopping.cancel()
+                await _stopped(feeding)
 
 
 async def _feed(source: MicrophoneSource, stream: Stream) -> None:

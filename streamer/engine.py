@@ -22,6 +22,7 @@ from model import DecoderOutput, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer import mel
 from streamer.decoding import DecodingRules, token_budget
+from streamer.errors import EngineError
 from streamer.metrics import EngineMetrics
 from streamer.slots import SlotTable
 from streamer.step import StepRequest, StepResult
@@ -37,7 +38,7 @@ MIN_ROOM = 8
 class EngineOptions:
     """How an engine trades memory, speed and exactness."""
 
-    max_batch: int = 16
+    max_batch: int = 8
     """Rows of one step."""
     max_window_s: float = 30.0
     """Longest window that will be asked for."""
@@ -45,13 +46,13 @@ class EngineOptions:
     """Keep the keys and values of prompt and prefix over encoder passes (approximate) instead of renewing them."""
     silence_cache: bool = True
     """False encodes full windows: the reference."""
-    margin_frames: int = 16
+    margin_frames: int = 32
     """Frames of silence computed after the live edge; without any the decoder runs on."""
     bucket: int = 16
     """Window lengths are rounded up to a multiple of this many audio positions."""
     mel_maximum: float = mel.FIXED_MAXIMUM
     """log10 mel power taken as the maximum of every window; 8 below it is silence."""
-    silence_stride: int = 8
+    silence_stride: int = 4
     """Positions of cached silence that one key stands for in the encoder."""
     n_tail: int = 256
     """Positions of cached silence the decoder hears behind every window."""
@@ -89,7 +90,7 @@ class Row:
 
     def accept(self, draft: list[int], chosen: list[int], logprobs: list[float], eot: int) -> None:
         """Take over the draft as far as it was chosen, and the first choice after it."""
-        self.n_verified = next((n for n, token in enumerate(draft) if chosen[n] != token), len(draft))
+        self.n_verified = next((n for n, token in enumerate(draft) if token == eot or chosen[n] != token), len(draft))
         self.tokens = draft[: self.n_verified]
         self.logprobs = logprobs[: self.n_verified]
         self.say(chosen[self.n_verified], logprobs[self.n_verified], eot)
@@ -129,7 +130,11 @@ class WhisperEngine:
             tail = model.silence_tail(self._silence, options.n_tail) if self._silence else None
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail)
         self._slots = SlotTable(options.max_batch)
-        metrics.cache_sizes(*self._cache.n_bytes())
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Allocated bytes of the cache: self-attention part, cross-attention part."""
+        return self._cache.n_bytes()
 
     def _audio_capacity(self) -> int:
         if self._silence is None:
@@ -142,8 +147,19 @@ class WhisperEngine:
         Transcribe each window of the batch; results in the same order.
 
         Raises:
-            ValueError: More requests than `max_batch`, two of one session, or a window longer than allowed.
+            EngineError: A request is impossible (more than `max_batch` of them, two of one session, a window that
+                is empty or too long, a prefix that leaves no room), or the device failed; no session was changed.
         """
+        try:
+            return self._step(batch)
+        except (ValueError, RuntimeError) as error:  # torch reports a failing device as RuntimeError
+            raise EngineError(f"step of {len(batch)} failed: {error}") from error
+
+    def _step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
+        for request in batch:
+            n_frames = request.log_mel.shape[1]
+            if not 1 <= n_frames <= 2 * self._cache.audio_capacity:
+                raise ValueError(f"window of {n_frames} frames, allowed are 1 to {2 * self._cache.audio_capacity}")
         with torch.inference_mode():
             slots = self._slots.assign([r.session for r in batch], sticky=self.options.kv_reuse)
             lengths = self._hear(batch, slots)
@@ -210,7 +226,7 @@ class WhisperEngine:
         if room < MIN_ROOM:
             raise ValueError(f"prefix of {len(request.prefix)} tokens leaves {room} of {dims.n_text_ctx} for new ones")
         # the prompt takes half of what is left at most, `sot_prev` included: new text goes before old
-        prompt = request.prompt[-min(dims.max_prompt, room // 2 - 1) :]
+        prompt = request.prompt[-max(1, min(dims.max_prompt, room // 2 - 1)) :]
         known = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
         plausible = token_budget(request.log_mel.shape[1]) - len(request.prefix)
         budget = min(dims.n_text_ctx - len(known), max(plausible, MIN_ROOM))

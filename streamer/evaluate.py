@@ -123,7 +123,7 @@ async def _play_all(
     parts: Parts, config: Config, rows: Sequence[ManifestRow], folder: Path, *, realtime: bool
 ) -> list[Recital]:
     """One at a time in real time, so that latencies are those of a lone stream; else a batch at a time."""
-    places = asyncio.Semaphore(1 if realtime else 4)
+    places = asyncio.Semaphore(1 if realtime else min(16, parts.scheduler.capacity))
 
     async def play_one(row: ManifestRow) -> Recital:
         async with places:
@@ -183,7 +183,7 @@ def _report(model: str, scored: Sequence[Scored], parts: Parts, elapsed_s: float
         "first_partial_latency_s": percentiles([x for s in scored for x in s.recital.first_sight_s]),
         "partial_churn": round(sum(s.recital.n_rewritten for s in scored) / n_committed, 3) if n_committed else None,
         "rtf": round(elapsed_s / duration_s, 3),
-        "decoder_token_ms": percentiles(parts.engine.metrics.recent_token_ms()),
+        "decoder_token_ms": percentiles(parts.engine_metrics.recent_token_ms()),
         "hallucinated_words_nonspeech": sum(len(_plain_words(s.recital.text)) for s in scored if not s.words),
     }
 

@@ -48,10 +48,10 @@ class CommitPolicy:
 
 
 POLICIES: dict[Delay, CommitPolicy] = {
-    "minimal": CommitPolicy(agreement=1, hold_back_s=0.3),
-    "low": CommitPolicy(agreement=2, hold_back_s=0.2),
-    "medium": CommitPolicy(agreement=2, hold_back_s=0.6),
-    "high": CommitPolicy(agreement=3, hold_back_s=1.0),
+    "minimal": CommitPolicy(agreement=2, hold_back_s=0.2),
+    "low": CommitPolicy(agreement=3, hold_back_s=0.5),
+    "medium": CommitPolicy(agreement=3, hold_back_s=0.8),
+    "high": CommitPolicy(agreement=4, hold_back_s=1.2),
 }
 
 
@@ -76,9 +76,11 @@ class Agreement:
         for earlier in self._earlier[-needed:] if needed else ():
             agreed = min(agreed, _common_prefix(keys, earlier))
         self._earlier = [*self._earlier, keys][-max(1, needed) :]
+        if not agreed:
+            return 0
         limit_s = edge_s - self._policy.hold_back_s
         n = len(words) if agreed == len(keys) else spoken[agreed]
-        return next((i for i, word in enumerate(words[:n]) if word.end_s > limit_s), n) if agreed else 0
+        return next((i for i, word in enumerate(words[:n]) if word.end_s > limit_s), n)
 
     def committed(self, words: Sequence[SpokenWord]) -> None:
         """These leading words moved into the prefix: hypotheses start after them from now on."""

@@ -12,39 +12,44 @@ SMOOTHING = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadLimits:
-    """Bounds of the step interval, and of the sessions."""
+    """Bounds of the step interval, seconds."""
 
     min_interval_s: float
     max_interval_s: float
-    max_sessions: int
-    """0: as many as the measured cost allows at the longest interval."""
 
 
 class LoadMeter:
     """
-    Keeps the running cost of one row of a step.
+    Knows what a step costs: a part that does not depend on the number of rows, the serial passes, and one for each row.
 
     Args:
         limits: See `LoadLimits`.
-        row_cost_s: Seconds of device time for one row, measured at start-up.
+        max_batch: Rows of one step at most.
+        fixed_s: Device time of a step without rows, seconds, measured at start-up.
+        row_s: Device time of each row on top.
     """
 
-    def __init__(self, limits: LoadLimits, row_cost_s: float) -> None:
-        self._limits = limits
-        self.row_cost_s = row_cost_s
+    def __init__(self, limits: LoadLimits, max_batch: int, fixed_s: float, row_s: float) -> None:
+        self._limits, self._max_batch = limits, max_batch
+        self._fixed_s, self._row_s = fixed_s, row_s
+        self._scale = 1.0  # what steps have cost lately, against the measurement at start-up
 
     def observe(self, step_s: float, n_rows: int) -> None:
         """A step of `n_rows` rows took `step_s` seconds."""
-        self.row_cost_s += SMOOTHING * (step_s / n_rows - self.row_cost_s)
+        self._scale += SMOOTHING * (step_s / (self._fixed_s + n_rows * self._row_s) - self._scale)
+
+    @property
+    def row_cost_s(self) -> float:
+        """Device time of one row of a full batch, seconds."""
+        return self._scale * (self._fixed_s / self._max_batch + self._row_s)
 
     def interval_s(self, n_speaking: int) -> float:
         """New audio after which a speaking session is due: longer under load, never beyond the limit."""
-        wanted = n_speaking * self.row_cost_s / SHARE
+        n_steps = -(-n_speaking // self._max_batch)
+        wanted = self._scale * (n_steps * self._fixed_s + n_speaking * self._row_s) / SHARE
         return min(max(wanted, self._limits.min_interval_s), self._limits.max_interval_s)
 
     @property
     def capacity(self) -> int:
         """Sessions that can all speak at once at the longest interval."""
-        if self._limits.max_sessions:
-            return self._limits.max_sessions
         return max(1, int(SHARE * self._limits.max_interval_s / self.row_cost_s))

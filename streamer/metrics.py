@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -54,8 +55,9 @@ class EngineMetrics:
         """The newest observations of the token latency, milliseconds: exact where a histogram has buckets."""
         return list(self._recent_token_ms)
 
-    def cache_sizes(self, kv_bytes: int, attention_bytes: int) -> None:
-        """State what the cache occupies."""
+    def cache_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """State what the caches of all engines occupy: bytes for self-attention, bytes for cross-attention."""
+        kv_bytes, attention_bytes = map(sum, zip(*sizes, strict=True))
         self._kv.set(kv_bytes)
         self._attention.set(attention_bytes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from streamer.config import Config, ModelConfig
 from streamer.engine import EngineOptions, WhisperEngine
 from streamer.errors import EngineError, ModelNotFoundError
 from streamer.frontend import FrontEnd
+from streamer.lane import Lane, LaneOptions
 from streamer.load import LoadLimits, LoadMeter
 from streamer.machine import bfloat16_features, cpuinfo, physical_cores
 from streamer.mel import FRAMES_PER_SECOND, MelSpectrogram
@@ -33,8 +33,10 @@ log = structlog.get_logger()
 
 PROBE_WINDOW_S = 6.0
 """A typical window, for the warm-up and the measurement of a step's cost."""
-PROBE_DRAFT = 18
-"""Tokens of a typical hypothesis in it."""
+PROBE_PREFIX = 14
+"""Committed tokens in it."""
+PROBE_DRAFT = 6
+"""Tokens of a typical hypothesis after them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Parts:
     """What serving needs."""
 
     scheduler: Scheduler
-    engine: WhisperEngine
+    engine_metrics: EngineMetrics
     tokenizer: Tokenizer
     registry: CollectorRegistry
 
@@ -61,41 +63,57 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
     """
     registry = CollectorRegistry()
     device = choose_device(config.model)
-    torch.set_num_threads(config.model.threads or physical_cores())
+    n_lanes = 1 if device.type == "cuda" else config.model.threads or physical_cores()
+    # this thread builds and measures on behalf of a lane, so it works like one
+    torch.set_num_threads(1)
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
-    window = WindowOptions(max_window_s=config.scheduler.max_window_s)
-    scheduling = SchedulerOptions(max_backlog_s=config.server.max_backlog_s, resume_s=config.server.resume_s)
-    engine = engine_type(model, tokenizer, _engine_options(config, scheduling), EngineMetrics(registry))
-    row_cost_s = measure_row_cost(engine, model.dims.n_mels, min(4, scheduling.max_batch))
-    meter = LoadMeter(_limits(config), row_cost_s)
+    lane_options = LaneOptions()
+    options = _engine_options(config, lane_options)
+    engine_metrics, metrics = EngineMetrics(registry), ServiceMetrics(registry)
+    engines = [engine_type(model, tokenizer, options, engine_metrics) for _ in range(n_lanes)]
+    engine_metrics.cache_sizes(engine.cache_bytes for engine in engines)
+    fixed_s, row_s = measure_costs(engines[0], model.dims.n_mels, options.max_batch)
+    front_end = FrontEnd(MelSpectrogram(model.dims.n_mels), VoiceDetector(read_weights()))
+    lanes = [
+        Lane(
+            engine,
+            front_end,
+            LoadMeter(_limits(config), options.max_batch, fixed_s, row_s),
+            lane_options,
+            metrics,
+        )
+        for engine in engines
+    ]
     scheduler = Scheduler(
         config.model.name,
-        engine,
-        FrontEnd(MelSpectrogram(model.dims.n_mels), VoiceDetector(read_weights())),
+        lanes,
         tokenizer,
         model.dims.n_mels,
-        meter,
-        scheduling,
-        window,
-        ServiceMetrics(registry),
+        SchedulerOptions(
+            max_sessions=config.scheduler.max_sessions,
+            max_backlog_s=config.server.max_backlog_s,
+            resume_s=config.server.resume_s,
+        ),
+        WindowOptions(max_window_s=config.scheduler.max_window_s),
+        metrics,
     )
     log.info(
         "engine_ready",
         model=config.model.name,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(),
-        row_cost_ms=round(row_cost_s * 1e3, 1),
-        capacity=meter.capacity,
+        lanes=n_lanes,
+        row_cost_ms=round(scheduler.statistics().row_cost_s * 1e3, 1),
+        capacity=scheduler.capacity,
     )
-    return Parts(scheduler=scheduler, engine=engine, tokenizer=tokenizer, registry=registry)
+    return Parts(scheduler=scheduler, engine_metrics=engine_metrics, tokenizer=tokenizer, registry=registry)
 
 
-def _engine_options(config: Config, scheduling: SchedulerOptions) -> EngineOptions:
+def _engine_options(config: Config, lane: LaneOptions) -> EngineOptions:
     return EngineOptions(
-        max_batch=scheduling.max_batch,
+        max_batch=lane.max_batch,
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
     )
@@ -105,7 +123,6 @@ def _limits(config: Config) -> LoadLimits:
     return LoadLimits(
         min_interval_s=config.scheduler.step_interval_ms / 1e3,
         max_interval_s=config.scheduler.max_step_interval_ms / 1e3,
-        max_sessions=config.scheduler.max_sessions,
     )
 
 
@@ -177,22 +194,35 @@ def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if bfloat16_features(cpuinfo()) else torch.float32
 
 
-def measure_row_cost(engine: WhisperEngine, n_mels: int, n_rows: int) -> float:
-    """Seconds of device time for one row of a typical step; the first run is the warm-up and proves a decode."""
+def measure_costs(engine: WhisperEngine, n_mels: int, n_rows: int) -> tuple[float, float]:
+    """
+    Device time of a typical step: its fixed part and what each row adds, seconds.
+
+    The first step is the warm-up, and proves that a decode works. The fastest of several runs counts: load on the
+    machine only ever adds to them, and the meter follows what steps really cost later.
+    """
     generator = torch.Generator().manual_seed(0)
     n_frames = int(PROBE_WINDOW_S * FRAMES_PER_SECOND)
     requests = [
         StepRequest(
             session=f"probe-{row}",
             log_mel=torch.randn(n_mels, n_frames, generator=generator) - 1.0,
-            draft=tuple(range(1000, 1000 + PROBE_DRAFT)),
+            prefix=tuple(range(1000, 1000 + PROBE_PREFIX)),
+            draft=tuple(range(2000, 2000 + PROBE_DRAFT)),
             language="en",
         )
         for row in range(n_rows)
     ]
+    one_s = _fastest_s(engine, requests[:1])
+    all_s = max(_fastest_s(engine, requests), one_s)
+    row_s = (all_s - one_s) / (n_rows - 1) if n_rows > 1 else one_s
+    return max(one_s - row_s, 0.0), max(row_s, one_s / (4 * n_rows))
+
+
+def _fastest_s(engine: WhisperEngine, requests: list[StepRequest]) -> float:
     times = []
-    for _ in range(4):
+    for _ in range(3):
         started = time.perf_counter()
         engine.step(requests)
         times.append(time.perf_counter() - started)
-    return statistics.median(times[1:]) / n_rows
+    return min(times)

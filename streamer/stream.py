@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamer.errors import OverloadError, StreamerError
-from streamer.events import Ack, Bye, Caption, Event
+from streamer.events import Ack, Bye, Caption, Event, TurnEnd
 from streamer.frontend import Ear
 from streamer.mel import N_FFT, SAMPLE_RATE
 from streamer.options import SessionOptions
@@ -27,6 +27,8 @@ from streamer.session import Session
 from streamer.vad import FRAME_SAMPLES
 
 MAX_UNREAD = 4096
+MAX_REPEATED = 64
+"""Turns kept to be said again to a client that comes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ class Stream:
         self._room.set()
         self._events: deque[Event] = deque()
         self._unread = asyncio.Event()
+        self._n_attached = 1
+        self._reader = 0
+        self._read_turns: deque[TurnEnd] = deque(maxlen=MAX_REPEATED)
         self._error: StreamerError | None = None
         self._has_ended = False
 
@@ -137,24 +142,50 @@ class Stream:
         self._room.set()
 
     def detach(self) -> None:
-        """The connection is gone; unless it is resumed in time, the session ends by itself."""
-        self._on_detach(self)
+        """A connection is gone; if it was the last one and none comes in time, the session ends by itself."""
+        self._n_attached -= 1
+        if not self._n_attached:
+            self._on_detach(self)
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def attach(self, stable_s: float) -> None:
         """
-        Events until `Bye`. One reader at a time; the next one goes on where the last one stopped.
+        A new connection takes over: an older reader's events end, and turns it may have lost are said again.
+
+        Args:
+            stable_s: What the client has up to, stream time; a turn that ended later comes again, under its number.
+        """
+        if self.expiry:
+            self.expiry.cancel()
+            self.expiry = None
+        self._n_attached += 1
+        self._reader += 1
+        self._events.extendleft(turn for turn in reversed(self._read_turns) if turn.end_s > stable_s)
+        self._read_turns.clear()
+        self._unread.set()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """
+        Events until `Bye`. One reader at a time: `attach` ends it, and the next one goes on where it stopped.
 
         Raises:
             StreamerError: The session could not go on; it is over.
         """
+        # taken now, not at the first event: a reader that was taken over before it began must not begin
+        return self._read(self._reader)
+
+    async def _read(self, reader: int) -> AsyncIterator[Event]:
         while True:
             await self._unread.wait()
+            if reader != self._reader:
+                return
             if not self._events:
-                assert self._error is not None
-                raise self._error
-            event = self._events.popleft()
-            if not self._events and self._error is None:
+                if self._error is not None:
+                    raise self._error
                 self._unread.clear()
+                continue
+            event = self._events.popleft()
+            if isinstance(event, TurnEnd):
+                self._read_turns.append(event)
             yield event
             if isinstance(event, Bye):
                 return

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.engine import WhisperEngine
+from streamer.errors import EngineError
 from streamer.step import StepRequest
 from tests.helpers.engines import alone, engine_on, forget, log_mel, published, request, toy
 from tests.helpers.recordings import Recording
@@ -59,7 +60,7 @@ def test_a_step_that_fails_leaves_no_trace() -> None:
     expected = alone(forget(engine), good)
     alone(engine, good)
 
-    with pytest.raises(ValueError, match="60 tokens leaves"):
+    with pytest.raises(EngineError, match="60 tokens leaves"):
         engine.step([good, impossible])
 
     assert alone(engine, good).tokens == expected.tokens

@@ -143,7 +143,7 @@ class FakeScheduler:
         self._opened.set()
         return stream
 
-    def resume(self, session: str, token: str) -> FakeStream | None:
+    def resume(self, session: str, token: str, stable_s: float) -> FakeStream | None:
         """A detached session by its name."""
         for stream in self.streams:
             if (stream.id, stream.token) == (session, token) and stream.detached.is_set():

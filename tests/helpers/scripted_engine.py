@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from streamer.errors import EngineError
+from streamer.events import Event, TurnEnd
 from streamer.frontend import Ear, Heard
+from streamer.lane import Lane, LaneOptions
 from streamer.load import LoadLimits, LoadMeter
 from streamer.mel import SAMPLE_RATE
-from streamer.metrics import ServiceMetrics
+from streamer.metrics import EngineMetrics, ServiceMetrics
 from streamer.options import SessionOptions
 from streamer.parts import Parts
 from streamer.scheduler import Scheduler, SchedulerOptions
@@ -29,6 +32,7 @@ from streamer.session import WindowOptions
 from streamer.step import StepRequest, StepResult
 from streamer.stream import Stream
 from streamer.tokenizer import Tokenizer
+from streamer.transcribe import running
 from tests.helpers.engines import toy
 
 LETTERS = "bcdfghjkl"
@@ -136,22 +140,33 @@ def seen(loudness: Tensor) -> list[tuple[str, float, float]]:
 
 
 class Service:
-    """A scheduler and what it is made of."""
+    """A scheduler and what it is made of; `engine` and `lane` are the first ones."""
 
-    def __init__(self, max_sessions: int = 8, **options: Any) -> None:
-        self.engine = ScriptedEngine()
+    def __init__(self, max_sessions: int = 8, max_batch: int = 16, n_lanes: int = 1, **options: Any) -> None:
+        self.engines = [ScriptedEngine() for _ in range(n_lanes)]
+        self.engine = self.engines[0]
         self.registry = CollectorRegistry()
-        limits = LoadLimits(min_interval_s=INTERVAL_S, max_interval_s=INTERVAL_S, max_sessions=max_sessions)
+        limits = LoadLimits(min_interval_s=INTERVAL_S, max_interval_s=INTERVAL_S)
+        metrics = ServiceMetrics(self.registry)
+        self.lanes = [
+            Lane(
+                engine,
+                LoudnessFrontEnd(),  # type: ignore[arg-type]
+                LoadMeter(limits, max_batch=16, fixed_s=0.0, row_s=0.001),
+                LaneOptions(tick_s=0.0, max_batch=max_batch),
+                metrics,
+            )
+            for engine in self.engines
+        ]
+        self.lane = self.lanes[0]
         self.scheduler = Scheduler(
             "toy",
-            self.engine,
-            LoudnessFrontEnd(),  # type: ignore[arg-type]
+            self.lanes,
             self.engine.tokenizer,
             5,
-            LoadMeter(limits, row_cost_s=0.001),
-            SchedulerOptions(tick_s=0.0, **options),
+            SchedulerOptions(max_sessions=max_sessions, **options),
             WindowOptions(max_window_s=6.0, keep_s=3.0),
-            ServiceMetrics(self.registry),
+            metrics,
         )
 
     def open(self, **fields: Any) -> Stream:
@@ -166,7 +181,7 @@ class Service:
         """As `build` returns them."""
         return Parts(
             scheduler=self.scheduler,
-            engine=self.engine,  # type: ignore[arg-type]
+            engine_metrics=EngineMetrics(CollectorRegistry()),
             tokenizer=self.engine.tokenizer,
             registry=self.registry,
         )
@@ -174,3 +189,34 @@ class Service:
     async def held(self) -> None:
         """Until a step waits."""
         assert await asyncio.to_thread(self.engine.entered.wait, 10)
+
+
+@asynccontextmanager
+async def serving(**options: Any) -> AsyncIterator[Service]:
+    """A running `Service`; a test that hangs, or whose scheduler fails, ends."""
+    service = Service(**options)
+    async with asyncio.timeout(20), running(service.scheduler):
+        await asyncio.sleep(0)  # the scheduler has begun its lanes
+        await asyncio.sleep(0)  # and they their loops
+        try:
+            yield service
+        finally:
+            for engine in service.engines:
+                engine.release()
+
+
+async def collect(stream: Stream) -> list[Event]:
+    """Everything until Bye."""
+    return [event async for event in stream]
+
+
+async def recite(stream: Stream, text: str, pause_s: float = 0.0) -> list[Event]:
+    """Say words to a session, end it, and take what it says."""
+    await stream.feed(spoken(text, pause_s))
+    stream.end()
+    return await collect(stream)
+
+
+def texts(events: Sequence[Event]) -> list[str]:
+    """Of the turns."""
+    return [event.text for event in events if isinstance(event, TurnEnd)]

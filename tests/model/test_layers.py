@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 import whisper.model
 from torch import Tensor
 from torch.testing import assert_close
 
-from model.layers import FeedForward, LayerNorm, attend, merge_heads, sinusoids, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, attend, merge_heads, pack, sinusoids, split_heads
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -47,12 +48,58 @@ def test_layer_norm_keeps_its_statistics_in_float32() -> None:
 
 
 def test_feed_forward_is_the_published_block() -> None:
-    """Normalise, widen, exact GELU, narrow; the residual is left to the caller."""
+    """Normalise, widen, exact GELU, narrow, and add to what came in."""
     block = FeedForward(8)
     published = torch.nn.Sequential(block.norm, block.widen, torch.nn.GELU(), block.narrow)
     x = normal(2, 3, 8)
 
-    assert torch.equal(block(x), published(x))
+    assert torch.equal(block(x), x + published(x))
+
+
+def packed_copy(linear: Linear) -> Linear:
+    """The same product in oneDNN's layout."""
+    packed = Linear(linear.in_features, linear.out_features).to(linear.weight.dtype)
+    packed.load_state_dict(linear.state_dict())
+    packed.packed = pack(linear.weight)
+    assert packed.packed is not None
+    return packed
+
+
+@pytest.mark.parametrize("n_rows", [1, 9], ids=["a token", "a window"])
+@pytest.mark.parametrize("after", ["nothing", "gelu", "residual"])
+def test_packed_products_are_the_plain_ones(n_rows: int, after: str) -> None:
+    """In bfloat16 both are the product in float64, rounded: the packed one once, the plain one after each operation."""
+    plain = Linear(96, 64).bfloat16().requires_grad_(False)
+    x, residual = normal(2, n_rows, 96).bfloat16(), normal(2, n_rows, 64, seed=1).bfloat16()
+    product = F.linear(x.double(), plain.weight.double(), plain.bias.double())
+    exact = {"nothing": product, "gelu": F.gelu(product), "residual": residual.double() + product}[after]
+
+    def run(linear: Linear) -> Tensor:
+        result: Tensor = linear(x, gelu=after == "gelu", residual=residual if after == "residual" else None)
+        return result
+
+    assert run(packed_copy(plain)).dtype == run(plain).dtype == torch.bfloat16
+    # half a step of the eight bits, and of the inner result where that is rounded too
+    assert_close(run(packed_copy(plain)).double(), exact, rtol=2**-8, atol=2**-9)
+    assert_close(run(plain).double(), exact, rtol=2**-7, atol=2**-8)
+
+
+def test_a_residual_is_left_as_it_is() -> None:
+    """What is added is not written to: the caller may still need it."""
+    linear = packed_copy(Linear(16, 16).bfloat16().requires_grad_(False))
+    residual = normal(2, 3, 16).bfloat16()
+    before = residual.clone()
+
+    linear(normal(2, 3, 16, seed=1).bfloat16(), residual=residual)
+
+    assert torch.equal(residual, before)
+
+
+def test_only_bfloat16_is_packed() -> None:
+    """Other numbers are multiplied as they lie, and a weight on a GPU is none of oneDNN's business."""
+    assert pack(normal(8, 8)) is None
+    assert pack(normal(8, 8).half()) is None
+    assert pack(torch.empty(8, 8, dtype=torch.bfloat16, device="meta")) is None
 
 
 def test_heads_split_and_merge() -> None:

@@ -129,7 +129,15 @@ def test_eval(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
 def test_bench(calls: list[tuple[object, ...]], streams: str, n_streams: int | None) -> None:
     """`auto` is None, a number a number."""
     assert run("bench", "--streams", streams, "--seconds", "5", "--random-weights").exit_code == 0
-    assert calls[0][2:] == (n_streams, 5.0, None, True)
+    assert calls[0][2:] == (n_streams, 5.0, None, True, None)
+
+
+def test_bench_of_other_speech(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+    """A manifest to loop, and where to write the figures; the weights are real unless asked otherwise."""
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
+    manifest.touch()
+    assert run("bench", "--manifest", manifest, "--json", out).exit_code == 0
+    assert (calls[0][2], *calls[0][4:]) == (None, out, False, manifest)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ import whisper
 from prometheus_client import CollectorRegistry
 
 from streamer.engine import EngineOptions, WhisperEngine
+from streamer.errors import EngineError
 from streamer.metrics import EngineMetrics
 from streamer.weights import Checkpoint
 from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy
@@ -120,7 +122,7 @@ def test_impossible_requests(batch: list[object], message: str) -> None:
     """A request that cannot be is refused before anything is remembered of it."""
     engine = engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20)
 
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(EngineError, match=message):
         engine.step(batch)  # type: ignore[arg-type]
 
 
@@ -129,22 +131,41 @@ def test_windows_that_are_empty_or_too_long(n_frames: int) -> None:
     """Both are refused by name: sound must not be dropped unseen."""
     engine = engine_on(toy(), max_batch=1, max_window_s=1.0, margin_frames=4, bucket=8, n_tail=20)
 
-    with pytest.raises(ValueError, match="frames"):
+    with pytest.raises(EngineError, match=f"window of {n_frames} frames, allowed are 1 to 112"):
         engine.step([request(torch.zeros(5, n_frames))])
 
 
+def test_a_device_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch reports of the device is a failed step, with torch's words; a fault of the program is none."""
+    engine = engine_on(toy(), max_batch=1, max_window_s=1.0, margin_frames=4, bucket=8, n_tail=20)
+    asked = request(torch.zeros(5, 80))
+    expected = alone(engine, asked)
+
+    def fail(*_: object, error: Exception) -> None:
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(engine.model, "embed_audio", functools.partial(fail, error=torch.OutOfMemoryError("no memory")))
+        with pytest.raises(EngineError, match="step of 1 failed: no memory"):
+            engine.step([asked])
+        broken.setattr(engine.model, "embed_audio", functools.partial(fail, error=TypeError("a fault")))
+        with pytest.raises(TypeError):
+            engine.step([asked])
+
+    assert alone(engine, asked) == expected
+
+
 def test_what_is_measured(recordings: dict[str, Recording]) -> None:
-    """A step is seen in the metrics: its windows, its tokens, and what the cache occupies."""
+    """A step is seen in the metrics: its windows and its tokens; and what the cache occupies is known."""
     registry = CollectorRegistry()
     options = EngineOptions(max_batch=2, max_window_s=4.0, margin_frames=16, bucket=16, n_tail=256)
     engine = WhisperEngine(*published("tiny.en"), options, EngineMetrics(registry))
     result = alone(engine, request(log_mel(recordings["dev-LJ002-0020"])))
 
     value = registry.get_sample_value
-    # self-attention: keys and values, 4 layers, 2 slots, 448 tokens of 384 floats
-    assert value("whisper_kv_cache_size_bytes") == 2 * 4 * 2 * 448 * 384 * 4
+    # self-attention: keys and values, 4 layers, 2 slots, 448 tokens of 384 floats;
     # cross-attention: the silence behind every window, and 4 s with their margin in whole buckets
-    assert value("whisper_attention_memory_bytes") == 2 * 4 * 2 * (256 + 208) * 384 * 4
+    assert engine.cache_bytes == (2 * 4 * 2 * 448 * 384 * 4, 2 * 4 * 2 * (256 + 208) * 384 * 4)
     assert value("whisper_encoder_forward_latency_ms_count") == 1
     # one pass over what is known yields the first token, each other token and the end one more
     assert value("whisper_decoder_token_latency_ms_count") == len(result.tokens) + 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -12,7 +12,9 @@ import torch
 from model import PUBLISHED_DIMENSIONS
 from streamer import parts
 from streamer.config import Config, ModelConfig, SchedulerConfig
+from streamer.engine import WhisperEngine
 from streamer.errors import CheckpointError, EngineError, ModelNotFoundError
+from streamer.step import StepRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
 
@@ -25,10 +27,24 @@ def restored_threads() -> Iterator[None]:
     torch.set_num_threads(n)
 
 
-def test_build() -> None:
-    """The weights by name, a warm engine with the options of the configuration, and a measured capacity."""
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[WhisperEngine]:
+    """The engines that are built, as they are."""
+    built: list[WhisperEngine] = []
+
+    class Watched(WhisperEngine):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            built.append(self)
+
+    monkeypatch.setattr(parts, "WhisperEngine", Watched)
+    return built
+
+
+def test_build(engines: list[WhisperEngine]) -> None:
+    """The weights by name, an engine for each thread with the options of the configuration, and a measured capacity."""
     config = Config(
-        model=ModelConfig(name="tiny.en", dtype="float32", device="cpu", threads=1),
+        model=ModelConfig(name="tiny.en", dtype="float32", device="cpu", threads=2),
         scheduler=SchedulerConfig(kv_reuse="committed", max_window_s=9.0, step_interval_ms=400),
     )
 
@@ -36,16 +52,23 @@ def test_build() -> None:
 
     assert torch.get_num_threads() == 1
     assert (built.scheduler.model, built.scheduler.languages) == ("tiny.en", ("en",))
-    assert built.engine.model.dtype == torch.float32
-    assert built.engine.options.kv_reuse
-    assert built.engine.options.max_window_s > 9.0, "a late session is given longer windows"
+    assert len(engines) == 2
+    assert engines[0].model is engines[1].model, "weights are shared"
+    assert engines[0].model.dtype == torch.float32
+    assert all(engine.options.kv_reuse for engine in engines)
+    assert engines[0].options.max_window_s > 9.0, "a late session is given longer windows"
     found = built.scheduler.statistics()
     assert found.row_cost_s > 0
     assert found.capacity >= 1
     assert found.interval_s == 0.4
     # a real decode has been run, and is seen
-    assert (built.registry.get_sample_value("whisper_encoder_forward_latency_ms_count") or 0) > 0
-    assert built.registry.get_sample_value("streamer_capacity_sessions") == found.capacity
+    value = built.registry.get_sample_value
+    assert (value("whisper_encoder_forward_latency_ms_count") or 0) > 0
+    assert built.engine_metrics.recent_token_ms()
+    kv_bytes, attention_bytes = engines[0].cache_bytes
+    assert value("whisper_kv_cache_size_bytes") == 2 * kv_bytes > 0
+    assert value("whisper_attention_memory_bytes") == 2 * attention_bytes > 0
+    assert value("streamer_capacity_sessions") == found.capacity
     assert not built.scheduler.is_ready(), "nobody runs it yet"
 
 
@@ -76,6 +99,44 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert parts.choose_device(ModelConfig(device="cpu")).type == "cpu"
     assert parts.choose_device(ModelConfig(device="auto")).type == "cuda"
+
+
+class SteppingClock:
+    """An engine whose steps cost a fixed part and one for each row, on a clock that only it moves."""
+
+    def __init__(self, fixed_s: float, row_s: float) -> None:
+        self.now_s, self.batches = 0.0, list[int]()
+        self._fixed_s, self._row_s = fixed_s, row_s
+
+    def step(self, batch: Sequence[StepRequest]) -> None:
+        """Slower each time but the third and the last: load on the machine."""
+        self.batches.append(len(batch))
+        load = 1.0 if len(self.batches) in (3, 6) else 5.0 / len(self.batches)
+        self.now_s += load * (self._fixed_s + len(batch) * self._row_s)
+
+    def perf_counter(self) -> float:
+        """As in `time`."""
+        return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("cost", "n_rows", "found"),
+    [
+        ((0.08, 0.02), 8, (0.08, 0.02)),
+        # rows that cost nothing beside the first are not believed: a quarter of a whole row is the least
+        ((0.08, 0.0), 8, (0.08, 0.08 / 32)),
+        ((0.08, 0.02), 1, (0.0, 0.1)),
+    ],
+)
+def test_costs_are_taken_apart(
+    monkeypatch: pytest.MonkeyPatch, cost: tuple[float, float], n_rows: int, found: tuple[float, float]
+) -> None:
+    """What a step costs by itself and for each row, from the fastest of a few steps of one row and of all."""
+    engine = SteppingClock(*cost)
+    monkeypatch.setattr(parts, "time", engine)
+
+    assert parts.measure_costs(cast(WhisperEngine, engine), 5, n_rows) == pytest.approx(found)
+    assert set(engine.batches) == {1, n_rows}
 
 
 @pytest.mark.parametrize(("flags", "chosen"), [("avx512_bf16 amx_bf16", torch.bfloat16), ("avx2", torch.float32)])

@@ -5,55 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
 
 import numpy as np
 import pytest
 
-from streamer.errors import EngineError, OverloadError
-from streamer.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
+from streamer.errors import OverloadError
+from streamer.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.step import StepRequest
-from streamer.stream import Stream
-from streamer.transcribe import running
-from tests.helpers.scripted_engine import INTERVAL_S, Service, spoken, story
+from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
 
 
-@asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[Service]:
-    """A running scheduler; a test that hangs, or whose scheduler fails, ends."""
-    service = Service(**options)
-    async with asyncio.timeout(20), running(service.scheduler):
-        await asyncio.sleep(0)  # the loop has begun
-        try:
-            yield service
-        finally:
-            service.engine.release()
-
-
-async def collect(stream: Stream) -> list[Event]:
-    """Everything until Bye."""
-    return [event async for event in stream]
-
-
-async def recite(stream: Stream, text: str, pause_s: float = 0.0) -> list[Event]:
-    """Say words to a session, end it, and take what it says."""
-    await stream.feed(spoken(text, pause_s))
-    stream.end()
-    return await collect(stream)
-
-
-def texts(events: Sequence[Event]) -> list[str]:
-    """Of the turns."""
-    return [event.text for event in events if isinstance(event, TurnEnd)]
-
-
-async def until(stream: Stream, kind: type[Event]) -> Event:
-    """The next event of a kind."""
-    async for event in stream:
-        if isinstance(event, kind):
-            return event
-    raise AssertionError(f"no {kind.__name__}")
+async def to_flushed(events: AsyncIterator[Event], id_: int) -> AsyncIterator[Event]:
+    """What a session says up to the answer to a flush; more can be read afterwards."""
+    while (event := await anext(events)) != Flushed(id=id_):
+        yield event
 
 
 # --- from sound to text
@@ -100,28 +65,6 @@ async def test_sound_faster_than_real_time_waits() -> None:
         assert texts(await collect(stream)) == [text]
 
 
-async def test_a_long_message_is_heard_in_many_steps() -> None:
-    """Ten seconds in one message meet about as many steps as ten seconds of speech."""
-    text = story(33)
-    async with serving() as service:
-        events = await recite(service.open(), text)
-
-    assert texts(events) == [text]
-    assert len(service.engine.batches) >= 20
-
-
-async def test_silence_costs_no_step() -> None:
-    """Where nobody speaks the engine is left alone, and the session says how far it is."""
-    async with serving() as service:
-        stream = service.open()
-        await stream.feed(np.zeros(160_000, np.float32))
-        stream.end()
-        events = await collect(stream)
-
-    assert service.engine.batches == []
-    assert {type(event) for event in events} == {Ack, Bye}
-
-
 async def test_flush_and_update_take_effect_where_they_were_said() -> None:
     """Commands wait for the sound before them, and for no more."""
     async with serving() as service:
@@ -155,129 +98,6 @@ async def test_captions_that_nobody_read_are_replaced() -> None:
     assert texts(events) == [story(20)]
 
 
-# --- who is next
-
-
-async def test_finals_go_before_partials() -> None:
-    """With one place in a step, no caption is renewed while the end of another session's turn waits."""
-    met = []
-    async with serving(max_batch=1) as service:
-        streams = [service.open() for _ in range(5)]
-
-        def look(batch: Sequence[StepRequest]) -> None:
-            waiting = [s for s in streams if s.id != batch[0].session and s.session.is_due(INTERVAL_S)]
-            met.append((batch[0].final, any(s.session.wants_final for s in waiting), len(waiting)))
-
-        service.engine.on_step = look
-        said = await asyncio.gather(
-            *(recite(stream, story(6 + 3 * i, seed=i), pause_s=1.0) for i, stream in enumerate(streams))
-        )
-
-    assert [texts(events) for events in said] == [[story(6 + 3 * i, seed=i)] for i in range(5)]
-    assert not any(waits for final, waits, _ in met if not final)
-    assert any(final and n for final, _, n in met), "no final had to be preferred: the test shows nothing"
-
-
-async def test_sessions_share_steps() -> None:
-    """Who speaks at the same time is decoded in the same step, each once, at most `max_batch`."""
-    async with serving(max_batch=3) as service:
-        streams = [service.open() for _ in range(4)]
-        said = await asyncio.gather(*(recite(stream, story(10, seed=i)) for i, stream in enumerate(streams)))
-
-    assert [texts(events) for events in said] == [[story(10, seed=i)] for i in range(4)]
-    sessions = [[asked.session for asked in batch] for batch in service.engine.batches]
-    assert all(len(set(batch)) == len(batch) for batch in sessions)
-    assert max(map(len, sessions)) == 3
-
-
-async def test_one_step_in_flight() -> None:
-    """While a step runs, sound goes on coming in; the session is asked about it afterwards."""
-    async with serving() as service:
-        service.engine.hold()
-        stream = service.open()
-        await stream.feed(spoken("b c d"))
-        await service.held()
-        await stream.feed(spoken("f g"))
-        stream.end()
-        n_steps = len(service.engine.batches)
-        service.engine.release()
-        events = await collect(stream)
-
-    assert n_steps == 1
-    assert texts(events) == ["b c d f g"]
-
-
-# --- what fails
-
-
-async def test_a_bad_row_hurts_no_other() -> None:
-    """One session's steps fail for good: it ends with an error after three, the others do not notice."""
-    async with serving() as service:
-        streams = [service.open() for _ in range(3)]
-        service.engine.poisoned[streams[1].id] = 1000
-        for i, stream in enumerate(streams):
-            await stream.feed(spoken(story(15, seed=i), pause_s=1.0))
-            stream.end()
-        with pytest.raises(EngineError, match="3 steps failed in a row"):
-            await collect(streams[1])
-        said = [await collect(streams[0]), await collect(streams[2])]
-
-    assert [texts(events) for events in said] == [[story(15, seed=0)], [story(15, seed=2)]]
-    assert service.count("streamer_step_failures_total") == 3
-    assert any(len(batch) > 1 for batch in service.engine.batches)
-
-
-async def test_a_session_outlives_two_failures() -> None:
-    """The same sound is asked for again: no word is missing, and failures that are past do not count."""
-    async with serving() as service:
-        stream = service.open()
-        for _ in range(3):
-            service.engine.poisoned[stream.id] = 2
-            await stream.feed(spoken("b c d f", pause_s=1.0))
-            await until(stream, TurnEnd)
-        stream.end()
-        events = await collect(stream)
-
-    assert isinstance(events[-1], Bye)
-    assert events[-1].turns == 3
-    assert service.count("streamer_step_failures_total") == 6
-
-
-async def test_a_fault_ends_the_service() -> None:
-    """What is not a failed step is a fault of the program: `run` raises it."""
-    service = Service()
-
-    def fault(_: Sequence[StepRequest]) -> None:
-        raise ZeroDivisionError
-
-    service.engine.on_step = fault
-    stream = service.open()
-    await stream.feed(spoken("b c d"))
-
-    with pytest.raises(ZeroDivisionError):
-        await service.scheduler.run()
-    assert not service.scheduler.is_ready()
-
-
-async def test_impossible_requests_end_their_session_alone() -> None:
-    """A request that the engine refuses (ValueError) is that session's failure, not the daemon's."""
-    async with serving() as service:
-        bad, good = service.open(), service.open()
-
-        def refuse(batch: Sequence[StepRequest]) -> None:
-            if any(asked.session == bad.id for asked in batch):
-                raise ValueError("prefix of 500 tokens leaves -54 of 448 for new ones")
-
-        service.engine.on_step = refuse
-        await bad.feed(spoken("b c d f"))
-        bad.end()
-        events = await recite(good, story(10))
-
-        assert texts(events) == [story(10)]
-        with pytest.raises(EngineError):
-            await collect(bad)
-
-
 # --- sessions come and go
 
 
@@ -304,7 +124,6 @@ async def test_a_lost_connection_is_resumed() -> None:
         scheduler = service.scheduler
         stream = service.open()
         await stream.feed(sound[:40_000])
-        assert scheduler.resume(stream.id, stream.token) is None, "still attached"
         stream.detach()
         assert scheduler.resume(stream.id, "r_wrong") is None
         assert scheduler.resume("s_unknown", stream.token) is None
@@ -312,7 +131,6 @@ async def test_a_lost_connection_is_resumed() -> None:
         again = scheduler.resume(stream.id, stream.token)
 
         assert again is stream
-        assert scheduler.resume(stream.id, stream.token) is None, "attached again"
         await again.feed(sound[round(again.received_s * 16000) :])
         again.end()
         assert texts(await collect(again)) == [text]
@@ -331,6 +149,55 @@ async def test_a_session_nobody_comes_back_to_ends() -> None:
         assert isinstance(events[-1], Bye)
         assert service.scheduler.statistics().n_sessions == 0
         assert service.count("streamer_sessions") == 0
+
+
+async def test_a_token_takes_over() -> None:
+    """
+    A client may be back before its old connection is found dead.
+
+    The old reader's events end without a Bye, and when its connection goes at last the session does not notice.
+    """
+    text = story(20)
+    sound = spoken(text, pause_s=1.0)
+    async with serving(resume_s=0) as service:
+        stream = service.open()
+        await stream.feed(sound[:40_000])
+        old = asyncio.create_task(collect(stream))
+        await asyncio.sleep(0)
+
+        again = service.scheduler.resume(stream.id, stream.token)
+
+        assert again is stream
+        assert not any(isinstance(event, Bye) for event in await old)
+        stream.detach()
+        assert stream.expiry is None
+        await again.feed(sound[round(again.received_s * 16000) :])
+        again.flush(1)
+        reader = aiter(again)
+        assert texts([event async for event in to_flushed(reader, 1)]) == [text]
+
+        again.detach()
+        assert isinstance([event async for event in reader][-1], Bye), "nobody is left: after resume_s it ends"
+
+
+async def test_turns_that_a_client_lacks_are_said_again() -> None:
+    """Those that ended after what it has, under their numbers, before anything new."""
+    async with serving(resume_s=3600) as service:
+        stream = service.open()
+        for n, text in enumerate(("b c d f", "g h j k")):
+            await stream.feed(spoken(text, pause_s=1.0))
+            stream.flush(n)
+        lost = [event async for event in to_flushed(aiter(stream), 1)]
+        first, second = (event for event in lost if isinstance(event, TurnEnd))
+        stream.detach()
+
+        again = service.scheduler.resume(stream.id, stream.token, stable_s=first.end_s)
+
+        assert again is stream
+        again.end()
+        events = await collect(again)
+        assert events[0] == second
+        assert texts(events) == ["g h j k"]
 
 
 async def test_a_new_session_continues_an_unknown_one() -> None:
@@ -380,14 +247,15 @@ async def test_drain_waits_no_longer_than_its_deadline() -> None:
 
 
 async def test_ready_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before the loop runs, and not while a step hangs."""
+    """Not before the loops run, and not while a step hangs on any lane."""
     assert not Service().scheduler.is_ready()
-    async with serving() as service:
+    async with serving(n_lanes=2) as service:
         assert service.scheduler.is_ready()
         service.engine.hold()
         await service.open().feed(spoken("b c d f"))
         await service.held()
-        monkeypatch.setattr("streamer.scheduler.LIVENESS_S", -1.0)
+        monkeypatch.setattr("streamer.lane.LIVENESS_S", -1.0)
+        assert service.lanes[1].is_alive
         assert not service.scheduler.is_ready()
 
 
@@ -403,3 +271,81 @@ async def test_statistics() -> None:
     assert (found.n_sessions, found.n_speaking, found.capacity) == (1, 1, 5)
     assert found.interval_s == INTERVAL_S
     assert 0 < found.worst_lag_s <= 1.2
+
+
+# --- several lanes
+
+
+async def test_sessions_spread_over_the_lanes() -> None:
+    """Each goes to the lane with the fewest and stays there; the text is the same on every one."""
+    said = [story(10, seed=i) for i in range(5)]
+    async with serving(n_lanes=2) as service:
+        streams = [service.open() for _ in said]
+        assert [len(lane.streams) for lane in service.lanes] == [3, 2]
+        events = await asyncio.gather(*(recite(stream, text) for stream, text in zip(streams, said, strict=True)))
+
+        assert [texts(each) for each in events] == [[text] for text in said]
+        found = service.scheduler.statistics()
+        assert (found.n_sessions, found.n_steps) == (0, sum(len(engine.batches) for engine in service.engines))
+    sessions = [{asked.session for batch in engine.batches for asked in batch} for engine in service.engines]
+    assert sessions == [{stream.id for stream in streams[i::2]} for i in (0, 1)]
+
+
+async def test_a_place_that_is_left_is_taken_next() -> None:
+    """The lane that lost a session has the fewest."""
+    async with serving(n_lanes=2) as service:
+        streams = [service.open() for _ in range(4)]
+        streams[1].end()
+        await collect(streams[1])
+
+        newest = service.open()
+
+        assert newest.id in service.lanes[1].streams
+        assert service.scheduler.resume(newest.id, newest.token) is newest, "found on whichever lane"
+
+
+async def test_lanes_add_up() -> None:
+    """Two lanes bear twice the sessions of one; a limit that is set bounds all of them together."""
+    one, two = (Service(max_sessions=0, n_lanes=n).scheduler for n in (1, 2))
+    assert two.statistics().capacity == 2 * one.statistics().capacity > 2
+
+    async with serving(max_sessions=3, n_lanes=2) as service:
+        for _ in range(3):
+            service.open()
+        with pytest.raises(OverloadError, match="3 of 3 sessions open"):
+            service.open()
+
+
+async def test_a_fault_on_one_lane_ends_all() -> None:
+    """What is not a failed step is a fault of the program: `run` raises it, and no lane goes on without the others."""
+    service = Service(n_lanes=2)
+
+    def fault(_: Sequence[StepRequest]) -> None:
+        raise ZeroDivisionError
+
+    service.engines[1].on_step = fault
+    for _ in range(2):
+        await service.open().feed(spoken("b c d"))
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await service.scheduler.run()
+
+    assert raised.group_contains(ZeroDivisionError)
+    assert not service.scheduler.is_ready()
+    assert not any(lane.is_alive for lane in service.lanes)
+
+
+async def test_drain_ends_the_sessions_of_every_lane() -> None:
+    """It waits for the slowest of them."""
+    async with serving(n_lanes=2) as service:
+        streams = [service.open() for _ in range(4)]
+        for i, stream in enumerate(streams):
+            await stream.feed(spoken(story(8, seed=i)))
+        service.engine.hold()
+        draining = asyncio.create_task(service.scheduler.drain(10))
+        await service.held()
+        assert not draining.done()
+        service.engine.release()
+        await draining
+
+        assert [texts(await collect(stream)) for stream in streams] == [[story(8, seed=i)] for i in range(4)]

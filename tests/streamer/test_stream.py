@@ -271,6 +271,16 @@ class TestEvents:
         stream.say([turn_end(0), BYE])
         assert await read(stream) == [turn_end(0), BYE]
 
+    async def test_reader_that_was_taken_over_before_it_began(self) -> None:
+        """A connection that is replaced while it still greets its client takes nothing from the new one."""
+        stream = Owner().stream
+        first = aiter(stream)
+        stream.attach(0.0)
+        stream.say([turn_end(0), BYE])
+
+        assert [event async for event in first] == []
+        assert await read(stream) == [turn_end(0), BYE]
+
     async def test_reader_that_is_too_slow_is_cut_off(self) -> None:
         """Too many unread events end the session with an error, and the memory is given back."""
         stream = Owner().stream

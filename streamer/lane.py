@@ -1,0 +1,215 @@
+"""
+One device thread and the streams that it serves.
+
+One loop: hear what has come in for every stream, step the sessions that are due, hand out the events, repeat. Front
+end and engine run on the lane's own thread; while they run, the event loop keeps receiving, so whatever came in
+meanwhile forms the next batch. Ends of turns go before partial captions; within each kind whoever has waited longest
+goes first; a session has at most one step in flight.
+
+A GPU has one lane. A CPU has one lane of one thread for each core: products of this size gain little from a second
+thread, and waiting for one another costs more than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+import torch
+from torch import Tensor
+
+from streamer.errors import EngineError
+from streamer.events import Event
+from streamer.frontend import FrontEnd, Heard
+from streamer.load import LoadMeter
+from streamer.mel import SAMPLE_RATE
+from streamer.metrics import ServiceMetrics
+from streamer.session import Step
+from streamer.step import Engine, StepResult
+from streamer.stream import Stream
+
+MAX_FAILURES = 3
+"""Steps of one session that may fail in a row before it is given up."""
+HEAR_AT_MOST_S = 0.3
+"""Audio of one stream heard between two steps, so that audio sent faster than real time meets as many steps."""
+LIVENESS_S = 30.0
+"""A step that takes longer than this means the device hangs."""
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneOptions:
+    """How a lane works."""
+
+    max_batch: int = 8
+    """Rows of one step."""
+    tick_s: float = 0.02
+    """Shortest time between two rounds, seconds: chunks that arrive together are heard together."""
+    n_threads: int = 1
+    """CPU threads of the device thread's own products."""
+
+
+class Lane:
+    """
+    Args:
+        engine: Runs steps; used by this lane's thread alone.
+        front_end: Hears samples; has no state, so lanes may share it.
+        meter: Knows the cost of this lane's steps.
+        options: See `LaneOptions`.
+        metrics: Where to count.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        front_end: FrontEnd,
+        meter: LoadMeter,
+        options: LaneOptions,
+        metrics: ServiceMetrics,
+    ) -> None:
+        self.meter = meter
+        self.streams: dict[str, Stream] = {}
+        self.n_steps = 0
+        self.on_closed: Callable[[Stream], None] = lambda _: None
+        """Called with a stream that has said everything."""
+        self._engine, self._front_end, self._options, self._metrics = engine, front_end, options, metrics
+        self._device = ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(options.n_threads,))
+        self._work = asyncio.Event()
+        self._running = False
+        self._busy_since: float | None = None
+
+    def add(self, stream: Stream) -> None:
+        """Serve a stream until it has said everything."""
+        self.streams[stream.id] = stream
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._work.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the loop runs and the device answers."""
+        hanging = self._busy_since is not None and time.monotonic() - self._busy_since > LIVENESS_S
+        return self._running and not hanging
+
+    @property
+    def n_speaking(self) -> int:
+        """Sessions with an open turn."""
+        return sum(stream.session.is_speaking for stream in self.streams.values())
+
+    @property
+    def n_due(self) -> int:
+        """Sessions that wait for a step."""
+        return len(self._due())
+
+    @property
+    def interval_s(self) -> float:
+        """Present interval between partial steps of one session."""
+        return self.meter.interval_s(self.n_speaking)
+
+    @property
+    def worst_lag_s(self) -> float:
+        """Sound of the session furthest behind that no step has seen, seconds."""
+        return max((s.session.lag_s + s.unheard_s for s in self.streams.values()), default=0.0)
+
+    async def run(self) -> None:
+        """Serve until cancelled. An error that is not a failed step ends the daemon: it must not limp on."""
+        self._running = True
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                started = time.monotonic()
+                while await self._round():
+                    pass
+                await asyncio.sleep(max(0.0, self._options.tick_s - (time.monotonic() - started)))
+        finally:
+            self._running = False
+            self._device.shutdown(wait=False, cancel_futures=True)
+
+    async def _round(self) -> bool:
+        """Hear, step, say; whether there is more to do at once."""
+        await self._hear(self._audible())
+        due = self._due()
+        if due:
+            await self._step(due[: self._options.max_batch])
+        for stream in [s for s in self.streams.values() if s.is_over]:
+            del self.streams[stream.id]
+            self.on_closed(stream)
+        return bool(due) or bool(self._audible())
+
+    def _audible(self) -> list[Stream]:
+        return [s for s in self.streams.values() if s.has_input and not s.session.is_full]
+
+    async def _hear(self, streams: Sequence[Stream]) -> None:
+        if not streams:
+            return
+        samples = [stream.take_samples(int(HEAR_AT_MOST_S * SAMPLE_RATE)) for stream in streams]
+        heard = await self._on_device(lambda: self._listen(streams, samples))
+        for stream, sound, block in zip(streams, heard, samples, strict=True):
+            self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
+            self._say(stream, stream.session.hear(sound.frames, sound.probabilities))
+            for command in stream.take_commands():
+                self._say(stream, command.apply(stream.session))
+
+    def _listen(self, streams: Sequence[Stream], samples: Sequence[Tensor]) -> list[Heard]:
+        return self._front_end.listen([stream.ear for stream in streams], samples)
+
+    def _due(self) -> list[Stream]:
+        """Sessions that want a step now, in the order in which they get it."""
+        interval_s = self.interval_s
+        due = [s for s in self.streams.values() if s.session.is_due(interval_s)]
+        return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.lag_s))
+
+    async def _step(self, streams: Sequence[Stream]) -> None:
+        steps = [stream.session.next_step() for stream in streams]
+        started = time.perf_counter()
+        results = await self._on_device(lambda: self._results(steps))
+        elapsed_s = time.perf_counter() - started
+        self.n_steps += 1
+        self.meter.observe(elapsed_s, len(streams))
+        self._metrics.step.observe(elapsed_s * 1e3)
+        self._metrics.batch.observe(len(streams))
+        for stream, step, result in zip(streams, steps, results, strict=True):
+            if isinstance(result, EngineError):
+                self._failed(stream, result)
+            else:
+                stream.n_failures = 0
+                self._say(stream, stream.session.apply(step, result))
+
+    def _results(self, steps: Sequence[Step]) -> Sequence[StepResult | EngineError]:
+        """On the device thread: one step, or if it fails each row alone, so that one bad row hurts no other."""
+        try:
+            return self._engine.step([step.request for step in steps])
+        except EngineError as error:
+            if len(steps) == 1:
+                return [error]
+        return [result for step in steps for result in self._results([step])]
+
+    def _failed(self, stream: Stream, error: EngineError) -> None:
+        self._metrics.failures.inc()
+        stream.n_failures += 1
+        log.error("step_failed", session=stream.id, failures=stream.n_failures, error=str(error))
+        stream.session.failed()
+        if stream.n_failures >= MAX_FAILURES:
+            stream.fail(EngineError(f"{MAX_FAILURES} steps failed in a row: the session cannot go on"))
+
+    async def _on_device(self, call: Callable[[], T]) -> T:
+        self._busy_since = time.monotonic()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._device, call)
+        finally:
+            self._busy_since = None
+
+    def _say(self, stream: Stream, events: list[Event]) -> None:
+        for word in stream.session.take_newly_stable():
+            self._metrics.words.inc()
+            self._metrics.commit.observe(max(0.0, stream.received_s - word.end_s))
+        stream.say(events)
