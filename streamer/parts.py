@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 import torch
@@ -133,8 +131,7 @@ def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whi
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be had.
     """
-    store = _store()
-    checkpoint = weights.load(weights.resolve(name, store), store)
+    checkpoint = weights.load(weights.resolve(name))
     model = Whisper.from_tensors(
         checkpoint.dims,
         checkpoint.tensors,
@@ -159,16 +156,10 @@ def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[W
     dims = PUBLISHED_DIMENSIONS[name]
     generator = torch.Generator().manual_seed(0)
     tensors = {key: torch.randn(shape, generator=generator) * 0.02 for key, shape in published_shapes(dims).items()}
-    vocabulary = weights.find_vocabulary(dims, _store())
+    vocabulary = weights.find_vocabulary(dims)
     return Whisper.from_tensors(dims, tensors, dtype=dtype, device=device), weights.build_tokenizer(
         vocabulary, dims.n_vocab
     )
-
-
-def _store() -> Path:
-    """Where pulled models lie; under systemd in the unit's cache directory."""
-    directory = os.environ.get("CACHE_DIRECTORY")
-    return Path(directory) / "models" if directory else weights.default_store()
 
 
 def choose_device(config: ModelConfig) -> torch.device:

@@ -191,7 +191,7 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether more sound would push out what no step has seen: it must wait."""
+        """Whether more sound, heard a second at a time at most, would push out what no step has seen: it must wait."""
         return self._voice.speaking and self._mel.end - self._start_frame > CAPACITY_FRAMES - FRAMES_PER_SECOND
 
     @property

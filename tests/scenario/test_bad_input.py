@@ -16,6 +16,7 @@ import pytest
 import torch
 from websockets.exceptions import ConnectionClosed
 
+from streamer.errors import EngineError
 from streamer.weights import Checkpoint, load, resolve
 from tests.helpers.daemon_process import Client, DaemonProcess, streamer, word_errors
 from tests.helpers.engines import engine_on, request, toy
@@ -158,13 +159,13 @@ def test_a_file_that_is_no_sound(tmp_path: Path) -> None:
 
 def test_wrong_mel_shape() -> None:
     """Mel frames of a model with other bands."""
-    with pytest.raises(ValueError, match="mel has 80 bands, this model needs 5"):
+    with pytest.raises(EngineError, match="mel has 80 bands, this model needs 5"):
         engine_on(toy(), max_batch=1, max_window_s=2.0, bucket=8, n_tail=20).step([request(torch.zeros(80, 100))])
 
 
 def test_tokens_past_the_context() -> None:
     """More committed text than the decoder holds."""
-    with pytest.raises(ValueError, match=r"tokens leaves -?[0-9]+ of 48"):
+    with pytest.raises(EngineError, match=r"tokens leaves -?[0-9]+ of 48"):
         engine_on(toy(), max_batch=1, max_window_s=2.0, bucket=8, n_tail=20).step(
             [request(torch.zeros(5, 100), prefix=(1,) * 100)]
         )

@@ -79,10 +79,11 @@ def test_unknown_model() -> None:
 
 
 def test_store_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under systemd, models lie in the cache directory of the unit."""
-    (tmp_path / "models" / "mine").mkdir(parents=True)
-    (tmp_path / "models" / "mine" / "model.bin").write_bytes(b"\x06\x00\x00\x00")
-    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path))
+    """Under systemd, models lie in the cache directory of the unit, which its XDG_CACHE_HOME names."""
+    store = tmp_path / "whisper-streamer" / "models" / "mine"
+    store.mkdir(parents=True)
+    (store / "model.bin").write_bytes(b"\x06\x00\x00\x00")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     with pytest.raises(CheckpointError, match=r"model\.bin"):
         parts.load_model("mine", torch.float32, torch.device("cpu"))
