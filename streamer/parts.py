@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from streamer.vad import VoiceDetector, read_weights
 
 log = structlog.get_logger()
 
+MAX_COMPILED_SHAPES = 256
+"""Of matrix products on a CPU; those of about ten different window lengths are in use at a time."""
 PROBE_WINDOW_S = 6.0
 """A typical window, for the warm-up and the measurement of a step's cost."""
 PROBE_PREFIX = 14
@@ -59,6 +62,8 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
         ModelNotFoundError, CheckpointError: The weights cannot be had.
         EngineError: The device that was asked for does not work.
     """
+    # oneDNN keeps compiled products for this many shapes, up to a megabyte each; its default, 1024, is over a gigabyte
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(MAX_COMPILED_SHAPES))
     registry = CollectorRegistry()
     device = choose_device(config.model)
     n_lanes = 1 if device.type == "cuda" else config.model.threads or physical_cores()
