@@ -3,14 +3,15 @@ Hours of speech through one session: word error rate, memory, turns, and how far
 
     python benchmarks/endurance.py MANIFEST [--model tiny.en] [--minutes 60]
 
-Recordings of kind "long" are looped, as fast as the session takes them, through the same scheduler and engine that serve
-live streams. Memory is read every ten minutes of audio.
+Recordings of kind "long" are looped, as fast as the session takes them, through the same scheduler and engine that
+serve live streams. Memory is read every ten minutes of audio.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 from pathlib import Path
 
 import jiwer
@@ -49,7 +50,7 @@ def main() -> None:
     normalise = EnglishTextNormalizer()
     counted = jiwer.process_words(normalise(" ".join(texts)), normalise(" ".join(turn.text for turn in turns)))
     longest_s = max(turn.end_s - turn.start_s for turn in turns)
-    gap_s = max(b.start_s - a.end_s for a, b in zip(turns, turns[1:], strict=False))
+    gap_s = max(b.start_s - a.end_s for a, b in itertools.pairwise(turns))
     print(f"{n / SAMPLE_RATE / 60:.1f} min, {len(turns)} turns, longest {longest_s:.1f} s, longest gap {gap_s:.1f} s")
     print(
         f"word error rate {100 * counted.wer:.2f} %: {counted.substitutions} substitutions, {counted.deletions} "

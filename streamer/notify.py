@@ -6,6 +6,7 @@ Without systemd nothing here does anything, so callers need not ask.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -31,7 +32,9 @@ class Notifier:
 
     def alive(self) -> None:
         """Feed the watchdog: to be called from where health is proven, at every `watchdog_interval_s`."""
-        self._send("WATCHDOG=1")
+        # a manager that does not read is told later: the loop that serves must not wait for it
+        with contextlib.suppress(BlockingIOError):
+            self._send("WATCHDOG=1", socket.MSG_DONTWAIT)
 
     def reloading(self) -> None:
         """The configuration is read again; `ready` ends it."""
@@ -45,11 +48,11 @@ class Notifier:
         """Starting or stopping takes this much longer from now."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, flags: int = 0) -> None:
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-            manager.sendto(message.encode(), self._address)
+            manager.sendto(message.encode(), flags, self._address)
 
 
 def watchdog_interval_s(environment: Mapping[str, str]) -> float | None:

@@ -98,3 +98,15 @@ def test_an_inherited_socket_accepts() -> None:
         with socket.create_connection(listener.getsockname(), timeout=30) as client:
             assert client.recv(5) == b"hello"
         assert child.wait(timeout=30) == 0
+
+
+def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
+    """Signs of life that find the manager's queue full are dropped; the caller is the loop that serves."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(address)
+        notifier = Notifier(address)
+        for _ in range(10_000):
+            notifier.alive()
+
+        assert manager.recv(100) == b"WATCHDOG=1"
