@@ -6,8 +6,7 @@ end and engine run on the lane's own thread; while they run, the event loop keep
 meanwhile forms the next batch. Ends of turns go before partial captions; within each kind whoever has waited longest
 goes first; a session has at most one step in flight.
 
-A GPU has one lane. A CPU has one lane of one thread for each core: products of this size gain little from a second
-thread, and waiting for one another costs more than that.
+A GPU has one lane. A CPU has one lane of one thread for each core (see docs/experiments.md for what is known of it).
 """
 
 from __future__ import annotations
