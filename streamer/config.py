@@ -50,6 +50,12 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """TCP port; 0: any free one."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of web pages that may connect, besides the daemon's own; `*` is every page."""
+    keys_file: str = ""
+    """File of API keys, `NAME KEY` a line; empty: systemd's credential `api-keys` if there is one, else no keys."""
+    allow_without_keys: bool = False
+    """Serve networks beyond this machine although no keys are set: whoever reaches the port may use the daemon."""
+    token_s: Annotated[int, Meta(ge=10, le=86400)] = 300
+    """Seconds that a token of `POST /v1/tokens` lets a page connect; open connections outlast it."""
     max_frame_bytes: Annotated[int, Meta(ge=1024, le=16777216)] = 1048576
     """Longest WebSocket message, in bytes."""
     idle_s: Annotated[float, Meta(ge=1, le=86400)] = 60.0

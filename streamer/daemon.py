@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -16,10 +17,12 @@ from streamer.broadcast import Broadcast
 from streamer.capture import MicrophoneSource
 from streamer.config import Config
 from streamer.connection import Connections
-from streamer.errors import StreamerError
+from streamer.errors import ConfigError, StreamerError
+from streamer.keys import Keys, find_key_file
 from streamer.notify import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.parts import Parts, build
 from streamer.scheduler import Scheduler
+from streamer.security import check_exposure
 from streamer.server import HttpServer, build_app
 from streamer.stream import Stream
 from streamer.terminal import TerminalCaptions
@@ -71,13 +74,17 @@ def _first(group: BaseExceptionGroup[StreamerError]) -> StreamerError:
 async def _serve(config: Config, device: str | None) -> None:
     stop = _stop_on_signals()
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
+    keys = Keys(find_key_file(config.server.keys_file, os.environ))
+    sockets = inherited_sockets(os.environ)
+    check_exposure([_host(listener) for listener in sockets] or [config.server.host], config.server, keys)
     notifier.status("loading the model")
     notifier.extend_timeout(300)
     parts = await asyncio.to_thread(build, config)
     connections, broadcast = Connections(), Broadcast() if device is not None else None
-    app = build_app(parts.scheduler, config, parts.registry, connections=connections, microphone=broadcast)
-    server = HttpServer(app, config.server, inherited_sockets(os.environ))
+    app = build_app(parts.scheduler, config, parts.registry, keys=keys, connections=connections, microphone=broadcast)
+    server = HttpServer(app, config.server, sockets)
     await server.start()
+    _on_reload(notifier, keys)
     try:
         await _serve_until(stop, parts, config, server, connections, broadcast, notifier)
     finally:
@@ -108,6 +115,27 @@ async def _serve_until(
         await parts.scheduler.drain(config.server.drain_s)
         for task in tasks:
             task.cancel()
+
+
+def _on_reload(notifier: Notifier, keys: Keys) -> None:
+    """On SIGHUP read the API keys again; a file that cannot be used changes nothing."""
+
+    def reload() -> None:
+        notifier.reloading()
+        try:
+            keys.reload()
+            log.info("reloaded")
+        except ConfigError as error:
+            log.error("not_reloaded", error=str(error))  # noqa: TRY400 - the message says it; there is no bug to trace
+        notifier.ready()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
+
+def _host(listener: socket.socket) -> str:
+    address = listener.getsockname()
+    # of a Unix socket it is a path
+    return str(address[0]) if isinstance(address, tuple) else f"/{address}"
 
 
 async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:

@@ -9,6 +9,7 @@ Every error this package raises on purpose.
     ├── CaptureError           the microphone
     │   ├── PortAudioMissingError
     │   └── DeviceNotFoundError
+    ├── KeyRefusedError        no API key, or one that is unknown or expired
     ├── ProtocolError          a client message; carries the wire code
     ├── OverloadError          no capacity left; carries the seconds after which to try again
     └── EngineError            a step that failed on the device
@@ -50,6 +51,10 @@ class PortAudioMissingError(CaptureError):
 
 class DeviceNotFoundError(CaptureError):
     """The named input device does not exist, or there is none at all."""
+
+
+class KeyRefusedError(StreamerError):
+    """A caller shows no API key, or one that is unknown or has expired."""
 
 
 class ProtocolError(StreamerError):

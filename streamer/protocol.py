@@ -13,6 +13,7 @@ A fatal error message comes before every close but 1000 and 1012. What a client 
     1011  a fault of the daemon (`internal`)
     1012  the daemon is draining: come back and resume
     1013  no capacity left (`overloaded`): come back after `retry_after_s`
+    4401  no API key, or one that is unknown or expired (`unauthorized`); programs get HTTP 401 instead
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _CLOSE_CODES = {
     "idle": 1000,
     "internal": 1011,
     "overloaded": 1013,
+    "unauthorized": 4401,
 }
 
 

@@ -1,5 +1,5 @@
 """
-Who may talk to the daemon from inside a browser, and what its pages may do. Pure ASGI.
+Who may talk to the daemon: keys in requests, pages in browsers, and what its own pages may do. Pure ASGI.
 
 A browser opens a WebSocket to any address for any page, so a page from elsewhere could listen in on an
 unauthenticated daemon of the same machine: a foreign `Origin` is refused. A foreign page can also point its
@@ -10,6 +10,7 @@ Programs send no Origin and are let through.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -18,6 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from streamer.config import ServerConfig
+from streamer.errors import ConfigError
+from streamer.keys import Keys
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -34,6 +37,39 @@ _PAGE_HEADERS = {
 }
 
 
+SUBPROTOCOL_KEY = "auth."
+"""A page cannot set headers on a WebSocket: it offers its key as a subprotocol, `auth.KEY`, which is never answered."""
+
+
+def presented_key(scope: Scope) -> str | None:
+    """The API key or token in `Authorization: Bearer KEY`, or for a page in the subprotocol `auth.KEY`; else None."""
+    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    offered: list[str] = scope.get("subprotocols", [])
+    return next((name.removeprefix(SUBPROTOCOL_KEY) for name in offered if name.startswith(SUBPROTOCOL_KEY)), None)
+
+
+def check_exposure(addresses: Iterable[str], config: ServerConfig, keys: Keys) -> None:
+    """
+    See to it that nobody opens the daemon to a network by accident.
+
+    Args:
+        addresses: Hosts that are listened on.
+        config: Whether that is allowed without keys.
+        keys: Whether there are any.
+
+    Raises:
+        ConfigError: An address is not of this machine alone, no keys are set, and that was not asked for.
+    """
+    wide = [address for address in addresses if not is_loopback(address)]
+    if wide and not keys.are_required and not config.allow_without_keys:
+        raise ConfigError(
+            f"server.host = {wide[0]} is open to the network and no API keys are set: "
+            "set server.keys_file, or server.allow_without_keys = true if that is meant"
+        )
+
+
 class OriginGuard:
     """Refuses foreign origins on WebSockets, and foreign host names on a loopback address, with 403."""
 
@@ -41,7 +77,7 @@ class OriginGuard:
         self._app = app
         self._origins = {_origin_key(origin) for origin in config.allowed_origins}
         self._allows_all = "*" in config.allowed_origins
-        self._checks_host = _is_loopback(config.host) and not self._allows_all
+        self._checks_host = is_loopback(config.host) and not self._allows_all
         # a reverse proxy on this machine passes the public name on
         self._hosts = _LOOPBACK_NAMES | {urlsplit(origin).hostname for origin in config.allowed_origins}
 
@@ -109,8 +145,9 @@ def _hostname(host: str) -> str | None:
     return address[0] if address else None
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address; a path is that of a Unix socket."""
+    if host == "localhost" or host.startswith("/"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -28,17 +28,27 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from streamer import __version__
+from streamer import __version__, websocket
 from streamer.broadcast import Broadcast, watch
 from streamer.config import Config, ServerConfig
 from streamer.connection import Connection, Connections, Scheduler
-from streamer.errors import StreamerError
-from streamer.security import OriginGuard, PageHeaders
+from streamer.errors import KeyRefusedError, StreamerError
+from streamer.keys import Keys
+from streamer.protocol import Error, encode
+from streamer.security import OriginGuard, PageHeaders, presented_key
 
 STOP_TIMEOUT_S = 5
 """How long `HttpServer.stop` waits for handlers before it cancels them."""
 PING_INTERVAL_S = 20.0
 """Keeps proxies from closing a quiet connection."""
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What `POST /v1/tokens` answers."""
+
+    token: str
+    expires_at: int
+    """Unix time, seconds."""
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +64,7 @@ def build_app(
     config: Config,
     metrics: CollectorRegistry,
     *,
+    keys: Keys | None = None,
     connections: Connections | None = None,
     microphone: Broadcast | None = None,
 ) -> Starlette:
@@ -64,23 +75,35 @@ def build_app(
         scheduler: Opens sessions.
         config: `server` and `session` are read.
         metrics: What `/metrics` shows.
+        keys: Who is let in; None: everybody.
         connections: For a caller who will announce a drain.
         microphone: The session that `/v1/watch` shows; None if there is none.
     """
     connections = connections if connections is not None else Connections()
+    keys = keys if keys is not None else Keys()
 
     async def captions(socket: WebSocket) -> None:
-        await connections.serve(Connection(socket, scheduler, config))
+        if await _is_let_in(socket, keys):
+            await connections.serve(Connection(socket, scheduler, config))
 
     async def watch_microphone(socket: WebSocket) -> None:
-        await watch(socket, microphone)
+        if await _is_let_in(socket, keys):
+            await watch(socket, microphone)
+
+    async def issue_token(request: Request) -> Response:
+        caller = keys.identify(presented_key(request.scope))
+        token = keys.issue_token(caller, config.server.token_s)
+        answer = Token(token=token.text, expires_at=token.expires_at)
+        headers = {"Cache-Control": "no-store"}
+        return Response(msgspec.json.encode(answer), headers=headers, media_type="application/json")
 
     async def ready(_: Request) -> Response:
         if connections.is_draining:
             return PlainTextResponse("draining\n", 503)
         return PlainTextResponse("ready\n") if scheduler.is_ready() else PlainTextResponse("not ready\n", 503)
 
-    async def show_metrics(_: Request) -> Response:
+    async def show_metrics(request: Request) -> Response:
+        keys.identify(presented_key(request.scope))
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
     async def info(_: Request) -> Response:
@@ -91,6 +114,7 @@ def build_app(
         routes=[
             WebSocketRoute("/v1/captions", captions),
             WebSocketRoute("/v1/watch", watch_microphone),
+            Route("/v1/tokens", issue_token, methods=["POST"]),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
             Route("/metrics", show_metrics),
@@ -98,7 +122,26 @@ def build_app(
             *_page_routes(),
         ],
         middleware=[Middleware(PageHeaders), Middleware(OriginGuard, config=config.server)],
+        exception_handlers={KeyRefusedError: _unauthorized},
     )
+
+
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+async def _is_let_in(socket: WebSocket, keys: Keys) -> bool:
+    """Whether the key is good; a client without one was told and sent away."""
+    try:
+        keys.identify(presented_key(socket.scope))
+    except KeyRefusedError as error:
+        await websocket.refuse(socket, Error(code="unauthorized", message=str(error)), 401, _CHALLENGE)
+        return False
+    return True
+
+
+async def _unauthorized(_: Request, error: Exception) -> Response:
+    message = encode(Error(code="unauthorized", message=str(error)))
+    return Response(message, 401, _CHALLENGE, "application/json")
 
 
 async def _healthy(_: Request) -> Response:

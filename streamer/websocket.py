@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streamer.protocol import PROTOCOL
+from streamer.protocol import PROTOCOL, Error, close_code, encode
 
 SEND_TIMEOUT_S = 20.0
 """A client that takes no message for so long has lost its connection."""
@@ -17,6 +18,21 @@ SEND_TIMEOUT_S = 20.0
 async def accept(socket: WebSocket) -> None:
     """Accept, with our subprotocol if it was offered: a browser fails a handshake that answers none."""
     await socket.accept(subprotocol=PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+
+
+async def refuse(socket: WebSocket, error: Error, status: int, headers: Mapping[str, str]) -> None:
+    """
+    Send a client away that was not accepted yet, in the way that it can understand.
+
+    A program gets an HTTP answer; a page sees nothing of that but 1006, so it is accepted, told, and closed.
+    """
+    if "origin" not in socket.headers:
+        await socket.send_denial_response(Response(encode(error), status, headers, "application/json"))
+        return
+    with contextlib.suppress(WebSocketDisconnect):
+        await accept(socket)
+        await send(socket, encode(error))
+        await close(socket, close_code(error.code))
 
 
 async def receive(socket: WebSocket) -> str | bytes:

@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from streamer.broadcast import Broadcast
 from streamer.config import Config, ServerConfig
 from streamer.connection import Connections
+from streamer.keys import Keys
 from streamer.server import HttpServer, build_app
 from tests.helpers.fake_scheduler import FakeScheduler
 
@@ -29,11 +30,17 @@ Message: TypeAlias = dict[str, Any]
 class Daemon:
     """A running server and what it is made of."""
 
-    def __init__(self, config: Config, scheduler: FakeScheduler, microphone: Broadcast | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        scheduler: FakeScheduler,
+        microphone: Broadcast | None = None,
+        keys: Keys | None = None,
+    ) -> None:
         self.scheduler = scheduler
         self.connections = Connections()
         self.metrics = CollectorRegistry()
-        app = build_app(scheduler, config, self.metrics, connections=self.connections, microphone=microphone)
+        app = build_app(scheduler, config, self.metrics, keys=keys, connections=self.connections, microphone=microphone)
         self.http = HttpServer(app, config.server)
 
     def url(self, path: str, scheme: str = "http") -> str:
@@ -53,10 +60,13 @@ class Daemon:
 
 @asynccontextmanager
 async def serving(
-    config: Config = CONFIG, scheduler: FakeScheduler | None = None, microphone: Broadcast | None = None
+    config: Config = CONFIG,
+    scheduler: FakeScheduler | None = None,
+    microphone: Broadcast | None = None,
+    keys: Keys | None = None,
 ) -> AsyncIterator[Daemon]:
     """A server on a free port."""
-    daemon = Daemon(config, scheduler if scheduler is not None else FakeScheduler(), microphone)
+    daemon = Daemon(config, scheduler if scheduler is not None else FakeScheduler(), microphone, keys)
     await daemon.http.start()
     try:
         yield daemon

@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from streamer import daemon
 from streamer.config import CaptureConfig, Config, ServerConfig
-from streamer.errors import CaptureError, DeviceNotFoundError, StreamerError
+from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, StreamerError
 from streamer.options import SessionOptions
 from tests.helpers.scripted_engine import Service, spoken
 
@@ -137,6 +138,48 @@ def test_a_port_in_use(config: Config) -> None:
         pytest.raises(StreamerError, match=f"port {config.server.port} on 127.0.0.1 is in use"),
     ):
         daemon.serve(config, None)
+
+
+def test_open_to_the_network_without_keys(config: Config, scripted: Service) -> None:
+    """The daemon refuses before it loads anything."""
+    server = msgspec.structs.replace(config.server, host="0.0.0.0")
+
+    with pytest.raises(ConfigError, match="no API keys"):
+        daemon.serve(msgspec.structs.replace(config, server=server), None)
+
+
+def test_reload_of_the_keys(manager: Manager, config: Config, tmp_path: Path) -> None:
+    """SIGHUP reads the file again, which the service manager is told; a broken file leaves the keys as they are."""
+    file = tmp_path / "keys"
+    file.write_text("one 0123456789abcdef\n")
+    statuses = []
+
+    def look(content: str, then: Callable[[], None]) -> Callable[[], None]:
+        def react() -> None:
+            headers = {"Authorization": "Bearer 0123456789abcdef"}
+            url = f"http://127.0.0.1:{config.server.port}/metrics"
+            statuses.append(httpx.get(url, headers=headers, trust_env=False).status_code)
+            file.write_text(content)
+            then()
+
+        return react
+
+    def reload(reaction: Callable[[], None]) -> Callable[[], None]:
+        def react() -> None:
+            # the READY=1 that ends the reload
+            manager.reactions["READY=1"] = reaction
+            os.kill(os.getpid(), signal.SIGHUP)
+
+        return react
+
+    last = look("", terminate)
+    manager.reactions["READY=1"] = look("broken\n", reload(look("two fedcba9876543210\n", reload(last))))
+    server = msgspec.structs.replace(config.server, keys_file=str(file))
+
+    assert daemon.serve(msgspec.structs.replace(config, server=server), None) == 0
+
+    assert statuses == [200, 200, 401]
+    assert manager.heard.count("RELOADING=1") == 2
 
 
 def test_a_microphone_that_is_not_there(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
