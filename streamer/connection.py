@@ -68,8 +68,12 @@ class Stream(Protocol):
     def received_s(self) -> float:
         """Stream time of the sample that is expected next."""
 
-    async def feed(self, samples: NDArray[float32]) -> None:
-        """Take samples, (n,), mono at 16 kHz; wait while the session's backlog is full."""
+    @property
+    def holder(self) -> int:
+        """Which connection has the session; another number once a newer one has taken it over."""
+
+    async def feed(self, samples: NDArray[float32], holder: int | None = None) -> None:
+        """Take samples, (n,), mono at 16 kHz, from this holder; wait while the session's backlog is full."""
 
     def update(
         self,
@@ -114,6 +118,32 @@ class Scheduler(Protocol):
 
     def is_ready(self) -> bool:
         """Whether a real decode has worked and the last step is recent."""
+
+
+class Intake:
+    """
+    The way of one connection's audio into its session, closed once another connection has taken the session over.
+
+    Args:
+        stream: The session, just opened or resumed.
+        decoder: Of what the connection sends.
+    """
+
+    def __init__(self, stream: Stream, decoder: AudioDecoder) -> None:
+        self._stream, self._decoder, self._holder = stream, decoder, stream.holder
+
+    async def feed(self, audio: bytes) -> None:
+        """Take one message; waits, and may be cancelled, as `Stream.feed`. Raises AudioFormatError."""
+        await self._stream.feed(self._decoder.decode(audio), self._holder)
+
+    async def finish(self) -> None:
+        """No more audio comes: take what the resampler holds."""
+        await self._stream.feed(self._decoder.finish(), self._holder)
+
+    def end(self) -> None:
+        """End the session, unless it is another's by now."""
+        if self._stream.holder == self._holder:
+            self._stream.end()
 
 
 class Connections:
@@ -209,12 +239,13 @@ class Connection:
         start = await self._receive_start()
         decoder = AudioDecoder(start.audio.encoding, start.audio.rate, start.audio.channels)
         stream = self._open(start)
+        intake = Intake(stream, decoder)
         events = aiter(stream)
         try:
             await self._send(_started(stream, start))
-            await websocket.run_until_first(self._write(stream, events), self._read(stream, decoder))
+            await websocket.run_until_first(self._write(stream, events), self._read(stream, intake))
         except (ProtocolError, AudioFormatError):
-            stream.end()
+            intake.end()
             raise
         finally:
             stream.detach()
@@ -260,7 +291,7 @@ class Connection:
             if isinstance(event, Bye):
                 return
 
-    async def _read(self, stream: Stream, decoder: AudioDecoder) -> None:
+    async def _read(self, stream: Stream, intake: Intake) -> None:
         while self._protocol.state is State.STREAMING:
             try:
                 async with asyncio.timeout(self._config.server.idle_s):
@@ -271,24 +302,24 @@ class Connection:
             if self._is_draining:
                 break
             # outside the timeout: waiting for room in the backlog is not the client's idleness
-            await self._handle(message, stream, decoder)
-        await self._finish(stream, decoder)
+            await self._handle(message, stream, intake)
+        await self._finish(intake)
 
-    async def _handle(self, message: ClientMessage | bytes, stream: Stream, decoder: AudioDecoder) -> None:
+    async def _handle(self, message: ClientMessage | bytes, stream: Stream, intake: Intake) -> None:
         match message:
             case bytes():
-                await stream.feed(decoder.decode(message))
+                await intake.feed(message)
             case Flush(id=id_):
                 stream.flush(id_)
             case Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
                 stream.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
 
-    async def _finish(self, stream: Stream, decoder: AudioDecoder) -> None:
+    async def _finish(self, intake: Intake) -> None:
         """End the session, then go on reading: only so is a client noticed that leaves, or does not obey."""
         has_ended = self._protocol.state is State.ENDING
         if not self._is_draining:
-            await stream.feed(decoder.finish())
-        stream.end()
+            await intake.finish()
+        intake.end()
         while True:
             frame = await websocket.receive(self._socket)
             if has_ended:

@@ -37,6 +37,8 @@ CATCH_UP_S = 4.0
 """Sound beyond `max_window_s` that one step of a late session may see."""
 MAX_PREFIX = 192
 """Committed tokens in a window, after which it rolls however short it is: the decoder's context is bounded."""
+NOTICE_S = 0.2
+"""Voice may have begun so long before it is noticed."""
 LONGEST_WORD_S = 1.0
 """A roll reaches back this far to keep a certain word whole."""
 SETTLE_LANGUAGE_S = 4.0
@@ -269,11 +271,13 @@ class Session:
         return words
 
     def ack(self) -> Ack:
-        """How far this session is."""
-        stable_s = self.received_s
+        """How far this session is: a client may forget sound before `stable_s`, even if the daemon is lost."""
         if self._voice.speaking:
-            begun_s = max(self._voice_before_s, self._voice.started_s - self._window.pre_roll_s)
-            stable_s = max(self._transcript.stable_until_s, begun_s)
+            begun_s = self._voice.started_s - self._window.pre_roll_s
+        else:
+            # what is silence so far may turn out to be the beginning of a word
+            begun_s = self.received_s - self._window.pre_roll_s - NOTICE_S
+        stable_s = max(self._transcript.stable_until_s, self._voice_before_s, begun_s)
         return Ack(received_s=round(self.received_s, 3), stable_s=round(stable_s, 3), lag_s=round(self.lag_s, 3))
 
     # --- turns

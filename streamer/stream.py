@@ -4,6 +4,10 @@ One session as the edges hold it: samples and commands in, events out, on the ev
 Both directions are bounded. Samples: `feed` waits while `max_backlog_s` of them are unheard, which slows the sender
 down; none is dropped. Events: a caption replaces an unread caption of its turn, an ack an unread ack; everything
 else is kept, and a reader that leaves more than `MAX_UNREAD` events unread is cut off.
+
+A connection may be lost and another take over. What was read for the lost one may never have arrived: turns that
+ended at or after what the new client holds, and the newest one in any case, are said again under their numbers, and so
+is the open turn. A client therefore knows turns by their numbers, and a number that comes again replaces.
 """
 
 from __future__ import annotations
@@ -76,6 +80,7 @@ class Stream:
         self._n_attached = 1
         self._reader = 0
         self._read_turns: deque[TurnEnd] = deque(maxlen=MAX_REPEATED)
+        self._read_caption: Caption | None = None
         self._error: StreamerError | None = None
         self._has_ended = False
 
@@ -96,13 +101,23 @@ class Stream:
 
     # --- the client's side
 
-    async def feed(self, samples: NDArray[np.float32]) -> None:
+    @property
+    def holder(self) -> int:
+        """Which connection has it now; another number after each `attach`."""
+        return self._reader
+
+    async def feed(self, samples: NDArray[np.float32], holder: int | None = None) -> None:
         """
         Take samples, mono at 16 kHz; waits while the backlog is full. Cancelling is safe: either all of them or
-        none are taken. After `end` they are ignored.
+        none are taken. After `end` they are ignored, and so are those of a connection that has been taken over
+        meanwhile: its successor sends them again.
+
+        Args:
+            samples: (n,), within [-1, 1].
+            holder: `holder` as it was when the connection got the stream; None where only one ever has it.
         """
         await self._room.wait()
-        if self._has_ended or not len(samples):
+        if self._has_ended or not len(samples) or holder not in (None, self._reader):
             return
         self._inbox.append(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)))
         self.received_s += len(samples) / SAMPLE_RATE
@@ -149,19 +164,30 @@ class Stream:
 
     def attach(self, stable_s: float) -> None:
         """
-        A new connection takes over: an older reader's events end, and turns it may have lost are said again.
+        A new connection takes over: an older reader's events end, and what it may have lost is said again.
 
         Args:
-            stable_s: What the client has up to, stream time; a turn that ended later comes again, under its number.
+            stable_s: What the client has up to, stream time.
         """
         if self.expiry:
             self.expiry.cancel()
             self.expiry = None
         self._n_attached += 1
         self._reader += 1
-        self._events.extendleft(turn for turn in reversed(self._read_turns) if turn.end_s > stable_s)
+        self._events.extendleft(reversed(self._perhaps_lost(stable_s)))
         self._read_turns.clear()
+        self._read_caption = None
         self._unread.set()
+
+    def _perhaps_lost(self, stable_s: float) -> list[Event]:
+        """Turns that were read for a connection that broke, and the open turn unless a newer caption of it waits."""
+        newest = self._read_turns[-1] if self._read_turns else None
+        # where a turn was withdrawn, or ends with the client's last word, time does not tell whether its end arrived
+        lost: list[Event] = [turn for turn in self._read_turns if turn.end_s >= stable_s or turn is newest]
+        caption = self._read_caption
+        if caption and not any(isinstance(e, Caption | TurnEnd) and e.turn == caption.turn for e in self._events):
+            lost.append(caption)
+        return lost
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """
@@ -184,8 +210,11 @@ class Stream:
                 self._unread.clear()
                 continue
             event = self._events.popleft()
-            if isinstance(event, TurnEnd):
+            if isinstance(event, Caption):
+                self._read_caption = event
+            elif isinstance(event, TurnEnd):
                 self._read_turns.append(event)
+                self._read_caption = None
             yield event
             if isinstance(event, Bye):
                 return
@@ -218,9 +247,8 @@ class Stream:
     def say(self, events: list[Event]) -> None:
         """Put events where the client's side reads them."""
         for event in events:
-            if isinstance(event, Caption | Ack):
-                self._drop_superseded(event)
-            self._events.append(event)
+            if not self._supersede(event):
+                self._events.append(event)
         if len(self._events) > MAX_UNREAD:
             self._events.clear()
             self.fail(OverloadError(f"{MAX_UNREAD} events unread: the client reads too slowly", retry_after_s=1.0))
@@ -240,11 +268,19 @@ class Stream:
         """Whether nothing more will be said."""
         return self._error is not None or self.session.is_over
 
-    def _drop_superseded(self, event: Caption | Ack) -> None:
-        for old in reversed(self._events):
-            if type(old) is type(event) and (not isinstance(old, Caption) or old.turn == _turn(event)):
-                self._events.remove(old)
-                return
+    def _supersede(self, event: Event) -> bool:
+        """Whether an unread event gave its place to this one."""
+        for i in range(len(self._events) - 1, -1, -1):
+            old = self._events[i]
+            if isinstance(event, Caption) and isinstance(old, Caption) and old.turn == event.turn:
+                # in its place: text that an unread ack calls stable must be read before that ack
+                self._events[i] = event
+                return True
+            if isinstance(event, Ack) and isinstance(old, Ack):
+                # not in its place, for the same reason
+                del self._events[i]
+                return False
+        return False
 
     def _command(self, apply: Callable[[Session], list[Event]]) -> None:
         if not self._has_ended:
@@ -257,7 +293,3 @@ class Stream:
             self._room.set()
         else:
             self._room.clear()
-
-
-def _turn(event: Caption | Ack) -> int:
-    return event.turn if isinstance(event, Caption) else -1

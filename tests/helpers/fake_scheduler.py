@@ -38,6 +38,7 @@ class FakeStream:
         self.updates: list[dict[str, object]] = []
         self.context = ""
         self.has_ended = False
+        self.holder = 0
         self.detached = asyncio.Event()
         self.fed = asyncio.Event()
         self.room = asyncio.Event()
@@ -47,9 +48,11 @@ class FakeStream:
         self._acked_s = offset_s
         self._turns = 0
 
-    async def feed(self, samples: NDArray[float32]) -> None:
+    async def feed(self, samples: NDArray[float32], holder: int | None = None) -> None:
         """Take samples, and say what is due."""
         await self.room.wait()
+        if holder not in (None, self.holder):
+            return
         self.samples.append(samples)
         self.received_s += len(samples) / SAMPLE_RATE
         self.fed.set()
@@ -148,6 +151,7 @@ class FakeScheduler:
         for stream in self.streams:
             if (stream.id, stream.token) == (session, token) and stream.detached.is_set():
                 stream.detached.clear()
+                stream.holder += 1
                 return stream
         return None
 

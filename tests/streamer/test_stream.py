@@ -125,6 +125,23 @@ class TestFeed:
         assert len(owner.stream.take_commands()) == 1
         assert not owner.stream.has_input
 
+    async def test_a_connection_that_was_taken_over_feeds_nothing(self) -> None:
+        """Its successor sends the same samples: neither a waiting nor a late block of the old one is taken as well."""
+        stream = Owner().stream
+        holder = stream.holder
+        await stream.feed(sound(1.0), holder)
+        waiting = asyncio.create_task(stream.feed(sound(0.3), holder))
+        assert await is_waiting(waiting)
+
+        stream.attach(0.0)
+        stream.take_samples(10**6)
+
+        assert not await is_waiting(waiting)
+        await stream.feed(sound(0.3), holder)
+        assert stream.received_s == 1.0
+        await stream.feed(sound(0.3), stream.holder)
+        assert stream.received_s == 1.3
+
     async def test_empty_block_is_no_input(self) -> None:
         """No samples, no work."""
         owner = Owner()
@@ -280,6 +297,38 @@ class TestEvents:
 
         assert [event async for event in first] == []
         assert await read(stream) == [turn_end(0), BYE]
+
+    async def test_text_is_read_before_the_ack_that_calls_it_stable(self) -> None:
+        """A newer caption takes the place of the unread one: no ack overtakes the text that it speaks of."""
+        stream = Owner().stream
+        stream.say([caption(0, 1), ack(1.0)])
+        stream.say([caption(0, 2)])
+        stream.say([BYE])
+        assert await read(stream) == [caption(0, 2), ack(1.0), BYE]
+
+    async def test_what_a_broken_connection_may_have_lost_is_said_again(self) -> None:
+        """The newest turn even if it ended before the client's text does, and the open one as it stands."""
+        stream = Owner().stream
+        stream.say([turn_end(0), turn_end(1), caption(2, 1)])
+        events = aiter(stream)
+        assert [await anext(events) for _ in range(3)] == [turn_end(0), turn_end(1), caption(2, 1)]
+
+        stream.attach(5.0)
+        stream.say([caption(2, 2), BYE])
+
+        assert await read(stream) == [turn_end(1), caption(2, 2), BYE]
+
+    async def test_an_unread_caption_is_not_said_twice(self) -> None:
+        """What waits for the new connection is newer than what the old one read."""
+        stream = Owner().stream
+        stream.say([caption(0, 1)])
+        assert await anext(aiter(stream)) == caption(0, 1)
+        stream.say([caption(0, 2), turn_end(0)])
+
+        stream.attach(0.0)
+        stream.say([BYE])
+
+        assert await read(stream) == [caption(0, 2), turn_end(0), BYE]
 
     async def test_reader_that_is_too_slow_is_cut_off(self) -> None:
         """Too many unread events end the session with an error, and the memory is given back."""
