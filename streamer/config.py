@@ -68,6 +68,25 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """Seconds that open sessions get to finish when the daemon stops."""
 
 
+class LimitsConfig(Section, frozen=True, kw_only=True):
+    """What clients may take of the daemon; the reason of each default is in docs/operations.md."""
+
+    max_connections: Annotated[int, Meta(ge=1, le=1048576)] = 1024
+    """WebSockets open at once, those without a session included; one more gets HTTP 503."""
+    handshakes_per_s: Annotated[float, Meta(ge=0.1, le=100000)] = 50.0
+    """New WebSockets and uploads of one address each second; more get HTTP 429."""
+    max_sessions_per_key: Annotated[int, Meta(ge=0, le=65536)] = 0
+    """Sessions of one API key at once; 0: as many as there are."""
+    max_connection_s: Annotated[float, Meta(ge=1, le=31536000)] = 86400.0
+    """Seconds after which a connection is asked to come back and resume, as at a restart."""
+    send_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 20.0
+    """Seconds in which a client takes a message; after that its connection is lost."""
+    request_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    """Seconds in which a new connection sends its request."""
+    max_unread_events: Annotated[int, Meta(ge=64, le=1048576)] = 4096
+    """Events that may wait for a slow client, replaced captions not counted; with one more its session ends."""
+
+
 class SchedulerConfig(Section, frozen=True, kw_only=True):
     """When sessions are decoded, and how many there may be."""
 
@@ -106,6 +125,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     model: ModelConfig = ModelConfig()
     server: ServerConfig = ServerConfig()
+    limits: LimitsConfig = LimitsConfig()
     session: SessionOptions = SessionOptions()
     scheduler: SchedulerConfig = SchedulerConfig()
     capture: CaptureConfig = CaptureConfig()
@@ -255,10 +275,14 @@ def _expectation(type_: inspect.Type) -> str:
             return "an integer" + _range(low, high)
         case inspect.FloatType(ge=low, le=high):
             return "a number" + _range(low, high)
-        case inspect.StrType(min_length=length):
-            return "text that is not empty" if length else "text"
-        case inspect.VarTupleType():
-            return "a list of text"
+        case inspect.StrType(min_length=shortest, max_length=longest):
+            kind = "text that is not empty" if shortest else "text"
+            return f"{kind} of at most {longest} characters" if longest else kind
+        case inspect.VarTupleType(item_type=item, max_length=longest):
+            kind = "a list of text"
+            if longest and isinstance(item, inspect.StrType) and item.max_length:
+                kind += f", at most {longest} of at most {item.max_length} characters"
+            return kind
     raise TypeError(f"no words for configuration type {type_}")
 
 

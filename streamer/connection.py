@@ -8,6 +8,7 @@ are bounded, and every way to leave has its error code, its close code and its e
     bye                              over
     a broken protocol, bad audio     ended; its tail is transcribed, nobody reads it
     silence on the wire (idle)       ended; its tail is delivered, then bye
+    age (max_connection_s)           ended; its tail is delivered, then bye; the client is asked to resume
     a lost or stuck connection       detached: kept for a client that resumes
 """
 
@@ -29,6 +30,7 @@ from streamer.audio import AudioDecoder
 from streamer.config import Config
 from streamer.errors import AudioFormatError, OverloadError, ProtocolError, StreamerError
 from streamer.events import Bye, Event
+from streamer.keys import Caller
 from streamer.options import SessionOptions
 from streamer.protocol import (
     CaptionsProtocol,
@@ -109,9 +111,16 @@ class Scheduler(Protocol):
         """Codes of the languages it knows."""
 
     def open(
-        self, options: SessionOptions, *, session: str, token: str, offset_s: float = 0.0, context: str = ""
+        self,
+        options: SessionOptions,
+        *,
+        session: str,
+        token: str,
+        offset_s: float = 0.0,
+        context: str = "",
+        caller: str = "",
     ) -> Stream:
-        """A new session of this name, whose first sample is at `offset_s`. Raises OverloadError."""
+        """A new session of this name for a caller, whose first sample is at `offset_s`. Raises OverloadError."""
 
     def resume(self, session: str, token: str, stable_s: float) -> Stream | None:
         """The session of this name, attached again from `stable_s` on; None if it is not known (any more)."""
@@ -182,8 +191,8 @@ class Connection:
     Args:
         socket: Not accepted yet.
         scheduler: Opens and resumes sessions.
-        config: `server` for the limits, `session` for the defaults of `start`.
-        send_timeout_s: A client that takes no message for so long has lost its connection.
+        config: `server` and `limits` for the bounds, `session` for the defaults of `start`.
+        caller: Who it is.
     """
 
     def __init__(
@@ -191,13 +200,13 @@ class Connection:
         socket: WebSocket,
         scheduler: Scheduler,
         config: Config,
-        *,
-        send_timeout_s: float = websocket.SEND_TIMEOUT_S,
+        caller: Caller,
     ) -> None:
         self._socket = socket
         self._scheduler = scheduler
         self._config = config
-        self._send_timeout_s = send_timeout_s
+        self._caller = caller
+        self._send_timeout_s = config.limits.send_timeout_s
         self._protocol = CaptionsProtocol(scheduler.languages, config.server.max_frame_bytes)
         self._session = f"s_{secrets.token_urlsafe(9)}"
         self._token = f"r_{secrets.token_urlsafe(18)}"
@@ -243,7 +252,9 @@ class Connection:
         events = aiter(stream)
         try:
             await self._send(_started(stream, start))
-            await websocket.run_until_first(self._write(stream, events), self._read(stream, intake))
+            await websocket.run_until_first(
+                self._write(stream, events), self._read(stream, intake), self._grow_old(intake)
+            )
         except (ProtocolError, AudioFormatError):
             intake.end()
             raise
@@ -280,6 +291,7 @@ class Connection:
             token=self._token,
             offset_s=resume.stable_s if resume else 0.0,
             context=resume.context if resume else "",
+            caller=self._caller.name,
         )
 
     async def _write(self, stream: Stream, events: AsyncIterator[Event]) -> None:
@@ -304,6 +316,13 @@ class Connection:
             # outside the timeout: waiting for room in the backlog is not the client's idleness
             await self._handle(message, stream, intake)
         await self._finish(intake)
+
+    async def _grow_old(self, intake: Intake) -> None:
+        """At its greatest age a connection goes the way of all at a restart: told, finished, closed with 1012."""
+        await asyncio.sleep(self._config.limits.max_connection_s)
+        await self.announce_drain(self._config.server.drain_s)
+        intake.end()
+        await asyncio.Event().wait()  # until the writer has said bye
 
     async def _handle(self, message: ClientMessage | bytes, stream: Stream, intake: Intake) -> None:
         match message:

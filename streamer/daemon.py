@@ -18,12 +18,13 @@ from streamer.capture import MicrophoneSource
 from streamer.config import Config
 from streamer.connection import Connections
 from streamer.errors import ConfigError, StreamerError
+from streamer.http_server import HttpServer
 from streamer.keys import Keys, find_key_file
 from streamer.notify import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.parts import Parts, build
 from streamer.scheduler import Scheduler
 from streamer.security import check_exposure
-from streamer.server import HttpServer, build_app
+from streamer.server import build_app
 from streamer.stream import Stream
 from streamer.terminal import TerminalCaptions
 from streamer.transcribe import running
@@ -82,7 +83,7 @@ async def _serve(config: Config, device: str | None) -> None:
     parts = await asyncio.to_thread(build, config)
     connections, broadcast = Connections(), Broadcast() if device is not None else None
     app = build_app(parts.scheduler, config, parts.registry, keys=keys, connections=connections, microphone=broadcast)
-    server = HttpServer(app, config.server, sockets)
+    server = HttpServer(app, config, sockets)
     await server.start()
     _on_reload(notifier, keys)
     try:

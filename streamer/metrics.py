@@ -109,3 +109,16 @@ class ServiceMetrics:
         self.lag = Gauge("streamer_lag_seconds", "Seconds of audio heard but not yet decoded, the worst session.",
                          registry=registry)  # fmt: skip
         self.failures = Counter("streamer_step_failures", "Steps that failed on the device.", registry=registry)
+
+
+class DoorMetrics:
+    """What is counted before a session begins."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connections = Gauge("streamer_connections", "Open WebSockets.", registry=registry)
+        self.refused = Counter(
+            "streamer_connections_refused",
+            "Connections refused before they began, by reason.",
+            ["reason"],
+            registry=registry,
+        )

@@ -8,6 +8,9 @@ import msgspec
 
 Delay = Literal["minimal", "low", "medium", "high"]
 Task = Literal["transcribe", "translate"]
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+"""More than the decoder's context holds would only cost time to cut."""
+Keyterms = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=256)]
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -17,9 +20,9 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Whisper language code, or `auto`: detected from the first seconds of speech."""
     task: Task = "transcribe"
     """`translate` means to English."""
-    prompt: str = ""
+    prompt: Text = ""
     """Text before the first word: names, spelling, style."""
-    keyterms: tuple[str, ...] = ()
+    keyterms: Keyterms = ()
     """Names to favour."""
     endpoint_ms: Annotated[int, msgspec.Meta(ge=100, le=5000)] = 500
     """Silence that ends a turn, in milliseconds, 100 to 5000."""

@@ -97,6 +97,8 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
         SchedulerOptions(
             max_sessions=config.scheduler.max_sessions,
             max_backlog_s=config.server.max_backlog_s,
+            max_unread=config.limits.max_unread_events,
+            max_per_caller=config.limits.max_sessions_per_key,
             resume_s=config.server.resume_s,
         ),
         WindowOptions(max_window_s=config.scheduler.max_window_s),

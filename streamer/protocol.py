@@ -27,7 +27,7 @@ from msgspec import UNSET, UnsetType
 
 from streamer.errors import ProtocolError
 from streamer.events import Caption, Event, TurnEnd
-from streamer.options import Delay, SessionOptions, Task
+from streamer.options import Delay, Keyterms, SessionOptions, Task, Text
 
 PROTOCOL = "captions.v1"
 """WebSocket subprotocol, and what `hello` says."""
@@ -64,11 +64,11 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a client that lost its connection names its session."""
 
-    session: str
-    token: str
+    session: Text
+    token: Text
     stable_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Stream time up to which the client holds stable text."""
-    context: str = ""
+    context: Text = ""
     """Last words the client holds, for a daemon that does not know the session."""
 
 
@@ -79,8 +79,8 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
     resume: Resume | None = None
     language: str | UnsetType = UNSET
     task: Task | UnsetType = UNSET
-    prompt: str | UnsetType = UNSET
-    keyterms: tuple[str, ...] | UnsetType = UNSET
+    prompt: Text | UnsetType = UNSET
+    keyterms: Keyterms | UnsetType = UNSET
     endpoint_ms: EndpointMs | UnsetType = UNSET
     delay: Delay | UnsetType = UNSET
     partials: bool | UnsetType = UNSET
@@ -97,7 +97,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
     """Change options in mid-stream; what is left out stays."""
 
     language: str | None = None
-    keyterms: tuple[str, ...] | None = None
+    keyterms: Keyterms | None = None
     endpoint_ms: EndpointMs | None = None
 
 
@@ -178,7 +178,11 @@ _ALLOWED = {
     "resume": "an object with session, token, stable_s and context",
     "resume.stable_s": "a number of seconds from 0",
     "task": "transcribe or translate",
-    "keyterms": "a list of texts",
+    "resume.session": "text of at most 4096 characters",
+    "resume.token": "text of at most 4096 characters",
+    "resume.context": "text of at most 4096 characters",
+    "prompt": "text of at most 4096 characters",
+    "keyterms": "a list of at most 256 texts of at most 128 characters",
     "endpoint_ms": "an integer from 100 to 5000 (milliseconds)",
     "delay": "minimal, low, medium or high",
     "partials": "true or false",

@@ -33,6 +33,10 @@ class SchedulerOptions:
     """Unheard audio of one stream, seconds, before its sender is slowed down."""
     max_sessions: int = 0
     """Sessions at once; 0: as many as the lanes measure that they can bear."""
+    max_unread: int = 4096
+    """Events of one stream that may wait to be read."""
+    max_per_caller: int = 0
+    """Sessions of one API key at once; 0: no bound but that of all."""
     resume_s: float = 30.0
     """A session without connection is kept this long, seconds."""
 
@@ -105,6 +109,7 @@ class Scheduler:
         token: str | None = None,
         offset_s: float = 0.0,
         context: str = "",
+        caller: str = "",
     ) -> Stream:
         """
         A new session, on the lane with the fewest.
@@ -115,18 +120,14 @@ class Scheduler:
             token: What a client must show to resume it; by default a random one.
             offset_s: Stream time of its first sample.
             context: Text before it.
+            caller: Who opens it: the name of an API key, or empty.
 
         Raises:
-            OverloadError: The daemon is full or going down.
+            OverloadError: The daemon is full or going down, or the caller has as many as it may have.
         """
         if self._draining:
             raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
-        if self.n_sessions >= self.capacity:
-            self._metrics.refused.inc()
-            raise OverloadError(
-                f"no free place: {self.n_sessions} of {self.capacity} sessions open; try again later",
-                retry_after_s=10.0,
-            )
+        self._check_places(caller)
         lane = min(self._lanes, key=lambda lane: len(lane.streams))
         stream = Stream(
             Session(
@@ -140,12 +141,26 @@ class Scheduler:
             ),
             token=token or f"r_{secrets.token_urlsafe(18)}",
             max_backlog_s=self._options.max_backlog_s,
+            max_unread=self._options.max_unread,
+            caller=caller,
             wake=lane.wake,
             on_detach=self._detached,
         )
         lane.add(stream)
         self._metrics.opened.inc()
         return stream
+
+    def _check_places(self, caller: str) -> None:
+        refusal = ""
+        if self.n_sessions >= self.capacity:
+            refusal = f"no free place: {self.n_sessions} of {self.capacity} sessions open; try again later"
+        elif caller and self._options.max_per_caller:
+            n_own = sum(stream.caller == caller for lane in self._lanes for stream in lane.streams.values())
+            if n_own >= self._options.max_per_caller:
+                refusal = f"no free place for this API key: {n_own} sessions open, as many as it may have"
+        if refusal:
+            self._metrics.refused.inc()
+            raise OverloadError(refusal, retry_after_s=10.0)
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> Stream | None:
         """
@@ -212,6 +227,7 @@ class Scheduler:
         log.info(
             "session_ended",
             session=stream.id,
+            caller=stream.caller,
             audio_s=round(stream.received_s, 1),
             turns=stream.session.n_turns,
             steps=stream.session.n_steps,

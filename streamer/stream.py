@@ -2,8 +2,9 @@
 One session as the edges hold it: samples and commands in, events out, on the event loop only.
 
 Both directions are bounded. Samples: `feed` waits while `max_backlog_s` of them are unheard, which slows the sender
-down; none is dropped. Events: a caption replaces an unread caption of its turn, an ack an unread ack; everything
-else is kept, and a reader that leaves more than `MAX_UNREAD` events unread is cut off.
+down; none is dropped. Commands cannot wait: more than `MAX_COMMANDS` end the session. Events: a caption replaces an
+unread caption of its turn, an ack an unread ack; everything else is kept and delivered, but the session of a reader
+that leaves more than `max_unread` of them unread ends there.
 
 A connection may be lost and another take over. What was read for the lost one may never have arrived: turns that
 ended at or after what the new client holds, and the newest one in any case, are said again under their numbers, and so
@@ -30,7 +31,10 @@ from streamer.options import SessionOptions
 from streamer.session import Session
 from streamer.vad import FRAME_SAMPLES
 
-MAX_UNREAD = 4096
+MAX_BLOCKS = 4096
+"""Blocks of samples that wait, however short: at this number `feed` waits too."""
+MAX_COMMANDS = 256
+"""Updates and flushes that wait; no client has a use for so many within one backlog."""
 MAX_REPEATED = 64
 """Turns kept to be said again to a client that comes back."""
 
@@ -48,6 +52,8 @@ class Stream:
         session: The state machine behind it.
         token: What a client must show to resume it.
         max_backlog_s: Unheard audio at which `feed` begins to wait.
+        max_unread: Events that may wait to be read.
+        caller: Who opened it: the name of an API key, or empty.
         wake: Called when there is something to do.
         on_detach: Called with this stream when its connection is gone.
     """
@@ -58,12 +64,15 @@ class Stream:
         *,
         token: str,
         max_backlog_s: float,
+        max_unread: int,
+        caller: str,
         wake: Callable[[], None],
         on_detach: Callable[[Stream], None],
     ) -> None:
         self.session = session
         self.id = session.id
         self.token = token
+        self.caller = caller
         self.ear = Ear()
         self.received_s = session.received_s
         self.n_failures = 0
@@ -71,7 +80,9 @@ class Stream:
         """Runs while nobody is attached; when it fires the session ends by itself."""
         self._wake, self._on_detach = wake, on_detach
         self._max_backlog = int(max_backlog_s * SAMPLE_RATE)
+        self._max_unread = max_unread
         self._inbox: deque[Tensor | Command] = deque()
+        self._n_commands = 0
         self._n_unheard = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -242,6 +253,7 @@ class Stream:
             command = self._inbox.popleft()
             assert isinstance(command, Command)
             commands.append(command)
+        self._n_commands -= len(commands)
         return commands
 
     def say(self, events: list[Event]) -> None:
@@ -249,9 +261,10 @@ class Stream:
         for event in events:
             if not self._supersede(event):
                 self._events.append(event)
-        if len(self._events) > MAX_UNREAD:
-            self._events.clear()
-            self.fail(OverloadError(f"{MAX_UNREAD} events unread: the client reads too slowly", retry_after_s=1.0))
+        if len(self._events) > self._max_unread:
+            self.fail(
+                OverloadError(f"{self._max_unread} events unread: the client reads too slowly", retry_after_s=1.0)
+            )
         if self._events:
             self._unread.set()
 
@@ -283,13 +296,19 @@ class Stream:
         return False
 
     def _command(self, apply: Callable[[Session], list[Event]]) -> None:
-        if not self._has_ended:
-            self._inbox.append(Command(apply))
-            self._wake()
+        if self._has_ended:
+            return
+        if self._n_commands >= MAX_COMMANDS:
+            self.fail(OverloadError(f"{MAX_COMMANDS} updates and flushes wait: send fewer", retry_after_s=1.0))
+            return
+        self._inbox.append(Command(apply))
+        self._n_commands += 1
+        self._wake()
 
     def _count(self, n: int) -> None:
         self._n_unheard += n
-        if self._n_unheard < self._max_backlog or self._has_ended:
+        has_room = self._n_unheard < self._max_backlog and len(self._inbox) < MAX_BLOCKS
+        if has_room or self._has_ended:
             self._room.set()
         else:
             self._room.clear()

@@ -37,6 +37,7 @@ class FakeStream:
         self.samples: list[NDArray[float32]] = []
         self.updates: list[dict[str, object]] = []
         self.context = ""
+        self.caller = ""
         self.has_ended = False
         self.holder = 0
         self.detached = asyncio.Event()
@@ -133,7 +134,14 @@ class FakeScheduler:
         self._opened = asyncio.Event()
 
     def open(
-        self, options: SessionOptions, *, session: str, token: str, offset_s: float = 0.0, context: str = ""
+        self,
+        options: SessionOptions,
+        *,
+        session: str,
+        token: str,
+        offset_s: float = 0.0,
+        context: str = "",
+        caller: str = "",
     ) -> FakeStream:
         """A new session."""
         if len(self.streams) >= self._max_sessions:
@@ -142,6 +150,7 @@ class FakeScheduler:
         script = [line for line in self._script if line[0] >= offset_s]
         stream = FakeStream(session, token, options, script, offset_s)
         stream.context = context
+        stream.caller = caller
         self.streams.append(stream)
         self._opened.set()
         return stream

@@ -16,8 +16,9 @@ from websockets.exceptions import ConnectionClosed
 from streamer.broadcast import Broadcast
 from streamer.config import Config, ServerConfig
 from streamer.connection import Connections
+from streamer.http_server import HttpServer
 from streamer.keys import Keys
-from streamer.server import HttpServer, build_app
+from streamer.server import build_app
 from tests.helpers.fake_scheduler import FakeScheduler
 
 CONFIG = Config(server=ServerConfig(port=0, idle_s=30.0, max_frame_bytes=100_000))
@@ -41,7 +42,7 @@ class Daemon:
         self.connections = Connections()
         self.metrics = CollectorRegistry()
         app = build_app(scheduler, config, self.metrics, keys=keys, connections=self.connections, microphone=microphone)
-        self.http = HttpServer(app, config.server)
+        self.http = HttpServer(app, config)
 
     def url(self, path: str, scheme: str = "http") -> str:
         """Address of a path."""

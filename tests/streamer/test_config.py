@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import streamer.config
-from streamer.config import KEYS, Config, ServerConfig, load, to_toml
+from streamer.config import KEYS, Config, LimitsConfig, ServerConfig, load, to_toml
 from streamer.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -190,3 +190,10 @@ def test_the_unit_waits_longer_than_the_drain(path: Path) -> None:
     match = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
     assert match
     assert load(path, {}, {}).server.drain_s < int(match[1])
+
+
+def test_limits_are_explained() -> None:
+    """Every limit stands in the operator's table with its default."""
+    table = (REPOSITORY / "docs" / "operations.md").read_text()
+    for field in msgspec.structs.fields(LimitsConfig):
+        assert f"| `limits.{field.name}` | {field.default} " in table.replace(": no own bound", " ")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import ClientConnection, connect
 
-from streamer.config import ServerConfig
+from streamer.config import LimitsConfig, ServerConfig
 from streamer.errors import EngineError
 from streamer.events import Speech
+from streamer.keys import Keys
 from streamer.options import SessionOptions
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import (
@@ -104,6 +107,18 @@ class TestSession:
 
         assert (started["language"], started["endpoint_ms"]) == ("de", 300)
 
+    async def test_the_session_knows_its_caller(self, tmp_path: Path) -> None:
+        """Limits and logs speak of who holds the key."""
+        (tmp_path / "keys").write_text("kitchen 0123456789abcdef\n")
+        headers = {"Authorization": "Bearer 0123456789abcdef"}
+        async with (
+            serving(keys=Keys(tmp_path / "keys")) as daemon,
+            daemon.connect(additional_headers=headers) as client,
+        ):
+            await start(client)
+
+        assert daemon.scheduler.streams[0].caller == "kitchen"
+
     async def test_client_without_subprotocol(self, daemon: Daemon) -> None:
         """Programs need not offer it."""
         async with daemon.connect(subprotocols=None) as client:
@@ -125,6 +140,9 @@ class TestBadInput:
             (None, '{"type":"start","endpoint_ms":50}', "bad_value", 1002),
             (None, '{"type":"start","audio":{"encoding":"opus"}}', "bad_value", 1002),
             (None, '{"type":"start","audio":{"rate":96000}}', "bad_value", 1002),
+            (None, json.dumps({"type": "start", "prompt": "x" * 4097}), "bad_value", 1002),
+            (None, json.dumps({"type": "start", "keyterms": ["x"] * 257}), "bad_value", 1002),
+            (None, json.dumps({"type": "start", "keyterms": ["x" * 129]}), "bad_value", 1002),
             ({}, '{"type":"start"}', "already_started", 1002),
             ({}, b"123", "bad_audio", 1007),
             ({"audio": {"encoding": "pcm_f32le"}}, np.full(4, np.nan, "<f4").tobytes(), "bad_audio", 1007),
@@ -227,6 +245,26 @@ class TestBadInput:
             "retry_after_s": 5.0,
         }
         assert code == 1013
+
+    async def test_compression_is_not_agreed_on(self, daemon: Daemon) -> None:
+        """A few bytes cannot become gigabytes: a client that offers to compress is answered without."""
+        async with connect(daemon.url("/v1/captions", "ws"), compression="deflate", proxy=None) as client:
+            await start(client)
+
+            assert client.protocol.extensions == []
+
+    async def test_greatest_age(self) -> None:
+        """A connection that is too old ends as at a restart: its tail comes, then 1012, and the client resumes."""
+        config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(max_connection_s=1.0))
+        scheduler = FakeScheduler(script_of(["so the first thing"]))
+        async with serving(config, scheduler) as daemon, daemon.connect() as client:
+            await start(client)
+            await client.send(SECOND)
+            messages, code = await closing(client)
+
+        types = [message["type"] for message in messages]
+        assert types[types.index("draining") :][-2:] == ["turn_end", "bye"]
+        assert code == 1012
 
     async def test_fault_of_the_engine(self, daemon: Daemon) -> None:
         """A known fault is told, and closes with 1011."""

@@ -143,10 +143,14 @@ class TestDecodeClient:
             (
                 '{"type":"start","keyterms":[1]}',
                 "bad_value",
-                '"start": keyterms = [1]: expected a list of texts',
+                '"start": keyterms = [1]: expected a list of at most 256 texts of at most 128 characters',
             ),
             ('{"type":"flush"}', "bad_value", '"flush": object missing required field id'),
-            ('{"type":"start","prompt":1}', "bad_value", '"start": prompt: expected str, got int'),
+            (
+                '{"type":"start","prompt":1}',
+                "bad_value",
+                '"start": prompt = 1: expected text of at most 4096 characters',
+            ),
         ],
     )
     def test_errors_name_what_was_found_and_what_is_allowed(self, text: str, code: str, message: str) -> None:

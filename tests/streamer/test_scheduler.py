@@ -116,6 +116,22 @@ async def test_no_more_than_the_capacity() -> None:
         service.open()
 
 
+async def test_no_more_than_a_key_may_have() -> None:
+    """Sessions without a connection count too; other callers, and callers without a name, are not concerned."""
+    async with serving(max_sessions=8, max_per_caller=2, resume_s=3600) as service:
+        first, second = service.open(caller="kitchen"), service.open(caller="kitchen")
+        second.detach()
+        with pytest.raises(OverloadError, match="no free place for this API key: 2 sessions open"):
+            service.open(caller="kitchen")
+        service.open(caller="office")
+        for _ in range(3):
+            service.open()
+
+        first.end()
+        await collect(first)
+        service.open(caller="kitchen")
+
+
 async def test_a_lost_connection_is_resumed() -> None:
     """The same session goes on, for who shows its token and while nobody is attached; the text has no seam."""
     text = story(20)

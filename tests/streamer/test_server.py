@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import socket
 from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
-from prometheus_client import CollectorRegistry, Counter
-from websockets.asyncio.client import connect
+from prometheus_client import Counter
 
-from streamer.config import ServerConfig
-from streamer.errors import StreamerError
-from streamer.server import HttpServer, build_app
-from tests.helpers.fake_scheduler import FakeScheduler
-from tests.helpers.http_daemon import CONFIG, Daemon, receive, serving
+from tests.helpers.http_daemon import Daemon, serving
 
 
 @pytest.fixture
@@ -72,44 +64,3 @@ class TestHttp:
         """Static files are those of the pages alone."""
         assert (await daemon.get("/pages/%2e%2e/config.py")).status_code == 404
         assert (await daemon.get("/nothing")).status_code == 404
-
-
-class TestHttpServer:
-    """The listening socket."""
-
-    async def test_taken_port(self) -> None:
-        """The error names port, address and reason."""
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=port))
-            server = Daemon(config, FakeScheduler()).http
-
-            with pytest.raises(StreamerError, match=f"port {port} on 127.0.0.1 is in use: address already in use"):
-                await server.start()
-
-    async def test_foreign_address(self) -> None:
-        """An address of another machine cannot be listened on."""
-        config = msgspec.structs.replace(CONFIG, server=ServerConfig(host="192.0.2.1", port=0))
-
-        with pytest.raises(StreamerError, match=r"port 0 on 192\.0\.2\.1 is not available"):
-            await Daemon(config, FakeScheduler()).http.start()
-
-    async def test_socket_handed_over(self) -> None:
-        """A socket opened by someone else is used as it is."""
-        inherited = socket.create_server(("127.0.0.1", 0))
-        app = build_app(FakeScheduler(), CONFIG, CollectorRegistry())
-        server = HttpServer(app, CONFIG.server, [inherited])
-        await server.start()
-        port = inherited.getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}/v1/captions", proxy=None) as client:
-            assert (await receive(client))["type"] == "hello"
-        await server.stop()
-
-        assert port != CONFIG.server.port
-
-    async def test_signals_are_left_alone(self) -> None:
-        """The daemon drains on SIGTERM; the server must not act before it."""
-        before = signal.getsignal(signal.SIGTERM)
-        async with serving() as daemon:
-            await daemon.get("/healthz")
-            assert signal.getsignal(signal.SIGTERM) is before

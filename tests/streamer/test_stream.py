@@ -15,8 +15,10 @@ from streamer.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.mel import SAMPLE_RATE
 from streamer.options import SessionOptions
 from streamer.session import Session, WindowOptions
-from streamer.stream import MAX_UNREAD, Stream
+from streamer.stream import MAX_BLOCKS, MAX_COMMANDS, Stream
 from tests.helpers.words import TOKENIZER
+
+MAX_UNREAD = 100
 
 
 class Owner:
@@ -30,6 +32,8 @@ class Owner:
             session,
             token="r_1",
             max_backlog_s=max_backlog_s,
+            max_unread=MAX_UNREAD,
+            caller="kitchen",
             wake=self.wake,
             on_detach=self.detached.append,
         )
@@ -331,14 +335,39 @@ class TestEvents:
         assert await read(stream) == [caption(0, 2), turn_end(0), BYE]
 
     async def test_reader_that_is_too_slow_is_cut_off(self) -> None:
-        """Too many unread events end the session with an error, and the memory is given back."""
+        """Too many unread events end the session; every final text is delivered before the error."""
         stream = Owner().stream
-        for n in range(MAX_UNREAD):
-            stream.say([Flushed(id=n)])
-        assert not stream.is_over
-        stream.say([Flushed(id=MAX_UNREAD)])
-        assert stream.is_over
+        n = 0
+        while not stream.is_over:
+            stream.say([turn_end(n), ack(float(n))])
+            n += 1
+        events = aiter(stream)
+        delivered = [await anext(events) for _ in range(n + 1)]
+        assert [event for event in delivered if isinstance(event, TurnEnd)] == [turn_end(turn) for turn in range(n)]
         with pytest.raises(OverloadError, match="too slowly"):
+            await anext(events)
+        assert n == MAX_UNREAD
+
+    async def test_tiny_blocks_fill_the_backlog_too(self) -> None:
+        """A sender of single samples is slowed down by their number: each block has a cost of its own."""
+        stream = Owner(max_backlog_s=600.0).stream
+        for _ in range(MAX_BLOCKS):
+            await stream.feed(np.zeros(1, np.float32))
+        waiting = asyncio.ensure_future(stream.feed(np.zeros(1, np.float32)))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        stream.take_samples(10)
+        await waiting
+
+    async def test_commands_do_not_pile_up(self) -> None:
+        """More updates than any client has a use for end the session with an error."""
+        stream = Owner().stream
+        for _ in range(MAX_COMMANDS):
+            stream.update(keyterms=("one",))
+        assert not stream.is_over
+        stream.flush(1)
+        assert stream.is_over
+        with pytest.raises(OverloadError, match="send fewer"):
             await read(stream)
 
     async def test_captions_never_pile_up(self) -> None:

@@ -10,9 +10,10 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer import websocket
-from streamer.config import Config
+from streamer.config import Config, LimitsConfig
 from streamer.connection import Connection
 from streamer.events import Speech
+from streamer.keys import Caller
 from tests.helpers.fake_scheduler import FakeScheduler
 
 
@@ -51,7 +52,8 @@ async def test_stuck_client_is_detached() -> None:
     """Its session is kept as for any lost connection; accept, hello and started had arrived."""
     client = Client(json.dumps({"type": "start"}), n_taken=3)
     scheduler = FakeScheduler([(0.0, Speech(state="started", at_s=0.0))])
-    connection = Connection(client.socket, scheduler, Config(), send_timeout_s=0.01)
+    impatient = Config(limits=LimitsConfig(send_timeout_s=0.1))
+    connection = Connection(client.socket, scheduler, impatient, Caller())
     running = asyncio.create_task(connection.run())
     stream = await scheduler.wait_stream()
     stream.say(Speech(state="started", at_s=0.0))
@@ -66,7 +68,7 @@ async def test_cancelled_connection_is_detached() -> None:
     """Stopping the server loses no session."""
     client = Client(json.dumps({"type": "start"}), n_taken=100)
     scheduler = FakeScheduler()
-    running = asyncio.create_task(Connection(client.socket, scheduler, Config()).run())
+    running = asyncio.create_task(Connection(client.socket, scheduler, Config(), Caller()).run())
     stream = await scheduler.wait_stream()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,145 @@
+"""
+Runs the application on a listening socket, inside the daemon's event loop.
+
+Signals are left alone: uvicorn by itself would close every WebSocket within 0.1 s of SIGTERM, before a session could
+be drained. Peers that stall have their limits here: one that sends no request, and one that takes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from streamer.config import Config, LimitsConfig, ServerConfig
+from streamer.errors import StreamerError
+
+STOP_TIMEOUT_S = 5
+"""How long `HttpServer.stop` waits for handlers before it cancels them."""
+PING_INTERVAL_S = 20.0
+"""Keeps proxies from closing a quiet connection."""
+
+
+class HttpServer:
+    """
+    Runs the application on a TCP port, inside the running event loop.
+
+    Args:
+        app: The application.
+        config: `server` for host, port (0: any free one) and message size, `limits` for what clients may do.
+        sockets: Listening sockets that were handed over, as by systemd; they replace host and port.
+    """
+
+    def __init__(self, app: ASGIApp, config: Config, sockets: Sequence[socket.socket] | None = None) -> None:
+        self._config = config.server
+        self._send_timeout_s = config.limits.send_timeout_s
+        self._sockets = list(sockets or ())
+        self._server = _Server(_uvicorn_config(app, config.server, config.limits))
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; 0 before `start` if any free one was asked for."""
+        if not self._sockets:
+            return self._config.port
+        return int(self._sockets[0].getsockname()[1])
+
+    async def start(self) -> None:
+        """
+        Listen. Connections are taken from now on.
+
+        Raises:
+            StreamerError: The port is taken or the address is not of this machine.
+        """
+        if not self._sockets:
+            self._sockets = [_listen(self._config.host, self._config.port)]
+        for listener in self._sockets:
+            _give_up_after(listener, self._send_timeout_s)
+        self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
+
+    async def stop(self) -> None:
+        """Close the port and every connection (1012), and wait for their handlers."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the daemon."""
+        yield
+
+
+class _ImpatientHttp(H11Protocol):
+    """uvicorn waits for ever for the first request of a connection; connections that send none could use up all."""
+
+    request_timeout_s: float
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection has come."""
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        if self.cycle is None and self.transport.get_protocol() is self:
+            self.transport.abort()
+
+
+def _http_protocol(request_timeout_s: float) -> type[asyncio.Protocol]:
+    # uvicorn makes the protocols itself, and passes nothing on to them
+    return type("HttpProtocol", (_ImpatientHttp,), {"request_timeout_s": request_timeout_s})
+
+
+def _uvicorn_config(app: ASGIApp, config: ServerConfig, limits: LimitsConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_http_protocol(limits.request_timeout_s),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        ws="websockets-sansio",
+        # one above the limit is answered with a message that says so; far above is cut while it is read
+        ws_max_size=2 * config.max_frame_bytes,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING_INTERVAL_S,
+        # reading, pongs included, pauses while a session's backlog is full: that is no lost connection
+        ws_ping_timeout=None,
+        timeout_graceful_shutdown=STOP_TIMEOUT_S,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=128)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        state = "in use" if error.errno == errno.EADDRINUSE else "not available"
+        raise StreamerError(f"port {port} on {host} is {state}: {reason}") from None
+
+
+def _give_up_after(listener: socket.socket, seconds: float) -> None:
+    """
+    Let the kernel end connections whose peer takes or acknowledges nothing for so long; they inherit this.
+
+    A transport with unsent bytes cannot be closed from here, so a peer that has stopped reading would hold its
+    descriptor for ever; one that has vanished is found out by the next ping.
+    """
+    if sys.platform == "linux" and listener.family in (socket.AF_INET, socket.AF_INET6):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
