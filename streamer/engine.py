@@ -22,7 +22,7 @@ from model import DecoderOutput, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer import mel
 from streamer.decoding import DecodingRules, token_budget
-from streamer.errors import EngineError
+from streamer.errors import DeviceError, EngineError
 from streamer.metrics import EngineMetrics
 from streamer.slots import SlotTable
 from streamer.step import StepRequest, StepResult
@@ -148,12 +148,15 @@ class WhisperEngine:
 
         Raises:
             EngineError: A request is impossible (more than `max_batch` of them, two of one session, a window that
-                is empty or too long, a prefix that leaves no room), or the device failed; no session was changed.
+                is empty or too long, a prefix that leaves no room); no session was changed.
+            DeviceError: The device failed; no session was changed.
         """
         try:
             return self._step(batch)
-        except (ValueError, RuntimeError) as error:  # torch reports a failing device as RuntimeError
+        except ValueError as error:
             raise EngineError(f"step of {len(batch)} failed: {error}") from error
+        except (RuntimeError, MemoryError) as error:  # torch reports a failing device as RuntimeError
+            raise DeviceError(f"step of {len(batch)} failed on the device: {error}") from error
 
     def _step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         for request in batch:

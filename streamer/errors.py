@@ -12,7 +12,9 @@ Every error this package raises on purpose.
     ├── KeyRefusedError        no API key, or one that is unknown or expired
     ├── ProtocolError          a client message; carries the wire code
     ├── OverloadError          no capacity left; carries the seconds after which to try again
-    └── EngineError            a step that failed on the device
+    ├── EngineError            a step that failed
+    │   └── DeviceError        the device failed in it
+    └── DeviceLostError        the device does not come back; the daemon ends
 
 Messages are lower case and say what was found, what is allowed, and the remedy. What goes to a client is
 the message alone, never a traceback.
@@ -74,4 +76,12 @@ class OverloadError(StreamerError):
 
 
 class EngineError(StreamerError):
-    """A step failed on the device; the sessions in it are intact."""
+    """A step failed; the sessions in it are intact."""
+
+
+class DeviceError(EngineError):
+    """The device failed in a step: out of memory, a broken context, a fault of its driver."""
+
+
+class DeviceLostError(StreamerError):
+    """The device fails whatever is tried: only a new process may help."""

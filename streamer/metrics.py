@@ -108,7 +108,10 @@ class ServiceMetrics:
         )
         self.lag = Gauge("streamer_lag_seconds", "Seconds of audio heard but not yet decoded, the worst session.",
                          registry=registry)  # fmt: skip
-        self.failures = Counter("streamer_step_failures", "Steps that failed on the device.", registry=registry)
+        self.failures = Counter("streamer_step_failures", "Steps of a session that failed.", registry=registry)
+        self.restarts = Counter(
+            "streamer_engine_restarts", "Engines built again after their device failed.", registry=registry
+        )
 
 
 class DoorMetrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from streamer.load import LoadLimits, LoadMeter
 from streamer.machine import bfloat16_features, cpuinfo, physical_cores
 from streamer.mel import FRAMES_PER_SECOND, MelSpectrogram
 from streamer.metrics import EngineMetrics, ServiceMetrics
+from streamer.recovery import RecoveringEngine
 from streamer.scheduler import Scheduler, SchedulerOptions
 from streamer.session import CATCH_UP_S, WindowOptions
 from streamer.stand_in import StandInEngine
@@ -75,13 +77,14 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
     lane_options = LaneOptions()
     options = _engine_options(config, lane_options)
     engine_metrics, metrics = EngineMetrics(registry), ServiceMetrics(registry)
-    engines = [engine_type(model, tokenizer, options, engine_metrics) for _ in range(n_lanes)]
+    new_engine = functools.partial(engine_type, model, tokenizer, options, engine_metrics)
+    engines = [new_engine() for _ in range(n_lanes)]
     engine_metrics.cache_sizes(engine.cache_bytes for engine in engines)
     fixed_s, row_s = measure_costs(engines[0], model.dims.n_mels, options.max_batch)
     front_end = FrontEnd(MelSpectrogram(model.dims.n_mels), VoiceDetector(read_weights()))
     lanes = [
         Lane(
-            engine,
+            RecoveringEngine(engine, new_engine, probes(model.dims.n_mels, 1)[0], metrics),
             front_end,
             LoadMeter(_limits(config), options.max_batch, fixed_s, row_s),
             lane_options,
@@ -192,16 +195,11 @@ def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if bfloat16_features(cpuinfo()) else torch.float32
 
 
-def measure_costs(engine: WhisperEngine, n_mels: int, n_rows: int) -> tuple[float, float]:
-    """
-    Device time of a typical step: its fixed part and what each row adds, seconds.
-
-    The first step is the warm-up, and proves that a decode works. The fastest of several runs counts: load on the
-    machine only ever adds to them, and the meter follows what steps really cost later.
-    """
+def probes(n_mels: int, n_rows: int) -> list[StepRequest]:
+    """Typical requests, which any healthy engine answers."""
     generator = torch.Generator().manual_seed(0)
     n_frames = int(PROBE_WINDOW_S * FRAMES_PER_SECOND)
-    requests = [
+    return [
         StepRequest(
             session=f"probe-{row}",
             log_mel=torch.randn(n_mels, n_frames, generator=generator) - 1.0,
@@ -211,6 +209,16 @@ def measure_costs(engine: WhisperEngine, n_mels: int, n_rows: int) -> tuple[floa
         )
         for row in range(n_rows)
     ]
+
+
+def measure_costs(engine: WhisperEngine, n_mels: int, n_rows: int) -> tuple[float, float]:
+    """
+    Device time of a typical step: its fixed part and what each row adds, seconds.
+
+    The first step is the warm-up, and proves that a decode works. The fastest of several runs counts: load on the
+    machine only ever adds to them, and the meter follows what steps really cost later.
+    """
+    requests = probes(n_mels, n_rows)
     one_s = _fastest_s(engine, requests[:1])
     all_s = max(_fastest_s(engine, requests), one_s)
     row_s = (all_s - one_s) / (n_rows - 1) if n_rows > 1 else one_s

@@ -62,5 +62,5 @@ class Engine(Protocol):
         Run one step.
 
         Raises:
-            EngineError: The step failed on the device; no session was changed.
+            EngineError: The step failed; no session was changed.
         """

@@ -11,7 +11,7 @@ import whisper
 from prometheus_client import CollectorRegistry
 
 from streamer.engine import EngineOptions, WhisperEngine
-from streamer.errors import EngineError
+from streamer.errors import DeviceError, EngineError
 from streamer.metrics import EngineMetrics
 from streamer.weights import Checkpoint
 from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy
@@ -146,7 +146,7 @@ def test_a_device_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as broken:
         broken.setattr(engine.model, "embed_audio", functools.partial(fail, error=torch.OutOfMemoryError("no memory")))
-        with pytest.raises(EngineError, match="step of 1 failed: no memory"):
+        with pytest.raises(DeviceError, match="step of 1 failed on the device: no memory"):
             engine.step([asked])
         broken.setattr(engine.model, "embed_audio", functools.partial(fail, error=TypeError("a fault")))
         with pytest.raises(TypeError):
