@@ -56,6 +56,10 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """Serve networks beyond this machine although no keys are set: whoever reaches the port may use the daemon."""
     token_s: Annotated[int, Meta(ge=10, le=86400)] = 300
     """Seconds that a token of `POST /v1/tokens` lets a page connect; open connections outlast it."""
+    tls_certificate: str = ""
+    """PEM file of the certificate and its chain; empty: plain HTTP, for this machine or a proxy that speaks TLS."""
+    tls_key: str = ""
+    """PEM file of its private key."""
     max_frame_bytes: Annotated[int, Meta(ge=1024, le=16777216)] = 1048576
     """Longest WebSocket message, in bytes."""
     idle_s: Annotated[float, Meta(ge=1, le=86400)] = 60.0

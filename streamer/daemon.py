@@ -27,6 +27,7 @@ from streamer.security import check_exposure
 from streamer.server import build_app
 from streamer.stream import Stream
 from streamer.terminal import TerminalCaptions
+from streamer.tls import Certificate
 from streamer.transcribe import running
 
 log = structlog.get_logger()
@@ -76,6 +77,7 @@ async def _serve(config: Config, device: str | None) -> None:
     stop = _stop_on_signals()
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
     keys = Keys(find_key_file(config.server.keys_file, os.environ))
+    certificate = Certificate(config.server)
     sockets = inherited_sockets(os.environ)
     check_exposure([_host(listener) for listener in sockets] or [config.server.host], config.server, keys)
     notifier.status("loading the model")
@@ -83,9 +85,9 @@ async def _serve(config: Config, device: str | None) -> None:
     parts = await asyncio.to_thread(build, config)
     connections, broadcast = Connections(), Broadcast() if device is not None else None
     app = build_app(parts.scheduler, config, parts.registry, keys=keys, connections=connections, microphone=broadcast)
-    server = HttpServer(app, config, sockets)
+    server = HttpServer(app, config, sockets, certificate.context)
     await server.start()
-    _on_reload(notifier, keys)
+    _on_reload(notifier, keys, certificate)
     try:
         await _serve_until(stop, parts, config, server, connections, broadcast, notifier)
     finally:
@@ -108,7 +110,7 @@ async def _serve_until(
             tasks.append(group.create_task(_caption_microphone(parts, config, broadcast)))
         notifier.ready()
         notifier.status(f"serving {config.model.name} on port {server.port}")
-        log.info("serving", url=f"http://{config.server.host}:{server.port}/", model=config.model.name)
+        log.info("serving", url=server.url, model=config.model.name)
         await stop.wait()
         notifier.stopping()
         log.info("draining", deadline_s=config.server.drain_s)
@@ -118,12 +120,13 @@ async def _serve_until(
             task.cancel()
 
 
-def _on_reload(notifier: Notifier, keys: Keys) -> None:
-    """On SIGHUP read the API keys again; a file that cannot be used changes nothing."""
+def _on_reload(notifier: Notifier, keys: Keys, certificate: Certificate) -> None:
+    """On SIGHUP read API keys and certificate again; files that cannot be used change nothing."""
 
     def reload() -> None:
         notifier.reloading()
         try:
+            certificate.reload()
             keys.reload()
             log.info("reloaded")
         except ConfigError as error:

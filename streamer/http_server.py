@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -35,13 +36,21 @@ class HttpServer:
         app: The application.
         config: `server` for host, port (0: any free one) and message size, `limits` for what clients may do.
         sockets: Listening sockets that were handed over, as by systemd; they replace host and port.
+        tls: Speaks TLS by it; None: plain HTTP.
     """
 
-    def __init__(self, app: ASGIApp, config: Config, sockets: Sequence[socket.socket] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        config: Config,
+        sockets: Sequence[socket.socket] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._config = config.server
+        self._is_tls = tls is not None
         self._send_timeout_s = config.limits.send_timeout_s
         self._sockets = list(sockets or ())
-        self._server = _Server(_uvicorn_config(app, config.server, config.limits))
+        self._server = _Server(_uvicorn_config(app, config.server, config.limits, tls))
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -50,6 +59,12 @@ class HttpServer:
         if not self._sockets:
             return self._config.port
         return int(self._sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds it."""
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        return f"{'https' if self._is_tls else 'http'}://{host}:{self.port}/"
 
     async def start(self) -> None:
         """
@@ -103,8 +118,10 @@ def _http_protocol(request_timeout_s: float) -> type[asyncio.Protocol]:
     return type("HttpProtocol", (_ImpatientHttp,), {"request_timeout_s": request_timeout_s})
 
 
-def _uvicorn_config(app: ASGIApp, config: ServerConfig, limits: LimitsConfig) -> uvicorn.Config:
-    return uvicorn.Config(
+def _uvicorn_config(
+    app: ASGIApp, config: ServerConfig, limits: LimitsConfig, tls: ssl.SSLContext | None
+) -> uvicorn.Config:
+    uvicorn_config = uvicorn.Config(
         app,
         http=_http_protocol(limits.request_timeout_s),
         log_config=None,
@@ -122,6 +139,9 @@ def _uvicorn_config(app: ASGIApp, config: ServerConfig, limits: LimitsConfig) ->
         ws_ping_timeout=None,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
+    uvicorn_config.load()
+    uvicorn_config.ssl = tls  # it takes file names only, and could not be told of renewed ones
+    return uvicorn_config
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,8 @@ The log: structlog events on standard error, one line each.
 
 Readable on a terminal, JSON elsewhere; under systemd each line begins with its priority, which the journal
 takes off. Events of libraries that use `logging` go the same way. Event names are constant `snake_case`;
-what varies is in the values. What people said is nobody's business: transcripts are taken out above `debug`.
+what varies is in the values. What people said is nobody's business: transcripts are taken out above `debug`. Control
+characters are escaped: a value cannot end its line and begin one of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
@@ -23,6 +25,8 @@ PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Priorities of syslog by level."""
 TRANSCRIPT_KEYS = ("text", "stable", "partial", "prompt", "keyterms", "words", "context")
 """Values that hold what somebody said or is about to say."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def configure(config: LogConfig, stream: TextIO, environment: Mapping[str, str]) -> None:
@@ -73,12 +77,15 @@ def _common() -> list[Processor]:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         without_transcripts,
+        without_controls,
     ]
 
 
 def _renderers(config: LogConfig, stream: TextIO, environment: Mapping[str, str]) -> list[Processor]:
     if config.format == "console" or (config.format == "auto" and stream.isatty()):
-        return [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        # the default shows the variables of every frame: words, prompts, keys
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
     line = structlog.processors.JSONRenderer(ensure_ascii=False)
     return [
         structlog.processors.format_exc_info,
@@ -91,6 +98,15 @@ def without_transcripts(_logger: WrappedLogger, _method: str, event: EventDict) 
     if event["level"] == "debug":
         return event
     return {key: value for key, value in event.items() if key not in TRANSCRIPT_KEYS}
+
+
+def without_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape the control characters of every text."""
+    return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    return _CONTROL.sub(lambda match: repr(match.group())[1:-1], text)
 
 
 class WithPriority:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -37,12 +38,13 @@ class Daemon:
         scheduler: FakeScheduler,
         microphone: Broadcast | None = None,
         keys: Keys | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.scheduler = scheduler
         self.connections = Connections()
         self.metrics = CollectorRegistry()
         app = build_app(scheduler, config, self.metrics, keys=keys, connections=self.connections, microphone=microphone)
-        self.http = HttpServer(app, config)
+        self.http = HttpServer(app, config, tls=tls)
 
     def url(self, path: str, scheme: str = "http") -> str:
         """Address of a path."""
@@ -65,9 +67,10 @@ async def serving(
     scheduler: FakeScheduler | None = None,
     microphone: Broadcast | None = None,
     keys: Keys | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Daemon]:
     """A server on a free port."""
-    daemon = Daemon(config, scheduler if scheduler is not None else FakeScheduler(), microphone, keys)
+    daemon = Daemon(config, scheduler if scheduler is not None else FakeScheduler(), microphone, keys, tls)
     await daemon.http.start()
     try:
         yield daemon

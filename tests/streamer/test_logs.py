@@ -129,3 +129,29 @@ def test_priorities_in_the_journal_alone(other: int, prefixes: list[str]) -> Non
 def test_a_stream_without_a_descriptor_is_not_the_journal() -> None:
     """JOURNAL_STREAM is inherited by programs whose standard error goes elsewhere."""
     assert not logs.is_journal(io.StringIO(), {"JOURNAL_STREAM": "1:2"})
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_one_event_is_one_line(format_: str) -> None:
+    """A value with line ends, escapes of a terminal or Unicode's own line ends cannot forge an event."""
+    stream = io.StringIO()
+    logger = configured(stream, format=format_)
+    logger.info("not_reloaded", error="first\nsecond\r\x1b[2Jthird\x85fourth\u2028fifth")
+    logging.getLogger("uvicorn.error").warning("path %s", "/\nforged")
+
+    assert len(stream.getvalue().splitlines()) == 2
+    assert "\x1b[2J" not in stream.getvalue()
+
+
+def test_a_traceback_shows_no_values() -> None:
+    """What variables hold may be what was said, or a key."""
+    stream = io.StringIO()
+    logger = configured(stream, format="console")
+    said = "nobody's " + "business"
+    try:
+        raise ValueError
+    except ValueError:
+        logger.exception("fault")
+
+    assert "ValueError" in stream.getvalue()
+    assert said not in stream.getvalue()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -9,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from streamer.config import ServerConfig
-from tests.helpers.http_daemon import CONFIG, Daemon, receive, serving
+from tests.helpers.http_daemon import CONFIG, Daemon, closing, receive, serving
 
 
 @pytest.fixture
@@ -64,3 +66,92 @@ class TestBrowserSafety:
         assert response.headers["x-frame-options"] == "DENY"
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["cache-control"] == "no-cache"
+
+
+async def raw(daemon: Daemon, request: bytes) -> tuple[int, str]:
+    """Status and everything that is answered to bytes that no client would send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+    writer.write(request)
+    async with asyncio.timeout(10):
+        answer = (await reader.read()).decode("latin-1")
+    writer.close()
+    return int(answer.split()[1]), answer
+
+
+class TestHostileRequests:
+    """Bytes on the wire that no well-meaning client sends."""
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/pages/../config.py",
+            "/pages/%2e%2e/config.py",
+            "/pages/..%2fconfig.py",
+            "/pages/%252e%252e/config.py",
+            "/pages/....//config.py",
+            "/pages/..\\config.py",
+            "/pages//etc/passwd",
+            "/pages/%2fetc%2fpasswd",
+            "/pages/live.js%00.css",
+            "//etc/passwd",
+            "/../../etc/passwd",
+            "/v1/captions/../../etc/passwd",
+        ],
+    )
+    async def test_paths(self, daemon: Daemon, path: str) -> None:
+        """None leads out of the pages; the answer says nothing of the disk."""
+        status, answer = await raw(
+            daemon, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+
+        assert status in (400, 404)
+        assert "root:" not in answer
+        assert "streamer" not in answer
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\rSet-Cookie: b\r\nConnection: close\r\n\r\n",
+            b"GET /healthz HTTP/1.1\r\nHost: localhost\nSet-Cookie: b\0\r\nConnection: close\r\n\r\n",
+            b"GET /healthz\r\nSet-Cookie: b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"GET /healthz%0d%0aSet-Cookie:%20b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            b"POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a%0d%0aSet-Cookie: b\r\n"
+            b"Connection: close\r\n\r\n",
+            b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n"
+            b"Connection: close\r\n\r\n0\r\n\r\n",
+        ],
+    )
+    async def test_headers(self, daemon: Daemon, request_: bytes) -> None:
+        """Nothing that is sent becomes a header of the answer."""
+        status, answer = await raw(daemon, request_)
+
+        assert 400 <= status < 500
+        assert "set-cookie" not in answer.lower()
+
+    async def test_a_subprotocol_is_never_said_back(self, daemon: Daemon) -> None:
+        """Only our own is answered, whatever else is offered: a key is offered there."""
+        offered = ["auth.secret-secret-secret", "captions.v1"]
+        async with daemon.connect(subprotocols=offered) as client:
+            assert client.subprotocol == "captions.v1"
+            assert "secret" not in str(client.response.headers)
+
+    async def test_compressed_frames(self, daemon: Daemon) -> None:
+        """A frame that claims to be compressed is an error: no bomb is unpacked."""
+        async with daemon.connect() as client:
+            await receive(client)
+            client.transport.write(bytes([0x80 | 0x40 | 0x1, 0x80 | 5, 0, 0, 0, 0]) + b"bombs")
+            _, code = await closing(client)
+
+        assert code == 1002
+
+    async def test_headers_without_end(self, daemon: Daemon) -> None:
+        """They are cut before they fill the memory."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(200):
+                writer.write(b"X: " + b"x" * 1000 + b"\r\n")
+                await writer.drain()
+            async with asyncio.timeout(10):
+                assert b" 400 " in (await reader.read())[:20]
+        writer.close()

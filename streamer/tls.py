@@ -1,0 +1,52 @@
+"""TLS: the certificate and key of the configuration as a context, which takes renewed files while it serves."""
+
+from __future__ import annotations
+
+import ssl
+
+from streamer.config import ServerConfig
+from streamer.errors import ConfigError
+
+
+class Certificate:
+    """
+    Args:
+        config: Names the files.
+
+    Raises:
+        ConfigError: One of the two files is not named, or they cannot be used.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._certificate, self._key = config.tls_certificate, config.tls_key
+        if bool(self._certificate) != bool(self._key):
+            raise ConfigError("server.tls_certificate and server.tls_key belong together: set both or none")
+        self.context: ssl.SSLContext | None = None
+        if self._certificate:
+            context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            self.context = context
+
+    def reload(self) -> None:
+        """
+        Take the files as they are now, for connections from now on.
+
+        Raises:
+            ConfigError: They cannot be used; those from before stay.
+        """
+        if self.context is not None:
+            # into a context of its own first: a certificate without its key must not replace a whole pair
+            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            self._load(self.context)
+
+    def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        try:
+            context.load_cert_chain(self._certificate, self._key)
+        except ssl.SSLError as error:  # a kind of OSError: first
+            raise ConfigError(
+                f"{self._certificate} and {self._key} are no PEM certificate chain and its key: {error.reason}"
+            ) from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ConfigError(f"cannot read {self._certificate} or {self._key}: {reason}") from None
+        return context
