@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from streamer.audio import read_audio
 from streamer.config import Config
-from streamer.evaluate import percentiles, read_manifest
+from streamer.evaluate import read_manifest
 from streamer.mel import SAMPLE_RATE
 from streamer.parts import Parts, build
 from streamer.recital import Recital, listen
+from streamer.report import percentiles
 from streamer.transcribe import running
 
 COMMIT_BOUND_S = 2.5

@@ -153,7 +153,22 @@ def transcribe(
 @main.command("eval")
 @configured
 @click.argument("manifest", type=EXISTING_FILE)
-@click.option("--pace", type=click.Choice(["realtime", "fast"]), default="realtime", show_default=True)
+@click.option(
+    "--pace",
+    type=click.Choice(["realtime", "fast", "simulated"]),
+    default="realtime",
+    show_default=True,
+    help="fast: without meaningful delays; simulated: by stream time, the same every time, however busy the machine.",
+)
+@click.option(
+    "--step-ms",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Of a simulated device, for one step.",
+)
+@click.option("--reference", type=click.Choice(["one-shot"]), help="Compare with whole recordings decoded at once.")
+@click.option("--differences", is_flag=True, help="Print every word that was heard otherwise than said.")
 @json_option
 @click.option("--kind", "kinds", multiple=True, help="Only rows of this kind; may be repeated.")
 @click.option("--language", "languages", multiple=True, help="Only rows in this language; may be repeated.")
@@ -163,16 +178,27 @@ def evaluate(
     config_file: Path | None,
     model: str | None,
     manifest: Path,
-    pace: str,
+    pace: Any,
+    step_ms: float,
+    reference: str | None,
+    differences: bool,
     json_out: Path | None,
     kinds: tuple[str, ...],
     languages: tuple[str, ...],
 ) -> None:
     """Measure accuracy and delay on the recordings of MANIFEST (JSON lines), each as a live stream."""
     settings = _configure(config_file, {"model.name": model})
-    from streamer.evaluate import run
+    from streamer.evaluate import EvaluationOptions, run
 
-    ctx.exit(run(settings, manifest, pace, json_out, kinds, languages))
+    options = EvaluationOptions(
+        pace=pace,
+        step_s=step_ms / 1e3,
+        one_shot=reference == "one-shot",
+        differences=differences,
+        kinds=kinds,
+        languages=languages,
+    )
+    ctx.exit(run(settings, manifest, options, json_out))
 
 
 def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int | None:

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeVar
 
 import click
 import msgspec
-import numpy as np
+import torch
+from prometheus_client import CollectorRegistry
 
+from streamer import weights
 from streamer.audio import read_audio
 from streamer.config import Config
 from streamer.errors import ConfigError
-from streamer.parts import Parts, build
+from streamer.metrics import EngineMetrics
+from streamer.one_shot import OneShot
+from streamer.options import SessionOptions
+from streamer.parts import Decoders, build_decoders, schedule, window_options
 from streamer.recital import Recital, listen
+from streamer.report import Played, difference_lines, report, table
+from streamer.scoring import word_scorer
+from streamer.session import Session
+from streamer.simulation import Performance, SimulatedPace, perform, simulate
 from streamer.transcribe import running
+
+Pace = Literal["realtime", "fast", "simulated"]
+PACES: tuple[Pace, ...] = ("realtime", "fast", "simulated")
+Result = TypeVar("Result")
 
 
 class ManifestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,62 +48,71 @@ class ManifestRow(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A recording, what was heard, and the errors."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """What is played, how, and against what."""
 
-    row: ManifestRow
-    recital: Recital
-    reference: str
-    """Normalised."""
-    hypothesis: str
-    """Normalised."""
-    errors: int
-    words: int
+    pace: Pace = "realtime"
+    """`realtime`: one after the other; `fast`: several at once, without meaningful latencies; `simulated`: by stream
+    time, the same every time, with latencies as on a device that is never busy."""
+    step_s: float = 0.06
+    """Of a simulated device, for one step."""
+    one_shot: bool = False
+    """Decode each recording as a whole too, and compare."""
+    differences: bool = False
+    """Print every word heard otherwise than said."""
+    kinds: tuple[str, ...] = ()
+    """Only these kinds; empty for all."""
+    languages: tuple[str, ...] = ()
+    """Only these languages; empty for all that the model knows."""
 
 
-def run(
-    config: Config,
-    manifest: Path,
-    pace: str,
-    json_out: Path | None,
-    kinds: Sequence[str],
-    languages: Sequence[str],
-) -> int:
+def run(config: Config, manifest: Path, options: EvaluationOptions, json_out: Path | None) -> int:
     """
     Evaluate and print a table; 0 when every recording was transcribed.
 
     Args:
         config: Model and session.
         manifest: JSON lines of `ManifestRow`.
-        pace: `realtime`, one after the other; or `fast`, several at once, without meaningful latencies.
+        options: See `EvaluationOptions`.
         json_out: Where to write the figures.
-        kinds: Only these kinds; empty for all.
-        languages: Only these languages; empty for all that the model knows.
 
     Raises:
         ConfigError: The manifest is not one, or nothing in it is to be evaluated, or the extra `eval` is missing.
     """
-    score = _scorer()
-    rows = _chosen(read_manifest(manifest), kinds, languages)
+    score = word_scorer()
+    rows = _chosen(read_manifest(manifest), options)
     if not rows:
         raise ConfigError(f"{manifest}: no recording of the kinds and languages asked for")
-    parts = build(config)
-    known = [row for row in rows if not row.language or row.language in parts.tokenizer.languages]
-    if len(known) < len(rows):
-        click.echo(
-            f"left out: {len(rows) - len(known)} recordings in languages {config.model.name} does not know", err=True
-        )
+    registry = CollectorRegistry()
+    decoders = build_decoders(config, registry)
+    known = _known(rows, decoders, config.model.name)
     if not known:
         raise ConfigError(f"{manifest}: no recording in a language that {config.model.name} knows")
+    evaluation = Evaluation(config, decoders, registry, known, manifest.parent)
     started = time.perf_counter()
-    recitals = asyncio.run(_play_all(parts, config, known, manifest.parent, realtime=pace == "realtime"))
+    recitals = evaluation.simulated(options.step_s) if options.pace == "simulated" else evaluation.live(options.pace)
     elapsed_s = time.perf_counter() - started
-    scored = [score(row, recital) for row, recital in zip(known, recitals, strict=True)]
-    report = _report(config.model.name, scored, parts, elapsed_s)
+    references = evaluation.one_shot() if options.one_shot else [None] * len(known)
+    played = [
+        Played(
+            id=row.id,
+            kind=row.kind,
+            language=row.language,
+            text=row.text,
+            recital=recital,
+            score=score(row.language, row.text, recital.text),
+            one_shot=None if whole is None else score(row.language, row.text, whole),
+            one_shot_text=whole,
+        )
+        for row, recital, whole in zip(known, recitals, references, strict=True)
+    ]
+    figures = report(config.model.name, played, decoders.metrics.recent_token_ms(), elapsed_s)
     if json_out:
-        json_out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    click.echo(_table(report, scored))
+        json_out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if options.differences:
+        click.echo("\n".join([*difference_lines(played), ""]))
+    click.echo(table(figures, played))
     return 0
 
 
@@ -115,104 +137,102 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     return rows
 
 
-def _chosen(rows: Sequence[ManifestRow], kinds: Sequence[str], languages: Sequence[str]) -> list[ManifestRow]:
+def _chosen(rows: Sequence[ManifestRow], options: EvaluationOptions) -> list[ManifestRow]:
+    kinds, languages = options.kinds, options.languages
     return [row for row in rows if (not kinds or row.kind in kinds) and (not languages or row.language in languages)]
 
 
-async def _play_all(
-    parts: Parts, config: Config, rows: Sequence[ManifestRow], folder: Path, *, realtime: bool
-) -> list[Recital]:
-    """One at a time in real time, so that latencies are those of a lone stream; else a batch at a time."""
-    places = asyncio.Semaphore(1 if realtime else min(16, parts.scheduler.capacity))
-
-    async def play_one(row: ManifestRow) -> Recital:
-        async with places:
-            samples = await asyncio.to_thread(read_audio, folder / row.file)
-            options = msgspec.structs.replace(config.session, language=row.language or "auto", words=True)
-            return await listen(parts.scheduler.open(options), samples, realtime=realtime)
-
-    async with running(parts.scheduler):
-        return await asyncio.gather(*map(play_one, rows))
+def _known(rows: Sequence[ManifestRow], decoders: Decoders, model: str) -> list[ManifestRow]:
+    known = [row for row in rows if not row.language or row.language in decoders.tokenizer.languages]
+    if len(known) < len(rows):
+        click.echo(f"left out: {len(rows) - len(known)} recordings in languages {model} does not know", err=True)
+    return known
 
 
-def _scorer() -> Callable[[ManifestRow, Recital], Scored]:
-    """Word error rate under Whisper's normalisers; its libraries are an extra."""
-    try:
-        import jiwer
-        from whisper_normalizer.basic import BasicTextNormalizer
-        from whisper_normalizer.english import EnglishTextNormalizer
-    except ImportError:
-        raise ConfigError("eval needs its libraries: pip install 'whisper-streamer[eval]'") from None
-    english, basic = EnglishTextNormalizer(), BasicTextNormalizer()
+class Evaluation:
+    """
+    The recordings of one evaluation, and the ways to play them.
 
-    def score(row: ManifestRow, recital: Recital) -> Scored:
-        normalise = english if row.language == "en" else basic
-        reference, hypothesis = normalise(row.text), normalise(recital.text)
-        if not reference:
-            return Scored(row, recital, "", hypothesis, 0, 0)
-        counted = jiwer.process_words(reference, hypothesis)
-        errors = counted.substitutions + counted.deletions + counted.insertions
-        return Scored(row, recital, reference, hypothesis, errors, len(reference.split()))
+    Args:
+        config: Model and session.
+        decoders: Built from it.
+        registry: Of their metrics.
+        rows: What is played.
+        folder: What their files are relative to.
+    """
 
-    return score
+    def __init__(
+        self, config: Config, decoders: Decoders, registry: CollectorRegistry, rows: Sequence[ManifestRow], folder: Path
+    ) -> None:
+        self._config, self._decoders, self._registry, self._rows = config, decoders, registry, rows
+        self._samples = [read_audio(folder / row.file) for row in rows]
 
+    def live(self, pace: Pace) -> list[Recital]:
+        """Through the scheduler, as any stream."""
+        return asyncio.run(self._live(realtime=pace == "realtime"))
 
-def _report(model: str, scored: Sequence[Scored], parts: Parts, elapsed_s: float) -> dict[str, Any]:
-    spoken = [s for s in scored if s.words]
-    words = sum(s.words for s in spoken)
-    n_committed = sum(len(s.recital.commit_s) for s in scored)
-    duration_s = sum(s.recital.duration_s for s in scored)
-    return {
-        "model": model,
-        "files": [
-            {
-                "id": s.row.id,
-                "kind": s.row.kind,
-                "language": s.row.language,
-                "wer": round(s.errors / s.words, 4) if s.words else None,
-                "errors": s.errors,
-                "words": s.words,
-                "reference": s.row.text,
-                "text": s.recital.text,
-            }
-            for s in scored
-        ],
-        "wer": round(sum(s.errors for s in spoken) / words, 5) if words else None,
-        "words": words,
-        "commit_latency_s": percentiles([x for s in scored for x in s.recital.commit_s]),
-        "first_partial_latency_s": percentiles([x for s in scored for x in s.recital.first_sight_s]),
-        "partial_churn": round(sum(s.recital.n_rewritten for s in scored) / n_committed, 3) if n_committed else None,
-        "rtf": round(elapsed_s / duration_s, 3),
-        "decoder_token_ms": percentiles(parts.engine_metrics.recent_token_ms()),
-        "hallucinated_words_nonspeech": sum(len(_plain_words(s.recital.text)) for s in scored if not s.words),
-    }
+    async def _live(self, *, realtime: bool) -> list[Recital]:
+        """One at a time in real time, so that latencies are those of a lone stream; else a batch at a time."""
+        scheduler = schedule(self._config, self._decoders, self._registry).scheduler
+        places = asyncio.Semaphore(1 if realtime else min(16, scheduler.capacity))
 
+        async def play_one(i: int) -> Recital:
+            async with places:
+                return await listen(scheduler.open(self._options(i)), self._samples[i], realtime=realtime)
 
-def percentiles(values: Sequence[float]) -> dict[str, float] | None:
-    """P50 and P95, or None of nothing."""
-    if not values:
-        return None
-    p50, p95 = np.percentile(np.asarray(values), [50, 95])
-    return {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
+        async with running(scheduler):
+            return await asyncio.gather(*map(play_one, range(len(self._rows))))
 
+    def simulated(self, step_s: float) -> list[Recital]:
+        """By stream time alone, a batch of recordings on each lane."""
+        pace = SimulatedPace(interval_s=self._config.scheduler.step_interval_ms / 1e3, step_s=step_s)
+        n_rows = self._decoders.options.max_batch
 
-def _plain_words(text: str) -> list[str]:
-    return re.findall(r"\w+", text)
+        def play_share(lane: int, share: Sequence[int]) -> list[Recital]:
+            openings = [lambda i=i: self._performance(i, pace) for i in share]
+            return simulate(openings, self._decoders.engines[lane], n_rows)
 
+        return self._on_lanes(play_share)
 
-def _table(report: dict[str, Any], scored: Sequence[Scored]) -> str:
-    lines = [f"{'kind':<12}{'files':>7}{'words':>8}{'errors':>8}{'wer %':>8}"]
-    for kind in sorted({(s.row.kind, s.row.language) for s in scored}):
-        group = [s for s in scored if (s.row.kind, s.row.language) == kind]
-        words, errors = sum(s.words for s in group), sum(s.errors for s in group)
-        rate = f"{100 * errors / words:.2f}" if words else "-"
-        name = " ".join(part for part in kind if part) or "all"
-        lines.append(f"{name:<12}{len(group):>7}{words:>8}{errors:>8}{rate:>8}")
-    if report["wer"] is not None:
-        errors = sum(s.errors for s in scored)
-        lines.append(f"{'all':<12}{len(scored):>7}{report['words']:>8}{errors:>8}{100 * report['wer']:>8.2f}")
-    measured = [name for name in ("first_partial_latency_s", "commit_latency_s", "decoder_token_ms") if report[name]]
-    lines += [f"{name:<26} p50 {report[name]['p50']:.3f}  p95 {report[name]['p95']:.3f}" for name in measured]
-    lines.append(f"{'partial_churn':<26} {report['partial_churn']}   rtf {report['rtf']}")
-    lines.append(f"{'words said on non-speech':<26} {report['hallucinated_words_nonspeech']}")
-    return "\n".join(lines)
+    def one_shot(self) -> list[str]:
+        """Each recording as a whole, from the user's cache where it was done before."""
+        config, decoders = self._config, self._decoders
+        source = weights.resolve(config.model.name)
+        identity = f"{source.name} {weights.sha256_of(*source.weights)} {decoders.model.dtype}"
+
+        def transcribe_share(_lane: int, share: Sequence[int]) -> list[str]:
+            whole = OneShot(
+                decoders.model,
+                decoders.tokenizer,
+                decoders.front_end,
+                EngineMetrics(CollectorRegistry()),
+                folder=weights.default_store().parent / "one-shot",
+                weights=identity,
+            )
+            return [whole.text(self._samples[i], self._rows[i].language) for i in share]
+
+        return self._on_lanes(transcribe_share)
+
+    def _on_lanes(self, work: Callable[[int, Sequence[int]], list[Result]]) -> list[Result]:
+        """Work on a share of the recordings on a thread of each lane, the longest first; results in their order."""
+        n = len(self._decoders.engines)
+        longest_first = sorted(range(len(self._rows)), key=lambda i: -len(self._samples[i]))
+        shares = [longest_first[lane::n] for lane in range(n)]
+        with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            results = list(threads.map(work, range(n), shares))
+        found = {
+            i: result
+            for share, part in zip(shares, results, strict=True)
+            for i, result in zip(share, part, strict=True)
+        }
+        return [found[i] for i in range(len(self._rows))]
+
+    def _performance(self, i: int, pace: SimulatedPace) -> Performance:
+        decoders = self._decoders
+        session = Session(
+            f"{i}", self._options(i), window_options(self._config), decoders.tokenizer, decoders.model.dims.n_mels
+        )
+        return perform(session, decoders.front_end, self._samples[i], pace)
+
+    def _options(self, i: int) -> SessionOptions:
+        return msgspec.structs.replace(self._config.session, language=self._rows[i].language or "auto", words=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -52,6 +53,21 @@ class Parts:
     registry: CollectorRegistry
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoders:
+    """What hears and decodes, before anything schedules it."""
+
+    engines: Sequence[WhisperEngine]
+    """One for each lane, on the same weights."""
+    new_engine: Callable[[], WhisperEngine]
+    """One more like them."""
+    front_end: FrontEnd
+    model: Whisper
+    tokenizer: Tokenizer
+    options: EngineOptions
+    metrics: EngineMetrics
+
+
 def build(config: Config, *, random_weights: bool = False) -> Parts:
     """
     Load the weights, choose the arithmetic, run a real decode, and measure what a step costs.
@@ -64,38 +80,30 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
         ModelNotFoundError, CheckpointError: The weights cannot be had.
         EngineError: The device that was asked for does not work.
     """
-    # oneDNN keeps compiled products for this many shapes, up to a megabyte each; its default, 1024, is over a gigabyte
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(MAX_COMPILED_SHAPES))
     registry = CollectorRegistry()
-    device = choose_device(config.model)
-    n_lanes = 1 if device.type == "cuda" else config.model.threads or physical_cores()
-    # this thread builds and measures on behalf of a lane, so it works like one
-    torch.set_num_threads(1)
-    dtype = choose_dtype(config.model, device)
-    load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
-    model, tokenizer = load(config.model.name, dtype, device)
-    lane_options = LaneOptions()
-    options = _engine_options(config, lane_options)
-    engine_metrics, metrics = EngineMetrics(registry), ServiceMetrics(registry)
-    new_engine = functools.partial(engine_type, model, tokenizer, options, engine_metrics)
-    engines = [new_engine() for _ in range(n_lanes)]
-    engine_metrics.cache_sizes(engine.cache_bytes for engine in engines)
-    fixed_s, row_s = measure_costs(engines[0], model.dims.n_mels, options.max_batch)
-    front_end = FrontEnd(MelSpectrogram(model.dims.n_mels), VoiceDetector(read_weights()))
+    return schedule(config, build_decoders(config, registry, random_weights=random_weights), registry)
+
+
+def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) -> Parts:
+    """Lanes for these decoders and a scheduler over them, after a measurement of what a step costs."""
+    model, options = decoders.model, decoders.options
+    lane_options, metrics = LaneOptions(), ServiceMetrics(registry)
+    decoders.metrics.cache_sizes(engine.cache_bytes for engine in decoders.engines)
+    fixed_s, row_s = measure_costs(decoders.engines[0], model.dims.n_mels, options.max_batch)
     lanes = [
         Lane(
-            RecoveringEngine(engine, new_engine, probes(model.dims.n_mels, 1)[0], metrics),
-            front_end,
+            RecoveringEngine(engine, decoders.new_engine, probes(model.dims.n_mels, 1)[0], metrics),
+            decoders.front_end,
             LoadMeter(_limits(config), options.max_batch, fixed_s, row_s),
             lane_options,
             metrics,
         )
-        for engine in engines
+        for engine in decoders.engines
     ]
     scheduler = Scheduler(
         config.model.name,
         lanes,
-        tokenizer,
+        decoders.tokenizer,
         model.dims.n_mels,
         SchedulerOptions(
             max_sessions=config.scheduler.max_sessions,
@@ -104,19 +112,53 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
             max_per_caller=config.limits.max_sessions_per_key,
             resume_s=config.server.resume_s,
         ),
-        WindowOptions(max_window_s=config.scheduler.max_window_s),
+        window_options(config),
         metrics,
     )
     log.info(
         "engine_ready",
         model=config.model.name,
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
-        lanes=n_lanes,
+        device=str(model.device),
+        dtype=str(model.dtype).removeprefix("torch."),
+        lanes=len(lanes),
         row_cost_ms=round(scheduler.statistics().row_cost_s * 1e3, 1),
         capacity=scheduler.capacity,
     )
-    return Parts(scheduler=scheduler, engine_metrics=engine_metrics, tokenizer=tokenizer, registry=registry)
+    return Parts(scheduler=scheduler, engine_metrics=decoders.metrics, tokenizer=decoders.tokenizer, registry=registry)
+
+
+def build_decoders(config: Config, registry: CollectorRegistry, *, random_weights: bool = False) -> Decoders:
+    """
+    Load the weights and choose the arithmetic; nothing is run yet.
+
+    Raises:
+        As `build`.
+    """
+    # oneDNN keeps compiled products for this many shapes, up to a megabyte each; its default, 1024, is over a gigabyte
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(MAX_COMPILED_SHAPES))
+    device = choose_device(config.model)
+    n_lanes = 1 if device.type == "cuda" else config.model.threads or physical_cores()
+    # this thread builds and measures on behalf of a lane, so it works like one
+    torch.set_num_threads(1)
+    dtype = choose_dtype(config.model, device)
+    load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
+    model, tokenizer = load(config.model.name, dtype, device)
+    options, metrics = _engine_options(config, LaneOptions()), EngineMetrics(registry)
+    new_engine = functools.partial(engine_type, model, tokenizer, options, metrics)
+    return Decoders(
+        engines=[new_engine() for _ in range(n_lanes)],
+        new_engine=new_engine,
+        front_end=FrontEnd(MelSpectrogram(model.dims.n_mels), VoiceDetector(read_weights())),
+        model=model,
+        tokenizer=tokenizer,
+        options=options,
+        metrics=metrics,
+    )
+
+
+def window_options(config: Config) -> WindowOptions:
+    """How much sound a step of these sessions sees."""
+    return WindowOptions(max_window_s=config.scheduler.max_window_s)
 
 
 def _engine_options(config: Config, lane: LaneOptions) -> EngineOptions:

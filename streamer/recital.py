@@ -61,18 +61,12 @@ async def play(stream: Stream, samples: NDArray[np.float32], *, realtime: bool) 
 
 async def listen(stream: Stream, samples: NDArray[np.float32], *, realtime: bool) -> Recital:
     """Play a recording to a fresh session and collect what it says; latencies mean something only in real time."""
-    recital = Recital(duration_s=len(samples) / SAMPLE_RATE)
-    watch = _WordWatch(recital)
+    watch = WordWatch(len(samples) / SAMPLE_RATE)
     async for now_s, event in play(stream, samples, realtime=realtime):
-        match event:
-            case Caption(turn=turn, words=tuple(words)):
-                watch.see(turn, words, now_s)
-            case TurnEnd(turn=turn, words=tuple(words)):
-                watch.see(turn, words, now_s)
-                recital.turns.append(event)
-            case Bye():
-                break
-    return recital
+        watch.see(event, now_s)
+        if isinstance(event, Bye):
+            break
+    return watch.recital
 
 
 async def _feed(stream: Stream, samples: NDArray[np.float32], started: float | None) -> None:
@@ -87,23 +81,37 @@ async def _feed(stream: Stream, samples: NDArray[np.float32], started: float | N
     stream.end()
 
 
-class _WordWatch:
-    """Follows each place of each turn from first sight to stable."""
+class WordWatch:
+    """
+    Follows each place of each turn from first sight to stable.
 
-    def __init__(self, recital: Recital) -> None:
-        self._recital = recital
+    Args:
+        duration_s: Of the recording.
+    """
+
+    def __init__(self, duration_s: float) -> None:
+        self.recital = Recital(duration_s=duration_s)
         self._turn = -1
         self._shown: list[str] = []
         self._n_stable = 0
 
-    def see(self, turn: int, words: tuple[Word, ...], now_s: float) -> None:
+    def see(self, event: Event, now_s: float) -> None:
+        """Take an event that came at this stream time."""
+        match event:
+            case Caption(turn=turn, words=tuple(words)):
+                self._see_words(turn, words, now_s)
+            case TurnEnd(turn=turn, words=tuple(words)):
+                self._see_words(turn, words, now_s)
+                self.recital.turns.append(event)
+
+    def _see_words(self, turn: int, words: tuple[Word, ...], now_s: float) -> None:
         if turn != self._turn:
             self._turn, self._shown, self._n_stable = turn, [], 0
         old, new = self._shown, [word.text for word in words]
         fresh = words[len(old) :]
-        self._recital.first_sight_s += [now_s - word.end_s for word in fresh]
+        self.recital.first_sight_s += [now_s - word.end_s for word in fresh]
         stable = sum(word.stable for word in words)
-        self._recital.commit_s += [now_s - word.end_s for word in words[self._n_stable : stable]]
+        self.recital.commit_s += [now_s - word.end_s for word in words[self._n_stable : stable]]
         kept = sum(a == b for a, b in zip(old, new, strict=False))
-        self._recital.n_rewritten += len(old) - kept
+        self.recital.n_rewritten += len(old) - kept
         self._shown, self._n_stable = new, stable

@@ -2,7 +2,7 @@
 
 from streamer.weights.checkpoint import Checkpoint
 from streamer.weights.download import pull
-from streamer.weights.load import check_sha256, find_vocabulary, load, load_tokenizer
+from streamer.weights.load import check_sha256, find_vocabulary, load, load_tokenizer, sha256_of
 from streamer.weights.names import PUBLISHED_MODELS
 from streamer.weights.source import ModelSource
 from streamer.weights.store import default_store, locate, resolve
@@ -21,4 +21,5 @@ __all__ = [
     "locate",
     "pull",
     "resolve",
+    "sha256_of",
 ]

@@ -19,6 +19,7 @@ from streamer import __version__
 from streamer.cli import main
 from streamer.config import Config
 from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError
+from streamer.evaluate import EvaluationOptions
 
 
 @pytest.fixture(autouse=True)
@@ -118,11 +119,13 @@ def test_transcribe(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
 
 
 def test_eval(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
-    """The manifest, the pace, the output and the selected rows."""
+    """The manifest, how it is played and compared, the selected rows, and the output."""
     manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
     manifest.touch()
     assert run("eval", manifest, "--pace", "fast", "--json", out, "--kind", "a", "--kind", "b").exit_code == 0
-    assert calls[0][2:] == (manifest, "fast", out, ("a", "b"), ())
+    assert run("eval", manifest, "--pace", "simulated", "--step-ms", 90, "--reference", "one-shot").exit_code == 0
+    assert calls[0][2:] == (manifest, EvaluationOptions(pace="fast", kinds=("a", "b")), out)
+    assert calls[1][2:] == (manifest, EvaluationOptions(pace="simulated", step_s=0.09, one_shot=True), None)
 
 
 @pytest.mark.parametrize(("streams", "n_streams"), [("auto", None), ("8", 8)])

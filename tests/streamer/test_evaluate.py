@@ -1,4 +1,4 @@
-"""Tests of streamer/evaluate.py: manifests, scores of hand-made recitals, and one whole run."""
+"""Tests of streamer/evaluate.py: manifests, and whole runs."""
 
 from __future__ import annotations
 
@@ -12,25 +12,9 @@ import soundfile
 
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import ConfigError
-from streamer.evaluate import ManifestRow, Scored, _scorer, percentiles, read_manifest, run
-from streamer.events import TurnEnd
-from streamer.recital import Recital
+from streamer.evaluate import EvaluationOptions, ManifestRow, Pace, read_manifest, run
 
 CONFIG = Config(model=ModelConfig(name="tiny.en", threads=1), scheduler=SchedulerConfig(max_sessions=4))
-
-
-def recital(*texts: str) -> Recital:
-    """A recital of these turns."""
-    turns = [
-        TurnEnd(turn=i, text=text, start_s=0.0, end_s=1.0, language="en", reason="silence", words=())
-        for i, text in enumerate(texts)
-    ]
-    return Recital(duration_s=2.0, turns=turns)
-
-
-def scored(text: str, *heard: str, language: str = "en") -> Scored:
-    """The score of one recording."""
-    return _scorer()(ManifestRow(id="x", file="x.wav", text=text, language=language), recital(*heard))
 
 
 def manifest(folder: Path, *rows: object) -> Path:
@@ -69,39 +53,6 @@ class TestManifest:
             read_manifest(path)
 
 
-class TestScore:
-    """Word errors under Whisper's normaliser."""
-
-    def test_spelling_is_no_error(self) -> None:
-        """Case, marks, numbers and British spelling do not count in English; turns are joined."""
-        score = scored("In eighteen thirteen, the colour wasn't grey.", "in 1813 the color", "was not gray")
-        assert (score.errors, score.words) == (0, 7)
-
-    def test_errors_are_counted(self) -> None:
-        """Substitutions, deletions and insertions are one error each."""
-        assert scored("a cat sat there", "a dog sat there").errors == 1
-        assert scored("red blue green", "red green").errors == 1
-        assert scored("red blue", "red dark blue sky").errors == 2
-        assert scored("red blue").errors == 2
-
-    def test_other_languages_have_the_basic_normaliser(self) -> None:
-        """Outside English only case and marks are levelled."""
-        score = scored("Die Werbung, ja!", "die werbung ja", language="de")
-        assert (score.errors, score.words) == (0, 3)
-
-    def test_nothing_said_has_no_rate(self) -> None:
-        """A recording without speech has no words to be wrong; what was heard is kept for the count."""
-        score = scored("", "Thank you.")
-        assert (score.errors, score.words, score.reference) == (0, 0, "")
-        assert score.hypothesis
-
-
-def testpercentiles() -> None:
-    """Median and 95th percentile, in milliseconds' precision; none where nothing was measured."""
-    assert percentiles([]) is None
-    assert percentiles([float(x) for x in range(101)]) == {"p50": 50.0, "p95": 95.0}
-
-
 @pytest.fixture
 def quiet_weights() -> object:
     """Reading the voice activity weights warns, see tests/streamer/test_vad.py."""
@@ -111,8 +62,12 @@ def quiet_weights() -> object:
 
 
 @pytest.mark.usefixtures("quiet_weights")
-def test_run(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("pace", ["fast", "simulated"])
+def test_run(
+    pace: Pace, tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Speech and silence become the figures of the contract and a table; unknown languages are left out."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     soundfile.write(tmp_path / "silence.wav", np.zeros(8000, np.float32), 16_000)
     path = manifest(
         tmp_path,
@@ -123,7 +78,8 @@ def test_run(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -
         {"id": "other", "file": "missing.wav", "text": "so", "language": "en", "kind": "long"},
     )  # fmt: skip
     out = tmp_path / "report.json"
-    assert run(CONFIG, path, "fast", out, ["short", "noise"], []) == 0
+    options = EvaluationOptions(pace=pace, one_shot=True, differences=True, kinds=("short", "noise"))
+    assert run(CONFIG, path, options, out) == 0
     report = json.loads(out.read_text())
     assert [file["id"] for file in report["files"]] == ["year", "silence"]
     assert {"id", "wer", "reference", "text"} <= report["files"][0].keys()
@@ -137,6 +93,8 @@ def test_run(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -
     assert report["rtf"] > 0
     assert report["partial_churn"] >= 0
     assert report["hallucinated_words_nonspeech"] == 0
+    assert report["one_shot"] == {"wer": 0.0, "errors_only_live": 0, "errors_only_one_shot": 0}
+    assert len(list((tmp_path / "cache").rglob("one-shot/*.json"))) == 2
     captured = capsys.readouterr()
     assert "left out: 1 recordings" in captured.err
     assert "short" in captured.out
@@ -147,4 +105,4 @@ def test_nothing_to_evaluate(tmp_path: Path) -> None:
     """A choice that leaves no recording is an error before anything is played."""
     path = manifest(tmp_path, {"id": "a", "file": "a.wav", "kind": "short"})
     with pytest.raises(ConfigError, match="no recording of the kinds"):
-        run(CONFIG, path, "fast", None, ["long"], [])
+        run(CONFIG, path, EvaluationOptions(pace="fast", kinds=("long",)), None)

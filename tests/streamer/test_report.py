@@ -1,0 +1,76 @@
+"""Tests of streamer/report.py: figures and tables of hand-made recitals."""
+
+from __future__ import annotations
+
+from streamer.events import TurnEnd
+from streamer.recital import Recital
+from streamer.report import Played, difference_lines, percentiles, report, table
+from streamer.scoring import word_scorer
+
+
+def played(said: str, heard: str, whole: str | None = None, kind: str = "short") -> Played:
+    """A recording of two seconds, what was heard live, and what at once."""
+    score = word_scorer()
+    turn = TurnEnd(turn=0, text=heard, start_s=0.0, end_s=1.0, language="en", reason="silence", words=())
+    return Played(
+        id="x",
+        kind=kind,
+        language="en",
+        text=said,
+        recital=Recital(duration_s=2.0, turns=[turn], first_sight_s=[0.1], commit_s=[0.7, 0.9], n_rewritten=1),
+        score=score("en", said, heard),
+        one_shot=None if whole is None else score("en", said, whole),
+        one_shot_text=whole,
+    )
+
+
+def test_rates_weigh_words_and_not_recordings() -> None:
+    """Errors of all recordings over the words of all."""
+    figures = report("tiny.en", [played("red", "blue"), played("cat dog bird", "cat dog bird")], [3.0], 1.0)
+
+    assert (figures["wer"], figures["words"]) == (0.25, 4)
+    assert figures["files"][0]["differences"] == [{"at": 0, "said": "red", "heard": "blue"}]
+    assert (figures["partial_churn"], figures["rtf"]) == (0.5, 0.25)
+
+
+def test_words_on_non_speech_are_counted_apart() -> None:
+    """They are in no rate."""
+    figures = report("tiny.en", [played("", "Thank you.", kind="nonspeech")], [], 1.0)
+
+    assert (figures["wer"], figures["words"], figures["hallucinated_words_nonspeech"]) == (None, 0, 2)
+
+
+def test_errors_that_only_one_of_two_decodings_makes() -> None:
+    """A word that both have wrong in the same way is in neither list."""
+    both = played("red blue green", "rat blue gray", "rat blew green")
+
+    figures = report("tiny.en", [both], [], 1.0)
+
+    assert figures["one_shot"] == {"wer": 0.66667, "errors_only_live": 1, "errors_only_one_shot": 1}
+    assert list(difference_lines([both])) == [
+        "x  live 2, one-shot 2",
+        "    only live:     green→gray",
+        "    only one-shot: blue→blew",
+    ]
+
+
+def test_wrong_words_are_listed_by_recording() -> None:
+    """Recordings without any are left out."""
+    assert list(difference_lines([played("red", "red"), played("red", "rat")])) == ["x  red→rat"]
+
+
+def test_table_has_a_row_for_each_kind() -> None:
+    """And one for all; the comparison has columns only where there is one."""
+    rows = [played("red", "red"), played("red", "rat", kind="noisy")]
+    plain = table(report("tiny.en", rows, [], 1.0), rows)
+    compared = [played("red", "red", "rat")]
+
+    assert [line.split()[:2] for line in plain.splitlines()[1:4]] == [["noisy", "en"], ["short", "en"], ["all", "2"]]
+    assert "one-shot" not in plain
+    assert "100.00" in table(report("tiny.en", compared, [], 1.0), compared)
+
+
+def test_percentiles() -> None:
+    """Median and 95th percentile, in milliseconds' precision; none where nothing was measured."""
+    assert percentiles([]) is None
+    assert percentiles([float(x) for x in range(101)]) == {"p50": 50.0, "p95": 95.0}
