@@ -48,7 +48,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     serving = SimpleNamespace(serve=part("serve"), microphone=part("microphone"))
     monkeypatch.setitem(sys.modules, "streamer.daemon", serving)
     for name in ("transcribe", "evaluate", "bench"):
-        monkeypatch.setitem(sys.modules, f"streamer.{name}", SimpleNamespace(run=part(name)))
+        stand_in = SimpleNamespace(run=part(name), EvaluationOptions=EvaluationOptions)
+        monkeypatch.setitem(sys.modules, f"streamer.{name}", stand_in)
     return seen
 
 

@@ -46,7 +46,9 @@ async def scripted(script: dict[float, list[Event]]) -> AsyncIterator[Stream]:
     """A stream that says its lines as soon as that much was heard, and `Bye` at the end."""
     work = asyncio.Event()
     session = Session("s_1", SessionOptions(), WindowOptions(), TOKENIZER, 2)
-    stream = Stream(session, token="", max_backlog_s=0.1, wake=work.set, on_detach=lambda _stream: None)
+    stream = Stream(
+        session, token="", max_backlog_s=0.1, max_unread=4096, caller="", wake=work.set, on_detach=lambda _stream: None
+    )
     lines = sorted(script.items())
 
     async def serve() -> None:
