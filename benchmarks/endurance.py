@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from streamer.audio import read_audio
+from streamer.audio_file import read_audio
 from streamer.config import Config, ModelConfig
 from streamer.evaluate import read_manifest
 from streamer.events import Event, TurnEnd

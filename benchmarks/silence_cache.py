@@ -25,7 +25,7 @@ from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from streamer import parts
-from streamer.audio import read_audio
+from streamer.audio_file import read_audio
 from streamer.config import ModelConfig
 from streamer.engine import EngineOptions, WhisperEngine
 from streamer.evaluate import ManifestRow, read_manifest

@@ -1,12 +1,11 @@
 """
-Audio bytes and files to the one form every other part takes: mono float32 samples at 16 kHz.
+Audio bytes to the one form every other part takes: mono float32 samples at 16 kHz.
 
 Knows encodings, sample rates and channels; knows nothing of sessions, sockets or clocks.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -48,7 +47,8 @@ def _bounded(samples: Samples) -> Samples:
     return np.clip(samples, np.float32(-1), np.float32(1))
 
 
-def _mean_of_channels(samples: Samples) -> Samples:
+def mean_of_channels(samples: Samples) -> Samples:
+    """(n, n_channels) -> (n,)."""
     mean: Samples = samples.mean(axis=1, dtype=np.float32)
     return mean
 
@@ -135,58 +135,19 @@ class AudioDecoder:
         if self._encoding == "pcm_s16le":
             return _to_float(raw)
         if self._encoding == "pcm_f32le":
-            return _finite(raw)
+            return finite(raw)
         return np.take(_TABLES[self._encoding], raw)
 
     def _mono(self, interleaved: Samples) -> Samples:
         if self._channels == 1:
             return interleaved
-        return _mean_of_channels(interleaved.reshape(-1, self._channels))
+        return mean_of_channels(interleaved.reshape(-1, self._channels))
 
 
-def _finite(samples: Samples) -> Samples:
-    finite = np.isfinite(samples)
-    if not finite.all():
-        first = int(np.argmin(finite))
+def finite(samples: Samples) -> Samples:
+    """Samples within [-1, 1]; raises AudioFormatError where one is not a number."""
+    is_finite = np.isfinite(samples)
+    if not is_finite.all():
+        first = int(np.argmin(is_finite))
         raise AudioFormatError(f"sample {first} of the message is {samples[first]}: expected -1 to 1")
     return _bounded(samples)
-
-
-def read_audio(path: Path) -> Samples:
-    """
-    Read a whole audio file as mono samples at 16 kHz, (n,).
-
-    wav, flac, ogg, mp3 and what else libsndfile knows; every other container needs the extra `codecs`.
-
-    Raises:
-        AudioFormatError: No such file, or nothing on this machine can decode it.
-    """
-    # only files need it, and it loads a shared library: the daemon starts without
-    import soundfile
-
-    if not path.is_file():
-        raise AudioFormatError(f"{path}: no such file")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError:
-        return _read_with_codecs(path)
-    mono = _finite(_mean_of_channels(samples))
-    return mono if rate == SAMPLE_RATE else _bounded(soxr.resample(mono, rate, SAMPLE_RATE))
-
-
-def _read_with_codecs(path: Path) -> Samples:
-    try:
-        import av
-    except ImportError:
-        raise AudioFormatError(
-            f"{path}: not wav, flac, ogg or mp3; other formats need: pip install 'whisper-streamer[codecs]'"
-        ) from None
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    try:
-        with av.open(str(path)) as container:
-            frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
-    except (av.error.FFmpegError, IndexError) as error:
-        raise AudioFormatError(f"{path}: no audio that can be decoded ({error})") from None
-    frames += resampler.resample(None)
-    blocks = [frame.to_ndarray()[0] for frame in frames]
-    return _finite(np.concatenate(blocks)) if blocks else np.zeros(0, np.float32)

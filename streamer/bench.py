@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio import read_audio
+from streamer.audio_file import read_audio
 from streamer.config import Config
 from streamer.evaluate import read_manifest
 from streamer.mel import SAMPLE_RATE

@@ -89,6 +89,10 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     """Seconds in which a new connection sends its request."""
     max_unread_events: Annotated[int, Meta(ge=64, le=1048576)] = 4096
     """Events that may wait for a slow client, replaced captions not counted; with one more its session ends."""
+    max_upload_bytes: Annotated[int, Meta(ge=1024, le=17179869184)] = 268435456
+    """Largest audio file taken over HTTP, in bytes; as much of the temporary folder is used."""
+    max_recording_s: Annotated[float, Meta(ge=1, le=604800)] = 14400.0
+    """Longest audio of such a file, in seconds: a small file can hold days of silence."""
 
 
 class SchedulerConfig(Section, frozen=True, kw_only=True):

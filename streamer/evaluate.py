@@ -17,7 +17,7 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from streamer import weights
-from streamer.audio import read_audio
+from streamer.audio_file import read_audio
 from streamer.config import Config
 from streamer.errors import ConfigError
 from streamer.metrics import EngineMetrics

@@ -19,6 +19,7 @@ from streamer.admission import Admission
 from streamer.broadcast import Broadcast, watch
 from streamer.config import Config
 from streamer.connection import Connection, Connections, Scheduler
+from streamer.dialects.openai import openai_routes
 from streamer.errors import KeyRefusedError
 from streamer.keys import Caller, Keys
 from streamer.protocol import Error, encode
@@ -102,6 +103,7 @@ def build_app(
             Route("/readyz", ready),
             Route("/metrics", show_metrics),
             Route("/info", info),
+            *openai_routes(scheduler, config, keys),
             *_page_routes(),
         ],
         middleware=[

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio import read_audio
+from streamer.audio_file import read_audio
 from streamer.captions import to_srt, to_txt, to_vtt
 from streamer.config import Config
 from streamer.events import TurnEnd

@@ -26,6 +26,16 @@ PURE = (
     "transcript",
 )
 """Files of streamer that compute from what they are given, and run from a list of events."""
+PURE_DIALECTS = (
+    "growth",
+    "language_names",
+    "openai_errors",
+    "openai_http",
+    "openai_keys",
+    "openai_realtime",
+    "openai_session",
+)
+"""The same of streamer.dialects."""
 IMPURE = {"asyncio", "socket", "sounddevice", "threading", "time"}
 
 
@@ -143,3 +153,14 @@ def test_pure_files_do_not_reach_the_daemon(name: str) -> None:
     chains = [chain(graph, name, other) for other in sorted(running)]
 
     assert [found for found in chains if found] == []
+
+
+@pytest.mark.parametrize("name", PURE_DIALECTS)
+def test_pure_dialects_reach_nothing_that_waits(name: str) -> None:
+    """Neither a pure dialect nor anything of the project that it imports, near or far, can wait for something."""
+    paths = {module_name(path): path for path in sources("streamer")}
+    reached = [f"streamer.dialects.{name}"]
+    for module in reached:
+        reached += sorted({found for found in imports(paths[module]) if found in paths} - set(reached))
+
+    assert {top(found) for module in reached for found in imports(paths[module])}.isdisjoint(IMPURE)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import io
 import itertools
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.audio import SAMPLE_RATE, AudioDecoder, Resampler, alaw_table, mulaw_table, read_audio
+from streamer.audio import SAMPLE_RATE, AudioDecoder, Resampler, alaw_table, mulaw_table
 from streamer.errors import AudioFormatError
 
 FRAME_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
@@ -148,56 +145,3 @@ def test_an_empty_message_is_no_samples() -> None:
     """Zero bytes are zero frames, at every rate."""
     assert len(AudioDecoder("pcm_s16le", 48000, 1).decode(b"")) == 0
     assert len(Resampler(SAMPLE_RATE).finish()) == 0
-
-
-def test_read_audio_mixes_and_resamples(tmp_path: Path) -> None:
-    """A 44.1 kHz stereo file is read as its 16 kHz mean."""
-    stereo = np.stack([tone(44100), np.zeros_like(tone(44100))], axis=1)
-    soundfile.write(tmp_path / "tone.flac", stereo, 44100, subtype="PCM_24")
-    expected = soxr.resample(tone(44100) / 2, 44100, SAMPLE_RATE)
-    # 24 bit quantisation
-    np.testing.assert_allclose(read_audio(tmp_path / "tone.flac"), expected, atol=1e-6)
-
-
-def test_read_audio_passes_16_khz_through(tmp_path: Path) -> None:
-    """A 16 kHz float file is read bit for bit."""
-    soundfile.write(tmp_path / "tone.wav", tone(SAMPLE_RATE), SAMPLE_RATE, subtype="FLOAT")
-    np.testing.assert_array_equal(read_audio(tmp_path / "tone.wav"), tone(SAMPLE_RATE))
-
-
-def test_read_audio_names_a_missing_file(tmp_path: Path) -> None:
-    """A file that is not there is an error naming its path."""
-    with pytest.raises(AudioFormatError, match=r"nothing\.wav: no such file"):
-        read_audio(tmp_path / "nothing.wav")
-
-
-def test_read_audio_says_how_to_get_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container libsndfile does not know names the extra that reads it."""
-    monkeypatch.setitem(sys.modules, "av", None)
-    (tmp_path / "clip.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 10)
-    with pytest.raises(AudioFormatError, match=r"clip\.m4a: not wav.*pip install 'whisper-streamer\[codecs\]'"):
-        read_audio(tmp_path / "clip.m4a")
-
-
-def test_read_audio_with_codecs(tmp_path: Path) -> None:
-    """With the extra `codecs`, an AAC file comes out as the tone that went in."""
-    av = pytest.importorskip("av")
-    path = tmp_path / "tone.m4a"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100, layout="mono")
-        frame = av.AudioFrame.from_ndarray(tone(44100)[None, :], format="fltp", layout="mono")
-        frame.rate = 44100
-        container.mux([*stream.encode(frame), *stream.encode(None)])
-    samples = read_audio(path)
-    assert abs(len(samples) - SAMPLE_RATE / 2) < 2048
-    # lossy and delayed by the encoder: the frequency is what must hold
-    peak = np.abs(np.fft.rfft(samples)).argmax() * SAMPLE_RATE / len(samples)
-    assert abs(peak - 440) < 5
-
-
-def test_read_audio_refuses_what_codecs_cannot_decode(tmp_path: Path) -> None:
-    """With the extra `codecs`, rubbish is an error naming the file."""
-    pytest.importorskip("av")
-    (tmp_path / "clip.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 10)
-    with pytest.raises(AudioFormatError, match=r"clip\.m4a: no audio that can be decoded"):
-        read_audio(tmp_path / "clip.m4a")

@@ -1,0 +1,223 @@
+"""
+One client of OpenAI's Realtime API: its WebSocket on one side, native sessions on the other.
+
+The native session opens with the first audio, so a client that only waits takes no place. A client that leaves has its
+session ended: there is no resume in this dialect. When the daemon stops, the text of what was heard is still
+delivered, then the connection closes with 1012, after which OpenAI's clients come back by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Sequence
+
+import msgspec
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamer import websocket
+from streamer.audio import AudioDecoder
+from streamer.config import Config
+from streamer.connection import Intake, Scheduler, Stream
+from streamer.dialects.openai_errors import error_detail, http_status
+from streamer.dialects.openai_http import JSON, error_body
+from streamer.dialects.openai_keys import REALTIME
+from streamer.dialects.openai_realtime import Hangup, Output, RealtimeProtocol, ServerEvent
+from streamer.dialects.openai_session import Settings
+from streamer.errors import EngineError, KeyRefusedError, OverloadError, ProtocolError, StreamerError
+from streamer.keys import Caller
+from streamer.protocol import End, Flush, Start, Update, close_code
+
+
+class RealtimeConnection:
+    """
+    Args:
+        socket: Not accepted yet.
+        scheduler: Opens native sessions.
+        config: `server` and `limits` for the bounds, `session` for the defaults.
+        settings: What is in force before the client's first update.
+        caller: Who it is.
+    """
+
+    def __init__(
+        self,
+        socket: WebSocket,
+        scheduler: Scheduler,
+        config: Config,
+        settings: Settings,
+        caller: Caller,
+    ) -> None:
+        self._socket, self._scheduler, self._config, self._caller = socket, scheduler, config, caller
+        self._send_timeout_s = config.limits.send_timeout_s
+        self._protocol = RealtimeProtocol(
+            f"sess_{secrets.token_hex(8)}",
+            scheduler.model,
+            scheduler.languages,
+            settings,
+            config.session,
+            is_beta="realtime=v1" in socket.headers.get("openai-beta", ""),
+            max_frame_bytes=config.server.max_frame_bytes,
+        )
+        self._sending = asyncio.Lock()
+        self._stream: Stream | None = None
+        self._intake: Intake | None = None
+        self._opened: asyncio.Queue[Stream] = asyncio.Queue(1)
+        """The stream whose events are read next; the one before it has said everything by then."""
+        self._is_silent = asyncio.Event()
+        """No stream has anything more to say."""
+        self._is_silent.set()
+        self._is_replaced = False
+        """Whether the stream was ended for another one to follow."""
+        self._is_idle = False
+
+    async def run(self) -> None:
+        """
+        Carry the connection from accept to close.
+
+        Cancelling is safe: the native session is ended. An unforeseen error closes with 1011 and is raised.
+        """
+        await _accept(self._socket)
+        try:
+            await self._send(self._protocol.open())
+            await websocket.run_until_first(self._write(), self._read(), self._grow_old())
+            await websocket.close(self._socket, 1000 if self._is_idle else 1012, timeout_s=self._send_timeout_s)
+        except WebSocketDisconnect:
+            pass  # nobody is there to be told
+        except StreamerError as error:
+            await self._fail(error)
+        except Exception:
+            await self._fail(EngineError("a fault of the daemon; its log says more"))
+            raise
+        finally:
+            self._leave()
+
+    async def _read(self) -> None:
+        """The client's events; ends when it is given up, or went silent before it sent any audio."""
+        while True:
+            try:
+                async with asyncio.timeout(self._config.server.idle_s):
+                    frame = await websocket.receive(self._socket)
+            except TimeoutError:
+                self._is_idle = True
+                idle = ProtocolError("idle", f"no event for {self._config.server.idle_s:g} s: the connection is closed")
+                await self._send([self._protocol.error(idle)])
+                break
+            # outside the timeout: waiting for room in the backlog is not the client's idleness
+            outputs = self._protocol.receive(frame)
+            await self._send(outputs)
+            for output in outputs:
+                await self._carry_out(output)
+        await self._finish()
+
+    async def _grow_old(self) -> None:
+        """At its greatest age a connection goes the way of all at a restart."""
+        await asyncio.sleep(self._config.limits.max_connection_s)
+        if not self._is_silent.is_set():
+            self._native()[0].end()
+            await asyncio.Event().wait()  # until the writer has said all
+
+    async def _finish(self) -> None:
+        """The client has gone silent: deliver what it is owed, and read on to notice when it leaves."""
+        if self._is_silent.is_set():
+            return
+        await self._end_stream()
+        while True:
+            await websocket.receive(self._socket)
+
+    async def _write(self) -> None:
+        """Native events, one session after the other; ends with a session that no other one follows."""
+        while True:
+            stream = await self._opened.get()
+            async for event in stream:
+                await self._send(self._protocol.project(event))
+            stream.detach()
+            self._is_silent.set()
+            if not self._is_replaced:
+                return
+
+    async def _carry_out(self, output: Output) -> None:
+        match output:
+            case Start():
+                await self._open(output)
+            case bytes():
+                await self._native()[1].feed(output)
+            case Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
+                self._native()[0].update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+            case Flush(id=id_):
+                # a commit is often the last thing for a while: what the resampler holds belongs to it
+                await self._native()[1].finish()
+                self._native()[0].flush(id_)
+            case End():
+                self._is_replaced = True
+                await self._end_stream()
+            case Hangup(code=code):
+                await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
+                raise WebSocketDisconnect(code)
+
+    async def _open(self, start: Start) -> None:
+        await self._is_silent.wait()
+        at_s = self._stream.received_s if self._stream is not None else 0.0
+        self._stream = self._scheduler.open(
+            start.options(self._config.session),
+            session=f"s_{secrets.token_urlsafe(9)}",
+            token=f"r_{secrets.token_urlsafe(18)}",
+            offset_s=at_s,
+            caller=self._caller.name,
+        )
+        decoder = AudioDecoder(start.audio.encoding, start.audio.rate, start.audio.channels)
+        self._intake = Intake(self._stream, decoder)
+        self._is_replaced = False
+        self._is_silent.clear()
+        self._opened.put_nowait(self._stream)
+
+    async def _end_stream(self) -> None:
+        stream, intake = self._native()
+        await intake.finish()
+        stream.end()
+
+    def _native(self) -> tuple[Stream, Intake]:
+        # the protocol says Start before anything else
+        assert self._stream is not None
+        assert self._intake is not None
+        return self._stream, self._intake
+
+    async def _send(self, outputs: Sequence[Output] | Sequence[ServerEvent]) -> None:
+        """Send the server events among `outputs`; reader and writer do not mix theirs."""
+        async with self._sending:
+            for event in outputs:
+                if isinstance(event, dict):
+                    text = msgspec.json.encode(event).decode()
+                    await websocket.send(self._socket, text, timeout_s=self._send_timeout_s)
+
+    async def _fail(self, error: StreamerError) -> None:
+        """Say why, and close."""
+        with contextlib.suppress(WebSocketDisconnect):
+            await self._send(self._protocol.fail(error))
+            code = 1013 if isinstance(error, OverloadError) else 1011
+            await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
+
+    def _leave(self) -> None:
+        """Whoever is gone before its session has said everything needs no more of it."""
+        if self._stream is not None and not self._is_silent.is_set():
+            self._stream.end()
+            self._stream.detach()
+
+
+async def refuse(socket: WebSocket, error: KeyRefusedError) -> None:
+    """Send a client without a good key away: a program by HTTP; a page would see nothing of that, so it is told."""
+    if "origin" not in socket.headers:
+        answer = Response(error_body(error), http_status(error), {"WWW-Authenticate": "Bearer"}, JSON)
+        await socket.send_denial_response(answer)
+        return
+    with contextlib.suppress(WebSocketDisconnect):
+        await _accept(socket)
+        event = msgspec.json.encode({"type": "error", "event_id": "event_1", "error": error_detail(error)})
+        await websocket.send(socket, event.decode())
+        await websocket.close(socket, close_code("unauthorized"))
+
+
+async def _accept(socket: WebSocket) -> None:
+    """A browser fails a handshake that answers none of the subprotocols it offered."""
+    await socket.accept(subprotocol=REALTIME if REALTIME in socket.scope["subprotocols"] else None)
