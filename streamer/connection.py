@@ -49,6 +49,7 @@ from streamer.protocol import (
     close_code,
     encode,
 )
+from streamer.scheduler import SchedulerStatistics
 
 
 class Stream(Protocol):
@@ -127,6 +128,9 @@ class Scheduler(Protocol):
 
     def is_ready(self) -> bool:
         """Whether a real decode has worked and the last step is recent."""
+
+    def statistics(self) -> SchedulerStatistics:
+        """What it is doing now."""
 
 
 class Intake:

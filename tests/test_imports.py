@@ -22,6 +22,7 @@ PURE = (
     "protocol",
     "session",
     "step",
+    "tally",
     "tokenizer",
     "transcript",
 )
