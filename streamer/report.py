@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from streamer.events import TurnEnd
 from streamer.recital import Recital
 from streamer.scoring import Difference, Score
 
@@ -75,8 +76,20 @@ def _file(p: Played) -> dict[str, Any]:
         "words": p.score.words,
         "reference": p.text,
         "text": p.recital.text,
+        "turns": [_turn(turn) for turn in p.recital.turns],
         "differences": [_difference(d) for d in p.score.differences],
         **({"one_shot": {"errors": whole.errors, "text": p.one_shot_text}} if whole else {}),
+    }
+
+
+def _turn(turn: TurnEnd) -> dict[str, Any]:
+    words = turn.words or ()
+    return {
+        "start_s": turn.start_s,
+        "end_s": turn.end_s,
+        "reason": turn.reason,
+        "language": turn.language,
+        "words": [{"text": w.text, "start_s": w.start_s, "end_s": w.end_s, "confidence": w.confidence} for w in words],
     }
 
 
