@@ -13,16 +13,21 @@ ROOT = Path(__file__).parent.parent
 LEVELS = (("model",), ("engine",), ("scheduler",), ("server", "capture"), ("daemon",), ("cli",))
 """A part imports only from levels to its left; other files of streamer carry no import past this order."""
 PURE = (
+    "bootstrap",
     "captions",
     "decoding",
     "events",
     "hypothesis",
+    "keyterms",
     "mel",
     "options",
+    "plot",
     "protocol",
+    "scoring",
     "session",
     "step",
     "tally",
+    "timing",
     "tokenizer",
     "transcript",
 )
