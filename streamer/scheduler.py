@@ -226,9 +226,14 @@ class Scheduler:
         except TimeoutError:
             log.warning("drain_incomplete", sessions=self.n_sessions)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether every lane's loop runs and its device answers, during a drain too."""
+        return all(lane.is_alive for lane in self._lanes)
+
     def is_ready(self) -> bool:
-        """Whether new sessions are taken, and every lane's loop runs and its device answers."""
-        return not self._draining and all(lane.is_alive for lane in self._lanes)
+        """Whether new sessions are taken, and could be served."""
+        return not self._draining and self.is_alive
 
     def statistics(self) -> SchedulerStatistics:
         """What the scheduler is doing now."""
