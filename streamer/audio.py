@@ -6,6 +6,7 @@ Knows encodings, sample rates and channels; knows nothing of sessions, sockets o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -125,6 +126,10 @@ class AudioDecoder:
                 f"({self._channels} channel(s) of {self._sample_type.itemsize} byte(s))"
             )
         return self._resampler.resample(self._mono(self._samples(data)))
+
+    def blocks(self, data: bytes) -> Iterator[Samples]:
+        """The same as `decode`, in the form that compressed audio comes in."""
+        yield self.decode(data)
 
     def finish(self) -> Samples:
         """The samples the resampler still holds, (n,). The next `decode` begins a new signal."""

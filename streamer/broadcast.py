@@ -1,109 +1,167 @@
 """
-One session shown to many viewers: the read-only feed `/v1/watch` behind the caption overlay.
+One room: the captions of one speaker at a time, for any number of viewers who hear, and are heard by, nobody.
 
-Viewers hear, and are heard by, nobody. Each has its own bounded queue, so a slow one costs no other anything.
+Every event is encoded once for all viewers. Each has a bounded queue of its own, so a slow one costs no other
+anything: a caption replaces an unread caption of its turn, and who leaves `MAX_PENDING` messages unread is cut.
+Viewers are woken in slices, so that a full room never holds up the loop that also hears the speaker.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from msgspec import UNSET, structs
 
-from streamer import websocket
 from streamer.events import Caption, Event, TurnEnd
-from streamer.protocol import Error, encode
+from streamer.protocol import RoomState, encode
 
 MAX_PENDING = 256
-"""Events a viewer may be behind; with one more it is cut, and shall connect again."""
+"""Messages a viewer may be behind; with one more it is cut, and shall connect again."""
+HISTORY = 50
+"""Turns that are kept for who comes late."""
+WAKE_AT_ONCE = 64
+"""Viewers woken before the event loop turns to anything else."""
+
+
+class Message(NamedTuple):
+    """One encoded event; `turn` is that of a caption, which a newer one may replace."""
+
+    number: int
+    turn: int | None
+    text: str
 
 
 class Viewer:
     """The queue of one viewer. A caption replaces an older one of its turn; nothing else is lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, messages: list[Message]) -> None:
         self.is_cut = False
-        self._pending: list[Event] = []
+        self.is_behind = False
+        """Whether it has messages of which it was not told yet."""
+        self._pending: deque[Message] = deque(messages)
         self._news = asyncio.Event()
 
-    def put(self, event: Event) -> None:
-        """Queue an event, or cut the viewer if it is too far behind."""
-        if isinstance(event, Caption):
-            self._pending = [old for old in self._pending if not _is_same_turn(old, event)]
-        if len(self._pending) >= MAX_PENDING:
+    def put(self, message: Message) -> None:
+        """Queue a message, or cut the viewer if it is too far behind; `wake` tells it."""
+        if self._pending and message.turn is not None and self._pending[-1].turn == message.turn:
+            self._pending[-1] = message
+        elif len(self._pending) < MAX_PENDING and not self.is_cut:
+            self._pending.append(message)
+        else:
             self.is_cut = True
             self._pending.clear()
-        elif not self.is_cut:
-            self._pending.append(event)
+
+    def wake(self) -> None:
+        """Let it read what is there."""
+        self.is_behind = False
         self._news.set()
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
-        """The events; ends when the viewer was cut."""
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """The messages; ends when the viewer was cut."""
         while not self.is_cut:
-            await self._news.wait()
-            self._news.clear()
             while self._pending:
-                yield self._pending.pop(0)
+                yield self._pending.popleft()
+            self._news.clear()
+            await self._news.wait()
 
 
 class Broadcast:
-    """Where a session's events go in, and its viewers' come out."""
+    """
+    Where a speaker's events go in, and the viewers' messages come out.
 
-    def __init__(self) -> None:
-        self._viewers: set[Viewer] = set()
-        self._open_turn: Caption | None = None
+    Args:
+        room: Its name, as viewers know it.
+    """
+
+    def __init__(self, room: str = "microphone") -> None:
+        self.run = secrets.token_hex(4)
+        """Tells the numbers of this room from those of one before a restart."""
+        self._room = room
+        self._numbers = itertools.count(1)
+        self._viewers: dict[Viewer, None] = {}
+        self._behind: deque[Viewer] = deque()
+        self._turns: deque[Message] = deque(maxlen=HISTORY)
+        self._open_turn: Message | None = None
+        self._speaker = 0
+        self.session = ""
+        """Who speaks, or did last."""
+        self._n_speaking = 0
+
+    @property
+    def n_viewers(self) -> int:
+        """Viewers in the room."""
+        return len(self._viewers)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether somebody may speak now."""
+        return self._n_speaking > 0
+
+    @contextlib.contextmanager
+    def speaking(self, session: str) -> Iterator[None]:
+        """
+        Let a session speak for the length of a block; another one than before begins the transcript anew.
+
+        Of one session two blocks may overlap: a client comes back before its lost connection is noticed.
+        """
+        if session != self.session:
+            self.session, self._speaker, self._open_turn = session, self._speaker + 1, None
+            self._turns.clear()
+        self._n_speaking += 1
+        self._send(self._state())
+        try:
+            yield
+        finally:
+            self._n_speaking -= 1
+            self._send(self._state())
 
     def publish(self, event: Event) -> None:
-        """Hand an event to every viewer; never waits."""
+        """Hand a caption or the end of a turn to every viewer, words left out; never waits."""
+        if not isinstance(event, Caption | TurnEnd):
+            return
+        message = self._message(structs.replace(event, words=UNSET))
         if isinstance(event, Caption):
-            self._open_turn = event
-        elif isinstance(event, TurnEnd):
+            self._open_turn = message
+        else:
             self._open_turn = None
-        for viewer in self._viewers:
-            viewer.put(event)
+            self._turns.append(message)
+        self._send(message)
 
-    def join(self) -> Viewer:
-        """A new viewer, who is shown the open turn at once."""
-        viewer = Viewer()
-        if self._open_turn is not None:
-            viewer.put(self._open_turn)
-        self._viewers.add(viewer)
+    def join(self, after: int = 0) -> Viewer:
+        """A new viewer, who is shown the last turns at once, those up to the message `after` left out."""
+        turns = [message for message in self._turns if message.number > after]
+        viewer = Viewer([self._state(len(turns)), *turns, *([self._open_turn] if self._open_turn else ())])
+        self._viewers[viewer] = None
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
         """Forget a viewer."""
-        self._viewers.discard(viewer)
+        self._viewers.pop(viewer, None)
 
+    def _state(self, n_turns: int = 0) -> Message:
+        return self._message(RoomState(room=self._room, speaker=self._speaker, live=self.is_live, turns=n_turns))
 
-async def watch(socket: WebSocket, broadcast: Broadcast | None) -> None:
-    """Serve one viewer until it leaves, is cut (1013), or there is nothing to watch (1000)."""
-    await websocket.accept(socket)
-    with contextlib.suppress(WebSocketDisconnect):
-        if broadcast is None:
-            message = "this daemon captions no microphone; start it with --mic"
-            await websocket.send(socket, encode(Error(code="no_microphone", message=message)))
-            await websocket.close(socket, 1000)
-            return
-        viewer = broadcast.join()
-        try:
-            await websocket.run_until_first(_send_all(socket, viewer), _wait_disconnect(socket))
-            await websocket.close(socket, 1013)
-        finally:
-            broadcast.leave(viewer)
+    def _message(self, event: Event | RoomState) -> Message:
+        return Message(next(self._numbers), event.turn if isinstance(event, Caption) else None, encode(event))
 
+    def _send(self, message: Message) -> None:
+        is_waking = bool(self._behind)
+        for viewer in self._viewers:
+            viewer.put(message)
+            if not viewer.is_behind:
+                viewer.is_behind = True
+                self._behind.append(viewer)
+        if self._behind and not is_waking:
+            self._wake_some()
 
-async def _send_all(socket: WebSocket, viewer: Viewer) -> None:
-    async for event in viewer:
-        await websocket.send(socket, encode(event))
-
-
-async def _wait_disconnect(socket: WebSocket) -> None:
-    # a viewer has nothing to say: what comes is dropped
-    while True:
-        await websocket.receive(socket)
-
-
-def _is_same_turn(old: Event, new: Caption) -> bool:
-    return isinstance(old, Caption) and old.turn == new.turn
+    def _wake_some(self) -> None:
+        for _ in range(min(WAKE_AT_ONCE, len(self._behind))):
+            self._behind.popleft().wake()
+        if self._behind:
+            asyncio.get_running_loop().call_soon(self._wake_some)

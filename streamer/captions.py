@@ -1,9 +1,9 @@
 """
-Final turns as subtitle files: plain text, SubRip (.srt) and WebVTT (.vtt).
+Final turns as files: plain text, SubRip (.srt), WebVTT (.vtt) and TTML.
 
-A cue holds at most two lines of 42 characters and seven seconds, ends with a sentence where one ends in it,
-and is shown for at least five sixths of a second where the next cue leaves room: what broadcasters ask for.
-Pure.
+A cue holds at most two lines and seven seconds, ends with a sentence or else with a clause where one ends in it, and
+stays long enough to be read where the next cue leaves room: what broadcasters ask for. `pages/subtitles.js` does the
+same in a browser; both are tested with `tests/data/subtitles.json`. Pure.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+from xml.sax.saxutils import escape, quoteattr
 
 from msgspec import UNSET
 
 from streamer.events import TurnEnd
+from streamer.typesetting import CLAUSE_ENDS, LINE, NARROW, SENTENCE_ENDS, cut, is_right_to_left, printable, width
 
-MAX_LINE = 42
-"""Characters of a line."""
 MAX_CUE_S = 7.0
 MIN_CUE_S = 5 / 6
-SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")  # noqa: RUF001 - as written in Chinese and Japanese
-CLAUSE_ENDS = (*SENTENCE_ENDS, ",", ";", ":", "、", "，")  # noqa: RUF001
+LETTERS_PER_S = 17
+"""Reading speed of adults, in narrow characters."""
+FULL_BREAK = LINE * 2 // 7
+"""How much less even two lines may be if the first ends a clause."""
 
 
 class Cue(NamedTuple):
@@ -47,9 +49,9 @@ def to_txt(turns: Iterable[TurnEnd]) -> str:
 
 
 def to_srt(turns: Iterable[TurnEnd]) -> str:
-    """SubRip: numbered cues, comma before the milliseconds."""
+    """SubRip: numbered cues, comma before the milliseconds; lines from right to left say so to the player."""
     return "".join(
-        f"{number}\n{_time(cue.start_s, ',')} --> {_time(cue.end_s, ',')}\n{_joined(cue)}\n\n"
+        f"{number}\n{_time(cue.start_s, ',')} --> {_time(cue.end_s, ',')}\n{_embedded(cue)}\n\n"
         for number, cue in enumerate(to_cues(turns), start=1)
     )
 
@@ -62,6 +64,24 @@ def to_vtt(turns: Iterable[TurnEnd]) -> str:
     return f"WEBVTT\n\n{cues}"
 
 
+def to_ttml(turns: Iterable[TurnEnd], language: str = "") -> str:
+    """TTML: one paragraph for each cue, its direction with it."""
+    turns = list(turns)
+    language = language or next((turn.language for turn in turns), "")
+    paragraphs = "".join(_paragraph(cue) for cue in to_cues(turns))
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http://www.w3.org/ns/ttml#styling" '
+        f"xml:lang={quoteattr(language)}>\n<body><div>\n{paragraphs}</div></body>\n</tt>\n"
+    )
+
+
+def _paragraph(cue: Cue) -> str:
+    direction = ' tts:direction="rtl" tts:unicodeBidi="embed"' if is_right_to_left(_joined(cue)) else ""
+    text = "<br/>".join(map(escape, cue.lines))
+    return f'<p begin="{_time(cue.start_s, ".")}" end="{_time(cue.end_s, ".")}"{direction}>{text}</p>\n'
+
+
 def to_cues(turns: Iterable[TurnEnd]) -> list[Cue]:
     """The cues of all turns, in order, none beginning before the one ahead of it ends."""
     cues = [_cue(pieces) for turn in turns for pieces in _groups(_pieces(turn))]
@@ -70,35 +90,37 @@ def to_cues(turns: Iterable[TurnEnd]) -> list[Cue]:
 
 def _timed(cue: Cue, following: Cue | None) -> Cue:
     """Long enough to be read, as far as the cue after it allows."""
-    end_s = max(cue.end_s, cue.start_s + MIN_CUE_S)
+    reading_s = min(sum(map(width, cue.lines)) / (NARROW * LETTERS_PER_S), MAX_CUE_S)
+    end_s = max(cue.end_s, cue.start_s + max(reading_s, MIN_CUE_S))
     return cue._replace(end_s=end_s if following is None else max(cue.start_s, min(end_s, following.start_s)))
 
 
 def _pieces(turn: TurnEnd) -> Iterator[_Piece]:
     """The words of a turn with the space before each, which languages without spaces have none of."""
     words = turn.words
+    text = printable(turn.text)
     if words is UNSET or not words:
-        yield from _split(_Piece("", turn.text.strip(), turn.start_s, turn.end_s))
+        yield from _split(_Piece("", text.strip(), turn.start_s, turn.end_s))
         return
     end = 0
     for word in words:
-        begin = turn.text.find(word.text, end)
-        space = turn.text[end:begin] if begin >= 0 and not turn.text[end:begin].strip() else " "
-        end = begin + len(word.text) if begin >= 0 else end
-        yield from _split(_Piece(space, word.text.strip(), word.start_s, word.end_s))
+        spoken = printable(word.text)
+        begin = text.find(spoken, end)
+        space = text[end:begin] if begin >= 0 and not text[end:begin].strip() else " "
+        end = begin + len(spoken) if begin >= 0 else end
+        yield from _split(_Piece(space, spoken.strip(), word.start_s, word.end_s))
 
 
 def _split(piece: _Piece) -> Iterator[_Piece]:
-    """Cut what is longer than a line, at spaces where there are any; time goes by characters."""
+    """Cut what is longer than a line; time goes by characters."""
     text, start_s = piece.text, piece.start_s
     seconds = (piece.end_s - piece.start_s) / max(len(text), 1)
     space = piece.space
-    while len(text) > MAX_LINE:
-        cut = text.rfind(" ", 1, MAX_LINE + 1)
-        at = cut if cut > 0 else MAX_LINE
+    while width(text) > LINE:
+        at = cut(text)
         end_s = start_s + at * seconds
         yield _Piece(space, text[:at], start_s, end_s)
-        space = " " if cut > 0 else ""
+        space = " " if text[at] == " " else ""
         text, start_s = text[at:].lstrip(), end_s
     if text:
         yield _Piece(space, text, start_s, piece.end_s)
@@ -108,15 +130,23 @@ def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
     """Pieces by cue."""
     group: list[_Piece] = []
     for piece in pieces:
-        if group and not _is_cue([*group, piece]):
-            yield group
-            group = []
+        while group and not _is_cue([*group, piece]):
+            at = _last_clause(group)
+            yield group[:at]
+            group = group[at:]
         group.append(piece)
-        if piece.text.endswith(SENTENCE_ENDS) and len(_text(group)) > MAX_LINE // 2:
+        if piece.text.endswith(SENTENCE_ENDS) and width(_text(group)) > LINE // 2:
             yield group
             group = []
     if group:
         yield group
+
+
+def _last_clause(group: Sequence[_Piece]) -> int:
+    """How many pieces of a full cue to show: up to the last clause in its second half, else all."""
+    half = width(_text(group)) / 2
+    ends = [at for at in range(1, len(group)) if group[at - 1].text.endswith(CLAUSE_ENDS)]
+    return max((at for at in ends if width(_text(group[:at])) >= half), default=len(group))
 
 
 def _is_cue(pieces: Sequence[_Piece]) -> bool:
@@ -133,16 +163,16 @@ def _cue(pieces: Sequence[_Piece]) -> Cue:
 def _lines(pieces: Sequence[_Piece]) -> tuple[str, ...] | None:
     """One line if it fits, else the two best; None if two are not enough."""
     whole = _text(pieces)
-    if len(whole) <= MAX_LINE:
+    if width(whole) <= LINE:
         return (whole,)
     pairs = [(_text(pieces[:at]), _text(pieces[at:])) for at in range(1, len(pieces))]
-    fitting = [pair for pair in pairs if max(map(len, pair)) <= MAX_LINE]
+    fitting = [pair for pair in pairs if max(map(width, pair)) <= LINE]
     return min(fitting, key=_unevenness) if fitting else None
 
 
 def _unevenness(lines: tuple[str, str]) -> int:
     """Even lines read best, a break after a comma or full stop better still."""
-    return abs(len(lines[0]) - len(lines[1])) - (12 if lines[0].endswith(CLAUSE_ENDS) else 0)
+    return abs(width(lines[0]) - width(lines[1])) - (FULL_BREAK if lines[0].endswith(CLAUSE_ENDS) else 0)
 
 
 def _text(pieces: Sequence[_Piece]) -> str:
@@ -151,6 +181,11 @@ def _text(pieces: Sequence[_Piece]) -> str:
 
 def _joined(cue: Cue) -> str:
     return "\n".join(cue.lines)
+
+
+def _embedded(cue: Cue) -> str:
+    # players lay SubRip out from the left unless a line is embedded
+    return "\n".join(f"\u202b{line}\u202c" if is_right_to_left(line) else line for line in cue.lines)
 
 
 def _escaped(text: str) -> str:

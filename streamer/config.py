@@ -68,6 +68,8 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """Seconds of audio a session may be ahead of its transcription before reading from it pauses."""
     resume_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     """Seconds a session is kept for a client that lost its connection."""
+    rooms: bool = False
+    """Let a live session show its captions to an audience (`/v1/captions?room=NAME`, `/watch/NAME`)."""
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 20.0
     """Seconds that open sessions get to finish when the daemon stops."""
 
@@ -79,6 +81,8 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     """WebSockets open at once, those without a session included; one more gets HTTP 503."""
     handshakes_per_s: Annotated[float, Meta(ge=0.1, le=100000)] = 50.0
     """New WebSockets and uploads of one address each second; more get HTTP 429."""
+    max_viewers: Annotated[int, Meta(ge=0, le=1048576)] = 1000
+    """Viewers of all rooms together, the microphone's among them; more are refused."""
     max_sessions_per_key: Annotated[int, Meta(ge=0, le=65536)] = 0
     """Sessions of one API key at once; 0: as many as there are."""
     max_connection_s: Annotated[float, Meta(ge=1, le=31536000)] = 86400.0
@@ -126,8 +130,6 @@ class LogConfig(Section, frozen=True, kw_only=True):
     """Least severe events that are written; transcripts appear at `debug` only."""
     format: Literal["auto", "json", "console"] = "auto"
     """`auto` is `console` on a terminal and `json` elsewhere, with priorities under systemd."""
-    spans: bool = False
-    """Send a span of each step by OpenTelemetry (extra `otel`), to where `OTEL_EXPORTER_OTLP_ENDPOINT` says."""
 
 
 class Config(Section, frozen=True, kw_only=True):

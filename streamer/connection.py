@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Protocol, TypeAlias
 
 import msgspec
 from numpy import float32
@@ -32,7 +32,9 @@ from streamer.errors import AudioFormatError, OverloadError, ProtocolError, Stre
 from streamer.events import Bye, Event
 from streamer.keys import Caller
 from streamer.options import SessionOptions
+from streamer.opus import WebmDecoder
 from streamer.protocol import (
+    AudioFormat,
     CaptionsProtocol,
     ClientMessage,
     Draining,
@@ -49,7 +51,7 @@ from streamer.protocol import (
     close_code,
     encode,
 )
-from streamer.scheduler import SchedulerStatistics
+from streamer.rooms import Rooms
 
 
 class Stream(Protocol):
@@ -129,8 +131,8 @@ class Scheduler(Protocol):
     def is_ready(self) -> bool:
         """Whether a real decode has worked and the last step is recent."""
 
-    def statistics(self) -> SchedulerStatistics:
-        """What it is doing now."""
+
+Decoder: TypeAlias = AudioDecoder | WebmDecoder
 
 
 class Intake:
@@ -142,12 +144,13 @@ class Intake:
         decoder: Of what the connection sends.
     """
 
-    def __init__(self, stream: Stream, decoder: AudioDecoder) -> None:
+    def __init__(self, stream: Stream, decoder: Decoder) -> None:
         self._stream, self._decoder, self._holder = stream, decoder, stream.holder
 
     async def feed(self, audio: bytes) -> None:
         """Take one message; waits, and may be cancelled, as `Stream.feed`. Raises AudioFormatError."""
-        await self._stream.feed(self._decoder.decode(audio), self._holder)
+        for samples in self._decoder.blocks(audio):
+            await self._stream.feed(samples, self._holder)
 
     async def finish(self) -> None:
         """No more audio comes: take what the resampler holds."""
@@ -197,6 +200,7 @@ class Connection:
         scheduler: Opens and resumes sessions.
         config: `server` and `limits` for the bounds, `session` for the defaults of `start`.
         caller: Who it is.
+        rooms: Where the session's captions are shown too, if the address names one (`?room=NAME`).
     """
 
     def __init__(
@@ -205,11 +209,13 @@ class Connection:
         scheduler: Scheduler,
         config: Config,
         caller: Caller,
+        rooms: Rooms,
     ) -> None:
         self._socket = socket
         self._scheduler = scheduler
         self._config = config
         self._caller = caller
+        self._rooms = rooms
         self._send_timeout_s = config.limits.send_timeout_s
         self._protocol = CaptionsProtocol(scheduler.languages, config.server.max_frame_bytes)
         self._session = f"s_{secrets.token_urlsafe(9)}"
@@ -231,7 +237,7 @@ class Connection:
         except WebSocketDisconnect:
             self._protocol.close()  # nobody is there to be told
         except StreamerError as error:
-            await self._fail(_error_message(error))
+            await self._fail(error_message(error))
         except Exception:
             await self._fail(Error(code="internal", message="a fault of the daemon; its log says more"))
             raise
@@ -240,7 +246,7 @@ class Connection:
         """Tell the client; audio that still comes is dropped, and resumed elsewhere from `stable_s`."""
         self._is_draining = True
         if self._protocol.state is State.AWAITING_START:
-            await self._fail(_error_message(_draining()))
+            await self._fail(error_message(_draining()))
             return
         message = encode(Draining(deadline_s=deadline_s))
         # short: a stuck client must not use up the deadline of the others; it is found out by its own tasks
@@ -250,15 +256,18 @@ class Connection:
     async def _converse(self) -> None:
         await self._send(self._hello())
         start = await self._receive_start()
-        decoder = AudioDecoder(start.audio.encoding, start.audio.rate, start.audio.channels)
+        decoder = _decoder(start.audio)
         stream = self._open(start)
+        if isinstance(decoder, WebmDecoder):
+            decoder.skip_to(stream.received_s)
         intake = Intake(stream, decoder)
         events = aiter(stream)
         try:
-            await self._send(_started(stream, start))
-            await websocket.run_until_first(
-                self._write(stream, events), self._read(stream, intake), self._grow_old(intake)
-            )
+            with self._room(stream.id) as publish:
+                await self._send(_started(stream, start))
+                await websocket.run_until_first(
+                    self._write(stream, events, publish), self._read(stream, intake), self._grow_old(intake)
+                )
         except (ProtocolError, AudioFormatError):
             intake.end()
             raise
@@ -298,9 +307,20 @@ class Connection:
             caller=self._caller.name,
         )
 
-    async def _write(self, stream: Stream, events: AsyncIterator[Event]) -> None:
+    @contextlib.contextmanager
+    def _room(self, session: str) -> Iterator[Callable[[Event], None]]:
+        """What shows an event to the audience of this connection, if it asked for one."""
+        name = self._socket.query_params.get("room")
+        if name is None:
+            yield lambda _: None
+            return
+        with self._rooms.speaking(name, session) as room:
+            yield room.publish
+
+    async def _write(self, stream: Stream, events: AsyncIterator[Event], publish: Callable[[Event], None]) -> None:
         projection = Projection(stream.options)
         async for event in events:
+            publish(event)
             message = projection.project(event)
             if message is not None:
                 await self._send(message)
@@ -313,7 +333,7 @@ class Connection:
                 async with asyncio.timeout(self._config.server.idle_s):
                     message = await self._receive()
             except TimeoutError:
-                await self._send(_error_message(self._idle()))
+                await self._send(error_message(self._idle()))
                 break
             if self._is_draining:
                 break
@@ -373,6 +393,12 @@ def _draining() -> ProtocolError:
     return ProtocolError("draining", "the daemon is stopping; connect again")
 
 
+def _decoder(audio: AudioFormat) -> Decoder:
+    if audio.encoding == "webm_opus":
+        return WebmDecoder()
+    return AudioDecoder(audio.encoding, audio.rate, audio.channels)
+
+
 def _started(stream: Stream, start: Start) -> Started:
     return Started(
         session=stream.id,
@@ -383,7 +409,8 @@ def _started(stream: Stream, start: Start) -> Started:
     )
 
 
-def _error_message(error: StreamerError) -> Error:
+def error_message(error: StreamerError) -> Error:
+    """What a client is told of an error."""
     match error:
         case ProtocolError(code=code):
             return Error(code=code, message=str(error))

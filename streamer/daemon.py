@@ -148,7 +148,7 @@ async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
     if interval_s is None:
         return
     while True:
-        if scheduler.is_alive:
+        if scheduler.is_ready():
             notifier.alive()
         await asyncio.sleep(interval_s)
 
@@ -158,8 +158,9 @@ async def _caption_microphone(parts: Parts, config: Config, broadcast: Broadcast
     with contextlib.closing(MicrophoneSource(config.capture)) as source:
         feeding = asyncio.create_task(_feed(source, stream))
         try:
-            async for event in stream:
-                broadcast.publish(event)
+            with broadcast.speaking(stream.id):
+                async for event in stream:
+                    broadcast.publish(event)
         finally:
             await _stopped(feeding)
 

@@ -12,6 +12,7 @@ A fatal error message comes before every close but 1000 and 1012. What a client 
     1009  a message above `max_frame_bytes` (`frame_too_large`)
     1011  a fault of the daemon (`internal`)
     1012  the daemon is draining: come back and resume
+    1008  not allowed here: a room that is not there, or is taken (`bad_room`, `no_rooms`, `room_taken`, …)
     1013  no capacity left (`overloaded`): come back after `retry_after_s`
     4401  no API key, or one that is unknown or expired (`unauthorized`); programs get HTTP 401 instead
 """
@@ -32,16 +33,21 @@ from streamer.options import Delay, Keyterms, SessionOptions, Task, Text
 PROTOCOL = "captions.v1"
 """WebSocket subprotocol, and what `hello` says."""
 
-Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
 EndpointMs = Annotated[int, msgspec.Meta(ge=100, le=5000)]
 
 _CLOSE_CODES = {
     "bad_audio": 1007,
+    "bad_room": 1008,
     "draining": 1012,
     "frame_too_large": 1009,
     "idle": 1000,
     "internal": 1011,
+    "no_codecs": 1008,
+    "no_microphone": 1008,
+    "no_rooms": 1008,
     "overloaded": 1013,
+    "room_taken": 1008,
     "unauthorized": 4401,
 }
 
@@ -55,6 +61,7 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """What the binary messages of one connection hold."""
 
     encoding: Encoding = "pcm_s16le"
+    """Of `webm_opus`, a browser's recording from its start, `rate` and `channels` are not looked at."""
     rate: Annotated[int, msgspec.Meta(ge=8000, le=48000)] = 16000
     """Samples per second of one channel."""
     channels: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
@@ -151,6 +158,16 @@ class Draining(ServerMessage, frozen=True, kw_only=True, tag="draining"):
     deadline_s: float
 
 
+class RoomState(ServerMessage, frozen=True, kw_only=True, tag="room"):
+    """To the viewers of a room: whether somebody speaks. With another `speaker`, turns are numbered from 0 again."""
+
+    room: str
+    speaker: int
+    live: bool
+    turns: int = 0
+    """Past turns that follow, for who has just come."""
+
+
 class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):
     """Something went wrong; after a fatal one the connection ends."""
 
@@ -172,7 +189,7 @@ _KINDS: dict[str, type[ClientMessage]] = {"start": Start, "update": Update, "flu
 
 _ALLOWED = {
     "audio": "an object with encoding, rate and channels",
-    "audio.encoding": "pcm_s16le, pcm_f32le, mulaw or alaw",
+    "audio.encoding": "pcm_s16le, pcm_f32le, mulaw, alaw or webm_opus",
     "audio.rate": "an integer from 8000 to 48000 (hertz)",
     "audio.channels": "an integer from 1 to 8",
     "resume": "an object with session, token, stable_s and context",

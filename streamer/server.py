@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from importlib import resources
 
 import msgspec
@@ -15,16 +14,18 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from streamer import __version__, statz, websocket
+from streamer import __version__, websocket
 from streamer.admission import Admission
-from streamer.broadcast import Broadcast, watch
+from streamer.broadcast import Broadcast
 from streamer.config import Config
 from streamer.connection import Connection, Connections, Scheduler
 from streamer.dialects.openai import openai_routes
 from streamer.errors import KeyRefusedError
 from streamer.keys import Caller, Keys
 from streamer.protocol import Error, encode
+from streamer.rooms import MICROPHONE, Rooms
 from streamer.security import OriginGuard, PageHeaders, presented_key
+from streamer.watch import watch, watch_events
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     model: str
     languages: tuple[str, ...]
+    rooms: bool
+    """Whether a session may speak to an audience."""
 
 
 def build_app(
@@ -61,19 +64,24 @@ def build_app(
         metrics: What `/metrics` shows.
         keys: Who is let in; None: everybody.
         connections: For a caller who will announce a drain.
-        microphone: The session that `/v1/watch` shows; None if there is none.
+        microphone: The room of the box's own microphone; None if it captions none.
     """
     connections = connections if connections is not None else Connections()
     keys = keys if keys is not None else Keys()
+    rooms = Rooms(config, microphone)
 
     async def captions(socket: WebSocket) -> None:
         caller = await _identify(socket, keys)
         if caller is not None:
-            await connections.serve(Connection(socket, scheduler, config, caller))
+            await connections.serve(Connection(socket, scheduler, config, caller, rooms))
 
-    async def watch_microphone(socket: WebSocket) -> None:
+    async def watch_room(socket: WebSocket) -> None:
         if await _identify(socket, keys) is not None:
-            await watch(socket, microphone)
+            await watch(socket, rooms, socket.path_params.get("room", MICROPHONE))
+
+    async def watch_room_events(request: Request) -> Response:
+        keys.identify(presented_key(request.scope))
+        return await watch_events(request, rooms, request.path_params.get("room", MICROPHONE))
 
     async def issue_token(request: Request) -> Response:
         caller = keys.identify(presented_key(request.scope))
@@ -91,27 +99,22 @@ def build_app(
         keys.identify(presented_key(request.scope))
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
-    started_s = time.monotonic()
-
-    async def show_statistics(request: Request) -> Response:
-        keys.identify(presented_key(request.scope))
-        uptime_s = time.monotonic() - started_s
-        text = statz.render(__version__, scheduler.model, uptime_s, len(connections), scheduler.statistics())
-        return PlainTextResponse(text)
-
     async def info(_: Request) -> Response:
-        facts = Info(version=__version__, model=scheduler.model, languages=scheduler.languages)
+        facts = Info(
+            version=__version__, model=scheduler.model, languages=scheduler.languages, rooms=config.server.rooms
+        )
         return Response(msgspec.json.encode(facts), media_type="application/json")
 
     return Starlette(
         routes=[
             WebSocketRoute("/v1/captions", captions),
-            WebSocketRoute("/v1/watch", watch_microphone),
+            WebSocketRoute("/v1/watch", watch_room),
+            WebSocketRoute("/v1/watch/{room}", watch_room),
+            Route("/v1/watch/{room}", watch_room_events),
             Route("/v1/tokens", issue_token, methods=["POST"]),
             Route("/healthz", _healthy),
             Route("/readyz", ready),
             Route("/metrics", show_metrics),
-            Route("/statz", show_statistics),
             Route("/info", info),
             *openai_routes(scheduler, config, keys),
             *_page_routes(),
@@ -155,8 +158,13 @@ def _page_routes() -> list[Route | Mount]:
     async def overlay_page(_: Request) -> Response:
         return FileResponse(f"{pages}/overlay.html")
 
+    async def watch_page(_: Request) -> Response:
+        return FileResponse(f"{pages}/watch.html")
+
     return [
         Route("/", live_page),
         Route("/overlay", overlay_page),
+        Route("/watch", watch_page),
+        Route("/watch/{room}", watch_page),
         Mount("/pages", StaticFiles(directory=pages)),
     ]

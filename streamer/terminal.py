@@ -1,5 +1,5 @@
 """
-Live captions in a terminal: the open turn is redrawn in place, its partial text faint; a final turn stays.
+Live captions in a terminal: two lines that roll up, their partial text faint; what is certain stays above them.
 
 Where output is no terminal only final turns are written, one line each. Plain ANSI sequences, nothing else.
 """
@@ -7,12 +7,13 @@ Where output is no terminal only final turns are written, one line each. Plain A
 from __future__ import annotations
 
 import shutil
-import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from os import terminal_size
 from typing import TextIO
 
 from streamer.events import Caption, Event, TurnEnd
+from streamer.rollup import Line, RollUp
+from streamer.typesetting import LINE_LETTERS, printable
 
 FAINT, NORMAL = "\x1b[2m", "\x1b[0m"
 ERASE_BELOW = "\x1b[J"
@@ -31,80 +32,34 @@ class TerminalCaptions:
         self._stream = stream
         self._size = size
         self._is_live = stream.isatty()
-        self._n_lines = 0
+        self._roll_up = RollUp()
+        self._n_open = 0
 
     def show(self, event: Event) -> None:
         """Draw a caption or a turn's end; other events have nothing to show."""
-        if isinstance(event, TurnEnd):
-            self._end_turn(printable(event.text))
-        elif isinstance(event, Caption) and self._is_live:
-            stable = printable(event.stable).lstrip()
-            self._redraw(stable, printable(event.partial) if stable else printable(event.partial).lstrip())
-
-    def _end_turn(self, text: str) -> None:
         if not self._is_live:
-            self._write(f"{text}\n" if text else "")
-            return
-        self._redraw(text, "")
-        self._write("\n" if text else "")
-        self._n_lines = 0
+            if isinstance(event, TurnEnd) and event.text:
+                self._write(f"{printable(event.text)}\n")
+        elif isinstance(event, Caption):
+            done, lines = self._roll_up.caption(event, self._columns())
+            # one line less than the screen: the cursor cannot go up to what has scrolled away
+            self._draw(done, lines[-max(self._size().lines - 1, 1) :])
+        elif isinstance(event, TurnEnd):
+            self._draw(self._roll_up.turn_end(event, self._columns()), ())
 
-    def _redraw(self, stable: str, partial: str) -> None:
-        size = self._size()
-        text = stable + partial
-        # one line less than the screen: the cursor cannot go up to what has scrolled away
-        lines = wrap(text, size.columns)[-max(size.lines - 1, 1) :]
-        up = f"\x1b[{self._n_lines - 1}A" if self._n_lines > 1 else ""
-        drawn = "\n".join(_styled(text, start, end, len(stable)) for start, end in lines)
+    def _columns(self) -> int:
+        return min(self._size().columns, LINE_LETTERS)
+
+    def _draw(self, done: Sequence[str], lines: Sequence[Line]) -> None:
+        up = f"\x1b[{self._n_open - 1}A" if self._n_open > 1 else ""
+        drawn = "".join(f"{line}\n" for line in done) + "\n".join(map(_styled, lines))
         self._write(f"\r{up}{ERASE_BELOW}{drawn}")
-        self._n_lines = len(lines)
+        self._n_open = len(lines)
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
 
 
-def printable(text: str) -> str:
-    """Text without control characters: what a model or a client says must not steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def wrap(text: str, columns: int) -> list[tuple[int, int]]:
-    """
-    Break text into lines of at most `columns` cells, at spaces where possible.
-
-    Returns:
-        Start and end of each line in `text`; the space at a break belongs to no line.
-    """
-    lines = []
-    start = 0
-    while start < len(text):
-        end = _end_of_cells(text, start, columns)
-        space = text.rfind(" ", start, end + 1)
-        if end < len(text) and space > start:
-            end = space
-        lines.append((start, end))
-        start = end + text.startswith(" ", end)
-    return lines
-
-
-def _end_of_cells(text: str, start: int, columns: int) -> int:
-    """Where the characters from `start` on fill a line; at least one is taken."""
-    cells = 0
-    for end in range(start, len(text)):
-        cells += _n_cells(text[end])
-        if cells > columns and end > start:
-            return end
-    return len(text)
-
-
-def _n_cells(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _styled(text: str, start: int, end: int, n_stable: int) -> str:
-    split = min(max(n_stable, start), end)
-    partial = text[split:end]
-    return text[start:split] + (f"{FAINT}{partial}{NORMAL}" if partial else "")
+def _styled(line: Line) -> str:
+    return line.stable + (f"{FAINT}{line.partial}{NORMAL}" if line.partial else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio_file import read_audio
-from streamer.captions import to_srt, to_txt, to_vtt
+from streamer.captions import to_srt, to_ttml, to_txt, to_vtt
 from streamer.config import Config
-from streamer.events import TurnEnd
+from streamer.events import Ack, Event, TurnEnd
+from streamer.mel import SAMPLE_RATE
 from streamer.parts import build
 from streamer.protocol import encode
 from streamer.recital import play
@@ -31,7 +32,7 @@ def run(config: Config, files: Sequence[Path], format_: str, realtime: bool) -> 
     Args:
         config: Session defaults and model.
         files: Anything `read_audio` reads.
-        format_: txt, json, jsonl, srt or vtt. `jsonl` writes every event as it comes.
+        format_: txt, json, jsonl, srt, vtt or ttml. `jsonl` writes every event as it comes.
         realtime: At the speed of speech; with txt on a terminal, as live captions.
 
     Raises:
@@ -51,15 +52,33 @@ async def _run(
             turns = []
             captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
             stream = parts.scheduler.open(config.session)
-            async for _, event in play(stream, samples, realtime=realtime):
-                if captions:
-                    captions.show(event)
-                elif format_ == "jsonl":
-                    click.echo(encode(event))
-                if isinstance(event, TurnEnd):
-                    turns.append(event)
-            if not captions and format_ != "jsonl":
+            is_quiet = not captions and format_ != "jsonl"
+            with _progress(path.name, len(samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
+                async for _, event in play(stream, samples, realtime=realtime):
+                    advance(event)
+                    if captions:
+                        captions.show(event)
+                    elif format_ == "jsonl":
+                        click.echo(encode(event))
+                    if isinstance(event, TurnEnd):
+                        turns.append(event)
+            if is_quiet:
                 click.echo(_written(path, turns, format_), nl=False)
+
+
+@contextlib.contextmanager
+def _progress(name: str, duration_s: float, *, is_shown: bool) -> Iterator[Callable[[Event], None]]:
+    """A bar on standard error, where that is a terminal, which the events of a session advance."""
+    if not is_shown or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=max(1, round(duration_s)), label=name, file=sys.stderr) as bar:
+
+        def advance(event: Event) -> None:
+            if isinstance(event, Ack):
+                bar.update(round(event.stable_s) - bar.pos)
+
+        yield advance
 
 
 @contextlib.asynccontextmanager
@@ -77,6 +96,8 @@ def _written(path: Path, turns: Sequence[TurnEnd], format_: str) -> str:
             return to_srt(turns)
         case "vtt":
             return to_vtt(turns)
+        case "ttml":
+            return to_ttml(turns)
         case "json":
             document = {"file": str(path), "text": to_txt(turns).strip(), "turns": msgspec.to_builtins(list(turns))}
             return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"

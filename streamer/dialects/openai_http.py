@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from streamer.captions import SENTENCE_ENDS, to_srt, to_vtt
+from streamer.captions import to_srt, to_vtt
 from streamer.dialects.growth import Growth
 from streamer.dialects.language_names import NAMES
 from streamer.dialects.openai_errors import RequestError, error_detail
@@ -21,6 +21,7 @@ from streamer.dialects.openai_session import known_language
 from streamer.errors import StreamerError
 from streamer.events import Caption, Event, TurnEnd, Word
 from streamer.options import Keyterms, SessionOptions, Task, Text
+from streamer.typesetting import SENTENCE_ENDS
 
 ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
 Granularity = Literal["word", "segment"]

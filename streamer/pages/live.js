@@ -1,12 +1,13 @@
-// The live page: wires microphone, session and what is seen.
+// The live page: wires a source of sound, a session, and what is seen.
 
-import { Microphone, listMicrophones, microphoneObstacle } from "./microphone.js";
-import { Session } from "./session.js";
-import { toFile } from "./subtitles.js";
-import { Turns, clock } from "./turns.js";
+import { Captions, Microphone, SharedAudio, listMicrophones, microphoneObstacle } from "./client.js";
 import { CaptionView } from "./caption-view.js";
+import { Display } from "./display.js";
+import { Transcript } from "./transcript.js";
+import { Turns } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
+const SHARED = "shared";
 const STATES = {
   ready: ["ready", "Ready"],
   asking: ["waiting", "Waiting for the microphone"],
@@ -17,11 +18,20 @@ const STATES = {
   draining: ["waiting", "Server restarting…"],
   finishing: ["waiting", "Finishing…"],
 };
-const SIZES = [0.7, 0.85, 1, 1.2, 1.45, 1.75];
+const TROUBLES = {
+  unauthorized: "The server did not accept the key. Check it, or ask whoever runs the server for a new one.",
+  room_taken: "Somebody else speaks in that room. Choose another name.",
+  bad_room: "A room is named with letters, digits, - and _.",
+  no_rooms: "This server has no audience rooms.",
+  broken: "The server did not understand this page. Reload it and try again.",
+  too_long: "The connection was lost, and the recording is too long to be sent again. Press Start to go on.",
+  no_codecs: "This server cannot read compressed sound. Untick “Slow network” and press Start.",
+};
 
 const turns = new Turns();
 const view = new CaptionView($("stage"));
-let microphone = null;
+const transcript = new Transcript(turns);
+let source = null;
 let session = null;
 let isStarting = false;
 let wakeLock = null;
@@ -36,18 +46,11 @@ async function start() {
   notify(null);
   show("asking");
   try {
-    const early = []; // the session needs the rate, which is known once samples flow
-    microphone = await Microphone.open($("device").value, {
-      onSamples: (samples) => {
-        level(samples);
-        session ? session.push(samples) : early.push(samples);
-      },
-      onLost: () => { notify("The microphone was disconnected."); stop(); },
-    });
-    session = openSession(microphone.rate);
-    early.forEach((samples) => session.push(samples));
+    source = await openSource();
+    session = openSession();
+    source.onChunk = (chunk, endS) => session?.send(chunk, endS);
   } catch (error) {
-    microphone = null;
+    source = null;
     show("ready");
     notify(error.message);
   }
@@ -57,43 +60,54 @@ async function start() {
   wakeLock = session && (await navigator.wakeLock?.request("screen").catch(() => null));
 }
 
-function openSession(rate) {
+async function openSource() {
+  const compressed = $("compressed").checked;
+  const chosen = $("device").value;
+  const opened = chosen === SHARED ? await SharedAudio.open({ compressed }) : await Microphone.open({ deviceId: chosen, compressed });
+  opened.onLevel = level;
+  opened.onLost = () => {
+    if (chosen !== SHARED) notify("The microphone was disconnected.");
+    stop();
+  };
+  return opened;
+}
+
+function openSession() {
   turns.restart();
   delays = [];
   lagS = 0;
   const language = $("language").value;
-  const audio = { encoding: "pcm_s16le", rate, channels: 1 };
-  return new Session({ audio, ...(language && { language }) }, {
-    onState: show,
-    onEvent: receive,
-    onRestart: () => append(turns.restart()),
-    onEnd: ended,
-    context: () => turns.context,
-  });
+  const room = $("room").value.trim();
+  const token = sessionStorage.getItem("key") ?? undefined;
+  return new Captions({ token, audio: source.audio, ...(language && { language }), ...(room && { room }) })
+    .on("state", show)
+    .on("*", receive)
+    .on("restart", () => append(turns.restart()))
+    .on("end", ended);
 }
 
 async function stop() {
-  if (!microphone) return session?.abandon(); // pressed again while finishing
-  const closing = microphone;
-  microphone = null;
-  level(new Int16Array(1));
+  if (!source) return session?.abandon(); // pressed again while finishing
+  const closing = source;
+  source = null;
   $("toggle-text").textContent = "Leave";
   await closing.close();
+  level(-100);
   session?.end();
 }
 
-async function ended(message) {
+async function ended({ error }) {
   // a second recording goes on where the first one ended
   turns.offsetS += session.capturedS;
   session = null;
-  const closing = microphone;
-  microphone = null;
+  const closing = source;
+  source = null;
   await closing?.close();
-  level(new Int16Array(1));
+  level(-100);
   append(turns.restart());
   show("ready");
   setRunning(false);
-  if (message) notify(message);
+  if (error) explain(error);
   wakeLock?.release();
   wakeLock = null;
 }
@@ -101,9 +115,9 @@ async function ended(message) {
 function setRunning(isRunning) {
   $("toggle").toggleAttribute("data-running", isRunning);
   $("toggle-text").textContent = isRunning ? "Stop" : "Start";
-  $("device").disabled = $("language").disabled = isRunning;
-  if (!isRunning) $("delay").hidden = true;
+  for (const id of ["device", "language", "room", "compressed"]) $(id).disabled = isRunning;
   $("language").disabled ||= $("language").options.length < 2;
+  if (!isRunning) $("delay").hidden = true;
 }
 
 // ---- what comes back
@@ -115,28 +129,14 @@ function receive(event) {
   if (delays.length) showDelay();
   if (!turn) return;
   view.show(turn);
-  if (turn.isFinal) append(turn);
+  if (turn.isFinal) transcript.append(turn);
 }
 
-/** Add a final turn to the transcript. */
+/** Close a turn that no server will close. */
 function append(turn) {
   if (!turn) return;
   view.show(turn);
-  if (!turn.text.trim()) return;
-  const log = $("log");
-  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-  const row = document.createElement("div");
-  row.className = "turn";
-  const time = document.createElement("time");
-  time.textContent = clock(turn.startS);
-  const text = document.createElement("span");
-  text.textContent = turn.text.trim();
-  row.append(time, text);
-  log.append(row);
-  $("empty").hidden = true;
-  document.querySelectorAll("[data-download]").forEach((button) => (button.disabled = false));
-  if (isAtEnd) log.scrollTop = log.scrollHeight;
-  else $("latest").hidden = false;
+  transcript.append(turn);
 }
 
 /** From a word's end to its caption, what the speaker waits for; while none come, how far the server is behind. */
@@ -152,15 +152,21 @@ function show(state) {
   if ($("status").textContent !== text) $("status").textContent = text;
 }
 
+function explain({ code, message }) {
+  notify(TROUBLES[code] ?? `The server ended the session: ${message}.`);
+  if (code !== "unauthorized") return;
+  if (!sessionStorage.getItem("key")) notify(null); // none was given yet: the question is enough
+  sessionStorage.removeItem("key");
+  $("key-form").hidden = false;
+  $("key").focus();
+}
+
 function notify(message) {
   $("notice").textContent = message ?? "";
   $("notice").hidden = !message;
 }
 
-function level(samples) {
-  let sum = 0;
-  for (const sample of samples) sum += sample * sample;
-  const db = 10 * Math.log10(sum / samples.length / 32768 ** 2 + 1e-9);
+function level(db) {
   $("level").style.transform = `scaleX(${Math.max(0, Math.min(1, (db + 60) / 50))})`;
 }
 
@@ -170,16 +176,22 @@ async function fillDevices() {
   if (!navigator.mediaDevices) return;
   const chosen = $("device").value || localStorage.getItem("device") || "";
   const found = (await listMicrophones()).map(({ deviceId, label }) => new Option(label, deviceId));
-  $("device").replaceChildren(new Option("Default microphone", ""), ...found);
+  const shared = navigator.mediaDevices.getDisplayMedia ? [new Option("Tab or screen sound", SHARED)] : [];
+  $("device").replaceChildren(new Option("Default microphone", ""), ...found, ...shared);
   $("device").value = chosen;
   if ($("device").selectedIndex < 0) $("device").value = "";
 }
 
-async function fillLanguages() {
+async function readInfo() {
   const response = await fetch("/info").catch(() => null);
   if (!response?.ok) return notify("The server does not answer. Is the daemon still running?");
-  const { model, languages } = await response.json();
+  const { model, languages, rooms } = await response.json();
   $("model").textContent = model;
+  $("audience").hidden = !rooms;
+  fillLanguages(languages);
+}
+
+function fillLanguages(languages) {
   const names = new Intl.DisplayNames([navigator.language, "en"], { type: "language" });
   const name = (code) => { try { return names.of(code); } catch { return code; } };
   const options = languages.map((code) => new Option(name(code), code)).sort((a, b) => a.text.localeCompare(b.text));
@@ -191,46 +203,37 @@ async function fillLanguages() {
   $("language").disabled = options.length < 2;
 }
 
-function resize(step) {
-  const current = Number(localStorage.getItem("size") ?? 2);
-  const index = Math.max(0, Math.min(SIZES.length - 1, current + step));
-  localStorage.setItem("size", index);
-  document.documentElement.style.setProperty("--size", SIZES[index]);
-  $("smaller").disabled = index === 0;
-  $("larger").disabled = index === SIZES.length - 1;
-  view.settle();
+function showWatchLink() {
+  const room = $("room").value.trim();
+  $("watch-link").hidden = !room || !$("room").checkValidity();
+  $("watch-link").href = `/watch/${room}`;
+  $("watch-link").textContent = `Audience: ${location.host}/watch/${room}`;
 }
 
-function download(format) {
-  const url = URL.createObjectURL(new Blob([toFile(format, turns.finals)], { type: "text/plain;charset=utf-8" }));
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = `captions-${new Date().toISOString().slice(0, 16).replace(":", "")}.${format}`;
-  link.click();
-  URL.revokeObjectURL(url);
+function remember(id, property) {
+  const kept = localStorage.getItem(id);
+  if (kept !== null) $(id)[property] = property === "checked" ? kept === "true" : kept;
+  $(id).addEventListener("change", () => localStorage.setItem(id, $(id)[property]));
 }
 
 // ---- begin
 
 $("toggle").onclick = () => (session ? stop() : start());
-$("smaller").onclick = () => resize(-1);
-$("larger").onclick = () => resize(+1);
-$("device").onchange = () => localStorage.setItem("device", $("device").value);
-$("language").onchange = () => localStorage.setItem("language", $("language").value);
-$("latest").onclick = () => ($("log").scrollTop = $("log").scrollHeight);
-$("log").onscroll = () => {
-  const log = $("log");
-  if (log.scrollHeight - log.scrollTop - log.clientHeight < 40) $("latest").hidden = true;
+$("room").oninput = showWatchLink;
+$("key-form").onsubmit = (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value.trim());
+  $("key").value = "";
+  $("key-form").hidden = true;
+  start();
 };
-for (const button of document.querySelectorAll("[data-download]")) {
-  button.onclick = () => download(button.dataset.download);
-}
+for (const [id, property] of [["device", "value"], ["language", "value"], ["compressed", "checked"]]) remember(id, property);
 navigator.mediaDevices?.addEventListener("devicechange", fillDevices);
 addEventListener("beforeunload", (event) => { if (session) event.preventDefault(); });
 
-resize(0);
+new Display(() => view.settle());
 fillDevices();
-fillLanguages();
+readInfo();
 const obstacle = microphoneObstacle();
 if (obstacle) {
   notify(obstacle);

@@ -28,14 +28,15 @@ export class Turns {
     return open;
   }
 
+  /** Forget everything. */
+  clear() {
+    this.all = [];
+    this.#epoch += 1;
+  }
+
   /** The final turns with text. */
   get finals() {
     return this.all.filter((turn) => turn.isFinal && turn.text.trim());
-  }
-
-  /** The last words, for a server that does not know them. */
-  get context() {
-    return this.all.map((turn) => turn.text).join(" ").slice(-200).trim();
   }
 
   #set(event, state) {

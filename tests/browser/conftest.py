@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 EXECUTABLE = "/usr/bin/chromium"
 SPOKEN_RATE = 48000
@@ -69,3 +69,14 @@ def murmur(save_wav: SaveWav) -> Path:
     """Twenty seconds that sound like nothing, at the loudness of speech."""
     t = np.arange(20 * SPOKEN_RATE) / SPOKEN_RATE
     return save_wav((0.2 * np.sin(2 * np.pi * 220 * t) * np.sin(2 * np.pi * 1.5 * t)).astype(np.float32))
+
+
+async def open_page(context: BrowserContext, url: str) -> Page:
+    """A page that fails the test when anything goes wrong in it."""
+    page = await context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    await page.goto(url)
+    assert problems == []
+    return page

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, expect
 
-from streamer.broadcast import Broadcast
 from streamer.config import Config, ServerConfig
-from tests.browser.conftest import OpenChromium
+from streamer.keys import Keys
+from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import Daemon, serving
 
@@ -50,17 +51,6 @@ async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     )
     yield opened
     await opened.close()
-
-
-async def open_page(context: BrowserContext, url: str) -> Page:
-    """A page that fails the test when anything goes wrong in it."""
-    page = await context.new_page()
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    await page.goto(url)
-    assert problems == []
-    return page
 
 
 async def test_captions_from_start_to_download(context: BrowserContext, daemon: Daemon, tmp_path: Path) -> None:
@@ -168,36 +158,77 @@ async def test_insecure_address_is_explained(context: BrowserContext, tmp_path: 
         await page.screenshot(path=tmp_path / "insecure-dark.png")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_phone(browser: Browser, daemon: Daemon, tmp_path: Path, scheme: str) -> None:
-    """On a phone nothing is cut off, and the button is within reach."""
-    context = await browser.new_context(
-        permissions=["microphone"],
-        viewport={"width": 390, "height": 844},
-        device_scale_factor=2,
-        has_touch=True,
-        color_scheme="dark" if scheme == "dark" else "light",
-    )
+async def test_a_new_server_takes_over_without_a_gap(context: BrowserContext, daemon: Daemon) -> None:
+    """A restart loses the session: another one goes on from the stable text, with the last words as context."""
     page = await open_page(context, daemon.url("/"))
-    await page.locator("#toggle").tap()
+    await page.get_by_role("button", name="Start").click()
     await expect(page.locator("#log")).to_contain_text(TURNS[0], timeout=15_000)
-    await expect(page.locator("#stage")).to_contain_text("The second thing", timeout=15_000)
-    await page.screenshot(path=tmp_path / f"phone-{scheme}.png")
+    old, port = daemon.scheduler.streams[0], daemon.http.port
+    await daemon.http.stop()
+    await expect(page.locator("#status")).to_have_text("Reconnecting…")
 
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    await expect(page.locator("#toggle")).to_be_in_viewport()
-    await context.close()
+    async with serving(Config(server=ServerConfig(port=port)), FakeScheduler()) as after:
+        await expect(page.locator("#status")).to_have_text("Listening", timeout=15_000)
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Ready")
+        (new,) = after.scheduler.streams
+
+    begun_s = new.received_s - sum(map(len, new.samples)) / 16000
+    assert begun_s <= old.received_s
+    assert TURNS[0].split()[-1] in new.context
+    assert longest_run(np.abs(np.concatenate(new.samples))[4000:-8000] < 1e-4) < 1600
 
 
-async def test_overlay(context: BrowserContext, tmp_path: Path) -> None:
-    """The overlay shows the microphone's captions on nothing."""
-    microphone = Broadcast()
-    async with serving(CONFIG, microphone=microphone) as daemon:
-        page = await open_page(context, daemon.url("/overlay?lines=2&size=44"))
-        await page.wait_for_load_state("networkidle")
-        for _, event in script_of(TURNS[:1])[:12]:
-            microphone.publish(event)
-        await expect(page.locator("#stage")).to_contain_text("nobody")
-        await page.screenshot(path=tmp_path / "overlay.png", omit_background=True)
+@pytest.mark.parametrize("is_interrupted", [False, True])
+async def test_compressed_sound(context: BrowserContext, daemon: Daemon, is_interrupted: bool) -> None:
+    """As webm/opus the server hears the same, and after a lost connection only what it has not heard."""
+    page = await open_page(context, daemon.url("/"))
+    await page.get_by_label("Slow network").check()
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#stage")).to_contain_text("latency", timeout=15_000)
+    stream, port = daemon.scheduler.streams[0], daemon.http.port
+    if is_interrupted:
+        await daemon.http.stop()
+        await expect(page.locator("#status")).to_have_text("Reconnecting…")
+    async with serving(Config(server=ServerConfig(port=port)), daemon.scheduler) if is_interrupted else nullcontext():
+        await expect(page.locator("#log")).to_contain_text(TURNS[0], timeout=15_000)
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Ready")
 
-        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgba(0, 0, 0, 0)"
+    assert daemon.scheduler.streams == [stream]
+    samples = np.concatenate(stream.samples)
+    assert float(np.abs(samples).max()) > 0.1
+    assert longest_run(np.abs(samples)[8000:-8000] < 1e-3) < 2400
+
+
+async def test_shared_sound_can_be_chosen(context: BrowserContext, daemon: Daemon) -> None:
+    """The sound of a tab is a source like any other; this browser has none to share, and the page says what to do."""
+    page = await open_page(context, daemon.url("/"))
+    await page.evaluate(
+        "navigator.mediaDevices.getDisplayMedia = () => navigator.mediaDevices.getUserMedia({audio: true})"
+    )
+    await page.locator("#device").select_option("Tab or screen sound")
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#stage")).to_contain_text("latency", timeout=15_000)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#status")).to_have_text("Ready")
+    await page.evaluate("navigator.mediaDevices.getDisplayMedia = async () => new MediaStream()")
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.get_by_role("alert")).to_contain_text("tick “Also share tab audio”")
+
+
+async def test_keys_are_asked_for_and_a_wrong_one_explained(context: BrowserContext, tmp_path: Path) -> None:
+    """The page asks, says when the key is not accepted, and goes on with the right one."""
+    key = "0123456789abcdef0123"
+    (tmp_path / "keys").write_text(f"laptop {key}\n")
+    async with serving(CONFIG, FakeScheduler(script_of(TURNS)), keys=Keys(tmp_path / "keys")) as daemon:
+        page = await context.new_page()
+        await page.goto(daemon.url("/"))
+        await page.get_by_role("button", name="Start").click()
+        await page.get_by_label("API key").fill("wrong-key-wrong-key")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("did not accept the key")
+        await page.get_by_label("API key").fill(key)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#status")).to_have_text("Listening", timeout=15_000)
+        await expect(page.get_by_role("alert")).to_be_hidden()

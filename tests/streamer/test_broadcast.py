@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from streamer.broadcast import MAX_PENDING, Broadcast, Viewer
-from streamer.events import Caption, Event, Speech, TurnEnd
-from tests.helpers.http_daemon import closing, receive, serving
+import json
+from typing import Any
+
+from streamer.broadcast import HISTORY, MAX_PENDING, Broadcast, Viewer
+from streamer.events import Ack, Caption, TurnEnd, Word
 
 
 def caption(turn: int, stable: str) -> Caption:
@@ -12,99 +14,126 @@ def caption(turn: int, stable: str) -> Caption:
     return Caption(turn=turn, rev=0, stable=stable, partial="", start_s=0.0, end_s=1.0)
 
 
-def speech(at_s: float) -> Speech:
-    """An event that may not be lost."""
-    return Speech(state="started", at_s=at_s)
+def turn_end(turn: int, text: str = "a") -> TurnEnd:
+    """A message that may not be lost."""
+    word = Word(text=text, start_s=0.0, end_s=1.0, confidence=0.9)
+    return TurnEnd(turn=turn, text=text, start_s=0.0, end_s=1.0, language="en", reason="silence", words=(word,))
 
 
-async def shown(viewer: Viewer, n_events: int) -> list[Event]:
-    """The next events of a viewer."""
-    events: list[Event] = []
-    async for event in viewer:
-        events.append(event)
-        if len(events) == n_events:
+async def shown(viewer: Viewer, n_messages: int) -> list[dict[str, Any]]:
+    """The next messages of a viewer."""
+    messages: list[dict[str, Any]] = []
+    async for message in viewer:
+        messages.append(json.loads(message.text))
+        if len(messages) == n_messages:
             break
-    return events
+    return messages
 
 
-class TestBroadcast:
-    """Queues of viewers."""
+async def test_a_caption_replaces_the_one_that_waits() -> None:
+    """A slow viewer skips captions of the same turn, and nothing else."""
+    room = Broadcast()
+    viewer = room.join()
+    for event in (caption(0, "a"), caption(0, "a b"), turn_end(0), caption(1, "c"), caption(1, "c d")):
+        room.publish(event)
 
-    async def test_a_caption_replaces_the_one_that_waits(self) -> None:
-        """A slow viewer skips captions of the same turn, and nothing else."""
-        broadcast = Broadcast()
-        viewer = broadcast.join()
-        events = [caption(0, "a"), speech(1.0), caption(0, "a b"), caption(1, "c")]
-        for event in events:
-            broadcast.publish(event)
+    _, *messages = await shown(viewer, 4)
 
-        assert await shown(viewer, 3) == events[1:]
-
-    async def test_who_comes_late_sees_the_open_turn(self) -> None:
-        """The turn that is being spoken is there at once; one that has ended is not."""
-        broadcast = Broadcast()
-        broadcast.publish(caption(0, "a"))
-        assert await shown(broadcast.join(), 1) == [caption(0, "a")]
-        broadcast.publish(TurnEnd(turn=0, text="a", start_s=0.0, end_s=1.0, language="en", reason="silence"))
-        late = broadcast.join()
-        broadcast.publish(speech(2.0))
-
-        assert await shown(late, 1) == [speech(2.0)]
-
-    async def test_who_is_too_far_behind_is_cut(self) -> None:
-        """Memory is bounded, and the others miss nothing."""
-        broadcast = Broadcast()
-        slow, quick = broadcast.join(), broadcast.join()
-        for i in range(MAX_PENDING + 1):
-            broadcast.publish(speech(float(i)))
-            if i == 0:
-                await shown(quick, 1)
-
-        assert slow.is_cut
-        assert await shown(slow, 1) == []
-        assert not quick.is_cut
-
-    async def test_who_has_left_gets_nothing(self) -> None:
-        """A viewer that left is forgotten."""
-        broadcast = Broadcast()
-        viewer = broadcast.join()
-        broadcast.leave(viewer)
-        for i in range(MAX_PENDING + 1):
-            broadcast.publish(speech(float(i)))
-
-        assert not viewer.is_cut
+    assert [message.get("stable") for message in messages] == ["a b", None, "c d"]
 
 
-class TestWatch:
-    """The read-only feed."""
+async def test_viewers_get_text_without_words() -> None:
+    """Words and acknowledgements are for the speaker: a thousand viewers would pay for them."""
+    room = Broadcast()
+    viewer = room.join()
+    room.publish(Ack(received_s=1.0, stable_s=1.0, lag_s=0.0))
+    room.publish(turn_end(0))
 
-    async def test_viewers_see_what_is_published(self) -> None:
-        """The open turn at once, then everything."""
-        microphone = Broadcast()
-        async with serving(microphone=microphone) as daemon:
-            microphone.publish(caption(0, "so"))
-            async with daemon.connect("/v1/watch") as viewer:
-                first = await receive(viewer)
-                microphone.publish(caption(0, "so the"))
-                second = await receive(viewer)
+    _, message = await shown(viewer, 2)
 
-        assert (first["stable"], second["stable"]) == ("so", "so the")
+    assert (message["type"], message["text"], "words" in message) == ("turn_end", "a", False)
 
-    async def test_a_viewer_cut_is_told_to_come_back(self) -> None:
-        """1013 means later."""
-        microphone = Broadcast()
-        async with serving(microphone=microphone) as daemon, daemon.connect("/v1/watch") as viewer:
-            microphone.publish(speech(0.0))
-            await receive(viewer)
-            for i in range(MAX_PENDING + 1):
-                microphone.publish(speech(float(i)))
-            _, code = await closing(viewer)
 
-        assert code == 1013
+async def test_who_comes_late_sees_the_last_turns_and_the_open_one() -> None:
+    """As many turns as are kept, and the words being spoken."""
+    room = Broadcast()
+    for turn in range(HISTORY + 5):
+        room.publish(turn_end(turn))
+    room.publish(caption(HISTORY + 5, "now"))
 
-    async def test_without_microphone(self) -> None:
-        """The page can say why it shows nothing."""
-        async with serving() as daemon, daemon.connect("/v1/watch") as viewer:
-            messages, code = await closing(viewer)
+    state, *turns, now = await shown(room.join(), HISTORY + 2)
 
-        assert (messages[-1]["code"], code) == ("no_microphone", 1000)
+    assert state == {"type": "room", "room": "microphone", "speaker": 0, "live": False, "turns": HISTORY}
+    assert [message["turn"] for message in turns] == list(range(5, HISTORY + 5))
+    assert now["stable"] == "now"
+
+
+async def test_who_comes_back_sees_only_what_is_new() -> None:
+    """Messages up to the last one seen are left out."""
+    room = Broadcast()
+    first = room.join()
+    for turn in range(3):
+        room.publish(turn_end(turn))
+    await shown(first, 3)
+    last_seen = (await anext(aiter(first))).number
+    room.publish(turn_end(3))
+
+    _, message = await shown(room.join(last_seen), 2)
+
+    assert message["turn"] == 3
+
+
+async def test_another_speaker_begins_anew() -> None:
+    """The turns of the speaker before are not shown as those of the new one; the same speaker goes on."""
+    room = Broadcast()
+    with room.speaking("s_1"):
+        room.publish(turn_end(0, "one"))
+    with room.speaking("s_1"):
+        room.publish(turn_end(1, "two"))
+        assert [m.get("text") for m in await shown(room.join(), 3)] == [None, "one", "two"]
+    with room.speaking("s_2"), room.speaking("s_2"):
+        assert room.is_live
+        room.publish(turn_end(0, "other"))
+    viewer = room.join()
+    room.publish(turn_end(1))
+
+    state, *messages = await shown(viewer, 3)
+
+    assert (state["speaker"], state["live"]) == (2, False)
+    assert [message["text"] for message in messages] == ["other", "a"]
+
+
+async def test_who_is_too_far_behind_is_cut() -> None:
+    """Memory is bounded, and the others miss nothing."""
+    room = Broadcast()
+    slow, quick = room.join(), room.join()
+    for turn in range(MAX_PENDING + 1):
+        room.publish(turn_end(turn))
+        if turn == 0:
+            await shown(quick, 2)
+
+    assert slow.is_cut
+    assert await shown(slow, 1) == []
+    assert not quick.is_cut
+
+
+async def test_a_full_room_is_told() -> None:
+    """More viewers than are woken at once all hear of it."""
+    room = Broadcast()
+    viewers = [room.join() for _ in range(200)]
+    for viewer in viewers:
+        await shown(viewer, 1)
+    room.publish(turn_end(0))
+
+    assert [len(await shown(viewer, 1)) for viewer in viewers] == [1] * 200
+
+
+async def test_who_has_left_gets_nothing() -> None:
+    """A viewer that left is forgotten."""
+    room = Broadcast()
+    viewer = room.join()
+    room.leave(viewer)
+    for turn in range(MAX_PENDING + 1):
+        room.publish(turn_end(turn))
+
+    assert not viewer.is_cut

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from streamer.captions import MAX_CUE_S, MAX_LINE, to_cues, to_srt, to_txt, to_vtt
+from streamer.captions import MAX_CUE_S, to_cues, to_srt, to_ttml, to_txt, to_vtt
 from streamer.events import TurnEnd, Word
+from streamer.typesetting import LINE, width
 
 
 def turn_of(text: str, start_s: float = 0.0, word_s: float = 0.3, *, words: bool = True) -> TurnEnd:
@@ -28,6 +35,37 @@ def turn_of(text: str, start_s: float = 0.0, word_s: float = 0.3, *, words: bool
         reason="silence",
         words=timed if words else UNSET,
     )
+
+
+VECTORS = json.loads((Path(__file__).parent.parent / "data" / "subtitles.json").read_text(encoding="utf-8"))
+"""Turns and the files they make; `pages/subtitles.js` has to make the same."""
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+def test_files_are_those_of_the_vectors(vector: dict[str, Any]) -> None:
+    """Line breaks, times, escapes, and scripts that are wide or go from right to left."""
+    turns = msgspec.convert(vector["turns"], list[TurnEnd])
+
+    assert to_txt(turns) == vector["txt"]
+    assert to_srt(turns) == vector["srt"]
+    assert to_vtt(turns) == vector["vtt"]
+    assert to_ttml(turns) == vector["ttml"]
+    ElementTree.fromstring(vector["ttml"])
+
+
+def test_a_full_cue_ends_with_a_clause() -> None:
+    """Not in the middle of the next one, though some of its words would still fit."""
+    text = "Nobody there had seen anything like it before, and so they all stayed where they were until the morning"
+    first, _ = to_cues([turn_of(text, word_s=0.2)])
+
+    assert " ".join(first.lines).endswith("before,")
+
+
+def test_cues_stay_long_enough_to_be_read() -> None:
+    """Fast speech is shown longer than it was spoken, where nothing follows."""
+    (cue,) = to_cues([turn_of("Why not, if nobody minds at all?", word_s=0.1)])
+
+    assert cue.end_s == pytest.approx(32 / 17)
 
 
 def test_srt_of_one_short_turn() -> None:
@@ -89,7 +127,7 @@ def test_turn_without_words_is_spread_over_its_time() -> None:
 
     assert len(cues) == 3
     assert cues[0].start_s == 0
-    assert abs(cues[-1].end_s - 10) < 1e-6
+    assert cues[-1].end_s == pytest.approx(10, abs=0.2)
 
 
 WORDS = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=60)
@@ -106,11 +144,11 @@ TURNS = st.lists(
 
 @given(TURNS)
 def test_every_cue_fits_and_nothing_is_lost(turns: list[TurnEnd]) -> None:
-    """Whatever is said: at most two lines of 42 characters, and every character is there, in order."""
+    """Whatever is said: at most two full lines, and every character is there, in order."""
     cues = to_cues(turns)
 
     assert all(len(cue.lines) <= 2 for cue in cues)
-    assert all(0 < len(line) <= MAX_LINE for cue in cues for line in cue.lines)
+    assert all(0 < width(line) <= LINE for cue in cues for line in cue.lines)
     shown = "".join("".join(cue.lines) for cue in cues)
     assert "".join(shown.split()) == "".join("".join(turn.text.split()) for turn in turns)
 

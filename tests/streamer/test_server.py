@@ -25,8 +25,10 @@ class TestHttp:
         [
             ("/", "text/html"),
             ("/overlay", "text/html"),
+            ("/watch/stage", "text/html"),
+            ("/pages/client.d.ts", ""),
             ("/pages/live.js", "javascript"),
-            ("/pages/live.css", "css"),
+            ("/pages/page.css", "css"),
         ],
     )
     async def test_pages(self, daemon: Daemon, path: str, type_: str) -> None:
@@ -36,7 +38,7 @@ class TestHttp:
 
         assert response.status_code == 200
         assert type_ in response.headers["content-type"]
-        assert again.status_code == 304 or path in ("/", "/overlay")
+        assert again.status_code == 304 or path in ("/", "/overlay", "/watch/stage")
 
     async def test_health_and_readiness(self, daemon: Daemon) -> None:
         """Alive at once, ready when the scheduler says so."""

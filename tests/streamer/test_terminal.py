@@ -6,12 +6,8 @@ import io
 import re
 from os import terminal_size
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from streamer.events import Ack, Caption, TurnEnd
-from streamer.terminal import FAINT, NORMAL, TerminalCaptions, printable, wrap
+from streamer.terminal import FAINT, NORMAL, TerminalCaptions
 
 
 class Screen(io.StringIO):
@@ -69,8 +65,8 @@ def test_a_final_turn_stays_and_the_next_begins_below() -> None:
     assert screen.lines() == ["so the.", "and"]
 
 
-def test_long_turns_are_redrawn_over_all_their_lines() -> None:
-    """A turn over several lines shrinks and grows without leaving anything behind."""
+def test_two_lines_roll_up() -> None:
+    """A line full of stable words is left for good, the two below it are drawn anew; nothing is left behind."""
     screen = Screen()
     captions = captions_on(screen, columns=10)
     captions.show(caption("one two three", " four five"))
@@ -80,13 +76,20 @@ def test_long_turns_are_redrawn_over_all_their_lines() -> None:
     assert screen.lines() == ["one two", "three.", ""]
 
 
+def test_lines_are_no_longer_than_captions_are() -> None:
+    """On a wide terminal too: short lines are read at a glance."""
+    screen = Screen()
+    captions_on(screen, columns=200).show(caption("so what is solid stays where it is, and only the end", ""))
+    assert screen.lines() == ["so what is solid stays where it is, and", "only the end"]
+
+
 def test_no_more_than_the_screen_is_drawn() -> None:
     """The cursor cannot return to lines that have scrolled away, so only the last ones are drawn."""
     screen = Screen()
     captions = captions_on(screen, columns=4, lines=3)
-    captions.show(caption("aaa bbb ccc ddd", ""))
-    captions.show(caption("aaa bbb ccc ddd", " eee"))
-    assert screen.lines() == ["ddd", f"{FAINT}eee{NORMAL}"]
+    captions.show(caption("", "aaa bbb ccc ddd"))
+    captions.show(caption("", "aaa bbb ccc ddd eee"))
+    assert screen.lines() == [f"{FAINT}ddd{NORMAL}", f"{FAINT}eee{NORMAL}"]
 
 
 def test_without_a_terminal_only_final_turns_are_written() -> None:
@@ -103,31 +106,3 @@ def test_other_events_show_nothing() -> None:
     screen = Screen()
     captions_on(screen).show(Ack(received_s=1, stable_s=1, lag_s=0))
     assert screen.getvalue() == ""
-
-
-def test_control_characters_do_not_reach_the_terminal() -> None:
-    """An escape sequence in the text is shown, not obeyed."""
-    assert printable("a\x1b[2Jb\nc") == "a [2Jb c"
-
-
-@pytest.mark.parametrize(
-    ("text", "columns", "lines"),
-    [
-        ("", 10, []),
-        ("one two", 7, ["one two"]),
-        ("one two", 6, ["one", "two"]),
-        ("extraordinary", 5, ["extra", "ordin", "ary"]),
-        ("日本語字幕", 4, ["日本", "語字", "幕"]),
-        ("日", 1, ["日"]),
-    ],
-)
-def test_lines_break_at_spaces_and_count_cells(text: str, columns: int, lines: list[str]) -> None:
-    """Words are kept whole where they fit; wide characters take two cells."""
-    assert [text[start:end] for start, end in wrap(text, columns)] == lines
-
-
-@given(st.text(alphabet="ab 日", max_size=60), st.integers(1, 12))
-def test_wrapping_loses_nothing(text: str, columns: int) -> None:
-    """Every character but the spaces at breaks is on a line."""
-    shown = "".join(text[start:end] for start, end in wrap(text, columns))
-    assert shown.replace(" ", "") == text.replace(" ", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,3 +99,16 @@ def test_a_fault_ends_the_program(files: list[Path], scripted: Service) -> None:
     with pytest.raises(ExceptionGroup) as failed:
         transcribe.run(CONFIG, files, "txt", realtime=False)
     assert failed.group_contains(ZeroDivisionError)
+
+
+def test_a_bar_on_a_terminal(
+    files: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard error shows how far a file is, where somebody looks; standard output stays as it is."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    transcribe.run(CONFIG, files[:1], "txt", realtime=False)
+
+    output = capsys.readouterr()
+    assert output.out == "b c d f\ng h\n"
+    assert "a.wav" in output.err
+    assert "100%" in output.err

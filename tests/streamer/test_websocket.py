@@ -14,6 +14,7 @@ from streamer.config import Config, LimitsConfig
 from streamer.connection import Connection
 from streamer.events import Speech
 from streamer.keys import Caller
+from streamer.rooms import Rooms
 from tests.helpers.fake_scheduler import FakeScheduler
 
 
@@ -25,7 +26,7 @@ class Client:
         self._incoming += [{"type": "websocket.receive", "text": text} for text in texts]
         self._n_taken = n_taken
         self.taken: list[Message] = []
-        scope = {"type": "websocket", "path": "/", "headers": [], "subprotocols": []}
+        scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}
         self.socket = WebSocket(scope, self._receive, self._send)
 
     async def _receive(self) -> Message:
@@ -53,7 +54,7 @@ async def test_stuck_client_is_detached() -> None:
     client = Client(json.dumps({"type": "start"}), n_taken=3)
     scheduler = FakeScheduler([(0.0, Speech(state="started", at_s=0.0))])
     impatient = Config(limits=LimitsConfig(send_timeout_s=0.1))
-    connection = Connection(client.socket, scheduler, impatient, Caller())
+    connection = Connection(client.socket, scheduler, impatient, Caller(), Rooms(Config()))
     running = asyncio.create_task(connection.run())
     stream = await scheduler.wait_stream()
     stream.say(Speech(state="started", at_s=0.0))
@@ -68,7 +69,7 @@ async def test_cancelled_connection_is_detached() -> None:
     """Stopping the server loses no session."""
     client = Client(json.dumps({"type": "start"}), n_taken=100)
     scheduler = FakeScheduler()
-    running = asyncio.create_task(Connection(client.socket, scheduler, Config(), Caller()).run())
+    running = asyncio.create_task(Connection(client.socket, scheduler, Config(), Caller(), Rooms(Config())).run())
     stream = await scheduler.wait_stream()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,320 @@
+// Live captions from a streamer daemon: one session that outlives its connections, and a room to watch. No dependency.
+//
+//     import { Captions, Microphone } from "/pages/client.js";
+//
+//     const microphone = await Microphone.open();
+//     const captions = new Captions({ audio: microphone.audio, language: "en" });
+//     captions.on("caption", ({ stable, partial }) => show(stable, partial));
+//     captions.on("turn_end", ({ text }) => keep(text));
+//     captions.on("end", ({ error }) => error && console.error(error.message));
+//     microphone.onChunk = (chunk, endS) => captions.send(chunk, endS);
+//     // later
+//     await microphone.close();
+//     await captions.end();
+//
+// Audio that is not stable text yet is kept, and sent again from wherever the server wants it after a reconnection.
+// Types: client.d.ts.
+
+export { Microphone, SharedAudio, listMicrophones, microphoneObstacle } from "./sources.js";
+
+const KEPT_S = 120;
+const KEPT_BYTES = 16 * 2 ** 20; // of a container, about an hour: it can only be sent again as a whole
+const RETRY_MS = [500, 1000, 2000, 5000];
+const BROKEN = new Set([1002, 1007, 1009]);
+const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
+const CONTEXT_LETTERS = 200;
+
+/** Calls listeners by the name of what happened. */
+class Emitter {
+  #listeners = {};
+
+  /** Call `listener` for every event of a type; "*" is all of the server's. */
+  on(type, listener) {
+    (this.#listeners[type] ??= []).push(listener);
+    return this;
+  }
+
+  _emit(type, event) {
+    this.#listeners[type]?.forEach((listener) => listener(event));
+  }
+}
+
+export class Captions extends Emitter {
+  #address;
+  #token;
+  #options;
+  #kept;
+  #stableS = 0;
+  #capturedS = 0;
+  #text = new Text();
+  #identity = null; // what `resume` names
+  #socket = null;
+  #isStarted = false;
+  #isEnding = false;
+  #isOver = false;
+  #failures = 0;
+  #retryAfterMs = 0;
+  #timer = 0;
+  #ended;
+
+  /** `audio` and the other fields of `start`; `url`, `token` and `room` say where to. */
+  constructor({ url, token, room, ...options }) {
+    super();
+    this.#address = address(url, "/v1/captions");
+    if (room) this.#address.searchParams.set("room", room);
+    this.#token = token;
+    this.#options = options;
+    this.#kept = options.audio?.encoding?.endsWith("_opus") ? new Container() : new Samples(options.audio);
+    this.#ended = new Promise((resolve) => this.on("end", resolve));
+    // listeners are added first
+    queueMicrotask(() => this.#connect("connecting"));
+  }
+
+  /** Seconds of audio given so far. */
+  get capturedS() {
+    return this.#capturedS;
+  }
+
+  /** Take audio: sent now, or after a reconnection. `endS` is its end, for what is not plain samples. */
+  send(chunk, endS) {
+    if (this.#isOver) return;
+    this.#capturedS = this.#kept.add(chunk, endS);
+    this.#kept.forget(Math.max(this.#stableS, this.#capturedS - KEPT_S));
+    if (this.#isStarted) this.#socket.send(chunk);
+  }
+
+  /** Change options in mid-stream: language, keyterms, endpoint_ms. */
+  update(options) {
+    Object.assign(this.#options, options);
+    if (this.#isStarted) this.#socket.send(JSON.stringify({ type: "update", ...options }));
+  }
+
+  /** No more audio comes; resolves once the rest is transcribed, with an error if there was one. */
+  end() {
+    this.#isEnding = true;
+    if (this.#isStarted) this.#sendEnd();
+    return this.#ended;
+  }
+
+  /** Give up: also what stops waiting for a server that does not come back. */
+  abandon() {
+    this.#finish(null);
+  }
+
+  async #connect(state) {
+    this._emit("state", state);
+    const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+    if (this.#isOver) return;
+    this.#socket = new WebSocket(this.#address, protocols(token));
+    this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    this.#socket.onclose = ({ code }) => this.#closed(code);
+    this.#retryAfterMs = 0;
+  }
+
+  #receive(event) {
+    this.#text.apply(event);
+    switch (event.type) {
+      case "hello": return this.#start();
+      case "started": this.#started(event); break;
+      case "ack": this.#stableS = Math.max(this.#stableS, event.stable_s); break;
+      case "draining": this.#isStarted = false; this._emit("state", "draining"); break;
+      case "error": if (event.fatal) return this.#failed(event); break;
+      case "bye": this.#isOver = this.#isEnding; this.#stableS = Math.max(this.#stableS, event.audio_s); break;
+    }
+    this._emit(event.type, event);
+    this._emit("*", event);
+  }
+
+  #start() {
+    const resume = this.#identity && { ...this.#identity, stable_s: this.#stableS, context: this.#text.context };
+    this.#socket.send(JSON.stringify({ type: "start", ...this.#options, ...(resume && { resume }) }));
+  }
+
+  #started({ session, resume, resume_from_s }) {
+    if (this.#identity && this.#identity.session !== session) this._emit("restart");
+    this.#identity = { session, token: resume };
+    this.#failures = 0;
+    for (const chunk of this.#kept.from(resume_from_s)) this.#socket.send(chunk);
+    this.#isStarted = true;
+    this._emit("state", this.#isEnding ? "finishing" : "live");
+    if (this.#isEnding) this.#sendEnd();
+  }
+
+  #sendEnd() {
+    this._emit("state", "finishing");
+    this.#socket.send('{"type":"end"}');
+  }
+
+  #failed({ code, message, retry_after_s }) {
+    if (code === "draining" || code === "internal") return;
+    if (code === "overloaded") {
+      this.#retryAfterMs = 1000 * (retry_after_s ?? 5);
+      this._emit("state", "overloaded");
+    } else {
+      this.#finish({ code, message });
+    }
+  }
+
+  #closed(code) {
+    this.#isStarted = false;
+    if (this.#isOver) return this.#finish(null);
+    if (BROKEN.has(code)) return this.#finish({ code: "broken", message: "client and server do not understand each other" });
+    if (this.#kept.isIncomplete) return this.#finish({ code: "too_long", message: "too much audio to send it again" });
+    if (!this.#retryAfterMs) this._emit("state", "reconnecting");
+    const pause = this.#retryAfterMs || RETRY_MS[Math.min(this.#failures++, RETRY_MS.length - 1)];
+    this.#timer = setTimeout(() => this.#connect(this.#identity ? "reconnecting" : "connecting"), pause);
+  }
+
+  #finish(error) {
+    clearTimeout(this.#timer);
+    this.#isOver = true;
+    this.#isStarted = false;
+    if (this.#socket) {
+      this.#socket.onmessage = this.#socket.onclose = null;
+      this.#socket.close();
+    }
+    this._emit("end", { error });
+  }
+}
+
+/** The captions of a room, read-only: "caption", "turn_end", "room" and "state" until `close`. */
+export class Watch extends Emitter {
+  #socket = null;
+  #address;
+  #token;
+  #failures = 0;
+  #timer = 0;
+
+  constructor({ url, token, room = "microphone" }) {
+    super();
+    this.#address = address(url, `/v1/watch/${encodeURIComponent(room)}`);
+    this.#token = token;
+    queueMicrotask(() => this.#connect());
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    if (!this.#socket) return;
+    this.#socket.onmessage = this.#socket.onclose = null;
+    this.#socket.close();
+  }
+
+  #connect() {
+    let error = null;
+    let isJoined = false;
+    this._emit("state", this.#failures ? "reconnecting" : "connecting");
+    this.#socket = new WebSocket(this.#address, protocols(this.#token));
+    this.#socket.onmessage = ({ data }) => {
+      const event = JSON.parse(data);
+      if (event.type === "error") error = event;
+      else if (!isJoined) isJoined = this.#joined();
+      this._emit(event.type, event);
+      this._emit("*", event);
+    };
+    this.#socket.onclose = () => {
+      if (error && error.code !== "overloaded") return this._emit("end", { error });
+      const pause = error ? 1000 * (error.retry_after_s ?? 5) : RETRY_MS[Math.min(this.#failures, RETRY_MS.length - 1)];
+      this.#failures += 1;
+      this._emit("state", error ? "overloaded" : "reconnecting");
+      this.#timer = setTimeout(() => this.#connect(), pause);
+    };
+  }
+
+  /** All that is kept comes again: who listens begins anew. */
+  #joined() {
+    this.#failures = 0;
+    this._emit("joined");
+    this._emit("state", "live");
+    return true;
+  }
+}
+
+/** Plain samples since the last that must not be lost. */
+class Samples {
+  #rate;
+  #frameBytes;
+  #chunks = []; // { at: index of the first sample, chunk }
+  #captured = 0;
+  isIncomplete = false;
+
+  constructor({ encoding = "pcm_s16le", rate = 16000, channels = 1 } = {}) {
+    this.#rate = rate;
+    this.#frameBytes = SAMPLE_BYTES[encoding] * channels;
+  }
+
+  add(chunk) {
+    this.#chunks.push({ at: this.#captured, chunk });
+    this.#captured += chunk.byteLength / this.#frameBytes;
+    return this.#captured / this.#rate;
+  }
+
+  forget(untilS) {
+    const oldest = untilS * this.#rate;
+    const length = ({ chunk }) => chunk.byteLength / this.#frameBytes;
+    while (this.#chunks.length && this.#chunks[0].at + length(this.#chunks[0]) <= oldest) this.#chunks.shift();
+  }
+
+  *from(seconds) {
+    const from = Math.round(seconds * this.#rate);
+    const first = this.#chunks.length ? this.#chunks[0].at : this.#captured;
+    // what was dropped is silence to the server, so that times stay true
+    for (let at = from; at < first; at += this.#rate) {
+      yield new Uint8Array(Math.min(this.#rate, first - at) * this.#frameBytes);
+    }
+    for (const { at, chunk } of this.#chunks) {
+      const bytes = new Uint8Array(chunk.buffer ?? chunk, chunk.byteOffset ?? 0, chunk.byteLength);
+      const skipped = Math.max(0, from - at) * this.#frameBytes;
+      if (skipped < bytes.length) yield bytes.subarray(skipped);
+    }
+  }
+}
+
+/** A recording in its container: only as a whole can it be read; the server skips what it has. */
+class Container {
+  #chunks = [];
+  #bytes = 0;
+
+  get isIncomplete() {
+    return this.#bytes > KEPT_BYTES;
+  }
+
+  add(chunk, endS) {
+    this.#bytes += chunk.byteLength;
+    if (this.isIncomplete) this.#chunks = [];
+    else this.#chunks.push(chunk);
+    return endS;
+  }
+
+  forget() {}
+
+  from() {
+    return this.#chunks;
+  }
+}
+
+/** The last words that are certain, for a server that does not know them. */
+class Text {
+  #final = "";
+  #open = "";
+
+  apply({ type, stable, text }) {
+    if (type === "caption") this.#open = stable;
+    if (type !== "turn_end") return;
+    this.#final = `${this.#final} ${text}`.slice(-CONTEXT_LETTERS);
+    this.#open = "";
+  }
+
+  get context() {
+    return `${this.#final} ${this.#open}`.slice(-CONTEXT_LETTERS).trim();
+  }
+}
+
+function address(url, path) {
+  const found = new URL(url ?? path, globalThis.location?.href);
+  found.protocol = found.protocol.replace("http", "ws");
+  return found;
+}
+
+function protocols(token) {
+  return token ? ["captions.v1", `auth.${token}`] : ["captions.v1"];
+}

@@ -1,0 +1,167 @@
+// Where audio comes from: the microphone, or the sound of a tab or the screen. As 100 ms blocks of 16-bit samples at
+// whatever rate the audio hardware runs, or as webm/opus.
+
+const MAX_RATE = 48000;
+const WEBM = "audio/webm;codecs=opus";
+const WEBM_BITS_PER_S = 32000;
+const WEBM_CHUNK_MS = 200;
+
+class Source {
+  onChunk = null;
+  onLevel = null;
+  onLost = null;
+  #waiting = []; // chunks before anybody takes them
+  #context;
+  #stream;
+  #node;
+  #recorder = null;
+  #isDrained;
+  #encoded = Promise.resolve();
+  #samples = 0;
+
+  /** Read `stream`. Throws an Error whose message a person can act on. */
+  async _read(stream, { compressed = false } = {}) {
+    this.#stream = stream;
+    stream.getAudioTracks()[0].onended = () => this.onLost?.();
+    try {
+      await this.#openWorklet(compressed);
+    } catch (error) {
+      await this.close();
+      throw new Error(`The sound could not be read (${error.message}).`);
+    }
+    return this;
+  }
+
+  /** What `start` announces. */
+  get audio() {
+    if (this.#recorder) return { encoding: "webm_opus", rate: MAX_RATE, channels: 1 };
+    return { encoding: "pcm_s16le", rate: this.#context.sampleRate, channels: 1 };
+  }
+
+  /** Stop; what was collected comes first. */
+  async close() {
+    const isStopped = this.#recorder && new Promise((resolve) => (this.#recorder.onstop = resolve));
+    if (this.#recorder && this.#recorder.state !== "inactive") this.#recorder.stop();
+    else if (isStopped) this.#recorder.onstop();
+    await isStopped;
+    this.#stream.getTracks().forEach((track) => track.stop());
+    if (this.#node) {
+      this.#node.port.postMessage("close");
+      await this.#isDrained;
+    }
+    if (this.#context?.state !== "closed") await this.#context?.close();
+    await this.#encoded;
+  }
+
+  async #openWorklet(isCompressed) {
+    this.#context = new AudioContext();
+    if (this.#context.sampleRate > MAX_RATE) {
+      await this.#context.close();
+      this.#context = new AudioContext({ sampleRate: MAX_RATE });
+    }
+    await this.#context.resume();
+    await this.#context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
+    const node = new AudioWorkletNode(this.#context, "collector", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+    this.#isDrained = new Promise((resolve) => {
+      node.port.onmessage = ({ data }) => (data ? this.#take(data) : resolve());
+    });
+    if (isCompressed && globalThis.MediaRecorder?.isTypeSupported(WEBM)) this.#record();
+    this.#context.createMediaStreamSource(this.#stream).connect(node);
+    this.#node = node;
+  }
+
+  // the worklet runs beside a recorder too: it tells the level, and how much was heard
+  #take(samples) {
+    this.#samples += samples.length;
+    this.onLevel?.(decibels(samples));
+    if (!this.#recorder) this.#deliver(samples);
+  }
+
+  #record() {
+    this.#recorder = new MediaRecorder(new MediaStream(this.#stream.getAudioTracks()), { mimeType: WEBM, audioBitsPerSecond: WEBM_BITS_PER_S });
+    this.#recorder.ondataavailable = ({ data }) => {
+      // one after the other, or chunks would overtake each other
+      this.#encoded = this.#encoded.then(async () => this.#deliver(new Uint8Array(await data.arrayBuffer())));
+    };
+    this.#recorder.start(WEBM_CHUNK_MS);
+  }
+
+  #deliver(chunk) {
+    this.#waiting.push([chunk, this.#samples / this.#context.sampleRate]);
+    if (this.onChunk) this.#waiting.splice(0).forEach(([taken, endS]) => this.onChunk(taken, endS));
+  }
+}
+
+export class Microphone extends Source {
+  /** Ask for the microphone. */
+  static async open({ deviceId = "", compressed = false } = {}) {
+    const stream = await ask(() => navigator.mediaDevices.getUserMedia({ audio: constraints(deviceId) }), MICROPHONE_TROUBLES);
+    return new Microphone()._read(stream, { compressed });
+  }
+}
+
+export class SharedAudio extends Source {
+  /** Ask for the sound of a tab or the screen. */
+  static async open({ compressed = false } = {}) {
+    if (!navigator.mediaDevices?.getDisplayMedia) {
+      throw new Error("This browser cannot share the sound of a tab or the screen; Chrome and Edge on a computer can.");
+    }
+    const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, suppressLocalAudioPlayback: false };
+    // browsers share sound only with a picture; it is not looked at
+    const request = { video: true, audio: plain, systemAudio: "include" };
+    const stream = await ask(() => navigator.mediaDevices.getDisplayMedia(request), SHARING_TROUBLES);
+    if (!stream.getAudioTracks().length) {
+      stream.getTracks().forEach((track) => track.stop());
+      throw new Error("What was shared has no sound. Share a tab, and tick “Also share tab audio”.");
+    }
+    return new SharedAudio()._read(stream, { compressed });
+  }
+}
+
+/** The microphones there are; names are known only once permission was given. */
+export async function listMicrophones() {
+  const devices = await navigator.mediaDevices.enumerateDevices();
+  return devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && deviceId && deviceId !== "default" && label);
+}
+
+/** Why this page can have no microphone at all, or null. */
+export function microphoneObstacle() {
+  if (window.isSecureContext) return null;
+  return (
+    `Browsers give the microphone only to pages on https or on this very machine, and this page came from ${location.origin}. ` +
+    `Open http://localhost:${location.port || 80} on the machine that runs the daemon, or put https in front of it.`
+  );
+}
+
+function constraints(deviceId) {
+  // the cleaning that calls need costs recognition accuracy
+  const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  return deviceId ? { ...plain, deviceId: { exact: deviceId } } : plain;
+}
+
+async function ask(open, troubles) {
+  try {
+    return await open();
+  } catch (error) {
+    throw new Error(troubles[error.name] ?? `The sound could not be opened (${error.message}).`);
+  }
+}
+
+const MICROPHONE_TROUBLES = {
+  NotAllowedError: "The microphone was not allowed. Allow it for this page in the browser's address bar, then press Start again.",
+  NotFoundError: "No microphone was found. Plug one in, then press Start again.",
+  OverconstrainedError: "The chosen microphone is gone. Choose another one, then press Start again.",
+  NotReadableError: "The microphone is in use by another program, or the system does not let the browser read it.",
+};
+
+const SHARING_TROUBLES = {
+  NotAllowedError: "Nothing was shared. Press Start again and choose a tab or a screen with sound.",
+  NotFoundError: "There is nothing whose sound could be shared.",
+  NotReadableError: "The system does not let the browser share that. Choose a tab instead.",
+};
+
+function decibels(samples) {
+  let sum = 0;
+  for (const sample of samples) sum += sample * sample;
+  return 10 * Math.log10(sum / samples.length / 32768 ** 2 + 1e-9);
+}

@@ -1,0 +1,158 @@
+"""
+WebM as browsers record it (`MediaRecorder`, audio/webm;codecs=opus), read while it comes: bytes in, Opus packets out.
+
+Only what such a recording holds is read: one Opus track, clusters of simple blocks without lacing. Everything else is
+refused, sizes are bounded before anything is kept, and what is not needed is skipped without being kept. Pure.
+
+Source: RFC 8794 (EBML), RFC 9559 (Matroska).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from streamer.errors import AudioFormatError
+
+MAX_ELEMENT_BYTES = 65536
+"""Longest element that is kept: an Opus packet has at most 1,275 bytes for each of its frames."""
+MAX_HEADER_BYTES = 65536
+"""What may come before the first packet."""
+MAX_SKIPPED_BYTES = 2**24
+"""Longest element that is passed over; one without a size reads as the largest number there is."""
+
+_EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
+_DOC_TYPE, _TIME_SCALE, _INFO = 0x4282, 0x2AD7B1, 0x1549A966
+_TRACKS, _TRACK, _CODEC = 0x1654AE6B, 0xAE, 0x86
+_CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK = 0xE7, 0xA3, 0xA1
+_ENTERED = frozenset((_EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP, _INFO, _TRACKS, _TRACK))
+"""Elements that hold others; the others within are read as if they stood beside."""
+_KEPT = frozenset((_DOC_TYPE, _TIME_SCALE, _CODEC, _CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK))
+
+
+class Packet(NamedTuple):
+    """One Opus packet and its time in the recording."""
+
+    start_s: float
+    data: bytes
+
+
+class WebmReader:
+    """Reads one recording, however its bytes are split over calls."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._n_skipped = 0
+        self._n_read = 0
+        self._time_scale_s = 0.001
+        self._cluster_time = 0
+        self._has_begun = False
+        self._has_track = False
+
+    def read(self, data: bytes) -> Iterator[Packet]:
+        """
+        The packets that `data` completes, each read when it is asked for.
+
+        Raises:
+            AudioFormatError: Not such a recording, or damaged.
+        """
+        # counted until there is a track
+        self._n_read += len(data)
+        self._buffer += data
+        for element, body in self._elements():
+            yield from self._packets(element, body)
+        if not self._has_track and self._n_read > MAX_HEADER_BYTES:
+            raise AudioFormatError(f"webm audio: no Opus track in the first {MAX_HEADER_BYTES} bytes")
+
+    def _elements(self) -> Iterator[tuple[int, bytes]]:
+        """Elements that are kept, as far as they are whole."""
+        while self._skip():
+            head = self._head()
+            if head is None:
+                return
+            element, size, n_head = head
+            if element in _ENTERED:
+                del self._buffer[:n_head]
+            elif size >= MAX_SKIPPED_BYTES:
+                raise AudioFormatError(
+                    f"webm audio: element of {size} bytes or of no size, expected a recording of sound"
+                )
+            elif element not in _KEPT:
+                self._n_skipped = n_head + size
+            elif size > MAX_ELEMENT_BYTES:
+                raise AudioFormatError(f"webm audio: element of {size} bytes, expected at most {MAX_ELEMENT_BYTES}")
+            elif len(self._buffer) < n_head + size:
+                return
+            else:
+                body = bytes(self._buffer[n_head : n_head + size])
+                del self._buffer[: n_head + size]
+                yield element, body
+
+    def _skip(self) -> bool:
+        """Drop what is not needed; whether there is anything behind it."""
+        n = min(self._n_skipped, len(self._buffer))
+        del self._buffer[:n]
+        self._n_skipped -= n
+        return bool(self._buffer)
+
+    def _head(self) -> tuple[int, int, int] | None:
+        """Id and size of the next element, and the bytes they take; None where they are not whole yet."""
+        n_id = _length(self._buffer[0], 4)
+        if not self._has_begun and self._buffer[0] != _EBML >> 24:
+            raise AudioFormatError(
+                "webm audio: the recording does not begin with a WebM header; send it from its start"
+            )
+        if len(self._buffer) <= n_id:
+            return None
+        n_size = _length(self._buffer[n_id], 8)
+        if len(self._buffer) < n_id + n_size:
+            return None
+        self._has_begun = True
+        element = int.from_bytes(self._buffer[:n_id], "big")
+        size = int.from_bytes(self._buffer[n_id : n_id + n_size], "big") & (2 ** (7 * n_size) - 1)
+        return element, size, n_id + n_size
+
+    def _packets(self, element: int, body: bytes) -> Iterator[Packet]:
+        if element in (_SIMPLE_BLOCK, _BLOCK):
+            yield from self._block(body)
+        elif element == _CLUSTER_TIME:
+            self._cluster_time = int.from_bytes(body, "big")
+        elif element == _TIME_SCALE:
+            self._set_time_scale(int.from_bytes(body, "big"))
+        elif element == _CODEC:
+            self._choose(body)
+        elif element == _DOC_TYPE and body.rstrip(b"\0") not in (b"webm", b"matroska"):
+            raise AudioFormatError(f"webm audio: container {body[:20]!r}, expected webm")
+
+    def _set_time_scale(self, nanoseconds: int) -> None:
+        if not 1 <= nanoseconds <= 1_000_000_000:
+            raise AudioFormatError(f"webm audio: {nanoseconds} ns of time scale, expected 1 to 1000000000")
+        self._time_scale_s = nanoseconds / 1e9
+
+    def _choose(self, codec: bytes) -> None:
+        name = codec.rstrip(b"\0")
+        if name != b"A_OPUS":
+            raise AudioFormatError(f"webm audio: codec {name[:20]!r}, expected one track of Opus alone")
+        if self._has_track:
+            raise AudioFormatError("webm audio: a second track, expected one")
+        self._has_track = True
+
+    def _block(self, body: bytes) -> Iterator[Packet]:
+        if not self._has_track:
+            raise AudioFormatError("webm audio: sound before the header of its track")
+        n_track = _length(body[0], 8) if body else 0
+        if len(body) <= n_track + 3:
+            raise AudioFormatError(f"webm audio: block of {len(body)} bytes, expected a header and a packet")
+        if body[n_track + 2] & 0x06:
+            raise AudioFormatError("webm audio: several packets in one block, expected one")
+        offset = int.from_bytes(body[n_track : n_track + 2], "big", signed=True)
+        start_s = max(self._cluster_time + offset, 0) * self._time_scale_s
+        yield Packet(start_s, body[n_track + 3 :])
+
+
+def _length(first: int, most: int) -> int:
+    """Bytes of a number, by the zeros that its first byte begins with."""
+    n = 9 - first.bit_length()
+    if n > most:
+        raise AudioFormatError("webm audio: damaged; send the recording from its start, without a gap")
+    return n

@@ -1,0 +1,69 @@
+"""The modules of the pages by themselves in a real browser: subtitles against the vectors, the documented client."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import expect
+
+from streamer.config import Config, ServerConfig
+from tests.browser.conftest import OpenChromium, open_page
+from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.http_daemon import serving
+
+pytestmark = pytest.mark.browser
+
+ROOT = Path(__file__).parent.parent.parent
+CONFIG = Config(server=ServerConfig(port=0))
+
+
+async def test_subtitles_are_those_of_the_daemon(chromium: OpenChromium, murmur: Path) -> None:
+    """For every vector the page makes the same text, SubRip and WebVTT as `streamer.captions`."""
+    vectors = json.loads((ROOT / "tests" / "data" / "subtitles.json").read_text(encoding="utf-8"))
+    browser = await chromium(murmur)
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        made: list[dict[str, Any]] = await page.evaluate(
+            """async (vectors) => {
+                const { toFile } = await import("/pages/subtitles.js");
+                return vectors.map(({ turns }) => {
+                    const all = turns.map((turn) => (
+                        { text: turn.text, startS: turn.start_s, endS: turn.end_s, words: turn.words ?? [] }));
+                    return { txt: toFile("txt", all), srt: toFile("srt", all), vtt: toFile("vtt", all) };
+                });
+            }""",
+            vectors,
+        )
+    await browser.close()
+
+    assert made == [{key: vector[key] for key in ("txt", "srt", "vtt")} for vector in vectors]
+
+
+async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> None:
+    """The example at the head of client.js, as it stands there."""
+    source = (ROOT / "streamer" / "pages" / "client.js").read_text(encoding="utf-8")
+    lines = [line[7:] for line in source.splitlines() if re.match(r"^//     ?\S", line)]
+    opening, _, closing = "\n".join(lines).partition("// later\n")
+    module = opening.replace('import { Captions, Microphone } from "/pages/client.js";', "")
+    assert "Captions" in module
+    assert "captions.end()" in closing
+    browser = await chromium(murmur)
+    async with serving(CONFIG, FakeScheduler(script_of(["one two three"]))) as daemon:
+        context = await browser.new_context(permissions=["microphone"])
+        page = await open_page(context, daemon.url("/overlay"))
+        await page.evaluate(
+            f"""async () => {{
+                const {{ Captions, Microphone }} = await import("/pages/client.js");
+                const show = (stable, partial) => (document.title = `${{stable}}|${{partial}}`);
+                const keep = (text) => (document.title = text);
+                {module}
+                window.finish = async () => {{ {closing} return "ended"; }};
+            }}"""
+        )
+        await expect(page).to_have_title("one two three", timeout=15_000)
+        assert await page.evaluate("finish()") == "ended"
+    await browser.close()
