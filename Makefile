@@ -5,8 +5,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# a browser for the live page, PortAudio for the microphone; the tests of what is missing are skipped
-SYSTEM_PACKAGES := chromium libportaudio2
+# a browser for the live page, PortAudio for the microphone, systemd-analyze for the units; the tests of what is missing
+# are skipped
+SYSTEM_PACKAGES := chromium libportaudio2 systemd
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: run test check system-packages clean

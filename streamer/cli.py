@@ -168,6 +168,8 @@ def transcribe(
     help="Of a simulated device, for one step.",
 )
 @click.option("--reference", type=click.Choice(["one-shot"]), help="Compare with whole recordings decoded at once.")
+@click.option("--word-times", type=EXISTING_FILE, help="JSON of the times of words, to compare with those heard.")
+@click.option("--plot", type=FILE, help="Measure every delay setting, and draw delay against accuracy as SVG.")
 @click.option("--differences", is_flag=True, help="Print every word that was heard otherwise than said.")
 @json_option
 @click.option("--kind", "kinds", multiple=True, help="Only rows of this kind; may be repeated.")
@@ -181,6 +183,8 @@ def evaluate(
     pace: Any,
     step_ms: float,
     reference: str | None,
+    word_times: Path | None,
+    plot: Path | None,
     differences: bool,
     json_out: Path | None,
     kinds: tuple[str, ...],
@@ -194,6 +198,8 @@ def evaluate(
         pace=pace,
         step_s=step_ms / 1e3,
         one_shot=reference == "one-shot",
+        word_times=word_times,
+        plot=plot,
         differences=differences,
         kinds=kinds,
         languages=languages,

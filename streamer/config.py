@@ -130,6 +130,8 @@ class LogConfig(Section, frozen=True, kw_only=True):
     """Least severe events that are written; transcripts appear at `debug` only."""
     format: Literal["auto", "json", "console"] = "auto"
     """`auto` is `console` on a terminal and `json` elsewhere, with priorities under systemd."""
+    spans: bool = False
+    """Send a span of each step by OpenTelemetry (extra `otel`), to where `OTEL_EXPORTER_OTLP_ENDPOINT` says."""
 
 
 class Config(Section, frozen=True, kw_only=True):

@@ -52,6 +52,7 @@ from streamer.protocol import (
     encode,
 )
 from streamer.rooms import Rooms
+from streamer.scheduler import SchedulerStatistics
 
 
 class Stream(Protocol):
@@ -130,6 +131,9 @@ class Scheduler(Protocol):
 
     def is_ready(self) -> bool:
         """Whether a real decode has worked and the last step is recent."""
+
+    def statistics(self) -> SchedulerStatistics:
+        """What it is doing now."""
 
 
 Decoder: TypeAlias = AudioDecoder | WebmDecoder

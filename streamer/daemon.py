@@ -148,7 +148,7 @@ async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
     if interval_s is None:
         return
     while True:
-        if scheduler.is_ready():
+        if scheduler.is_alive:
             notifier.alive()
         await asyncio.sleep(interval_s)
 

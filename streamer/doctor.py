@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,12 +21,19 @@ from typing import Literal
 import torch
 
 from streamer import capture, machine, weights
-from streamer.config import Config
-from streamer.errors import CaptureError, ModelNotFoundError
+from streamer.config import Config, ServerConfig
+from streamer.errors import CaptureError, ConfigError, ModelNotFoundError
+from streamer.keys import Keys, find_key_file
+from streamer.security import check_exposure, is_loopback
+from streamer.tls import Certificate
 
 State = Literal["ok", "warn", "fail"]
 
-EXTRAS = {"codecs": "av", "hub": "huggingface_hub", "eval": "jiwer", "ray": "ray"}
+MIN_DAYS = 14
+"""A certificate that is not renewed by then is forgotten."""
+SPARE_DESCRIPTORS = 100
+"""For files, pipes and listeners beside the connections."""
+EXTRAS = {"codecs": "av", "hub": "huggingface_hub", "eval": "jiwer", "ray": "ray", "otel": "opentelemetry"}
 """Optional parts and the module each brings."""
 
 
@@ -53,6 +61,9 @@ def examine(config: Config) -> list[Check]:
         check_weights(config.model.name),
         check_microphone(config.capture.device, capture.devices),
         check_port(config.server.host, config.server.port),
+        check_doors(config.server, os.environ),
+        check_tls(config.server),
+        check_descriptors(config.limits.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         check_store(weights.default_store()),
         check_extras(),
     ]
@@ -123,6 +134,49 @@ def check_port(host: str, port: int) -> Check:
         remedy = "stop the program that holds it (is the daemon running?), or choose another with --port"
         return Check("port", "fail", f"{port} on {host}: {reason}", remedy)
     return Check("port", "ok", f"{port} on {host} is free")
+
+
+def check_doors(config: ServerConfig, environment: Mapping[str, str]) -> Check:
+    """Who is let in: the key file, who may read it, and whether the address asks for one."""
+    try:
+        file = find_key_file(config.keys_file, environment)
+        keys = Keys(file)
+        check_exposure([config.host], config, keys)
+    except ConfigError as error:
+        return Check("keys", "fail", "the daemon would not start", str(error))
+    if file is None:
+        if is_loopback(config.host):
+            return Check("keys", "ok", "none; only this machine can connect")
+        return Check("keys", "warn", f"none, and {config.host} is open to the network", "set server.keys_file")
+    if file.stat().st_mode & 0o077:
+        return Check("keys", "warn", f"others can read {file}", f"chmod 600 {file}")
+    return Check("keys", "ok", f"{file}")
+
+
+def check_tls(config: ServerConfig) -> Check:
+    """Whether a browser would take the certificate, and for how long."""
+    try:
+        certificate = Certificate(config)
+        if certificate.context is None:
+            remedy = (
+                "" if is_loopback(config.host) else "pages elsewhere get no microphone without: set both, or a proxy"
+            )
+            return Check("tls", "ok", "none: plain HTTP", remedy)
+        days = certificate.days_left()
+    except ConfigError as error:
+        return Check("tls", "fail", "the certificate cannot be used", str(error))
+    found = f"{config.tls_certificate}, valid for {days:.0f} days"
+    if days < MIN_DAYS:
+        return Check("tls", "warn", found, "renew it, then: systemctl reload streamer")
+    return Check("tls", "ok", found)
+
+
+def check_descriptors(max_connections: int, limit: int) -> Check:
+    """Whether as many connections may be open as the configuration allows."""
+    if limit < max_connections + SPARE_DESCRIPTORS:
+        remedy = "ulimit -n 65536 (LimitNOFILE= of a unit), or a smaller limits.max_connections"
+        return Check("open files", "warn", f"{limit} allowed, limits.max_connections is {max_connections}", remedy)
+    return Check("open files", "ok", f"{limit} allowed")
 
 
 def check_store(store: Path) -> Check:

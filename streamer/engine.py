@@ -23,6 +23,7 @@ from model.alignment import alignment_cost, monotone_starts
 from streamer import mel
 from streamer.decoding import DecodingRules, token_budget
 from streamer.errors import DeviceError, EngineError
+from streamer.keyterms import KeyTermBias, Place, Strength
 from streamer.metrics import EngineMetrics
 from streamer.slots import SlotTable
 from streamer.step import StepRequest, StepResult
@@ -56,6 +57,8 @@ class EngineOptions:
     """Positions of cached silence that one key stands for in the encoder."""
     n_tail: int = 256
     """Positions of cached silence the decoder hears behind every window."""
+    keyterms: Strength = field(default_factory=Strength)
+    """How much key terms are favoured."""
 
 
 @dataclass(slots=True)
@@ -103,6 +106,10 @@ class Row:
             self.tokens.append(token)
             self.logprobs.append(logprob)
 
+    def place(self, said: Sequence[int]) -> Place:
+        """Where the token after these new ones is chosen."""
+        return Place(self.request.keyterms, (*self.request.prefix, *said), self.language)
+
     def add_scores(self, alignment: Tensor | None, index: int, n: int) -> None:
         """Keep the scores of the first `n` tokens that row `index` of a pass was fed."""
         assert alignment is not None
@@ -123,6 +130,7 @@ class WhisperEngine:
     def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics) -> None:
         self.model, self.tokenizer, self.options, self.metrics = model, tokenizer, options, metrics
         self.rules = DecodingRules(tokenizer, model.dims.n_vocab, model.device)
+        self._keyterms = KeyTermBias(tokenizer, model.device, options.keyterms)
         with torch.inference_mode():
             floor = mel.silence_value(options.mel_maximum)
             stride = options.silence_stride
@@ -262,6 +270,10 @@ class WhisperEngine:
         for (i, _), probability in zip(starts, self.rules.no_speech(logits[len(places) :]), strict=True):
             rows[i].no_speech_prob = probability
         begins = [n for n, (i, place) in enumerate(places) if not rows[i].request.prefix and _begins(places, n)]
+        self._keyterms.boost(
+            logits,
+            [row.place(draft[:n]) for row, draft in zip(rows, drafts, strict=True) for n in range(len(draft) + 1)],
+        )
         choice = self.rules.choose(logits[: len(places)], begins)
         at = 0
         for i, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
@@ -280,7 +292,9 @@ class WhisperEngine:
         while active:
             started = time.perf_counter()
             output = self._pass(active, [[row.tokens[-1]] for row in active])
-            choice = self.rules.choose(self.model.decoder.project(output.hidden[:, 0]), [])
+            logits = self.model.decoder.project(output.hidden[:, 0])
+            self._keyterms.boost(logits, [row.place(row.tokens) for row in active])
+            choice = self.rules.choose(logits, [])
             for i, row in enumerate(active):
                 row.add_scores(output.alignment, i, 1)
                 row.say(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import click
 import msgspec
@@ -22,13 +22,15 @@ from streamer.config import Config
 from streamer.errors import ConfigError
 from streamer.metrics import EngineMetrics
 from streamer.one_shot import OneShot
-from streamer.options import SessionOptions
+from streamer.options import Delay, SessionOptions
 from streamer.parts import Decoders, build_decoders, schedule, window_options
+from streamer.plot import DelayPoint, delay_curve
 from streamer.recital import Recital, listen
-from streamer.report import Played, difference_lines, report, table
-from streamer.scoring import word_scorer
+from streamer.report import MIN_PAUSE_S, Played, difference_lines, report, table
+from streamer.scoring import text_normaliser, word_scorer
 from streamer.session import Session
 from streamer.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.timing import Segment, TimedWord, utterance_errors, utterances, word_start_errors
 from streamer.transcribe import running
 
 Pace = Literal["realtime", "fast", "simulated"]
@@ -46,6 +48,8 @@ class ManifestRow(msgspec.Struct, frozen=True, kw_only=True):
     """What is said in it; empty for recordings without speech."""
     language: str = ""
     kind: str = ""
+    segments: tuple[Segment, ...] = ()
+    """Where in it somebody speaks, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,10 @@ class EvaluationOptions:
     """Decode each recording as a whole too, and compare."""
     differences: bool = False
     """Print every word heard otherwise than said."""
+    word_times: Path | None = None
+    """JSON: id -> words with their times, as `TimedWord`."""
+    plot: Path | None = None
+    """Evaluate all `delay` settings, and draw delay against accuracy into this SVG file."""
     kinds: tuple[str, ...] = ()
     """Only these kinds; empty for all."""
     languages: tuple[str, ...] = ()
@@ -80,40 +88,110 @@ def run(config: Config, manifest: Path, options: EvaluationOptions, json_out: Pa
     Raises:
         ConfigError: The manifest is not one, or nothing in it is to be evaluated, or the extra `eval` is missing.
     """
-    score = word_scorer()
+    judge = Judge(read_word_times(options.word_times) if options.word_times else {})
     rows = _chosen(read_manifest(manifest), options)
     if not rows:
         raise ConfigError(f"{manifest}: no recording of the kinds and languages asked for")
-    registry = CollectorRegistry()
-    decoders = build_decoders(config, registry)
+    decoders = build_decoders(config, CollectorRegistry())
     known = _known(rows, decoders, config.model.name)
     if not known:
         raise ConfigError(f"{manifest}: no recording in a language that {config.model.name} knows")
-    evaluation = Evaluation(config, decoders, registry, known, manifest.parent)
-    started = time.perf_counter()
-    recitals = evaluation.simulated(options.step_s) if options.pace == "simulated" else evaluation.live(options.pace)
-    elapsed_s = time.perf_counter() - started
-    references = evaluation.one_shot() if options.one_shot else [None] * len(known)
-    played = [
-        Played(
+    evaluation = Evaluation(config, decoders, known, manifest.parent)
+    references = evaluation.one_shot() if options.one_shot else None
+
+    def measure(delay: Delay) -> tuple[dict[str, Any], list[Played]]:
+        started = time.perf_counter()
+        recitals = evaluation.play(options, delay)
+        elapsed_s = time.perf_counter() - started
+        played = judge.played(known, recitals, references)
+        return report(config.model.name, played, decoders.metrics.recent_token_ms(), elapsed_s), played
+
+    figures, played = measure(config.session.delay)
+    if options.plot:
+        delays = {d: figures if d == config.session.delay else measure(d)[0] for d in get_args(Delay)}
+        figures["delays"] = {d: _figures_of_delay(f) for d, f in delays.items()}
+        options.plot.write_text(_plot(config.model.name, delays), encoding="utf-8")
+    if json_out:
+        json_out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if options.differences:
+        click.echo("\n".join([*difference_lines(played), ""]))
+    click.echo(table(figures))
+    return 0
+
+
+class Judge:
+    """
+    What was heard against what is known of each recording.
+
+    Args:
+        word_times: Words with their times, by the id of a recording.
+
+    Raises:
+        ConfigError: The extra `eval` is not installed.
+    """
+
+    def __init__(self, word_times: Mapping[str, Sequence[TimedWord]]) -> None:
+        self._score, self._normaliser, self._word_times = word_scorer(), text_normaliser(), word_times
+
+    def played(
+        self, rows: Sequence[ManifestRow], recitals: Sequence[Recital], one_shot: Sequence[str] | None
+    ) -> list[Played]:
+        """Each recording with its errors; `one_shot` are the texts of whole decoding."""
+        wholes: Sequence[str | None] = one_shot or [None] * len(rows)
+        return [self._played(*each) for each in zip(rows, recitals, wholes, strict=True)]
+
+    def _played(self, row: ManifestRow, recital: Recital, whole: str | None) -> Played:
+        words = [word for turn in recital.turns for word in turn.words or ()]
+        spoken = utterances(row.segments, MIN_PAUSE_S)
+        return Played(
             id=row.id,
             kind=row.kind,
             language=row.language,
             text=row.text,
             recital=recital,
-            score=score(row.language, row.text, recital.text),
-            one_shot=None if whole is None else score(row.language, row.text, whole),
+            score=self._score(row.language, row.text, recital.text),
+            one_shot=None if whole is None else self._score(row.language, row.text, whole),
             one_shot_text=whole,
+            word_errors_s=word_start_errors(self._word_times.get(row.id, ()), words, self._normaliser(row.language)),
+            utterance_errors_s=utterance_errors(spoken, recital.turns),
         )
-        for row, recital, whole in zip(known, recitals, references, strict=True)
+
+
+def read_word_times(path: Path) -> dict[str, list[TimedWord]]:
+    """
+    Words with their times, by the id of their recording.
+
+    Raises:
+        ConfigError: The file is not such a table.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, list[TimedWord]])
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}; expected id -> list of objects with word, start_s and end_s") from None
+
+
+def _figures_of_delay(figures: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("wer", "wer_interval", "commit_latency_s", "first_partial_latency_s", "partial_churn")
+    return {name: figures[name] for name in names}
+
+
+def _plot(model: str, delays: Mapping[Delay, Mapping[str, Any]]) -> str:
+    points = [
+        DelayPoint(
+            name=delay,
+            commit_p50_s=figures["commit_latency_s"]["p50"],
+            commit_p95_s=figures["commit_latency_s"]["p95"],
+            rate=figures["wer"],
+            low=(figures["wer_interval"] or (figures["wer"], 0.0))[0],
+            high=(figures["wer_interval"] or (0.0, figures["wer"]))[1],
+        )
+        for delay, figures in delays.items()
+        if figures["wer"] is not None and figures["commit_latency_s"]
     ]
-    figures = report(config.model.name, played, decoders.metrics.recent_token_ms(), elapsed_s)
-    if json_out:
-        json_out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if options.differences:
-        click.echo("\n".join([*difference_lines(played), ""]))
-    click.echo(table(figures, played))
-    return 0
+    if not points:
+        raise ConfigError("--plot: nothing was said in these recordings")
+    whole = next(iter(delays.values())).get("one_shot")
+    return delay_curve(f"{model}: delay against accuracy", points, whole["wer"] if whole else None)
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
@@ -156,40 +234,40 @@ class Evaluation:
     Args:
         config: Model and session.
         decoders: Built from it.
-        registry: Of their metrics.
         rows: What is played.
         folder: What their files are relative to.
     """
 
-    def __init__(
-        self, config: Config, decoders: Decoders, registry: CollectorRegistry, rows: Sequence[ManifestRow], folder: Path
-    ) -> None:
-        self._config, self._decoders, self._registry, self._rows = config, decoders, registry, rows
+    def __init__(self, config: Config, decoders: Decoders, rows: Sequence[ManifestRow], folder: Path) -> None:
+        self._config, self._decoders, self._rows = config, decoders, rows
         self._samples = [read_audio(folder / row.file) for row in rows]
 
-    def live(self, pace: Pace) -> list[Recital]:
-        """Through the scheduler, as any stream."""
-        return asyncio.run(self._live(realtime=pace == "realtime"))
+    def play(self, options: EvaluationOptions, delay: Delay) -> list[Recital]:
+        """What is heard of each recording."""
+        if options.pace == "simulated":
+            return self._simulated(options.step_s, delay)
+        return asyncio.run(self._live(delay, realtime=options.pace == "realtime"))
 
-    async def _live(self, *, realtime: bool) -> list[Recital]:
+    async def _live(self, delay: Delay, *, realtime: bool) -> list[Recital]:
         """One at a time in real time, so that latencies are those of a lone stream; else a batch at a time."""
-        scheduler = schedule(self._config, self._decoders, self._registry).scheduler
+        # a scheduler's metrics are registered once: each has its own registry
+        scheduler = schedule(self._config, self._decoders, CollectorRegistry()).scheduler
         places = asyncio.Semaphore(1 if realtime else min(16, scheduler.capacity))
 
         async def play_one(i: int) -> Recital:
             async with places:
-                return await listen(scheduler.open(self._options(i)), self._samples[i], realtime=realtime)
+                return await listen(scheduler.open(self._options(i, delay)), self._samples[i], realtime=realtime)
 
         async with running(scheduler):
             return await asyncio.gather(*map(play_one, range(len(self._rows))))
 
-    def simulated(self, step_s: float) -> list[Recital]:
+    def _simulated(self, step_s: float, delay: Delay) -> list[Recital]:
         """By stream time alone, a batch of recordings on each lane."""
         pace = SimulatedPace(interval_s=self._config.scheduler.step_interval_ms / 1e3, step_s=step_s)
         n_rows = self._decoders.options.max_batch
 
         def play_share(lane: int, share: Sequence[int]) -> list[Recital]:
-            openings = [lambda i=i: self._performance(i, pace) for i in share]
+            openings = [lambda i=i: self._performance(i, pace, delay) for i in share]
             return simulate(openings, self._decoders.engines[lane], n_rows)
 
         return self._on_lanes(play_share)
@@ -227,12 +305,17 @@ class Evaluation:
         }
         return [found[i] for i in range(len(self._rows))]
 
-    def _performance(self, i: int, pace: SimulatedPace) -> Performance:
+    def _performance(self, i: int, pace: SimulatedPace, delay: Delay) -> Performance:
         decoders = self._decoders
         session = Session(
-            f"{i}", self._options(i), window_options(self._config), decoders.tokenizer, decoders.model.dims.n_mels
+            f"{i}",
+            self._options(i, delay),
+            window_options(self._config),
+            decoders.tokenizer,
+            decoders.model.dims.n_mels,
         )
         return perform(session, decoders.front_end, self._samples[i], pace)
 
-    def _options(self, i: int) -> SessionOptions:
-        return msgspec.structs.replace(self._config.session, language=self._rows[i].language or "auto", words=True)
+    def _options(self, i: int, delay: Delay) -> SessionOptions:
+        language = self._rows[i].language or "auto"
+        return msgspec.structs.replace(self._config.session, language=language, delay=delay, words=True)

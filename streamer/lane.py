@@ -31,6 +31,7 @@ from streamer.metrics import ServiceMetrics
 from streamer.session import Step
 from streamer.step import Engine, StepResult
 from streamer.stream import Stream
+from streamer.tracing import NoSpans, StepTracer
 
 MAX_FAILURES = 3
 """Steps of one session that may fail in a row before it is given up."""
@@ -63,6 +64,7 @@ class Lane:
         meter: Knows the cost of this lane's steps.
         options: See `LaneOptions`.
         metrics: Where to count.
+        tracer: Told of each step.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Lane:
         meter: LoadMeter,
         options: LaneOptions,
         metrics: ServiceMetrics,
+        tracer: StepTracer | None = None,
     ) -> None:
         self.meter = meter
         self.streams: dict[str, Stream] = {}
@@ -80,6 +83,7 @@ class Lane:
         """Called with a stream that has said everything."""
         self._engine, self._front_end, self._options, self._metrics = engine, front_end, options, metrics
         self._device = ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(options.n_threads,))
+        self._tracer = tracer if tracer is not None else NoSpans()
         self._work = asyncio.Event()
         self._running = False
         self._busy_since: float | None = None
@@ -170,7 +174,8 @@ class Lane:
     async def _step(self, streams: Sequence[Stream]) -> None:
         steps = [stream.session.next_step() for stream in streams]
         started = time.perf_counter()
-        results = await self._on_device(lambda: self._results(steps))
+        with self._tracer.step(len(steps), sum(step.request.final for step in steps)):
+            results = await self._on_device(lambda: self._results(steps))
         elapsed_s = time.perf_counter() - started
         self.n_steps += 1
         self.meter.observe(elapsed_s, len(streams))
@@ -195,6 +200,7 @@ class Lane:
     def _failed(self, stream: Stream, error: EngineError) -> None:
         self._metrics.failures.inc()
         stream.n_failures += 1
+        stream.tally.n_failed_steps += 1
         log.error("step_failed", session=stream.id, failures=stream.n_failures, error=str(error))
         stream.session.failed()
         if stream.n_failures >= MAX_FAILURES:
@@ -209,6 +215,10 @@ class Lane:
 
     def _say(self, stream: Stream, events: list[Event]) -> None:
         for word in stream.session.take_newly_stable():
+            commit_s = max(0.0, stream.received_s - word.end_s)
             self._metrics.words.inc()
-            self._metrics.commit.observe(max(0.0, stream.received_s - word.end_s))
+            self._metrics.commit.observe(commit_s)
+            stream.tally.add_word(commit_s)
+        if stream.tally.watch(events, stream.session.received_s, speaking=stream.session.is_speaking):
+            log.warning("session_stalled", session=stream.id, at_s=round(stream.session.received_s, 1))
         stream.say(events)

@@ -109,6 +109,25 @@ class ServiceMetrics:
         self.lag = Gauge("streamer_lag_seconds", "Seconds of audio heard but not yet decoded, the worst session.",
                          registry=registry)  # fmt: skip
         self.failures = Counter("streamer_step_failures", "Steps of a session that failed.", registry=registry)
+        self.speaking = Gauge("streamer_speaking_sessions", "Sessions with an open turn.", registry=registry)
+        self.detached = Gauge(
+            "streamer_detached_sessions", "Sessions kept for a client that lost its connection.", registry=registry
+        )
+        self.stalled = Gauge(
+            "streamer_stalled_sessions", "Sessions with voice but no new text for many seconds.", registry=registry
+        )
+        self.ended = Counter("streamer_sessions_ended", "Sessions that are over.", ["outcome"], registry=registry)
+        self.resumed = Counter("streamer_sessions_resumed", "Sessions taken over by a new connection.",
+                               registry=registry)  # fmt: skip
+        self.backlog = Gauge(
+            "streamer_backlog_seconds", "Seconds of audio received but not yet heard, the worst session.",
+            registry=registry,
+        )  # fmt: skip
+        self.unread = Gauge("streamer_unread_events", "Events that wait for the slowest client.", registry=registry)
+        self.interval = Gauge(
+            "streamer_step_interval_seconds", "New audio after which a speaking session is stepped, the busiest lane.",
+            registry=registry,
+        )  # fmt: skip
         self.restarts = Counter(
             "streamer_engine_restarts", "Engines built again after their device failed.", registry=registry
         )

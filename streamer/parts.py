@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import structlog
 import torch
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
 from model import PUBLISHED_DIMENSIONS, Whisper, published_shapes
-from streamer import weights
+from streamer import __version__, weights
 from streamer.config import Config, ModelConfig
 from streamer.engine import EngineOptions, WhisperEngine
 from streamer.errors import EngineError, ModelNotFoundError
@@ -29,6 +29,7 @@ from streamer.session import CATCH_UP_S, WindowOptions
 from streamer.stand_in import StandInEngine
 from streamer.step import StepRequest
 from streamer.tokenizer import Tokenizer
+from streamer.tracing import NoSpans, OpenTelemetrySpans
 from streamer.vad import VoiceDetector, read_weights
 
 log = structlog.get_logger()
@@ -81,6 +82,7 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
         EngineError: The device that was asked for does not work.
     """
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
     return schedule(config, build_decoders(config, registry, random_weights=random_weights), registry)
 
 
@@ -90,6 +92,7 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
     lane_options, metrics = LaneOptions(), ServiceMetrics(registry)
     decoders.metrics.cache_sizes(engine.cache_bytes for engine in decoders.engines)
     fixed_s, row_s = measure_costs(decoders.engines[0], model.dims.n_mels, options.max_batch)
+    tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
     lanes = [
         Lane(
             RecoveringEngine(engine, decoders.new_engine, probes(model.dims.n_mels, 1)[0], metrics),
@@ -97,6 +100,7 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
             LoadMeter(_limits(config), options.max_batch, fixed_s, row_s),
             lane_options,
             metrics,
+            tracer,
         )
         for engine in decoders.engines
     ]
@@ -115,11 +119,14 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
         window_options(config),
         metrics,
     )
+    dtype = str(model.dtype).removeprefix("torch.")
+    about = {"version": __version__, "model": config.model.name, "device": str(model.device), "dtype": dtype}
+    Info("streamer_build", "What is running.", registry=registry).info(about)
     log.info(
         "engine_ready",
         model=config.model.name,
         device=str(model.device),
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=dtype,
         lanes=len(lanes),
         row_cost_ms=round(scheduler.statistics().row_cost_s * 1e3, 1),
         capacity=scheduler.capacity,

@@ -9,8 +9,22 @@ from typing import Any
 
 import numpy as np
 
+from streamer.bootstrap import rate_interval
+from streamer.events import TurnEnd, Word
 from streamer.recital import Recital
 from streamer.scoring import Difference, Score
+
+MEASURED = (
+    "first_partial_latency_s",
+    "commit_latency_s",
+    "decoder_token_ms",
+    "word_start_error_s",
+    "utterance_start_error_s",
+    "utterance_end_error_s",
+)
+"""Percentiles that the table shows, where they were measured."""
+MIN_PAUSE_S = 0.5
+"""Silence between two segments of a recording that makes them two utterances."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +41,15 @@ class Played:
     one_shot: Score | None = None
     """Of the whole recording decoded at once, if that was asked for."""
     one_shot_text: str | None = None
+    word_errors_s: Sequence[float] = ()
+    """Of the start of each word that was heard right and whose time is known."""
+    utterance_errors_s: tuple[Sequence[float], Sequence[float]] = ((), ())
+    """Of the starts and the ends of utterances, where they are known."""
+
+    @property
+    def heard(self) -> list[Word]:
+        """All words of all turns."""
+        return [word for turn in self.recital.turns for word in turn.words or ()]
 
     @property
     def only_live(self) -> list[Difference]:
@@ -46,22 +69,61 @@ def _without(score: Score | None, other: Score | None) -> list[Difference]:
 
 def report(model: str, played: Sequence[Played], token_ms: Sequence[float], elapsed_s: float) -> dict[str, Any]:
     """Everything measured, as built-in values."""
-    spoken = [p for p in played if p.score.words]
     n_committed = sum(len(p.recital.commit_s) for p in played)
     duration_s = sum(p.recital.duration_s for p in played)
+    starts, ends = zip(*(p.utterance_errors_s for p in played), strict=True) if played else ((), ())
+    times = {
+        "word_start_error_s": [abs(x) for p in played for x in p.word_errors_s],
+        "utterance_start_error_s": [abs(x) for errors in starts for x in errors],
+        "utterance_end_error_s": [abs(x) for errors in ends for x in errors],
+    }
     return {
         "model": model,
         "files": [_file(p) for p in played],
-        "wer": rate(spoken),
-        "words": sum(p.score.words for p in spoken),
-        **({"one_shot": _one_shot(spoken)} if any(p.one_shot for p in played) else {}),
+        **_rates(played),
+        "kinds": [
+            {"kind": kind, "language": language, **_rates(group)}
+            for (kind, language), group in _by_kind(played).items()
+        ],
         "commit_latency_s": percentiles([x for p in played for x in p.recital.commit_s]),
         "first_partial_latency_s": percentiles([x for p in played for x in p.recital.first_sight_s]),
         "partial_churn": round(sum(p.recital.n_rewritten for p in played) / n_committed, 3) if n_committed else None,
         "rtf": round(elapsed_s / duration_s, 3),
         "decoder_token_ms": percentiles(token_ms),
         "hallucinated_words_nonspeech": sum(len(_plain_words(p.recital.text)) for p in played if not p.score.words),
+        **{name: percentiles(errors) for name, errors in times.items() if errors},
     }
+
+
+def _by_kind(played: Sequence[Played]) -> dict[tuple[str, str], list[Played]]:
+    groups: dict[tuple[str, str], list[Played]] = {}
+    for p in sorted(played, key=lambda p: (p.kind, p.language)):
+        groups.setdefault((p.kind, p.language), []).append(p)
+    return groups
+
+
+def _rates(played: Sequence[Played]) -> dict[str, Any]:
+    """Error rates with their intervals; beside one-shot decoding, of it and of the paired difference too."""
+    spoken = [p for p in played if p.score.words]
+    live = [p.score.errors for p in spoken]
+    rates: dict[str, Any] = {"recordings": len(played), **_rate("wer", live, spoken)}
+    rates |= {"words": sum(p.score.words for p in spoken), "errors": sum(live)}
+    if any(p.one_shot for p in spoken):
+        whole = [p.one_shot.errors if p.one_shot else 0 for p in spoken]
+        more = [a - b for a, b in zip(live, whole, strict=True)]
+        rates["one_shot"] = {
+            **_rate("wer", whole, spoken),
+            **_rate("difference", more, spoken),
+            "errors_only_live": sum(len(p.only_live) for p in spoken),
+            "errors_only_one_shot": sum(len(p.only_one_shot) for p in spoken),
+        }
+    return rates
+
+
+def _rate(name: str, errors: Sequence[int], spoken: Sequence[Played]) -> dict[str, Any]:
+    words = [p.score.words for p in spoken]
+    rate = round(sum(errors) / sum(words), 5) if words else None
+    return {name: rate, f"{name}_interval": rate_interval(errors, words)}
 
 
 def _file(p: Played) -> dict[str, Any]:
@@ -75,32 +137,25 @@ def _file(p: Played) -> dict[str, Any]:
         "words": p.score.words,
         "reference": p.text,
         "text": p.recital.text,
+        "turns": [_turn(turn) for turn in p.recital.turns],
         "differences": [_difference(d) for d in p.score.differences],
         **({"one_shot": {"errors": whole.errors, "text": p.one_shot_text}} if whole else {}),
     }
 
 
-def _difference(d: Difference) -> dict[str, Any]:
-    return {"at": d.at, "said": d.said, "heard": d.heard}
-
-
-def _one_shot(spoken: Sequence[Played]) -> dict[str, Any]:
+def _turn(turn: TurnEnd) -> dict[str, Any]:
+    words = turn.words or ()
     return {
-        "wer": rate(spoken, one_shot=True),
-        "errors_only_live": sum(len(p.only_live) for p in spoken),
-        "errors_only_one_shot": sum(len(p.only_one_shot) for p in spoken),
+        "start_s": turn.start_s,
+        "end_s": turn.end_s,
+        "reason": turn.reason,
+        "language": turn.language,
+        "words": [{"text": w.text, "start_s": w.start_s, "end_s": w.end_s, "confidence": w.confidence} for w in words],
     }
 
 
-def rate(spoken: Sequence[Played], *, one_shot: bool = False) -> float | None:
-    """Errors for each word said, all recordings together; None where nothing was said."""
-    words = sum(p.score.words for p in spoken)
-    return round(sum(_errors(p, one_shot) for p in spoken) / words, 5) if words else None
-
-
-def _errors(p: Played, one_shot: bool) -> int:
-    score = p.one_shot if one_shot else p.score
-    return score.errors if score else 0
+def _difference(d: Difference) -> dict[str, Any]:
+    return {"at": d.at, "said": d.said, "heard": d.heard}
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float] | None:
@@ -130,34 +185,33 @@ def _listed(differences: Sequence[Difference]) -> str:
     return "  ".join(map(str, differences)) or "-"
 
 
-def table(figures: dict[str, Any], played: Sequence[Played]) -> str:
-    """The figures for a reader, by kind and language."""
+def table(figures: dict[str, Any]) -> str:
+    """The figures for a reader, by kind and language; rates in percent, with their 95 % intervals."""
     compared = "one_shot" in figures
-    head = f"{'kind':<12}{'files':>7}{'words':>8}{'errors':>8}{'wer %':>8}"
-    lines = [head + (f"{'one-shot %':>12}{'only live':>11}{'only 1-shot':>13}" if compared else "")]
-    for kind in sorted({(p.kind, p.language) for p in played}):
-        group = [p for p in played if (p.kind, p.language) == kind]
-        lines.append(_row(" ".join(filter(None, kind)) or "all", group, compared))
+    head = f"{'kind':<14}{'files':>6}{'words':>7}{'errors':>7}{'wer %':>8}{'':>15}"
+    lines = [
+        head + (f"{'one-shot %':>12}{'more %':>8}{'':>15}{'only live':>11}{'only 1-shot':>13}" if compared else "")
+    ]
+    lines += [_row(f"{kind['kind']} {kind['language']}".strip() or "all", kind) for kind in figures["kinds"]]
     if figures["wer"] is not None:
-        lines.append(_row("all", played, compared))
-    measured = [name for name in ("first_partial_latency_s", "commit_latency_s", "decoder_token_ms") if figures[name]]
+        lines.append(_row("all", figures))
+    measured = [name for name in MEASURED if figures.get(name)]
     lines += [f"{name:<26} p50 {figures[name]['p50']:.3f}  p95 {figures[name]['p95']:.3f}" for name in measured]
     lines.append(f"{'partial_churn':<26} {figures['partial_churn']}   rtf {figures['rtf']}")
     lines.append(f"{'words said on non-speech':<26} {figures['hallucinated_words_nonspeech']}")
     return "\n".join(lines)
 
 
-def _row(name: str, group: Sequence[Played], compared: bool) -> str:
-    words, errors = sum(p.score.words for p in group), sum(p.score.errors for p in group)
-    line = f"{name:<12}{len(group):>7}{words:>8}{errors:>8}{_percent(errors, words):>8}"
-    if compared:
-        whole = _percent(sum(_errors(p, one_shot=True) for p in group), words)
-        only_live, only_whole = (
-            sum(map(len, x)) for x in ([p.only_live for p in group], [p.only_one_shot for p in group])
-        )
-        line += f"{whole:>12}{only_live:>11}{only_whole:>13}"
+def _row(name: str, rates: dict[str, Any]) -> str:
+    line = f"{name:<14}{rates['recordings']:>6}{rates['words']:>7}{rates['errors']:>7}{_percent(rates, 'wer')}"
+    if whole := rates.get("one_shot"):
+        line += f"{100 * whole['wer']:>12.2f}{_percent(whole, 'difference')}"
+        line += f"{whole['errors_only_live']:>11}{whole['errors_only_one_shot']:>13}"
     return line
 
 
-def _percent(errors: int, words: int) -> str:
-    return f"{100 * errors / words:.2f}" if words else "-"
+def _percent(rates: dict[str, Any], name: str) -> str:
+    """A rate and its interval, 23 columns."""
+    rate, interval = rates[name], rates[f"{name}_interval"]
+    between = f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else ""
+    return f"{100 * rate:>8.2f}{between:>15}" if rate is not None else f"{'-':>8}{'':>15}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -42,6 +42,25 @@ class SchedulerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStatistics:
+    """How one session is now."""
+
+    id: str
+    caller: str
+    audio_s: float
+    lag_s: float
+    """Audio received and not yet decoded."""
+    n_turns: int
+    n_words: int
+    n_steps: int
+    n_unread: int
+    mean_commit_s: float
+    is_speaking: bool
+    is_stalled: bool
+    is_attached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerStatistics:
     """What the scheduler is doing now."""
 
@@ -54,6 +73,7 @@ class SchedulerStatistics:
     """Device time of one row of a step, of the slowest lane."""
     worst_lag_s: float
     n_steps: int
+    sessions: tuple[SessionStatistics, ...]
 
 
 class Scheduler:
@@ -88,6 +108,12 @@ class Scheduler:
             lane.on_closed = self._closed
         metrics.capacity.set_function(lambda: self.capacity)
         metrics.sessions.set_function(lambda: self.n_sessions)
+        metrics.speaking.set_function(lambda: sum(lane.n_speaking for lane in lanes))
+        metrics.detached.set_function(lambda: sum(not stream.is_attached for stream in self._streams()))
+        metrics.stalled.set_function(lambda: sum(stream.tally.is_stalled for stream in self._streams()))
+        metrics.backlog.set_function(lambda: max((stream.unheard_s for stream in self._streams()), default=0.0))
+        metrics.unread.set_function(lambda: max((stream.n_unread for stream in self._streams()), default=0))
+        metrics.interval.set_function(lambda: max(lane.interval_s for lane in lanes))
         metrics.queue.set_function(lambda: sum(lane.n_due for lane in lanes))
         metrics.lag.set_function(lambda: max(lane.worst_lag_s for lane in lanes))
 
@@ -155,7 +181,7 @@ class Scheduler:
         if self.n_sessions >= self.capacity:
             refusal = f"no free place: {self.n_sessions} of {self.capacity} sessions open; try again later"
         elif caller and self._options.max_per_caller:
-            n_own = sum(stream.caller == caller for lane in self._lanes for stream in lane.streams.values())
+            n_own = sum(stream.caller == caller for stream in self._streams())
             if n_own >= self._options.max_per_caller:
                 refusal = f"no free place for this API key: {n_own} sessions open, as many as it may have"
         if refusal:
@@ -176,6 +202,7 @@ class Scheduler:
         stream = next((lane.streams[session] for lane in self._lanes if session in lane.streams), None)
         if stream is None or not hmac.compare_digest(stream.token, token):
             return None
+        self._metrics.resumed.inc()
         stream.attach(stable_s)
         return stream
 
@@ -199,9 +226,14 @@ class Scheduler:
         except TimeoutError:
             log.warning("drain_incomplete", sessions=self.n_sessions)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether every lane's loop runs and its device answers, during a drain too."""
+        return all(lane.is_alive for lane in self._lanes)
+
     def is_ready(self) -> bool:
-        """Whether new sessions are taken, and every lane's loop runs and its device answers."""
-        return not self._draining and all(lane.is_alive for lane in self._lanes)
+        """Whether new sessions are taken, and could be served."""
+        return not self._draining and self.is_alive
 
     def statistics(self) -> SchedulerStatistics:
         """What the scheduler is doing now."""
@@ -213,7 +245,12 @@ class Scheduler:
             row_cost_s=max(lane.meter.row_cost_s for lane in self._lanes),
             worst_lag_s=max(lane.worst_lag_s for lane in self._lanes),
             n_steps=sum(lane.n_steps for lane in self._lanes),
+            sessions=tuple(map(_statistics, self._streams())),
         )
+
+    def _streams(self) -> Iterator[Stream]:
+        for lane in self._lanes:
+            yield from lane.streams.values()
 
     def _detached(self, stream: Stream) -> None:
         if any(stream.id in lane.streams for lane in self._lanes):
@@ -224,11 +261,35 @@ class Scheduler:
         if stream.expiry:
             stream.expiry.cancel()
         self._left.set()
+        self._metrics.ended.labels("error" if stream.has_failed else "end").inc()
         log.info(
             "session_ended",
             session=stream.id,
             caller=stream.caller,
+            outcome="error" if stream.has_failed else "end",
             audio_s=round(stream.received_s, 1),
             turns=stream.session.n_turns,
+            words=stream.tally.n_words,
             steps=stream.session.n_steps,
+            failed_steps=stream.tally.n_failed_steps,
+            mean_commit_s=round(stream.tally.mean_commit_s, 2),
+            worst_commit_s=round(stream.tally.worst_commit_s, 2),
+            resumed=stream.tally.n_resumed,
         )
+
+
+def _statistics(stream: Stream) -> SessionStatistics:
+    return SessionStatistics(
+        id=stream.id,
+        caller=stream.caller,
+        audio_s=stream.received_s,
+        lag_s=stream.session.lag_s + stream.unheard_s,
+        n_turns=stream.session.n_turns,
+        n_words=stream.tally.n_words,
+        n_steps=stream.session.n_steps,
+        n_unread=stream.n_unread,
+        mean_commit_s=stream.tally.mean_commit_s,
+        is_speaking=stream.session.is_speaking,
+        is_stalled=stream.tally.is_stalled,
+        is_attached=stream.is_attached,
+    )

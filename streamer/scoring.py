@@ -1,4 +1,8 @@
-"""Word errors under Whisper's normalisers: how many, and which words. Its libraries are the extra `eval`."""
+"""
+Word errors under Whisper's normalisers: how many, and which words. Its libraries are the extra `eval`.
+
+In languages written without spaces every character is a word: the rates are character error rates.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamer.errors import ConfigError
+from streamer.tokenizer import UNSPACED_LANGUAGES
 
 if TYPE_CHECKING:
     from jiwer import AlignmentChunk
@@ -45,27 +50,46 @@ class Score:
         return len(self.differences)
 
 
+Normaliser = Callable[[str], str]
 Scorer = Callable[[str, str, str], Score]
 """(language, what was said, what was heard) -> score."""
 
 
-def word_scorer() -> Scorer:
+def text_normaliser() -> Callable[[str], Normaliser]:
     """
-    Scores words: English by the published English normaliser, other languages by the basic one.
+    For each language what is levelled before words are compared: for English the published English normaliser, else
+    the basic one, which takes characters apart where a language writes no spaces.
 
     Raises:
         ConfigError: The extra `eval` is not installed.
     """
     try:
-        import jiwer
+        import jiwer  # noqa: F401 - found missing here, before anything is played
         from whisper_normalizer.basic import BasicTextNormalizer
         from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError:
         raise ConfigError("eval needs its libraries: pip install 'whisper-streamer[eval]'") from None
-    english, basic = EnglishTextNormalizer(), BasicTextNormalizer()
+    english, basic, characters = EnglishTextNormalizer(), BasicTextNormalizer(), BasicTextNormalizer(split_letters=True)
+
+    def of(language: str) -> Normaliser:
+        normaliser: Normaliser = english if language == "en" else basic
+        return characters if language in UNSPACED_LANGUAGES else normaliser
+
+    return of
+
+
+def word_scorer() -> Scorer:
+    """
+    Scores what is said against what was heard.
+
+    Raises:
+        ConfigError: The extra `eval` is not installed.
+    """
+    normaliser = text_normaliser()
+    import jiwer
 
     def score(language: str, said: str, heard: str) -> Score:
-        normalise = english if language == "en" else basic
+        normalise = normaliser(language)
         reference, hypothesis = normalise(said).strip(), normalise(heard).strip()
         if not reference:
             return Score("", hypothesis, 0, ())

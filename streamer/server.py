@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib import resources
 
 import msgspec
@@ -14,7 +15,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from streamer import __version__, websocket
+from streamer import __version__, statz, websocket
 from streamer.admission import Admission
 from streamer.broadcast import Broadcast
 from streamer.config import Config
@@ -99,6 +100,14 @@ def build_app(
         keys.identify(presented_key(request.scope))
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
+    started_s = time.monotonic()
+
+    async def show_statistics(request: Request) -> Response:
+        keys.identify(presented_key(request.scope))
+        uptime_s = time.monotonic() - started_s
+        text = statz.render(__version__, scheduler.model, uptime_s, len(connections), scheduler.statistics())
+        return PlainTextResponse(text)
+
     async def info(_: Request) -> Response:
         facts = Info(
             version=__version__, model=scheduler.model, languages=scheduler.languages, rooms=config.server.rooms
@@ -115,6 +124,7 @@ def build_app(
             Route("/healthz", _healthy),
             Route("/readyz", ready),
             Route("/metrics", show_metrics),
+            Route("/statz", show_statistics),
             Route("/info", info),
             *openai_routes(scheduler, config, keys),
             *_page_routes(),

@@ -240,6 +240,7 @@ class Session:
             anchor_s=max(0.0, anchor.start_s - start_s) if anchor else 0.0,
             language=self._language,
             task=self.options.task,
+            keyterms=self.options.keyterms,
             final=self.wants_final,
         )
         return Step(request=request, window_start_frame=self._start_frame, edge_frame=edge, window_id=self._window_id)

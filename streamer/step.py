@@ -32,6 +32,8 @@ class StepRequest:
     language: str | None = None
     """Language code; None asks for detection."""
     task: Task = "transcribe"
+    keyterms: tuple[str, ...] = ()
+    """Names to favour."""
     final: bool = False
     """The end of a turn: goes before partial steps."""
 

@@ -29,6 +29,7 @@ from streamer.frontend import Ear
 from streamer.mel import N_FFT, SAMPLE_RATE
 from streamer.options import SessionOptions
 from streamer.session import Session
+from streamer.tally import Tally
 from streamer.vad import FRAME_SAMPLES
 
 MAX_BLOCKS = 4096
@@ -76,6 +77,7 @@ class Stream:
         self.ear = Ear()
         self.received_s = session.received_s
         self.n_failures = 0
+        self.tally = Tally()
         self.expiry: asyncio.TimerHandle | None = None
         """Runs while nobody is attached; when it fires the session ends by itself."""
         self._wake, self._on_detach = wake, on_detach
@@ -109,6 +111,21 @@ class Stream:
     def has_input(self) -> bool:
         """Whether there is anything to hear or to do."""
         return bool(self._inbox)
+
+    @property
+    def n_unread(self) -> int:
+        """Events that wait to be read."""
+        return len(self._events)
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a connection reads them."""
+        return self._n_attached > 0
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended with an error."""
+        return self._error is not None
 
     # --- the client's side
 
@@ -184,6 +201,7 @@ class Stream:
             self.expiry.cancel()
             self.expiry = None
         self._n_attached += 1
+        self.tally.n_resumed += 1
         self._reader += 1
         self._events.extendleft(reversed(self._perhaps_lost(stable_s)))
         self._read_turns.clear()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+import time
+from collections.abc import Mapping
 
 from streamer.config import ServerConfig
 from streamer.errors import ConfigError
@@ -39,6 +42,24 @@ class Certificate:
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self._load(self.context)
 
+    def days_left(self) -> float:
+        """
+        Days until the certificate expires, as a client sees it: by a handshake in memory.
+
+        Raises:
+            ConfigError: It is not valid now.
+        """
+        assert self.context is not None
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.load_verify_locations(self._certificate)
+        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        try:
+            shown = _handshake(client, self.context)
+        except ssl.SSLCertVerificationError as error:
+            raise ConfigError(f"{self._certificate}: {error.verify_message}") from None
+        return (ssl.cert_time_to_seconds(str(shown["notAfter"])) - time.time()) / 86400
+
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         try:
             context.load_cert_chain(self._certificate, self._key)
@@ -50,3 +71,18 @@ class Certificate:
             reason = (error.strerror or str(error)).lower()
             raise ConfigError(f"cannot read {self._certificate} or {self._key}: {reason}") from None
         return context
+
+
+def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> Mapping[str, object]:
+    """The certificate that a client is shown by a server, without a socket."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(to_client, to_server)
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    while True:
+        try:
+            near.do_handshake()
+        except ssl.SSLWantReadError:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                far.do_handshake()
+        else:
+            return near.getpeercert() or {}

@@ -13,16 +13,22 @@ ROOT = Path(__file__).parent.parent
 LEVELS = (("model",), ("engine",), ("scheduler",), ("server", "capture"), ("daemon",), ("cli",))
 """A part imports only from levels to its left; other files of streamer carry no import past this order."""
 PURE = (
+    "bootstrap",
     "captions",
     "decoding",
     "events",
     "hypothesis",
+    "keyterms",
     "mel",
     "options",
+    "plot",
     "protocol",
+    "scoring",
     "rollup",
     "session",
     "step",
+    "tally",
+    "timing",
     "tokenizer",
     "transcript",
     "typesetting",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import takewhile
 
 import torch
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.engine import WhisperEngine
-from streamer.step import StepRequest, StepResult
+from streamer.step import StepResult
 from tests.helpers.engines import alone, log_mel, request, without_draft
 from tests.helpers.recordings import Recording
 
@@ -59,19 +60,33 @@ def test_the_draft_of_a_shorter_window(tiny_engine: WhisperEngine, recordings: d
     guess=st.lists(st.sampled_from(WORDS), max_size=60),
     prefix=st.lists(st.sampled_from(WORDS), max_size=8),
     n_frames=st.integers(2, 200),
+    terms=st.lists(st.text("abc ", max_size=4), max_size=3),
 )
 def test_random_drafts(
-    toy_engine: WhisperEngine, kept: int, guess: list[int], prefix: list[int], n_frames: int
+    toy_engine: WhisperEngine, kept: int, guess: list[int], prefix: list[int], n_frames: int, terms: list[str]
 ) -> None:
-    """Any tokens at all, after any part of the right ones."""
+    """Any tokens at all, after any part of the right ones, whatever terms are favoured."""
     window = torch.randn(5, n_frames, generator=torch.Generator().manual_seed(n_frames))
-    asked = request(window, prefix=tuple(prefix))
+    asked = request(window, prefix=tuple(prefix), keyterms=tuple(terms))
     expected = alone(toy_engine, asked)
     draft = (*expected.tokens[:kept], *guess)
 
-    result = alone(toy_engine, StepRequest(session="t", log_mel=window, prefix=tuple(prefix), draft=draft))
+    result = alone(toy_engine, replace(asked, draft=draft))
 
     assert_same_text(result, expected, draft)
+
+
+def test_drafts_under_key_terms(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
+    """A word that is chosen only where it is favoured is chosen with any draft; the unfavoured text is a wrong one."""
+    window = log_mel(recordings["dev-ls-1089-134686-0000"])
+    plain = alone(tiny_engine, request(window))
+    asked = request(window, keyterms=("Zorbak", "fattened"))
+    expected = alone(tiny_engine, asked)
+    assert "fattened" in tiny_engine.tokenizer.decode(expected.tokens)
+    assert "fattened" not in tiny_engine.tokenizer.decode(plain.tokens)
+
+    for draft in (plain.tokens, expected.tokens, expected.tokens[:6]):
+        assert_same_text(alone(tiny_engine, replace(asked, draft=draft)), expected, draft)
 
 
 def test_a_draft_that_ends_the_text(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamer.errors import OverloadError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, TurnEnd, Word
 from streamer.options import SessionOptions
+from streamer.scheduler import SchedulerStatistics
 
 SAMPLE_RATE = 16000
 
@@ -167,6 +168,19 @@ class FakeScheduler:
     def is_ready(self) -> bool:
         """What a test has set."""
         return self.ready
+
+    def statistics(self) -> SchedulerStatistics:
+        """Of its sessions, no more than their number."""
+        return SchedulerStatistics(
+            n_sessions=len(self.streams),
+            n_speaking=0,
+            capacity=self._max_sessions,
+            interval_s=0.3,
+            row_cost_s=0.01,
+            worst_lag_s=0.0,
+            n_steps=0,
+            sessions=(),
+        )
 
     async def drain(self, deadline_s: float) -> None:
         """End every session."""

@@ -18,7 +18,8 @@ def test_every_thing_is_examined_once() -> None:
     """The examination of this machine has one result per thing, and the weights are found."""
     checks = doctor.examine(Config(server=ServerConfig(port=0)))
     assert [check.name for check in checks] == [
-        *("python", "torch", "cpu", "gpu", "weights", "microphone", "port", "model store", "extras")
+        *("python", "torch", "cpu", "gpu", "weights", "microphone", "port"),
+        *("keys", "tls", "open files", "model store", "extras"),
     ]
     assert {check.name for check in checks if check.state == "fail"} == set()
 
@@ -119,3 +120,26 @@ def test_the_configuration_decides_what_is_needed() -> None:
     """A model that is not here fails the examination."""
     config = Config(model=ModelConfig(name="no-such-model"), server=ServerConfig(port=0))
     assert [check.name for check in doctor.examine(config) if check.state == "fail"] == ["weights"]
+
+
+def test_doors(tmp_path: Path) -> None:
+    """An open network without keys, keys that others can read, keys that are none: each with its remedy."""
+    keys = tmp_path / "keys"
+    keys.write_text("kitchen 0123456789abcdef\n")
+    keys.chmod(0o600)
+    wide = ServerConfig(host="0.0.0.0", keys_file=str(keys))
+
+    assert doctor.check_doors(ServerConfig(), {}).state == "ok"
+    assert doctor.check_doors(wide, {}).state == "ok"
+    keys.chmod(0o644)
+    assert doctor.check_doors(wide, {}).remedy == f"chmod 600 {keys}"
+    assert "server.keys_file" in doctor.check_doors(ServerConfig(host="0.0.0.0"), {}).remedy
+    assert doctor.check_doors(ServerConfig(host="0.0.0.0", allow_without_keys=True), {}).state == "warn"
+    keys.write_text("kitchen\n")
+    assert doctor.check_doors(wide, {}).state == "fail"
+
+
+def test_open_files() -> None:
+    """A limit below what connections may need is found before they are refused."""
+    assert doctor.check_descriptors(1024, 65536).state == "ok"
+    assert "ulimit -n" in doctor.check_descriptors(1024, 1024).remedy

@@ -12,7 +12,7 @@ import soundfile
 
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import ConfigError
-from streamer.evaluate import EvaluationOptions, ManifestRow, Pace, read_manifest, run
+from streamer.evaluate import EvaluationOptions, ManifestRow, Pace, read_manifest, read_word_times, run
 
 CONFIG = Config(model=ModelConfig(name="tiny.en", threads=1), scheduler=SchedulerConfig(max_sessions=4))
 
@@ -72,13 +72,15 @@ def test_run(
     path = manifest(
         tmp_path,
         {"id": "year", "file": str(speech / "dev-LJ002-0020.flac"), "text": "In eighteen thirteen", "language": "en",
-         "kind": "short"},
+         "kind": "short", "segments": [{"start": 0.0, "end": 1.5, "text": ""}]},
         {"id": "silence", "file": "silence.wav", "language": "en", "kind": "noise"},
         {"id": "foreign", "file": "missing.wav", "text": "ja", "language": "de", "kind": "short"},
         {"id": "other", "file": "missing.wav", "text": "so", "language": "en", "kind": "long"},
     )  # fmt: skip
     out = tmp_path / "report.json"
-    options = EvaluationOptions(pace=pace, one_shot=True, differences=True, kinds=("short", "noise"))
+    times = tmp_path / "times.json"
+    times.write_text('{"year": [{"word": "in", "start_s": 0.05, "end_s": 0.2}]}')
+    options = EvaluationOptions(pace=pace, one_shot=True, differences=True, word_times=times, kinds=("short", "noise"))
     assert run(CONFIG, path, options, out) == 0
     report = json.loads(out.read_text())
     assert [file["id"] for file in report["files"]] == ["year", "silence"]
@@ -93,7 +95,9 @@ def test_run(
     assert report["rtf"] > 0
     assert report["partial_churn"] >= 0
     assert report["hallucinated_words_nonspeech"] == 0
-    assert report["one_shot"] == {"wer": 0.0, "errors_only_live": 0, "errors_only_one_shot": 0}
+    assert (report["one_shot"]["wer"], report["one_shot"]["difference"]) == (0.0, 0.0)
+    assert report["word_start_error_s"]["p95"] < 0.25
+    assert report["utterance_end_error_s"]["p95"] < 0.5
     assert len(list((tmp_path / "cache").rglob("one-shot/*.json"))) == 2
     captured = capsys.readouterr()
     assert "left out: 1 recordings" in captured.err
@@ -106,3 +110,28 @@ def test_nothing_to_evaluate(tmp_path: Path) -> None:
     path = manifest(tmp_path, {"id": "a", "file": "a.wav", "kind": "short"})
     with pytest.raises(ConfigError, match="no recording of the kinds"):
         run(CONFIG, path, EvaluationOptions(pace="fast", kinds=("long",)), None)
+
+
+@pytest.mark.usefixtures("quiet_weights")
+def test_all_delays_in_one_picture(tmp_path: Path, speech: Path) -> None:
+    """Every setting is measured, and named in the figures and in the picture."""
+    path = manifest(
+        tmp_path, {"id": "year", "file": str(speech / "dev-LJ002-0020.flac"), "text": "In 1813", "language": "en"}
+    )
+    out, picture = tmp_path / "report.json", tmp_path / "curve.svg"
+
+    assert run(CONFIG, path, EvaluationOptions(pace="simulated", plot=picture), out) == 0
+
+    delays = json.loads(out.read_text())["delays"]
+    assert list(delays) == ["minimal", "low", "medium", "high"]
+    assert all(f">{name}<" in picture.read_text() for name in delays)
+    assert delays["minimal"]["commit_latency_s"]["p50"] <= delays["high"]["commit_latency_s"]["p50"]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a": [{"word": "so"}]}', "{"])
+def test_word_times_that_are_none(tmp_path: Path, text: str) -> None:
+    """A file of another shape is named, with what is expected."""
+    path = tmp_path / "times.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"times\.json: .*expected id -> list of objects with word"):
+        read_word_times(path)

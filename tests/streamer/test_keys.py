@@ -244,5 +244,6 @@ class TestOnTheWire:
         """Whether the daemon lives is no secret; how it is used is."""
         for path in ("/", "/healthz", "/readyz", "/info"):
             assert (await daemon.get(path)).status_code == 200
-        assert (await daemon.get("/metrics")).status_code == 401
-        assert (await daemon.get("/metrics", Authorization=f"Bearer {KEY}")).status_code == 200
+        for path in ("/metrics", "/statz"):
+            assert (await daemon.get(path)).status_code == 401
+            assert (await daemon.get(path, Authorization=f"Bearer {KEY}")).status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamer.events import TurnEnd
 from streamer.recital import Recital
 from streamer.report import Played, difference_lines, percentiles, report, table
@@ -46,7 +48,8 @@ def test_errors_that_only_one_of_two_decodings_makes() -> None:
 
     figures = report("tiny.en", [both], [], 1.0)
 
-    assert figures["one_shot"] == {"wer": 0.66667, "errors_only_live": 1, "errors_only_one_shot": 1}
+    found = {key: figures["one_shot"][key] for key in ("wer", "difference", "errors_only_live", "errors_only_one_shot")}
+    assert found == {"wer": 0.66667, "difference": 0.0, "errors_only_live": 1, "errors_only_one_shot": 1}
     assert list(difference_lines([both])) == [
         "x  live 2, one-shot 2",
         "    only live:     green→gray",
@@ -60,14 +63,26 @@ def test_wrong_words_are_listed_by_recording() -> None:
 
 
 def test_table_has_a_row_for_each_kind() -> None:
-    """And one for all; the comparison has columns only where there is one."""
-    rows = [played("red", "red"), played("red", "rat", kind="noisy")]
-    plain = table(report("tiny.en", rows, [], 1.0), rows)
-    compared = [played("red", "red", "rat")]
+    """And one for all, with intervals; the comparison has columns only where there is one."""
+    rows = [played("red", "red"), played("red", "rat"), played("red", "red", kind="noisy")]
+    plain = table(report("tiny.en", rows, [], 1.0))
 
-    assert [line.split()[:2] for line in plain.splitlines()[1:4]] == [["noisy", "en"], ["short", "en"], ["all", "2"]]
+    assert [line.split()[:2] for line in plain.splitlines()[1:4]] == [["noisy", "en"], ["short", "en"], ["all", "3"]]
+    assert "[0.00, 100.00]" in plain.splitlines()[2]
     assert "one-shot" not in plain
-    assert "100.00" in table(report("tiny.en", compared, [], 1.0), compared)
+    assert "100.00" in table(report("tiny.en", [played("red", "red", "rat")], [], 1.0))
+
+
+def test_times_are_reported_where_they_are_known() -> None:
+    """How far off starts are, early or late alike."""
+    known = replace(played("red", "red"), word_errors_s=[-0.1, 0.1], utterance_errors_s=([0.2], [-0.3]))
+
+    figures = report("tiny.en", [known, played("red", "red")], [], 1.0)
+
+    assert figures["word_start_error_s"] == {"p50": 0.1, "p95": 0.1}
+    assert (figures["utterance_start_error_s"]["p50"], figures["utterance_end_error_s"]["p50"]) == (0.2, 0.3)
+    assert "word_start_error_s" in table(figures)
+    assert "word_start_error_s" not in report("tiny.en", [played("red", "red")], [], 1.0)
 
 
 def test_percentiles() -> None:

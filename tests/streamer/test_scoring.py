@@ -43,3 +43,10 @@ def test_nothing_said_has_no_errors() -> None:
     score = word_scorer()("en", "", "Thank you.")
 
     assert (score.errors, score.words, score.reference, score.hypothesis) == (0, 0, "", "thank you")
+
+
+def test_characters_count_where_there_are_no_spaces() -> None:
+    """In Japanese and the like each character is a word, marks are none."""
+    score = word_scorer()("ja", "今日は晴れ。", "今日も晴れ")
+
+    assert (score.words, [str(d) for d in score.differences]) == (5, ["は→も"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 import trustme
 from websockets.asyncio.client import connect
 
+from streamer import doctor
 from streamer.config import ServerConfig
 from streamer.errors import ConfigError
 from streamer.tls import Certificate
@@ -81,3 +83,21 @@ def test_plain_http_is_the_default() -> None:
     certificate.reload()
 
     assert certificate.context is None
+
+
+def test_days_left(tmp_path: Path) -> None:
+    """As a client sees it; one that has expired is an error."""
+    authority = trustme.CA()
+    for days in (10, -1):
+        expires = datetime.now(tz=UTC) + timedelta(days=days)
+        issued = authority.issue_cert("box.example", not_after=expires)
+        (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+        config = ServerConfig(tls_certificate=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
+        if days > 0:
+            assert 9.9 < Certificate(config).days_left() < 10.1
+            assert doctor.check_tls(config).state == "warn"
+        else:
+            with pytest.raises(ConfigError, match="expired"):
+                Certificate(config).days_left()
+            assert doctor.check_tls(config).state == "fail"

@@ -1,0 +1,122 @@
+"""
+Key terms: what favouring names gains on the names, and costs elsewhere, at several strengths.
+
+    python benchmarks/keyterms.py MANIFEST [--model tiny.en] [--strengths 0:0 1:3 …]
+
+Each recording is decoded once, as the live path decodes a window. "own" favours the recording's names among those of
+all others: the gain, counted in names found. "others" favours only names that are not said: the cost, counted in word
+errors. The names are those of the development set that are no ordinary words.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from streamer import parts
+from streamer.audio import read_audio
+from streamer.config import ModelConfig
+from streamer.engine import EngineOptions, WhisperEngine
+from streamer.evaluate import ManifestRow, read_manifest
+from streamer.keyterms import Strength
+from streamer.mel import SAMPLE_RATE, MelSpectrogram
+from streamer.metrics import EngineMetrics
+from streamer.scoring import word_scorer
+from streamer.step import StepRequest
+
+NAMES = {
+    "dev-ls-8630-305212-0000": ("Augustine", "Carthage", "Patricius", "Monica"),
+    "dev-ls-3879-173592-0000": ("Appalache",),
+    "dev-ls-3983-5331-0000": ("West Lynne", "Carlyle"),
+    "dev-ls-6925-80680-0000": ("Hindustan",),
+    "dev-ls-5049-25947-0000": ("Guasimas", "General Wheeler"),
+    "dev-ls-1116-132847-0000": ("Bellah Postik",),
+    "dev-ls-4137-11701-0000": ("Coronel", "Hyacinth", "Udo"),
+    "dev-ls-4267-287369-0000": ("Jenks", "Parker"),
+    "dev-ls-1926-143879-0000": ("Isabel",),
+    "dev-ls-2092-145706-0000": ("Kletke",),
+    "dev-ls-2391-145015-0000": ("Steventon", "Hants", "Basingstoke"),
+    "dev-ls-8425-246962-0000": ("Leopold",),
+    "dev-ls-1221-135766-0002": ("Hester Prynne",),
+    "dev-sns-0870": ("Dashwood",),
+    "dev-arctic-aew_a0001": ("Philip Steels",),
+    "dev-arctic-aew_a0002": ("Whittemore",),
+    "dev-arctic-a0009": ("Gregson",),
+    "dev-noisy-8k-1272-128104-0004": ("Linnell", "Birket Foster", "Carker", "John Collier"),
+}
+STRENGTHS = ("0:0", "0:2", "0:4", "1:2", "1:3", "1:4", "2:3", "2:4", "2:6", "3:5")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """All recordings at one strength."""
+
+    errors: int
+    words: int
+    names_found: int
+    names: int
+
+
+def main() -> None:
+    """Print one markdown table."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("manifest", type=Path)
+    arguments.add_argument("--model", default="tiny.en")
+    arguments.add_argument("--strengths", nargs="*", default=STRENGTHS, metavar="BEGIN:GO_ON")
+    args = arguments.parse_args()
+    torch.set_num_threads(1)
+    config = ModelConfig(name=args.model)
+    device = parts.choose_device(config)
+    network = parts.load_model(args.model, parts.choose_dtype(config, device), device)
+    spectrogram = MelSpectrogram(network[0].dims.n_mels)
+    rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
+    mels = [spectrogram.whole(torch.from_numpy(_first_30_s(args.manifest.parent / row.file))) for row in rows]
+    print(f"{args.model}, {network[0].dtype}, {len(rows)} recordings, {len(_all_names())} terms\n")
+    print("| begin : go on | names found, own favoured | errors, own | errors, others favoured |")
+    print("|---|---:|---:|---:|")
+    for strength in map(_strength, args.strengths):
+        engine = WhisperEngine(
+            *network, EngineOptions(max_batch=1, keyterms=strength), EngineMetrics(CollectorRegistry())
+        )
+        own = _hear(engine, rows, mels, [_all_names() for _ in rows])
+        others = _hear(engine, rows, mels, [_all_names(but=row.id) for row in rows])
+        cells = f"{own.names_found} of {own.names} | {own.errors} of {own.words} | {others.errors} of {others.words} |"
+        print(f"| {strength.begin:g} : {strength.go_on:g} | {cells}", flush=True)
+
+
+def _first_30_s(path: Path) -> NDArray[np.float32]:
+    return read_audio(path)[: int(30 * SAMPLE_RATE)].copy()
+
+
+def _strength(text: str) -> Strength:
+    begin, go_on = map(float, text.split(":"))
+    return Strength(begin=begin, go_on=go_on)
+
+
+def _all_names(but: str = "") -> tuple[str, ...]:
+    return tuple(name for key, names in NAMES.items() if key != but for name in names)
+
+
+def _hear(
+    engine: WhisperEngine, rows: list[ManifestRow], mels: list[torch.Tensor], terms: list[tuple[str, ...]]
+) -> Heard:
+    """Decode every recording with its terms and count."""
+    score = word_scorer()
+    errors = words = found = 0
+    for row, mel, favoured in zip(rows, mels, terms, strict=True):
+        result = engine.step([StepRequest(session="bench", log_mel=mel, language="en", keyterms=favoured)])[0]
+        scored = score("en", row.text, engine.tokenizer.decode(result.tokens))
+        errors, words = errors + scored.errors, words + scored.words
+        text = f" {scored.hypothesis} "
+        found += sum(text.count(f" {name.lower()} ") > 0 for name in NAMES.get(row.id, ()))
+    return Heard(errors, words, found, len(_all_names()))
+
+
+if __name__ == "__main__":
+    main()
