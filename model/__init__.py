@@ -3,14 +3,16 @@
 from model.cache import CacheFullError, KVCache, Placement
 from model.decoder import DecoderOutput, TextDecoder
 from model.dimensions import PUBLISHED_DIMENSIONS, ModelDimensions
-from model.encoder import AudioEncoder, SilenceCache
+from model.encoder import STEM_CONTEXT, AudioEncoder, EncodedAudio, SilenceCache
 from model.whisper import Whisper, published_shapes
 
 __all__ = [
     "PUBLISHED_DIMENSIONS",
+    "STEM_CONTEXT",
     "AudioEncoder",
     "CacheFullError",
     "DecoderOutput",
+    "EncodedAudio",
     "KVCache",
     "ModelDimensions",
     "Placement",

@@ -113,23 +113,26 @@ class KVCache:
             raise ValueError(f"length {length} for slot {slot}: expected 0 to {self._lengths[slot]}")
         self._lengths[slot] = length
 
-    def set_audio(self, slot: int, keys: Tensor, values: Tensor) -> None:
+    def set_audio(self, slot: int, *parts: tuple[Tensor, Tensor]) -> None:
         """
         Replace what `slot` hears. Its tokens stay: whether they are still true is the caller's decision.
 
         Args:
             slot: The session's slot.
-            keys: (n_text_layer, n_text_head, n, d_head), n <= audio_capacity.
-            values: Same shape as `keys`.
+            parts: Keys and values of successive stretches of the window, each (n_text_layer, n_text_head, n, d_head);
+                together at most `audio_capacity` positions.
 
         Raises:
             CacheFullError: The window is longer than `audio_capacity`; nothing was written.
         """
-        n = keys.shape[2]
+        n = sum(keys.shape[2] for keys, _ in parts)
         if n > self.audio_capacity:
             raise CacheFullError(f"window of {n} audio positions, a slot holds {self.audio_capacity}")
-        self.audio_keys[:, slot, :, self.n_tail : self.n_tail + n] = keys
-        self.audio_values[:, slot, :, self.n_tail : self.n_tail + n] = values
+        at = self.n_tail
+        for keys, values in parts:
+            self.audio_keys[:, slot, :, at : at + keys.shape[2]] = keys
+            self.audio_values[:, slot, :, at : at + keys.shape[2]] = values
+            at += keys.shape[2]
         self._audio_lengths[slot] = n
 
     def place(self, slots: Sequence[int], counts: Sequence[int]) -> Placement:

@@ -5,12 +5,18 @@ Whisper was trained on windows of 30 s padded with silence and breaks without th
 same every time, so its keys, values and features are computed once (`SilenceCache`); a window with T positions
 of sound then costs T positions of work. This is a training-free approximation: the silence that stands behind
 the sound has not attended to it.
+
+A live window grows at its right edge, and sound some seconds behind the edge is hardly changed by what comes after
+it. `extend` therefore takes the keys and values of such settled positions from an earlier pass and computes only the
+positions after them, so that a pass costs the same however long the window is. That is the second approximation:
+settled positions have heard only so much of what follows them.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +26,10 @@ from torch import Tensor, nn
 from model.dimensions import ModelDimensions
 from model.layers import FeedForward, LayerNorm, Linear, attend, sinusoids, split_heads
 
-__all__ = ["AudioEncoder", "SilenceCache"]
+__all__ = ["AudioEncoder", "EncodedAudio", "SilenceCache"]
+
+STEM_CONTEXT = 2
+"""Mel frames before a position that its convolutions look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,18 @@ class SilenceCache:
         """Keys and values (n_audio_head, n_behind, d_head) of positions [n, n_audio_ctx), and their log weights."""
         first = bisect_left(self.positions, n)
         return self.keys[layer, :, first:], self.values[layer, :, first:], self.log_weights[first:]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedAudio:
+    """Successive positions of one window as one pass left them."""
+
+    features: Tensor
+    """Encoder output, (n, n_audio_state)"""
+    keys: Tensor
+    """(n_audio_layer, n_audio_head, n, d_head)"""
+    values: Tensor
+    """Same shape as `keys`."""
 
 
 class EncoderBlock(nn.Module):
@@ -118,6 +139,68 @@ class AudioEncoder(nn.Module):
         features: Tensor = self.norm(x)
         return features
 
+    def extend(
+        self, mels: Sequence[Tensor], settled: Sequence[tuple[Tensor, Tensor]], silence: SilenceCache
+    ) -> list[EncodedAudio]:
+        """
+        Encode what follows the settled positions of several windows, of any lengths.
+
+        The rows share every product; only attention is computed row by row, so nothing is padded.
+
+        Args:
+            mels: For each window its scaled log-mel frames, (n_mels, 2 * n) from the beginning, or
+                (n_mels, STEM_CONTEXT + 2 * n) where settled positions come before.
+            settled: For each window the encoder's keys and values of its settled positions, each
+                (n_audio_layer, n_audio_head, n_settled, d_head), n_settled = 0 for a new window.
+            silence: What stands behind each window.
+
+        Returns:
+            For each window its n new positions.
+
+        Raises:
+            ValueError: A window has the wrong shape, or is longer than n_audio_ctx.
+        """
+        starts = [keys.shape[2] for keys, _ in settled]
+        stems = [self._stem_after(start, mel, silence) for start, mel in zip(starts, mels, strict=True)]
+        counts = [stem.shape[0] for stem in stems]
+        x = torch.cat(stems)[None]
+        keys, values = [], []
+        for layer, block in enumerate(self.blocks):
+            assert isinstance(block, EncoderBlock)
+            q, k, v = block.project(x)
+            rows = zip(settled, q.split(counts, 2), k.split(counts, 2), v.split(counts, 2), strict=True)
+            attended = [
+                _attend_row(row_q, row_k, row_v, (past_k[layer], past_v[layer]), silence.behind(start + n, layer))
+                for start, n, ((past_k, past_v), row_q, row_k, row_v) in zip(starts, counts, rows, strict=True)
+            ]
+            x = block.finish(x, torch.cat(attended, dim=1))
+            keys.append(k[0])
+            values.append(v[0])
+        parts = (
+            self.norm(x)[0].split(counts),
+            torch.stack(keys).split(counts, dim=2),
+            torch.stack(values).split(counts, dim=2),
+        )
+        return [EncodedAudio(*row) for row in zip(*parts, strict=True)]
+
+    def _stem_after(self, start: int, mel: Tensor, silence: SilenceCache) -> Tensor:
+        """Convolutions, GELU and positions of what follows `start` settled positions, (n, n_audio_state)."""
+        context = STEM_CONTEXT if start else 0
+        n = (mel.shape[-1] - context) // 2
+        if mel.ndim != 2 or mel.shape[0] != self.dims.n_mels or (mel.shape[-1] - context) % 2 or n < 1:
+            raise ValueError(
+                f"mel after {start} positions has shape {tuple(mel.shape)}, expected ({self.dims.n_mels}, {context} + "
+                "an even number of frames)"
+            )
+        if start + n > self.dims.n_audio_ctx:
+            raise ValueError(f"{start} + {n} positions, the encoder holds {self.dims.n_audio_ctx}")
+        if start + n < self.dims.n_audio_ctx:
+            mel = F.pad(mel, (0, 2), value=silence.mel_value)
+        x: Tensor = self.conv1(_threes(mel.T[None], stride=1), gelu=True)
+        # the first position of a context has heard zeros on its left; it is cut off
+        x = self.conv2(_threes(x, stride=2), gelu=True)[0, context // 2 :][:n]
+        return x + self.positions[start : start + n]
+
     def encode_silence(self, mel_value: float, *, stride: int = 1, n_whole: int = 64) -> SilenceCache:
         """
         Encode one full window of silence.
@@ -183,6 +266,17 @@ def _threes(x: Tensor, *, stride: int) -> Tensor:
     batch, n, d = x.shape
     padded = F.pad(x, (0, 0, 1, 1)).contiguous()
     return padded.as_strided((batch, -(-n // stride), 3 * d), ((n + 2) * d, stride * d, 1))
+
+
+def _attend_row(
+    q: Tensor, k: Tensor, v: Tensor, past: tuple[Tensor, Tensor], behind: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """One row's new positions over the settled ones, themselves and the silence behind: (1, n, n_audio_state)."""
+    silent_keys, silent_values, log_weights = behind
+    keys = torch.cat([past[0], k[0], silent_keys], dim=1)[None]
+    values = torch.cat([past[1], v[0], silent_values], dim=1)[None]
+    mask = F.pad(log_weights, (keys.shape[2] - log_weights.shape[0], 0))[None, None, None]
+    return attend(q, keys, values, mask)
 
 
 def _followed_by(x: Tensor, tail: Tensor) -> Tensor:

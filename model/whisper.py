@@ -143,7 +143,7 @@ class Whisper(nn.Module):
         cache = self.new_cache(n_slots=batch, audio_capacity=features.shape[1])
         keys, values = self.decoder.hear(features)
         for slot in range(batch):
-            cache.set_audio(slot, keys[slot], values[slot])
+            cache.set_audio(slot, (keys[slot], values[slot]))
         output = self.decoder(tokens.to(self.device), cache, cache.place(range(batch), [n] * batch))
         return self.decoder.project(output.hidden)
 

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from model import DecoderOutput, Whisper
+from model import STEM_CONTEXT, DecoderOutput, EncodedAudio, SilenceCache, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer import mel
 from streamer.decoding import DecodingRules, token_budget
 from streamer.errors import DeviceError, EngineError
 from streamer.keyterms import KeyTermBias, Place, Strength
 from streamer.metrics import EngineMetrics
+from streamer.settled import Pair, SettledWindow, SettledWindows
 from streamer.slots import SlotTable
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
@@ -57,6 +58,10 @@ class EngineOptions:
     """Positions of cached silence that one key stands for in the encoder."""
     n_tail: int = 256
     """Positions of cached silence the decoder hears behind every window."""
+    settle_s: float | None = 3.0
+    """Sound this far behind the newest is encoded no more; None encodes every window whole."""
+    max_settled: int = 256
+    """Sessions whose settled sound is kept."""
     keyterms: Strength = field(default_factory=Strength)
     """How much key terms are favoured."""
 
@@ -138,11 +143,24 @@ class WhisperEngine:
             tail = model.silence_tail(self._silence, options.n_tail) if self._silence else None
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail)
         self._slots = SlotTable(options.max_batch)
+        self._settled = SettledWindows(self._nothing_settled(), options.max_settled)
 
     @property
     def cache_bytes(self) -> tuple[int, int]:
-        """Allocated bytes of the cache: self-attention part, cross-attention part."""
-        return self._cache.n_bytes()
+        """Bytes in memory: the decoder's own keys and values; those of the audio, settled ones included."""
+        text, audio = self._cache.n_bytes()
+        return text, audio + self._settled.n_bytes
+
+    def forget(self, session: str) -> None:
+        """Forget a session that is over."""
+        self._slots.release(session)
+        self._settled.release(session)
+
+    def _nothing_settled(self) -> SettledWindow:
+        dims, like = self.model.dims, self.model.encoder.positions
+        encoder = like.new_empty(dims.n_audio_layer, dims.n_audio_head, 0, dims.n_audio_state // dims.n_audio_head)
+        audio = like.new_empty(dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
+        return SettledWindow((encoder, encoder), (audio, audio))
 
     def _audio_capacity(self) -> int:
         if self._silence is None:
@@ -184,30 +202,56 @@ class WhisperEngine:
     # --- audio
 
     def _hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        """Encode the windows, equally long ones together, into their slots; positions of own sound of each."""
+        """Encode the windows into their slots; positions of own sound of each."""
         started = time.perf_counter()
-        groups: dict[int, list[int]] = {}
-        for i, request in enumerate(batch):
-            groups.setdefault(self._positions(request.log_mel.shape[1]), []).append(i)
-        for n, members in groups.items():
-            windows = torch.stack([self._window(batch[i].log_mel, 2 * n) for i in members])
-            keys, values = self.model.decoder.hear(self.model.embed_audio(windows, self._silence))
-            for row, i in enumerate(members):
-                self._cache.set_audio(slots[i], keys[row], values[row])
+        if self._silence is None:
+            self._hear_full(batch, slots)
+        else:
+            self._hear_newest(batch, slots, self._silence)
         self.metrics.encoded(time.perf_counter() - started, len(batch))
         return [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
 
+    def _hear_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
+        """Full windows: the reference."""
+        windows = torch.stack([self._window(r.log_mel, 0, self.model.dims.n_frames) for r in batch])
+        keys, values = self.model.decoder.hear(self.model.embed_audio(windows))
+        for row, slot in enumerate(slots):
+            self._cache.set_audio(slot, (keys[row], values[row]))
+
+    def _hear_newest(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
+        """Short windows, each from where it is settled on."""
+        settled = [self._settled.of(r.session, r.window_start) for r in batch]
+        windows = [
+            self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
+            for r, old in zip(batch, settled, strict=True)
+        ]
+        windows = [window.to(self.model.device, self.model.dtype) for window in windows]
+        encoded = self.model.encoder.extend(windows, [old.encoder for old in settled], silence)
+        counts = [new.features.shape[0] for new in encoded]
+        keys, values = self.model.decoder.hear(torch.cat([new.features for new in encoded])[None])
+        audio = zip(keys[0].split(counts, dim=2), values[0].split(counts, dim=2), strict=True)
+        for request, slot, old, new, heard in zip(batch, slots, settled, encoded, audio, strict=True):
+            self._cache.set_audio(slot, old.audio, heard)
+            self._settle(request, old, new, heard)
+
+    def _settle(self, request: StepRequest, old: SettledWindow, new: EncodedAudio, heard: Pair) -> None:
+        """Keep what lies far enough behind the newest sound."""
+        if request.window_start is None or self.options.settle_s is None:
+            return
+        edge = request.log_mel.shape[1] // 2 - int(self.options.settle_s / POSITION_S)
+        n = edge // self.options.bucket * self.options.bucket - old.n
+        if n > 0:
+            self._settled.keep(request.session, request.window_start, old.followed_by(new, heard, n))
+
     def _positions(self, n_frames: int) -> int:
-        if self._silence is None:
-            return self.model.dims.n_audio_ctx
         n = _round_up(-(-(n_frames + self.options.margin_frames) // 2), self.options.bucket)
         return min(n, self._cache.audio_capacity)
 
-    def _window(self, log_mel: Tensor, n_frames: int) -> Tensor:
-        """Scaled and completed with silence to (n_mels, n_frames)."""
-        window = torch.full((log_mel.shape[0], n_frames), mel.silence_value(self.options.mel_maximum))
-        n = min(n_frames, log_mel.shape[1])
-        window[:, :n] = mel.scale(log_mel[:, :n], self.options.mel_maximum)
+    def _window(self, log_mel: Tensor, first: int, end: int) -> Tensor:
+        """Frames `first` to `end` of a window, scaled and completed with silence, (n_mels, end - first)."""
+        window = torch.full((log_mel.shape[0], end - first), mel.silence_value(self.options.mel_maximum))
+        known = log_mel[:, first:end]
+        window[:, : known.shape[1]] = mel.scale(known, self.options.mel_maximum)
         return window
 
     # --- tokens

@@ -12,6 +12,7 @@ A GPU has one lane. A CPU has one lane of one thread for each core (see docs/exp
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -146,6 +147,7 @@ class Lane:
         for stream in [s for s in self.streams.values() if s.is_over]:
             del self.streams[stream.id]
             self.on_closed(stream)
+            await self._on_device(functools.partial(self._engine.forget, stream.id))
         return bool(due) or bool(self._audible())
 
     def _audible(self) -> list[Stream]:

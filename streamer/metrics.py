@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -32,7 +32,7 @@ class EngineMetrics:
         )
         self._attention = Gauge(
             "whisper_attention_memory_bytes",
-            "Bytes of preallocated cross-attention keys and values.",
+            "Bytes of keys and values of the sound: those preallocated for cross-attention, and settled ones.",
             registry=registry,
         )
         self._kv = Gauge(
@@ -55,11 +55,10 @@ class EngineMetrics:
         """The newest observations of the token latency, milliseconds: exact where a histogram has buckets."""
         return list(self._recent_token_ms)
 
-    def cache_sizes(self, sizes: Iterable[tuple[int, int]]) -> None:
-        """State what the caches of all engines occupy: bytes for self-attention, bytes for cross-attention."""
-        kv_bytes, attention_bytes = map(sum, zip(*sizes, strict=True))
-        self._kv.set(kv_bytes)
-        self._attention.set(attention_bytes)
+    def cache_sizes(self, sizes: Callable[[], Iterable[tuple[int, int]]]) -> None:
+        """Where to read what the caches of all engines occupy: bytes for self-attention, bytes for the sound."""
+        self._kv.set_function(lambda: sum(text for text, _ in sizes()))
+        self._attention.set_function(lambda: sum(audio for _, audio in sizes()))
 
     def encoded(self, seconds: float, n_windows: int) -> None:
         """One step's encoder passes over `n_windows` windows took `seconds`."""

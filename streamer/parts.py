@@ -90,7 +90,7 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
     """Lanes for these decoders and a scheduler over them, after a measurement of what a step costs."""
     model, options = decoders.model, decoders.options
     lane_options, metrics = LaneOptions(), ServiceMetrics(registry)
-    decoders.metrics.cache_sizes(engine.cache_bytes for engine in decoders.engines)
+    decoders.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in decoders.engines])
     fixed_s, row_s = measure_costs(decoders.engines[0], model.dims.n_mels, options.max_batch)
     tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
     lanes = [

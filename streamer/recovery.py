@@ -65,6 +65,11 @@ class RecoveringEngine:
         # outside of `except`: the traceback holds the engine, whose memory is needed for the next one
         return self._restart(reason).step(batch)
 
+    def forget(self, session: str) -> None:
+        """As `Engine.forget`."""
+        if self._engine is not None:
+            self._engine.forget(session)
+
     def _restart(self, reason: str) -> Engine:
         for attempt, pause_s in enumerate(PAUSES_S, 1):
             log.error("engine_restarting", attempt=attempt, error=reason)

@@ -233,6 +233,7 @@ class Session:
         request = StepRequest(
             session=self.id,
             log_mel=self._mel.gather(self._start_frame, edge),
+            window_start=self._start_frame,
             prompt=tuple(self._history[-self._window.max_prompt :]) if self._window.max_prompt else (),
             prefix=self._prefix(),
             draft=self._draft,

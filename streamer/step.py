@@ -19,6 +19,9 @@ class StepRequest:
     """Key of the soft state: a session not remembered costs a prefill, nothing else."""
     log_mel: Tensor
     """Unclamped log10 mel power of the window, (n_mels, n_frames), on the CPU."""
+    window_start: int | None = None
+    """Names the window: of one session, windows that begin at the same frame are one window that grows. None for a
+    window that is seen once."""
     prompt: tuple[int, ...] = ()
     """Text before the window; only its last `max_prompt` tokens are used."""
     prefix: tuple[int, ...] = ()
@@ -66,3 +69,6 @@ class Engine(Protocol):
         Raises:
             EngineError: The step failed; no session was changed.
         """
+
+    def forget(self, session: str) -> None:
+        """Forget a session that is over."""

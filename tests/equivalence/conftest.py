@@ -13,13 +13,13 @@ from tests.helpers.stepping import front_end
 @pytest.fixture(scope="session")
 def tiny_engine() -> WhisperEngine:
     """tiny.en in float32, so that no two tokens tie."""
-    return engine_on(published("tiny.en"), max_batch=8, max_window_s=15.0, kv_reuse=False)
+    return engine_on(published("tiny.en"), max_batch=8, max_window_s=15.0, kv_reuse=False, settle_s=None)
 
 
 @pytest.fixture(scope="session")
 def toy_engine() -> WhisperEngine:
     """A few thousand random weights."""
-    return engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=False)
+    return engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=False, settle_s=None)
 
 
 @pytest.fixture(scope="session")

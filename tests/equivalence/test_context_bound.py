@@ -141,6 +141,9 @@ class Babbler:
         """As `Engine.step`."""
         return [self._say(asked) for asked in batch]
 
+    def forget(self, session: str) -> None:
+        """Nothing was remembered."""
+
     def _say(self, asked: StepRequest) -> StepResult:
         n_frames = asked.log_mel.shape[1]
         # the longest start sequence: what is possible here is possible for every model

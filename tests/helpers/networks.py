@@ -114,7 +114,7 @@ def random_features(dims: ModelDimensions, *shape: int, seed: int = 0) -> Tensor
 def listen(model: Whisper, cache: KVCache, slot: int, features: Tensor) -> None:
     """Let `slot` hear audio features (T, n_audio_state)."""
     keys, values = model.decoder.hear(features[None])
-    cache.set_audio(slot, keys[0], values[0])
+    cache.set_audio(slot, (keys[0], values[0]))
 
 
 def append(model: Whisper, cache: KVCache, rows: Mapping[int, Sequence[int]]) -> dict[int, Tensor]:

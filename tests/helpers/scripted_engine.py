@@ -76,7 +76,8 @@ class ScriptedEngine:
     Says the words it sees.
 
     What tests set and look at: `poisoned` sessions fail; `hold` makes steps wait for `release`, `entered` is set
-    once one does; `batches` are the requests of each step; `on_step` is called with them, on the device thread.
+    once one does; `batches` are the requests of each step; `on_step` is called with them, on the device thread;
+    `forgotten` are the sessions it was told are over, `forgot` is set with the first.
     """
 
     def __init__(self) -> None:
@@ -84,6 +85,8 @@ class ScriptedEngine:
         self.poisoned: dict[str, int] = {}
         """Session -> steps that still fail."""
         self.batches: list[list[StepRequest]] = []
+        self.forgotten: list[str] = []
+        self.forgot = threading.Event()
         self.on_step: Callable[[Sequence[StepRequest]], None] = lambda _: None
         self.entered = threading.Event()
         self._open = threading.Event()
@@ -111,6 +114,11 @@ class ScriptedEngine:
         if any(self.poisoned.get(asked.session, 0) > 0 for asked in batch):
             raise EngineError("poisoned batch")
         return [self._say(asked) for asked in batch]
+
+    def forget(self, session: str) -> None:
+        """The session is over."""
+        self.forgotten.append(session)
+        self.forgot.set()
 
     def _say(self, asked: StepRequest) -> StepResult:
         words = seen(asked.log_mel[0])[len(asked.prefix) // 2 :]

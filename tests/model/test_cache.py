@@ -121,7 +121,7 @@ def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
     cache = new_cache()
     for slot in (0, 1):
         fill(cache, slot, 2)
-        cache.set_audio(slot, *window(4))
+        cache.set_audio(slot, window(4))
 
     place = cache.place([0, 1], [1, 1])
 
@@ -131,8 +131,8 @@ def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
 def test_place_hides_audio_past_each_rows_window() -> None:
     """Rows hear the tail and their own window; the shorter row does not hear the rest of the longer."""
     cache = new_cache(n_tail=2)
-    cache.set_audio(0, *window(3))
-    cache.set_audio(1, *window(1))
+    cache.set_audio(0, window(3))
+    cache.set_audio(1, window(1))
 
     place = cache.place([0, 1], [1, 1])
 
@@ -202,7 +202,7 @@ def test_slot_can_be_filled_to_the_last_position() -> None:
 def test_append_past_the_context_is_refused(held: int, more: int) -> None:
     """One token too many raises and leaves the whole cache as it was, bit for bit."""
     cache = new_cache()
-    cache.set_audio(0, *window(6))
+    cache.set_audio(0, window(6))
     if held:
         fill(cache, 0, held)
     before = snapshot(cache)
@@ -274,10 +274,10 @@ def test_set_audio_replaces_the_window_and_keeps_the_tokens() -> None:
     """A new window is heard behind the tail; tokens are the caller's decision."""
     cache = new_cache(n_tail=2)
     fill(cache, 1, 4)
-    cache.set_audio(1, *window(6, seed=1))
+    cache.set_audio(1, window(6, seed=1))
     keys, values = window(3, seed=2)
 
-    cache.set_audio(1, keys, values)
+    cache.set_audio(1, (keys, values))
 
     heard_keys, heard_values = cache.audio(0, cache.place([1], [1]))
     assert (cache.audio_length(1), cache.length(1)) == (3, 4)
@@ -289,7 +289,7 @@ def test_every_slot_hears_the_tail() -> None:
     """The shared silence stands in front of every slot's window, and survives new windows."""
     cache = new_cache(n_tail=2)
     for slot in range(3):
-        cache.set_audio(slot, *window(slot + 1))
+        cache.set_audio(slot, window(slot + 1))
 
     keys, values = cache.audio(1, cache.place([0, 1, 2], [1, 1, 1]))
 
@@ -300,11 +300,11 @@ def test_every_slot_hears_the_tail() -> None:
 def test_hearing_more_than_the_capacity_is_refused() -> None:
     """A window one position too long raises and leaves the cache as it was, bit for bit."""
     cache = new_cache(audio_capacity=6, n_tail=2)
-    cache.set_audio(0, *window(6))
+    cache.set_audio(0, window(6))
     before = snapshot(cache)
 
     with pytest.raises(CacheFullError, match="window of 7 audio positions, a slot holds 6"):
-        cache.set_audio(0, *window(7, seed=1))
+        cache.set_audio(0, window(7, seed=1))
 
     assert same_snapshots(snapshot(cache), before)
 
@@ -313,7 +313,7 @@ def test_consecutive_slots_are_read_as_views() -> None:
     """Neighbouring slots cost no copy; scattered ones are gathered."""
     cache = new_cache()
     for slot in range(3):
-        cache.set_audio(slot, *window(2))
+        cache.set_audio(slot, window(2))
 
     together, _ = cache.audio(0, cache.place([1, 2], [1, 1]))
     scattered, _ = cache.audio(0, cache.place([2, 0], [1, 1]))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from model import AudioEncoder, SilenceCache
+from model import STEM_CONTEXT, AudioEncoder, SilenceCache
 from model.encoder import _threes
 from tests.helpers.networks import SMALL, Heard, Pair, largest_difference
 
@@ -252,3 +252,77 @@ def test_silence_cache_is_close_on_speech(tiny: Pair, mels: dict[str, Tensor]) -
         cosine = torch.cosine_similarity(short, full, dim=-1)
         print(f"{id_}: T = {n}, cosine mean {cosine.mean():.4f}, min {cosine.min():.4f}")
         assert cosine.mean() > 0.965
+
+
+def nothing(encoder: AudioEncoder) -> tuple[Tensor, Tensor]:
+    """Keys and values of no positions."""
+    dims = encoder.dims
+    none = torch.zeros(dims.n_audio_layer, dims.n_audio_head, 0, dims.n_audio_state // dims.n_audio_head)
+    return none, none
+
+
+def test_windows_of_any_lengths_are_extended_together(small: Pair) -> None:
+    """Rows of 9, 24 and 1 positions, none settled: each as it is encoded alone."""
+    encoder = small.ours.encoder
+    silence = encoder.encode_silence(-0.5, stride=4, n_whole=4)
+    mels = [window(2 * n, seed=n)[0] for n in (9, 24, 1)]
+
+    together = encoder.extend(mels, [nothing(encoder)] * 3, silence)
+
+    for mel, row in zip(mels, together, strict=True):
+        assert_close(row.features, encoder(mel[None], silence)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_settled", [1, 6, 13])
+def test_positions_after_settled_ones_are_those_of_the_whole_window(small: Pair, n_settled: int) -> None:
+    """Keys and values of a pass over the same sound: what follows is computed as if all of it were."""
+    encoder = small.ours.encoder
+    silence = encoder.encode_silence(-0.5)
+    mel = window(2 * 14)[0]
+    (whole,) = encoder.extend([mel], [nothing(encoder)], silence)
+    settled = whole.keys[:, :, :n_settled], whole.values[:, :, :n_settled]
+
+    (rest,) = encoder.extend([mel[:, 2 * n_settled - STEM_CONTEXT :]], [settled], silence)
+
+    assert_close(rest.features, whole.features[n_settled:], rtol=1e-5, atol=1e-5)
+    assert_close(rest.keys, whole.keys[:, :, n_settled:], rtol=1e-5, atol=1e-5)
+    assert_close(rest.values, whole.values[:, :, n_settled:], rtol=1e-5, atol=1e-5)
+
+
+def test_settled_speech_is_close(tiny: Pair, mels: dict[str, Tensor]) -> None:
+    """
+    Positions settled 3 s before the end of the sound, against one pass over all of it.
+
+    They have not heard what came later, so this is an approximation; word error rates are in docs/experiments.md.
+    """
+    encoder, mel = tiny.ours.encoder, mels["dev-jfk"]
+    silence = encoder.encode_silence(float(mel.min()), stride=4)
+    n_settled, n_early, n = 250, 400, n_sounding(mel)
+    (early,) = encoder.extend([mel[0, :, : 2 * n_early]], [nothing(encoder)], silence)
+    settled = early.keys[:, :, :n_settled], early.values[:, :, :n_settled]
+
+    (late,) = encoder.extend([mel[0, :, 2 * n_settled - STEM_CONTEXT : 2 * n]], [settled], silence)
+
+    (whole,) = encoder.extend([mel[0, :, : 2 * n]], [nothing(encoder)], silence)
+    cosine = torch.cosine_similarity(late.features, whole.features[n_settled:], dim=-1)
+    print(f"cosine mean {cosine.mean():.4f}, min {cosine.min():.4f}")
+    assert cosine.mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("n_settled", "shape", "message"),
+    [
+        (0, (6, 8), r"after 0 positions has shape \(6, 8\), expected \(5, 0 \+ an even number of frames\)"),
+        (0, (5, 7), "an even number of frames"),
+        (0, (1, 5, 8), "an even number of frames"),
+        (3, (5, 2), r"after 3 positions has shape \(5, 2\), expected \(5, 2 \+ an even number of frames\)"),
+        (20, (5, 12), "20 \\+ 5 positions, the encoder holds 24"),
+    ],
+)
+def test_wrong_extensions_are_refused(small: Pair, n_settled: int, shape: tuple[int, ...], message: str) -> None:
+    """The message says what was found and what is expected."""
+    encoder = small.ours.encoder
+    settled = torch.zeros(SMALL.n_audio_layer, SMALL.n_audio_head, n_settled, SMALL.n_audio_state // SMALL.n_audio_head)
+
+    with pytest.raises(ValueError, match=message):
+        encoder.extend([torch.zeros(shape)], [(settled, settled)], encoder.encode_silence(-0.5))

@@ -48,6 +48,18 @@ async def test_silence_costs_no_step() -> None:
     assert {type(event) for event in events} == {Ack, Bye}
 
 
+async def test_the_engine_forgets_a_session_that_is_over() -> None:
+    """What it remembers of a session goes with it."""
+    async with serving() as service:
+        stream = service.open()
+        await stream.feed(spoken("b c"))
+        stream.end()
+        await collect(stream)
+        assert await asyncio.to_thread(service.engine.forgot.wait, 10)
+
+    assert service.engine.forgotten == [stream.id]
+
+
 async def test_commands_are_obeyed_between_steps() -> None:
     """What is said while a step runs is heard before the next one, so its result is not waited for twice."""
     async with serving() as service:
@@ -238,10 +250,10 @@ async def test_alive_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -
         with monkeypatch.context() as patience:
             patience.setattr("streamer.lane.LIVENESS_S", -1.0)
             assert not service.lane.is_alive
-            service.engine.release()
-            stream.end()
-            await collect(stream)
-            assert service.lane.is_alive
+        service.engine.release()
+        stream.end()
+        await collect(stream)
+        assert service.lane.is_alive
 
     assert not service.lane.is_alive
     assert not Service().lane.is_alive

@@ -20,12 +20,16 @@ class Echo:
         said = result(phrase(" so"))
         return [replace(said, tokens=request.draft, n_verified=len(request.draft)) for request in batch]
 
+    def forget(self, session: str) -> None:
+        """Nothing was remembered."""
+
 
 def test_smallest_request() -> None:
     """A session and a window are enough: nothing is remembered, guessed or known."""
     request = StepRequest(session="s_1", log_mel=torch.zeros(80, 100))
     assert (request.prompt, request.prefix, request.draft, request.anchor_tokens) == ((), (), (), 0)
     assert request.language is None
+    assert request.window_start is None
     assert request.task == "transcribe"
     assert not request.final
 

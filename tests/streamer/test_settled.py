@@ -1,0 +1,66 @@
+"""Tests of streamer.settled."""
+
+from __future__ import annotations
+
+import torch
+
+from model import EncodedAudio
+from streamer.settled import Pair, SettledWindow, SettledWindows
+
+
+def pair(n: int, value: float = 0.0) -> Pair:
+    """Keys and values of `n` positions: two layers, three heads."""
+    return torch.full((2, 3, n, 4), value), torch.full((2, 3, n, 4), -value)
+
+
+def settled(n: int) -> SettledWindow:
+    """A window with `n` settled positions."""
+    return SettledWindow(pair(n), pair(n))
+
+
+def test_a_window_is_found_under_its_session_and_beginning() -> None:
+    """Another beginning is another window, and a window seen once has none."""
+    windows = SettledWindows(settled(0), n_sessions=2)
+
+    windows.keep("a", 100, settled(5))
+
+    assert windows.of("a", 100).n == 5
+    assert windows.of("a", 200).n == 0
+    assert windows.of("a", None).n == 0
+    assert windows.of("b", 100).n == 0
+
+
+def test_the_least_recently_kept_window_goes_first() -> None:
+    """Memory is bounded by the number of sessions."""
+    windows = SettledWindows(settled(0), n_sessions=2)
+    windows.keep("a", 0, settled(1))
+    windows.keep("b", 0, settled(2))
+    windows.keep("a", 0, settled(3))
+
+    windows.keep("c", 0, settled(4))
+
+    assert [windows.of(session, 0).n for session in "abc"] == [3, 0, 4]
+
+
+def test_memory_is_given_back() -> None:
+    """Bytes of keys and values of both networks, until the session is over."""
+    windows = SettledWindows(settled(0), n_sessions=2)
+    windows.keep("a", 0, settled(5))
+    assert windows.n_bytes == 4 * (2 * 3 * 5 * 4) * 4
+
+    windows.release("a")
+    windows.release("stranger")
+
+    assert windows.n_bytes == 0
+
+
+def test_a_window_grows_by_leading_positions_of_a_pass() -> None:
+    """What stands later in the pass is not settled yet."""
+    keys, values = pair(6, 1.0)
+    encoded = EncodedAudio(torch.zeros(6, 12), keys, values)
+
+    window = settled(2).followed_by(encoded, pair(6, 2.0), 3)
+
+    assert window.n == 5
+    assert window.encoder[0][0, 0, :, 0].tolist() == [0, 0, 1, 1, 1]
+    assert window.audio[1][0, 0, :, 0].tolist() == [0, 0, -2, -2, -2]
