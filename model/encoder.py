@@ -186,20 +186,29 @@ class AudioEncoder(nn.Module):
     def _stem_after(self, start: int, mel: Tensor, silence: SilenceCache) -> Tensor:
         """Convolutions, GELU and positions of what follows `start` settled positions, (n, n_audio_state)."""
         context = STEM_CONTEXT if start else 0
-        n = (mel.shape[-1] - context) // 2
-        if mel.ndim != 2 or mel.shape[0] != self.dims.n_mels or (mel.shape[-1] - context) % 2 or n < 1:
-            raise ValueError(
-                f"mel after {start} positions has shape {tuple(mel.shape)}, expected ({self.dims.n_mels}, {context} + "
-                "an even number of frames)"
-            )
-        if start + n > self.dims.n_audio_ctx:
-            raise ValueError(f"{start} + {n} positions, the encoder holds {self.dims.n_audio_ctx}")
+        n = self._n_after(start, mel, context)
         if start + n < self.dims.n_audio_ctx:
             mel = F.pad(mel, (0, 2), value=silence.mel_value)
         x: Tensor = self.conv1(_threes(mel.T[None], stride=1), gelu=True)
         # the first position of a context has heard zeros on its left; it is cut off
         x = self.conv2(_threes(x, stride=2), gelu=True)[0, context // 2 :][:n]
         return x + self.positions[start : start + n]
+
+    def _n_after(self, start: int, mel: Tensor, context: int) -> int:
+        """Positions in frames that follow `start` settled ones, checked."""
+        n_mels, n_ctx = self.dims.n_mels, self.dims.n_audio_ctx
+        if mel.ndim != 2:
+            raise ValueError(f"mel has shape {tuple(mel.shape)}, expected (n_mels, n_frames)")
+        if mel.shape[0] != n_mels:
+            raise ValueError(f"mel has {mel.shape[0]} bands, this model needs {n_mels}")
+        n, odd = divmod(mel.shape[1] - context, 2)
+        if odd or n < 1:
+            raise ValueError(
+                f"mel after {start} positions has {mel.shape[1]} frames, expected {context} + an even number"
+            )
+        if start + n > n_ctx:
+            raise ValueError(f"{start} + {n} positions, the encoder holds {n_ctx}")
+        return n
 
     def encode_silence(self, mel_value: float, *, stride: int = 1, n_whole: int = 64) -> SilenceCache:
         """

@@ -62,10 +62,12 @@ def pack(weight: Tensor) -> Tensor | None:
     """
     A copy of a weight (n_out, n_in) in oneDNN's own layout, for `packed_product`.
 
-    None where it would not help: only bfloat16 on a CPU goes through oneDNN. The operators are those that torch's
-    compiler puts into the code it generates.
+    None where it would not help: only bfloat16 on a CPU that computes it goes through oneDNN. The operators are those
+    that torch's compiler puts into the code it generates.
     """
     if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
+        return None
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return None
     packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
     return packed

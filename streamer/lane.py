@@ -12,7 +12,6 @@ A GPU has one lane. A CPU has one lane of one thread for each core (see docs/exp
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -144,11 +143,17 @@ class Lane:
         due = self._due()
         if due:
             await self._step(due[: self._options.max_batch])
-        for stream in [s for s in self.streams.values() if s.is_over]:
+        over = [stream for stream in self.streams.values() if stream.is_over]
+        for stream in over:
             del self.streams[stream.id]
             self.on_closed(stream)
-            await self._on_device(functools.partial(self._engine.forget, stream.id))
+        if over:
+            await self._on_device(lambda: self._forget(over))
         return bool(due) or bool(self._audible())
+
+    def _forget(self, streams: Sequence[Stream]) -> None:
+        for stream in streams:
+            self._engine.forget(stream.id)
 
     def _audible(self) -> list[Stream]:
         return [s for s in self.streams.values() if s.has_input and not s.session.is_full]

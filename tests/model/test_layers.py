@@ -65,6 +65,12 @@ def packed_copy(linear: Linear) -> Linear:
     return packed
 
 
+multiplies_bfloat16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 products on this processor"
+)
+
+
+@multiplies_bfloat16
 @pytest.mark.parametrize("n_rows", [1, 9], ids=["a token", "a window"])
 @pytest.mark.parametrize("after", ["nothing", "gelu", "residual"])
 def test_packed_products_are_the_plain_ones(n_rows: int, after: str) -> None:
@@ -84,6 +90,7 @@ def test_packed_products_are_the_plain_ones(n_rows: int, after: str) -> None:
     assert_close(run(plain).double(), exact, rtol=2**-7, atol=2**-8)
 
 
+@multiplies_bfloat16
 def test_a_residual_is_left_as_it_is() -> None:
     """What is added is not written to: the caller may still need it."""
     linear = packed_copy(Linear(16, 16).bfloat16().requires_grad_(False))
@@ -100,6 +107,14 @@ def test_only_bfloat16_is_packed() -> None:
     assert pack(normal(8, 8)) is None
     assert pack(normal(8, 8).half()) is None
     assert pack(torch.empty(8, 8, dtype=torch.bfloat16, device="meta")) is None
+
+
+def test_bfloat16_works_on_every_processor() -> None:
+    """Where oneDNN has no such products the plain ones are taken."""
+    linear = Linear(16, 16).bfloat16().requires_grad_(False)
+    linear.packed = pack(linear.weight)
+
+    assert linear(normal(2, 16).bfloat16()).dtype == torch.bfloat16
 
 
 def test_heads_split_and_merge() -> None:
