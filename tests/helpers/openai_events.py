@@ -38,7 +38,15 @@ def problems(event: dict[str, Any]) -> list[str]:
     if type_ not in _TYPES:
         return [f"{type_}: no such event"]
     try:
-        _TYPES[type_].model_validate(event)
+        _TYPES[type_].model_validate(_at_published_rate(event))
     except ValidationError as error:
-        return [f"{type_}: {e['loc']}: {e['msg']}" for e in error.errors() if "rate" not in e["loc"]]
+        return [f"{type_}: {e['loc']}: {e['msg']}" for e in error.errors()]
     return []
+
+
+def _at_published_rate(event: dict[str, Any]) -> dict[str, Any]:
+    session = event.get("session")
+    if session is None or session["audio"]["input"]["format"]["type"] != "audio/pcm":
+        return event
+    given = {**session["audio"]["input"], "format": {"type": "audio/pcm", "rate": 24000}}
+    return {**event, "session": {**session, "audio": {"input": given}}}
