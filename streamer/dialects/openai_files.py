@@ -27,7 +27,7 @@ from streamer.connection import Scheduler, Stream
 from streamer.dialects.openai_errors import RequestError, http_status
 from streamer.dialects.openai_http import JSON, TranscriptEvents, body, error_body, read_form
 from streamer.errors import KeyRefusedError, OverloadError, StreamerError
-from streamer.events import Event, TurnEnd
+from streamer.events import Bye, Event, TurnEnd
 from streamer.keys import Caller
 from streamer.options import Task
 from streamer.websocket import run_until_first
@@ -130,13 +130,15 @@ class Recording:
         Raises:
             AudioFormatError: The audio goes bad on the way.
             RequestError: It is longer than its header says, and too long.
+            OverloadError: The daemon stopped before all of it was heard.
             StreamerError: The session could not go on.
         """
         feeding = asyncio.create_task(self._feed(stream))
         try:
             async for event in stream:
                 yield event
-            await feeding
+                if isinstance(event, Bye):
+                    self._check_heard(event.audio_s, feeding)
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
@@ -149,6 +151,13 @@ class Recording:
                 await stream.feed(samples)
         finally:
             stream.end()
+
+    def _check_heard(self, audio_s: float, feeding: asyncio.Task[None]) -> None:
+        """A drain ends sessions from outside: what was said by then must not pass for the whole."""
+        if feeding.done():
+            feeding.result()
+        if not feeding.done() or audio_s < self.duration_s - 0.1:
+            raise OverloadError("the daemon stops in the middle of the recording; ask again", retry_after_s=5.0)
 
     async def _next_block(self) -> Samples | None:
         decoding = asyncio.create_task(asyncio.to_thread(next, self._audio.blocks, None))

@@ -171,6 +171,10 @@ class RealtimeProtocol:
         self._n_errors = 0
         return outputs
 
+    def rest(self) -> list[Output]:
+        """The client has sent nothing for long: its native session ends, and its next audio starts another."""
+        return self._end_native() if self._has_native else []
+
     def _envelope(self, frame: str | bytes) -> _Envelope:
         if isinstance(frame, bytes):
             raise RequestError("invalid_value", "a binary message: audio goes into input_audio_buffer.append as base64")
@@ -210,9 +214,12 @@ class RealtimeProtocol:
             return []
         old, new = before.options, self.settings.options
         if (before.audio, old.prompt, old.delay) != (self.settings.audio, new.prompt, new.delay):
-            self._has_native, self._awaits_bye = False, True
-            return [End()]
+            return self._end_native()
         return [Update(language=new.language, keyterms=new.keyterms, endpoint_ms=new.endpoint_ms)]
+
+    def _end_native(self) -> list[Output]:
+        self._has_native, self._awaits_bye = False, True
+        return [End()]
 
     def _append(self, audio: str) -> list[Output]:
         data, encoding = _audio(audio), self.settings.audio.encoding

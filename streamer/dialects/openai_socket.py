@@ -1,9 +1,10 @@
 """
 One client of OpenAI's Realtime API: its WebSocket on one side, native sessions on the other.
 
-The native session opens with the first audio, so a client that only waits takes no place. A client that leaves has its
-session ended: there is no resume in this dialect. When the daemon stops, the text of what was heard is still
-delivered, then the connection closes with 1012, after which OpenAI's clients come back by themselves.
+The native session opens with the first audio and ends when the client is silent for `idle_s`, so a client that only
+waits takes no place; push to talk may wait for long. A client that leaves has its session ended: there is no resume in
+this dialect. When the daemon stops, the text of what was heard is still delivered, then the connection closes with
+1012, after which OpenAI's clients come back by themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from streamer.dialects.openai_http import JSON, error_body
 from streamer.dialects.openai_keys import REALTIME
 from streamer.dialects.openai_realtime import Hangup, Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai_session import Settings
-from streamer.errors import EngineError, KeyRefusedError, OverloadError, ProtocolError, StreamerError
+from streamer.errors import EngineError, KeyRefusedError, OverloadError, StreamerError
 from streamer.keys import Caller
 from streamer.protocol import End, Flush, Start, Update, close_code
 
@@ -70,7 +71,6 @@ class RealtimeConnection:
         self._is_silent.set()
         self._is_replaced = False
         """Whether the stream was ended for another one to follow."""
-        self._is_idle = False
 
     async def run(self) -> None:
         """
@@ -82,7 +82,7 @@ class RealtimeConnection:
         try:
             await self._send(self._protocol.open())
             await websocket.run_until_first(self._write(), self._read(), self._grow_old())
-            await websocket.close(self._socket, 1000 if self._is_idle else 1012, timeout_s=self._send_timeout_s)
+            await websocket.close(self._socket, 1012, timeout_s=self._send_timeout_s)
         except WebSocketDisconnect:
             pass  # nobody is there to be told
         except StreamerError as error:
@@ -94,22 +94,19 @@ class RealtimeConnection:
             self._leave()
 
     async def _read(self) -> None:
-        """The client's events; ends when it is given up, or went silent before it sent any audio."""
+        """The client's events, until it leaves or is given up."""
         while True:
             try:
                 async with asyncio.timeout(self._config.server.idle_s):
                     frame = await websocket.receive(self._socket)
             except TimeoutError:
-                self._is_idle = True
-                idle = ProtocolError("idle", f"no event for {self._config.server.idle_s:g} s: the connection is closed")
-                await self._send([self._protocol.error(idle)])
-                break
+                outputs = self._protocol.rest()
+            else:
+                outputs = self._protocol.receive(frame)
             # outside the timeout: waiting for room in the backlog is not the client's idleness
-            outputs = self._protocol.receive(frame)
             await self._send(outputs)
             for output in outputs:
                 await self._carry_out(output)
-        await self._finish()
 
     async def _grow_old(self) -> None:
         """At its greatest age a connection goes the way of all at a restart."""
@@ -117,14 +114,6 @@ class RealtimeConnection:
         if not self._is_silent.is_set():
             self._native()[0].end()
             await asyncio.Event().wait()  # until the writer has said all
-
-    async def _finish(self) -> None:
-        """The client has gone silent: deliver what it is owed, and read on to notice when it leaves."""
-        if self._is_silent.is_set():
-            return
-        await self._end_stream()
-        while True:
-            await websocket.receive(self._socket)
 
     async def _write(self) -> None:
         """Native events, one session after the other; ends with a session that no other one follows."""

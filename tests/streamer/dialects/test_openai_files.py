@@ -203,6 +203,19 @@ class TestRefusals:
         assert answer.status_code == 500
         assert answer.json()["error"]["message"] == "three steps failed in a row"
 
+    @pytest.mark.parametrize("is_streamed", ["false", "true"])
+    async def test_a_daemon_that_stops(self, is_streamed: str) -> None:
+        """What was said so far is not passed off as the whole: the client shall ask again."""
+        async with asking() as (daemon, client):
+            asked = asyncio.create_task(post(client, wav(60.0), stream=is_streamed))
+            stream = await within(daemon.scheduler.wait_stream())
+            await within(stream.fed.wait())
+            stream.room.clear()
+            await daemon.scheduler.drain(1.0)
+            answer = await within(asked)
+        assert "the daemon stops in the middle of the recording; ask again" in answer.text
+        assert answer.status_code == (200 if is_streamed == "true" else 429)
+
     async def test_keys(self, tmp_path: Path) -> None:
         """401 in OpenAI's shape without one."""
         (tmp_path / "keys").write_text("box 0123456789abcdef\n")

@@ -254,6 +254,19 @@ class TestReconfiguration:
         [completed] = only(said, COMPLETED)
         assert (completed["transcript"], completed["item_id"]) == ("first half", committed[0]["item_id"])  # type: ignore[index]
 
+    def test_a_silent_client_loses_its_place_only(self) -> None:
+        """The native session ends; the next audio starts another, and the item goes on."""
+        server = protocol()
+        update(server, turn_detection=None)
+        append(server)
+        assert server.rest() == [End()]
+        assert server.rest() == []
+        project(server, turn_end("one", reason="end"), stopped(), Bye(reason="end", audio_s=0.5, turns=1))
+        assert types(append(server)) == ["Start", "bytes"]
+        send(server, "input_audio_buffer.commit")
+        said = project(server, turn_end("two", reason="flush"), Flushed(id=1))
+        assert only(said, COMPLETED)[0]["transcript"] == "one two"
+
     def test_an_unchanged_session_is_left_alone(self) -> None:
         """Clients repeat their settings; that disturbs nothing."""
         server = protocol()
