@@ -1,0 +1,136 @@
+"""
+Degraded sound: what is heard of recordings that were clipped, muted, shifted, resampled or torn, live, by stream time.
+
+    python benchmarks/degraded.py MANIFEST [--model tiny.en] [--kind short] [--limit N]
+
+A degradation changes samples and nothing else. "words beyond" are words heard in excess of those said: a loop shows
+there. A crash ends the benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from streamer.audio_file import read_audio
+from streamer.config import Config, ModelConfig
+from streamer.evaluate import read_manifest
+from streamer.mel import SAMPLE_RATE
+from streamer.options import SessionOptions
+from streamer.parts import Decoders, build_decoders, window_options
+from streamer.recital import Recital
+from streamer.scoring import word_scorer
+from streamer.session import Session
+from streamer.simulation import Performance, SimulatedPace, perform, simulate
+
+Samples = NDArray[np.float32]
+
+
+def silence_around(x: Samples) -> Samples:
+    """Five seconds of zeros before and after."""
+    return np.pad(x, 5 * SAMPLE_RATE)
+
+
+def clipped(x: Samples) -> Samples:
+    """Twelve decibels too loud, cut at full scale of the loudest sample."""
+    top = float(np.abs(x).max())
+    return np.clip(4 * x, -top, top)
+
+
+def offset(x: Samples) -> Samples:
+    """A tenth of full scale added to every sample."""
+    return (x + 0.1).astype(np.float32)
+
+
+def quiet(x: Samples) -> Samples:
+    """Twenty decibels too quiet, then 16 bits."""
+    return np.round(0.1 * x * 32767).astype(np.float32) / 32767
+
+
+def telephone(x: Samples) -> Samples:
+    """8 kHz, 8 bits mu-law."""
+    narrow = np.clip(soxr.resample(x, SAMPLE_RATE, 8000), -1, 1)
+    coded = np.round(np.sign(narrow) * np.log1p(255 * np.abs(narrow)) / np.log(256) * 127) / 127
+    decoded = np.sign(coded) * np.expm1(np.abs(coded) * np.log(256)) / 255
+    return soxr.resample(decoded, 8000, SAMPLE_RATE).astype(np.float32)
+
+
+def through(rate: int) -> Callable[[Samples], Samples]:
+    """Stereo at another rate, one channel fainter, mixed down and back."""
+
+    def degrade(x: Samples) -> Samples:
+        other = soxr.resample(np.stack([x, 0.5 * x], axis=1), SAMPLE_RATE, rate)
+        return np.asarray(soxr.resample(other.mean(axis=1), rate, SAMPLE_RATE), np.float32)
+
+    return degrade
+
+
+def torn(x: Samples) -> Samples:
+    """200 ms of zeros in every two seconds."""
+    y = x.copy()
+    for at in range(SAMPLE_RATE, len(y), 2 * SAMPLE_RATE):
+        y[at : at + SAMPLE_RATE // 5] = 0
+    return y
+
+
+DEGRADATIONS: dict[str, Callable[[Samples], Samples]] = {
+    "none": lambda x: x,
+    "digital silence of 5 s before and after": silence_around,
+    "clipped, 12 dB": clipped,
+    "DC offset of 0.1": offset,
+    "20 dB too quiet": quiet,
+    "telephone, 8 kHz mu-law": telephone,
+    "44.1 kHz stereo": through(44_100),
+    "48 kHz stereo": through(48_000),
+    "dropouts of 200 ms every 2 s": torn,
+}
+
+
+def main() -> None:
+    """Print one markdown table."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("manifest", type=Path)
+    arguments.add_argument("--model", default="tiny.en")
+    arguments.add_argument("--kind", default="short")
+    arguments.add_argument("--limit", type=int, default=1000, help="recordings at most")
+    args = arguments.parse_args()
+    config = Config(model=ModelConfig(name=args.model, threads=1))
+    decoders, score = build_decoders(config, CollectorRegistry()), word_scorer()
+    rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind][: args.limit]
+    recordings = [read_audio(args.manifest.parent / row.file) for row in rows]
+    print(f"{args.model}, {decoders.model.dtype}, {len(rows)} recordings\n")
+    print("| sound | wer % | words beyond | commit P95 |")
+    print("|---|---:|---:|---:|", flush=True)
+    for name, degrade in DEGRADATIONS.items():
+        recitals = play(config, decoders, [degrade(x) for x in recordings])
+        scores = [score("en", row.text, recital.text) for row, recital in zip(rows, recitals, strict=True)]
+        errors, words = sum(s.errors for s in scores), sum(s.words for s in scores)
+        beyond = sum(max(0, len(s.hypothesis.split()) - s.words) for s in scores)
+        commits = [x for recital in recitals for x in recital.commit_s] or [0.0]
+        print(f"| {name} | {100 * errors / words:.2f} | {beyond} | {np.quantile(commits, 0.95):.2f} s |", flush=True)
+
+
+def play(config: Config, decoders: Decoders, recordings: list[Samples]) -> list[Recital]:
+    """Each as a live session."""
+
+    def opening(i: int) -> Callable[[], Performance]:
+        def begin() -> Performance:
+            options = SessionOptions(language="en")
+            n_mels = decoders.model.dims.n_mels
+            session = Session(f"{i}", options, window_options(config), decoders.tokenizer, n_mels)
+            return perform(session, decoders.front_end, recordings[i], SimulatedPace())
+
+        return begin
+
+    openings = [opening(i) for i in range(len(recordings))]
+    return simulate(openings, decoders.engines[0], decoders.options.max_batch)
+
+
+if __name__ == "__main__":
+    main()
