@@ -134,6 +134,7 @@ def mic(ctx: click.Context, config_file: Path | None, model: str | None, device:
     show_default=True,
 )
 @click.option("--realtime", is_flag=True, help="Feed the audio at the speed it is spoken.")
+@click.option("--record", metavar="DIR", help="Keep sound and decisions in this folder, for `streamer replay`.")
 @click.pass_context
 def transcribe(
     ctx: click.Context,
@@ -142,12 +143,23 @@ def transcribe(
     files: tuple[Path, ...],
     format_: str,
     realtime: bool,
+    record: str | None,
 ) -> None:
     """Transcribe FILES through the streaming engine."""
-    settings = _configure(config_file, {"model.name": model})
+    settings = _configure(config_file, {"model.name": model, "recording.folder": record})
     from streamer.transcribe import run
 
     ctx.exit(run(settings, files, format_, realtime))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_context
+def replay(ctx: click.Context, folder: Path) -> None:
+    """Repeat the recorded session in FOLDER, and show where each of its words came from."""
+    from streamer.replay import run
+
+    ctx.exit(run(folder))
 
 
 @main.command("eval")

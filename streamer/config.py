@@ -123,6 +123,17 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
     """Capture rate in hertz; 0: the device's own."""
 
 
+class RecordingConfig(Section, frozen=True, kw_only=True):
+    """Sessions kept on disk, to be replayed: sound, text and every decision."""
+
+    folder: str = ""
+    """Where to keep every session; empty: none is kept."""
+    max_session_mb: Annotated[int, Meta(ge=1, le=1000000)] = 500
+    """Megabytes of one session, after which its recording stops; an hour of sound is 230."""
+    max_folder_mb: Annotated[int, Meta(ge=1, le=100000000)] = 5000
+    """Megabytes in the folder from which no recording begins."""
+
+
 class LogConfig(Section, frozen=True, kw_only=True):
     """The log on standard error."""
 
@@ -143,6 +154,7 @@ class Config(Section, frozen=True, kw_only=True):
     session: SessionOptions = SessionOptions()
     scheduler: SchedulerConfig = SchedulerConfig()
     capture: CaptureConfig = CaptureConfig()
+    recording: RecordingConfig = RecordingConfig()
     log: LogConfig = LogConfig()
 
 
@@ -305,7 +317,7 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _unit(key: str) -> str:
-    units = {"_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes", "rate": "hertz"}
+    units = {"_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes", "_mb": "megabytes", "rate": "hertz"}
     return next((f" ({unit})" for suffix, unit in units.items() if key.endswith(suffix)), "")
 
 

@@ -107,6 +107,12 @@ class ServiceMetrics:
         )
         self.lag = Gauge("streamer_lag_seconds", "Seconds of audio heard but not yet decoded, the worst session.",
                          registry=registry)  # fmt: skip
+        self.recordings_stopped = Counter(
+            "streamer_recordings_stopped",
+            "Recordings that could not begin or ended before their session.",
+            ["reason"],
+            registry=registry,
+        )
         self.failures = Counter("streamer_step_failures", "Steps of a session that failed.", registry=registry)
         self.speaking = Gauge("streamer_speaking_sessions", "Sessions with an open turn.", registry=registry)
         self.detached = Gauge(

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 import torch
@@ -23,6 +24,7 @@ from streamer.load import LoadLimits, LoadMeter
 from streamer.machine import bfloat16_features, cpuinfo, physical_cores
 from streamer.mel import FRAMES_PER_SECOND, MelSpectrogram
 from streamer.metrics import EngineMetrics, ServiceMetrics
+from streamer.recording import RecordingOptions, Recordings
 from streamer.recovery import RecoveringEngine
 from streamer.scheduler import Scheduler, SchedulerOptions
 from streamer.session import CATCH_UP_S, WindowOptions
@@ -118,6 +120,7 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
         ),
         window_options(config),
         metrics,
+        Recordings(_recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
     )
     dtype = str(model.dtype).removeprefix("torch.")
     about = {"version": __version__, "model": config.model.name, "device": str(model.device), "dtype": dtype}
@@ -173,6 +176,15 @@ def _engine_options(config: Config, lane: LaneOptions) -> EngineOptions:
         max_batch=lane.max_batch,
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
+    )
+
+
+def _recording_options(config: Config) -> RecordingOptions:
+    megabyte = 10**6
+    return RecordingOptions(
+        folder=Path(config.recording.folder) if config.recording.folder else None,
+        max_session_bytes=config.recording.max_session_mb * megabyte,
+        max_folder_bytes=config.recording.max_folder_mb * megabyte,
     )
 
 

@@ -15,14 +15,19 @@ from dataclasses import dataclass
 import structlog
 
 from streamer.errors import OverloadError
+from streamer.journal import JournalledSession
 from streamer.lane import Lane
 from streamer.metrics import ServiceMetrics
 from streamer.options import SessionOptions
+from streamer.recording import Recording, Recordings
 from streamer.session import Session, WindowOptions
 from streamer.stream import Stream
 from streamer.tokenizer import Tokenizer
 
 log = structlog.get_logger()
+
+RECORDING_WAIT_S = 5.0
+"""For the disk, at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,7 @@ class Scheduler:
         options: See `SchedulerOptions`.
         window: See `WindowOptions`.
         metrics: Where to count.
+        recordings: Where sessions are kept for replay, if they are.
     """
 
     def __init__(
@@ -97,11 +103,13 @@ class Scheduler:
         options: SchedulerOptions,
         window: WindowOptions,
         metrics: ServiceMetrics,
+        recordings: Recordings | None = None,
     ) -> None:
         self.model = model
         self.languages = tuple(tokenizer.languages)
         self._lanes, self._tokenizer, self._n_mels = lanes, tokenizer, n_mels
         self._options, self._window, self._metrics = options, window, metrics
+        self._recordings = recordings
         self._left = asyncio.Event()
         self._draining = False
         for lane in lanes:
@@ -155,22 +163,17 @@ class Scheduler:
             raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
         self._check_places(caller)
         lane = min(self._lanes, key=lambda lane: len(lane.streams))
+        name = session or f"s_{secrets.token_urlsafe(9)}"
+        recording = self._recordings.open(name) if self._recordings else None
         stream = Stream(
-            Session(
-                session or f"s_{secrets.token_urlsafe(9)}",
-                options,
-                self._window,
-                self._tokenizer,
-                self._n_mels,
-                offset_s=offset_s,
-                context=context,
-            ),
+            self._session(name, options, recording, offset_s, context),
             token=token or f"r_{secrets.token_urlsafe(18)}",
             max_backlog_s=self._options.max_backlog_s,
             max_unread=self._options.max_unread,
             caller=caller,
             wake=lane.wake,
             on_detach=self._detached,
+            recording=recording,
         )
         lane.add(stream)
         self._metrics.opened.inc()
@@ -187,6 +190,14 @@ class Scheduler:
         if refusal:
             self._metrics.refused.inc()
             raise OverloadError(refusal, retry_after_s=10.0)
+
+    def _session(
+        self, name: str, options: SessionOptions, recording: Recording | None, offset_s: float, context: str
+    ) -> Session:
+        given = (name, options, self._window, self._tokenizer, self._n_mels)
+        if recording is None:
+            return Session(*given, offset_s=offset_s, context=context)
+        return JournalledSession(*given, write=recording.entry, model=self.model, offset_s=offset_s, context=context)
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> Stream | None:
         """
@@ -225,6 +236,12 @@ class Scheduler:
                     await self._left.wait()
         except TimeoutError:
             log.warning("drain_incomplete", sessions=self.n_sessions)
+        await self.finish_recordings()
+
+    async def finish_recordings(self) -> None:
+        """Wait until what was recorded of sessions that are over is on disk, a few seconds at most."""
+        if self._recordings:
+            await asyncio.to_thread(self._recordings.wait, RECORDING_WAIT_S)
 
     @property
     def is_alive(self) -> bool:
@@ -260,6 +277,8 @@ class Scheduler:
     def _closed(self, stream: Stream) -> None:
         if stream.expiry:
             stream.expiry.cancel()
+        if stream.recording:
+            stream.recording.close()
         self._left.set()
         self._metrics.ended.labels("error" if stream.has_failed else "end").inc()
         log.info(

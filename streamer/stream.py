@@ -28,6 +28,7 @@ from streamer.events import Ack, Bye, Caption, Event, TurnEnd
 from streamer.frontend import Ear
 from streamer.mel import N_FFT, SAMPLE_RATE
 from streamer.options import SessionOptions
+from streamer.recording import Recording
 from streamer.session import Session
 from streamer.tally import Tally
 from streamer.vad import FRAME_SAMPLES
@@ -57,6 +58,7 @@ class Stream:
         caller: Who opened it: the name of an API key, or empty.
         wake: Called when there is something to do.
         on_detach: Called with this stream when its connection is gone.
+        recording: Keeps what is heard, if the session is recorded.
     """
 
     def __init__(
@@ -69,11 +71,13 @@ class Stream:
         caller: str,
         wake: Callable[[], None],
         on_detach: Callable[[Stream], None],
+        recording: Recording | None = None,
     ) -> None:
         self.session = session
         self.id = session.id
         self.token = token
         self.caller = caller
+        self.recording = recording
         self.ear = Ear()
         self.received_s = session.received_s
         self.n_failures = 0
@@ -262,7 +266,10 @@ class Stream:
             blocks.append(block)
             n += block.shape[0]
         self._count(-n)
-        return torch.cat(blocks) if blocks else torch.empty(0)
+        samples = torch.cat(blocks) if blocks else torch.empty(0)
+        if self.recording:
+            self.recording.audio(samples)
+        return samples
 
     def take_commands(self) -> list[Command]:
         """Commands whose samples have all been taken."""

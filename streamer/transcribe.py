@@ -51,7 +51,7 @@ async def _run(
         for path, samples in recordings:
             turns = []
             captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
-            stream = parts.scheduler.open(config.session)
+            stream = parts.scheduler.open(config.session, session=path.stem)
             is_quiet = not captions and format_ != "jsonl"
             with _progress(path.name, len(samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
                 async for _, event in play(stream, samples, realtime=realtime):
@@ -64,6 +64,7 @@ async def _run(
                         turns.append(event)
             if is_quiet:
                 click.echo(_written(path, turns, format_), nl=False)
+        await parts.scheduler.finish_recordings()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ PURE = (
     "decoding",
     "events",
     "hypothesis",
+    "journal",
     "keyterms",
     "mel",
     "options",

@@ -27,6 +27,7 @@ from streamer.mel import SAMPLE_RATE
 from streamer.metrics import EngineMetrics, ServiceMetrics
 from streamer.options import SessionOptions
 from streamer.parts import Parts
+from streamer.recording import Recordings
 from streamer.scheduler import Scheduler, SchedulerOptions
 from streamer.session import WindowOptions
 from streamer.step import StepRequest, StepResult
@@ -150,7 +151,14 @@ def seen(loudness: Tensor) -> list[tuple[str, float, float]]:
 class Service:
     """A scheduler and what it is made of; `engine` and `lane` are the first ones."""
 
-    def __init__(self, max_sessions: int = 8, max_batch: int = 16, n_lanes: int = 1, **options: Any) -> None:
+    def __init__(
+        self,
+        max_sessions: int = 8,
+        max_batch: int = 16,
+        n_lanes: int = 1,
+        recordings: Recordings | None = None,
+        **options: Any,
+    ) -> None:
         self.engines = [ScriptedEngine() for _ in range(n_lanes)]
         self.engine = self.engines[0]
         self.registry = CollectorRegistry()
@@ -175,6 +183,7 @@ class Service:
             SchedulerOptions(max_sessions=max_sessions, **options),
             WindowOptions(max_window_s=6.0, keep_s=3.0),
             metrics,
+            recordings,
         )
 
     def open(self, **fields: Any) -> Stream:
