@@ -7,6 +7,7 @@ is a matter of `keys`, how many sessions run one of `scheduler`.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -72,6 +73,7 @@ class Admission:
         self._app, self._limits, self._clock = app, limits, clock
         self._rate = RateLimit(limits.handshakes_per_s, max(1.0, BURST_S * limits.handshakes_per_s))
         self._metrics = DoorMetrics(registry)
+        self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks()))
         self._n_open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

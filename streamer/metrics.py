@@ -143,6 +143,7 @@ class DoorMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.connections = Gauge("streamer_connections", "Open WebSockets.", registry=registry)
+        self.tasks = Gauge("streamer_tasks", "Tasks of the event loop: some for each connection.", registry=registry)
         self.refused = Counter(
             "streamer_connections_refused",
             "Connections refused before they began, by reason.",

@@ -91,13 +91,20 @@ class DaemonProcess:
 
 
 @asynccontextmanager
-async def daemon_process(folder: Path, *arguments: str, **variables: str) -> AsyncIterator[DaemonProcess]:
-    """A daemon that is ready; its log is a file in `folder`."""
-    port, log = free_port(), folder / "daemon.log"
+async def daemon_process(
+    folder: Path,
+    *arguments: str,
+    module: str = "streamer",
+    port: int = 0,
+    log: Path | None = None,
+    **variables: str,
+) -> AsyncIterator[DaemonProcess]:
+    """A daemon that is ready; its log is a file in `folder` unless it is named."""
+    port, log = port or free_port(), log or folder / "daemon.log"
     variables = {"STREAMER_MODEL_THREADS": "1", "STREAMER_SCHEDULER_MAX_SESSIONS": "8"} | variables
     with log.open("w") as out:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "streamer", "serve", "--port", str(port), "--model", "tiny.en", *arguments),
+            *(sys.executable, "-m", module, "serve", "--port", str(port), "--model", "tiny.en", *arguments),
             stdout=out,
             stderr=out,
             cwd=ROOT,

@@ -1,0 +1,169 @@
+"""
+What fails around a session, and what of it is lost: nothing, and nobody beside it notices.
+
+The engine understands a made-up language exactly, so one lost, doubled or changed word shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from streamer.config import LimitsConfig
+from tests.helpers import http_daemon, scripted_engine
+from tests.helpers.daemon_process import daemon_process, free_port
+from tests.helpers.fault_proxy import fault_proxy
+from tests.helpers.http_daemon import CONFIG
+from tests.helpers.resuming import ResumingClient
+from tests.helpers.scripted_engine import spoken, story
+from tests.streamer.test_recovery import recovering
+
+SCRIPTED = "tests.helpers.scripted_daemon"
+N_CUTS = 40
+
+
+def captions(port: int) -> str:
+    """Address of the native protocol."""
+    return f"ws://127.0.0.1:{port}/v1/captions"
+
+
+def client_of(port: int, n_turns: int, seed: int, pace: float = 0.0) -> tuple[ResumingClient, str]:
+    """
+    Somebody who says a story of several turns, 12 words and a pause of 3.5 s each, and the story.
+
+    No window rolls in a turn so short, and none goes on over such a pause: windows that begin in the middle of a word
+    are nothing for an engine that says whatever it sees.
+    """
+    parts = [story(12, seed + turn) for turn in range(n_turns)]
+    sound = np.concatenate([spoken(part, pause_s=3.5) for part in parts])
+    return ResumingClient(lambda: captions(port), sound, pace=pace, retry_s=0.02), " ".join(parts)
+
+
+# --- the network
+
+
+async def test_connections_that_are_cut() -> None:
+    """Again and again, anywhere in the stream; a session that is not cut beside it."""
+    random_ = random.Random(7)
+    async with (
+        scripted_engine.serving(resume_s=60) as service,
+        http_daemon.serving(CONFIG, service.scheduler) as daemon,
+        fault_proxy(daemon.http.port) as proxy,
+    ):
+        proxy.cut_after = [random_.randrange(500, 60_000) for _ in range(N_CUTS)]
+        cut, said = client_of(proxy.port, 10, seed=1)
+        steady, also_said = client_of(daemon.http.port, 4, seed=2)
+        async with asyncio.timeout(60):
+            await asyncio.gather(cut.run(), steady.run())
+
+    assert cut.text == said
+    assert (steady.text, steady.n_connections) == (also_said, 1)
+    assert proxy.n_cuts >= N_CUTS // 2
+    assert cut.n_connections == proxy.n_cuts + 1
+
+
+async def test_a_network_that_stands_still() -> None:
+    """No byte for longer than a send may take: the old connection is found dead, and the client resumes."""
+    config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(send_timeout_s=0.3))
+    async with (
+        scripted_engine.serving(resume_s=60) as service,
+        http_daemon.serving(config, service.scheduler) as daemon,
+        fault_proxy(daemon.http.port) as proxy,
+    ):
+        client, said = client_of(proxy.port, 6, seed=3, pace=20.0)
+        running = asyncio.create_task(client.run())
+        for _ in range(3):
+            await asyncio.sleep(0.2)
+            proxy.flows.clear()
+            await asyncio.sleep(0.4)
+            proxy.flows.set()
+        async with asyncio.timeout(60):
+            await running
+
+    assert client.text == said
+
+
+# --- the clock and the device
+
+
+async def test_a_clock_that_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wall time goes back and forth by years: captions follow the sound alone."""
+    true_time = time.time
+    jumps = random.Random(0)
+    monkeypatch.setattr(time, "time", lambda: true_time() + jumps.uniform(-1e8, 1e8))
+    async with (
+        scripted_engine.serving() as service,
+        http_daemon.serving(CONFIG, service.scheduler) as daemon,
+    ):
+        client, said = client_of(daemon.http.port, 5, seed=4)
+        async with asyncio.timeout(60):
+            await client.run()
+
+    assert (client.text, client.n_connections) == (said, 1)
+
+
+async def test_a_device_that_fails_now_and_then() -> None:
+    """Several clients; the engine is built again under them, and none sees more than a late caption."""
+    async with (
+        scripted_engine.serving() as service,
+        http_daemon.serving(CONFIG, service.scheduler) as daemon,
+    ):
+        device = recovering(service)
+        clients = [client_of(daemon.http.port, 4, seed=seed) for seed in range(4)]
+        running = [asyncio.create_task(client.run()) for client, _ in clients]
+        while not all(task.done() for task in running):
+            device.n_steps_fail = max(device.n_steps_fail, 2)
+            await asyncio.wait(running, timeout=0.05)
+
+    assert [client.text for client, _ in clients] == [said for _, said in clients]
+    assert {client.n_connections for client, _ in clients} == {1}
+    assert (device.n_restarts or 0) >= 1
+
+
+# --- the process
+
+
+async def test_a_process_that_is_killed_and_stopped(tmp_path: Path) -> None:
+    """SIGKILL, then SIGTERM, each in the middle of a sentence: the next process goes on where the client is."""
+    port = free_port()
+    client, said = client_of(port, 5, seed=5, pace=8.0)
+    running = asyncio.create_task(client.run())
+    for end in (signal.SIGKILL, signal.SIGTERM):
+        async with daemon_process(tmp_path, module=SCRIPTED, port=port) as daemon:
+            await client.connected.wait()
+            await asyncio.sleep(1.2)
+            daemon.process.send_signal(end)
+            assert await daemon.exit_code() == (-9 if end == signal.SIGKILL else 0)
+            assert not running.done(), "the fault came too late"
+            client.connected.clear()
+    async with daemon_process(tmp_path, module=SCRIPTED, port=port), asyncio.timeout(60):
+        await running
+
+    assert client.text == said
+    assert client.n_connections >= 3
+
+
+async def test_a_process_that_stands_still_and_a_full_disk(tmp_path: Path) -> None:
+    """SIGSTOP for a while, and a log that cannot be written: late, whole, on one connection, and a clean end."""
+    async with daemon_process(tmp_path, module=SCRIPTED, log=Path("/dev/full")) as daemon:
+        client, said = client_of(daemon.port, 4, seed=6, pace=10.0)
+        running = asyncio.create_task(client.run())
+        for _ in range(2):
+            await asyncio.sleep(0.5)
+            os.kill(daemon.process.pid, signal.SIGSTOP)
+            await asyncio.sleep(0.7)
+            os.kill(daemon.process.pid, signal.SIGCONT)
+        async with asyncio.timeout(60):
+            await running
+        daemon.terminate()
+        assert await daemon.exit_code() == 0
+
+    assert (client.text, client.n_connections) == (said, 1)

@@ -1,0 +1,74 @@
+"""A network that fails: a proxy on loopback between a client and a daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+
+class FaultProxy:
+    """
+    Forwards bytes.
+
+    What tests set: `cut_after`, bytes of a connection from client to daemon after which both ends are reset, taken
+    from the list one a connection; clearing `flows` holds every byte back, as a radio link does that is gone.
+    """
+
+    def __init__(self, target_port: int) -> None:
+        self.cut_after: list[int] = []
+        self.n_cuts = 0
+        self.flows = asyncio.Event()
+        self.flows.set()
+        self.port = 0
+        self._target_port = target_port
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        allowed = self.cut_after.pop(0) if self.cut_after else None
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        both = (writer, there_writer)
+        self._writers |= {*both}
+        try:
+            await asyncio.gather(
+                self._pump(reader, there_writer, allowed, both), self._pump(there_reader, writer, None, both)
+            )
+        except ConnectionError:
+            pass
+        finally:
+            for end in both:
+                end.transport.abort()
+            self._writers -= {*both}
+
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        allowed: int | None,
+        both: tuple[asyncio.StreamWriter, ...],
+    ) -> None:
+        while data := await reader.read(65536):
+            await self.flows.wait()
+            writer.write(data)
+            await writer.drain()
+            if allowed is not None and (allowed := allowed - len(data)) <= 0:
+                self.n_cuts += 1
+                for end in both:
+                    end.transport.abort()
+                return
+        writer.close()
+
+
+@asynccontextmanager
+async def fault_proxy(target_port: int) -> AsyncIterator[FaultProxy]:
+    """A running one."""
+    proxy = FaultProxy(target_port)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield proxy
+        proxy.flows.set()
+        server.close()
+        for writer in list(proxy._writers):
+            writer.transport.abort()

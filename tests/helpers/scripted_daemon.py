@@ -1,0 +1,23 @@
+"""
+A daemon process with the engine that is never wrong, for what can only be done to a process:
+
+    python -m tests.helpers.scripted_daemon serve --port 8000
+"""
+
+from __future__ import annotations
+
+from streamer import daemon
+from streamer.cli import main
+from streamer.config import Config
+from streamer.parts import Parts
+from tests.helpers.scripted_engine import Service
+
+
+def build(config: Config) -> Parts:
+    """As `parts.build`, at once."""
+    return Service(max_sessions=config.scheduler.max_sessions, resume_s=config.server.resume_s).parts()
+
+
+if __name__ == "__main__":
+    daemon.build = build
+    main()
