@@ -74,6 +74,15 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """Seconds that open sessions get to finish when the daemon stops."""
 
 
+class WyomingConfig(Section, frozen=True, kw_only=True):
+    """The Wyoming protocol for Home Assistant, over TCP: it knows neither keys nor encryption."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` is every network of the machine, where anybody may use it."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """TCP port, by convention 10300; 0: off."""
+
+
 class LimitsConfig(Section, frozen=True, kw_only=True):
     """What clients may take of the daemon; the reason of each default is in docs/operations.md."""
 
@@ -150,6 +159,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     model: ModelConfig = ModelConfig()
     server: ServerConfig = ServerConfig()
+    wyoming: WyomingConfig = WyomingConfig()
     limits: LimitsConfig = LimitsConfig()
     session: SessionOptions = SessionOptions()
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -281,8 +291,8 @@ def _shown(value: object) -> str:
 def _unknown_key(dotted: str, origin: str) -> ConfigError:
     key = dotted.rpartition(".")[2]
     # by key alone: for who forgot the section, or put the key into another one
-    known = {name: f"{section}.{name}" for section, names in KEYS.items() for name in names}
-    known |= {name: name for name in known.values()}
+    known = {name: f"{section}.{name}" for section, names in reversed(KEYS.items()) for name in names}
+    known |= {f"{section}.{name}": f"{section}.{name}" for section, names in KEYS.items() for name in names}
     if key == dotted:
         known |= {section: f"[{section}]" for section in KEYS}
     nearest = [key] if key in known else difflib.get_close_matches(dotted, known, n=1)

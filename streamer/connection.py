@@ -260,7 +260,7 @@ class Connection:
     async def _converse(self) -> None:
         await self._send(self._hello())
         start = await self._receive_start()
-        decoder = _decoder(start.audio)
+        decoder = decoder_of(start.audio)
         stream = self._open(start)
         if isinstance(decoder, WebmDecoder):
             decoder.skip_to(stream.received_s)
@@ -397,7 +397,8 @@ def _draining() -> ProtocolError:
     return ProtocolError("draining", "the daemon is stopping; connect again")
 
 
-def _decoder(audio: AudioFormat) -> Decoder:
+def decoder_of(audio: AudioFormat) -> Decoder:
+    """What takes audio as announced. Raises ProtocolError: a part that it needs is not installed."""
     if audio.encoding == "webm_opus":
         return WebmDecoder()
     return AudioDecoder(audio.encoding, audio.rate, audio.channels)

@@ -17,6 +17,7 @@ from streamer.broadcast import Broadcast
 from streamer.capture import MicrophoneSource
 from streamer.config import Config
 from streamer.connection import Connections
+from streamer.dialects.wyoming_server import wyoming_server
 from streamer.errors import ConfigError, StreamerError
 from streamer.http_server import HttpServer
 from streamer.keys import Keys, find_key_file
@@ -89,7 +90,8 @@ async def _serve(config: Config, device: str | None) -> None:
     await server.start()
     _on_reload(notifier, keys, certificate)
     try:
-        await _serve_until(stop, parts, config, server, connections, broadcast, notifier)
+        async with wyoming_server(parts.scheduler, config):
+            await _serve_until(stop, parts, config, server, connections, broadcast, notifier)
     finally:
         await server.stop()
     log.info("stopped")

@@ -21,6 +21,7 @@ from streamer.broadcast import Broadcast
 from streamer.config import Config
 from streamer.connection import Connection, Connections, Scheduler
 from streamer.dialects.openai import openai_routes
+from streamer.dialects.relayed import relayed_routes
 from streamer.errors import KeyRefusedError
 from streamer.keys import Caller, Keys
 from streamer.protocol import Error, encode
@@ -127,6 +128,7 @@ def build_app(
             Route("/statz", show_statistics),
             Route("/info", info),
             *openai_routes(scheduler, config, keys),
+            *relayed_routes(scheduler, config, keys),
             *_page_routes(),
         ],
         middleware=[

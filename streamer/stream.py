@@ -2,9 +2,9 @@
 One session as the edges hold it: samples and commands in, events out, on the event loop only.
 
 Both directions are bounded. Samples: `feed` waits while `max_backlog_s` of them are unheard, which slows the sender
-down; none is dropped. Commands cannot wait: more than `MAX_COMMANDS` end the session. Events: a caption replaces an
-unread caption of its turn, an ack an unread ack; everything else is kept and delivered, but the session of a reader
-that leaves more than `max_unread` of them unread ends there.
+down; none is dropped. Commands cannot wait: more than `MAX_COMMANDS` end the session. Events: captions and acks replace
+older ones (`unread.py`); everything else is kept and delivered, but the session of a reader that leaves more than
+`max_unread` of them unread ends there.
 
 A connection may be lost and another take over. What was read for the lost one may never have arrived: turns that
 ended at or after what the new client holds, and the newest one in any case, are said again under their numbers, and so
@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamer.errors import OverloadError, StreamerError
-from streamer.events import Ack, Bye, Caption, Event, TurnEnd
+from streamer.events import Bye, Caption, Event, TurnEnd
 from streamer.frontend import Ear
 from streamer.mel import N_FFT, SAMPLE_RATE
 from streamer.options import SessionOptions
 from streamer.recording import Recording
 from streamer.session import Session
 from streamer.tally import Tally
+from streamer.unread import Unread
 from streamer.vad import FRAME_SAMPLES
 
 MAX_BLOCKS = 4096
@@ -92,7 +93,7 @@ class Stream:
         self._n_unheard = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._events: deque[Event] = deque()
+        self._events = Unread()
         self._unread = asyncio.Event()
         self._n_attached = 1
         self._reader = 0
@@ -207,7 +208,7 @@ class Stream:
         self._n_attached += 1
         self.tally.n_resumed += 1
         self._reader += 1
-        self._events.extendleft(reversed(self._perhaps_lost(stable_s)))
+        self._events.put_back(self._perhaps_lost(stable_s))
         self._read_turns.clear()
         self._read_caption = None
         self._unread.set()
@@ -242,7 +243,7 @@ class Stream:
                     raise self._error
                 self._unread.clear()
                 continue
-            event = self._events.popleft()
+            event = self._events.take()
             if isinstance(event, Caption):
                 self._read_caption = event
             elif isinstance(event, TurnEnd):
@@ -284,8 +285,7 @@ class Stream:
     def say(self, events: list[Event]) -> None:
         """Put events where the client's side reads them."""
         for event in events:
-            if not self._supersede(event):
-                self._events.append(event)
+            self._events.put(event)
         if len(self._events) > self._max_unread:
             self.fail(
                 OverloadError(f"{self._max_unread} events unread: the client reads too slowly", retry_after_s=1.0)
@@ -305,20 +305,6 @@ class Stream:
     def is_over(self) -> bool:
         """Whether nothing more will be said."""
         return self._error is not None or self.session.is_over
-
-    def _supersede(self, event: Event) -> bool:
-        """Whether an unread event gave its place to this one."""
-        for i in range(len(self._events) - 1, -1, -1):
-            old = self._events[i]
-            if isinstance(event, Caption) and isinstance(old, Caption) and old.turn == event.turn:
-                # in its place: text that an unread ack calls stable must be read before that ack
-                self._events[i] = event
-                return True
-            if isinstance(event, Ack) and isinstance(old, Ack):
-                # not in its place, for the same reason
-                del self._events[i]
-                return False
-        return False
 
     def _command(self, apply: Callable[[Session], list[Event]]) -> None:
         if self._has_ended:

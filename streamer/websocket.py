@@ -14,6 +14,8 @@ from streamer.protocol import PROTOCOL, Error, close_code, encode
 SEND_TIMEOUT_S = 20.0
 """A client that takes no message for so long has lost its connection."""
 
+MAX_REASON_BYTES = 123
+
 
 async def accept(socket: WebSocket) -> None:
     """Accept, with our subprotocol if it was offered: a browser fails a handshake that answers none."""
@@ -63,10 +65,12 @@ async def send(socket: WebSocket, text: str, *, timeout_s: float = SEND_TIMEOUT_
         await socket.send_text(text)
 
 
-async def close(socket: WebSocket, code: int, *, timeout_s: float = SEND_TIMEOUT_S) -> None:
-    """Close with a code; raises as `send` does."""
+async def close(socket: WebSocket, code: int, reason: str = "", *, timeout_s: float = SEND_TIMEOUT_S) -> None:
+    """Close with a code, and a reason, cut to what the frame holds; raises as `send` does."""
+    if socket.application_state is not WebSocketState.CONNECTED:
+        raise WebSocketDisconnect(1006)
     async with _lost_after(timeout_s):
-        await socket.close(code)
+        await socket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
 
 
 @contextlib.asynccontextmanager

@@ -24,8 +24,9 @@ PURE = (
     "options",
     "plot",
     "protocol",
-    "scoring",
+    "resumption",
     "rollup",
+    "scoring",
     "session",
     "step",
     "tally",
@@ -33,10 +34,14 @@ PURE = (
     "tokenizer",
     "transcript",
     "typesetting",
+    "unread",
     "webm",
 )
 """Files of streamer that compute from what they are given, and run from a list of events."""
 PURE_DIALECTS = (
+    "actions",
+    "deepgram",
+    "deepgram_request",
     "growth",
     "language_names",
     "openai_errors",
@@ -44,6 +49,10 @@ PURE_DIALECTS = (
     "openai_keys",
     "openai_realtime",
     "openai_session",
+    "text",
+    "vosk",
+    "wav_header",
+    "wyoming",
 )
 """The same of streamer.dialects."""
 IMPURE = {"asyncio", "socket", "sounddevice", "threading", "time"}

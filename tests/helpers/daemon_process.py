@@ -122,7 +122,7 @@ async def daemon_process(
 
 async def _ready(daemon: DaemonProcess) -> None:
     """Ask until it says so: a process that starts has nothing else to tell it by."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             if daemon.process.returncode is not None:
                 raise AssertionError(f"the daemon ended: {daemon.log.read_text()}")

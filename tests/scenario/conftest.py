@@ -7,11 +7,18 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.helpers.daemon_process import DaemonProcess, daemon_process
+from tests.helpers.daemon_process import DaemonProcess, daemon_process, free_port
+
+
+@pytest.fixture(scope="session")
+def wyoming_port() -> int:
+    """Where the daemon speaks Wyoming."""
+    return free_port()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def daemon(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DaemonProcess]:
+async def daemon(tmp_path_factory: pytest.TempPathFactory, wyoming_port: int) -> AsyncIterator[DaemonProcess]:
     """Ready, with tiny.en."""
-    async with daemon_process(tmp_path_factory.mktemp("daemon")) as running:
+    folder = tmp_path_factory.mktemp("daemon")
+    async with daemon_process(folder, STREAMER_WYOMING_PORT=str(wyoming_port)) as running:
         yield running

@@ -1,0 +1,148 @@
+"""
+The WebSocket protocol of vosk-server as a projection of `captions.v1`. Pure: frames and events in, texts out.
+
+Lock-step: every chunk of audio is answered by exactly one text, at once, with what is known by then, since clients
+wait for it before they send more. Whatever path or model a client names, the daemon's own model runs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from streamer.audio import MAX_RATE, MIN_RATE
+from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.text import words_of
+from streamer.errors import StreamerError
+from streamer.events import Bye, Caption, Event, Flushed, TurnEnd, Word
+from streamer.protocol import AudioFormat, End, Flush, Start, Update
+
+POLICY_VIOLATION = 1008
+_RESET = 1
+
+
+class _Config(msgspec.Struct, frozen=True):
+    sample_rate: float | UnsetType = UNSET
+    words: bool | UnsetType = UNSET
+    max_alternatives: int | UnsetType = UNSET
+    phrase_list: tuple[str, ...] | UnsetType = UNSET
+
+
+class _Message(msgspec.Struct, frozen=True):
+    """Any text message of a client; other fields are ignored, `model` and its like among them."""
+
+    config: _Config | UnsetType = UNSET
+    eof: int | bool | UnsetType = UNSET
+    reset: int | bool | UnsetType = UNSET
+
+
+class VoskProtocol:
+    """One connection: 16-bit mono audio, at 16 kHz unless `config` says otherwise before the first chunk."""
+
+    def __init__(self) -> None:
+        self._rate = 16_000
+        self._with_words, self._n_alternatives = True, 0
+        self._phrases: tuple[str, ...] = ()
+        self._is_open = False
+        self._rest = b""
+        self._partial = ""
+        self._ended: list[TurnEnd] = []
+        """Turns that no answer has told yet; one answer tells them all."""
+
+    def begin(self) -> list[Action]:
+        """The first chunk opens the session: `config` may come before it."""
+        return []
+
+    def receive(self, frame: str | bytes) -> list[Action]:
+        """A chunk, or a command."""
+        if isinstance(frame, bytes):
+            return [*self._audio(frame), self._answer()]
+        try:
+            message = msgspec.json.decode(frame, type=_Message)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            return [_refused(str(error))]
+        if message.config is not UNSET:
+            return self._configure(message.config)
+        if message.eof:
+            return [End()] if self._is_open else [self._final(), HangUp(1000, "")]
+        if message.reset:
+            return [To(None, Flush(id=_RESET))] if self._is_open else [self._final()]
+        return [_refused('expected {"config": …}, {"eof": 1}, {"reset": 1} or audio')]
+
+    def project(self, session: int, event: Event) -> list[str]:
+        """Noted for the next answer; only a reset and the end are answered from here."""
+        match event:
+            case Caption():
+                self._partial = event.stable + event.partial
+            case TurnEnd():
+                self._partial = ""
+                self._ended.append(event)
+            case Flushed() | Bye():
+                return [self._final()]
+        return []
+
+    def finish(self) -> list[str]:
+        """Nothing: the end was answered by the last result."""
+        return []
+
+    def fail(self, error: StreamerError) -> list[str]:
+        """Nothing: a client takes any text for a result, so the reason stands in the close frame."""
+        return []
+
+    def _audio(self, chunk: bytes) -> list[Action]:
+        opening: list[Action] = []
+        if not self._is_open:
+            self._is_open = True
+            start = Start(audio=AudioFormat(rate=self._rate), keyterms=self._phrases, words=True, partials=True)
+            opening = [Open(start)]
+        chunk = self._rest + chunk
+        whole = len(chunk) - len(chunk) % 2
+        chunk, self._rest = chunk[:whole], chunk[whole:]
+        return [*opening, To(0, chunk)] if chunk else opening
+
+    def _configure(self, config: _Config) -> list[Action]:
+        if config.sample_rate is not UNSET:
+            if not MIN_RATE <= config.sample_rate <= MAX_RATE or config.sample_rate % 1:
+                return [_refused(f"sample_rate {config.sample_rate:g}: expected an integer {MIN_RATE} to {MAX_RATE}")]
+            if self._is_open and config.sample_rate != self._rate:
+                return [_refused("sample_rate cannot change after the first audio")]
+            self._rate = int(config.sample_rate)
+        if config.words is not UNSET:
+            self._with_words = config.words
+        if config.max_alternatives is not UNSET:
+            self._n_alternatives = config.max_alternatives
+        if config.phrase_list is not UNSET:
+            self._phrases = config.phrase_list
+            return [To(None, Update(keyterms=self._phrases))] if self._is_open else []
+        return []
+
+    def _answer(self) -> str:
+        return self._final() if self._ended else _encoded({"partial": self._partial})
+
+    def _final(self) -> str:
+        """All turns that have ended since the last one."""
+        text = " ".join(turn.text for turn in self._ended if turn.text)
+        words = [word for turn in self._ended for word in words_of(turn)]
+        self._ended = []
+        told: dict[str, object] = {"text": text}
+        if self._with_words and words:
+            told["result"] = [_word(word) for word in words]
+        if self._n_alternatives > 0:
+            return _encoded({"alternatives": [{"confidence": _confidence(words), **told}]})
+        return _encoded(told)
+
+
+def _word(word: Word) -> dict[str, object]:
+    return {"word": word.text, "start": word.start_s, "end": word.end_s, "conf": word.confidence}
+
+
+def _confidence(words: list[Word]) -> float:
+    return round(sum(word.confidence for word in words) / len(words), 3) if words else 0.0
+
+
+def _refused(problem: str) -> HangUp:
+    return HangUp(POLICY_VIOLATION, problem)
+
+
+def _encoded(message: dict[str, object]) -> str:
+    return msgspec.json.encode(message).decode()

@@ -1,0 +1,279 @@
+"""
+The Wyoming protocol (Home Assistant), as a projection of `captions.v1`. Pure: bytes in, actions and texts out.
+
+One connection is one utterance: `transcribe`, `audio-start`, `audio-chunk`…, `audio-stop`. While it is spoken, stable
+text comes as `transcript-start` and `transcript-chunk`, which are only appended to; the whole always comes as
+`transcript`, for clients that know no streaming, then `transcript-stop`. `describe` and `ping` may come at any time.
+
+The protocol knows no keys and no encryption: it is off unless configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from streamer import __version__
+from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.growth import Growth
+from streamer.errors import OverloadError, ProtocolError, StreamerError
+from streamer.events import Caption, Event, Speech, TurnEnd
+from streamer.protocol import AudioFormat, End, Start
+
+MAX_LINE_BYTES = 65_536
+"""Of a header with what data it holds, and of the data behind it."""
+SAMPLE_BYTES = 2
+VERSION = "1.7.1"
+"""Of the protocol, as its own library counts."""
+
+_Kind = TypeVar("_Kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One event of the wire."""
+
+    type: str
+    data: dict[str, object] = field(default_factory=dict)
+    payload: bytes = b""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    type: str
+    data: dict[str, object] | None = None
+    data_length: int | None = None
+    payload_length: int | None = None
+
+
+class Frames:
+    """
+    Cuts a stream of bytes into messages.
+
+    Args:
+        max_payload_bytes: Largest payload taken.
+    """
+
+    def __init__(self, max_payload_bytes: int) -> None:
+        self._max_payload_bytes = max_payload_bytes
+        self._bytes = b""
+        self._header: _Header | None = None
+
+    def receive(self, data: bytes) -> list[Message]:
+        """
+        The messages that `data` completes; no more than one message is ever kept.
+
+        Raises:
+            ProtocolError: No message of this protocol, or too large a one.
+        """
+        self._bytes += data
+        messages = []
+        while (message := self._next()) is not None:
+            messages.append(message)
+        return messages
+
+    def _next(self) -> Message | None:
+        if self._header is None:
+            line, newline, rest = self._bytes.partition(b"\n")
+            if len(line) > MAX_LINE_BYTES:
+                raise _too_large("a header", len(line), MAX_LINE_BYTES)
+            if not newline:
+                return None
+            self._header, self._bytes = self._checked(_decoded(line, _Header)), rest
+        header = self._header
+        n_data, n_payload = header.data_length or 0, header.payload_length or 0
+        if len(self._bytes) < n_data + n_payload:
+            return None
+        data, payload = self._bytes[:n_data], self._bytes[n_data : n_data + n_payload]
+        self._bytes, self._header = self._bytes[n_data + n_payload :], None
+        more = _decoded(data, dict[str, object]) if data else {}
+        return Message(header.type, {**(header.data or {}), **more}, payload)
+
+    def _checked(self, header: _Header) -> _Header:
+        for name, n, most in (
+            ("data", header.data_length or 0, MAX_LINE_BYTES),
+            ("a payload", header.payload_length or 0, self._max_payload_bytes),
+        ):
+            if not 0 <= n <= most:
+                raise _too_large(name, n, most)
+        return header
+
+
+def encode(kind: str, data: dict[str, object]) -> str:
+    """One message: a line, and its data behind it, as every reader understands."""
+    body = msgspec.json.encode(data).decode()
+    header = {"type": kind, "version": VERSION, "data_length": len(body.encode())}
+    return f"{msgspec.json.encode(header).decode()}\n{body}"
+
+
+class _Transcribe(msgspec.Struct, frozen=True):
+    language: str | None = None
+    transcript_names: tuple[str, ...] | None = None
+    transcript_terms: tuple[str, ...] | None = None
+
+
+class _Sound(msgspec.Struct, frozen=True):
+    rate: int
+    channels: int
+    width: int
+
+
+class WyomingProtocol:
+    """
+    One connection.
+
+    Args:
+        model: Name of the model that runs.
+        languages: Codes that it knows.
+        max_payload_bytes: Largest piece of audio taken.
+    """
+
+    def __init__(self, model: str, languages: Sequence[str], max_payload_bytes: int) -> None:
+        self._model, self._languages = model, languages
+        self._frames = Frames(max_payload_bytes)
+        self._asked = _Transcribe()
+        self._is_open = self._has_ended = False
+        self._growth = Growth()
+        self._turns: list[str] = []
+        self._language = ""
+
+    def begin(self) -> list[Action]:
+        """The first audio opens the session: `transcribe` comes before it."""
+        return []
+
+    def receive(self, frame: str | bytes) -> list[Action]:
+        """Bytes, cut anywhere."""
+        try:
+            messages = self._frames.receive(frame if isinstance(frame, bytes) else frame.encode())
+            return [action for message in messages for action in self._answer(message)]
+        except ProtocolError as error:
+            return [*self.fail(error), HangUp(1002, str(error))]
+
+    def project(self, session: int, event: Event) -> list[str]:
+        """Speech and the growth of the text."""
+        match event:
+            case Speech(state=state, at_s=at_s):
+                return [encode(f"voice-{state}", {"timestamp": round(at_s * 1000)})]
+            case Caption(stable=stable):
+                return _chunks(self._growth.grow(stable))
+            case TurnEnd(text=text, language=language):
+                self._turns.append(text)
+                self._language = language
+                return _chunks(self._growth.end_turn(text))
+        return []
+
+    def finish(self) -> list[str]:
+        """The whole text."""
+        data: dict[str, object] = {"text": " ".join(turn for turn in self._turns if turn)}
+        if self._language:
+            data["language"] = self._language
+        return [encode("transcript", data), encode("transcript-stop", {})] if self._is_open else []
+
+    def fail(self, error: StreamerError) -> list[str]:
+        """`error`."""
+        code = error.code if isinstance(error, ProtocolError) else "internal"
+        if isinstance(error, OverloadError):
+            code = "overloaded"
+        return [encode("error", {"text": str(error), "code": code})]
+
+    # --- from the client
+
+    def _answer(self, message: Message) -> list[Action]:
+        match message.type:
+            case "describe":
+                return [encode("info", self._info())]
+            case "ping":
+                return [encode("pong", {"text": message.data.get("text")})]
+            case _ if self._has_ended:
+                return []  # one utterance is all, and its text is on the way
+            case "transcribe":
+                self._asked = _converted(message, _Transcribe)
+                self._check_language(self._asked.language)
+                return []
+            case "audio-start":
+                return self._open(message)
+            case "audio-chunk":
+                opening = [] if self._is_open else self._open(message)
+                return [*opening, To(0, message.payload)] if message.payload else opening
+            case "audio-stop":
+                return self._end()
+        return []  # others may come with newer clients
+
+    def _open(self, message: Message) -> list[Action]:
+        if self._is_open:
+            raise ProtocolError("already_started", "a connection is one utterance: connect again for the next one")
+        sound = _converted(message, _Sound)
+        if sound.width != SAMPLE_BYTES:
+            raise ProtocolError("bad_audio", f"width {sound.width}: expected {SAMPLE_BYTES} bytes a sample")
+        try:
+            audio = msgspec.convert({"rate": sound.rate, "channels": sound.channels}, AudioFormat)
+        except msgspec.ValidationError as error:
+            raise ProtocolError("bad_audio", f"rate {sound.rate}, channels {sound.channels}: {error}") from None
+        self._is_open = True
+        terms = (*(self._asked.transcript_names or ()), *(self._asked.transcript_terms or ()))
+        start = Start(audio=audio, keyterms=terms, words=False, partials=False)
+        if self._asked.language is not None:
+            start = msgspec.structs.replace(start, language=_code(self._asked.language))
+        return [Open(start), encode("transcript-start", {"language": self._asked.language})]
+
+    def _end(self) -> list[Action]:
+        self._has_ended = True
+        if self._is_open:
+            return [End()]
+        self._is_open = True  # nothing was said
+        return [encode("transcript-start", {}), *self.finish(), HangUp(1000, "")]
+
+    def _check_language(self, language: str | None) -> None:
+        if language is not None and _code(language) not in (*self._languages, "auto"):
+            known = ", ".join(self._languages[:12])
+            raise ProtocolError("bad_language", f"language {language[:20]}: this daemon's model knows {known}")
+
+    def _info(self) -> dict[str, object]:
+        model = {
+            "name": self._model,
+            "description": f"Whisper {self._model}",
+            "attribution": {"name": "OpenAI", "url": "https://github.com/openai/whisper"},
+            "installed": True,
+            "version": __version__,
+            "languages": list(self._languages),
+        }
+        program = {
+            "name": "streamer",
+            "description": "Live captions with Whisper weights",
+            "attribution": {"name": "streamer", "url": ""},
+            "installed": True,
+            "version": __version__,
+            "models": [model],
+            "supports_transcript_streaming": True,
+            "requires_external_vad": False,
+        }
+        return {"asr": [program]}
+
+
+def _code(language: str) -> str:
+    """`de-CH` -> `de`"""
+    return language.lower().partition("-")[0].partition("_")[0]
+
+
+def _chunks(text: str) -> list[str]:
+    return [encode("transcript-chunk", {"text": text})] if text else []
+
+
+def _converted(message: Message, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.convert(message.data, kind)
+    except msgspec.ValidationError as error:
+        raise ProtocolError("bad_value", f"{message.type[:40]}: {error}") from None
+
+
+def _decoded(data: bytes, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ProtocolError("bad_json", f"no message of the Wyoming protocol: {error}") from None
+
+
+def _too_large(name: str, n: int, most: int) -> ProtocolError:
+    return ProtocolError("frame_too_large", f"{name} of {n} bytes: expected at most {most}")

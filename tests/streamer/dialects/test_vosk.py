@@ -1,0 +1,143 @@
+"""Tests of streamer/dialects/vosk.py: one answer to each chunk."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.vosk import VoskProtocol
+from streamer.errors import EngineError
+from streamer.events import Bye, Caption, Flushed, TurnEnd, Word
+from streamer.protocol import AudioFormat, End, Flush, Update
+
+BYE = Bye(reason="end", audio_s=1.0, turns=1)
+
+
+def caption(stable: str, partial: str) -> Caption:
+    """A caption without words."""
+    return Caption(turn=0, rev=1, stable=stable, partial=partial, start_s=0.0, end_s=1.0)
+
+
+def turn_end(text: str) -> TurnEnd:
+    """A turn with a word every second."""
+    words = tuple(Word(text=w, start_s=i, end_s=i + 1, confidence=0.5) for i, w in enumerate(text.split()))
+    return TurnEnd(turn=0, text=text, start_s=0.0, end_s=9.0, language="en", reason="silence", words=words)
+
+
+def answer(actions: list[Action]) -> dict[str, Any]:
+    """The one text among them."""
+    [text] = [action for action in actions if isinstance(action, str)]
+    message: dict[str, Any] = json.loads(text)
+    return message
+
+
+def test_a_chunk_is_answered_at_once() -> None:
+    """With what is known by then; the first one opens the session."""
+    dialect = VoskProtocol()
+    assert dialect.begin() == []
+    opening, audio, text = dialect.receive(b"abcd")
+    assert isinstance(opening, Open)
+    assert opening.start.audio == AudioFormat()
+    assert (audio, text) == (To(0, b"abcd"), '{"partial":""}')
+    assert dialect.project(0, caption("so", " the")) == []
+    assert answer(dialect.receive(b"ab")) == {"partial": "so the"}
+    assert dialect.project(0, turn_end("so the")) == []
+    assert answer(dialect.receive(b"ab")) == {
+        "text": "so the",
+        "result": [
+            {"word": "so", "start": 0, "end": 1, "conf": 0.5},
+            {"word": "the", "start": 1, "end": 2, "conf": 0.5},
+        ],
+    }
+    assert answer(dialect.receive(b"ab")) == {"partial": ""}
+
+
+def test_several_turns_share_an_answer() -> None:
+    """There is only one to each chunk."""
+    dialect = VoskProtocol()
+    dialect.receive(b"ab")
+    dialect.project(0, turn_end("so"))
+    dialect.project(0, turn_end("it goes"))
+    assert answer(dialect.receive(b"ab"))["text"] == "so it goes"
+
+
+def test_end() -> None:
+    """The last text is said when all is heard, and nothing after it."""
+    dialect = VoskProtocol()
+    dialect.receive(b"ab")
+    assert dialect.receive('{"eof" : 1}') == [End()]
+    assert dialect.project(0, turn_end("so")) == []
+    [text] = dialect.project(0, BYE)
+    assert json.loads(text)["text"] == "so"
+    assert dialect.finish() == []
+
+
+def test_end_without_audio() -> None:
+    """An empty text, and goodbye."""
+    text, hangup = VoskProtocol().receive('{"eof":1}')
+    assert json.loads(str(text)) == {"text": ""}
+    assert hangup == HangUp(1000, "")
+
+
+def test_reset() -> None:
+    """What was said is final, and the session goes on."""
+    dialect = VoskProtocol()
+    dialect.receive(b"ab")
+    assert dialect.receive('{"reset":1}') == [To(None, Flush(id=1))]
+    dialect.project(0, turn_end("so"))
+    [text] = dialect.project(0, Flushed(id=1))
+    assert json.loads(text)["text"] == "so"
+    assert answer(dialect.receive(b"ab")) == {"partial": ""}
+
+
+def test_config() -> None:
+    """Rate, words, alternatives and phrases; a model that is named is not looked at."""
+    dialect = VoskProtocol()
+    config = {"sample_rate": 8000.0, "words": False, "phrase_list": ["zero one"], "model": "/etc/passwd"}
+    assert dialect.receive(json.dumps({"config": config})) == []
+    opening = dialect.receive(b"ab")[0]
+    assert isinstance(opening, Open)
+    assert (opening.start.audio.rate, opening.start.keyterms) == (8000, ("zero one",))
+    dialect.project(0, turn_end("so"))
+    assert answer(dialect.receive(b"ab")) == {"text": "so"}
+    assert dialect.receive('{"config":{"phrase_list":["two"],"max_alternatives":3}}') == [
+        To(None, Update(keyterms=("two",)))
+    ]
+    dialect.project(0, turn_end("so it"))
+    assert answer(dialect.receive(b"ab")) == {"alternatives": [{"confidence": 0.5, "text": "so it"}]}
+
+
+def test_refusals() -> None:
+    """The reason stands in the close frame: any text would be taken for a result."""
+    dialect = VoskProtocol()
+    for frame, reason in (
+        ('{"config":{"sample_rate":100}}', "sample_rate 100: expected an integer 8000 to 48000"),
+        ('{"config":{"sample_rate":"fast"}}', "sample_rate"),
+        ('{"hello":1}', "expected"),
+        ("}", "malformed"),
+    ):
+        [hangup] = dialect.receive(frame)
+        assert isinstance(hangup, HangUp)
+        assert reason in hangup.reason
+    dialect.receive(b"ab")
+    [hangup] = dialect.receive('{"config":{"sample_rate":8000}}')
+    assert isinstance(hangup, HangUp)
+    assert "after the first audio" in hangup.reason
+    assert dialect.fail(EngineError("broken")) == []
+
+
+@given(st.lists(st.text() | st.binary() | st.from_regex(r'\{"(config|eof|reset)":.*\}'), max_size=10))
+def test_any_frames(frames: list[str | bytes]) -> None:
+    """Nothing is raised, every chunk has its answer, and half samples wait for their other half."""
+    dialect, sent = VoskProtocol(), b""
+    for frame in frames:
+        actions = dialect.receive(frame)
+        if isinstance(frame, bytes):
+            answer(actions)
+        sent += b"".join(a.message for a in actions if isinstance(a, To) and isinstance(a.message, bytes))
+    received = b"".join(frame for frame in frames if isinstance(frame, bytes))
+    assert sent == received[: len(received) // 2 * 2]
