@@ -54,17 +54,20 @@ class DecodingRules:
         self._language_ids = torch.tensor([tokenizer.languages[code] for code in tokenizer.languages], device=device)
         self._language_codes = tuple(tokenizer.languages)
 
-    def choose(self, logits: Tensor, first: list[int]) -> Choice:
+    def choose(self, logits: Tensor, first: list[int], unended: list[int]) -> Choice:
         """
         Greedy choice under the filters.
 
         Args:
             logits: (n, n_vocab), float32; changed in place.
             first: Places where text begins: no blank and no immediate end there.
+            unended: Places where text may not end.
         """
         logits += self._bias[0]
         if first:
             logits[first] += self._bias[1]
+        if unended:
+            logits[unended, self._tokenizer.eot] = -torch.inf
         best, tokens = logits.max(dim=-1)
         # the sum is taken by hand: torch's logsumexp needs a millisecond a row for this many columns on a CPU
         logprobs = -(logits - best[:, None]).exp_().sum(dim=-1).log_()

@@ -11,6 +11,7 @@ Not thread-safe: one thread owns an engine.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -318,7 +319,7 @@ class WhisperEngine:
             logits,
             [row.place(draft[:n]) for row, draft in zip(rows, drafts, strict=True) for n in range(len(draft) + 1)],
         )
-        choice = self.rules.choose(logits[: len(places)], begins)
+        choice = self.rules.choose(logits[: len(places)], begins, _unended(rows, drafts))
         at = 0
         for i, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
             n = len(draft) + 1
@@ -338,7 +339,7 @@ class WhisperEngine:
             output = self._pass(active, [[row.tokens[-1]] for row in active])
             logits = self.model.decoder.project(output.hidden[:, 0])
             self._keyterms.boost(logits, [row.place(row.tokens) for row in active])
-            choice = self.rules.choose(logits, [])
+            choice = self.rules.choose(logits, [], [])
             for i, row in enumerate(active):
                 row.add_scores(output.alignment, i, 1)
                 row.say(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
@@ -401,6 +402,13 @@ def _round_up(n: int, multiple: int) -> int:
 def _index(places: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     rows, columns = zip(*places, strict=True)
     return torch.tensor(rows), torch.tensor(columns)
+
+
+def _unended(rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:
+    """Among the places that are chosen at, a draft's length and one more for each row, those where no text may end."""
+    firsts = itertools.accumulate((len(draft) + 1 for draft in drafts), initial=0)
+    asked = [(first, row.request.unended, len(draft)) for first, row, draft in zip(firsts, rows, drafts, strict=False)]
+    return [first + n for first, n, length in asked if n is not None and n <= length]
 
 
 def _begins(places: list[tuple[int, int]], n: int) -> bool:

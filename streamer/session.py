@@ -21,7 +21,6 @@ from streamer.hypothesis import (
     Agreement,
     SpokenWord,
     loop_start,
-    split_final_marks,
     spoken_words,
 )
 from streamer.mel import FRAMES_PER_SECOND, MelWindow
@@ -30,6 +29,7 @@ from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
 from streamer.transcript import Transcript
 from streamer.voice import VoiceOptions, VoiceTracker
+from streamer.window_text import WindowText
 
 FRAME_S = 1 / FRAMES_PER_SECOND
 CAPACITY_FRAMES = 3000
@@ -39,8 +39,10 @@ MAX_PREFIX = 192
 """Committed tokens in a window, after which it rolls however short it is: the decoder's context is bounded."""
 NOTICE_S = 0.2
 """Voice may have begun so long before it is noticed."""
-LONGEST_WORD_S = 1.0
-"""A roll reaches back this far to keep a certain word whole."""
+EARLY_END_S = 1.2
+"""Voice beyond the last word after which a text that ended is not believed."""
+MAX_ASKED_AGAIN = 3
+"""Times that a text which ends too early is asked for again on the same sound."""
 SETTLE_LANGUAGE_S = 4.0
 """Sound after which a detected language is kept for the session."""
 
@@ -61,8 +63,6 @@ class WindowOptions:
     """Sound kept at a roll."""
     carry_s: float = 3.0
     """Speech that resumes within this long after a turn goes on in the same window."""
-    max_prompt: int = 0
-    """Tokens of earlier text given to a window."""
     max_turn_s: float = 30.0
     """A turn without pause ends at the next end of a sentence after this long, or after 1.5 times as long."""
 
@@ -109,9 +109,13 @@ class Session:
         self._voice = VoiceTracker(VoiceOptions(), offset_s)
         self._transcript = Transcript(words=options.words)
         self._agreement = Agreement(POLICIES[options.delay])
-        self._history: list[int] = self._tokenizer.encode(f" {options.prompt} {context}".rstrip())
+        self._prompt = self._tokenizer.encode(f" {options.prompt}".rstrip())
+        self._context = self._tokenizer.encode(f" {context}".rstrip())
         self._language = None if options.language == "auto" else options.language
         self._in_flight = False
+        self._goes_on = False
+        """Whether the newest text ended too early, and another step is to ask for the rest."""
+        self._n_asked_again, self._asked_again_at = 0, 0
         self._closing: TurnEndReason | None = None
         self._closing_frame = 0
         self._flushes: list[int] = []
@@ -121,9 +125,6 @@ class Session:
         self._newly_stable: list[SpokenWord] = []
         self._acked_s = offset_s
         self._window_id = 0
-        self._committed: list[SpokenWord] = []
-        self._tail: list[SpokenWord] = []
-        self._draft: tuple[int, ...] = ()
         self._spoken_language = ""
         self._voice_before_s = offset_s
         self._open_window(0)
@@ -218,7 +219,7 @@ class Session:
         edge = self._edge_frame()
         if edge <= self._start_frame:
             return False
-        if self._closing:
+        if self._closing or self._goes_on:
             return True
         fresh_s = (edge - self._stepped_to) * FRAME_S
         paused = self._voice.silence_s >= self._window.pause_s and not self._has_seen_pause()
@@ -228,17 +229,17 @@ class Session:
         """The request for what is heard now; one at a time, to be answered by `apply` or `failed`."""
         edge = self._edge_frame()
         self._in_flight = True
-        anchor = self._committed[-1] if self._committed else None
-        start_s = self._stream_s(self._start_frame)
+        text, start_s = self._text, self._stream_s(self._start_frame)
         request = StepRequest(
             session=self.id,
             log_mel=self._mel.gather(self._start_frame, edge),
             window_start=self._start_frame,
-            prompt=tuple(self._history[-self._window.max_prompt :]) if self._window.max_prompt else (),
-            prefix=self._prefix(),
-            draft=self._draft,
-            anchor_tokens=len(anchor.tokens) if anchor else 0,
-            anchor_s=max(0.0, anchor.start_s - start_s) if anchor else 0.0,
+            prompt=(*self._prompt, *self._context),
+            prefix=text.prefix,
+            draft=text.draft,
+            unended=text.unended,
+            anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
+            anchor_s=max(0.0, text.anchor.start_s - start_s) if text.anchor else 0.0,
             language=self._language,
             task=self.options.task,
             keyterms=self.options.keyterms,
@@ -257,15 +258,17 @@ class Session:
         if step.window_id != self._window_id:
             return []
         self._stepped_to = step.edge_frame
-        words = self._accepted_words(step, result)
         self._settle_language(result, step)
         edge_s = self._stream_s(step.edge_frame)
-        self._commit(words, self._agreement.certain(words, edge_s))
-        if self._closing and self._is_heard_out():
+        words = self._accepted_words(step, result)
+        self._text.hear(words)
+        self._goes_on = self._ends_early(step, result, words) and self._may_go_on(step)
+        self._commit(self._agreement.certain(words, edge_s))
+        if self._closing and self._is_heard_out() and not self._goes_on:
             return self._finish_turn()
         events = self._limit_turn()
         self._roll(edge_s)
-        return [*events, *self._transcript.show(self._tail)]
+        return [*events, *self._transcript.show(self._text.tail)]
 
     def take_newly_stable(self) -> list[SpokenWord]:
         """Words that became stable since the last call, for statistics."""
@@ -288,7 +291,7 @@ class Session:
         pre_roll_frame = self._frame(self._voice.started_s - self._window.pre_roll_s)
         resumes = self._voice.started_s - self._voice_before_s <= self._window.carry_s
         is_held = self._mel.start <= self._start_frame
-        if not (self._committed and resumes and is_held):
+        if not (self._text.has_committed and resumes and is_held):
             self._open_window(max(pre_roll_frame, self._frame(self._voice_before_s)))
         return [Speech(state="started", at_s=round(max(self._voice.started_s, self._voice_before_s), 3))]
 
@@ -298,13 +301,13 @@ class Session:
             return self._after_turn()
         if self._closing is None or reason != "silence":
             self._closing, self._closing_frame = reason, self._target_frame()
-        if self._in_flight or not self._is_heard_out():
+        if self._in_flight or self._goes_on or not self._is_heard_out():
             return []
         return self._finish_turn()
 
     def _finish_turn(self) -> list[Event]:
         assert self._closing is not None
-        self._commit(self._tail, len(self._tail))
+        self._commit(len(self._text.tail))
         reason, self._closing = self._closing, None
         events: list[Event] = [*self._transcript.end_turn(self._spoken_language, reason)]
         self._voice.stop()
@@ -333,7 +336,7 @@ class Session:
 
     def _limit_turn(self) -> list[Event]:
         """End a turn that has no pause where a sentence ends; its window goes on."""
-        if not self._committed or not self._transcript.is_open:
+        if not self._text.has_committed or not self._transcript.is_open:
             return []
         length_s = self._transcript.stable_until_s - self._transcript.started_s
         limit_s = self._window.max_turn_s
@@ -352,7 +355,7 @@ class Session:
         loop = loop_start(result.tokens)
         if loop is None:
             return words
-        self._history = []
+        self._prompt, self._context = [], []  # what led into the circles must not do so again
         kept, n_tokens = [], 0
         for word in words:
             n_tokens += len(word.tokens)
@@ -368,58 +371,55 @@ class Session:
         if asked and (step.edge_frame - step.window_start_frame) * FRAME_S >= SETTLE_LANGUAGE_S:
             self._language = result.language
 
-    def _commit(self, words: list[SpokenWord], n: int) -> None:
-        """Move the first `n` words into prefix and stable text; the rest is the tail."""
-        certain, tail = words[:n], words[n:]
-        if certain and not tail and not self._closing:
-            last, *marks = split_final_marks(certain[-1], self._tokenizer)
-            certain, tail = [*certain[:-1], last], marks
+    def _ends_early(self, step: Step, result: StepResult, words: Sequence[SpokenWord]) -> bool:
+        """Whether voice was heard in the step well beyond the last word of a text that the decoder ended."""
+        begun_s = self._stream_s(step.window_start_frame) + step.request.anchor_s
+        until_s = words[-1].end_s if words else begun_s
+        return result.ended and self._voice.voiced_s(until_s, self._stream_s(step.edge_frame)) >= EARLY_END_S
+
+    def _may_go_on(self, step: Step) -> bool:
+        """Ask again, with the end shut out where it was put; on the same sound only so often."""
+        self._n_asked_again = self._n_asked_again + 1 if step.edge_frame == self._asked_again_at else 0
+        self._asked_again_at = step.edge_frame
+        return self._n_asked_again < MAX_ASKED_AGAIN and self._text.go_on()
+
+    def _commit(self, n: int) -> None:
+        """Move the first `n` words of the tail into the stable text."""
+        certain = self._text.commit(n, closes=self._closing is not None)
         self._transcript.commit(certain)
         self._agreement.committed(certain)
-        self._committed += certain
         self._newly_stable += certain
-        self._tail = tail
-        self._draft = tuple(token for word in tail for token in word.tokens)
-
-    def _prefix(self) -> tuple[int, ...]:
-        return tuple(token for word in self._committed for token in word.tokens)
 
     # --- window
 
     def _open_window(self, start_frame: int) -> None:
-        """Begin afresh at a frame; what was committed before becomes history."""
-        if self._window_id:
-            self._history += self._prefix()
-            self._history = self._history[-1024:]
+        """Begin afresh at a frame."""
+        if self.n_steps:
+            self._context = []  # it stood before the first window
         self._start_frame = max(start_frame, self._mel.start)
         self._stepped_to = self._start_frame
-        self._committed, self._tail, self._draft = [], [], ()
+        self._text = WindowText(self._tokenizer)
+        self._goes_on = False
         self._agreement.reset()
         self._window_id += 1
 
     def _roll(self, edge_s: float) -> None:
         """Move the start of a window that grew too long to a committed word."""
         start_s = self._stream_s(self._start_frame)
-        if edge_s - start_s < self._window.max_window_s and len(self._prefix()) < MAX_PREFIX:
+        if edge_s - start_s < self._window.max_window_s and len(self._text.prefix) < MAX_PREFIX:
             return
         keep_from_s = edge_s - self._window.keep_s
-        cut = next((i for i, word in enumerate(self._committed) if word.start_s >= keep_from_s), None)
-        if cut is None:
+        if not self._text.has_committed_from(keep_from_s):
             # nothing certain in what is kept: certain is what lies before it
-            forced = next((i for i, word in enumerate(self._tail) if word.start_s >= keep_from_s), len(self._tail))
-            self._commit(self._tail, forced)
-            # the last certain word goes along, unless it is long past: then it would hold the window back
-            recent = self._committed and self._committed[-1].start_s >= keep_from_s - LONGEST_WORD_S
-            cut = len(self._committed) - bool(recent)
-        dropped, self._committed = self._committed[:cut], self._committed[cut:]
-        self._history = [*self._history, *(token for word in dropped for token in word.tokens)][-1024:]
-        roll_s = self._committed[0].start_s if self._committed else keep_from_s
-        self._start_frame = max(self._start_frame, min(self._frame(roll_s), self._frame(keep_from_s)))
+            tail = self._text.tail
+            self._commit(next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail)))
+        roll_s = min(self._text.cut(keep_from_s), keep_from_s)
+        self._start_frame = max(self._start_frame, self._frame(roll_s))
 
     def _idle(self) -> None:
         """Nobody speaks: forget sound that no window will want."""
         keep_s = self._window.pre_roll_s + 1.0
-        if not self._committed or self.received_s - self._voice_before_s > self._window.carry_s:
+        if not self._text.has_committed or self.received_s - self._voice_before_s > self._window.carry_s:
             self._mel.forget(self._mel.end - int(keep_s * FRAMES_PER_SECOND))
             self._voice.forget(self.received_s - CAPACITY_FRAMES * FRAME_S)
 

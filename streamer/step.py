@@ -28,6 +28,8 @@ class StepRequest:
     """Committed tokens of the window: forced, never questioned."""
     draft: tuple[int, ...] = ()
     """Tokens guessed after the prefix: kept as far as greedy decoding would have chosen them."""
+    unended: int | None = None
+    """Draft tokens after which the text may not end: sound that no word accounts for was heard beyond them."""
     anchor_tokens: int = 0
     """Trailing prefix tokens that are aligned again, so that the first new token has a neighbour."""
     anchor_s: float = 0.0

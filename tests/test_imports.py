@@ -36,6 +36,7 @@ PURE = (
     "typesetting",
     "unread",
     "webm",
+    "window_text",
 )
 """Files of streamer that compute from what they are given, and run from a list of events."""
 PURE_DIALECTS = (

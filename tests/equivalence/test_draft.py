@@ -98,3 +98,20 @@ def test_a_draft_that_ends_the_text(tiny_engine: WhisperEngine, recordings: dict
 
     assert result.tokens == expected.tokens
     assert result.ended
+
+
+def test_a_text_that_does_not_end_goes_on_the_same_with_any_draft(
+    tiny_engine: WhisperEngine, recordings: dict[str, Recording]
+) -> None:
+    """Past the place where it may not end, decoding is greedy again, and a draft of all of it is confirmed."""
+    window = log_mel(recordings["dev-sns-0870"])
+    ended = alone(tiny_engine, request(window))
+    n = len(ended.tokens)
+
+    longer = alone(tiny_engine, request(window, draft=ended.tokens, unended=n))
+    again = alone(tiny_engine, request(window, draft=longer.tokens, unended=n))
+
+    assert longer.tokens[:n] == ended.tokens
+    assert len(longer.tokens) > n
+    assert again.tokens == longer.tokens
+    assert again.n_verified >= n

@@ -74,7 +74,12 @@ class Hall:
         self.steps: list[Step] = []
         self.now_s = offset_s
         self._voiced = voiced or (lambda at_s: any(w.start_s <= at_s < w.end_s for w in words))
-        self._answer = {"perfect": self.perfect, "punctual": self.punctual, "mumbling": self.mumbling}[answer]
+        self._answer = {
+            "perfect": self.perfect,
+            "punctual": self.punctual,
+            "mumbling": self.mumbling,
+            "stopping": self.stopping,
+        }[answer]
         self._latency, self._interval_s = latency, interval_s
         self._n_frames = self._n_judged = 0
         self._pending: tuple[Step, int] | None = None
@@ -174,6 +179,10 @@ class Hall:
             cut = words[-1]
             words = [*words[:-1], word(f" uh{step.edge_frame}", cut.start_s, cut.end_s)]
         return self.perfect(step, words)
+
+    def stopping(self, step: Step, words: list[SpokenWord]) -> StepResult:
+        """What is audible, but of six words and more the first two, unless the request says that the text goes on."""
+        return self.perfect(step, words[:2] if step.request.unended is None and len(words) >= 6 else words)
 
     # --- what was said
 

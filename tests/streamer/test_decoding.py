@@ -54,7 +54,7 @@ def test_filters_are_the_published_ones(ours: Tokenizer, published: PublishedTok
     logits[8:, ours.eot + 1 :] += 10
     expected = published_filters(published, logits, is_first=is_first)
     places = list(range(16)) if is_first else []
-    choice = rules(ours).choose(logits, places)
+    choice = rules(ours).choose(logits, places, [])
     assert torch.equal(logits, expected)
     assert choice.tokens == expected.argmax(dim=-1).tolist()
     best = expected.log_softmax(dim=-1).max(dim=-1).values
@@ -66,9 +66,19 @@ def test_first_place_says_neither_blank_nor_end() -> None:
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[:, ENGLISH.eot] = 9.0
     logits[:, ENGLISH.encode(" so")[0]] = 5.0
-    choice = rules(ENGLISH).choose(logits, [0])
+    choice = rules(ENGLISH).choose(logits, [0], [])
     assert choice.tokens == [ENGLISH.encode(" so")[0], ENGLISH.eot]
     assert all(logprob <= 0 for logprob in choice.logprobs)
+
+
+def test_text_does_not_end_where_it_may_not() -> None:
+    """The next best token is taken there; elsewhere the end is one choice of many."""
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[:, ENGLISH.eot] = 9.0
+    logits[:, 1000] = 5.0
+    choice = rules(ENGLISH).choose(logits, [], [1])
+    assert choice.tokens == [ENGLISH.eot, 1000]
+    assert choice.logprobs[1] > -8.0
 
 
 def test_network_may_be_larger_than_the_vocabulary() -> None:
@@ -76,7 +86,7 @@ def test_network_may_be_larger_than_the_vocabulary() -> None:
     logits = torch.zeros(1, ENGLISH.n_vocab + 8)
     logits[0, ENGLISH.n_vocab :] = 50.0
     logits[0, 1000] = 1.0
-    assert DecodingRules(ENGLISH, ENGLISH.n_vocab + 8, CPU).choose(logits, []).tokens == [1000]
+    assert DecodingRules(ENGLISH, ENGLISH.n_vocab + 8, CPU).choose(logits, [], []).tokens == [1000]
 
 
 def test_no_speech_is_a_probability_of_all_tokens() -> None:

@@ -25,7 +25,6 @@ WINDOW = WindowOptions(
     max_window_s=8.0,
     keep_s=4.0,
     carry_s=3.0,
-    max_prompt=0,
     max_turn_s=30.0,
 )
 ENGLISH = SessionOptions(language="en", delay="low", endpoint_ms=500)
@@ -341,8 +340,7 @@ class TestSteps:
 
     def test_circles_are_cut(self) -> None:
         """Of a phrase said over and over one round is kept, and the prompt is dropped."""
-        window = replace(WINDOW, max_prompt=50)
-        hall = Hall(talk(6.0), window, msgspec.structs.replace(ENGLISH, prompt="Names"))
+        hall = Hall(talk(6.0), WINDOW, msgspec.structs.replace(ENGLISH, prompt="Names"))
         hall.hear(5.0)
         step = hall.session.next_step()
         assert TOKENIZER.decode(step.request.prompt) == " Names"
@@ -352,6 +350,22 @@ class TestSteps:
         assert caption.partial.split() == ["I", "know"]
         hall.hear(0.5)
         assert hall.session.next_step().request.prompt == ()
+
+    def test_a_text_that_ends_too_early_goes_on(self) -> None:
+        """A network that stops in the middle of speech is asked again until the voice is accounted for."""
+        hall = Hall(talk(9.0, 4.0, 5.0), WINDOW, ENGLISH, answer="stopping", interval_s=1.5)
+        hall.play(20.0)
+        hall.end()
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+        assert any(step.request.unended is not None for step in hall.steps)
+
+    def test_a_text_that_ends_with_the_voice_is_believed(self) -> None:
+        """Then nothing is asked for beyond it, however long the pause."""
+        hall = Hall(talk(4.0, 6.0, 2.0), WINDOW, ENGLISH)
+        hall.play(15.0)
+        hall.end()
+        assert all(step.request.unended is None for step in hall.steps)
 
     def test_marks_at_the_edge_stay_open(self) -> None:
         """The full stop a network puts behind every cut hypothesis is not stable before the next word is."""
@@ -376,10 +390,9 @@ class TestSteps:
 class TestWindow:
     """A window is bounded, and nothing falls out of it unheard."""
 
-    @pytest.mark.parametrize("max_prompt", [0, 20])
-    def test_roll_keeps_everything_bounded(self, max_prompt: int) -> None:
-        """Speech without end: windows stay short, prompt and prefix too, and every word is said once."""
-        hall = Hall(talk(60.0), replace(WINDOW, max_prompt=max_prompt, max_turn_s=1000.0), ENGLISH)
+    def test_roll_keeps_everything_bounded(self) -> None:
+        """Speech without end: windows stay short, what is fed too, and every word is said once."""
+        hall = Hall(talk(60.0), replace(WINDOW, max_turn_s=1000.0), ENGLISH)
         hall.play(63.0)
         hall.end()
         assert hall.text == hall.spoken()
@@ -387,26 +400,18 @@ class TestWindow:
         longest = max(step.edge_frame - step.window_start_frame for step in hall.steps)
         assert longest <= (WINDOW.max_window_s + 0.5) * 100
         for step in hall.steps:
-            assert len(step.request.prompt) <= max_prompt
+            assert step.request.prompt == ()
             # numerals have at most four tokens in 0.4 s
             assert len(step.request.prefix) <= 4 * (step.edge_frame - step.window_start_frame) / 40 + 4
 
-    def test_prompt_is_the_text_before_the_window(self) -> None:
-        """What rolls out of the window comes back as prompt, followed without a gap by the prefix."""
-        hall = Hall(talk(30.0), replace(WINDOW, max_prompt=400), ENGLISH)
-        hall.play(25.0)
-        request = hall.steps[-1].request
-        before = TOKENIZER.decode((*request.prompt, *request.prefix)).split()
-        assert len(request.prompt) > 20
-        assert before == hall.spoken()[: len(before)]
-
-    def test_first_prompt_is_the_clients(self) -> None:
-        """Prompt and context of the client stand before the first word."""
+    def test_the_clients_prompt_leads_every_window(self) -> None:
+        """It is about names and style; the words before a resumed stream lead its first window alone."""
         options = msgspec.structs.replace(ENGLISH, prompt="Ray Serve.")
-        hall = Hall(talk(2.0), replace(WINDOW, max_prompt=50), options, context="last words")
-        hall.play(2.0)
+        hall = Hall(talk(2.0, 5.0, 2.0), WINDOW, options, context="last words")
+        hall.play(10.0)
         assert TOKENIZER.decode(hall.steps[0].request.prompt) == " Ray Serve. last words"
-        bare = Hall(talk(2.0), replace(WINDOW, max_prompt=50), ENGLISH)
+        assert TOKENIZER.decode(hall.steps[-1].request.prompt) == " Ray Serve."
+        bare = Hall(talk(2.0), WINDOW, ENGLISH)
         bare.play(2.0)
         assert bare.steps[0].request.prompt == ()
 
@@ -601,7 +606,6 @@ def lengths(draw: st.DrawFn) -> list[float]:
     delay=st.sampled_from(["minimal", "low", "medium", "high"]),
     answer=st.sampled_from(["perfect", "punctual"]),
     flushes_s=st.lists(st.floats(0.0, 30.0), max_size=3).map(sorted),
-    max_prompt=st.sampled_from([0, 30]),
 )
 def test_any_talk_is_told_whole(
     lengths: list[float],
@@ -611,12 +615,10 @@ def test_any_talk_is_told_whole(
     delay: str,
     answer: str,
     flushes_s: list[float],
-    max_prompt: int,
 ) -> None:
     """Whatever is said, in whatever chunks, with steps as slow as may be: every word once, and no promise broken."""
     options = msgspec.structs.replace(ENGLISH, delay=delay)
-    window = replace(WINDOW, max_prompt=max_prompt)
-    hall = Hall(talk(*lengths), window, options, latency=latency, interval_s=interval_s, answer=answer)
+    hall = Hall(talk(*lengths), WINDOW, options, latency=latency, interval_s=interval_s, answer=answer)
     until_s = hall.words[-1].end_s + 1.0
     for n, at_s in enumerate(flushes_s):
         hall.play(min(at_s, until_s), chunk_s)
@@ -626,7 +628,7 @@ def test_any_talk_is_told_whole(
     assert hall.text == hall.spoken()
     assert_sound(hall)
     assert [event.id for event in hall.events if isinstance(event, Flushed)] == list(range(len(flushes_s)))
-    assert all(s.edge_frame - s.window_start_frame <= (window.max_window_s + CATCH_UP_S) * 100 for s in hall.steps)
+    assert all(s.edge_frame - s.window_start_frame <= (WINDOW.max_window_s + CATCH_UP_S) * 100 for s in hall.steps)
 
 
 @settings(deadline=None, max_examples=40)
