@@ -45,6 +45,7 @@ PURE_DIALECTS = (
     "deepgram_request",
     "growth",
     "language_names",
+    "openai_client_events",
     "openai_errors",
     "openai_http",
     "openai_keys",

@@ -17,7 +17,6 @@ same stream time.
 
 from __future__ import annotations
 
-import binascii
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -25,8 +24,10 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET
 
+from streamer.dialects import openai_client_events
 from streamer.dialects.growth import Growth
-from streamer.dialects.openai_errors import RequestError, error_detail
+from streamer.dialects.openai_client_events import read_audio, read_envelope, read_event
+from streamer.dialects.openai_errors import error_detail
 from streamer.dialects.openai_session import (
     BetaSessionUpdate,
     SessionUpdate,
@@ -46,7 +47,6 @@ MAX_ERRORS = 50
 """Wrong events in a row after which a client is given up."""
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
-_SAMPLE_BYTES = {"pcm_s16le": 2, "mulaw": 1, "alaw": 1}
 
 ServerEvent: TypeAlias = dict[str, object]
 
@@ -60,31 +60,6 @@ class Hangup:
 
 Output: TypeAlias = ServerEvent | Start | Update | Flush | End | bytes | Hangup
 """What a client event leads to: server events to send, messages to the native session in their order, or the end."""
-
-
-class _ClientEvent(msgspec.Struct, frozen=True, kw_only=True):
-    event_id: str | None = None
-
-
-class _UpdateEvent(_ClientEvent, frozen=True, kw_only=True):
-    session: msgspec.Raw
-
-
-class _AppendEvent(_ClientEvent, frozen=True, kw_only=True):
-    audio: str
-
-
-class _Envelope(_ClientEvent, frozen=True, kw_only=True):
-    type: str
-
-
-_EVENTS: dict[str, type[_ClientEvent]] = {
-    "session.update": _UpdateEvent,
-    "transcription_session.update": _UpdateEvent,
-    "input_audio_buffer.append": _AppendEvent,
-    "input_audio_buffer.commit": _ClientEvent,
-    "input_audio_buffer.clear": _ClientEvent,
-}
 
 
 @dataclass(slots=True)
@@ -163,7 +138,7 @@ class RealtimeProtocol:
         """Take one message; what is wrong with it is answered, never raised."""
         event_id: str | None = None
         try:
-            envelope = self._envelope(frame)
+            envelope = read_envelope(frame, self._max_frame_bytes)
             event_id = envelope.event_id
             outputs = self._handle(envelope.type, frame)
         except ProtocolError as error:
@@ -175,23 +150,12 @@ class RealtimeProtocol:
         """The client has sent nothing for long: its native session ends, and its next audio starts another."""
         return self._end_native() if self._has_native else []
 
-    def _envelope(self, frame: str | bytes) -> _Envelope:
-        if isinstance(frame, bytes):
-            raise RequestError("invalid_value", "a binary message: audio goes into input_audio_buffer.append as base64")
-        if len(frame) > self._max_frame_bytes:
-            raise RequestError(
-                "event_too_large", f"event of {len(frame)} bytes: expected at most {self._max_frame_bytes}"
-            )
-        return decode(frame, _Envelope)
-
     def _handle(self, type_: str, frame: str | bytes) -> list[Output]:
-        if type_ not in _EVENTS:
-            raise RequestError("invalid_value", f'type = "{type_[:60]}": expected one of {", ".join(_EVENTS)}', "type")
-        event = decode(frame, _EVENTS[type_])
+        event = read_event(type_, frame)
         match event:
-            case _UpdateEvent(session=raw):
+            case openai_client_events.Update(session=raw):
                 return self._update(raw, is_beta=type_ == "transcription_session.update")
-            case _AppendEvent(audio=audio):
+            case openai_client_events.Append(audio=audio):
                 return self._append(audio)
         return self._commit() if type_ == "input_audio_buffer.commit" else self._clear()
 
@@ -222,12 +186,10 @@ class RealtimeProtocol:
         return [End()]
 
     def _append(self, audio: str) -> list[Output]:
-        data, encoding = _audio(audio), self.settings.audio.encoding
-        if len(data) % _SAMPLE_BYTES[encoding]:
-            raise RequestError("invalid_value", f"{len(data)} bytes of audio: expected whole samples of 2", "audio")
+        data, duration_s = read_audio(audio, self.settings.audio.encoding, self.settings.audio.rate)
         if not data:
             return []
-        self._received_s += len(data) / _SAMPLE_BYTES[encoding] / self.settings.audio.rate
+        self._received_s += duration_s
         started: list[Output] = [] if self._has_native else [self.settings.start()]
         self._has_native = True
         return [*started, data]
@@ -435,10 +397,3 @@ class RealtimeProtocol:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
-
-
-def _audio(text: str) -> bytes:
-    try:
-        return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError as error:
-        raise RequestError("invalid_value", f"audio is not base64: {str(error).lower()}", "audio") from None
