@@ -122,7 +122,8 @@ def _open_with_codecs(file: IO[bytes], name: str) -> AudioFile:
         ) from None
     options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
     try:
-        container: Any = av.open(file, container_options=options, metadata_errors="replace")
+        # the mode is said, or it is taken from the file: a temporary one, open for writing, would become an output
+        container: Any = av.open(file, mode="r", container_options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioFormatError(f"{name}: no audio that can be decoded ({error})") from None
     if not container.streams.audio:

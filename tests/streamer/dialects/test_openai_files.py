@@ -68,6 +68,22 @@ class TestTranscription:
         assert (stream.options.language, stream.options.prompt, stream.options.task) == ("de", "Ray", "transcribe")
         assert stream.detached.is_set()
 
+    async def test_a_browsers_recording(self) -> None:
+        """webm with Opus, out of the temporary file of an upload, which is open for writing."""
+        av = pytest.importorskip("av")
+        file = io.BytesIO()
+        with av.open(file, "w", format="webm") as out:
+            encoder = out.add_stream("libopus", rate=48000, layout="mono")
+            for _ in range(100):
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.int16), format="s16", layout="mono")
+                frame.rate = 48000
+                out.mux(encoder.encode(frame))
+            out.mux(encoder.encode(None))
+        async with asking() as (daemon, client):
+            answer = await post(client, file.getvalue())
+        assert answer.status_code == 200, answer.text
+        assert daemon.scheduler.streams[0].received_s == pytest.approx(2.0, abs=0.1)
+
     async def test_translation(self) -> None:
         """The other path is the other task."""
         async with asking() as (daemon, client):
