@@ -265,7 +265,9 @@ def _value(raw: msgspec.Raw) -> object:
 
 
 def _shown(found: object) -> str:
-    shown = msgspec.json.encode(found).decode()
+    # JSON escapes some of what is no character to show; a line end of Unicode would forge a line in somebody's log
+    text = msgspec.json.encode(found).decode()
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:100])
     return shown if len(shown) <= 60 else shown[:60] + "…"
 
 

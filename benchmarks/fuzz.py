@@ -1,0 +1,246 @@
+"""
+Broken input for every parser: each case must give a result or an error raised on purpose, never anything else.
+
+    python -m benchmarks.fuzz [--cases 100000] [--seed 0] [--only NAME]
+
+A case is a valid input with a few mutations: bytes flipped, cut, doubled, exchanged with those of another input.
+Printed for each parser: cases, how many were refused, cases a second. The first failure ends the run, with the seed
+and the number of its case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamer.audio import AudioDecoder
+from streamer.config import Config, load, to_toml
+from streamer.errors import StreamerError
+from streamer.keys import Keys
+from streamer.options import SessionOptions
+from streamer.protocol import CaptionsProtocol, Start, State
+from streamer.weights.ctranslate2 import read_ctranslate2
+from streamer.weights.huggingface import read_huggingface
+from streamer.weights.openai import read_openai
+from tests.streamer.weights import writers
+
+Check = Callable[[bytes, random.Random], None]
+
+MESSAGES = [
+    {"type": "start"},
+    {
+        "type": "start",
+        "audio": {"encoding": "pcm_f32le", "rate": 48000, "channels": 2},
+        "language": "en",
+        "task": "transcribe",
+        "prompt": "café",
+        "keyterms": ["Ray Serve"],
+        "endpoint_ms": 500,
+        "delay": "low",
+        "partials": True,
+        "words": False,
+        "resume": {"session": "s_1", "token": "r_1", "stable_s": 12.5, "context": "last words"},
+    },
+    {"type": "update", "language": "de", "keyterms": ["a", "b"], "endpoint_ms": 5000},
+    {"type": "flush", "id": 7},
+    {"type": "end"},
+]
+TOKENS = [b"", b"null", b"-1", b"1e999", b'"', b"{", b"]", b"\\ud800", b"\x00", b"\xff", b"9" * 30, b"[" * 2000]
+
+
+@dataclass(frozen=True, slots=True)
+class Parser:
+    """What is tried: valid inputs, and what is done with a broken one; `share` of the cases, as some are slow."""
+
+    name: str
+    inputs: Sequence[bytes]
+    check: Check
+    share: float = 1.0
+
+
+def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> bytes:
+    """One to four changes; sometimes none."""
+    for _ in range(random_.randrange(5)):
+        at = random_.randrange(len(data) + 1)
+        match random_.randrange(6):
+            case 0:
+                data = data[:at]
+            case 1 if data:
+                at = random_.randrange(len(data))
+                data = data[:at] + bytes([data[at] ^ 1 << random_.randrange(8)]) + data[at + 1 :]
+            case 2:
+                data = data[:at] + random_.choice(TOKENS) + data[at:]
+            case 3:
+                end = at + random_.randrange(20)
+                data = data[:end] + data[at:]
+            case 4:
+                other = random_.choice(others)
+                data = data[:at] + other[random_.randrange(len(other) + 1) :]
+            case 5:
+                data = data[:at] + random_.randbytes(random_.randrange(8)) + data[at + random_.randrange(8) :]
+    return data[:200_000]
+
+
+def parsers(folder: Path) -> Iterator[Parser]:
+    """All of them; `folder` is for those that read files."""
+    messages = [json.dumps(message).encode() for message in MESSAGES]
+    yield Parser("captions.v1", messages, check_protocol)
+    sound = (np.sin(np.arange(320)) * 20_000).astype("<i2").tobytes()
+    yield Parser("pcm", [sound, np.linspace(-1, 1, 160, dtype="<f4").tobytes(), b""], check_sound, 0.3)
+    file = folder / "config.toml"
+    configs = [to_toml(Config()).encode(), b"[server]\nport = 9000\n[session]\nkeyterms = ['a']\n"]
+    yield Parser("configuration", configs, lambda data, _: check_config(data, file), 0.1)
+    keys = folder / "keys"
+    lines = b"# ours\nkitchen 0123456789abcdef\noffice fedcba9876543210\n"
+    yield Parser("key file", [lines], lambda data, _: check_keys(data, keys), 0.2)
+    yield token_parser(folder / "token-keys")
+    tensors = writers.random_tensors()
+    container = folder / "model.bin"
+    yield Parser(
+        "ctranslate2",
+        [writers.container(writers.ctranslate2_variables(tensors))],
+        lambda data, _: check_ctranslate2(data, container),
+        0.05,
+    )
+    openai = writers.write_openai(folder / "small.pt", tensors)
+    yield Parser("openai .pt", [openai.read_bytes()], lambda data, _: check_openai(data, openai), 0.01)
+    huggingface = writers.write_huggingface(folder / "hf", tensors)
+    safetensors = huggingface / "model.safetensors"
+    yield Parser(
+        "safetensors",
+        [safetensors.read_bytes()],
+        lambda data, _: check_huggingface(data, safetensors),
+        0.02,
+    )
+    described = huggingface / "config.json"
+    yield Parser("config.json", [described.read_bytes()], lambda data, _: check_huggingface(data, described), 0.02)
+
+
+def check_protocol(data: bytes, random_: random.Random) -> None:
+    """A few frames before it, so that every state is met; after an error the connection is closed."""
+    protocol = CaptionsProtocol(("en", "de"), 100_000)
+    for message in random_.choice(([], MESSAGES[:1], [MESSAGES[0], MESSAGES[4]])):
+        protocol.receive(json.dumps(message))
+    # a text frame that is not UTF-8 does not come so far
+    frame = data if random_.random() < 0.1 else data.decode(errors="replace")
+    try:
+        received = protocol.receive(frame)
+    except StreamerError as error:
+        error_text = str(error)
+        assert protocol.state is State.CLOSED, protocol.state
+        assert error_text.isprintable(), "an error that is more than a line"
+        assert len(error_text) < 500, "an error that says the input back"
+        raise
+    if isinstance(received, Start):
+        received.options(SessionOptions())
+
+
+def check_sound(data: bytes, random_: random.Random) -> None:
+    """Whatever is taken comes out as finite samples."""
+    encoding = random_.choice(("pcm_s16le", "pcm_f32le", "mulaw", "alaw"))
+    decoder = AudioDecoder(encoding, random_.choice((8000, 16_000, 44_100, 48_000)), random_.randint(1, 8))
+    for samples in (decoder.decode(data), decoder.finish()):
+        assert np.isfinite(samples).all()
+
+
+def check_config(data: bytes, file: Path) -> None:
+    """A configuration that is taken can be written and read again."""
+    file.write_bytes(data)
+    config = load(file, {}, {})
+    file.write_text(to_toml(config))
+    assert load(file, {}, {}) == config
+
+
+def check_keys(data: bytes, file: Path) -> None:
+    """A file that is taken lets in who it names."""
+    file.write_bytes(data)
+    Keys(file).identify("0123456789abcdef")
+
+
+def token_parser(file: Path) -> Parser:
+    """What is shown as a key: only the whole token and the whole key are taken."""
+    file.write_text("kitchen 0123456789abcdef\n")
+    keys = Keys(file, clock=lambda: 0.0)
+    token = keys.issue_token(keys.identify("0123456789abcdef"), 300).text
+
+    def check(data: bytes, _: random.Random) -> None:
+        shown = data.decode(errors="replace")
+        keys.identify(shown)
+        assert shown in (token, "0123456789abcdef"), "a forged key was taken"
+
+    return Parser("keys and tokens", [token.encode(), b"0123456789abcdef"], check)
+
+
+def check_openai(data: bytes, file: Path) -> None:
+    """A damaged archive."""
+    file.write_bytes(data)
+    read_openai(file)
+
+
+def check_ctranslate2(data: bytes, file: Path) -> None:
+    """A damaged container."""
+    file.write_bytes(data)
+    read_ctranslate2(file.parent, (file,))
+
+
+def check_huggingface(data: bytes, file: Path) -> None:
+    """A damaged file beside whole ones, which are left as they were."""
+    before = file.read_bytes()
+    file.write_bytes(data)
+    try:
+        read_huggingface(file.parent, (file.parent / "model.safetensors",))
+    finally:
+        file.write_bytes(before)
+
+
+def run(parser: Parser, n_cases: int, seed: int) -> int:
+    """Try so many cases; how many of them were refused. Any other error than those raised on purpose is raised."""
+    n_refused = 0
+    for n in range(n_cases):
+        random_ = random.Random(f"{seed} {parser.name} {n}")
+        data = mutated(random_.choice(parser.inputs), parser.inputs, random_)
+        try:
+            parser.check(data, random_)
+        except StreamerError:
+            n_refused += 1
+        except BaseException as error:
+            error.add_note(f"parser {parser.name}, seed {seed}, case {n}: {data[:200]!r}")
+            raise
+    return n_refused
+
+
+def main() -> None:
+    """All parsers, and a table."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--cases", type=int, default=100_000, help="of the fastest parsers; slow ones get a share")
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--only")
+    args = arguments.parse_args()
+    warnings.simplefilter("ignore")  # torch warns of strange archives
+    total = 0
+    print("| parser | cases | refused | cases a second | memory MB |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        for parser in parsers(Path(folder)):
+            if args.only not in (None, parser.name):
+                continue
+            n_cases, started = max(1, int(args.cases * parser.share)), time.perf_counter()
+            n_refused = run(parser, n_cases, args.seed)
+            rate = n_cases / (time.perf_counter() - started)
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"| {parser.name} | {n_cases:,} | {n_refused:,} | {rate:,.0f} | {memory:.0f} |", flush=True)
+            total += n_cases
+    print(f"\n{total:,} cases, seed {args.seed}: no crash, no hang")
+
+
+if __name__ == "__main__":
+    main()
