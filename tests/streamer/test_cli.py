@@ -68,7 +68,7 @@ def test_version() -> None:
 def test_all_commands_are_listed() -> None:
     """The commands of the documentation are there, those that are imported late too."""
     listed = [line.split()[0] for line in run("--help").output.partition("Commands:")[2].splitlines() if line]
-    assert listed == ["bench", "config", "doctor", "eval", "mic", "models", "serve", "transcribe"]
+    assert listed == ["bench", "config", "doctor", "eval", "mic", "models", "replay", "serve", "transcribe"]
 
 
 def test_serve_passes_flags_on(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
