@@ -61,7 +61,9 @@ def simulate(openings: Iterable[Callable[[], Performance]], engine: Engine, n_ro
         try:
             playing[i] = performance, next(performance) if result is None else performance.send(result)
         except StopIteration as end:
-            playing.pop(i, None)
+            # other sound may be played under the same name later
+            if played := playing.pop(i, None):
+                engine.forget(played[1].session)
             done[i] = end.value
 
     while True:

@@ -43,6 +43,7 @@ def test_results_come_in_the_order_of_the_recordings() -> None:
 
     assert [recital.text for recital in recitals] == texts
     assert {len(batch) for batch in engine.batches} == {1, 2}
+    assert sorted(engine.forgotten) == ["s0", "s1", "s2", "s3"]
 
 
 def test_nothing_depends_on_who_plays_beside() -> None:
