@@ -28,8 +28,8 @@ MAX_TRIES = 256
 class Strength:
     """What is added to a logit, in nats; see docs/experiments.md for the choice."""
 
-    begin: float = 1.0
-    go_on: float = 3.0
+    begin: float = 1.5
+    go_on: float = 4.0
 
 
 @dataclass(slots=True)
