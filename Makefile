@@ -1,6 +1,7 @@
 # make run     the daemon with the embedded model, on a fresh machine too; ARGS='--mic' are passed on
 # make test    everything that has to hold: format, lint, types, tests; installs what they need
 # make check   the same, without installing system packages
+# make pictures   the screenshots in docs/pictures, anew
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 SYSTEM_PACKAGES := chromium libportaudio2 systemd
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check system-packages clean
+.PHONY: run test check pictures system-packages clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/streamer serve $(ARGS)
@@ -46,6 +47,11 @@ system-packages:
 	[ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
 		--no-install-recommends -o DPkg::Lock::Timeout=300 $$missing || \
 		echo "not installed, their tests are skipped:" $$missing
+
+# looks at every page again, and renews the pictures of the docs
+pictures: $(VENV)/dev.stamp
+	folder=$$(mktemp -d) && STREAMER_SCREENSHOTS=$$folder $(BIN)/python -m pytest -q tests/browser/test_pictures.py && \
+		for picture in docs/pictures/*.png; do cp $$folder/$$(basename $$picture) $$picture; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

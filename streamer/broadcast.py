@@ -41,7 +41,7 @@ class Viewer:
     """The queue of one viewer. A caption replaces an older one of its turn; nothing else is lost."""
 
     def __init__(self, messages: list[Message]) -> None:
-        self.is_cut = False
+        self._cut = asyncio.Event()
         self.is_behind = False
         """Whether it has messages of which it was not told yet."""
         self._pending: deque[Message] = deque(messages)
@@ -54,8 +54,17 @@ class Viewer:
         elif len(self._pending) < MAX_PENDING and not self.is_cut:
             self._pending.append(message)
         else:
-            self.is_cut = True
+            self._cut.set()
             self._pending.clear()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was too far behind."""
+        return self._cut.is_set()
+
+    async def wait_cut(self) -> None:
+        """Wait until it is too far behind: it may be stuck in the middle of a message."""
+        await self._cut.wait()
 
     def wake(self) -> None:
         """Let it read what is there."""

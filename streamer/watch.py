@@ -28,7 +28,7 @@ async def watch(socket: WebSocket, rooms: Rooms, name: str) -> None:
     with contextlib.suppress(WebSocketDisconnect):
         try:
             with rooms.viewing(name) as (_, viewer):
-                await websocket.run_until_first(_send_all(socket, viewer), _wait_disconnect(socket))
+                await websocket.run_until_first(_send_all(socket, viewer), _wait_disconnect(socket), viewer.wait_cut())
             await websocket.close(socket, 1013)
         except (ProtocolError, OverloadError) as error:
             message = error_message(error)

@@ -1,7 +1,8 @@
 """
 Every page as it looks, on a desktop and a phone, light and dark: nothing cut off, no accessibility rule broken.
 
-    STREAMER_SCREENSHOTS=docs/pictures pytest tests/browser/test_pictures.py      renews the pictures of the docs
+    STREAMER_SCREENSHOTS=FOLDER pytest tests/browser/test_pictures.py      all of them to look at
+    make pictures                                                          those of the docs anew
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ async def test_every_page(chromium: OpenChromium, murmur: Path, size: str, schem
     """The live page before, while and after; its menu; an audience's page; the overlay."""
     room = Broadcast()
     scheduler = FakeScheduler(script_of(TALK, word_s=0.2, pause_s=0.4))
+    scheduler.model = "tiny.en"
     browser = await chromium(murmur)
     async with serving(CONFIG, scheduler, room) as daemon:
         context = await screen(browser, size, scheme)
@@ -99,6 +101,10 @@ async def live_page(context: BrowserContext, daemon: Daemon, name: str) -> None:
     await page.locator("summary").click()
     await picture(page, f"menu-{name}")
     await assert_accessible(page)
+    for theme in ("contrast", "yellow") if name == "desktop-light" else ():
+        await page.get_by_label("Colours").select_option(theme)
+        await picture(page, f"live-{theme}")
+        await assert_accessible(page)
     await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Stop").click()
     await expect(page.locator("#status")).to_have_text("Ready")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -79,6 +80,29 @@ async def test_a_viewer_cut_is_told_to_come_back() -> None:
         _, code = await closing(viewer)
 
     assert code == 1013
+
+
+async def test_a_stalled_viewer_is_cut_off_alone() -> None:
+    """Who takes nothing any more loses its place; who reads misses nothing."""
+    microphone = Broadcast()
+    async with serving(microphone=microphone) as daemon, daemon.connect("/v1/watch") as viewer:
+        await receive(viewer)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port, limit=1024)
+        request = (
+            "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        writer.write(request.encode())
+        await reader.readuntil(b"\r\n\r\n")
+        turn = 0
+        async with asyncio.timeout(30):
+            while microphone.n_viewers == 2 or turn < 300:
+                microphone.publish(turn_end(turn, "x" * 50_000))
+                assert (await receive(viewer))["turn"] == turn
+                turn += 1
+        writer.close()
+
+        assert microphone.n_viewers == 1
 
 
 async def test_without_microphone() -> None:

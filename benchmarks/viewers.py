@@ -1,0 +1,175 @@
+"""
+A thousand viewers of one room: how long a caption takes to each of them, and what that costs the speaker.
+
+    python benchmarks/viewers.py [--viewers 1000] [--seconds 30] [--model tiny.en]
+
+The daemon runs as it does in service, as a process of its own on loopback; a recording is spoken to it in real time by
+one client, once without and once with an audience. Fan-out delay is from the first viewer that has a caption to each
+other one; the speaker's own delay is from the end of a word to its first caption. Viewers share one process here, which
+competes with the daemon for the same cores: in the field they do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import socket
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+from streamer.audio_file import read_audio
+from streamer.mel import SAMPLE_RATE
+
+RECORDING = Path(__file__).parent.parent / "tests" / "data" / "dev-jfk.flac"
+CHUNK_S = 0.1
+MAX_VIEWERS = 5000
+
+
+def main() -> None:
+    """Print the delays without and with viewers."""
+    arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    arguments.add_argument("--viewers", type=int, default=1000, choices=range(1, MAX_VIEWERS + 1), metavar="N")
+    arguments.add_argument("--seconds", type=float, default=30.0)
+    arguments.add_argument("--model", default="tiny.en")
+    args = arguments.parse_args()
+    # one file for each viewer, and what the process needs itself
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, args.viewers + 512), hard))
+    asyncio.run(measure(args.viewers, args.seconds, args.model))
+
+
+async def measure(n_viewers: int, seconds: float, model: str) -> None:
+    """Both runs on one daemon."""
+    async with daemon(n_viewers, model, Path(tempfile.mkdtemp()) / "daemon.log") as port:
+        alone = await speak(port, seconds)
+        print(f"speaker alone:            {percentiles(alone)} from a word's end to its first caption")
+        arrivals: dict[str, list[float]] = defaultdict(list)
+        viewers = await gather_viewers(port, n_viewers, arrivals)
+        watched = await speak(port, seconds)
+        print(f"speaker before {n_viewers:5d}:     {percentiles(watched)}")
+        await asyncio.sleep(1.0)  # the last captions on their way
+        report(arrivals, n_viewers)
+        for viewer in viewers:
+            viewer.cancel()
+        await asyncio.gather(*viewers, return_exceptions=True)
+
+
+@asynccontextmanager
+async def daemon(n_viewers: int, model: str, log: Path) -> AsyncIterator[int]:
+    """`streamer serve` with rooms, ready."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = int(found.getsockname()[1])
+    settings = {
+        "STREAMER_SERVER_ROOMS": "true",
+        "STREAMER_LIMITS_MAX_VIEWERS": str(n_viewers),
+        "STREAMER_LIMITS_MAX_CONNECTIONS": str(n_viewers + 64),
+        "STREAMER_LIMITS_HANDSHAKES_PER_S": "5000",
+        "STREAMER_SCHEDULER_MAX_SESSIONS": "4",
+    }
+    command = (sys.executable, "-m", "streamer", "serve", "--port", str(port), "--model", model)
+    with log.open("w") as out:
+        process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, env={**os.environ, **settings})
+    try:
+        while not await asyncio.to_thread(is_ready, port):
+            if process.returncode is not None:
+                raise SystemExit(f"the daemon ended: exit code {process.returncode}; its log: {log}")
+            await asyncio.sleep(0.2)
+        yield port
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def is_ready(port: int) -> bool:
+    """Whether the daemon answers so."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def socket_to(port: int, path: str) -> connect:
+    """A WebSocket of the daemon."""
+    address = f"ws://127.0.0.1:{port}{path}"
+    return connect(address, subprotocols=[Subprotocol("captions.v1")], compression=None, proxy=None, open_timeout=60)
+
+
+async def gather_viewers(port: int, n: int, arrivals: dict[str, list[float]]) -> list[asyncio.Task[None]]:
+    """So many viewers in the room, fifty at a time."""
+    viewers = []
+    for start in range(0, n, 50):
+        sockets = await asyncio.gather(*(socket_to(port, "/v1/watch/stage") for _ in range(min(50, n - start))))
+        viewers += [asyncio.create_task(view(socket, arrivals)) for socket in sockets]
+    return viewers
+
+
+async def view(socket: ClientConnection, arrivals: dict[str, list[float]]) -> None:
+    """Note when each message came."""
+    async for message in socket:
+        arrivals[str(message)].append(time.perf_counter())
+
+
+async def speak(port: int, seconds: float) -> list[float]:
+    """Speak for so long; for each word, from its end to the first caption that shows it, in its place."""
+    samples = (np.resize(read_audio(RECORDING), int(seconds * SAMPLE_RATE)) * 32767).astype("<i2")
+    delays: list[float] = []
+    async with socket_to(port, "/v1/captions?room=stage") as speaker:
+        await speaker.send(json.dumps({"type": "start", "language": "en"}))
+        while json.loads(await speaker.recv())["type"] != "started":
+            pass
+        begun = time.perf_counter()
+        sending = asyncio.create_task(send(speaker, samples, begun))
+        turn, n_shown = -1, 0
+        async for message in speaker:
+            event = json.loads(message)
+            if event["type"] != "caption":
+                continue
+            if event["turn"] != turn:
+                turn, n_shown = event["turn"], 0
+            now_s = time.perf_counter() - begun
+            delays += [now_s - word["end_s"] for word in event["words"][n_shown:]]
+            n_shown = max(n_shown, len(event["words"]))
+        await sending
+    return delays
+
+
+async def send(speaker: ClientConnection, samples: np.typing.NDArray[np.int16], begun: float) -> None:
+    """In real time, then the end."""
+    n = int(CHUNK_S * SAMPLE_RATE)
+    for at in range(0, len(samples), n):
+        await asyncio.sleep(max(0.0, begun + (at + n) / SAMPLE_RATE - time.perf_counter()))
+        await speaker.send(samples[at : at + n].tobytes())
+    await speaker.send('{"type":"end"}')
+
+
+def report(arrivals: dict[str, list[float]], n_viewers: int) -> None:
+    """Delays behind the first viewer, and how many viewers had each message; slow ones skip superseded captions."""
+    spoken = {text: times for text, times in arrivals.items() if '"type":"room"' not in text}
+    delays = [at - min(times) for times in spoken.values() for at in times]
+    ends = [len(times) for text, times in spoken.items() if '"type":"turn_end"' in text]
+    print(f"fan-out to {n_viewers:5d} viewers:  {percentiles(delays)} behind the first")
+    print(f"{len(spoken)} messages; every turn's end reached {min(ends, default=0)} to {max(ends, default=0)} viewers")
+
+
+def percentiles(delays: list[float]) -> str:
+    """In milliseconds."""
+    return "P50 {:6.0f} ms, P95 {:6.0f} ms".format(*(1000 * np.percentile(delays or [0.0], [50, 95])))
+
+
+if __name__ == "__main__":
+    main()
