@@ -60,7 +60,7 @@ async def measure(n_viewers: int, seconds: float, model: str) -> None:
         viewers = await gather_viewers(port, n_viewers, arrivals)
         watched = await speak(port, seconds)
         print(f"speaker before {n_viewers:5d}:     {percentiles(watched)}")
-        await asyncio.sleep(1.0)  # the last captions on their way
+        await all_arrived(arrivals, n_viewers)
         report(arrivals, n_viewers)
         for viewer in viewers:
             viewer.cancel()
@@ -155,6 +155,14 @@ async def send(speaker: ClientConnection, samples: np.typing.NDArray[np.int16], 
         await asyncio.sleep(max(0.0, begun + (at + n) / SAMPLE_RATE - time.perf_counter()))
         await speaker.send(samples[at : at + n].tobytes())
     await speaker.send('{"type":"end"}')
+
+
+async def all_arrived(arrivals: dict[str, list[float]], n_viewers: int) -> None:
+    """Wait, but not for ever, until the newest message has reached every viewer."""
+    for _ in range(200):
+        if len(next(reversed(arrivals.values()), [])) >= n_viewers:
+            return
+        await asyncio.sleep(0.1)
 
 
 def report(arrivals: dict[str, list[float]], n_viewers: int) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
+import msgspec
 
 from streamer import __version__, config, logs
 from streamer.config import Config
@@ -117,7 +118,7 @@ def serve(
 @click.pass_context
 def mic(ctx: click.Context, config_file: Path | None, model: str | None, device: str | None) -> None:
     """Show live captions of the microphone in the terminal."""
-    settings = _configure(config_file, {"model.name": model, "capture.device": device})
+    settings = _configure(config_file, {"model.name": model, "capture.device": device}, is_quiet=True)
     from streamer.daemon import microphone as run
 
     ctx.exit(run(settings))
@@ -146,7 +147,7 @@ def transcribe(
     record: str | None,
 ) -> None:
     """Transcribe FILES through the streaming engine."""
-    settings = _configure(config_file, {"model.name": model, "recording.folder": record})
+    settings = _configure(config_file, {"model.name": model, "recording.folder": record}, is_quiet=True)
     from streamer.transcribe import run
 
     ctx.exit(run(settings, files, format_, realtime))
@@ -295,8 +296,10 @@ def show(config_file: Path | None) -> None:
     click.echo(config.to_toml(config.load(config_file, os.environ, {})), nl=False)
 
 
-def _configure(config_file: Path | None, flags: Mapping[str, object]) -> Config:
-    """The configuration of a command that works, and the log set up for it."""
+def _configure(config_file: Path | None, flags: Mapping[str, object], *, is_quiet: bool = False) -> Config:
+    """The configuration of a command that works, and the log set up for it: warnings alone where captions are drawn."""
     settings = config.load(config_file, os.environ, flags)
-    logs.configure(settings.log, sys.stderr, os.environ)
+    is_routine = is_quiet and settings.log.level == "info"
+    log = msgspec.structs.replace(settings.log, level="warning") if is_routine else settings.log
+    logs.configure(log, sys.stderr, os.environ)
     return settings
