@@ -8,6 +8,7 @@ Liu et al. 2020) and its end lies at least `hold_back_s` before the newest sound
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -137,6 +138,12 @@ def split_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> list[SpokenWord
         replace(word, tokens=stem, text=tokenizer.decode(stem)),
         replace(word, tokens=marks, text=tokenizer.decode(marks), start_s=word.end_s),
     ]
+
+
+def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:
+    """The words that lie wholly within the first `n_tokens` tokens."""
+    ends = itertools.accumulate(len(word.tokens) for word in words)
+    return [word for word, end in zip(words, ends, strict=True) if end <= n_tokens]
 
 
 def loop_start(tokens: Sequence[int], longest: int = 16, repeats: int = 3) -> int | None:

@@ -20,6 +20,7 @@ from streamer.hypothesis import (
     POLICIES,
     Agreement,
     SpokenWord,
+    leading,
     loop_start,
     spoken_words,
 )
@@ -41,6 +42,8 @@ NOTICE_S = 0.2
 """Voice may have begun so long before it is noticed."""
 EARLY_END_S = 1.2
 """Voice beyond the last word after which a text that ended is not believed."""
+UNLIKELY = -1.0
+"""Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
 MAX_ASKED_AGAIN = 3
 """Times that a text which ends too early is asked for again on the same sound."""
 SETTLE_LANGUAGE_S = 4.0
@@ -347,22 +350,18 @@ class Session:
     # --- text
 
     def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
-        """Words of a result, unless it is no speech; circles are cut after their first round."""
-        if result.no_speech_prob > 0.6 and result.logprobs and sum(result.logprobs) / len(result.logprobs) < -1.0:
+        """Words of a result, unless it is no speech; without circles, and without what was only said to go on."""
+        if result.no_speech_prob > 0.6 and _is_unlikely(result.logprobs):
             return []
         start_s = self._stream_s(step.window_start_frame)
         words = spoken_words(result, self._tokenizer, start_s, self._voice.voice_end_within)
-        loop = loop_start(result.tokens)
-        if loop is None:
-            return words
-        self._prompt, self._context = [], []  # what led into the circles must not do so again
-        kept, n_tokens = [], 0
-        for word in words:
-            n_tokens += len(word.tokens)
-            if n_tokens > loop:
-                break
-            kept.append(word)
-        return kept
+        unended, loop = step.request.unended, loop_start(result.tokens)
+        if loop is not None:
+            self._prompt, self._context = [], []  # what led into the circles must not do so again
+            return leading(words, loop)
+        if unended is not None and _is_unlikely(result.logprobs[unended:]):
+            return leading(words, unended)  # voice it may be, words it is none
+        return words
 
     def _settle_language(self, result: StepResult, step: Step) -> None:
         """Detection goes on until a window has some seconds of sound; then the session keeps its language."""
@@ -373,6 +372,8 @@ class Session:
 
     def _ends_early(self, step: Step, result: StepResult, words: Sequence[SpokenWord]) -> bool:
         """Whether voice was heard in the step well beyond the last word of a text that the decoder ended."""
+        if result.tokens and not words:
+            return False  # it was no speech
         begun_s = self._stream_s(step.window_start_frame) + step.request.anchor_s
         until_s = words[-1].end_s if words else begun_s
         return result.ended and self._voice.voiced_s(until_s, self._stream_s(step.edge_frame)) >= EARLY_END_S
@@ -444,3 +445,7 @@ class Session:
 
     def _stream_s(self, frame: int) -> float:
         return self._offset_s + frame * FRAME_S
+
+
+def _is_unlikely(logprobs: Sequence[float]) -> bool:
+    return bool(logprobs) and sum(logprobs) / len(logprobs) < UNLIKELY

@@ -14,6 +14,7 @@ from streamer.hypothesis import (
     Agreement,
     CommitPolicy,
     SpokenWord,
+    leading,
     loop_start,
     split_final_marks,
     spoken_words,
@@ -256,3 +257,13 @@ class TestLoopStart:
         """A long sentence said three times is no loop of the network."""
         assert loop_start(list(range(17)) * 3) is None
         assert loop_start(list(range(17)) * 3, longest=17) == 17
+
+
+def test_leading_words_are_whole() -> None:
+    """A word of which the last token lies beyond is left out."""
+    words = [word(" chapter"), word(" thirty-one"), word(" once")]
+    n = len(words[0].tokens) + len(words[1].tokens)
+
+    assert leading(words, n) == words[:2]
+    assert leading(words, n - 1) == words[:1]
+    assert leading(words, 0) == []

@@ -360,6 +360,21 @@ class TestSteps:
         assert_sound(hall)
         assert any(step.request.unended is not None for step in hall.steps)
 
+    def test_what_is_only_said_to_go_on_is_not_believed(self) -> None:
+        """Where the rest is unlikely the voice was no speech: the text ends where it did, once and for all."""
+        so = word(" so", 1.0, 1.4)
+        hall = Hall([so], WINDOW, ENGLISH, voiced=lambda at_s: 1.0 <= at_s < 4.0)
+        hall.hear(3.0)
+        hall.session.apply(hall.session.next_step(), result([so], 0.6))
+        assert hall.session.is_due(10.0)
+        asked = hall.session.next_step()
+        assert asked.request.unended == len(so.tokens)
+
+        events = hall.session.apply(asked, result([so, word(" thanks", 2.0, 2.5)], 0.6, logprob=-1.5))
+
+        assert events == []
+        assert not hall.session.is_due(10.0)
+
     def test_a_text_that_ends_with_the_voice_is_believed(self) -> None:
         """Then nothing is asked for beyond it, however long the pause."""
         hall = Hall(talk(4.0, 6.0, 2.0), WINDOW, ENGLISH)
