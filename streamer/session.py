@@ -414,8 +414,8 @@ class Session:
             # nothing certain in what is kept: certain is what lies before it
             tail = self._text.tail
             self._commit(next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail)))
-        roll_s = min(self._text.cut(keep_from_s), keep_from_s)
-        self._start_frame = max(self._start_frame, self._frame(roll_s))
+        # at a word, never inside the one before it: half a word would be heard again
+        self._start_frame = max(self._start_frame, self._frame(self._text.cut(keep_from_s)))
 
     def _idle(self) -> None:
         """Nobody speaks: forget sound that no window will want."""
