@@ -1,15 +1,18 @@
-"""What every WebSocket handler needs: sends that are bounded in time, and a reader beside a writer."""
+"""What every WebSocket handler needs: who comes, sends that are bounded in time, and a reader beside a writer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from streamer.errors import KeyRefusedError
+from streamer.keys import Caller, Keys
 from streamer.protocol import PROTOCOL, Error, close_code, encode
+from streamer.security import CHALLENGE, presented_key
 
 SEND_TIMEOUT_S = 20.0
 """A client that takes no message for so long has lost its connection."""
@@ -22,14 +25,19 @@ async def accept(socket: WebSocket) -> None:
     await socket.accept(subprotocol=PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
 
 
-async def refuse(socket: WebSocket, error: Error, status: int, headers: Mapping[str, str]) -> None:
-    """
-    Send a client away that was not accepted yet, in the way that it can understand.
+async def identify(socket: WebSocket, keys: Keys) -> Caller | None:
+    """Who a client not accepted yet is, by its key; None: it has no good one, was told so, and is sent away."""
+    try:
+        return keys.identify(presented_key(socket.scope))
+    except KeyRefusedError as error:
+        await _refuse(socket, Error(code="unauthorized", message=str(error)))
+        return None
 
-    A program gets an HTTP answer; a page sees nothing of that but 1006, so it is accepted, told, and closed.
-    """
+
+async def _refuse(socket: WebSocket, error: Error) -> None:
+    """A program gets an HTTP answer; a page sees nothing of that but 1006, so it is accepted, told, and closed."""
     if "origin" not in socket.headers:
-        await socket.send_denial_response(Response(encode(error), status, headers, "application/json"))
+        await socket.send_denial_response(Response(encode(error), 401, CHALLENGE, "application/json"))
         return
     with contextlib.suppress(WebSocketDisconnect):
         await accept(socket)

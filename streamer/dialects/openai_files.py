@@ -30,6 +30,7 @@ from streamer.errors import KeyRefusedError, OverloadError, StreamerError
 from streamer.events import Bye, Event, TurnEnd
 from streamer.keys import Caller
 from streamer.options import Task
+from streamer.security import CHALLENGE
 from streamer.websocket import run_until_first
 
 MAX_UPLOADS = 32
@@ -244,5 +245,5 @@ def refusal(error: StreamerError) -> Response:
         case OverloadError(retry_after_s=retry_after_s):
             headers = {"Retry-After": str(math.ceil(retry_after_s))}
         case KeyRefusedError():
-            headers = {"WWW-Authenticate": "Bearer"}
+            headers = CHALLENGE
     return Response(error_body(error), http_status(error), headers, JSON)

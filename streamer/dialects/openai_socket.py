@@ -30,6 +30,7 @@ from streamer.dialects.openai_session import Settings
 from streamer.errors import EngineError, KeyRefusedError, OverloadError, StreamerError
 from streamer.keys import Caller
 from streamer.protocol import End, Flush, Start, Update, close_code
+from streamer.security import CHALLENGE
 
 
 class RealtimeConnection:
@@ -197,7 +198,7 @@ class RealtimeConnection:
 async def refuse(socket: WebSocket, error: KeyRefusedError) -> None:
     """Send a client without a good key away: a program by HTTP; a page would see nothing of that, so it is told."""
     if "origin" not in socket.headers:
-        answer = Response(error_body(error), http_status(error), {"WWW-Authenticate": "Bearer"}, JSON)
+        answer = Response(error_body(error), http_status(error), CHALLENGE, JSON)
         await socket.send_denial_response(answer)
         return
     with contextlib.suppress(WebSocketDisconnect):

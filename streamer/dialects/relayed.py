@@ -20,8 +20,7 @@ from streamer.dialects.relay import Relay, SocketTransport
 from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import KeyRefusedError, OverloadError, ProtocolError, StreamerError
 from streamer.keys import Keys
-from streamer.protocol import Error, close_code
-from streamer.security import presented_key
+from streamer.protocol import close_code
 
 
 def relayed_routes(scheduler: Scheduler, config: Config, keys: Keys) -> list[BaseRoute]:
@@ -55,14 +54,10 @@ def relayed_routes(scheduler: Scheduler, config: Config, keys: Keys) -> list[Bas
         await relay.run()
 
     async def vosk(socket: WebSocket) -> None:
-        try:
-            caller = keys.identify(presented_key(socket.scope))
-        except KeyRefusedError as error:
-            refusal = Error(code="unauthorized", message=str(error))
-            await websocket.refuse(socket, refusal, 401, {"WWW-Authenticate": "Bearer"})
-            return
-        await socket.accept()
-        await Relay(transport(socket), scheduler, config, caller, VoskProtocol()).run()
+        caller = await websocket.identify(socket, keys)
+        if caller is not None:
+            await socket.accept()
+            await Relay(transport(socket), scheduler, config, caller, VoskProtocol()).run()
 
     return [WebSocketRoute("/v1/listen", listen), WebSocketRoute("/vosk", vosk)]
 
