@@ -18,28 +18,25 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import msgspec
-from numpy import float32
-from numpy.typing import NDArray
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer import websocket
-from streamer.audio import AudioDecoder
 from streamer.config import Config
 from streamer.errors import AudioFormatError, OverloadError, ProtocolError, StreamerError
 from streamer.events import Bye, Event
+from streamer.intake import Intake, Stream, decoder_of
 from streamer.keys import Caller
 from streamer.options import SessionOptions
 from streamer.opus import WebmDecoder
 from streamer.protocol import (
-    AudioFormat,
     CaptionsProtocol,
     ClientMessage,
     Draining,
+    End,
     Error,
-    Flush,
     Hello,
     Limits,
     Projection,
@@ -47,60 +44,11 @@ from streamer.protocol import (
     Start,
     Started,
     State,
-    Update,
     close_code,
     encode,
 )
 from streamer.rooms import Rooms
 from streamer.scheduler import SchedulerStatistics
-
-
-class Stream(Protocol):
-    """What a connection needs of its session."""
-
-    @property
-    def id(self) -> str:
-        """Name of the session."""
-
-    @property
-    def token(self) -> str:
-        """What proves that a client may resume it."""
-
-    @property
-    def options(self) -> SessionOptions:
-        """As they are now."""
-
-    @property
-    def received_s(self) -> float:
-        """Stream time of the sample that is expected next."""
-
-    @property
-    def holder(self) -> int:
-        """Which connection has the session; another number once a newer one has taken it over."""
-
-    async def feed(self, samples: NDArray[float32], holder: int | None = None) -> None:
-        """Take samples, (n,), mono at 16 kHz, from this holder; wait while the session's backlog is full."""
-
-    def update(
-        self,
-        *,
-        language: str | None = None,
-        keyterms: tuple[str, ...] | None = None,
-        endpoint_ms: int | None = None,
-    ) -> None:
-        """Change options for the audio that comes."""
-
-    def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
-        """Ask for a Flushed event once all audio so far is final."""
-
-    def end(self) -> None:
-        """No more audio comes. Nobody needs to read the events for it to finish; twice is once."""
-
-    def detach(self) -> None:
-        """Nobody reads the events for now: keep the session for a while, then end it."""
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        """The events, until after Bye."""
 
 
 class Scheduler(Protocol):
@@ -118,13 +66,13 @@ class Scheduler(Protocol):
         self,
         options: SessionOptions,
         *,
-        session: str,
-        token: str,
+        session: str = "",
+        token: str = "",
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
     ) -> Stream:
-        """A new session of this name for a caller, whose first sample is at `offset_s`. Raises OverloadError."""
+        """A new session for a caller, from `offset_s` on; by default its name is random. Raises OverloadError."""
 
     def resume(self, session: str, token: str, stable_s: float) -> Stream | None:
         """The session of this name, attached again from `stable_s` on; None if it is not known (any more)."""
@@ -134,36 +82,6 @@ class Scheduler(Protocol):
 
     def statistics(self) -> SchedulerStatistics:
         """What it is doing now."""
-
-
-Decoder: TypeAlias = AudioDecoder | WebmDecoder
-
-
-class Intake:
-    """
-    The way of one connection's audio into its session, closed once another connection has taken the session over.
-
-    Args:
-        stream: The session, just opened or resumed.
-        decoder: Of what the connection sends.
-    """
-
-    def __init__(self, stream: Stream, decoder: Decoder) -> None:
-        self._stream, self._decoder, self._holder = stream, decoder, stream.holder
-
-    async def feed(self, audio: bytes) -> None:
-        """Take one message; waits, and may be cancelled, as `Stream.feed`. Raises AudioFormatError."""
-        for samples in self._decoder.blocks(audio):
-            await self._stream.feed(samples, self._holder)
-
-    async def finish(self) -> None:
-        """No more audio comes: take what the resampler holds."""
-        await self._stream.feed(self._decoder.finish(), self._holder)
-
-    def end(self) -> None:
-        """End the session, unless it is another's by now."""
-        if self._stream.holder == self._holder:
-            self._stream.end()
 
 
 class Connections:
@@ -234,27 +152,23 @@ class Connection:
         """
         await websocket.accept(self._socket)
         try:
-            if is_draining or self._is_draining:
-                raise _draining()
-            await self._converse()
-            await self._close(1012 if self._is_draining else 1000)
-        except WebSocketDisconnect:
-            self._protocol.close()  # nobody is there to be told
-        except StreamerError as error:
-            await self._fail(error_message(error))
-        except Exception:
-            await self._fail(Error(code="internal", message="a fault of the daemon; its log says more"))
-            raise
+            async with websocket.telling_errors(self._fail):
+                if is_draining or self._is_draining:
+                    raise _draining()
+                await self._converse()
+                await self._close(1012 if self._is_draining else 1000)
+        finally:
+            self._protocol.close()
 
     async def announce_drain(self, deadline_s: float) -> None:
         """Tell the client; audio that still comes is dropped, and resumed elsewhere from `stable_s`."""
         self._is_draining = True
-        if self._protocol.state is State.AWAITING_START:
-            await self._fail(error_message(_draining()))
-            return
-        message = encode(Draining(deadline_s=deadline_s))
-        # short: a stuck client must not use up the deadline of the others; it is found out by its own tasks
         with contextlib.suppress(WebSocketDisconnect):
+            if self._protocol.state is State.AWAITING_START:
+                await self._fail(_draining())
+                return
+            message = encode(Draining(deadline_s=deadline_s))
+            # short: a stuck client must not use up the deadline of the others; it is found out by its own tasks
             await websocket.send(self._socket, message, timeout_s=1.0)
 
     async def _converse(self) -> None:
@@ -270,7 +184,7 @@ class Connection:
             with self._room(stream.id) as publish:
                 await self._send(_started(stream, start))
                 await websocket.run_until_first(
-                    self._write(stream, events, publish), self._read(stream, intake), self._grow_old(intake)
+                    self._write(stream, events, publish), self._read(intake), self._grow_old(intake)
                 )
         except (ProtocolError, AudioFormatError):
             intake.end()
@@ -331,7 +245,7 @@ class Connection:
             if isinstance(event, Bye):
                 return
 
-    async def _read(self, stream: Stream, intake: Intake) -> None:
+    async def _read(self, intake: Intake) -> None:
         while self._protocol.state is State.STREAMING:
             try:
                 async with asyncio.timeout(self._config.server.idle_s):
@@ -342,7 +256,8 @@ class Connection:
             if self._is_draining:
                 break
             # outside the timeout: waiting for room in the backlog is not the client's idleness
-            await self._handle(message, stream, intake)
+            if not isinstance(message, Start | End):
+                await intake.take(message)
         await self._finish(intake)
 
     async def _grow_old(self, intake: Intake) -> None:
@@ -351,15 +266,6 @@ class Connection:
         await self.announce_drain(self._config.server.drain_s)
         intake.end()
         await asyncio.Event().wait()  # until the writer has said bye
-
-    async def _handle(self, message: ClientMessage | bytes, stream: Stream, intake: Intake) -> None:
-        match message:
-            case bytes():
-                await intake.feed(message)
-            case Flush(id=id_):
-                stream.flush(id_)
-            case Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
-                stream.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
 
     async def _finish(self, intake: Intake) -> None:
         """End the session, then go on reading: only so is a client noticed that leaves, or does not obey."""
@@ -378,12 +284,12 @@ class Connection:
     async def _send(self, message: Event | ServerMessage | Started) -> None:
         await websocket.send(self._socket, encode(message), timeout_s=self._send_timeout_s)
 
-    async def _fail(self, error: Error) -> None:
+    async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
         self._protocol.close()
-        with contextlib.suppress(WebSocketDisconnect):
-            await self._send(error)
-            await self._close(close_code(error.code))
+        message = error_message(error)
+        await self._send(message)
+        await self._close(close_code(message.code))
 
     async def _close(self, code: int) -> None:
         self._protocol.close()
@@ -395,13 +301,6 @@ class Connection:
 
 def _draining() -> ProtocolError:
     return ProtocolError("draining", "the daemon is stopping; connect again")
-
-
-def decoder_of(audio: AudioFormat) -> Decoder:
-    """What takes audio as announced. Raises ProtocolError: a part that it needs is not installed."""
-    if audio.encoding == "webm_opus":
-        return WebmDecoder()
-    return AudioDecoder(audio.encoding, audio.rate, audio.channels)
 
 
 def _started(stream: Stream, start: Start) -> Started:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streamer.errors import KeyRefusedError
+from streamer.errors import EngineError, KeyRefusedError, StreamerError
 from streamer.keys import Caller, Keys
 from streamer.protocol import PROTOCOL, Error, close_code, encode
 from streamer.security import CHALLENGE, presented_key
@@ -88,6 +88,29 @@ async def _lost_after(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise WebSocketDisconnect(1006) from None
+
+
+@contextlib.asynccontextmanager
+async def telling_errors(tell: Callable[[StreamerError], Awaitable[None]]) -> AsyncIterator[None]:
+    """
+    The frame of one connection: whoever has left is told nothing, anybody else is told why it ends.
+
+    An unforeseen error is told as a fault of the daemon, and raised.
+
+    Args:
+        tell: Says why, and closes; may raise WebSocketDisconnect.
+    """
+    try:
+        yield
+    except WebSocketDisconnect:
+        pass  # nobody is there to be told
+    except StreamerError as error:
+        with contextlib.suppress(WebSocketDisconnect):
+            await tell(error)
+    except Exception:
+        with contextlib.suppress(WebSocketDisconnect):
+            await tell(EngineError("a fault of the daemon; its log says more"))
+        raise
 
 
 async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from starlette.datastructures import FormData, UploadFile
@@ -23,11 +22,12 @@ from starlette.types import Message, Receive, Scope, Send
 from streamer.audio import SAMPLE_RATE, Samples
 from streamer.audio_file import AudioFile, open_audio
 from streamer.config import Config
-from streamer.connection import Scheduler, Stream
+from streamer.connection import Scheduler
 from streamer.dialects.openai_errors import RequestError, http_status
 from streamer.dialects.openai_http import JSON, TranscriptEvents, body, error_body, read_form
 from streamer.errors import KeyRefusedError, OverloadError, StreamerError
 from streamer.events import Bye, Event, TurnEnd
+from streamer.intake import Stream
 from streamer.keys import Caller
 from streamer.options import Task
 from streamer.security import CHALLENGE
@@ -71,12 +71,7 @@ class FileApi:
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
         asked = read_form(fields, self._config.session, self._scheduler.languages, task)
         recording = await self._open(upload, stack)
-        stream = self._scheduler.open(
-            asked.options,
-            session=f"s_{secrets.token_urlsafe(9)}",
-            token=f"r_{secrets.token_urlsafe(18)}",
-            caller=caller.name,
-        )
+        stream = self._scheduler.open(asked.options, caller=caller.name)
         stack.callback(_leave, stream)
         events = recording.play(stream)
         stack.push_async_callback(events.aclose)

@@ -19,15 +19,15 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer import websocket
-from streamer.audio import AudioDecoder
 from streamer.config import Config
-from streamer.connection import Intake, Scheduler, Stream
+from streamer.connection import Scheduler
 from streamer.dialects.openai_errors import error_detail, http_status
 from streamer.dialects.openai_http import JSON, error_body
 from streamer.dialects.openai_keys import REALTIME
 from streamer.dialects.openai_realtime import Hangup, Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai_session import Settings
-from streamer.errors import EngineError, KeyRefusedError, OverloadError, StreamerError
+from streamer.errors import KeyRefusedError, OverloadError, StreamerError
+from streamer.intake import Intake, Stream, decoder_of
 from streamer.keys import Caller
 from streamer.protocol import End, Flush, Start, Update, close_code
 from streamer.security import CHALLENGE
@@ -81,16 +81,10 @@ class RealtimeConnection:
         """
         await _accept(self._socket)
         try:
-            await self._send(self._protocol.open())
-            await websocket.run_until_first(self._write(), self._read(), self._grow_old())
-            await websocket.close(self._socket, 1012, timeout_s=self._send_timeout_s)
-        except WebSocketDisconnect:
-            pass  # nobody is there to be told
-        except StreamerError as error:
-            await self._fail(error)
-        except Exception:
-            await self._fail(EngineError("a fault of the daemon; its log says more"))
-            raise
+            async with websocket.telling_errors(self._fail):
+                await self._send(self._protocol.open())
+                await websocket.run_until_first(self._write(), self._read(), self._grow_old())
+                await websocket.close(self._socket, 1012, timeout_s=self._send_timeout_s)
         finally:
             self._leave()
 
@@ -131,14 +125,8 @@ class RealtimeConnection:
         match output:
             case Start():
                 await self._open(output)
-            case bytes():
-                await self._native()[1].feed(output)
-            case Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
-                self._native()[0].update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
-            case Flush(id=id_):
-                # a commit is often the last thing for a while: what the resampler holds belongs to it
-                await self._native()[1].finish()
-                self._native()[0].flush(id_)
+            case bytes() | Update() | Flush():
+                await self._native()[1].take(output)
             case End():
                 self._is_replaced = True
                 await self._end_stream()
@@ -151,13 +139,10 @@ class RealtimeConnection:
         at_s = self._stream.received_s if self._stream is not None else 0.0
         self._stream = self._scheduler.open(
             start.options(self._config.session),
-            session=f"s_{secrets.token_urlsafe(9)}",
-            token=f"r_{secrets.token_urlsafe(18)}",
             offset_s=at_s,
             caller=self._caller.name,
         )
-        decoder = AudioDecoder(start.audio.encoding, start.audio.rate, start.audio.channels)
-        self._intake = Intake(self._stream, decoder)
+        self._intake = Intake(self._stream, decoder_of(start.audio))
         self._is_replaced = False
         self._is_silent.clear()
         self._opened.put_nowait(self._stream)
@@ -183,10 +168,9 @@ class RealtimeConnection:
 
     async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
-        with contextlib.suppress(WebSocketDisconnect):
-            await self._send(self._protocol.fail(error))
-            code = 1013 if isinstance(error, OverloadError) else 1011
-            await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
+        await self._send(self._protocol.fail(error))
+        code = 1013 if isinstance(error, OverloadError) else 1011
+        await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
 
     def _leave(self) -> None:
         """Whoever is gone before its session has said everything needs no more of it."""

@@ -8,8 +8,6 @@ still delivered, then the connection closes with 1012, after which clients come 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -17,11 +15,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer import websocket
 from streamer.config import Config
-from streamer.connection import Intake, Scheduler, Stream, decoder_of
+from streamer.connection import Scheduler
 from streamer.dialects.actions import Action, Dialect, HangUp, Open, To
-from streamer.errors import EngineError, OverloadError, StreamerError
+from streamer.errors import OverloadError, StreamerError
+from streamer.intake import Intake, Stream, decoder_of
 from streamer.keys import Caller
-from streamer.protocol import End, Flush, Update
+from streamer.protocol import End
 
 
 class Transport(Protocol):
@@ -103,15 +102,9 @@ class Relay:
         Cancelling is safe: the sessions are ended. An unforeseen error closes with 1011 and is raised.
         """
         try:
-            await websocket.run_until_first(self._write(), self._read(), self._grow_old())
-            await self._transport.close(*self._closing)
-        except WebSocketDisconnect:
-            pass  # nobody is there to be told
-        except StreamerError as error:
-            await self._fail(error)
-        except Exception:
-            await self._fail(EngineError("a fault of the daemon; its log says more"))
-            raise
+            async with websocket.telling_errors(self._fail):
+                await websocket.run_until_first(self._write(), self._read(), self._grow_old())
+                await self._transport.close(*self._closing)
         finally:
             self.leave()
 
@@ -154,9 +147,8 @@ class Relay:
             case Open():
                 self._open(action)
             case To(session=session, message=message):
-                chosen = range(len(self._streams)) if session is None else (session,)
-                for i in chosen:
-                    await self._send_native(i, message)
+                for intake in self._intakes if session is None else [self._intakes[session]]:
+                    await intake.take(message)
             case End():
                 self._has_ended = True
                 self._closing = 1000, ""
@@ -164,28 +156,12 @@ class Relay:
                 await self._transport.close(code, reason)
                 raise WebSocketDisconnect(code)
 
-    async def _send_native(self, session: int, message: bytes | Update | Flush) -> None:
-        stream, intake = self._streams[session], self._intakes[session]
-        match message:
-            case bytes():
-                await intake.feed(message)
-            case Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
-                stream.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
-            case Flush(id=id_):
-                await intake.finish()  # what the resampler holds belongs to it
-                stream.flush(id_)
-
     def _open(self, action: Open) -> None:
         options, audio = action.start.options(self._config.session), action.start.audio
         decoders = [decoder_of(audio) for _ in range(action.n_sessions)]
         try:
             for decoder in decoders:
-                stream = self._scheduler.open(
-                    options,
-                    session=f"s_{secrets.token_urlsafe(9)}",
-                    token=f"r_{secrets.token_urlsafe(18)}",
-                    caller=self._caller.name,
-                )
+                stream = self._scheduler.open(options, caller=self._caller.name)
                 self._streams.append(stream)
                 self._intakes.append(Intake(stream, decoder))
         except OverloadError:
@@ -195,9 +171,9 @@ class Relay:
 
     async def _end(self) -> None:
         """No more audio comes; a client that never sent any is owed the last texts as well."""
-        for intake, stream in zip(self._intakes, self._streams, strict=True):
+        for intake in self._intakes:
             await intake.finish()
-            stream.end()
+            intake.end()
         self._opened.set()
 
     async def _grow_old(self) -> None:
@@ -213,9 +189,8 @@ class Relay:
 
     async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
-        with contextlib.suppress(WebSocketDisconnect):
-            await self._say(self._dialect.fail(error))
-            await self._transport.close(1013 if isinstance(error, OverloadError) else 1011, str(error))
+        await self._say(self._dialect.fail(error))
+        await self._transport.close(1013 if isinstance(error, OverloadError) else 1011, str(error))
 
     def leave(self) -> None:
         """Nobody reads what the sessions still say."""

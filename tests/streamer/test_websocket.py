@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamer import websocket
 from streamer.config import Config, LimitsConfig
 from streamer.connection import Connection
+from streamer.errors import EngineError, ProtocolError, StreamerError
 from streamer.events import Speech
 from streamer.keys import Caller
 from streamer.rooms import Rooms
@@ -75,6 +76,45 @@ async def test_cancelled_connection_is_detached() -> None:
     await asyncio.gather(running, return_exceptions=True)
 
     assert stream.detached.is_set()
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (WebSocketDisconnect(1006), None),
+        (ProtocolError("idle", "silent for 60 s"), "silent for 60 s"),
+        (EngineError("device lost"), "device lost"),
+    ],
+)
+@pytest.mark.parametrize("has_left", [False, True])
+async def test_foreseen_ends_are_told_and_over(raised: Exception, told: str | None, has_left: bool) -> None:
+    """Whoever is there is told why; whoever leaves, before it or over it, is no error."""
+    messages: list[str] = []
+
+    async def tell(error: StreamerError) -> None:
+        messages.append(str(error))
+        if has_left:
+            raise WebSocketDisconnect(1006)
+
+    async with websocket.telling_errors(tell):
+        raise raised
+
+    assert messages == ([told] if told else [])
+
+
+async def test_unforeseen_error_is_told_without_its_inside_and_raised() -> None:
+    """The log gets it; the client learns no more than that it is not at fault."""
+    messages: list[str] = []
+
+    async def tell(error: StreamerError) -> None:
+        messages.append(str(error))
+        raise WebSocketDisconnect(1006)
+
+    with pytest.raises(KeyError, match="secret"):
+        async with websocket.telling_errors(tell):
+            raise KeyError("secret")
+
+    assert messages == ["a fault of the daemon; its log says more"]
 
 
 async def test_run_until_first_raises_what_ended_it() -> None:
