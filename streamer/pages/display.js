@@ -1,24 +1,57 @@
-// How captions look: letter size, lines, colours. Kept in this browser, shared by the pages.
+// How captions look: letter size, lines, colours, and the menu for it. Kept in this browser, shared by the pages.
 
 const SIZES = [0.6, 0.75, 0.9, 1, 1.2, 1.45, 1.75, 2.1];
 const DEFAULTS = { size: 3, lines: "2", theme: "auto", face: "sans" };
+const MENU = `
+  <summary>Display</summary>
+  <div class="sheet">
+    <div class="field" role="group" aria-label="Text size">Text size
+      <div class="pair">
+        <button data-size="smaller" type="button" aria-label="Smaller text">A−</button>
+        <button data-size="larger" type="button" aria-label="Larger text">A+</button>
+      </div>
+    </div>
+    <label class="field">Lines
+      <select data-display="lines"><option>2</option><option>3</option><option>4</option><option>6</option></select>
+    </label>
+    <label class="field">Colours
+      <select data-display="theme">
+        <option value="auto">As the system</option>
+        <option value="light">Light</option>
+        <option value="dark">Dark</option>
+        <option value="contrast">White on black</option>
+        <option value="yellow">Yellow on black</option>
+      </select>
+    </label>
+    <label class="field">Typeface
+      <select data-display="face"><option value="sans">Sans</option><option value="serif">Serif</option><option value="mono">Fixed width</option></select>
+    </label>
+  </div>
+`;
 
 export class Display {
+  #menu;
   #choices = { ...DEFAULTS };
   #onChange;
 
-  /** Wires the elements of the menu "Display"; `onChange` is called when text is set anew. */
-  constructor(onChange) {
+  /** Fills a `<details>` with the menu; `onChange` is called when text is set anew. */
+  constructor(menu, onChange) {
+    this.#menu = menu;
     this.#onChange = onChange;
+    menu.innerHTML = MENU;
     for (const name of Object.keys(DEFAULTS)) this.#choices[name] = localStorage.getItem(name) ?? DEFAULTS[name];
-    for (const select of document.querySelectorAll("select[data-display]")) {
+    for (const select of menu.querySelectorAll("select")) {
       select.value = this.#choices[select.dataset.display];
       select.onchange = () => this.#choose(select.dataset.display, select.value);
     }
-    document.getElementById("smaller").onclick = () => this.#resize(-1);
-    document.getElementById("larger").onclick = () => this.#resize(+1);
-    closeOutside(document.getElementById("display"));
+    this.#button("smaller").onclick = () => this.#resize(-1);
+    this.#button("larger").onclick = () => this.#resize(+1);
+    closeOutside(menu);
     this.#apply();
+  }
+
+  #button(name) {
+    return this.#menu.querySelector(`[data-size="${name}"]`);
   }
 
   #resize(step) {
@@ -39,8 +72,8 @@ export class Display {
     root.style.setProperty("--lines", lines);
     root.dataset.theme = theme;
     root.dataset.face = face;
-    document.getElementById("smaller").disabled = Number(size) === 0;
-    document.getElementById("larger").disabled = Number(size) === SIZES.length - 1;
+    this.#button("smaller").disabled = Number(size) === 0;
+    this.#button("larger").disabled = Number(size) === SIZES.length - 1;
     this.#onChange();
   }
 }

@@ -30,7 +30,7 @@ const TROUBLES = {
 
 const turns = new Turns();
 const view = new CaptionView($("stage"));
-const transcript = new Transcript(turns);
+const transcript = new Transcript($("transcript"), turns);
 let source = null;
 let session = null;
 let isStarting = false;
@@ -231,7 +231,7 @@ for (const [id, property] of [["device", "value"], ["language", "value"], ["comp
 navigator.mediaDevices?.addEventListener("devicechange", fillDevices);
 addEventListener("beforeunload", (event) => { if (session) event.preventDefault(); });
 
-new Display(() => view.settle());
+new Display($("display"), () => view.settle());
 fillDevices();
 readInfo();
 const obstacle = microphoneObstacle();

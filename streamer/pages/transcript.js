@@ -4,18 +4,44 @@ import { toFile } from "./subtitles.js";
 import { clock } from "./turns.js";
 
 const NEAR_END_PX = 40;
+const TOOLS = `
+  <span class="grow"></span>
+  <button id="copy" type="button" class="small" disabled>Copy</button>
+  <div class="pair" role="group" aria-label="Download the transcript">
+    <button type="button" data-download="txt" disabled>TXT</button>
+    <button type="button" data-download="srt" disabled>SRT</button>
+    <button type="button" data-download="vtt" disabled>VTT</button>
+    <button type="button" data-download="json" disabled>JSON</button>
+  </div>
+`;
+const PAPER = `
+  <div class="paper">
+    <div id="log" role="log" aria-label="Transcript" tabindex="0"></div>
+    <p id="empty" class="empty">Finished sentences are kept here, with their times.</p>
+    <button id="latest" class="latest" type="button" hidden>Jump to latest</button>
+  </div>
+`;
 
 export class Transcript {
   #turns;
-  #log = document.getElementById("log");
-  #latest = document.getElementById("latest");
+  #log;
+  #latest;
+  #empty;
+  #buttons;
 
-  constructor(turns) {
+  /** Fills a `<section>` that has a `<header>` with its title. */
+  constructor(section, turns) {
     this.#turns = turns;
+    section.querySelector("header").insertAdjacentHTML("beforeend", TOOLS);
+    section.insertAdjacentHTML("beforeend", PAPER);
+    this.#log = section.querySelector("#log");
+    this.#latest = section.querySelector("#latest");
+    this.#empty = section.querySelector("#empty");
+    this.#buttons = section.querySelectorAll("header button");
     this.#latest.onclick = () => (this.#log.scrollTop = this.#log.scrollHeight);
     this.#log.onscroll = () => { if (this.#isAtEnd) this.#latest.hidden = true; };
-    document.getElementById("copy").onclick = ({ currentTarget }) => this.#copy(currentTarget);
-    for (const button of document.querySelectorAll("[data-download]")) {
+    section.querySelector("#copy").onclick = ({ currentTarget }) => this.#copy(currentTarget);
+    for (const button of section.querySelectorAll("[data-download]")) {
       button.onclick = () => this.#download(button.dataset.download);
     }
   }
@@ -29,8 +55,8 @@ export class Transcript {
     const row = Object.assign(document.createElement("div"), { className: "turn" });
     row.append(time, said);
     this.#log.append(row);
-    document.getElementById("empty").hidden = true;
-    document.querySelectorAll("[data-download], #copy").forEach((button) => (button.disabled = false));
+    this.#empty.hidden = true;
+    this.#buttons.forEach((button) => (button.disabled = false));
     if (isAtEnd) this.#log.scrollTop = this.#log.scrollHeight;
     else this.#latest.hidden = false;
   }
@@ -39,8 +65,8 @@ export class Transcript {
   clear() {
     this.#log.replaceChildren();
     this.#latest.hidden = true;
-    document.getElementById("empty").hidden = false;
-    document.querySelectorAll("[data-download], #copy").forEach((button) => (button.disabled = true));
+    this.#empty.hidden = false;
+    this.#buttons.forEach((button) => (button.disabled = true));
   }
 
   get #isAtEnd() {

@@ -17,7 +17,7 @@ const TROUBLES = {
 
 const turns = new Turns();
 const view = new CaptionView($("stage"));
-const transcript = new Transcript(turns);
+const transcript = new Transcript($("transcript"), turns);
 let speaker = -1;
 
 function receive(event) {
@@ -52,7 +52,7 @@ function explain({ error }) {
 
 $("title").textContent = room;
 document.title = `Captions: ${room}`;
-new Display(() => view.settle());
+new Display($("display"), () => view.settle());
 // after the #: a browser sends that to no server
 new Watch({ room, token: new URLSearchParams(location.hash.slice(1)).get("key") })
   .on("joined", () => (speaker = -1))
