@@ -1,4 +1,4 @@
-"""Tests of streamer/opus.py and streamer/webm.py: recordings made here by FFmpeg, whole, in pieces and damaged."""
+"""Tests of streamer/opus.py and of recordings made by FFmpeg: whole, in pieces and damaged."""
 
 from __future__ import annotations
 
