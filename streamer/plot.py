@@ -1,4 +1,4 @@
-"""A curve of delay against accuracy as SVG, by hand: one picture is no reason for a plotting library."""
+"""Curves as SVG, by hand: delay against accuracy, and what other pictures need; no reason for a plotting library."""
 
 from __future__ import annotations
 
@@ -41,31 +41,38 @@ def delay_curve(title: str, points: Sequence[DelayPoint], one_shot: float | None
     def y(rate: float) -> float:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * rate / top, 1)
 
-    parts = [_text(LEFT, 26, title, "start", 15), _line(LEFT, y(0), WIDTH - RIGHT, y(0)), _line(LEFT, y(0), LEFT, TOP)]
+    parts = [text(LEFT, 26, title, "start", 15), line(LEFT, y(0), WIDTH - RIGHT, y(0)), line(LEFT, y(0), LEFT, TOP)]
     for i in range(1, 6):
-        parts.append(_text(x(right_s * i / 5), y(0) + 18, f"{right_s * i / 5:.1f}"))
-        parts.append(_text(LEFT - 8, y(top * i / 5) + 4, f"{100 * top * i / 5:.1f}", "end"))
-        parts.append(_line(LEFT, y(top * i / 5), WIDTH - RIGHT, y(top * i / 5), "#ddd"))
-    parts.append(_text((LEFT + WIDTH) / 2, HEIGHT - 16, "seconds from the end of a word until it is stable"))
-    parts.append(_text(LEFT - 8, TOP - 8, "errors %", "end"))
+        parts.append(text(x(right_s * i / 5), y(0) + 18, f"{right_s * i / 5:.1f}"))
+        parts.append(text(LEFT - 8, y(top * i / 5) + 4, f"{100 * top * i / 5:.1f}", "end"))
+        parts.append(line(LEFT, y(top * i / 5), WIDTH - RIGHT, y(top * i / 5), "#ddd"))
+    parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 16, "seconds from the end of a word until it is stable"))
+    parts.append(text(LEFT - 8, TOP - 8, "errors %", "end"))
     if one_shot is not None:
-        parts.append(_line(LEFT, y(one_shot), WIDTH - RIGHT, y(one_shot), "#c60"))
-        parts.append(_text(WIDTH - RIGHT, y(one_shot) - 5, "decoded at once", "end"))
+        parts.append(line(LEFT, y(one_shot), WIDTH - RIGHT, y(one_shot), "#c60"))
+        parts.append(text(WIDTH - RIGHT, y(one_shot) - 5, "decoded at once", "end"))
     for p in points:
-        parts.append(_line(x(p.commit_p50_s), y(p.rate), x(p.commit_p95_s), y(p.rate), "#06c"))
-        parts.append(_line(x(p.commit_p50_s), y(p.low), x(p.commit_p50_s), y(p.high), "#06c"))
+        parts.append(line(x(p.commit_p50_s), y(p.rate), x(p.commit_p95_s), y(p.rate), "#06c"))
+        parts.append(line(x(p.commit_p50_s), y(p.low), x(p.commit_p50_s), y(p.high), "#06c"))
         parts.append(f'<circle cx="{x(p.commit_p50_s)}" cy="{y(p.rate)}" r="5" fill="#06c"/>')
-        parts.append(_text(x(p.commit_p50_s) + 8, y(p.rate) - 8, p.name, "start"))
+        parts.append(text(x(p.commit_p50_s) + 8, y(p.rate) - 8, p.name, "start"))
+    return picture(parts)
+
+
+def picture(parts: Sequence[str], height: int = HEIGHT) -> str:
+    """An SVG file of drawn parts, on white."""
     body = "\n".join(parts)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">\n'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n{body}\n</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">\n'
+        f'<rect width="{WIDTH}" height="{height}" fill="white"/>\n{body}\n</svg>\n'
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str = "#333") -> str:
+def line(x1: float, y1: float, x2: float, y2: float, colour: str = "#333") -> str:
+    """A straight line."""
     return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}"/>'
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle", size: int = 12) -> str:
-    return f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" fill="#222">{escape(text)}</text>'
+def text(x: float, y: float, words: str, anchor: str = "middle", size: int = 12) -> str:
+    """Words at a place."""
+    return f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" fill="#222">{escape(words)}</text>'
