@@ -212,7 +212,11 @@ def _dimensions(label: str, variables: dict[str, Tensor]) -> ModelDimensions:
 
 def _n_heads(variables: dict[str, Tensor], side: str, n_state: int) -> int:
     stored = variables.get(f"{side}/num_heads")
-    return int(stored.item()) if stored is not None else n_state // D_HEAD
+    if stored is None:
+        return n_state // D_HEAD
+    if stored.numel() != 1 or stored.is_floating_point():
+        raise ValueError(f"{side}/num_heads is {stored.dtype} of shape {tuple(stored.shape)}, expected one integer")
+    return int(stored.item())
 
 
 def _n_layers(variables: dict[str, Tensor], side: str) -> int:
@@ -223,6 +227,8 @@ def _dequantised(label: str, variables: dict[str, Tensor]) -> Iterator[tuple[str
     for name, tensor in variables.items():
         if not name.endswith(WEIGHTS):
             continue
+        if not tensor.ndim:
+            raise CheckpointError(f"{label}: {name} is a single number, expected rows")
         scale = variables.get(name + "_scale")
         if scale is not None:
             # One scale for each output row, or one for all: stored = round(weight * scale).

@@ -22,6 +22,8 @@ DAMAGE = (
     *(AttributeError, AssertionError, struct.error),
 )
 """What the restricted unpickler raises on damaged input; it has no error of its own."""
+DAMAGED_ARCHIVE = (ValueError, OverflowError, NotImplementedError, struct.error)
+"""What zipfile raises beside BadZipFile on a damaged directory: names that are no text, versions that are none."""
 
 
 def read_openai(path: Path) -> Contents:
@@ -47,10 +49,10 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, *DAMAGED_ARCHIVE) as error:
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04"
-        reason = "is truncated" if is_zip else "is not a PyTorch checkpoint (a zip archive)"
+        reason = "is truncated or damaged" if is_zip else "is not a PyTorch checkpoint (a zip archive)"
         raise CheckpointError(f"{path.name} {reason}: {path.stat().st_size} bytes") from error
     files = {name.rpartition("/")[2] for name in names}
     if "data.pkl" not in files or "constants.pkl" in files:

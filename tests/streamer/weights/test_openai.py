@@ -36,7 +36,7 @@ def test_truncated_files_say_so(tmp_path: Path, kept: float) -> None:
     n_kept = int(kept * len(data)) if 0 < kept < 1 else int(kept)
     path.write_bytes(data[:n_kept])
 
-    with pytest.raises(CheckpointError, match=rf"small.pt is (truncated|not a PyTorch .*): {n_kept} bytes"):
+    with pytest.raises(CheckpointError, match=rf"small.pt is (truncated or damaged|not a PyTorch .*): {n_kept} bytes"):
         read_openai(path)
 
 
