@@ -48,10 +48,9 @@ system-packages:
 		--no-install-recommends -o DPkg::Lock::Timeout=300 $$missing || \
 		echo "not installed, their tests are skipped:" $$missing
 
-# looks at every page again, and renews the pictures of the docs
+# renews the pictures of the docs, of a real session
 pictures: $(VENV)/dev.stamp
-	folder=$$(mktemp -d) && STREAMER_SCREENSHOTS=$$folder $(BIN)/python -m pytest -q tests/browser/test_pictures.py && \
-		for picture in docs/pictures/*.png; do cp $$folder/$$(basename $$picture) $$picture; done
+	STREAMER_SCREENSHOTS=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_docs_pictures.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,7 +2,6 @@
 Every page as it looks, on a desktop and a phone, light and dark: nothing cut off, no accessibility rule broken.
 
     STREAMER_SCREENSHOTS=FOLDER pytest tests/browser/test_pictures.py      all of them to look at
-    make pictures                                                          those of the docs anew
 """
 
 from __future__ import annotations
