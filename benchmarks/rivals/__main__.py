@@ -15,6 +15,7 @@ import asyncio
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from benchmarks.rivals.streams import Stream, make_stream, read_recordings
 from benchmarks.rivals.systems import SYSTEMS, System
 from benchmarks.rivals.table import page
 from benchmarks.rivals.weights import Weights, find_weights
-from streamer.errors import StreamerError
+from streamer.errors import ConfigError, StreamerError
 from streamer.machine import cpuinfo
 from streamer.scoring import word_scorer
 
@@ -57,18 +58,27 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> int:
     """Measure, writing the page anew after each run; 1 if a system could not be measured."""
     args = _arguments()
+    # killed like interrupted: servers are ended, not left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _measure_all(args)
+    except (StreamerError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _measure_all(args: argparse.Namespace) -> int:
+    systems, recordings = _chosen(args.systems), read_recordings(args.manifest)
     args.out.mkdir(parents=True, exist_ok=True)
-    recordings = read_recordings(args.manifest)
     streams = [make_stream(recordings, args.seconds, args.seed, n) for n in range(max(args.streams))]
     comparison = Comparison(args, find_weights(args.model, args.out), streams)
-    failures = []
-    for system in [s for s in SYSTEMS if not args.systems or any(s.name.startswith(name) for name in args.systems)]:
+    n_failed = 0
+    for system in systems:
         try:
             comparison.measure(system)
         except SetUpError as error:
-            failures.append(f"{system.name}: {error}")
-            print(failures[-1], file=sys.stderr)
-    return 1 if failures else 0
+            n_failed += 1
+            print(f"{system.name}: {error}", file=sys.stderr)
+    return 1 if n_failed else 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -86,10 +96,17 @@ def _arguments() -> argparse.Namespace:
 
 
 def _counts(text: str) -> list[int]:
-    counts = sorted({int(n) for n in text.split(",")})
-    if counts[0] < 1:
-        raise ValueError(text)
-    return counts
+    numbers = text.split(",")
+    if not all(n.isdecimal() and int(n) for n in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected whole numbers from 1 on, as in 1,2,4,8")
+    return sorted(set(map(int, numbers)))
+
+
+def _chosen(beginnings: Sequence[str]) -> list[System]:
+    chosen = [system for system in SYSTEMS if system.name.startswith(tuple(beginnings) or "")]
+    if not chosen:
+        raise ConfigError(f"--systems {' '.join(beginnings)}: expected some of {[system.name for system in SYSTEMS]}")
+    return chosen
 
 
 class Comparison:
