@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.cache import KVCache, Placement
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, attend, packed_product, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, attend, split_heads
 
 __all__ = ["DecoderOutput", "TextDecoder"]
 
@@ -83,7 +83,7 @@ class TextDecoder(nn.Module):
         self.dims, self.alignment_heads = dims, tuple(sorted(alignment_heads))
         n_state = dims.n_text_state
         self.token_embedding = nn.Embedding(dims.n_vocab, n_state)
-        self.packed_embedding: Tensor | None = None
+        self.packed_embedding: PackedWeight | None = None
         self.positions = nn.Parameter(torch.empty(dims.n_text_ctx, n_state))
         self.blocks = nn.ModuleList(DecoderBlock(n_state, dims.n_text_head) for _ in range(dims.n_text_layer))
         self.cross_keys_values = Linear(n_state, dims.n_text_layer * 2 * n_state)
@@ -119,7 +119,7 @@ class TextDecoder(nn.Module):
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., n_text_state) -> logits (..., n_vocab), float32."""
         if self.packed_embedding is not None:
-            return packed_product(hidden, self.packed_embedding, None).float()
+            return self.packed_embedding(hidden).float()
         logits: Tensor = nn.functional.linear(hidden, self.token_embedding.weight)
         return logits.float()
 

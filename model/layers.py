@@ -14,7 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["FeedForward", "LayerNorm", "Linear", "attend", "merge_heads", "pack", "sinusoids", "split_heads"]
+__all__ = [
+    "FeedForward",
+    "LayerNorm",
+    "Linear",
+    "PackedWeight",
+    "attend",
+    "merge_heads",
+    "pack",
+    "sinusoids",
+    "split_heads",
+]
+
+FEW_ROWS = 8
+"""Rows up to which products by halves are the faster ones."""
 
 
 class LayerNorm(nn.LayerNorm):
@@ -28,49 +41,85 @@ class Linear(nn.Linear):
     """
     A matrix product with bias, and after it GELU or the addition of a residual where asked.
 
-    `pack` gives an instance its weight in the layout that oneDNN multiplies in. Otherwise that layout is made
-    anew in every call, which for a few rows costs more than the product itself.
+    `pack` gives an instance its weight in the layouts that are multiplied fastest; `few_rows` says that products of a
+    few rows, single tokens, are worth a layout of their own.
     """
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)
-        self.packed: Tensor | None = None
+        self.packed: PackedWeight | None = None
+
+    def pack(self, *, few_rows: bool) -> None:
+        """Lay the weight out anew, as it is now."""
+        self.packed = pack(self.weight, self.bias, few_rows=few_rows)
 
     def forward(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
         """(..., n_in) -> (..., n_out); `residual` has the shape of the result."""
         if self.packed is not None:
-            return packed_product(x, self.packed, self.bias, gelu=gelu, residual=residual)
-        product = F.linear(x, self.weight, self.bias)
+            return self.packed(x, gelu=gelu, residual=residual)
+        return _finished(F.linear(x, self.weight, self.bias), gelu=gelu, residual=residual)
+
+
+class PackedWeight:
+    """
+    A copy of a weight and its bias, laid out for products on a CPU.
+
+    Args:
+        weight: (n_out, n_in), float32 or bfloat16.
+        bias: (n_out,), or None.
+        few_rows: Keep halves of the weight beside it for products of a few rows. Those wait for memory, and half the
+            bytes are read in half the time; the numbers stay the same, since published weights are halves. Without
+            effect for weights that are none.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, few_rows: bool) -> None:
+        self._bias = bias
+        # otherwise this layout is made anew in every call, which for a few rows costs more than the product itself
+        self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self._halves = (
+            torch.ops.quantized.linear_prepack_fp16(weight, bias) if few_rows and _are_halves(weight) else None
+        )
+
+    def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
+        """The product plus the bias, then GELU or plus `residual`."""
+        if self._halves is not None and x.numel() <= FEW_ROWS * x.shape[-1]:
+            product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._halves)
+            return _finished(product, gelu=gelu, residual=residual)
+        # the operators that torch's compiler puts into the code it generates: all in one kernel
         if residual is not None:
-            return residual + product
-        return F.gelu(product) if gelu else product
+            product = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._blocked, self._bias, "add")
+        else:
+            then = "gelu" if gelu else "none"
+            product = torch.ops.mkldnn._linear_pointwise(x, self._blocked, self._bias, then, [], "none")
+        return product
 
 
-def packed_product(
-    x: Tensor, packed: Tensor, bias: Tensor | None, *, gelu: bool = False, residual: Tensor | None = None
-) -> Tensor:
-    """`x` times a weight from `pack`, plus `bias`, then GELU or plus `residual`, in one kernel."""
-    product: Tensor
+def pack(weight: Tensor, bias: Tensor | None, *, few_rows: bool) -> PackedWeight | None:
+    """
+    See `PackedWeight`; None where there is nothing to gain.
+
+    That is on other devices, and for numbers that oneDNN does not compute on this CPU.
+    """
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return None
+    if weight.dtype == torch.float32 or (
+        weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):
+        return PackedWeight(weight, bias, few_rows=few_rows)
+    return None
+
+
+def _are_halves(weight: Tensor) -> bool:
+    """Whether a weight loses nothing in half precision, and this build of torch multiplies by halves."""
+    if weight.dtype != torch.float32 or "fbgemm" not in torch.backends.quantized.supported_engines:
+        return False
+    return torch.equal(weight.half().float(), weight)
+
+
+def _finished(product: Tensor, *, gelu: bool, residual: Tensor | None) -> Tensor:
     if residual is not None:
-        product = torch.ops.mkldnn._linear_pointwise.binary(x, residual, packed, bias, "add")
-    else:
-        product = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "gelu" if gelu else "none", [], "none")
-    return product
-
-
-def pack(weight: Tensor) -> Tensor | None:
-    """
-    A copy of a weight (n_out, n_in) in oneDNN's own layout, for `packed_product`.
-
-    None where it would not help: only bfloat16 on a CPU that computes it goes through oneDNN. The operators are those
-    that torch's compiler puts into the code it generates.
-    """
-    if weight.device.type != "cpu" or weight.dtype != torch.bfloat16 or not torch.backends.mkldnn.is_available():
-        return None
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return None
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight)
-    return packed
+        return residual + product
+    return F.gelu(product) if gelu else product
 
 
 class FeedForward(nn.Module):

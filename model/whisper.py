@@ -73,10 +73,11 @@ class Whisper(nn.Module):
 
     def _pack(self) -> None:
         """Give every product its fastest layout; the plain weights stay, they are what `state_dict` names."""
-        for module in self.modules():
-            if isinstance(module, Linear):
-                module.packed = pack(module.weight)
-        self.decoder.packed_embedding = pack(self.decoder.token_embedding.weight)
+        for part, few_rows in ((self.encoder, False), (self.decoder, True)):
+            for module in part.modules():
+                if isinstance(module, Linear):
+                    module.pack(few_rows=few_rows)
+        self.decoder.packed_embedding = pack(self.decoder.token_embedding.weight, None, few_rows=True)
 
     @property
     def dtype(self) -> torch.dtype:

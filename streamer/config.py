@@ -113,7 +113,7 @@ class SchedulerConfig(Section, frozen=True, kw_only=True):
 
     step_interval_ms: Annotated[int, Meta(ge=10, le=10000)] = 300
     """New audio after which a session is decoded again, in milliseconds, while there is capacity."""
-    max_step_interval_ms: Annotated[int, Meta(ge=10, le=10000)] = 2000
+    max_step_interval_ms: Annotated[int, Meta(ge=10, le=10000)] = 1000
     """The step interval under full load, in milliseconds; beyond it new sessions are refused."""
     max_sessions: Annotated[int, Meta(ge=0, le=65536)] = 0
     """Sessions at once; 0: as many as a measurement at start-up says."""

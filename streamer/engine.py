@@ -59,7 +59,7 @@ class EngineOptions:
     """Positions of cached silence that one key stands for in the encoder."""
     n_tail: int = 256
     """Positions of cached silence the decoder hears behind every window."""
-    settle_s: float | None = 3.0
+    settle_s: float | None = 1.5
     """Sound this far behind the newest is encoded no more; None encodes every window whole."""
     max_settled: int = 256
     """Sessions whose settled sound is kept."""

@@ -50,7 +50,7 @@ class CommitPolicy:
 
 POLICIES: dict[Delay, CommitPolicy] = {
     "minimal": CommitPolicy(agreement=2, hold_back_s=0.2),
-    "low": CommitPolicy(agreement=3, hold_back_s=0.5),
+    "low": CommitPolicy(agreement=2, hold_back_s=0.5),
     "medium": CommitPolicy(agreement=3, hold_back_s=0.8),
     "high": CommitPolicy(agreement=4, hold_back_s=1.2),
 }

@@ -28,15 +28,13 @@ from streamer.frontend import FrontEnd, Heard
 from streamer.load import LoadMeter
 from streamer.mel import SAMPLE_RATE
 from streamer.metrics import ServiceMetrics
-from streamer.session import Step
+from streamer.session import MAX_HEARD_S, Step
 from streamer.step import Engine, StepResult
 from streamer.stream import Stream
 from streamer.tracing import NoSpans, StepTracer
 
 MAX_FAILURES = 3
 """Steps of one session that may fail in a row before it is given up."""
-HEAR_AT_MOST_S = 0.3
-"""Audio of one stream heard between two steps, so that audio sent faster than real time meets as many steps."""
 LIVENESS_S = 30.0
 """A step that takes longer than this means the device hangs."""
 
@@ -48,8 +46,6 @@ log = structlog.get_logger()
 class LaneOptions:
     """How a lane works."""
 
-    max_batch: int = 8
-    """Rows of one step."""
     tick_s: float = 0.02
     """Shortest time between two rounds, seconds: chunks that arrive together are heard together."""
     n_threads: int = 1
@@ -142,7 +138,7 @@ class Lane:
         await self._hear(self._audible())
         due = self._due()
         if due:
-            await self._step(due[: self._options.max_batch])
+            await self._step(due[: self.meter.batch])
         over = [stream for stream in self.streams.values() if stream.is_over]
         for stream in over:
             del self.streams[stream.id]
@@ -161,7 +157,7 @@ class Lane:
     async def _hear(self, streams: Sequence[Stream]) -> None:
         if not streams:
             return
-        samples = [stream.take_samples(int(HEAR_AT_MOST_S * SAMPLE_RATE)) for stream in streams]
+        samples = [stream.take_samples(int(MAX_HEARD_S * SAMPLE_RATE)) for stream in streams]
         heard = await self._on_device(lambda: self._listen(streams, samples))
         for stream, sound, block in zip(streams, heard, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 SHARE = 0.75
 """Part of the device's time given to steps of speaking sessions; the rest is for hearing, finals and bad luck."""
+MAX_STEP_S = 0.4
+"""A step takes no more rows than fit into this: while it runs nobody is heard, and nobody's words are shown."""
 SMOOTHING = 0.1
 """Weight of the newest step in the running cost."""
 
@@ -39,13 +41,19 @@ class LoadMeter:
         self._scale += SMOOTHING * (step_s / (self._fixed_s + n_rows * self._row_s) - self._scale)
 
     @property
+    def batch(self) -> int:
+        """Rows of a step: as many as there may be, but no more than keep it short; at least one."""
+        n_rows = int((MAX_STEP_S / self._scale - self._fixed_s) / self._row_s)
+        return max(1, min(n_rows, self._max_batch))
+
+    @property
     def row_cost_s(self) -> float:
         """Device time of one row of a full batch, seconds."""
-        return self._scale * (self._fixed_s / self._max_batch + self._row_s)
+        return self._scale * (self._fixed_s / self.batch + self._row_s)
 
     def interval_s(self, n_speaking: int) -> float:
         """New audio after which a speaking session is due: longer under load, never beyond the limit."""
-        n_steps = -(-n_speaking // self._max_batch)
+        n_steps = -(-n_speaking // self.batch)
         wanted = self._scale * (n_steps * self._fixed_s + n_speaking * self._row_s) / SHARE
         return min(max(wanted, self._limits.min_interval_s), self._limits.max_interval_s)
 

@@ -38,8 +38,10 @@ log = structlog.get_logger()
 
 MAX_COMPILED_SHAPES = 256
 """Of matrix products on a CPU; those of about ten different window lengths are in use at a time."""
-PROBE_WINDOW_S = 6.0
-"""A typical window, for the warm-up and the measurement of a step's cost."""
+PROBE_WINDOWS_S = (5.0, 6.0, 7.0, 8.0)
+"""A window as it grows under load, for the warm-up and the measurement of a step's cost."""
+PROBE_ROWS = 4
+"""Rows of the larger step that is measured."""
 PROBE_PREFIX = 14
 """Committed tokens in it."""
 PROBE_DRAFT = 6
@@ -93,7 +95,7 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
     model, options = decoders.model, decoders.options
     lane_options, metrics = LaneOptions(), ServiceMetrics(registry)
     decoders.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in decoders.engines])
-    fixed_s, row_s = measure_costs(decoders.engines[0], model.dims.n_mels, options.max_batch)
+    fixed_s, row_s = measure_costs(decoders.engines[0], model.dims.n_mels)
     tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
     lanes = [
         Lane(
@@ -153,7 +155,7 @@ def build_decoders(config: Config, registry: CollectorRegistry, *, random_weight
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
-    options, metrics = _engine_options(config, LaneOptions()), EngineMetrics(registry)
+    options, metrics = _engine_options(config), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, metrics)
     return Decoders(
         engines=[new_engine() for _ in range(n_lanes)],
@@ -171,9 +173,8 @@ def window_options(config: Config) -> WindowOptions:
     return WindowOptions(max_window_s=config.scheduler.max_window_s)
 
 
-def _engine_options(config: Config, lane: LaneOptions) -> EngineOptions:
+def _engine_options(config: Config) -> EngineOptions:
     return EngineOptions(
-        max_batch=lane.max_batch,
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
     )
@@ -256,40 +257,45 @@ def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if bfloat16_features(cpuinfo()) else torch.float32
 
 
-def probes(n_mels: int, n_rows: int) -> list[StepRequest]:
-    """Typical requests, which any healthy engine answers."""
+def probes(n_mels: int, n_rows: int, window_s: float = PROBE_WINDOWS_S[0]) -> list[StepRequest]:
+    """Typical requests, which any healthy engine answers; longer ones of one session go on with its window."""
     generator = torch.Generator().manual_seed(0)
-    n_frames = int(PROBE_WINDOW_S * FRAMES_PER_SECOND)
+    sound = torch.randn(n_rows, int(PROBE_WINDOWS_S[-1] * FRAMES_PER_SECOND), n_mels, generator=generator) - 1.0
     return [
         StepRequest(
             session=f"probe-{row}",
-            log_mel=torch.randn(n_mels, n_frames, generator=generator) - 1.0,
+            log_mel=log_mel[: int(window_s * FRAMES_PER_SECOND)].T,
+            window_start=0,
             prefix=tuple(range(1000, 1000 + PROBE_PREFIX)),
             draft=tuple(range(2000, 2000 + PROBE_DRAFT)),
             language="en",
         )
-        for row in range(n_rows)
+        for row, log_mel in enumerate(sound)
     ]
 
 
-def measure_costs(engine: WhisperEngine, n_mels: int, n_rows: int) -> tuple[float, float]:
+def measure_costs(engine: WhisperEngine, n_mels: int) -> tuple[float, float]:
     """
     Device time of a typical step: its fixed part and what each row adds, seconds.
 
-    The first step is the warm-up, and proves that a decode works. The fastest of several runs counts: load on the
-    machine only ever adds to them, and the meter follows what steps really cost later.
+    The first step is the warm-up, and proves that a decode works. The fastest of several counts: load on the machine
+    only ever adds to them, and the meter follows what steps really cost later.
     """
-    requests = probes(n_mels, n_rows)
-    one_s = _fastest_s(engine, requests[:1])
-    all_s = max(_fastest_s(engine, requests), one_s)
+    n_rows = min(PROBE_ROWS, engine.options.max_batch)
+    one_s = _fastest_s(engine, n_mels, 1)
+    all_s = max(_fastest_s(engine, n_mels, n_rows), one_s)
     row_s = (all_s - one_s) / (n_rows - 1) if n_rows > 1 else one_s
     return max(one_s - row_s, 0.0), max(row_s, one_s / (4 * n_rows))
 
 
-def _fastest_s(engine: WhisperEngine, requests: list[StepRequest]) -> float:
+def _fastest_s(engine: WhisperEngine, n_mels: int, n_rows: int) -> float:
+    """Of the steps of growing windows, the first, which has nothing settled, not counted."""
     times = []
-    for _ in range(3):
+    for window_s in PROBE_WINDOWS_S:
+        requests = probes(n_mels, n_rows, window_s)
         started = time.perf_counter()
         engine.step(requests)
         times.append(time.perf_counter() - started)
-    return min(times)
+    for request in requests:
+        engine.forget(request.session)
+    return min(times[1:])

@@ -33,7 +33,11 @@ from streamer.voice import VoiceOptions, VoiceTracker
 from streamer.window_text import WindowText
 
 FRAME_S = 1 / FRAMES_PER_SECOND
-CAPACITY_FRAMES = 3000
+CAPACITY_S = 30.0
+"""Sound that is held."""
+MAX_HEARD_S = 1.0
+"""Most sound given to a session at a time: what is late, or sent faster than real time, is caught up with in so large
+steps."""
 CATCH_UP_S = 4.0
 """Sound beyond `max_window_s` that one step of a late session may see."""
 MAX_PREFIX = 192
@@ -108,7 +112,7 @@ class Session:
         self.id, self.options = session_id, options
         self._window, self._tokenizer = window, tokenizer
         self._offset_s = offset_s
-        self._mel = MelWindow(n_mels, CAPACITY_FRAMES)
+        self._mel = MelWindow(n_mels, int(CAPACITY_S * FRAMES_PER_SECOND))
         self._voice = VoiceTracker(VoiceOptions(), offset_s)
         self._transcript = Transcript(words=options.words)
         self._agreement = Agreement(POLICIES[options.delay])
@@ -197,8 +201,9 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether more sound, heard a second at a time at most, would push out what no step has seen: it must wait."""
-        return self._voice.speaking and self._mel.end - self._start_frame > CAPACITY_FRAMES - FRAMES_PER_SECOND
+        """Whether more sound, `MAX_HEARD_S` at a time, would push out what no step has seen: it must wait."""
+        n_frames = int((CAPACITY_S - MAX_HEARD_S) * FRAMES_PER_SECOND)
+        return self._voice.speaking and self._mel.end - self._start_frame > n_frames
 
     @property
     def n_turns(self) -> int:
@@ -422,7 +427,7 @@ class Session:
         keep_s = self._window.pre_roll_s + 1.0
         if not self._text.has_committed or self.received_s - self._voice_before_s > self._window.carry_s:
             self._mel.forget(self._mel.end - int(keep_s * FRAMES_PER_SECOND))
-            self._voice.forget(self.received_s - CAPACITY_FRAMES * FRAME_S)
+            self._voice.forget(self.received_s - CAPACITY_S)
 
     def _target_frame(self) -> int:
         """One past the newest frame worth looking at."""

@@ -19,7 +19,7 @@ def grown(recording: Recording, edges: range) -> list[StepRequest]:
 def test_a_window_seen_for_the_first_time_is_encoded_whole(recordings: dict[str, Recording]) -> None:
     """Nothing is settled yet: the very numbers of an engine that settles nothing."""
     options = {"max_batch": 1, "max_window_s": 12.0}
-    settling, plain = (engine_on(published("tiny.en"), settle_s=s, **options) for s in (3.0, None))
+    settling, plain = (engine_on(published("tiny.en"), settle_s=s, **options) for s in (1.5, None))
     asked = request(log_mel(recordings["dev-sns-0870"]), window_start=0)
 
     assert alone(settling, asked) == alone(plain, asked)
@@ -28,7 +28,7 @@ def test_a_window_seen_for_the_first_time_is_encoded_whole(recordings: dict[str,
 def test_a_growing_window_says_what_whole_windows_say(recordings: dict[str, Recording]) -> None:
     """Eleven seconds of clear speech in steps of 0.7 s: the same text at the end, each step over the newest sound."""
     options = {"max_batch": 1, "max_window_s": 12.0}
-    settling, plain = (engine_on(published("tiny.en"), settle_s=s, **options) for s in (3.0, None))
+    settling, plain = (engine_on(published("tiny.en"), settle_s=s, **options) for s in (1.5, None))
     steps = grown(recordings["dev-jfk"], range(180, 1100, 70))
 
     last = [alone(settling, asked) for asked in steps][-1]

@@ -168,8 +168,8 @@ class Service:
             Lane(
                 engine,
                 LoudnessFrontEnd(),  # type: ignore[arg-type]
-                LoadMeter(limits, max_batch=16, fixed_s=0.0, row_s=0.001),
-                LaneOptions(tick_s=0.0, max_batch=max_batch),
+                LoadMeter(limits, max_batch=max_batch, fixed_s=0.0, row_s=0.001),
+                LaneOptions(tick_s=0.0),
                 metrics,
             )
             for engine in self.engines

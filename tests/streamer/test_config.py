@@ -93,7 +93,7 @@ def test_foreign_environment_variables_are_left_alone() -> None:
          'log.level = "loud" in cpu.toml: expected one of "debug", "error", "info", "warning"'),
         ("server = 1", "server = 1 in cpu.toml: expected a section, [server]"),
         ("[scheduler]\nstep_interval_ms = 3000",
-         "scheduler.max_step_interval_ms = 2000: expected at least "
+         "scheduler.max_step_interval_ms = 1000: expected at least "
          "scheduler.step_interval_ms = 3000 (milliseconds)"),
     ],
 )  # fmt: skip

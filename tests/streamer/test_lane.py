@@ -10,6 +10,7 @@ import pytest
 
 from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Event, TurnEnd
+from streamer.session import MAX_HEARD_S
 from streamer.step import StepRequest
 from streamer.stream import Stream
 from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
@@ -27,13 +28,13 @@ async def until(stream: Stream, kind: type[Event]) -> Event:
 
 
 async def test_a_long_message_is_heard_in_many_steps() -> None:
-    """Ten seconds in one message meet about as many steps as ten seconds of speech."""
+    """Ten seconds in one message meet as many steps as ten seconds of speech on a busy machine."""
     text = story(33)
     async with serving() as service:
         events = await recite(service.open(), text)
 
     assert texts(events) == [text]
-    assert len(service.engine.batches) >= 20
+    assert len(service.engine.batches) >= 10 / MAX_HEARD_S
 
 
 async def test_silence_costs_no_step() -> None:
@@ -65,20 +66,20 @@ async def test_commands_are_obeyed_between_steps() -> None:
     async with serving() as service:
         service.engine.hold()
         stream = service.open()
-        await stream.feed(spoken("b c d"))
+        await stream.feed(spoken("b c d c b d"))
         await service.held()
         stream.flush(1)
         service.engine.release()
         turn = await until(stream, TurnEnd)
 
     assert isinstance(turn, TurnEnd)
-    assert (turn.text, turn.reason) == ("b c d", "flush")
+    assert (turn.text, turn.reason) == ("b c d c b d", "flush")
     assert [asked.final for asked in service.engine.batches[-1]] == [True]
 
 
 async def test_a_full_session_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sound that a late session has no room for stays in its stream; it is heard when steps have made room."""
-    monkeypatch.setattr("streamer.lane.HEAR_AT_MOST_S", 0.9)
+    monkeypatch.setattr("streamer.lane.MAX_HEARD_S", 0.9)
     said = [story(120, seed=i) for i in range(40)]
     waited = 0
     async with serving(max_sessions=40, max_batch=1) as service:
@@ -118,8 +119,9 @@ async def test_finals_go_before_partials() -> None:
     assert any(final and n for final, _, n in met), "no final had to be preferred: the test shows nothing"
 
 
-async def test_who_has_waited_longest_goes_first() -> None:
+async def test_who_has_waited_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one place in a step, it goes to the session with the most unseen sound, partial by partial."""
+    monkeypatch.setattr("streamer.lane.MAX_HEARD_S", 0.3)
     met = []
     async with serving(max_batch=1) as service:
         streams = {stream.id: stream for stream in (service.open() for _ in range(5))}

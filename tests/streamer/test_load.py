@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.load import SHARE, SMOOTHING, LoadLimits, LoadMeter
+from streamer.load import MAX_STEP_S, SHARE, SMOOTHING, LoadLimits, LoadMeter
 
 LIMITS = LoadLimits(min_interval_s=0.3, max_interval_s=2.0)
 
@@ -23,7 +23,26 @@ def test_few_sessions_get_the_shortest_interval() -> None:
 
 def test_the_interval_covers_all_steps_of_a_round() -> None:
     """Nine speakers need two steps and nine rows, within the share of the device."""
-    assert meter(0.2, 0.05).interval_s(9) == pytest.approx((2 * 0.2 + 9 * 0.05) / SHARE)
+    assert meter(0.1, 0.03).interval_s(9) == pytest.approx((2 * 0.1 + 9 * 0.03) / SHARE)
+
+
+def test_steps_are_kept_short() -> None:
+    """A step takes what may be in one, or only what it can do in time; slower than expected, fewer; one always."""
+    assert meter(0.1, 0.03).batch == 8
+    assert meter(0.1, 0.1).batch == 3
+    assert meter(1.0, 1.0).batch == 1
+
+    slow = meter(0.1, 0.1)
+    for _ in range(200):
+        slow.observe(1.5 * (0.1 + 2 * 0.1), 2)
+    assert slow.batch == 1
+
+
+@given(fixed_s=st.floats(0, 1), row_s=st.floats(0.001, 1))
+def test_a_step_ends_in_time(fixed_s: float, row_s: float) -> None:
+    """Unless a single row already takes longer."""
+    measured = meter(fixed_s, row_s)
+    assert measured.batch == 1 or fixed_s + measured.batch * row_s <= MAX_STEP_S * (1 + 1e-9)
 
 
 def test_the_interval_ends_at_its_limit() -> None:

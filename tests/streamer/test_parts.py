@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -12,7 +13,7 @@ import torch
 from model import PUBLISHED_DIMENSIONS
 from streamer import parts
 from streamer.config import Config, ModelConfig, SchedulerConfig
-from streamer.engine import WhisperEngine
+from streamer.engine import EngineOptions, WhisperEngine
 from streamer.errors import CheckpointError, EngineError, ModelNotFoundError
 from streamer.step import StepRequest
 
@@ -105,15 +106,21 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 class SteppingClock:
     """An engine whose steps cost a fixed part and one for each row, on a clock that only it moves."""
 
-    def __init__(self, fixed_s: float, row_s: float) -> None:
-        self.now_s, self.batches = 0.0, list[int]()
+    def __init__(self, fixed_s: float, row_s: float, max_batch: int) -> None:
+        self.now_s, self.batches = 0.0, list[list[StepRequest]]()
+        self.forgotten = set[str]()
+        self.options = EngineOptions(max_batch=max_batch)
         self._fixed_s, self._row_s = fixed_s, row_s
 
     def step(self, batch: Sequence[StepRequest]) -> None:
-        """Slower each time but the third and the last: load on the machine."""
-        self.batches.append(len(batch))
-        load = 1.0 if len(self.batches) in (3, 6) else 5.0 / len(self.batches)
-        self.now_s += load * (self._fixed_s + len(batch) * self._row_s)
+        """Slower each time but the third of four: load on the machine. The first, cold, is fast by mistake."""
+        place = len(self.batches) % 4
+        self.batches.append(list(batch))
+        self.now_s += (0.1, 3.0, 1.0, 2.0)[place] * (self._fixed_s + len(batch) * self._row_s)
+
+    def forget(self, session: str) -> None:
+        """Noted."""
+        self.forgotten.add(session)
 
     def perf_counter(self) -> float:
         """As in `time`."""
@@ -121,23 +128,35 @@ class SteppingClock:
 
 
 @pytest.mark.parametrize(
-    ("cost", "n_rows", "found"),
+    ("cost", "max_batch", "found"),
     [
         ((0.08, 0.02), 8, (0.08, 0.02)),
         # rows that cost nothing beside the first are not believed: a quarter of a whole row is the least
-        ((0.08, 0.0), 8, (0.08, 0.08 / 32)),
+        ((0.08, 0.0), 8, (0.08, 0.08 / 16)),
         ((0.08, 0.02), 1, (0.0, 0.1)),
     ],
 )
 def test_costs_are_taken_apart(
-    monkeypatch: pytest.MonkeyPatch, cost: tuple[float, float], n_rows: int, found: tuple[float, float]
+    monkeypatch: pytest.MonkeyPatch, cost: tuple[float, float], max_batch: int, found: tuple[float, float]
 ) -> None:
-    """What a step costs by itself and for each row, from the fastest of a few steps of one row and of all."""
-    engine = SteppingClock(*cost)
+    """What a step costs by itself and for each row, from the fastest of a few steps of one row and of several."""
+    engine = SteppingClock(*cost, max_batch)
     monkeypatch.setattr(parts, "time", engine)
 
-    assert parts.measure_costs(cast(WhisperEngine, engine), 5, n_rows) == pytest.approx(found)
-    assert set(engine.batches) == {1, n_rows}
+    assert parts.measure_costs(cast(WhisperEngine, engine), 5) == pytest.approx(found)
+    assert {len(batch) for batch in engine.batches} == {1, min(4, max_batch)}
+
+
+def test_costs_are_those_of_growing_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each probe goes on with the window of the one before, a second longer, and none is left behind."""
+    engine = SteppingClock(0.08, 0.02, 2)
+    monkeypatch.setattr(parts, "time", engine)
+
+    parts.measure_costs(cast(WhisperEngine, engine), 5)
+
+    windows = [batch[-1].log_mel for batch in engine.batches[4:]]
+    assert all(torch.equal(b[:, : a.shape[1]], a) and b.shape[1] == a.shape[1] + 100 for a, b in pairwise(windows))
+    assert engine.forgotten == {request.session for batch in engine.batches for request in batch}
 
 
 @pytest.mark.parametrize(("flags", "chosen"), [("avx512_bf16 amx_bf16", torch.bfloat16), ("avx2", torch.float32)])
