@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 
 from streamer.audio_file import read_audio
 from streamer.config import Config
+from streamer.errors import ConfigError, OverloadError
 from streamer.evaluate import read_manifest
 from streamer.mel import SAMPLE_RATE
 from streamer.parts import Parts, build
 from streamer.recital import Recital, listen
 from streamer.report import percentiles
+from streamer.scoring import word_scorer
 from streamer.transcribe import running
 
 COMMIT_BOUND_S = 2.5
@@ -41,41 +43,49 @@ class Clip:
     text: str
 
 
-def run(
-    config: Config,
-    streams: int | None,
-    seconds: float,
-    json_out: Path | None,
-    random_weights: bool,
-    manifest: Path | None = None,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What is measured."""
+
+    streams: int | None = None
+    """Measure this number only; None searches for the largest that stays within the bound."""
+    seconds: float = 30.0
+    """Length of each stream."""
+    manifest: Path | None = None
+    """Speech to loop, JSON lines as for `eval`; by default the clips of the package."""
+    random_weights: bool = False
+    """Take the network's shape alone; for speed where the weights are not at hand."""
+    admission: bool = False
+    """Refuse streams beyond the measured capacity, as the daemon does."""
+
+
+def run(config: Config, options: BenchOptions, json_out: Path | None) -> int:
     """
     Measure and print a table; 0 when at least one stream is carried.
 
     Args:
-        config: Model and scheduler; its limit of sessions is lifted.
-        streams: Measure this number only; None searches for the largest that stays within the bound.
-        seconds: Length of each stream.
+        config: Model and scheduler; its limit of sessions is lifted unless `admission` is asked for.
+        options: See `BenchOptions`.
         json_out: Where to write the figures.
-        random_weights: Take the network's shape alone; for speed where the weights are not at hand.
-        manifest: Speech to loop, JSON lines as for `eval`; by default the clips of the package.
 
     Raises:
         StreamerError: The model cannot be had.
     """
-    clips = read_clips(manifest)
+    clips = read_clips(options.manifest)
     click.echo(
-        f"{'streams':>7} {'commit p50':>10} {'p95':>6} {'first p50':>9} {'token ms p95':>12} {'cpu/audio':>9} {'ok':>3}"
+        f"{'streams':>7} {'commit p50':>10} {'p95':>6} {'first p50':>9} {'token ms p95':>12} "
+        f"{'cpu/audio':>9} {'wer %':>6} {'refused':>7} {'ok':>3}"
     )
     results: list[dict[str, Any]] = []
 
     def carried(n: int) -> bool:
-        result = measure(config, clips, n, seconds, random_weights=random_weights)
+        result = measure(config, clips, n, options)
         results.append(result)
         click.echo(_line(result))
         return bool(result["within_bound"])
 
-    best = (streams if carried(streams) else 0) if streams else largest(carried)
+    n = options.streams
+    best = (n if carried(n) else 0) if n else largest(carried)
     report = {"model": config.model.name, "bound_s": COMMIT_BOUND_S, "streams": best, "results": results}
     if json_out:
         json_out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -101,49 +111,56 @@ def read_clips(manifest: Path | None) -> list[Clip]:
     return [Clip(read_audio(path.parent / row.file), row.text) for row in rows]
 
 
-def measure(config: Config, clips: Sequence[Clip], n: int, seconds: float, *, random_weights: bool) -> dict[str, Any]:
+def measure(config: Config, clips: Sequence[Clip], n: int, options: BenchOptions) -> dict[str, Any]:
     """Play `n` paced streams at once to a fresh engine."""
-    unlimited = msgspec.structs.replace(config.scheduler, max_sessions=max(n, 1))
-    parts = build(msgspec.structs.replace(config, scheduler=unlimited), random_weights=random_weights)
+    limit = config.scheduler.max_sessions if options.admission else n
+    limited = msgspec.structs.replace(config.scheduler, max_sessions=limit)
+    parts = build(msgspec.structs.replace(config, scheduler=limited), random_weights=options.random_weights)
+    streams = [looped(clips, np.random.default_rng(index), options.seconds) for index in range(n)]
     before_s, started = _cpu_s(), time.perf_counter()
-    recitals = asyncio.run(_play(parts, config, clips, n, seconds))
+    heard = asyncio.run(_play(parts, config, streams))
     cpu_s, wall_s = _cpu_s() - before_s, time.perf_counter() - started
-    return _summary(n, recitals, parts, cpu_s, wall_s)
+    played = [(stream, recital) for stream, recital in zip(streams, heard, strict=True) if recital]
+    return {"streams": n, "refused": n - len(played), **_summary(played, parts, cpu_s, wall_s)}
 
 
-async def _play(parts: Parts, config: Config, clips: Sequence[Clip], n: int, seconds: float) -> list[Recital]:
+async def _play(parts: Parts, config: Config, streams: Sequence[Clip]) -> list[Recital | None]:
+    """What was heard of each stream; None of those that were refused."""
     options = msgspec.structs.replace(config.session, language="en", words=True)
 
-    async def play_one(index: int) -> Recital:
+    async def play_one(index: int, samples: NDArray[np.float32]) -> Recital | None:
         await asyncio.sleep(index * STAGGER_S)
-        samples = looped(clips, np.random.default_rng(index), seconds)
-        return await listen(parts.scheduler.open(options), samples, realtime=True)
+        try:
+            opened = parts.scheduler.open(options)
+        except OverloadError:
+            return None
+        return await listen(opened, samples, realtime=True)
 
     async with running(parts.scheduler):
-        return await asyncio.gather(*(play_one(index) for index in range(n)))
+        return await asyncio.gather(*(play_one(index, stream.samples) for index, stream in enumerate(streams)))
 
 
-def looped(clips: Sequence[Clip], order: np.random.Generator, seconds: float) -> NDArray[np.float32]:
+def looped(clips: Sequence[Clip], order: np.random.Generator, seconds: float) -> Clip:
     """Clips in random order with gaps of silence, at least `seconds` long."""
-    parts: list[NDArray[np.float32]] = []
-    n = 0
-    while n < seconds * SAMPLE_RATE:
+    said: list[Clip] = []
+    gap = np.zeros(int(GAP_S * SAMPLE_RATE), np.float32)
+    while True:
         for index in order.permutation(len(clips)):
-            parts += [clips[index].samples, np.zeros(int(GAP_S * SAMPLE_RATE), np.float32)]
-            n += sum(len(part) for part in parts[-2:])
-            if n >= seconds * SAMPLE_RATE:
-                break
-    return np.concatenate(parts)
+            said.append(clips[index])
+            if sum(len(clip.samples) + len(gap) for clip in said) >= seconds * SAMPLE_RATE:
+                samples = np.concatenate([part for clip in said for part in (clip.samples, gap)])
+                return Clip(samples, " ".join(clip.text for clip in said))
 
 
-def _summary(n: int, recitals: Sequence[Recital], parts: Parts, cpu_s: float, wall_s: float) -> dict[str, Any]:
+def _summary(played: Sequence[tuple[Clip, Recital]], parts: Parts, cpu_s: float, wall_s: float) -> dict[str, Any]:
+    recitals = [recital for _, recital in played]
     audio_s = sum(recital.duration_s for recital in recitals)
     commit = percentiles([x for recital in recitals for x in recital.commit_s])
     return {
-        "streams": n,
         "audio_s": round(audio_s, 1),
         "wall_s": round(wall_s, 1),
         "words": sum(len(recital.commit_s) for recital in recitals),
+        "word_error_rate": _word_error_rate(played),
         "commit_latency_s": commit,
         "first_partial_latency_s": percentiles([x for recital in recitals for x in recital.first_sight_s]),
         "decoder_token_ms": percentiles(parts.engine_metrics.recent_token_ms()),
@@ -152,6 +169,16 @@ def _summary(n: int, recitals: Sequence[Recital], parts: Parts, cpu_s: float, wa
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "within_bound": commit is not None and commit["p95"] <= COMMIT_BOUND_S,
     }
+
+
+def _word_error_rate(played: Sequence[tuple[Clip, Recital]]) -> float | None:
+    """Over all streams; None without the libraries of the extra `eval`."""
+    try:
+        scorer = word_scorer()
+    except ConfigError:
+        return None
+    scores = [scorer("en", stream.text, recital.text) for stream, recital in played]
+    return round(sum(score.errors for score in scores) / sum(score.words for score in scores), 4)
 
 
 def _cpu_s() -> float:
@@ -163,6 +190,7 @@ def _line(result: dict[str, Any]) -> str:
     commit = result["commit_latency_s"] or {"p50": float("nan"), "p95": float("nan")}
     first = result["first_partial_latency_s"] or {"p50": float("nan")}
     token = result["decoder_token_ms"] or {"p95": float("nan")}
+    wer = result["word_error_rate"]
     cells = (
         f"{result['streams']:>7}",
         f"{commit['p50']:>10.2f}",
@@ -170,6 +198,8 @@ def _line(result: dict[str, Any]) -> str:
         f"{first['p50']:>9.2f}",
         f"{token['p95']:>12.1f}",
         f"{result['cpu_s_per_audio_s']:>9.3f}",
+        f"{'-' if wer is None else f'{100 * wer:.2f}':>6}",
+        f"{result['refused']:>7}",
         f"{'yes' if result['within_bound'] else 'no':>3}",
     )
     return " ".join(cells)

@@ -241,6 +241,7 @@ def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int |
 @json_option
 @click.option("--manifest", type=EXISTING_FILE, help="Speech to loop, as for eval.  [default: a few clips]")
 @click.option("--random-weights", is_flag=True, help="Speed alone: the network's shape without its weights.")
+@click.option("--admission", is_flag=True, help="Refuse streams beyond the measured capacity, as the daemon does.")
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -251,12 +252,16 @@ def bench(
     json_out: Path | None,
     manifest: Path | None,
     random_weights: bool,
+    admission: bool,
 ) -> None:
     """Measure how many live streams this machine carries."""
     settings = _configure(config_file, {"model.name": model})
-    from streamer.bench import run
+    from streamer.bench import BenchOptions, run
 
-    ctx.exit(run(settings, streams, seconds, json_out, random_weights, manifest))
+    options = BenchOptions(
+        streams=streams, seconds=seconds, manifest=manifest, random_weights=random_weights, admission=admission
+    )
+    ctx.exit(run(settings, options, json_out))
 
 
 @main.command()

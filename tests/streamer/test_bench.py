@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer import bench
-from streamer.bench import Clip, largest, looped, read_clips
+from streamer.bench import BenchOptions, Clip, largest, looped, read_clips
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.mel import SAMPLE_RATE
 from tests.helpers.recordings import Recording
@@ -109,8 +109,9 @@ def test_clips_are_looped() -> None:
     """Whole clips with silence between, each once before any comes again, until the time is full."""
     clips = [clip(level, seconds) for level, seconds in ((0.1, 1.0), (0.2, 0.5), (0.3, 0.7))]
 
-    samples = looped(clips, np.random.default_rng(0), 9.0)
+    stream = looped(clips, np.random.default_rng(0), 9.0)
 
+    samples = stream.samples
     order, at = [], 0
     while at < len(samples):
         played = next(clip for clip in clips if clip.samples[0] == samples[at])
@@ -120,6 +121,7 @@ def test_clips_are_looped() -> None:
         order.append(played.text)
         at = end + GAP
     assert at == len(samples)
+    assert stream.text == " ".join(order)
     assert len(samples) >= 9 * SAMPLE_RATE > at - len(played.samples) - GAP
     assert [len(set(order[i : i + 3])) for i in range(0, len(order) - 2, 3)] == [3] * (len(order) // 3)
 
@@ -128,7 +130,7 @@ def test_every_stream_has_its_own_order() -> None:
     """The same again for the same stream."""
     clips = [clip(level / 10, 0.1) for level in range(1, 10)]
 
-    one, same, other = (looped(clips, np.random.default_rng(seed), 9.0) for seed in (0, 0, 1))
+    one, same, other = (looped(clips, np.random.default_rng(seed), 9.0).samples for seed in (0, 0, 1))
 
     assert np.array_equal(one, same)
     assert not np.array_equal(one[: 5 * SAMPLE_RATE], other[: 5 * SAMPLE_RATE])
@@ -141,12 +143,15 @@ def measured(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """Let a machine carry so many streams; the numbers that were tried."""
     tried: list[int] = []
 
-    def measure(_config: Config, _clips: Sequence[Clip], n: int, _seconds: float, *, random_weights: bool) -> Any:
+    def measure(_config: Config, _clips: Sequence[Clip], n: int, options: BenchOptions) -> Any:
         tried.append(n)
-        assert not random_weights
+        assert not options.random_weights
+        assert not options.admission
         latency = {"p50": 0.5, "p95": 1.0 if n <= most else 9.0}
         return {
             "streams": n,
+            "refused": 0,
+            "word_error_rate": 0.05,
             "commit_latency_s": latency,
             "first_partial_latency_s": None,
             "decoder_token_ms": {"p50": 1.0, "p95": 2.0},
@@ -164,7 +169,7 @@ def test_the_search_is_reported(
     """A line for each number tried, the largest one carried, and all figures in the file."""
     tried = measured(monkeypatch, 5)
 
-    assert bench.run(Config(), None, 60.0, tmp_path / "out.json", False) == 0
+    assert bench.run(Config(), BenchOptions(), tmp_path / "out.json") == 0
 
     lines = capsys.readouterr().out.splitlines()
     assert [int(line.split()[0]) for line in lines[1:-1]] == tried == [1, 2, 4, 8, 6, 5]
@@ -186,7 +191,7 @@ def test_exit_code(
     """1 where the number asked for, or any at all, is not carried; nothing else is tried."""
     tried = measured(monkeypatch, most)
 
-    assert bench.run(Config(), streams, 60.0, None, False) == code
+    assert bench.run(Config(), BenchOptions(streams=streams), None) == code
 
     assert tried == [streams or 1]
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{said} live streams")
@@ -203,7 +208,9 @@ def test_one_stream(recordings: dict[str, Recording], speech: Path, tmp_path: Pa
         scheduler=SchedulerConfig(max_sessions=0),
     )
 
-    code = bench.run(config, 1, 2.0, tmp_path / "out.json", True, tmp_path / "manifest.jsonl")
+    options = BenchOptions(streams=1, seconds=2.0, random_weights=True, manifest=tmp_path / "manifest.jsonl")
+
+    code = bench.run(config, options, tmp_path / "out.json")
 
     report = json.loads((tmp_path / "out.json").read_text())
     [result] = report["results"]
@@ -212,6 +219,8 @@ def test_one_stream(recordings: dict[str, Recording], speech: Path, tmp_path: Pa
     assert code == (0 if result["within_bound"] else 1)
     assert set(result) == {
         "streams",
+        "refused",
+        "word_error_rate",
         "audio_s",
         "wall_s",
         "words",
@@ -228,3 +237,22 @@ def test_one_stream(recordings: dict[str, Recording], speech: Path, tmp_path: Pa
     assert 0 <= result["commit_latency_s"]["p50"] <= result["commit_latency_s"]["p95"]
     assert result["row_cost_ms"] > 0
     assert result["peak_rss_mb"] > 100
+
+
+@pytest.mark.usefixtures("restored_threads")
+def test_admission_refuses_what_is_too_much(
+    recordings: dict[str, Recording], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two streams the one that finds no place is counted, and its words are missed by nobody."""
+    spoken = recordings["dev-LJ002-0020"]
+    config = Config(
+        model=ModelConfig(name="tiny.en", device="cpu", dtype="float32", threads=1),
+        scheduler=SchedulerConfig(max_sessions=1),
+    )
+
+    options = BenchOptions(seconds=2.0, admission=True)
+
+    result = bench.measure(config, [Clip(spoken.samples, spoken.text)], 2, options)
+
+    assert (result["streams"], result["refused"], result["word_error_rate"]) == (2, 1, 0.0)
+    assert capsys.readouterr().out.count("session_ended") <= 1

@@ -16,6 +16,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from streamer import __version__
+from streamer.bench import BenchOptions
 from streamer.cli import main
 from streamer.config import Config
 from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError
@@ -48,7 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     serving = SimpleNamespace(serve=part("serve"), microphone=part("microphone"))
     monkeypatch.setitem(sys.modules, "streamer.daemon", serving)
     for name in ("transcribe", "evaluate", "bench"):
-        stand_in = SimpleNamespace(run=part(name), EvaluationOptions=EvaluationOptions)
+        stand_in = SimpleNamespace(run=part(name), EvaluationOptions=EvaluationOptions, BenchOptions=BenchOptions)
         monkeypatch.setitem(sys.modules, f"streamer.{name}", stand_in)
     return seen
 
@@ -133,15 +134,15 @@ def test_eval(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
 def test_bench(calls: list[tuple[object, ...]], streams: str, n_streams: int | None) -> None:
     """`auto` is None, a number a number."""
     assert run("bench", "--streams", streams, "--seconds", "5", "--random-weights").exit_code == 0
-    assert calls[0][2:] == (n_streams, 5.0, None, True, None)
+    assert calls[0][2:] == (BenchOptions(streams=n_streams, seconds=5.0, random_weights=True), None)
 
 
 def test_bench_of_other_speech(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     """A manifest to loop, and where to write the figures; the weights are real unless asked otherwise."""
     manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
     manifest.touch()
-    assert run("bench", "--manifest", manifest, "--json", out).exit_code == 0
-    assert (calls[0][2], *calls[0][4:]) == (None, out, False, manifest)
+    assert run("bench", "--manifest", manifest, "--json", out, "--admission").exit_code == 0
+    assert calls[0][2:] == (BenchOptions(manifest=manifest, admission=True), out)
 
 
 @pytest.mark.parametrize(
