@@ -28,6 +28,8 @@ __all__ = [
 
 FEW_ROWS = 8
 """Rows up to which products by halves are the faster ones."""
+SMALLEST_PACKED = 2**16
+"""Numbers of a weight from which it is laid out anew."""
 
 
 class LayerNorm(nn.LayerNorm):
@@ -98,9 +100,10 @@ def pack(weight: Tensor, bias: Tensor | None, *, few_rows: bool) -> PackedWeight
     """
     See `PackedWeight`; None where there is nothing to gain.
 
-    That is on other devices, and for numbers that oneDNN does not compute on this CPU.
+    That is on other devices, for numbers that oneDNN does not compute on this CPU, and for weights so small that
+    compiling a product for each number of rows takes longer than the products.
     """
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available() or weight.numel() < SMALLEST_PACKED:
         return None
     if weight.dtype == torch.float32 or (
         weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
