@@ -35,6 +35,10 @@ from streamer.tracing import NoSpans, StepTracer
 
 MAX_FAILURES = 3
 """Steps of one session that may fail in a row before it is given up."""
+MIN_HEARD_S = 1.0
+"""Audio of one stream that may be heard at once, however little time has passed."""
+CATCH_UP = 1.2
+"""How much faster than real time a late stream is heard."""
 LIVENESS_S = 30.0
 """A step that takes longer than this means the device hangs."""
 
@@ -83,6 +87,7 @@ class Lane:
         self._work = asyncio.Event()
         self._running = False
         self._busy_since: float | None = None
+        self._heard_at_s = time.monotonic()
 
     def add(self, stream: Stream) -> None:
         """Serve a stream until it has said everything."""
@@ -157,13 +162,23 @@ class Lane:
     async def _hear(self, streams: Sequence[Stream]) -> None:
         if not streams:
             return
-        samples = [stream.take_samples(int(MAX_HEARD_S * SAMPLE_RATE)) for stream in streams]
+        samples = [stream.take_samples(int(self._bite_s() * SAMPLE_RATE)) for stream in streams]
         heard = await self._on_device(lambda: self._listen(streams, samples))
         for stream, sound, block in zip(streams, heard, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
             self._say(stream, stream.session.hear(sound.frames, sound.probabilities))
             for command in stream.take_commands():
                 self._say(stream, command.apply(stream.session))
+
+    def _bite_s(self) -> float:
+        """
+        Audio of one stream to hear now: as much as time has passed since, so that slow steps make nobody fall behind.
+
+        At least a second, which is how audio that was sent faster than real time is taken.
+        """
+        now_s = time.monotonic()
+        passed_s, self._heard_at_s = now_s - self._heard_at_s, now_s
+        return min(max(passed_s * CATCH_UP, MIN_HEARD_S), MAX_HEARD_S)
 
     def _listen(self, streams: Sequence[Stream], samples: Sequence[Tensor]) -> list[Heard]:
         return self._front_end.listen([stream.ear for stream in streams], samples)

@@ -35,9 +35,8 @@ from streamer.window_text import WindowText
 FRAME_S = 1 / FRAMES_PER_SECOND
 CAPACITY_S = 30.0
 """Sound that is held."""
-MAX_HEARD_S = 1.0
-"""Most sound given to a session at a time: what is late, or sent faster than real time, is caught up with in so large
-steps."""
+MAX_HEARD_S = 3.0
+"""Most sound given to a session at a time."""
 CATCH_UP_S = 4.0
 """Sound beyond `max_window_s` that one step of a late session may see."""
 MAX_PREFIX = 192

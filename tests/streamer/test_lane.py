@@ -10,7 +10,7 @@ import pytest
 
 from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Event, TurnEnd
-from streamer.session import MAX_HEARD_S
+from streamer.lane import MIN_HEARD_S
 from streamer.step import StepRequest
 from streamer.stream import Stream
 from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
@@ -34,7 +34,7 @@ async def test_a_long_message_is_heard_in_many_steps() -> None:
         events = await recite(service.open(), text)
 
     assert texts(events) == [text]
-    assert len(service.engine.batches) >= 10 / MAX_HEARD_S
+    assert len(service.engine.batches) >= 10 / MIN_HEARD_S
 
 
 async def test_silence_costs_no_step() -> None:
@@ -79,7 +79,7 @@ async def test_commands_are_obeyed_between_steps() -> None:
 
 async def test_a_full_session_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sound that a late session has no room for stays in its stream; it is heard when steps have made room."""
-    monkeypatch.setattr("streamer.lane.MAX_HEARD_S", 0.9)
+    monkeypatch.setattr("streamer.lane.MIN_HEARD_S", 0.9)
     said = [story(120, seed=i) for i in range(40)]
     waited = 0
     async with serving(max_sessions=40, max_batch=1) as service:
@@ -121,7 +121,7 @@ async def test_finals_go_before_partials() -> None:
 
 async def test_who_has_waited_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one place in a step, it goes to the session with the most unseen sound, partial by partial."""
-    monkeypatch.setattr("streamer.lane.MAX_HEARD_S", 0.3)
+    monkeypatch.setattr("streamer.lane.MIN_HEARD_S", 0.3)
     met = []
     async with serving(max_batch=1) as service:
         streams = {stream.id: stream for stream in (service.open() for _ in range(5))}
