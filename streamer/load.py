@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SHARE = 0.6
-"""Part of the device's time given to the regular steps of speaking sessions. One step in four comes for a pause or the end
-of a turn, the event loop takes its part of a CPU too, and the rest is for bad luck."""
+"""Part of the device's time given to the regular steps of speaking sessions. One step in four comes for a pause or the
+end of a turn, the event loop takes its part of a CPU too, and the rest is for bad luck."""
 MAX_STEP_S = 0.4
 """A step takes no more rows than fit into this: while it runs nobody is heard, and nobody's words are shown."""
 SMOOTHING = 0.1
