@@ -226,11 +226,10 @@ class AudioEncoder(nn.Module):
         if not 1 <= stride <= n_ctx or n_whole < 0:
             raise ValueError(f"stride = {stride}, n_whole = {n_whole}: expected 1 to {n_ctx}, and 0 at least")
         n_whole = min(n_whole, n_ctx)
-        weight = self.conv1.weight
-        mel = torch.full((1, self.dims.n_mels, self.dims.n_frames), mel_value, dtype=weight.dtype, device=weight.device)
+        mel = self.positions.new_full((1, self.dims.n_mels, self.dims.n_frames), mel_value)
         strided = range(stride // 2, n_ctx - n_whole, stride)
         positions = [*strided, *range(n_ctx - n_whole, n_ctx)]
-        log_weights = torch.tensor([math.log(stride)] * len(strided) + [0.0] * n_whole).to(weight)
+        log_weights = torch.tensor([math.log(stride)] * len(strided) + [0.0] * n_whole).to(self.positions)
         x = self._stem(mel, None)
         keys, values = [], []
         for block in self.blocks:

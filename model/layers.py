@@ -52,8 +52,10 @@ class Linear(nn.Linear):
         self.packed: PackedWeight | None = None
 
     def pack(self, *, few_rows: bool) -> None:
-        """Lay the weight out anew, as it is now."""
+        """Lay the weight out anew, as it is now; the plain one goes, unless nothing is gained."""
         self.packed = pack(self.weight, self.bias, few_rows=few_rows)
+        if self.packed is not None:
+            self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
 
     def forward(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
         """(..., n_in) -> (..., n_out); `residual` has the shape of the result."""

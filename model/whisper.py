@@ -72,7 +72,7 @@ class Whisper(nn.Module):
         return model
 
     def _pack(self) -> None:
-        """Give every product its fastest layout; the plain weights stay, they are what `state_dict` names."""
+        """Give every product its fastest layout, in place of the plain weights; `state_dict` names those no more."""
         for part, few_rows in ((self.encoder, False), (self.decoder, True)):
             for module in part.modules():
                 if isinstance(module, Linear):
