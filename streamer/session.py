@@ -337,7 +337,9 @@ class Session:
         self._flushes = []
         if self._ended:
             audio_s = round(self._audio_s, 3)
-            events.append(Ack(received_s=audio_s, stable_s=audio_s, lag_s=0.0))
+            # silence that was put behind the audio may have been acknowledged already: acks never go back
+            received_s = max(audio_s, round(self._acked_s, 3))
+            events.append(Ack(received_s=received_s, stable_s=audio_s, lag_s=0.0))
             events.append(Bye(reason="end", audio_s=audio_s, turns=self._transcript.n_turns))
         return events
 

@@ -48,7 +48,7 @@ async def test_broken_connections(daemon: DaemonProcess, recordings: dict[str, R
         broken = await captioned(proxy.url(), spoken)
         assert proxy.n_connections == 4
     # when a step happens to see the sound differs from run to run, and with it now and then a word
-    assert word_errors(unbroken, broken) < 0.1, broken
+    assert word_errors(unbroken, broken) < 0.2, broken
     assert word_errors(spoken.text, broken) < 0.25, broken
 
 

@@ -250,6 +250,17 @@ class TestFlushAndEnd:
         assert bye.audio_s == ack.received_s == ack.stable_s == pytest.approx(5.06)
         assert hall.session.is_over
 
+    def test_acks_never_go_back(self) -> None:
+        """Silence that was put behind the audio is no audio, but what was acknowledged stays so."""
+        session = Session("s_1", ENGLISH, WINDOW, TOKENIZER, N_MELS)
+        [early] = session.hear(torch.full((105, N_MELS), -5.0), [])
+        [last, bye] = session.end(1.0)
+        assert isinstance(early, Ack)
+        assert isinstance(last, Ack)
+        assert early.received_s == last.received_s == 1.05
+        assert last.stable_s == 1.0
+        assert bye == Bye(reason="end", audio_s=1.0, turns=0)
+
     def test_end_with_flush_under_way(self) -> None:
         """An end that overtakes a flush answers both, in order."""
         hall = Hall(talk(4.0), WINDOW, ENGLISH, latency=6)
