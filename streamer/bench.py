@@ -31,6 +31,7 @@ from streamer.transcribe import running
 COMMIT_BOUND_S = 2.5
 """P95 from the end of a word to its being stable, within which a number of streams counts as carried."""
 GAP_S = 0.6
+"""Digital silence after each clip."""
 STAGGER_S = 0.13
 MOST_STREAMS = 4096
 
@@ -105,9 +106,16 @@ def largest(carried: Callable[[int], bool]) -> int:
 
 
 def read_clips(manifest: Path | None) -> list[Clip]:
-    """The short English recordings of a manifest, or of the package."""
+    """
+    The short English recordings of a manifest, or of the package.
+
+    Raises:
+        ConfigError: There are none.
+    """
     path = manifest or Path(str(resources.files("streamer") / "speech" / "manifest.jsonl"))
     rows = [row for row in read_manifest(path) if row.kind == "short" and row.language == "en"]
+    if not rows:
+        raise ConfigError(f'{path}: no recording of kind "short" and language "en"')
     return [Clip(read_audio(path.parent / row.file), row.text) for row in rows]
 
 

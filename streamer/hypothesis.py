@@ -18,6 +18,9 @@ from streamer.options import Delay
 from streamer.step import StepResult
 from streamer.tokenizer import Tokenizer
 
+UNLIKELY = -1.0
+"""Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpokenWord:
@@ -144,6 +147,11 @@ def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:
     """The words that lie wholly within the first `n_tokens` tokens."""
     ends = itertools.accumulate(len(word.tokens) for word in words)
     return [word for word, end in zip(words, ends, strict=True) if end <= n_tokens]
+
+
+def is_unlikely(logprobs: Sequence[float]) -> bool:
+    """Whether tokens are doubted, by their mean."""
+    return bool(logprobs) and sum(logprobs) / len(logprobs) < UNLIKELY
 
 
 def loop_start(tokens: Sequence[int], longest: int = 16, repeats: int = 3) -> int | None:

@@ -20,6 +20,7 @@ from streamer.hypothesis import (
     POLICIES,
     Agreement,
     SpokenWord,
+    is_unlikely,
     leading,
     loop_start,
     spoken_words,
@@ -45,8 +46,6 @@ NOTICE_S = 0.2
 """Voice may have begun so long before it is noticed."""
 EARLY_END_S = 1.2
 """Voice beyond the last word after which a text that ended is not believed."""
-UNLIKELY = -1.0
-"""Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
 MAX_ASKED_AGAIN = 3
 """Times that a text which ends too early is asked for again on the same sound."""
 SETTLE_LANGUAGE_S = 4.0
@@ -357,7 +356,7 @@ class Session:
 
     def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
         """Words of a result, unless it is no speech; without circles, and without what was only said to go on."""
-        if result.no_speech_prob > 0.6 and _is_unlikely(result.logprobs):
+        if result.no_speech_prob > 0.6 and is_unlikely(result.logprobs):
             return []
         start_s = self._stream_s(step.window_start_frame)
         words = spoken_words(result, self._tokenizer, start_s, self._voice.voice_end_within)
@@ -365,7 +364,7 @@ class Session:
         if loop is not None:
             self._prompt, self._context = [], []  # what led into the circles must not do so again
             return leading(words, loop)
-        if unended is not None and _is_unlikely(result.logprobs[unended:]):
+        if unended is not None and is_unlikely(result.logprobs[unended:]):
             return leading(words, unended)  # voice it may be, words it is none
         return words
 
@@ -451,7 +450,3 @@ class Session:
 
     def _stream_s(self, frame: int) -> float:
         return self._offset_s + frame * FRAME_S
-
-
-def _is_unlikely(logprobs: Sequence[float]) -> bool:
-    return bool(logprobs) and sum(logprobs) / len(logprobs) < UNLIKELY

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streamer.errors import EngineError, KeyRefusedError, StreamerError
+from streamer.errors import EngineError, KeyRefusedError, OverloadError, StreamerError
 from streamer.keys import Caller, Keys
 from streamer.protocol import PROTOCOL, Error, close_code, encode
 from streamer.security import CHALLENGE, presented_key
@@ -88,6 +88,11 @@ async def _lost_after(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise WebSocketDisconnect(1006) from None
+
+
+def failure_code(error: StreamerError) -> int:
+    """The close code of dialects that know but two reasons: come back later, and a fault."""
+    return 1013 if isinstance(error, OverloadError) else 1011
 
 
 @contextlib.asynccontextmanager

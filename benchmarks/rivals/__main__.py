@@ -30,10 +30,11 @@ from benchmarks.rivals.figures import Figures, Outcome, figures, has_given_up
 from benchmarks.rivals.plot import plot
 from benchmarks.rivals.server import SetUpError, free_port, serving
 from benchmarks.rivals.speaker import RefusedError, Speaker
-from benchmarks.rivals.streams import Stream, make_stream, read_recordings
+from benchmarks.rivals.streams import Stream, make_stream
 from benchmarks.rivals.systems import SYSTEMS, System
 from benchmarks.rivals.table import page
 from benchmarks.rivals.weights import Weights, find_weights
+from streamer.bench import read_clips
 from streamer.errors import ConfigError, StreamerError
 from streamer.machine import cpuinfo
 from streamer.scoring import word_scorer
@@ -67,7 +68,7 @@ def main() -> int:
 
 
 def _measure_all(args: argparse.Namespace) -> int:
-    systems, recordings = _chosen(args.systems), read_recordings(args.manifest)
+    systems, recordings = _chosen(args.systems), read_clips(args.manifest)
     args.out.mkdir(parents=True, exist_ok=True)
     streams = [make_stream(recordings, args.seconds, args.seed, n) for n in range(max(args.streams))]
     comparison = Comparison(args, find_weights(args.model, args.out), streams)

@@ -1,29 +1,15 @@
-"""What is said to every system: the same recordings in the same order, with silence between. Pure but for reading."""
+"""What is said to every system: the same recordings in the same order, with silence between. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio_file import read_audio
-from streamer.errors import ConfigError
-from streamer.evaluate import read_manifest
+from streamer.bench import GAP_S, Clip
 from streamer.mel import SAMPLE_RATE
-
-GAP_S = 0.6
-"""Digital silence after each recording."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """One utterance: mono samples at 16 kHz and what is said in it."""
-
-    samples: NDArray[np.float32]
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +39,7 @@ class Stream:
         return " ".join(utterance.text for utterance in self.utterances)
 
 
-def read_recordings(manifest: Path) -> list[Recording]:
-    """
-    The short English recordings of a manifest.
-
-    Raises:
-        ConfigError: There are none.
-    """
-    rows = [row for row in read_manifest(manifest) if row.kind == "short" and row.language == "en"]
-    if not rows:
-        raise ConfigError(f'{manifest}: no recording of kind "short" and language "en"')
-    return [Recording(read_audio(manifest.parent / row.file), row.text) for row in rows]
-
-
-def make_stream(recordings: Sequence[Recording], seconds: float, seed: int, number: int) -> Stream:
+def make_stream(recordings: Sequence[Clip], seconds: float, seed: int, number: int) -> Stream:
     """Whole recordings in random order until `seconds` are full; stream `number` is the same in any company."""
     order = np.random.default_rng([seed, number]).permutation(len(recordings))
     pieces: list[NDArray[np.float32]] = []

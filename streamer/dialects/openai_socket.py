@@ -26,7 +26,7 @@ from streamer.dialects.openai_http import JSON, error_body
 from streamer.dialects.openai_keys import REALTIME
 from streamer.dialects.openai_realtime import Hangup, Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai_session import Settings
-from streamer.errors import KeyRefusedError, OverloadError, StreamerError
+from streamer.errors import KeyRefusedError, StreamerError
 from streamer.intake import Intake, Stream, decoder_of
 from streamer.keys import Caller
 from streamer.protocol import End, Flush, Start, Update, close_code
@@ -169,8 +169,7 @@ class RealtimeConnection:
     async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
         await self._send(self._protocol.fail(error))
-        code = 1013 if isinstance(error, OverloadError) else 1011
-        await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
+        await websocket.close(self._socket, websocket.failure_code(error), timeout_s=self._send_timeout_s)
 
     def _leave(self) -> None:
         """Whoever is gone before its session has said everything needs no more of it."""

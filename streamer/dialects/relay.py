@@ -190,7 +190,7 @@ class Relay:
     async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
         await self._say(self._dialect.fail(error))
-        await self._transport.close(1013 if isinstance(error, OverloadError) else 1011, str(error))
+        await self._transport.close(websocket.failure_code(error), str(error))
 
     def leave(self) -> None:
         """Nobody reads what the sessions still say."""

@@ -12,10 +12,11 @@ from benchmarks.rivals.figures import Figures, Outcome, Usage, figures, has_give
 from benchmarks.rivals.heard import Heard
 from benchmarks.rivals.plot import plot
 from benchmarks.rivals.serve_local_agreement import Agreement, Word
-from benchmarks.rivals.streams import GAP_S, Recording, Stream, Utterance, make_stream
+from benchmarks.rivals.streams import Stream, Utterance, make_stream
 from benchmarks.rivals.systems import SYSTEMS
 from benchmarks.rivals.table import page
 from benchmarks.rivals.whisper_live import Segments
+from streamer.bench import GAP_S, Clip
 from streamer.mel import SAMPLE_RATE
 from streamer.scoring import word_scorer
 
@@ -59,9 +60,9 @@ def words(text: str, start_s: float = 0.0) -> list[Word]:
     return [Word(word, start_s + i, start_s + i + 1) for i, word in enumerate(text.split())]
 
 
-def recordings() -> list[Recording]:
+def recordings() -> list[Clip]:
     """Three, of 1, 2 and 3 s."""
-    return [Recording(np.full(n * SAMPLE_RATE, 0.5, np.float32), f"number {n}") for n in (1, 2, 3)]
+    return [Clip(np.full(n * SAMPLE_RATE, 0.5, np.float32), f"number {n}") for n in (1, 2, 3)]
 
 
 def test_a_final_word_keeps_the_time_at_which_it_came() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streamer import bench
 from streamer.bench import BenchOptions, Clip, largest, looped, read_clips
 from streamer.config import Config, ModelConfig, SchedulerConfig
+from streamer.errors import ConfigError
 from streamer.mel import SAMPLE_RATE
 from tests.helpers.recordings import Recording
 
@@ -103,6 +104,14 @@ def test_clips_of_a_manifest(speech: Path, recordings: dict[str, Recording], tmp
     assert 0 < len(expected) < len(rows) - 1, "nothing to leave out: the test shows nothing"
     assert [clip.text for clip in clips] == [row["text"] for row in expected]
     assert np.array_equal(clips[0].samples, recordings[expected[0]["id"]].samples)
+
+
+def test_a_manifest_without_clips(tmp_path: Path) -> None:
+    """There is nothing to loop: said at once."""
+    (tmp_path / "manifest.jsonl").touch()
+
+    with pytest.raises(ConfigError, match='no recording of kind "short" and language "en"'):
+        read_clips(tmp_path / "manifest.jsonl")
 
 
 def test_clips_are_looped() -> None:

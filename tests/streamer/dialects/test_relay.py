@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +13,12 @@ from websockets.exceptions import ConnectionClosed
 
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import EngineError
-from streamer.keys import Keys
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import SECOND, Daemon, Message, closing, receive, receive_until, serving, within
+from tests.helpers.relayed_clients import listen, vosk
 from tests.helpers.webm import recorded
 
 TEXT = "so the first thing"
-LISTEN = "/v1/listen?model=nova-3&encoding=linear16&sample_rate=16000"
-KEY = "0123456789abcdef"
 
 
 @pytest.fixture
@@ -30,23 +26,6 @@ async def daemon() -> AsyncIterator[Daemon]:
     """A server whose sessions say one turn."""
     async with serving(scheduler=FakeScheduler(script_of([TEXT]))) as running:
         yield running
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    """One key."""
-    (tmp_path / "keys").write_text(f"box {KEY}\n")
-    return Keys(tmp_path / "keys")
-
-
-def listen(daemon: Daemon, query: str = "", **options: Any) -> Any:
-    """A client of Deepgram's API."""
-    return daemon.connect(LISTEN + query, **{"subprotocols": None, **options})
-
-
-def vosk(daemon: Daemon, **options: Any) -> Any:
-    """A client of Vosk's server."""
-    return daemon.connect("/vosk", **{"subprotocols": None, **options})
 
 
 async def close_stream(client: ClientConnection) -> list[Message]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -13,8 +12,8 @@ from websockets.exceptions import InvalidStatus
 from streamer.keys import Keys
 from tests.helpers.fake_scheduler import FakeScheduler
 from tests.helpers.http_daemon import Daemon, closing, serving, within
+from tests.helpers.relayed_clients import listen, vosk
 
-LISTEN = "/v1/listen?model=nova-3&encoding=linear16&sample_rate=16000"
 KEY = "0123456789abcdef"
 
 
@@ -30,16 +29,6 @@ def keys(tmp_path: Path) -> Keys:
     """One key."""
     (tmp_path / "keys").write_text(f"box {KEY}\n")
     return Keys(tmp_path / "keys")
-
-
-def listen(daemon: Daemon, query: str = "", **options: Any) -> Any:
-    """A client of Deepgram's API."""
-    return daemon.connect(LISTEN + query, **{"subprotocols": None, **options})
-
-
-def vosk(daemon: Daemon, **options: Any) -> Any:
-    """A client of Vosk's server."""
-    return daemon.connect("/vosk", **{"subprotocols": None, **options})
 
 
 class TestDeepgram:
