@@ -4,38 +4,35 @@ Hours of mixed sessions against a daemon process on loopback, and whether it is 
     python -m benchmarks.soak MANIFEST [--minutes 60] [--sessions 8] [--model tiny.en] [--json OUT]
 
 Each speaker says recordings in real time and at random leaves, loses its connection and resumes, comes back later,
-flushes, or changes its options. Printed each minute and at the end: memory and its slope, descriptors, tasks, the delay
-of stable words in the first and in the last tenth, sessions, and every promise of the protocol that was broken. Exit
-code 1 if anything is left open or broken. Sessions should be about 80 % of the capacity that `streamer bench` finds.
+flushes, or changes its options; one who is refused comes again when the daemon said. Printed each minute and at the
+end: memory and its slope, descriptors, tasks, the delay of stable words in the first and in the last tenth, sessions,
+refusals, and every promise of the protocol that was broken. Exit code 1 if anything is left open or broken. Sessions
+should be about 80 % of the capacity that `streamer bench` finds; three times that capacity shows what overload does.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import random
 import re
-import signal
-import socket
 import statistics
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from benchmarks.served import daemon, free_port, get
 from streamer.audio_file import read_audio
 from streamer.evaluate import read_manifest
 
@@ -55,6 +52,8 @@ class Report:
     """(when, seconds from the end of a word to its being stable here)."""
     done: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
+    """Seconds until a new session was refused."""
 
     @property
     def now_s(self) -> float:
@@ -102,6 +101,7 @@ class Speaker:
             try:
                 async with connect(self._url, compression=None, proxy=None, open_timeout=30) as connection:
                     await session.converse(connection)
+                await asyncio.sleep(session.retry_s)
             except (OSError, TimeoutError, ConnectionClosed):
                 self._report.done["reconnects"] += 1
                 await asyncio.sleep(self._random.uniform(0.1, 3))
@@ -112,14 +112,18 @@ class Session:
 
     def __init__(self, pcm: NDArray[np.int16], report: Report, random_: random.Random) -> None:
         self.is_over = False
+        self.retry_s = 0.0
+        """How long the daemon wants to be left alone."""
         self._pcm, self._report, self._random = pcm, report, random_
         self._identity: dict[str, str] | None = None
         self._stable_s = 0.0
         self._stable: dict[int, str] = {}
+        self._began_s = 0.0
         self._sent: dict[int, float] = {}  # tenth of a second of stream time -> when it was sent
 
     async def converse(self, connection: ClientConnection) -> None:
-        """One connection, until it is lost or the session over."""
+        """One connection, until it is lost or refused or the session over."""
+        self._began_s, self.retry_s = time.monotonic(), 0.0
         start: dict[str, Any] = {"type": "start", "language": "en"}
         if self._identity:
             start["resume"] = {**self._identity, "stable_s": self._stable_s}
@@ -187,6 +191,9 @@ class Session:
                 self._stable_s = max(self._stable_s, message["stable_s"])
             case "error":
                 self._report.done[f"error {message['code']}"] += 1
+                self.retry_s = message.get("retry_after_s", 0.0)
+                if self.retry_s:
+                    self._report.refusals.append(time.monotonic() - self._began_s)
             case "bye":
                 self.is_over = True
                 self._report.done["sessions"] += 1
@@ -210,40 +217,9 @@ def _plain(text: str) -> list[str]:
     return re.sub(r"[^\w]+", " ", text.lower()).split()
 
 
-@contextlib.asynccontextmanager
-async def daemon(model: str, log: Path) -> AsyncIterator[tuple[psutil.Process, int]]:
-    """A daemon that is ready, and its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with log.open("w") as out:
-        command = ("-m", "streamer", "serve", "--port", str(port), "--model", model)
-        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=out, stderr=out)
-    try:
-        async with asyncio.timeout(300):
-            while await _get(port, "/readyz") is None:  # noqa: ASYNC110 - a process that starts has nothing to wait on
-                await asyncio.sleep(0.2)
-        yield psutil.Process(process.pid), port
-        process.send_signal(signal.SIGTERM)
-        if code := await process.wait():
-            print(f"the daemon ended with {code}: {log}")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def _get(port: int, path: str) -> str | None:
-    try:
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-            response = await client.get(f"http://127.0.0.1:{port}{path}")
-    except httpx.TransportError:
-        return None
-    return response.text if response.status_code == 200 else None
-
-
 async def sample(process: psutil.Process, port: int, report: Report) -> None:
     """Look at the daemon once."""
-    metrics = await _get(port, "/metrics") or ""
+    metrics = await get(port, "/metrics") or ""
     found = {name: float(value) for name, value in re.findall(r"^(streamer_\w+) (\S+)$", metrics, re.MULTILINE)}
     seen = {
         "at_s": round(report.now_s, 1),
@@ -264,8 +240,8 @@ async def soak(args: argparse.Namespace) -> Report:
     clips = [read_audio(args.manifest.parent / row.file) for row in rows]
     clips = [clip for clip in clips if len(clip) < 60 * RATE]
     report = Report()
-    log = Path(tempfile.mkdtemp()) / "daemon.log"
-    async with daemon(args.model, log) as (process, port):
+    port = free_port()
+    async with daemon(port, "--model", args.model) as process:
         await sample(process, port, report)
         report.started_s = time.monotonic()
         speakers = [asyncio.create_task(Speaker(port, clips, report, seed).run()) for seed in range(args.sessions)]
@@ -304,6 +280,7 @@ def main() -> None:
         "left": left,
         "delay_first_tenth_s": report.tenth(last=False),
         "delay_last_tenth_s": report.tenth(last=True),
+        "slowest_refusal_s": round(max(report.refusals, default=0.0), 3),
         "broken": report.broken,
     }
     print(json.dumps(summary, indent=2))

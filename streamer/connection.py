@@ -264,7 +264,7 @@ class Connection:
         """At its greatest age a connection goes the way of all at a restart: told, finished, closed with 1012."""
         await asyncio.sleep(self._config.limits.max_connection_s)
         await self.announce_drain(self._config.server.drain_s)
-        intake.end()
+        intake.end(goes_on=True)
         await asyncio.Event().wait()  # until the writer has said bye
 
     async def _finish(self, intake: Intake) -> None:
@@ -272,7 +272,7 @@ class Connection:
         has_ended = self._protocol.state is State.ENDING
         if not self._is_draining:
             await intake.finish()
-        intake.end()
+        intake.end(goes_on=self._is_draining)
         while True:
             frame = await websocket.receive(self._socket)
             if has_ended:

@@ -53,8 +53,8 @@ class Stream(Protocol):
     def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
         """Ask for a Flushed event once all audio so far is final."""
 
-    def end(self) -> None:
-        """No more audio comes. Nobody needs to read the events for it to finish; twice is once."""
+    def end(self, *, goes_on: bool = False) -> None:
+        """No more audio comes, here. Nobody needs to read the events for it to finish; twice is once."""
 
     def detach(self) -> None:
         """Nobody reads the events for now: keep the session for a while, then end it."""
@@ -101,10 +101,10 @@ class Intake:
         """No more audio comes, or none for a while: take what the resampler holds."""
         await self._stream.feed(self._decoder.finish(), self._holder)
 
-    def end(self) -> None:
-        """End the session, unless it is another's by now."""
+    def end(self, *, goes_on: bool = False) -> None:
+        """End the session, unless it is another's by now; `goes_on` where the client is to resume elsewhere."""
         if self._is_open:
-            self._stream.end()
+            self._stream.end(goes_on=goes_on)
 
     @property
     def _is_open(self) -> bool:

@@ -78,6 +78,7 @@ class End(Entry, frozen=True, kw_only=True, tag="end"):
     """No more sound."""
 
     audio_s: float | None
+    goes_on: bool = False
 
 
 class Said(Entry, frozen=True, kw_only=True, tag="said"):
@@ -137,10 +138,10 @@ class JournalledSession(Session):
         self._write(Flush(id=flush_id))
         return self._said(super().flush(flush_id))
 
-    def end(self, audio_s: float | None = None) -> list[Event]:
+    def end(self, audio_s: float | None = None, *, goes_on: bool = False) -> list[Event]:
         """As `Session.end`."""
-        self._write(End(audio_s=audio_s))
-        return self._said(super().end(audio_s))
+        self._write(End(audio_s=audio_s, goes_on=goes_on))
+        return self._said(super().end(audio_s, goes_on=goes_on))
 
     def update(
         self,

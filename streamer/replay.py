@@ -175,8 +175,8 @@ class Replay:
                 return session.flush(flush_id)
             case Change(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
                 session.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
-            case End(audio_s=audio_s):
-                return session.end(audio_s)
+            case End(audio_s=audio_s, goes_on=goes_on):
+                return session.end(audio_s, goes_on=goes_on)
         return ()
 
     def _compare(self, recorded: Sequence[Event]) -> None:

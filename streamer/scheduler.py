@@ -228,7 +228,7 @@ class Scheduler:
         self._draining = True
         for lane in self._lanes:
             for stream in lane.streams.values():
-                stream.end()
+                stream.end(goes_on=True)
         try:
             async with asyncio.timeout(deadline_s):
                 while self.n_sessions:

@@ -50,6 +50,8 @@ MAX_ASKED_AGAIN = 3
 """Times that a text which ends too early is asked for again on the same sound."""
 SETTLE_LANGUAGE_S = 4.0
 """Sound after which a detected language is kept for the session."""
+UNFINISHED_S = 0.2
+"""A word that reaches so near to where the sound is cut off may go on beyond it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ class Session:
         self._closing: TurnEndReason | None = None
         self._closing_frame = 0
         self._flushes: list[int] = []
-        self._ended = False
+        self._ended, self._goes_on_elsewhere = False, False
         self._audio_s = offset_s
         self.n_steps = 0
         self._newly_stable: list[SpokenWord] = []
@@ -158,9 +160,16 @@ class Session:
         self._flushes.append(flush_id)
         return self._close("flush")
 
-    def end(self, audio_s: float | None = None) -> list[Event]:
-        """No more audio comes: make everything final, then say `Bye`; `audio_s` if not all that was heard was real."""
-        self._ended = True
+    def end(self, audio_s: float | None = None, *, goes_on: bool = False) -> list[Event]:
+        """
+        No more audio comes: make everything final, then say `Bye`.
+
+        Args:
+            audio_s: How much of what was heard was real; None: all.
+            goes_on: The speaker does, and another session will hear it from this one's last ack on. A word that was
+                cut off is left to that one: the first half here and the second half there would be two.
+        """
+        self._ended, self._goes_on_elsewhere = True, goes_on
         self._audio_s = self.received_s if audio_s is None else audio_s
         return self._close("end")
 
@@ -304,6 +313,7 @@ class Session:
     def _close(self, reason: TurnEndReason) -> list[Event]:
         """End the open turn: at once if the last step has heard all of it, else with the next result."""
         if not self._voice.speaking:
+            self._leave_rest()
             return self._after_turn()
         if self._closing is None or reason != "silence":
             self._closing, self._closing_frame = reason, self._target_frame()
@@ -313,7 +323,8 @@ class Session:
 
     def _finish_turn(self) -> list[Event]:
         assert self._closing is not None
-        self._commit(len(self._text.tail))
+        self._commit(self._n_finished())
+        self._leave_rest()
         reason, self._closing = self._closing, None
         events: list[Event] = [*self._transcript.end_turn(self._spoken_language, reason)]
         self._voice.stop()
@@ -323,6 +334,18 @@ class Session:
         self._window_id += 1
         events += [Speech(state="stopped", at_s=round(self._voice_before_s, 3)), *self._after_turn()]
         return [*events, *self._speak_on()]
+
+    def _n_finished(self) -> int:
+        """Words of the tail that end with the turn: all, unless the last is left to another session."""
+        tail = self._text.tail
+        limit_s = self._audio_s - UNFINISHED_S
+        n_cut_off = sum(1 for word in tail if word.end_s > limit_s) if self._goes_on_elsewhere else 0
+        return len(tail) - n_cut_off
+
+    def _leave_rest(self) -> None:
+        """Sound that the client must keep for another session does not count as heard."""
+        if self._goes_on_elsewhere:
+            self._audio_s = min(self._audio_s, self.ack().stable_s)
 
     def _speak_on(self) -> list[Event]:
         """Voice that came while the last step of a turn ran begins the next turn, even if it has ceased since."""

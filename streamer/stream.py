@@ -176,8 +176,13 @@ class Stream:
         """Make everything fed so far final; answered by `Flushed`."""
         self._command(lambda session: session.flush(id))
 
-    def end(self) -> None:
-        """No more audio: everything fed is transcribed, then `Bye`. A second call does nothing."""
+    def end(self, *, goes_on: bool = False) -> None:
+        """
+        No more audio: everything fed is transcribed, then `Bye`. A second call does nothing.
+
+        Args:
+            goes_on: The speaker does, see `Session.end`.
+        """
         if self._has_ended:
             return
         # the last frames of mel and voice are complete only with the sound after them: silence
@@ -185,7 +190,7 @@ class Stream:
         self._inbox.append(torch.zeros(rest))
         self._count(rest)
         audio_s = self.received_s
-        self._command(lambda session: session.end(audio_s))
+        self._command(lambda session: session.end(audio_s, goes_on=goes_on))
         self._has_ended = True
         self._room.set()
 

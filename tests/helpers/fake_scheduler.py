@@ -77,8 +77,8 @@ class FakeStream:
         """Answer at once: the script has no backlog."""
         self.say(Flushed(id=id))
 
-    def end(self) -> None:
-        """Say the rest of the script, then Bye."""
+    def end(self, *, goes_on: bool = False) -> None:
+        """Say the rest of the script, then Bye; what goes on elsewhere is the same to it."""
         if not self.has_ended:
             self.has_ended = True
             self._say_due(float("inf"))

@@ -26,8 +26,12 @@ class FaultProxy:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except ConnectionError:
+            writer.transport.abort()
+            return
         allowed = self.cut_after.pop(0) if self.cut_after else None
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         both = (writer, there_writer)
         self._writers |= {*both}
         try:

@@ -132,10 +132,10 @@ class Hall:
         """Ask for everything so far to be final."""
         self.say(self.session.flush(flush_id))
 
-    def end(self) -> list[Event]:
-        """No more sound: everything is answered; all events."""
+    def end(self, *, goes_on: bool = False) -> list[Event]:
+        """No more sound, here at least: everything is answered; all events."""
         self.hear(0.06)  # as a stream does, so that the last frames are complete
-        self.say(self.session.end())
+        self.say(self.session.end(goes_on=goes_on))
         for _ in range(1000):
             if self.session.is_over:
                 return self.events

@@ -234,7 +234,7 @@ async def test_drain_ends_all() -> None:
     async with serving(resume_s=3600) as service:
         streams = [service.open() for _ in range(3)]
         for i, stream in enumerate(streams):
-            await stream.feed(spoken(story(8, seed=i)))
+            await stream.feed(spoken(story(8, seed=i), pause_s=0.3))
         streams[0].detach()
 
         await service.scheduler.drain(10)
@@ -356,7 +356,7 @@ async def test_drain_ends_the_sessions_of_every_lane() -> None:
     async with serving(n_lanes=2) as service:
         streams = [service.open() for _ in range(4)]
         for i, stream in enumerate(streams):
-            await stream.feed(spoken(story(8, seed=i)))
+            await stream.feed(spoken(story(8, seed=i), pause_s=0.3))
         service.engine.hold()
         draining = asyncio.create_task(service.scheduler.drain(10))
         await service.held()

@@ -250,6 +250,23 @@ class TestFlushAndEnd:
         assert bye.audio_s == ack.received_s == ack.stable_s == pytest.approx(5.06)
         assert hall.session.is_over
 
+    @pytest.mark.parametrize("cut_s", [3.0 + at / 10 for at in range(10)])
+    def test_who_goes_on_elsewhere_says_each_word_once(self, cut_s: float) -> None:
+        """A word that is cut off is left to the session that goes on from the last ack, and said whole there."""
+        words = talk(5.0)
+        first = Hall(words, WINDOW, ENGLISH)
+        first.play(cut_s)
+        first.end(goes_on=True)
+        *_, ack, bye = first.events
+        assert isinstance(ack, Ack)
+        assert isinstance(bye, Bye)
+        assert bye.audio_s == ack.stable_s <= cut_s
+        second = Hall(words, WINDOW, ENGLISH, offset_s=ack.stable_s)
+        second.play(7.0)
+        second.end()
+        assert first.text + second.text == Hall(words, WINDOW, ENGLISH).spoken()
+        assert_sound(first)
+
     def test_acks_never_go_back(self) -> None:
         """Silence that was put behind the audio is no audio, but what was acknowledged stays so."""
         session = Session("s_1", ENGLISH, WINDOW, TOKENIZER, N_MELS)

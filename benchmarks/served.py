@@ -1,0 +1,62 @@
+"""A daemon process on loopback, as the benchmarks need it: started, asked, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import psutil
+
+READY_TIMEOUT_S = 300.0
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def daemon(port: int, *options: str) -> AsyncIterator[psutil.Process]:
+    """
+    `streamer serve` until the block is left, then SIGTERM; a process that is gone by then, gone it is.
+
+    Args:
+        port: Where it listens.
+        options: More of the command line, as `--model base`.
+    """
+    log = Path(tempfile.mkdtemp()) / "daemon.log"
+    with log.open("w") as out:
+        command = ("-m", "streamer", "serve", "--port", str(port), *options)
+        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=out, stderr=out)
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            while await get(port, "/readyz") is None:  # noqa: ASYNC110 - a process that starts has nothing to wait on
+                await asyncio.sleep(0.2)
+        yield psutil.Process(process.pid)
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+        if (code := await process.wait()) not in (0, -signal.SIGKILL):
+            print(f"the daemon ended with {code}: {log}")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def get(port: int, path: str) -> str | None:
+    """Body of a page that is served, else None."""
+    try:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            response = await client.get(f"http://127.0.0.1:{port}{path}")
+    except httpx.TransportError:
+        return None
+    return response.text if response.status_code == 200 else None
