@@ -27,7 +27,8 @@ from websockets.typing import Subprotocol
 
 from streamer.errors import OverloadError, ProtocolError, StreamerError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
-from streamer.protocol import PROTOCOL, AudioFormat, End, Error, Flush, Start, Update
+from streamer.options import Update
+from streamer.protocol import PROTOCOL, AudioFormat, End, Error, Flush, Start
 from streamer.resumption import END_TOLERANCE_S, Backlog, Message, Revisions, Story
 from streamer.unread import Unread
 

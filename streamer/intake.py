@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from streamer.audio import AudioDecoder
 from streamer.events import Event
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from streamer.opus import WebmDecoder
-from streamer.protocol import AudioFormat, Flush, Update
+from streamer.protocol import AudioFormat, Flush
 
 
 class Stream(Protocol):
@@ -41,13 +41,7 @@ class Stream(Protocol):
     async def feed(self, samples: NDArray[float32], holder: int | None = None) -> None:
         """Take samples, (n,), mono at 16 kHz, from this holder; wait while the session's backlog is full."""
 
-    def update(
-        self,
-        *,
-        language: str | None = None,
-        keyterms: tuple[str, ...] | None = None,
-        endpoint_ms: int | None = None,
-    ) -> None:
+    def update(self, update: Update) -> None:
         """Change options for the audio that comes."""
 
     def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
@@ -91,8 +85,8 @@ class Intake:
             case bytes():
                 for samples in self._decoder.blocks(message):
                     await self._stream.feed(samples, self._holder)
-            case Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms) if self._is_open:
-                self._stream.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+            case Update() if self._is_open:
+                self._stream.update(message)
             case Flush(id=id_) if self._is_open:
                 await self.finish()  # what the resampler holds was sent before it
                 self._stream.flush(id_)

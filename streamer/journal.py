@@ -14,7 +14,7 @@ import msgspec
 from torch import Tensor
 
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from streamer.session import Session, Step, WindowOptions
 from streamer.step import StepResult
 from streamer.tokenizer import Tokenizer
@@ -69,9 +69,7 @@ class Flush(Entry, frozen=True, kw_only=True, tag="flush"):
 class Change(Entry, frozen=True, kw_only=True, tag="change"):
     """The client changed options."""
 
-    language: str | None
-    keyterms: tuple[str, ...] | None
-    endpoint_ms: int | None
+    update: Update
 
 
 class End(Entry, frozen=True, kw_only=True, tag="end"):
@@ -143,16 +141,10 @@ class JournalledSession(Session):
         self._write(End(audio_s=audio_s, goes_on=goes_on))
         return self._said(super().end(audio_s, goes_on=goes_on))
 
-    def update(
-        self,
-        *,
-        language: str | None = None,
-        keyterms: tuple[str, ...] | None = None,
-        endpoint_ms: int | None = None,
-    ) -> None:
+    def update(self, update: Update) -> None:
         """As `Session.update`."""
-        self._write(Change(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms))
-        super().update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+        self._write(Change(update=update))
+        super().update(update)
 
     def next_step(self) -> Step:
         """As `Session.next_step`."""

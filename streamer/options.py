@@ -10,11 +10,12 @@ Delay = Literal["minimal", "low", "medium", "high"]
 Task = Literal["transcribe", "translate"]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 """More than the decoder's context holds would only cost time to cut."""
+EndpointMs = Annotated[int, msgspec.Meta(ge=100, le=5000)]
 Keyterms = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=256)]
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of one session. Changed in mid-stream only through `msgspec.structs.replace`."""
+    """Options of one session. Changed in mid-stream only by an `Update`."""
 
     language: str = "auto"
     """Whisper language code, or `auto`: detected from the first seconds of speech."""
@@ -24,7 +25,7 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Text before the first word: names, spelling, style."""
     keyterms: Keyterms = ()
     """Names to favour."""
-    endpoint_ms: Annotated[int, msgspec.Meta(ge=100, le=5000)] = 500
+    endpoint_ms: EndpointMs = 500
     """Silence that ends a turn, in milliseconds, 100 to 5000."""
     delay: Delay = "low"
     """How long a word is held back until it is stable."""
@@ -32,3 +33,16 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Send the part that may still change."""
     words: bool = True
     """Send words with times and confidence."""
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
+    """Change options in mid-stream, for the audio that comes; what is None stays. A message of `captions.v1` too."""
+
+    language: str | None = None
+    keyterms: Keyterms | None = None
+    endpoint_ms: EndpointMs | None = None
+
+    def over(self, options: SessionOptions) -> SessionOptions:
+        """The options as they are from now on."""
+        changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return msgspec.structs.replace(options, **changes)

@@ -28,13 +28,12 @@ from msgspec import UNSET, UnsetType
 
 from streamer.errors import ProtocolError
 from streamer.events import Caption, Event, TurnEnd
-from streamer.options import Delay, Keyterms, SessionOptions, Task, Text
+from streamer.options import Delay, EndpointMs, Keyterms, SessionOptions, Task, Text, Update
 
 PROTOCOL = "captions.v1"
 """WebSocket subprotocol, and what `hello` says."""
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
-EndpointMs = Annotated[int, msgspec.Meta(ge=100, le=5000)]
 
 _CLOSE_CODES = {
     "bad_audio": 1007,
@@ -98,14 +97,6 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
         asked = msgspec.structs.asdict(self)
         given = {name: asked[name] for name in SessionOptions.__struct_fields__ if asked[name] is not UNSET}
         return msgspec.structs.replace(defaults, **given)
-
-
-class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
-    """Change options in mid-stream; what is left out stays."""
-
-    language: str | None = None
-    keyterms: Keyterms | None = None
-    endpoint_ms: EndpointMs | None = None
 
 
 class Flush(msgspec.Struct, frozen=True, kw_only=True, tag="flush"):

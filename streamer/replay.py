@@ -173,8 +173,8 @@ class Replay:
                 session.failed()
             case Flush(id=flush_id):
                 return session.flush(flush_id)
-            case Change(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms):
-                session.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+            case Change(update=update):
+                session.update(update)
             case End(audio_s=audio_s, goes_on=goes_on):
                 return session.end(audio_s, goes_on=goes_on)
         return ()

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import UNSET
 
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Skipped, TurnEnd, Word
-from streamer.protocol import AudioFormat, End, Flush, Resume, Update
+from streamer.options import Update
+from streamer.protocol import AudioFormat, End, Flush, Resume
 
 MAX_BLOCK_BYTES = 32768
 """Longer audio is split into messages of this size: a second of 16-bit samples at 16 kHz."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
 from torch import Tensor
 
 from streamer.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
@@ -26,7 +25,7 @@ from streamer.hypothesis import (
     spoken_words,
 )
 from streamer.mel import FRAMES_PER_SECOND, MelWindow
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
 from streamer.transcript import Transcript
@@ -173,21 +172,11 @@ class Session:
         self._audio_s = self.received_s if audio_s is None else audio_s
         return self._close("end")
 
-    def update(
-        self,
-        *,
-        language: str | None = None,
-        keyterms: tuple[str, ...] | None = None,
-        endpoint_ms: int | None = None,
-    ) -> None:
-        """Change options from now on; None leaves an option as it is."""
-        if language is not None:
-            self.options = msgspec.structs.replace(self.options, language=language)
-            self._language = None if language == "auto" else language
-        if keyterms is not None:
-            self.options = msgspec.structs.replace(self.options, keyterms=keyterms)
-        if endpoint_ms is not None:
-            self.options = msgspec.structs.replace(self.options, endpoint_ms=endpoint_ms)
+    def update(self, update: Update) -> None:
+        """Change options from now on."""
+        self.options = update.over(self.options)
+        if update.language is not None:
+            self._language = None if update.language == "auto" else update.language
 
     # --- steps
 

@@ -27,7 +27,7 @@ from streamer.errors import OverloadError, StreamerError
 from streamer.events import Bye, Caption, Event, TurnEnd
 from streamer.frontend import Ear
 from streamer.mel import N_FFT, SAMPLE_RATE
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from streamer.recording import Recording
 from streamer.session import Session
 from streamer.tally import Tally
@@ -157,17 +157,11 @@ class Stream:
         self._count(len(samples))
         self._wake()
 
-    def update(
-        self,
-        *,
-        language: str | None = None,
-        keyterms: tuple[str, ...] | None = None,
-        endpoint_ms: int | None = None,
-    ) -> None:
+    def update(self, update: Update) -> None:
         """Change options for the audio fed from now on."""
 
         def apply(session: Session) -> list[Event]:
-            session.update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+            session.update(update)
             return []
 
         self._command(apply)

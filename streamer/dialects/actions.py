@@ -7,7 +7,8 @@ from typing import Protocol, TypeAlias
 
 from streamer.errors import StreamerError
 from streamer.events import Event
-from streamer.protocol import End, Flush, Start, Update
+from streamer.options import Update
+from streamer.protocol import End, Flush, Start
 
 
 @dataclass(frozen=True, slots=True)

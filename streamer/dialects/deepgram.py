@@ -19,7 +19,8 @@ from streamer.dialects.text import part_of, words_of
 from streamer.dialects.wav_header import WavHeader
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word
-from streamer.protocol import AudioFormat, End, Flush, Start, Update
+from streamer.options import Update
+from streamer.protocol import AudioFormat, End, Flush, Start
 
 SEGMENT_S = 3.0
 """Stable words as long as this are made final before their turn ends."""

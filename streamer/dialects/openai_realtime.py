@@ -40,8 +40,8 @@ from streamer.dialects.openai_session import (
 )
 from streamer.errors import ProtocolError, StreamerError
 from streamer.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
-from streamer.options import SessionOptions
-from streamer.protocol import End, Flush, Start, Update
+from streamer.options import SessionOptions, Update
+from streamer.protocol import End, Flush, Start
 
 MAX_ERRORS = 50
 """Wrong events in a row after which a client is given up."""

@@ -29,7 +29,8 @@ from streamer.dialects.openai_session import Settings
 from streamer.errors import KeyRefusedError, StreamerError
 from streamer.intake import Intake, Stream, decoder_of
 from streamer.keys import Caller
-from streamer.protocol import End, Flush, Start, Update, close_code
+from streamer.options import Update
+from streamer.protocol import End, Flush, Start, close_code
 from streamer.security import CHALLENGE
 
 

@@ -15,7 +15,8 @@ from streamer.dialects.actions import Action, HangUp, Open, To
 from streamer.dialects.text import words_of
 from streamer.errors import StreamerError
 from streamer.events import Bye, Caption, Event, Flushed, TurnEnd, Word
-from streamer.protocol import AudioFormat, End, Flush, Start, Update
+from streamer.options import Update
+from streamer.protocol import AudioFormat, End, Flush, Start
 
 POLICY_VIOLATION = 1008
 _RESET = 1

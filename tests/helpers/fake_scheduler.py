@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import OverloadError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, TurnEnd, Word
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from streamer.scheduler import SchedulerStatistics
 
 SAMPLE_RATE = 16000
@@ -36,7 +36,7 @@ class FakeStream:
         self.options = options
         self.received_s = offset_s
         self.samples: list[NDArray[float32]] = []
-        self.updates: list[dict[str, object]] = []
+        self.updates: list[Update] = []
         self.context = ""
         self.caller = ""
         self.has_ended = False
@@ -63,15 +63,9 @@ class FakeStream:
             self._acked_s = self.received_s
             self.say(Ack(received_s=self.received_s, stable_s=max(0.0, self.received_s - 1.0), lag_s=0.2))
 
-    def update(
-        self,
-        *,
-        language: str | None = None,
-        keyterms: tuple[str, ...] | None = None,
-        endpoint_ms: int | None = None,
-    ) -> None:
+    def update(self, update: Update) -> None:
         """Remember what was asked."""
-        self.updates.append({"language": language, "keyterms": keyterms, "endpoint_ms": endpoint_ms})
+        self.updates.append(update)
 
     def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
         """Answer at once: the script has no backlog."""

@@ -25,6 +25,7 @@ from streamer.client import (
 )
 from streamer.config import Config, ServerConfig
 from streamer.errors import EngineError, OverloadError, ProtocolError
+from streamer.options import Update
 from tests.helpers.cutting_proxy import cutting_proxy
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import SECOND, Daemon, serving, within
@@ -92,7 +93,7 @@ async def test_flush_and_update(daemon: Daemon) -> None:
         async for event in captions:
             if event == Flushed(id=7):
                 break
-    assert daemon.scheduler.streams[0].updates == [{"language": None, "keyterms": ("Ray Serve",), "endpoint_ms": 700}]
+    assert daemon.scheduler.streams[0].updates == [Update(keyterms=("Ray Serve",), endpoint_ms=700)]
 
 
 @pytest.mark.parametrize("seed", range(6))

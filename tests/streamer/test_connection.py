@@ -16,7 +16,7 @@ from streamer.config import LimitsConfig, ServerConfig
 from streamer.errors import EngineError
 from streamer.events import Speech
 from streamer.keys import Keys
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import (
     CONFIG,
@@ -95,9 +95,7 @@ class TestSession:
             messages = await receive_until(client, "flushed")
 
         assert messages[-1] == {"type": "flushed", "id": 7}
-        assert daemon.scheduler.streams[0].updates == [
-            {"language": "de", "keyterms": ("Ray Serve",), "endpoint_ms": None}
-        ]
+        assert daemon.scheduler.streams[0].updates == [Update(language="de", keyterms=("Ray Serve",))]
 
     async def test_defaults_come_from_the_configuration(self) -> None:
         """What `start` leaves out is as the operator has set it."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from streamer.events import Ack, Bye, Flushed
 from streamer.intake import Intake, decoder_of
-from streamer.options import SessionOptions
-from streamer.protocol import AudioFormat, Flush, Update
+from streamer.options import SessionOptions, Update
+from streamer.protocol import AudioFormat, Flush
 from tests.helpers.fake_scheduler import FakeStream
 
 HALF_SECOND = np.full(24000, 0.25, "<f4").tobytes()

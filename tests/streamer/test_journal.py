@@ -10,6 +10,7 @@ import pytest
 
 from streamer.events import Event
 from streamer.journal import Answer, AnyEntry, Ask, Change, End, Failed, Flush, Hear, Opened, Said
+from streamer.options import Update
 from streamer.recording import JOURNAL, RecordingOptions, Recordings
 from tests.helpers.scripted_engine import collect, serving, spoken, story
 
@@ -22,7 +23,7 @@ async def told(tmp_path: Path) -> tuple[list[AnyEntry], list[Event]]:
         stream = service.open()
         await stream.feed(spoken(story(9, seed=1), pause_s=1.0))
         stream.flush(3)
-        stream.update(keyterms=("b",))
+        stream.update(Update(keyterms=("b",)))
         await stream.feed(spoken("c d", pause_s=1.0))
         stream.end()
         events = await collect(stream)

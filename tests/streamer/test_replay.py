@@ -10,6 +10,7 @@ import pytest
 from streamer.config import Config, ModelConfig, RecordingConfig
 from streamer.errors import AudioFormatError
 from streamer.journal import Opened
+from streamer.options import Update
 from streamer.recording import AUDIO, JOURNAL, RecordingOptions, Recordings
 from streamer.replay import Replay, read_frames, read_journal, run
 from streamer.stream import Stream
@@ -53,7 +54,7 @@ async def test_the_same_is_said_again(tmp_path: Path) -> None:
 
     def between(stream: Stream) -> None:
         stream.flush(1)
-        stream.update(keyterms=("b",), endpoint_ms=800)
+        stream.update(Update(keyterms=("b",), endpoint_ms=800))
 
     texts = [story(30, seed=1), "c d", story(9, seed=2)]
     again = replay(await record(tmp_path, *texts, between=between))

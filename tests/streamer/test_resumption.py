@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word
-from streamer.protocol import AudioFormat, End, Flush, Resume, Update
+from streamer.options import Update
+from streamer.protocol import AudioFormat, End, Flush, Resume
 from streamer.resumption import MAX_BLOCK_BYTES, Backlog, Revisions, Story
 
 FORMAT = AudioFormat(rate=8000, encoding="mulaw")

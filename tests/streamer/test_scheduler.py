@@ -11,6 +11,7 @@ import pytest
 
 from streamer.errors import OverloadError
 from streamer.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
+from streamer.options import Update
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
 
@@ -71,7 +72,7 @@ async def test_flush_and_update_take_effect_where_they_were_said() -> None:
         stream = service.open()
         await stream.feed(spoken("b c d f"))
         stream.flush(7)
-        stream.update(language="en", endpoint_ms=2000)
+        stream.update(Update(language="en", endpoint_ms=2000))
         await stream.feed(spoken("g h", pause_s=1.0))
         await stream.feed(spoken("j k"))
         stream.end()

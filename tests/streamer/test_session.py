@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamer.events import Ack, Bye, Caption, Flushed, Speech
 from streamer.hypothesis import SpokenWord
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from streamer.session import CAPACITY_S, CATCH_UP_S, MAX_HEARD_S, NOTICE_S, SETTLE_LANGUAGE_S, Session, WindowOptions
 from tests.helpers.talks import N_MELS, Hall, broken_promises, broken_requests, talk
 from tests.helpers.words import TOKENIZER, plain, result, word
@@ -547,8 +547,8 @@ class TestOptionsInMidStream:
         """Options change for the next step and the next endpoint; what is not named stays."""
         hall = Hall(talk(4.0), WINDOW, ENGLISH)
         hall.play(2.0)
-        hall.session.update(language="de")
-        hall.session.update(keyterms=("Ray",), endpoint_ms=1500)
+        hall.session.update(Update(language="de"))
+        hall.session.update(Update(keyterms=("Ray",), endpoint_ms=1500))
         hall.play(6.0)
         assert hall.steps[-1].request.language == "de"
         assert hall.turns == []
@@ -556,7 +556,7 @@ class TestOptionsInMidStream:
         assert hall.session.options == expected
         hall.play(7.0)
         assert len(hall.turns) == 1
-        hall.session.update(language="auto")
+        hall.session.update(Update(language="auto"))
         assert hall.session.options.language == "auto"
 
     def test_update_outlives_the_step_in_flight(self) -> None:
@@ -564,7 +564,7 @@ class TestOptionsInMidStream:
         hall = Hall(talk(10.0), WINDOW, ENGLISH)
         hall.hear(7.0)
         step = hall.session.next_step()
-        hall.session.update(language="de")
+        hall.session.update(Update(language="de"))
         hall.session.apply(step, result(hall.audible(step), step.window_start_frame / 100, language="en"))
         hall.hear(1.0)
         assert hall.session.next_step().request.language == "de"

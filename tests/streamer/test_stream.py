@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamer.errors import EngineError, OverloadError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.mel import SAMPLE_RATE
-from streamer.options import SessionOptions
+from streamer.options import SessionOptions, Update
 from streamer.session import Session, WindowOptions
 from streamer.stream import MAX_BLOCKS, MAX_COMMANDS, Stream
 from tests.helpers.words import TOKENIZER
@@ -158,7 +158,7 @@ class TestFeed:
         owner = Owner()
         await owner.stream.feed(sound(0.1))
         owner.stream.flush(1)
-        owner.stream.update(language="de")
+        owner.stream.update(Update(language="de"))
         owner.stream.end()
         assert owner.n_wakes == 4
 
@@ -195,7 +195,7 @@ class TestOrder:
         """Flush, update and end do to the session what they say."""
         stream = Owner().stream
         stream.flush(3)
-        stream.update(language="de", endpoint_ms=700)
+        stream.update(Update(language="de", endpoint_ms=700))
         first, second = stream.take_commands()
         assert first.apply(stream.session) == [Flushed(id=3)]
         assert second.apply(stream.session) == []
@@ -363,7 +363,7 @@ class TestEvents:
         """More updates than any client has a use for end the session with an error."""
         stream = Owner().stream
         for _ in range(MAX_COMMANDS):
-            stream.update(keyterms=("one",))
+            stream.update(Update(keyterms=("one",)))
         assert not stream.is_over
         stream.flush(1)
         assert stream.is_over

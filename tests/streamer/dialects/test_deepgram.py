@@ -15,7 +15,8 @@ from streamer.dialects.deepgram import MAX_KEYTERMS, DeepgramProtocol
 from streamer.dialects.deepgram_request import ListenRequest
 from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnEndReason, Word
-from streamer.protocol import AudioFormat, End, Flush, Update
+from streamer.options import Update
+from streamer.protocol import AudioFormat, End, Flush
 
 REQUEST = ListenRequest(audio=AudioFormat(), interim_results=True)
 TEXT = "So the first thing, of course, is latency."

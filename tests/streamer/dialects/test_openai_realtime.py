@@ -15,8 +15,8 @@ from streamer.dialects.openai_realtime import MAX_ERRORS, Hangup, Output, Realti
 from streamer.dialects.openai_session import default_settings
 from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, TurnEndReason, Word
-from streamer.options import SessionOptions
-from streamer.protocol import AudioFormat, End, Flush, Start, Update
+from streamer.options import SessionOptions, Update
+from streamer.protocol import AudioFormat, End, Flush, Start
 from tests.helpers.openai_events import problems
 
 DELTA = "conversation.item.input_audio_transcription.delta"

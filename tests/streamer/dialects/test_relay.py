@@ -61,7 +61,7 @@ class TestDeepgram:
             await client.send("nonsense")
             assert (await receive(client))["variant"] == "SchemaError"
             assert (await close_stream(client))[-1]["type"] == "Metadata"
-        assert daemon.scheduler.streams[0].updates[0]["keyterms"] == ("Ray",)
+        assert daemon.scheduler.streams[0].updates[0].keyterms == ("Ray",)
 
     async def test_channels(self, daemon: Daemon) -> None:
         """A session each, with the samples of its channel; the end waits for all of them."""

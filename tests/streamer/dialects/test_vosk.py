@@ -12,7 +12,8 @@ from streamer.dialects.actions import Action, HangUp, Open, To
 from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import EngineError
 from streamer.events import Bye, Caption, Flushed, TurnEnd, Word
-from streamer.protocol import AudioFormat, End, Flush, Update
+from streamer.options import Update
+from streamer.protocol import AudioFormat, End, Flush
 
 BYE = Bye(reason="end", audio_s=1.0, turns=1)
 
