@@ -46,6 +46,16 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+def most_heard_s(passed_s: float) -> float:
+    """
+    Seconds of each stream to hear in a round that begins so long after the last one.
+
+    A little more than has passed, so that slow steps make nobody fall behind; at least `MIN_HEARD_S`, which is how
+    audio that was sent faster than real time is taken.
+    """
+    return min(max(passed_s * CATCH_UP, MIN_HEARD_S), MAX_HEARD_S)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneOptions:
     """How a lane works."""
@@ -162,23 +172,16 @@ class Lane:
     async def _hear(self, streams: Sequence[Stream]) -> None:
         if not streams:
             return
-        samples = [stream.take_samples(int(self._bite_s() * SAMPLE_RATE)) for stream in streams]
+        now_s = time.monotonic()
+        most = int(most_heard_s(now_s - self._heard_at_s) * SAMPLE_RATE)
+        self._heard_at_s = now_s
+        samples = [stream.take_samples(most) for stream in streams]
         heard = await self._on_device(lambda: self._listen(streams, samples))
         for stream, sound, block in zip(streams, heard, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
             self._say(stream, stream.session.hear(sound.frames, sound.probabilities))
             for command in stream.take_commands():
                 self._say(stream, command.apply(stream.session))
-
-    def _bite_s(self) -> float:
-        """
-        Audio of one stream to hear now: as much as time has passed since, so that slow steps make nobody fall behind.
-
-        At least a second, which is how audio that was sent faster than real time is taken.
-        """
-        now_s = time.monotonic()
-        passed_s, self._heard_at_s = now_s - self._heard_at_s, now_s
-        return min(max(passed_s * CATCH_UP, MIN_HEARD_S), MAX_HEARD_S)
 
     def _listen(self, streams: Sequence[Stream], samples: Sequence[Tensor]) -> list[Heard]:
         return self._front_end.listen([stream.ear for stream in streams], samples)

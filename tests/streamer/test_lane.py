@@ -10,7 +10,8 @@ import pytest
 
 from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Event, TurnEnd
-from streamer.lane import MIN_HEARD_S
+from streamer.lane import CATCH_UP, MIN_HEARD_S, most_heard_s
+from streamer.session import MAX_HEARD_S
 from streamer.step import StepRequest
 from streamer.stream import Stream
 from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
@@ -35,6 +36,13 @@ async def test_a_long_message_is_heard_in_many_steps() -> None:
 
     assert texts(events) == [text]
     assert len(service.engine.batches) >= 10 / MIN_HEARD_S
+
+
+def test_as_much_is_heard_as_time_has_passed() -> None:
+    """And a little more, so that who is late catches up; never so much that one step could not see it."""
+    assert most_heard_s(0.0) == MIN_HEARD_S
+    assert most_heard_s(2.0) == 2.0 * CATCH_UP > 2.0
+    assert most_heard_s(60.0) == MAX_HEARD_S
 
 
 async def test_silence_costs_no_step() -> None:
