@@ -185,6 +185,13 @@ def replay(ctx: click.Context, folder: Path) -> None:
 @click.option("--plot", type=FILE, help="Measure every delay setting, and draw delay against accuracy as SVG.")
 @click.option("--differences", is_flag=True, help="Print every word that was heard otherwise than said.")
 @json_option
+@click.option(
+    "--lead-in",
+    "lead_ins",
+    type=click.FloatRange(0, 60),
+    multiple=True,
+    help="Seconds of silence before each recording; repeated: each recording once behind each.",
+)
 @click.option("--kind", "kinds", multiple=True, help="Only rows of this kind; may be repeated.")
 @click.option("--language", "languages", multiple=True, help="Only rows in this language; may be repeated.")
 @click.pass_context
@@ -200,6 +207,7 @@ def evaluate(
     plot: Path | None,
     differences: bool,
     json_out: Path | None,
+    lead_ins: tuple[float, ...],
     kinds: tuple[str, ...],
     languages: tuple[str, ...],
 ) -> None:
@@ -216,6 +224,7 @@ def evaluate(
         differences=differences,
         kinds=kinds,
         languages=languages,
+        lead_ins_s=lead_ins,
     )
     ctx.exit(run(settings, manifest, options, json_out))
 

@@ -13,13 +13,16 @@ from typing import Any, Literal, TypeVar, get_args
 
 import click
 import msgspec
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from streamer import weights
 from streamer.audio_file import read_audio
 from streamer.config import Config
 from streamer.errors import ConfigError
+from streamer.mel import SAMPLE_RATE
 from streamer.metrics import EngineMetrics
 from streamer.one_shot import OneShot
 from streamer.options import Delay, SessionOptions
@@ -50,6 +53,8 @@ class ManifestRow(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
     segments: tuple[Segment, ...] = ()
     """Where in it somebody speaks, if that is known."""
+    lead_in_s: float = 0.0
+    """Digital silence to be played before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +78,9 @@ class EvaluationOptions:
     """Only these kinds; empty for all."""
     languages: tuple[str, ...] = ()
     """Only these languages; empty for all that the model knows."""
+    lead_ins_s: tuple[float, ...] = ()
+    """Play each recording behind each of these lengths of silence: where frames fall moves a text by chance, and an
+    error rate of several alignments less."""
 
 
 def run(config: Config, manifest: Path, options: EvaluationOptions, json_out: Path | None) -> int:
@@ -142,7 +150,8 @@ class Judge:
 
     def _played(self, row: ManifestRow, recital: Recital, whole: str | None) -> Played:
         words = [word for turn in recital.turns for word in turn.words or ()]
-        spoken = utterances(row.segments, MIN_PAUSE_S)
+        spoken = utterances(row.segments, MIN_PAUSE_S, row.lead_in_s)
+        timed = self._word_times.get(row.id, ())
         return Played(
             id=row.id,
             kind=row.kind,
@@ -152,7 +161,7 @@ class Judge:
             score=self._score(row.language, row.text, recital.text),
             one_shot=None if whole is None else self._score(row.language, row.text, whole),
             one_shot_text=whole,
-            word_errors_s=word_start_errors(self._word_times.get(row.id, ()), words, self._normaliser(row.language)),
+            word_errors_s=word_start_errors(timed, words, self._normaliser(row.language), row.lead_in_s),
             utterance_errors_s=utterance_errors(spoken, recital.turns),
         )
 
@@ -217,7 +226,14 @@ def read_manifest(path: Path) -> list[ManifestRow]:
 
 def _chosen(rows: Sequence[ManifestRow], options: EvaluationOptions) -> list[ManifestRow]:
     kinds, languages = options.kinds, options.languages
-    return [row for row in rows if (not kinds or row.kind in kinds) and (not languages or row.language in languages)]
+    rows = [row for row in rows if (not kinds or row.kind in kinds) and (not languages or row.language in languages)]
+    if not options.lead_ins_s:
+        return rows
+    return [msgspec.structs.replace(row, lead_in_s=lead_in_s) for row in rows for lead_in_s in options.lead_ins_s]
+
+
+def _with_lead_in(samples: NDArray[np.float32], lead_in_s: float) -> NDArray[np.float32]:
+    return np.concatenate([np.zeros(round(lead_in_s * SAMPLE_RATE), np.float32), samples])
 
 
 def _known(rows: Sequence[ManifestRow], decoders: Decoders, model: str) -> list[ManifestRow]:
@@ -240,7 +256,7 @@ class Evaluation:
 
     def __init__(self, config: Config, decoders: Decoders, rows: Sequence[ManifestRow], folder: Path) -> None:
         self._config, self._decoders, self._rows = config, decoders, rows
-        self._samples = [read_audio(folder / row.file) for row in rows]
+        self._samples = [_with_lead_in(read_audio(folder / row.file), row.lead_in_s) for row in rows]
 
     def play(self, options: EvaluationOptions, delay: Delay) -> list[Recital]:
         """What is heard of each recording."""

@@ -100,7 +100,7 @@ def spoken_words(
     result: StepResult,
     tokenizer: Tokenizer,
     window_start_s: float,
-    voice_end: Callable[[float, float], float],
+    trimmed: Callable[[float, float], tuple[float, float]],
 ) -> list[SpokenWord]:
     """
     The words of a step's result in stream time.
@@ -109,19 +109,20 @@ def spoken_words(
         result: Its times are relative to the window.
         tokenizer: Groups tokens into words.
         window_start_s: Stream time of the window's first frame.
-        voice_end: End of the last voice between two instants: a word does not last into the pause after it.
+        trimmed: From the first to the last voice between two instants: attention gives words the silence around them.
     """
     words, at = [], 0
     for group in tokenizer.split_words(result.tokens, result.language):
-        start_s = window_start_s + result.starts_s[at]
-        end_s = window_start_s + result.starts_s[at + len(group)]
+        start_s, end_s = trimmed(
+            window_start_s + result.starts_s[at], window_start_s + result.starts_s[at + len(group)]
+        )
         logprobs = result.logprobs[at : at + len(group)]
         words.append(
             SpokenWord(
                 tokens=tuple(group),
                 text=tokenizer.decode(group),
                 start_s=start_s,
-                end_s=max(start_s, voice_end(start_s, end_s)),
+                end_s=max(start_s, end_s),
                 confidence=math.exp(sum(logprobs) / len(logprobs)),
             )
         )

@@ -121,9 +121,18 @@ def _rates(played: Sequence[Played]) -> dict[str, Any]:
 
 
 def _rate(name: str, errors: Sequence[int], spoken: Sequence[Played]) -> dict[str, Any]:
-    words = [p.score.words for p in spoken]
-    rate = round(sum(errors) / sum(words), 5) if words else None
-    return {name: rate, f"{name}_interval": rate_interval(errors, words)}
+    n_words = sum(p.score.words for p in spoken)
+    rate = round(sum(errors) / n_words, 5) if n_words else None
+    return {name: rate, f"{name}_interval": rate_interval(*_by_recording(errors, spoken))}
+
+
+def _by_recording(errors: Sequence[int], spoken: Sequence[Played]) -> tuple[list[int], list[int]]:
+    """Errors and words of each recording, however often it was played: its performances are not independent."""
+    totals: dict[str, tuple[int, int]] = {}
+    for p, n_errors in zip(spoken, errors, strict=True):
+        before = totals.get(p.id, (0, 0))
+        totals[p.id] = before[0] + n_errors, before[1] + p.score.words
+    return [n for n, _ in totals.values()], [n for _, n in totals.values()]
 
 
 def _file(p: Played) -> dict[str, Any]:

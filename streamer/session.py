@@ -371,7 +371,7 @@ class Session:
         if result.no_speech_prob > 0.6 and is_unlikely(result.logprobs):
             return []
         start_s = self._stream_s(step.window_start_frame)
-        words = spoken_words(result, self._tokenizer, start_s, self._voice.voice_end_within)
+        words = spoken_words(result, self._tokenizer, start_s, self._voice.trimmed)
         unended, loop = step.request.unended, loop_start(result.tokens)
         if loop is not None:
             self._prompt, self._context = [], []  # what led into the circles must not do so again

@@ -26,23 +26,24 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def word_start_errors(
-    spoken: Sequence[TimedWord], heard: Sequence[Word], normalise: Callable[[str], str]
+    spoken: Sequence[TimedWord], heard: Sequence[Word], normalise: Callable[[str], str], lead_in_s: float = 0.0
 ) -> list[float]:
-    """Seconds by which each word that was heard right begins too late (or, negative, too early)."""
+    """Seconds by which each word heard right, after so much silence, begins too late (or, negative, too early)."""
     said, got = [normalise(w.word) for w in spoken], [normalise(w.text) for w in heard]
     blocks = difflib.SequenceMatcher(None, said, got, autojunk=False).get_matching_blocks()
     return [
-        heard[block.b + n].start_s - spoken[block.a + n].start_s
+        heard[block.b + n].start_s - lead_in_s - spoken[block.a + n].start_s
         for block in blocks
         for n in range(block.size)
         if said[block.a + n]
     ]
 
 
-def utterances(segments: Sequence[Segment], min_pause_s: float) -> list[Segment]:
-    """Segments with less than `min_pause_s` between them are one utterance."""
+def utterances(segments: Sequence[Segment], min_pause_s: float, lead_in_s: float = 0.0) -> list[Segment]:
+    """Segments with less than `min_pause_s` between them are one utterance; all of them after so much silence."""
     joined: list[Segment] = []
-    for segment in segments:
+    for spoken in segments:
+        segment = Segment(start=spoken.start + lead_in_s, end=spoken.end + lead_in_s)
         if joined and segment.start - joined[-1].end < min_pause_s:
             joined[-1] = Segment(start=joined[-1].start, end=segment.end)
         else:

@@ -88,12 +88,12 @@ class VoiceTracker:
         while self._voiced and self._voiced[0][1] < before_s:
             self._voiced.popleft()
 
-    def voice_end_within(self, start_s: float, end_s: float) -> float:
-        """End of the last voice between two instants; `end_s` where none is known there."""
-        for begin, end in reversed(self._voiced):
-            if begin < end_s and end > start_s:
-                return min(end, end_s)
-        return end_s
+    def trimmed(self, start_s: float, end_s: float) -> tuple[float, float]:
+        """From the first voice between two instants to the end of the last; as they are where none is known there."""
+        within = [(begin, end) for begin, end in self._voiced if begin < end_s and end > start_s]
+        if not within:
+            return start_s, end_s
+        return max(start_s, within[0][0]), min(end_s, within[-1][1])
 
     def voiced_s(self, start_s: float, end_s: float) -> float:
         """Seconds of voice between two instants."""

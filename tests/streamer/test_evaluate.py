@@ -113,6 +113,26 @@ def test_nothing_to_evaluate(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quiet_weights")
+def test_recordings_behind_silence(tmp_path: Path, speech: Path) -> None:
+    """Each is played once behind each length of it, and its times count from where it begins."""
+    path = manifest(
+        tmp_path,
+        {"id": "year", "file": str(speech / "dev-LJ002-0020.flac"), "text": "In eighteen thirteen", "language": "en",
+         "segments": [{"start": 0.0, "end": 1.5, "text": ""}]},
+    )  # fmt: skip
+    out = tmp_path / "report.json"
+
+    assert run(CONFIG, path, EvaluationOptions(pace="simulated", lead_ins_s=(0.0, 1.13)), out) == 0
+
+    report = json.loads(out.read_text())
+    assert [file["id"] for file in report["files"]] == ["year", "year"]
+    assert report["files"][1]["turns"][0]["start_s"] - report["files"][0]["turns"][0]["start_s"] == pytest.approx(
+        1.13, abs=0.2
+    )
+    assert report["utterance_end_error_s"]["p95"] < 0.5
+
+
+@pytest.mark.usefixtures("quiet_weights")
 def test_all_delays_in_one_picture(tmp_path: Path, speech: Path) -> None:
     """Every setting is measured, and named in the figures and in the picture."""
     path = manifest(

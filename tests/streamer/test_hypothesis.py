@@ -165,7 +165,7 @@ class TestSpokenWords:
             tokens=tuple(tokens), logprobs=logprobs, starts_s=starts, n_verified=0, ended=True,
             no_speech_prob=0.0, language="en",
         )  # fmt: skip
-        first, second = spoken_words(said, TOKENIZER, 20.0, lambda _start_s, end_s: end_s)
+        first, second = spoken_words(said, TOKENIZER, 20.0, lambda *span: span)
         n = len(first.tokens)
         assert [first.text, second.text] == [" Hippopotamus,", " yes."]
         assert (first.start_s, first.end_s) == pytest.approx((20.5, 20.0 + starts[n]))
@@ -175,24 +175,24 @@ class TestSpokenWords:
     def test_word_does_not_last_into_the_pause(self) -> None:
         """The end of a word is the end of the voice in it."""
         said = result([word(" yes", 1.0, 4.0)])
-        [yes] = spoken_words(said, TOKENIZER, 10.0, lambda _start_s, _end_s: 11.6)
+        [yes] = spoken_words(said, TOKENIZER, 10.0, lambda start_s, _: (start_s, 11.6))
         assert (yes.start_s, yes.end_s) == (11.0, 11.6)
 
     def test_end_never_precedes_the_start(self) -> None:
         """Voice that ended before the word leaves it empty, not reversed."""
-        [yes] = spoken_words(result([word(" yes", 1.0, 2.0)]), TOKENIZER, 0.0, lambda _start_s, _end_s: 0.5)
+        [yes] = spoken_words(result([word(" yes", 1.0, 2.0)]), TOKENIZER, 0.0, lambda start_s, _: (start_s, 0.5))
         assert (yes.start_s, yes.end_s) == (1.0, 1.0)
 
     def test_nothing_said(self) -> None:
         """No tokens, no words."""
-        assert spoken_words(result(), TOKENIZER, 0.0, lambda _start_s, end_s: end_s) == []
+        assert spoken_words(result(), TOKENIZER, 0.0, lambda *span: span) == []
 
     @given(text=st.text(alphabet="ab .,-'é好", max_size=30))
     def test_no_token_is_lost(self, text: str) -> None:
         """The tokens of the words are the tokens of the result, in order."""
         tokens = tuple(TOKENIZER.encode(text))
         said = result([SpokenWord(tokens=tokens, text=text, start_s=0.0, end_s=3.0, confidence=1.0)])
-        words = spoken_words(said, TOKENIZER, 0.0, lambda _start_s, end_s: end_s)
+        words = spoken_words(said, TOKENIZER, 0.0, lambda *span: span)
         assert tuple(token for each in words for token in each.tokens) == tokens
         assert all(a.end_s <= b.start_s + 1e-9 for a, b in pairwise(words))
 

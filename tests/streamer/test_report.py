@@ -10,12 +10,12 @@ from streamer.report import Played, difference_lines, percentiles, report, table
 from streamer.scoring import word_scorer
 
 
-def played(said: str, heard: str, whole: str | None = None, kind: str = "short") -> Played:
+def played(said: str, heard: str, whole: str | None = None, kind: str = "short", name: str = "x") -> Played:
     """A recording of two seconds, what was heard live, and what at once."""
     score = word_scorer()
     turn = TurnEnd(turn=0, text=heard, start_s=0.0, end_s=1.0, language="en", reason="silence", words=())
     return Played(
-        id="x",
+        id=name,
         kind=kind,
         language="en",
         text=said,
@@ -33,6 +33,17 @@ def test_rates_weigh_words_and_not_recordings() -> None:
     assert (figures["wer"], figures["words"]) == (0.25, 4)
     assert figures["files"][0]["differences"] == [{"at": 0, "said": "red", "heard": "blue"}]
     assert (figures["partial_churn"], figures["rtf"]) == (0.5, 0.25)
+
+
+def test_a_recording_played_twice_is_one_recording_to_the_interval() -> None:
+    """Its performances are not independent: as many of one recording say no more of other recordings than one."""
+    alone = [played("cat dog", "cat cow", name="a"), played("sun moon", "sun moon", name="b")]
+    often = [p for p in alone for _ in range(4)]
+
+    once, again = report("tiny.en", alone, [], 1.0), report("tiny.en", often, [], 1.0)
+
+    assert again["wer"] == once["wer"] == 0.25
+    assert again["wer_interval"] == once["wer_interval"] == (0.0, 0.5)
 
 
 def test_words_on_non_speech_are_counted_apart() -> None:

@@ -46,6 +46,13 @@ def test_short_pauses_join_utterances() -> None:
     assert joined == [Segment(start=0, end=2), Segment(start=3, end=4)]
 
 
+def test_silence_that_was_put_before_is_no_delay() -> None:
+    """Words and utterances are looked for that much later."""
+    errors = word_start_errors(spoken(("so", 1.0)), heard(("so", 1.6)), plain, lead_in_s=0.5)
+    assert errors == pytest.approx([0.1])
+    assert utterances([Segment(start=1.0, end=2.0)], 0.3, lead_in_s=0.5) == [Segment(start=1.5, end=2.5)]
+
+
 def test_the_nearest_turn_counts() -> None:
     """Each utterance is compared with the start and the end nearest to its own."""
     starts, ends = utterance_errors(

@@ -70,14 +70,15 @@ def test_voice_that_goes_on_after_a_stop_begins_again_at_once() -> None:
     assert tracker.last_voice_s == pytest.approx(11 * FRAME_S)
 
 
-def test_end_of_voice_within_a_stretch() -> None:
-    """A word's end is brought back to the end of the last voice that touches it."""
+def test_a_stretch_without_the_silence_around_it() -> None:
+    """It reaches from the first voice that touches it to the end of the last."""
     tracker = heard(*[0.9] * 10, *[0.0] * 10, *[0.9] * 10)
-    assert tracker.voice_end_within(0.1, 0.5) == pytest.approx(10 * FRAME_S)
-    assert tracker.voice_end_within(0.1, 0.2) == pytest.approx(0.2)
-    assert tracker.voice_end_within(0.35, 0.6) == pytest.approx(0.6)  # nothing voiced there
-    assert tracker.voice_end_within(0.1, 5.0) == pytest.approx(30 * FRAME_S)
-    assert VoiceTracker(OPTIONS).voice_end_within(1.0, 2.0) == 2.0
+    assert tracker.trimmed(0.1, 0.5) == pytest.approx((0.1, 10 * FRAME_S))
+    assert tracker.trimmed(0.1, 0.2) == pytest.approx((0.1, 0.2))
+    assert tracker.trimmed(0.35, 0.6) == pytest.approx((0.35, 0.6))  # nothing voiced there
+    assert tracker.trimmed(0.4, 0.9) == pytest.approx((20 * FRAME_S, 0.9))
+    assert tracker.trimmed(0.1, 5.0) == pytest.approx((0.1, 30 * FRAME_S))
+    assert VoiceTracker(OPTIONS).trimmed(1.0, 2.0) == (1.0, 2.0)
 
 
 def test_clicks_count_as_voice_in_stretches() -> None:
