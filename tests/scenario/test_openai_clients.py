@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from openai import AsyncOpenAI
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
-from streamer.options import Update
 from tests.helpers import npm
 from tests.helpers.daemon_process import Client, DaemonProcess, joined, plain, word_errors
 from tests.helpers.fake_scheduler import FakeScheduler
@@ -78,7 +77,7 @@ class Live:
 
     async def configure(self, **given: Any) -> dict[str, Any]:
         """Set fields of the audio input."""
-        await self.connection.session.update(Update(session={"type": "transcription", "audio": {"input": given}}))  # type: ignore[typeddict-item]
+        await self.connection.session.update(session={"type": "transcription", "audio": {"input": given}})  # type: ignore[typeddict-item]
         return await self.until("session.updated")
 
     async def append(self, audio: bytes, bytes_per_s: int) -> None:
