@@ -1,7 +1,7 @@
 """
 Short windows completed by cached silence, against full windows: word error rate, encoder time, run-aways.
 
-    python benchmarks/silence_cache.py MANIFEST [--model tiny.en] [--out FILE]
+    python benchmarks/silence_cache.py MANIFEST [--model tiny.en] [--threads N] [--out FILE]
 
 One-shot greedy decoding of every recording (its first 30 s) and of live prefixes of it, cut anywhere. "fixed" takes the
 same mel maximum for every window; "quantised" the window's own, rounded up to 0.25, with one cache for each value;
@@ -101,8 +101,9 @@ def main() -> None:
     arguments.add_argument("manifest", type=Path)
     arguments.add_argument("--model", default="tiny.en")
     arguments.add_argument("--out", type=Path)
+    arguments.add_argument("--threads", type=int, default=parts.physical_cores())
     args = arguments.parse_args()
-    torch.set_num_threads(parts.physical_cores())
+    torch.set_num_threads(args.threads)
     engines = Engines(args.model)
     spectrogram = MelSpectrogram(engines.model.dims.n_mels)
     rows = [r for r in read_manifest(args.manifest) if r.text and r.language in engines.tokenizer.languages]
