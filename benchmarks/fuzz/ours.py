@@ -1,28 +1,15 @@
-"""
-Broken input for every parser: each case must give a result or an error raised on purpose, never anything else.
-
-    python -m benchmarks.fuzz [--cases 100000] [--seed 0] [--only NAME]
-
-A case is a valid input with a few mutations: bytes flipped, cut, doubled, exchanged with those of another input.
-Printed for each parser: cases, how many were refused, cases a second. The first failure ends the run, with the seed
-and the number of its case.
-"""
+"""The native protocol, sound, settings, keys and checkpoints."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
-import resource
-import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.fuzz.cases import Parser
 from streamer.audio import AudioDecoder
 from streamer.config import Config, load, to_toml
 from streamer.errors import StreamerError
@@ -33,8 +20,6 @@ from streamer.weights.ctranslate2 import read_ctranslate2
 from streamer.weights.huggingface import read_huggingface
 from streamer.weights.openai import read_openai
 from tests.streamer.weights import writers
-
-Check = Callable[[bytes, random.Random], None]
 
 MESSAGES = [
     {"type": "start"},
@@ -55,40 +40,6 @@ MESSAGES = [
     {"type": "flush", "id": 7},
     {"type": "end"},
 ]
-TOKENS = [b"", b"null", b"-1", b"1e999", b'"', b"{", b"]", b"\\ud800", b"\x00", b"\xff", b"9" * 30, b"[" * 2000]
-
-
-@dataclass(frozen=True, slots=True)
-class Parser:
-    """What is tried: valid inputs, and what is done with a broken one; `share` of the cases, as some are slow."""
-
-    name: str
-    inputs: Sequence[bytes]
-    check: Check
-    share: float = 1.0
-
-
-def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> bytes:
-    """One to four changes; sometimes none."""
-    for _ in range(random_.randrange(5)):
-        at = random_.randrange(len(data) + 1)
-        match random_.randrange(6):
-            case 0:
-                data = data[:at]
-            case 1 if data:
-                at = random_.randrange(len(data))
-                data = data[:at] + bytes([data[at] ^ 1 << random_.randrange(8)]) + data[at + 1 :]
-            case 2:
-                data = data[:at] + random_.choice(TOKENS) + data[at:]
-            case 3:
-                end = at + random_.randrange(20)
-                data = data[:end] + data[at:]
-            case 4:
-                other = random_.choice(others)
-                data = data[:at] + other[random_.randrange(len(other) + 1) :]
-            case 5:
-                data = data[:at] + random_.randbytes(random_.randrange(8)) + data[at + random_.randrange(8) :]
-    return data[:200_000]
 
 
 def parsers(folder: Path) -> Iterator[Parser]:
@@ -201,46 +152,3 @@ def check_huggingface(data: bytes, file: Path) -> None:
         read_huggingface(file.parent, (file.parent / "model.safetensors",))
     finally:
         file.write_bytes(before)
-
-
-def run(parser: Parser, n_cases: int, seed: int) -> int:
-    """Try so many cases; how many of them were refused. Any other error than those raised on purpose is raised."""
-    n_refused = 0
-    for n in range(n_cases):
-        random_ = random.Random(f"{seed} {parser.name} {n}")
-        data = mutated(random_.choice(parser.inputs), parser.inputs, random_)
-        try:
-            parser.check(data, random_)
-        except StreamerError:
-            n_refused += 1
-        except BaseException as error:
-            error.add_note(f"parser {parser.name}, seed {seed}, case {n}: {data[:200]!r}")
-            raise
-    return n_refused
-
-
-def main() -> None:
-    """All parsers, and a table."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--cases", type=int, default=100_000, help="of the fastest parsers; slow ones get a share")
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--only")
-    args = arguments.parse_args()
-    warnings.simplefilter("ignore")  # torch warns of strange archives
-    total = 0
-    print("| parser | cases | refused | cases a second | memory MB |\n|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        for parser in parsers(Path(folder)):
-            if args.only not in (None, parser.name):
-                continue
-            n_cases, started = max(1, int(args.cases * parser.share)), time.perf_counter()
-            n_refused = run(parser, n_cases, args.seed)
-            rate = n_cases / (time.perf_counter() - started)
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"| {parser.name} | {n_cases:,} | {n_refused:,} | {rate:,.0f} | {memory:.0f} |", flush=True)
-            total += n_cases
-    print(f"\n{total:,} cases, seed {args.seed}: no crash, no hang")
-
-
-if __name__ == "__main__":
-    main()

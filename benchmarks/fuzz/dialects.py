@@ -1,0 +1,129 @@
+"""What clients of other services send, and what a browser records."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Callable, Iterator
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from benchmarks.fuzz.cases import Check, Parser
+from streamer.dialects import wyoming
+from streamer.dialects.actions import Dialect
+from streamer.dialects.deepgram import DeepgramProtocol
+from streamer.dialects.deepgram_request import parse_query
+from streamer.dialects.openai_realtime import RealtimeProtocol
+from streamer.dialects.openai_session import default_settings
+from streamer.dialects.vosk import VoskProtocol
+from streamer.dialects.wyoming import WyomingProtocol
+from streamer.options import SessionOptions
+from streamer.opus import WebmDecoder
+from tests.helpers.webm import recorded
+
+LANGUAGES = ("en", "de")
+SOUND = np.zeros(160, "<i2").tobytes()
+DEEPGRAM = [
+    {"type": "KeepAlive"},
+    {"type": "Finalize"},
+    {"type": "CloseStream"},
+    {"type": "Configure", "keyterms": ["Ray Serve"]},
+]
+VOSK = [
+    {"config": {"sample_rate": 8000, "words": True, "max_alternatives": 3, "phrase_list": ["one two"]}},
+    {"reset": 1},
+    {"eof": 1},
+]
+OPENAI = [
+    {
+        "type": "session.update",
+        "session": {
+            "type": "transcription",
+            "audio": {
+                "input": {
+                    "format": {"type": "audio/pcm", "rate": 24000},
+                    "transcription": {"model": "x", "language": "en", "prompt": "café"},
+                    "turn_detection": {"type": "server_vad", "silence_duration_ms": 300},
+                }
+            },
+        },
+    },
+    {"type": "transcription_session.update", "session": {"input_audio_format": "g711_ulaw", "turn_detection": None}},
+    {"type": "input_audio_buffer.append", "audio": base64.b64encode(SOUND).decode()},
+    {"type": "input_audio_buffer.commit", "event_id": "e_1"},
+    {"type": "input_audio_buffer.clear"},
+]
+QUERIES = [
+    b"model=any&encoding=linear16&sample_rate=16000&channels=2&multichannel=true&interim_results=true",
+    b"language=de&endpointing=300&utterance_end_ms=1000&keyterm=Ray+Serve&keyterm=Anyscale&punctuate=false",
+]
+
+
+def parsers() -> Iterator[Parser]:
+    """All of them."""
+    yield Parser("deepgram query", QUERIES, check_query)
+    yield Parser("deepgram", _frames(DEEPGRAM), _dialect(_deepgram))
+    yield Parser("vosk", _frames(VOSK), _dialect(VoskProtocol))
+    yield Parser("wyoming", _wyoming_streams(), _dialect(lambda: WyomingProtocol("tiny.en", LANGUAGES, 100_000)))
+    yield Parser("openai realtime", _frames(OPENAI), check_realtime)
+    tone = np.sin(np.arange(9600) / 30).astype(np.float32)
+    yield Parser("webm", [recorded(tone)], check_webm, 0.02)
+
+
+def _frames(messages: list[dict[str, object]]) -> list[bytes]:
+    return [*(json.dumps(message).encode() for message in messages), SOUND]
+
+
+def _wyoming_streams() -> list[bytes]:
+    sound = {"rate": 16000, "width": 2, "channels": 1}
+    begin = "".join(
+        [
+            wyoming.encode("describe", {}),
+            wyoming.encode("transcribe", {"language": "en"}),
+            wyoming.encode("audio-start", sound),
+        ]
+    )
+    chunk = json.dumps({"type": "audio-chunk", "data": sound, "payload_length": len(SOUND)}).encode() + b"\n" + SOUND
+    return [begin.encode() + chunk + wyoming.encode("audio-stop", {}).encode(), chunk]
+
+
+def _deepgram() -> DeepgramProtocol:
+    return DeepgramProtocol(parse_query(parse_qsl(QUERIES[0].decode()), LANGUAGES), "r_1", "tiny.en", "2026-01-01")
+
+
+def _dialect(build: Callable[[], Dialect]) -> Check:
+    """Whatever is in a frame, a dialect answers and raises nothing; a second frame meets what the first one left."""
+
+    def check(data: bytes, random_: random.Random) -> None:
+        dialect = build()
+        dialect.begin()
+        for frame in (data[: len(data) // 2], data[len(data) // 2 :]) if random_.random() < 0.3 else (data, data):
+            dialect.receive(frame if random_.random() < 0.5 else frame.decode(errors="replace"))
+
+    return check
+
+
+def check_realtime(data: bytes, random_: random.Random) -> None:
+    """Every message is answered with events that can be sent."""
+    defaults = SessionOptions()
+    protocol = RealtimeProtocol(
+        "s_1", "tiny.en", LANGUAGES, default_settings(defaults), defaults, is_beta=random_.random() < 0.5
+    )
+    protocol.open()
+    for frame in (data.decode(errors="replace"), json.dumps(OPENAI[2]), data):
+        protocol.receive(frame)
+
+
+def check_query(data: bytes, _: random.Random) -> None:
+    """A query is understood, or refused with a reason."""
+    parse_query(parse_qsl(data.decode(errors="replace"), keep_blank_values=True), LANGUAGES)
+
+
+def check_webm(data: bytes, random_: random.Random) -> None:
+    """Cut anywhere; whatever is taken comes out as finite samples."""
+    decoder, at = WebmDecoder(), random_.randrange(len(data) + 1)
+    for part in (data[:at], data[at:]):
+        for samples in decoder.blocks(part):
+            assert np.isfinite(samples).all()
