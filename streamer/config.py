@@ -243,6 +243,8 @@ def _settings_of_file(path: Path) -> Iterator[Setting]:
         raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a TOML file: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is not a configuration: brackets nested too deep, expected flat values") from None
     for section, table in tables.items():
         if section not in KEYS:
             raise _unknown_key(section, f"in {path}")
