@@ -39,6 +39,7 @@ RATE = 16_000
 CHUNK_S = 0.1
 BYTES_PER_S = 2 * RATE
 TOLERANCE_S = 0.05
+LONG_WAIT_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Heard:
 
     text: str
     audio_s: float
+    waits_s: tuple[float, ...]
+    """Times without any event, from `LONG_WAIT_S`: undisturbed, an acknowledgement comes twice a second."""
 
 
 def talks(manifest: Path, n: int, seconds: float) -> list[Talk]:
@@ -83,15 +86,18 @@ def _talk(clips: Sequence[tuple[NDArray[np.float32], str]], seconds: float) -> T
 async def speak(talk: Talk, port: int) -> Heard:
     """Say it in real time, whatever becomes of the connections."""
     turns: dict[int, str] = {}
-    audio_s = 0.0
+    audio_s, heard_s, waits_s = 0.0, time.monotonic(), []
     async with connect(f"ws://127.0.0.1:{port}", Start(language="en")) as captions:
         async for event in captions.transcribe(_paced(talk.pcm)):
+            waits_s.append(time.monotonic() - heard_s)
+            heard_s += waits_s[-1]
             match event:
                 case TurnEnd():
                     turns[event.turn] = event.text
                 case Bye():
                     audio_s = event.audio_s
-    return Heard(" ".join(turns[turn] for turn in sorted(turns)), audio_s)
+    text = " ".join(turns[turn] for turn in sorted(turns))
+    return Heard(text, audio_s, tuple(wait_s for wait_s in waits_s if wait_s >= LONG_WAIT_S))
 
 
 async def _paced(pcm: NDArray[np.int16]) -> AsyncIterator[bytes]:
@@ -138,6 +144,10 @@ def _stop(process: psutil.Process, how: signal.Signals) -> None:
     process.send_signal(how)
 
 
+def _waits(performance: Sequence[Heard]) -> list[float]:
+    return sorted(round(wait_s, 1) for heard in performance for wait_s in heard.waits_s)
+
+
 def errors(references: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
     """Words that differ, all texts together."""
     normalise = EnglishTextNormalizer()
@@ -164,6 +174,8 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
         "cuts": proxy.n_cuts,
         "restarts": args.restarts,
         "unheard_s": round(max(unheard_s), 3),
+        "waits_undisturbed_s": _waits(first),
+        "waits_cut_s": _waits(cut),
         "undisturbed_against_reference": errors(right, plain),
         "undisturbed_again_against_reference": errors(right, again),
         "cut_against_reference": errors(right, hurt),
