@@ -28,6 +28,8 @@ from streamer.weights.checkpoint import Contents
 __all__ = ["read_ctranslate2"]
 
 VERSION = 6
+MAX_RANK = 4
+"""Sizes of one variable: the network has three at most."""
 SPEC = "WhisperSpec"
 DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 D_HEAD = 64
@@ -166,6 +168,10 @@ def _read_variable(reader: PartsReader) -> tuple[str, Tensor]:
     *shape, type_id, n_bytes = reader.numbers(f"{rank}IBI", name)
     if type_id >= len(DTYPES):
         raise CheckpointError(f"{reader.name}: {name} has type {type_id}, expected 0 to {len(DTYPES) - 1}")
+    if rank > MAX_RANK or 0 in shape:
+        raise CheckpointError(
+            f"{reader.name}: {name} has shape {shape}, expected at most {MAX_RANK} sizes, all positive"
+        )
     dtype = DTYPES[type_id]
     if n_bytes != math.prod(shape) * dtype.itemsize:
         raise CheckpointError(f"{reader.name}: {name} has {n_bytes} bytes, not {dtype} of shape {shape}")

@@ -136,7 +136,9 @@ def test_unreadable_files_are_errors(file: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read .*cpu\.toml: no such file or directory"):
         load(file, {}, {})
     assert error_of(file, "[server").startswith("cpu.toml is not a TOML file: ")
-    assert error_of(file, "keys = " + "[" * 5000).startswith("cpu.toml is not a configuration: brackets nested too deep")
+    assert error_of(file, "keys = " + "[" * 5000).startswith(
+        "cpu.toml is not a configuration: brackets nested too deep"
+    )
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"cpu\.toml is not a TOML file"):
         load(file, {}, {})

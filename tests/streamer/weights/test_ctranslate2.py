@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +149,17 @@ def test_unknown_type_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match="x has type 9, expected 0 to 5"):
         read(tmp_path, bytes(data))
+
+
+@pytest.mark.parametrize("shape", [(0, 2**31, 2**31, 2**31), (0,), (1, 1, 1, 1, 1)])
+def test_shapes_that_no_variable_has_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Nothing of any size is nothing, and more sizes than the network knows are damage."""
+    header = struct.pack("<I", 6) + b"\x0c\x00WhisperSpec\x00" + struct.pack("<II", 3, 1) + b"\x02\x00a\x00"
+    n_bytes = 4 * math.prod(shape)
+    variable = struct.pack(f"<B{len(shape)}IBI", len(shape), *shape, 0, n_bytes) + bytes(n_bytes)
+    (tmp_path / "model.bin").write_bytes(header + variable)
+    with pytest.raises(CheckpointError, match="a has shape"):
+        read_ctranslate2(tmp_path, (tmp_path / "model.bin",))
 
 
 def test_impossible_sizes_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
