@@ -446,9 +446,11 @@ class Session:
         return min(self._mel.end, self._frame(self._voice.last_voice_s + self._window.post_roll_s))
 
     def _edge_frame(self) -> int:
-        """One past the last frame of the next step: the target, unless the session is far behind."""
+        """One past the last frame of the next step: the target, unless it is far away or a turn is to close."""
         longest = int((self._window.max_window_s + CATCH_UP_S) * FRAMES_PER_SECOND)
-        return min(self._target_frame(), self._start_frame + longest)
+        # what was said since belongs to the next turn: its newest word may be half heard
+        target = self._closing_frame if self._closing else self._target_frame()
+        return min(target, self._start_frame + longest)
 
     def _is_heard_out(self) -> bool:
         """Whether the last step heard the turn to where it was asked to close."""

@@ -250,6 +250,18 @@ class TestFlushAndEnd:
         assert bye.audio_s == ack.received_s == ack.stable_s == pytest.approx(5.06)
         assert hall.session.is_over
 
+    @pytest.mark.parametrize("chunk_s", [0.1, 0.7, 1.0, 1.5, 2.9])
+    def test_a_turn_ends_at_its_pause_however_late_it_is_heard(self, chunk_s: float) -> None:
+        """What was said after the pause before the turn could close is no part of it: its last word is half heard."""
+        words = talk(2.0, 0.8, 4.0)
+        hall = Hall(words, WINDOW, ENGLISH)
+        hall.play(9.0, chunk_s=chunk_s)
+        hall.end()
+        first, second = hall.turns
+        assert first.text.split() == [w.text.strip() for w in words[:5]]
+        assert second.text.split() == [w.text.strip() for w in words[5:]]
+        assert_sound(hall)
+
     @pytest.mark.parametrize("cut_s", [3.0 + at / 10 for at in range(10)])
     def test_who_goes_on_elsewhere_says_each_word_once(self, cut_s: float) -> None:
         """A word that is cut off is left to the session that goes on from the last ack, and said whole there."""
