@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -24,26 +25,30 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def daemon(port: int, *options: str) -> AsyncIterator[psutil.Process]:
+async def daemon(
+    port: int, *options: str, end: signal.Signals = signal.SIGTERM, **variables: str
+) -> AsyncIterator[psutil.Process]:
     """
-    `streamer serve` until the block is left, then SIGTERM; a process that is gone by then, gone it is.
+    `streamer serve` until the block is left.
 
     Args:
         port: Where it listens.
         options: More of the command line, as `--model base`.
+        end: How it is stopped.
+        variables: More of its environment, as `STREAMER_SCHEDULER_MAX_SESSIONS`.
     """
     log = Path(tempfile.mkdtemp()) / "daemon.log"
     with log.open("w") as out:
         command = ("-m", "streamer", "serve", "--port", str(port), *options)
-        process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=out, stderr=out)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **variables}
+        )
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
             while await get(port, "/readyz") is None:  # noqa: ASYNC110 - a process that starts has nothing to wait on
                 await asyncio.sleep(0.2)
         yield psutil.Process(process.pid)
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+        process.send_signal(end)
         if (code := await process.wait()) not in (0, -signal.SIGKILL):
             print(f"the daemon ended with {code}: {log}")
     finally:

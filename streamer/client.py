@@ -141,6 +141,7 @@ class Captions:
         self._events, self._revisions = Unread(), Revisions()
         self._changed = asyncio.Condition()
         """Guards nothing: tells waiters that something of this object is different now."""
+        self._resumed_from_s = 0.0
         self._is_started = self._has_ended = self._is_over = False
         self._idle: ProtocolError | None = None
         """The daemon ends the session for silence on the wire; its last events are still to come."""
@@ -234,12 +235,14 @@ class Captions:
 
     async def _connect_until_over(self) -> None:
         loop = asyncio.get_running_loop()
-        pause_s, reached_s, moved_at = FIRST_PAUSE_S, -1.0, loop.time()
+        pause_s, reached_s, moved_at = FIRST_PAUSE_S, (-1.0, -1.0), loop.time()
         while not self._is_over:
             began_at = loop.time()
             wait_s = await self._try_connection()
-            if self._story.stable_s > reached_s or loop.time() - began_at > self._give_up_s:
-                pause_s, reached_s, moved_at = FIRST_PAUSE_S, self._story.stable_s, loop.time()
+            # sound that the daemon has is a way forward too, where no connection lasts until its text comes back
+            now_s = (self._story.stable_s, self._resumed_from_s)
+            if now_s > reached_s or loop.time() - began_at > self._give_up_s:
+                pause_s, reached_s, moved_at = FIRST_PAUSE_S, now_s, loop.time()
             elif loop.time() - moved_at > self._give_up_s:
                 raise ConnectionLostError(f"{self._url}: no way to go on for {self._give_up_s:g} s")
             if not self._is_over:
@@ -287,6 +290,7 @@ class Captions:
                 raise _raised(msgspec.json.decode(text, type=Error))
         started = msgspec.json.decode(text, type=_Started)
         self._say(self._story.begin(started.session, started.resume))
+        self._resumed_from_s = started.resume_from_s
         skipped = self._backlog.rewind(started.resume_from_s)
         self._say([skipped] if skipped is not None else [])
         for flush_id in self._story.flushes:

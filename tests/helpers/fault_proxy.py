@@ -11,12 +11,13 @@ class FaultProxy:
     """
     Forwards bytes.
 
-    What tests set: `cut_after`, bytes of a connection from client to daemon after which both ends are reset, taken
-    from the list one a connection; clearing `flows` holds every byte back, as a radio link does that is gone.
+    What tests set: `cut_after`, bytes of a connection from client to daemon after which both ends are reset, or
+    `lives_s`, seconds, taken from the lists one a connection; clearing `flows` holds every byte back, as a radio link does that is gone.
     """
 
     def __init__(self, target_port: int) -> None:
         self.cut_after: list[int] = []
+        self.lives_s: list[float] = []
         self.n_cuts = 0
         self.flows = asyncio.Event()
         self.flows.set()
@@ -33,6 +34,7 @@ class FaultProxy:
             return
         allowed = self.cut_after.pop(0) if self.cut_after else None
         both = (writer, there_writer)
+        timer = asyncio.get_running_loop().call_later(self.lives_s.pop(0), self._cut, both) if self.lives_s else None
         self._writers |= {*both}
         try:
             await asyncio.gather(
@@ -41,9 +43,16 @@ class FaultProxy:
         except ConnectionError:
             pass
         finally:
+            if timer:
+                timer.cancel()
             for end in both:
                 end.transport.abort()
             self._writers -= {*both}
+
+    def _cut(self, both: tuple[asyncio.StreamWriter, ...]) -> None:
+        self.n_cuts += 1
+        for end in both:
+            end.transport.abort()
 
     async def _pump(
         self,
@@ -57,9 +66,7 @@ class FaultProxy:
             writer.write(data)
             await writer.drain()
             if allowed is not None and (allowed := allowed - len(data)) <= 0:
-                self.n_cuts += 1
-                for end in both:
-                    end.transport.abort()
+                self._cut(both)
                 return
         writer.close()
 
