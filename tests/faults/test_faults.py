@@ -11,18 +11,20 @@ import os
 import random
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from streamer.client import Event, Start, TurnEnd, connect
 from streamer.config import LimitsConfig
 from tests.helpers import http_daemon, scripted_engine
 from tests.helpers.daemon_process import daemon_process, free_port
 from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.http_daemon import CONFIG
-from tests.helpers.resuming import ResumingClient
+from tests.helpers.resuming import CHUNK, ResumingClient
 from tests.helpers.scripted_engine import spoken, story
 from tests.streamer.test_recovery import recovering
 
@@ -68,6 +70,40 @@ async def test_connections_that_are_cut() -> None:
     assert (steady.text, steady.n_connections) == (also_said, 1)
     assert proxy.n_cuts >= N_CUTS // 2
     assert cut.n_connections == proxy.n_cuts + 1
+
+
+async def test_connections_too_short_for_any_text_to_come_back() -> None:
+    """The client does not give up as long as each of them brings the daemon more sound."""
+    text = story(20)
+    sound = (np.clip(spoken(text, pause_s=1.0), -1, 1) * 32767).astype("<i2").tobytes()
+    async with (
+        scripted_engine.serving(resume_s=60) as service,
+        http_daemon.serving(CONFIG, service.scheduler) as daemon,
+        fault_proxy(daemon.http.port) as proxy,
+    ):
+        proxy.lives_s = [0.1] * 15
+        service.engine.hold()
+        async with connect(f"ws://127.0.0.1:{proxy.port}", Start(language="en"), give_up_s=0.4) as captions:
+            hearing = asyncio.create_task(turns_of(captions.transcribe(paced(sound, 0.05))))
+            while proxy.n_cuts < 15 and not hearing.done():
+                await asyncio.wait([hearing], timeout=0.05)
+            service.engine.release()
+            turns = await hearing
+
+    assert " ".join(turns) == text
+    assert proxy.n_cuts == 15
+
+
+async def paced(pcm: bytes, pause_s: float) -> AsyncIterator[bytes]:
+    """Tenths of a second of sound."""
+    for at in range(0, len(pcm), 2 * CHUNK):
+        yield pcm[at : at + 2 * CHUNK]
+        await asyncio.sleep(pause_s)
+
+
+async def turns_of(events: AsyncIterator[Event]) -> list[str]:
+    """Texts of the turns that end."""
+    return [event.text async for event in events if isinstance(event, TurnEnd)]
 
 
 async def test_a_network_that_stands_still() -> None:

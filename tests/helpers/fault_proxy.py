@@ -12,7 +12,8 @@ class FaultProxy:
     Forwards bytes.
 
     What tests set: `cut_after`, bytes of a connection from client to daemon after which both ends are reset, or
-    `lives_s`, seconds, taken from the lists one a connection; clearing `flows` holds every byte back, as a radio link does that is gone.
+    `lives_s`, seconds, taken from the lists one a connection; clearing `flows` holds every byte back, as a radio link
+    does that is gone.
     """
 
     def __init__(self, target_port: int) -> None:
