@@ -123,7 +123,7 @@ async def disturbed(said: Sequence[Talk], args: argparse.Namespace) -> tuple[lis
     port, random_ = free_port(), random.Random(0)
     mean_s = sum(talk.seconds for talk in said) / args.cuts
     async with fault_proxy(port) as proxy:
-        proxy.lives_s = [random_.uniform(0.02, 1.6) * mean_s for _ in range(args.cuts)]
+        proxy.lives_s = [random_.uniform(0.02, 1.2) * mean_s for _ in range(args.cuts)]
         speaking: asyncio.Task[list[Heard]] | None = None
         for n in range(args.restarts + 1):
             is_last, end = n == args.restarts, signal.SIGTERM if n % 2 else signal.SIGKILL

@@ -75,7 +75,7 @@ def test_wrong_words_are_listed_by_recording() -> None:
 
 def test_table_has_a_row_for_each_kind() -> None:
     """And one for all, with intervals; the comparison has columns only where there is one."""
-    rows = [played("red", "red"), played("red", "rat"), played("red", "red", kind="noisy")]
+    rows = [played("red", "red"), played("red", "rat", name="y"), played("red", "red", kind="noisy", name="z")]
     plain = table(report("tiny.en", rows, [], 1.0))
 
     assert [line.split()[:2] for line in plain.splitlines()[1:4]] == [["noisy", "en"], ["short", "en"], ["all", "3"]]
