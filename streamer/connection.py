@@ -71,7 +71,6 @@ class Scheduler(Protocol):
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
-        is_live: bool = True,
     ) -> Stream:
         """A new session for a caller, from `offset_s` on; by default its name is random. Raises OverloadError."""
 

@@ -39,8 +39,6 @@ MIN_HEARD_S = 1.0
 """Audio of one stream that may be heard at once, however little time has passed."""
 CATCH_UP = 1.2
 """How much faster than real time a late stream is heard."""
-RECORDED_S = 3.0
-"""Sound of a recording between its steps: nobody waits for its newest words."""
 LIVENESS_S = 30.0
 """A step that takes longer than this means the device hangs."""
 
@@ -175,7 +173,7 @@ class Lane:
         if not streams:
             return
         now_s = time.monotonic()
-        most = round(most_heard_s(now_s - self._heard_at_s) * SAMPLE_RATE)
+        most = int(most_heard_s(now_s - self._heard_at_s) * SAMPLE_RATE)
         self._heard_at_s = now_s
         samples = [stream.take_samples(most) for stream in streams]
         heard = await self._on_device(lambda: self._listen(streams, samples))
@@ -191,7 +189,7 @@ class Lane:
     def _due(self) -> list[Stream]:
         """Sessions that want a step now, in the order in which they get it."""
         interval_s = self.interval_s
-        due = [s for s in self.streams.values() if s.session.is_due(interval_s if s.is_live else RECORDED_S)]
+        due = [s for s in self.streams.values() if s.session.is_due(interval_s)]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.lag_s))
 
     async def _step(self, streams: Sequence[Stream]) -> None:

@@ -144,7 +144,6 @@ class Scheduler:
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
-        is_live: bool = True,
     ) -> Stream:
         """
         A new session, on the lane with the fewest.
@@ -156,7 +155,6 @@ class Scheduler:
             offset_s: Stream time of its first sample.
             context: Text before it.
             caller: Who opens it: the name of an API key, or empty.
-            is_live: See `Stream`.
 
         Raises:
             OverloadError: The daemon is full or going down, or the caller has as many as it may have.
@@ -176,7 +174,6 @@ class Scheduler:
             wake=lane.wake,
             on_detach=self._detached,
             recording=recording,
-            is_live=is_live,
         )
         lane.add(stream)
         self._metrics.opened.inc()

@@ -60,7 +60,6 @@ class Stream:
         wake: Called when there is something to do.
         on_detach: Called with this stream when its connection is gone.
         recording: Keeps what is heard, if the session is recorded.
-        is_live: Somebody waits for its newest words; else all of it is there already, and fewer, longer steps will do.
     """
 
     def __init__(
@@ -74,14 +73,12 @@ class Stream:
         wake: Callable[[], None],
         on_detach: Callable[[Stream], None],
         recording: Recording | None = None,
-        is_live: bool = True,
     ) -> None:
         self.session = session
         self.id = session.id
         self.token = token
         self.caller = caller
         self.recording = recording
-        self.is_live = is_live
         self.ear = Ear()
         self.received_s = session.received_s
         self.n_failures = 0

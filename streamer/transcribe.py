@@ -51,7 +51,7 @@ async def _run(
         for path, samples in recordings:
             turns = []
             captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
-            stream = parts.scheduler.open(config.session, session=path.stem, is_live=realtime)
+            stream = parts.scheduler.open(config.session, session=path.stem)
             is_quiet = not captions and format_ != "jsonl"
             with _progress(path.name, len(samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
                 async for _, event in play(stream, samples, realtime=realtime):

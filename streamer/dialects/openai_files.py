@@ -71,7 +71,7 @@ class FileApi:
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
         asked = read_form(fields, self._config.session, self._scheduler.languages, task)
         recording = await self._open(upload, stack)
-        stream = self._scheduler.open(asked.options, caller=caller.name, is_live=False)
+        stream = self._scheduler.open(asked.options, caller=caller.name)
         stack.callback(_leave, stream)
         events = recording.play(stream)
         stack.push_async_callback(events.aclose)

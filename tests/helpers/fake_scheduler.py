@@ -137,7 +137,6 @@ class FakeScheduler:
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
-        is_live: bool = True,
     ) -> FakeStream:
         """A new session."""
         if len(self.streams) >= self._max_sessions:

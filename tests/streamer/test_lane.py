@@ -10,7 +10,7 @@ import pytest
 
 from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Event, TurnEnd
-from streamer.lane import CATCH_UP, MIN_HEARD_S, RECORDED_S, most_heard_s
+from streamer.lane import CATCH_UP, MIN_HEARD_S, most_heard_s
 from streamer.session import MAX_HEARD_S
 from streamer.step import StepRequest
 from streamer.stream import Stream
@@ -36,16 +36,6 @@ async def test_a_long_message_is_heard_in_many_steps() -> None:
 
     assert texts(events) == [text]
     assert len(service.engine.batches) >= 10 / MIN_HEARD_S
-
-
-async def test_a_recording_takes_fewer_steps() -> None:
-    """Nobody waits for its newest words; its text is the same."""
-    text = story(33)
-    async with serving() as service:
-        events = await recite(service.open(is_live=False), text)
-
-    assert texts(events) == [text]
-    assert len(service.engine.batches) <= 10 / RECORDED_S + 2
 
 
 def test_as_much_is_heard_as_time_has_passed() -> None:
