@@ -45,7 +45,9 @@ async def daemon(
         )
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
-            while await get(port, "/readyz") is None:  # noqa: ASYNC110 - a process that starts has nothing to wait on
+            while await get(port, "/readyz") is None:
+                if process.returncode is not None:
+                    raise SystemExit(f"the daemon ended: exit code {process.returncode}; its log: {log}")
                 await asyncio.sleep(0.2)
         yield psutil.Process(process.pid)
         process.send_signal(end)

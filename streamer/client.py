@@ -180,8 +180,7 @@ class Captions:
     ) -> None:
         """Change options for the audio that comes; None leaves an option as it is."""
         update = Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
-        changed = {name: value for name, value in msgspec.structs.asdict(update).items() if value is not None}
-        self._start = msgspec.structs.replace(self._start, **changed)
+        self._start = update.over(self._start)
         await self._put(update)
 
     async def end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -11,6 +11,7 @@ Task = Literal["transcribe", "translate"]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 """More than the decoder's context holds would only cost time to cut."""
 EndpointMs = Annotated[int, msgspec.Meta(ge=100, le=5000)]
+Options = TypeVar("Options", bound=msgspec.Struct)
 Keyterms = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=256)]
 
 
@@ -42,7 +43,7 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
     keyterms: Keyterms | None = None
     endpoint_ms: EndpointMs | None = None
 
-    def over(self, options: SessionOptions) -> SessionOptions:
-        """The options as they are from now on."""
+    def over(self, options: Options) -> Options:
+        """The options, or a `Start` that asks for them, as they are from now on."""
         changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(options, **changes)

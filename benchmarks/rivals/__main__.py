@@ -28,12 +28,13 @@ from websockets.exceptions import WebSocketException
 from benchmarks.rivals.environments import python_of, versions_of
 from benchmarks.rivals.figures import Figures, Outcome, figures, has_given_up
 from benchmarks.rivals.plot import plot
-from benchmarks.rivals.server import SetUpError, free_port, serving
+from benchmarks.rivals.server import SetUpError, serving
 from benchmarks.rivals.speaker import RefusedError, Speaker
 from benchmarks.rivals.streams import Stream, make_stream
 from benchmarks.rivals.systems import SYSTEMS, System
 from benchmarks.rivals.table import page
 from benchmarks.rivals.weights import Weights, find_weights
+from benchmarks.served import free_port
 from streamer.bench import read_clips
 from streamer.errors import ConfigError, StreamerError
 from streamer.machine import cpuinfo

@@ -26,12 +26,6 @@ class SetUpError(StreamerError):
     """A system cannot be installed or started."""
 
 
-def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @asynccontextmanager
 async def serving(command: Sequence[str], port: int, log: Path) -> AsyncIterator[Watch]:
     """
