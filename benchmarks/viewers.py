@@ -1,7 +1,7 @@
 """
 A thousand viewers of one room: how long a caption takes to each of them, and what that costs the speaker.
 
-    python benchmarks/viewers.py [--viewers 1000] [--seconds 30] [--model tiny.en]
+    python -m benchmarks.viewers [--viewers 1000] [--seconds 30] [--model tiny.en]
 
 The daemon runs as it does in service, as a process of its own on loopback; a recording is spoken to it in real time by
 one client, once without and once with an audience. Fan-out delay is from the first viewer that has a caption to each
@@ -14,22 +14,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import resource
-import socket
-import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from benchmarks.served import daemon, free_port
 from streamer.audio_file import read_audio
 from streamer.mel import SAMPLE_RATE
 
@@ -53,7 +47,15 @@ def main() -> None:
 
 async def measure(n_viewers: int, seconds: float, model: str) -> None:
     """Both runs on one daemon."""
-    async with daemon(n_viewers, model, Path(tempfile.mkdtemp()) / "daemon.log") as port:
+    settings = {
+        "STREAMER_SERVER_ROOMS": "true",
+        "STREAMER_LIMITS_MAX_VIEWERS": str(n_viewers),
+        "STREAMER_LIMITS_MAX_CONNECTIONS": str(n_viewers + 64),
+        "STREAMER_LIMITS_HANDSHAKES_PER_S": "5000",
+        "STREAMER_SCHEDULER_MAX_SESSIONS": "4",
+    }
+    port = free_port()
+    async with daemon(port, "--model", model, **settings):
         alone = await speak(port, seconds)
         print(f"speaker alone:            {percentiles(alone)} from a word's end to its first caption")
         arrivals: dict[str, list[float]] = defaultdict(list)
@@ -65,42 +67,6 @@ async def measure(n_viewers: int, seconds: float, model: str) -> None:
         for viewer in viewers:
             viewer.cancel()
         await asyncio.gather(*viewers, return_exceptions=True)
-
-
-@asynccontextmanager
-async def daemon(n_viewers: int, model: str, log: Path) -> AsyncIterator[int]:
-    """`streamer serve` with rooms, ready."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = int(found.getsockname()[1])
-    settings = {
-        "STREAMER_SERVER_ROOMS": "true",
-        "STREAMER_LIMITS_MAX_VIEWERS": str(n_viewers),
-        "STREAMER_LIMITS_MAX_CONNECTIONS": str(n_viewers + 64),
-        "STREAMER_LIMITS_HANDSHAKES_PER_S": "5000",
-        "STREAMER_SCHEDULER_MAX_SESSIONS": "4",
-    }
-    command = (sys.executable, "-m", "streamer", "serve", "--port", str(port), "--model", model)
-    with log.open("w") as out:
-        process = await asyncio.create_subprocess_exec(*command, stdout=out, stderr=out, env={**os.environ, **settings})
-    try:
-        while not await asyncio.to_thread(is_ready, port):
-            if process.returncode is not None:
-                raise SystemExit(f"the daemon ended: exit code {process.returncode}; its log: {log}")
-            await asyncio.sleep(0.2)
-        yield port
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-def is_ready(port: int) -> bool:
-    """Whether the daemon answers so."""
-    try:
-        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def socket_to(port: int, path: str) -> connect:

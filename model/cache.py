@@ -17,11 +17,31 @@ from torch import Tensor
 
 from model.dimensions import ModelDimensions
 
-__all__ = ["CacheFullError", "KVCache", "Placement"]
+__all__ = ["CacheFullError", "Group", "KVCache", "Placement"]
 
 
 class CacheFullError(ValueError):
     """A slot has fewer free positions than an append needs; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of one pass that attend in one call: all of them, padded to the longest, or each by itself, unpadded."""
+
+    rows: slice
+    """Of the pass."""
+    slots: slice | Tensor
+    """Their slots as a selector of the cache's slot axis: a slice where they are consecutive, so reads are views."""
+    n: int
+    """New tokens of the longest row."""
+    n_keys: int
+    """Self-attention keys to read: the longest row, after this pass."""
+    mask: Tensor | None
+    """(rows, 1, n, n_keys), added to the scores; None where everything is visible."""
+    n_audio_keys: int
+    """Cross-attention keys to read, the silence tail included."""
+    audio_mask: Tensor | None
+    """(rows, 1, 1, n_audio_keys); None where all rows hear equally long windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +51,12 @@ class Placement:
     slots: tuple[int, ...]
     counts: tuple[int, ...]
     """New tokens of each row; rows are padded on the right to the longest."""
-    rows: slice | Tensor
-    """The slots as a selector of the cache's slot axis: a slice where they are consecutive, so reads are views."""
     positions: Tensor
     """(batch, n): position of each new token; padding repeats the row's last position."""
     written: tuple[Tensor, Tensor, Tensor]
     """Slot, position and flat (row * n + column) index of every real new token, each (n_written,)."""
-    n_keys: int
-    """Self-attention keys to read: the longest row, after this pass."""
-    mask: Tensor | None
-    """(batch, 1, n, n_keys), added to the scores; None where everything is visible."""
-    n_audio_keys: int
-    """Cross-attention keys to read, the silence tail included."""
-    audio_mask: Tensor | None
-    """(batch, 1, 1, n_audio_keys); None where all rows hear equally long windows."""
+    groups: tuple[Group, ...]
+    """All rows, in order."""
 
 
 class KVCache:
@@ -57,8 +69,10 @@ class KVCache:
         audio_capacity: Positions of a session's own window, 1 to n_audio_ctx.
         tail: Cross-attention keys and values of cached silence, each (n_text_layer, n_text_head, n_tail, d_head),
             visible to every slot; None for full windows.
-        dtype: As the decoder's weights.
+        dtype: Of keys and values.
         device: As the decoder's weights.
+        row_by_row: Let each row attend by itself: nothing is padded, masked or gathered, at one call for each row
+            instead of one for all.
     """
 
     def __init__(
@@ -70,6 +84,7 @@ class KVCache:
         tail: tuple[Tensor, Tensor] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        row_by_row: bool = False,
     ) -> None:
         if n_slots < 1:
             raise ValueError(f"n_slots = {n_slots}: expected at least 1")
@@ -77,6 +92,7 @@ class KVCache:
             raise ValueError(f"audio_capacity = {audio_capacity}: expected 1 to {dims.n_audio_ctx}")
         self.dims, self.n_slots, self.audio_capacity = dims, n_slots, audio_capacity
         self.dtype, self.device = dtype, torch.device(device)
+        self.row_by_row = row_by_row
         self.n_tail = 0 if tail is None else tail[0].shape[2]
         outer, inner = (dims.n_text_layer, n_slots, dims.n_text_head), dims.d_head
         # zeros, not empty: masked positions are multiplied by zero, and zero times a stray NaN is NaN
@@ -145,29 +161,37 @@ class KVCache:
         """
         self._check(slots, counts)
         starts = [self._lengths[slot] for slot in slots]
-        n, n_keys = max(counts), max(s + c for s, c in zip(starts, counts, strict=True))
-        columns = torch.arange(n)
+        columns = torch.arange(max(counts))
         last = torch.tensor([s + c - 1 for s, c in zip(starts, counts, strict=True)])[:, None]
         positions = torch.minimum(torch.tensor(starts)[:, None] + columns, last)
         flat = (columns < torch.tensor(counts)[:, None]).flatten().nonzero()[:, 0]
         slot_index = torch.tensor(slots).repeat_interleave(torch.tensor(counts))
         written = (slot_index, positions.flatten()[flat], flat)
-        hears = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])
-        n_audio_keys = int(hears.max())
         place = self.device
+        together = [slice(i, i + 1) for i in range(len(slots))] if self.row_by_row else [slice(0, len(slots))]
         return Placement(
             slots=tuple(slots),
             counts=tuple(counts),
-            rows=_selector(slots, place),
             positions=positions.to(place),
             written=(written[0].to(place), written[1].to(place), written[2].to(place)),
+            groups=tuple(self._group(rows, slots[rows], counts[rows], positions[rows]) for rows in together),
+        )
+
+    def _group(self, rows: slice, slots: Sequence[int], counts: Sequence[int], positions: Tensor) -> Group:
+        n, n_keys = max(counts), int(positions.max()) + 1
+        hears = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])
+        n_audio_keys = int(hears.max())
+        return Group(
+            rows=rows,
+            slots=_selector(slots, self.device),
+            n=n,
             n_keys=n_keys,
-            mask=self._mask(torch.arange(n_keys) > positions[:, :, None]),
+            mask=self._mask(torch.arange(n_keys) > positions[:, :n, None]),
             n_audio_keys=n_audio_keys,
             audio_mask=self._mask((torch.arange(n_audio_keys) >= hears[:, None])[:, None]),
         )
 
-    def append(self, layer: int, k: Tensor, v: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
+    def append(self, layer: int, k: Tensor, v: Tensor, place: Placement) -> None:
         """
         Write the keys and values of one layer's new tokens.
 
@@ -179,20 +203,48 @@ class KVCache:
             k: (batch, n_text_head, n, d_head).
             v: Same shape as `k`.
             place: From `place`, for the same rows.
-
-        Returns:
-            Keys and values to attend to, each (batch, n_text_head, n_keys, d_head).
         """
         slots, positions, flat = place.written
-        keys, values = self.keys[layer], self.values[layer]
-        keys[slots, :, positions] = k.transpose(1, 2).flatten(0, 1)[flat]
-        values[slots, :, positions] = v.transpose(1, 2).flatten(0, 1)[flat]
-        return keys[:, :, : place.n_keys][place.rows], values[:, :, : place.n_keys][place.rows]
+        self.keys[layer][slots, :, positions] = k.transpose(1, 2).flatten(0, 1)[flat].to(self.dtype)
+        self.values[layer][slots, :, positions] = v.transpose(1, 2).flatten(0, 1)[flat].to(self.dtype)
 
-    def audio(self, layer: int, place: Placement) -> tuple[Tensor, Tensor]:
-        """Cross-attention keys and values of one layer, each (batch, n_text_head, n_audio_keys, d_head)."""
+    def text(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
+        """Self-attention keys and values of one layer, each (rows, n_text_head, n_keys, d_head)."""
+        keys, values = self.keys[layer], self.values[layer]
+        return keys[:, :, : group.n_keys][group.slots], values[:, :, : group.n_keys][group.slots]
+
+    def audio(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
+        """Cross-attention keys and values of one layer, each (rows, n_text_head, n_audio_keys, d_head)."""
         keys, values = self.audio_keys[layer], self.audio_values[layer]
-        return keys[:, :, : place.n_audio_keys][place.rows], values[:, :, : place.n_audio_keys][place.rows]
+        return keys[:, :, : group.n_audio_keys][group.slots], values[:, :, : group.n_audio_keys][group.slots]
+
+    def text_of(self, slot: int, n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """
+        A copy of the keys and values of the first `n` tokens of `slot`, each (n_text_layer, n_text_head, n, d_head).
+
+        Raises:
+            ValueError: The slot does not hold so many.
+        """
+        if not 0 <= n <= self._lengths[slot]:
+            raise ValueError(f"{n} tokens of slot {slot}: expected 0 to {self._lengths[slot]}")
+        return self.keys[:, slot, :, :n].to(dtype, copy=True), self.values[:, slot, :, :n].to(dtype, copy=True)
+
+    def set_text(self, slot: int, keys: Tensor, values: Tensor) -> None:
+        """
+        Replace what `slot` has said by what `text_of` gave, or its beginning.
+
+        Raises:
+            CacheFullError: More than n_text_ctx tokens; nothing was written.
+        """
+        n = keys.shape[2]
+        if n > self.dims.n_text_ctx:
+            raise CacheFullError(f"{n} tokens, a slot holds n_text_ctx = {self.dims.n_text_ctx}")
+        self.keys[:, slot, :, :n], self.values[:, slot, :, :n] = keys, values
+        self._lengths[slot] = n
+
+    def own_audio_keys(self, slot: int) -> Tensor:
+        """Cross-attention keys of a session's own window, (n_text_layer, n_text_head, audio_length, d_head)."""
+        return self.audio_keys[:, slot, :, self.n_tail : self.n_tail + self._audio_lengths[slot]]
 
     def advance(self, place: Placement) -> None:
         """Make the appended tokens visible."""

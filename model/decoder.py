@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.cache import KVCache, Placement
+from model.cache import Group, KVCache, Placement
 from model.dimensions import ModelDimensions
 from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, attend, split_heads
 
@@ -26,11 +27,8 @@ class DecoderOutput:
 
     hidden: Tensor
     """(batch, n, n_text_state), normalised, ready for `TextDecoder.project`."""
-    alignment: Tensor | None
-    """
-    Scaled query-key scores of the alignment heads, before softmax, over the session's own window:
-    (batch, n_alignment_heads, n, n_positions), float32; positions past a row's own window mean nothing.
-    """
+    queries: Tensor
+    """Cross-attention queries of the alignment heads, (batch, n_alignment_heads, n, d_head), for `align`."""
 
 
 class DecoderBlock(nn.Module):
@@ -50,14 +48,16 @@ class DecoderBlock(nn.Module):
     def attend_to_text(self, x: Tensor, layer: int, cache: KVCache, place: Placement) -> Tensor:
         """Append this layer's keys and values, attend to all of them, add to the residual stream."""
         q, k, v = (split_heads(part, self.n_head) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
-        keys, values = cache.append(layer, k, v, place)
-        attended: Tensor = self.out(attend(q, keys, values, place.mask), residual=x)
+        cache.append(layer, k, v, place)
+        read = [(group, *cache.text(layer, group), group.mask) for group in place.groups]
+        attended: Tensor = self.out(_attend_in_groups(q, read), residual=x)
         return attended
 
-    def attend_to_audio(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def attend_to_audio(self, x: Tensor, layer: int, cache: KVCache, place: Placement) -> tuple[Tensor, Tensor]:
         """Residual stream after cross-attention, and the queries (batch, n_head, n, d_head)."""
         q = split_heads(self.cross_query(self.cross_norm(x)), self.n_head)
-        return self.cross_out(attend(q, keys, values, mask), residual=x), q
+        read = [(group, *cache.audio(layer, group), group.audio_mask) for group in place.groups]
+        return self.cross_out(_attend_in_groups(q, read), residual=x), q
 
 
 class TextDecoder(nn.Module):
@@ -89,7 +89,7 @@ class TextDecoder(nn.Module):
         self.cross_keys_values = Linear(n_state, dims.n_text_layer * 2 * n_state)
         self.norm = LayerNorm(n_state)
 
-    def forward(self, tokens: Tensor, cache: KVCache, place: Placement, *, align: bool = False) -> DecoderOutput:
+    def forward(self, tokens: Tensor, cache: KVCache, place: Placement) -> DecoderOutput:
         """
         Append tokens to their slots and run them.
 
@@ -97,24 +97,41 @@ class TextDecoder(nn.Module):
             tokens: (batch, n), int64; row i is padded on the right past `place.counts[i]` with any valid token.
             cache: Holds what the rows have said and hear; advanced by this call.
             place: From `cache.place`, for these rows.
-            align: Also return the scores of the alignment heads.
 
         Raises:
             ValueError: `tokens` has the wrong shape, or a token is outside the vocabulary.
         """
         self._check(tokens, place)
         x = self.token_embedding(tokens) + self.positions[place.positions]
-        scores = []
+        queries = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, DecoderBlock)
             x = block.attend_to_text(x, layer, cache, place)
-            keys, values = cache.audio(layer, place)
-            x, queries = block.attend_to_audio(x, keys, values, place.audio_mask)
-            if align and (heads := self._heads_of(layer)):
-                scores.append(_scores(queries[:, heads], keys[:, heads, cache.n_tail :]))
+            x, q = block.attend_to_audio(x, layer, cache, place)
+            queries.append(q[:, self._heads_of(layer)])
             x = block.feed_forward(x)
         cache.advance(place)
-        return DecoderOutput(self.norm(x), torch.cat(scores, dim=1) if scores else None)
+        return DecoderOutput(self.norm(x), torch.cat(queries, dim=1))
+
+    def align(self, queries: Tensor, cache: KVCache, slot: int) -> Tensor:
+        """
+        Scaled query-key scores of the alignment heads over what `slot` hears of its own, before softmax.
+
+        Args:
+            queries: (n_alignment_heads, n, d_head), from passes while the slot heard what it hears now.
+            cache: Holds the keys.
+            slot: The session's slot.
+
+        Returns:
+            (n_alignment_heads, n, audio_length), float32.
+        """
+        keys = cache.own_audio_keys(slot)
+        parts = queries.split([len(self._heads_of(layer)) for layer in range(self.dims.n_text_layer)])
+        scores = [
+            part.to(keys.dtype) @ keys[layer, self._heads_of(layer)].transpose(-1, -2)
+            for layer, part in enumerate(parts)
+        ]
+        return torch.cat(scores).float().mul(self.dims.d_head**-0.5)
 
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., n_text_state) -> logits (..., n_vocab), float32."""
@@ -152,7 +169,8 @@ class TextDecoder(nn.Module):
             )
 
 
-def _scores(queries: Tensor, keys: Tensor) -> Tensor:
-    """Scaled scores in float32, (batch, n_heads, n, n_positions)."""
-    scores: Tensor = (queries @ keys.transpose(-1, -2)).float()
-    return scores.mul(queries.shape[-1] ** -0.5)
+def _attend_in_groups(q: Tensor, read: Sequence[tuple[Group, Tensor, Tensor, Tensor | None]]) -> Tensor:
+    """Each group's queries to its own keys and values, (batch, n, n_state); past a row's tokens it means nothing."""
+    attended = [attend(q[group.rows, :, : group.n].to(k.dtype), k, v, mask) for group, k, v, mask in read]
+    n = q.shape[2]
+    return torch.cat([F.pad(part, (0, 0, 0, n - part.shape[1])) for part in attended]).to(q.dtype)

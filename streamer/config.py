@@ -117,8 +117,8 @@ class SchedulerConfig(Section, frozen=True, kw_only=True):
     """The step interval under full load, in milliseconds; beyond it new sessions are refused."""
     max_sessions: Annotated[int, Meta(ge=0, le=65536)] = 0
     """Sessions at once; 0: as many as a measurement at start-up says."""
-    kv_reuse: Literal["exact", "committed"] = "exact"
-    """After an encoder pass, re-verify all cached tokens, or keep those of the committed prefix."""
+    kv_reuse: Literal["exact", "committed"] = "committed"
+    """After an encoder pass, read all committed words again, or only those of the last one and a half seconds."""
     max_window_s: Annotated[float, Meta(ge=2, le=30)] = 15.0
     """Longest stretch of audio decoded at once, in seconds."""
 

@@ -26,10 +26,9 @@ from streamer.decoding import DecodingRules, token_budget
 from streamer.errors import DeviceError, EngineError
 from streamer.keyterms import KeyTermBias, Place, Strength
 from streamer.metrics import EngineMetrics
-from streamer.settled import Pair, SettledWindow, SettledWindows
-from streamer.slots import SlotTable
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
+from streamer.window_memory import Pair, ReadText, SettledSound, WindowMemory
 
 POSITION_S = 0.02
 """Seconds of one audio position."""
@@ -45,24 +44,24 @@ class EngineOptions:
     """Rows of one step."""
     max_window_s: float = 30.0
     """Longest window that will be asked for."""
-    kv_reuse: bool = False
-    """Keep the keys and values of prompt and prefix over encoder passes (approximate) instead of renewing them."""
+    kv_reuse: bool = True
+    """Keep the keys and values of a window's settled text over encoder passes (approximate), not renew them."""
     silence_cache: bool = True
     """False encodes full windows: the reference."""
     margin_frames: int = 32
     """Frames of silence computed after the live edge; without any the decoder runs on."""
-    bucket: int = 16
+    bucket: int = 8
     """Window lengths are rounded up to a multiple of this many audio positions."""
     mel_maximum: float = mel.FIXED_MAXIMUM
     """log10 mel power taken as the maximum of every window; 8 below it is silence."""
     silence_stride: int = 4
     """Positions of cached silence that one key stands for in the encoder."""
-    n_tail: int = 256
+    n_tail: int = 128
     """Positions of cached silence the decoder hears behind every window."""
-    settle_s: float | None = 1.5
+    settle_s: float | None = 1.0
     """Sound this far behind the newest is encoded no more; None encodes every window whole."""
-    max_settled: int = 256
-    """Sessions whose settled sound is kept."""
+    max_remembered: int = 256
+    """Sessions whose windows are remembered."""
     keyterms: Strength = field(default_factory=Strength)
     """How much key terms are favoured."""
 
@@ -73,6 +72,7 @@ class Row:
 
     request: StepRequest
     slot: int
+    """Of the cache: the row's number in the step."""
     n_positions: int
     """Audio positions of the window's own sound, the margin not counted."""
     language: str
@@ -86,8 +86,8 @@ class Row:
     """Most tokens this step may say."""
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    scores: list[Tensor] = field(default_factory=list)
-    """Alignment scores, (n_heads, n, n_positions) a pass: one row for each token fed."""
+    queries: list[Tensor] = field(default_factory=list)
+    """Of the alignment heads, (n_heads, n, d_head) a pass: one for each token fed."""
     n_verified: int = 0
     ended: bool = False
     no_speech_prob: float = 0.0
@@ -116,10 +116,9 @@ class Row:
         """Where the token after these new ones is chosen."""
         return Place(self.request.keyterms, (*self.request.prefix, *said), self.language)
 
-    def add_scores(self, alignment: Tensor | None, index: int, n: int) -> None:
-        """Keep the scores of the first `n` tokens that row `index` of a pass was fed."""
-        assert alignment is not None
-        self.scores.append(alignment[index, :, :n, : self.n_positions])
+    def add_queries(self, queries: Tensor, index: int, n: int) -> None:
+        """Keep those of the first `n` tokens that row `index` of a pass was fed."""
+        self.queries.append(queries[index, :, :n])
 
 
 class WhisperEngine:
@@ -143,25 +142,25 @@ class WhisperEngine:
             self._silence = model.encoder.encode_silence(floor, stride=stride) if options.silence_cache else None
             tail = model.silence_tail(self._silence, options.n_tail) if self._silence else None
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail)
-        self._slots = SlotTable(options.max_batch)
-        self._settled = SettledWindows(self._nothing_settled(), options.max_settled)
+        self._sounds = WindowMemory(self._no_sound(), options.max_remembered)
+        self._texts = WindowMemory(ReadText((), self._cache.text_of(0, 0, model.dtype)), options.max_remembered)
 
     @property
     def cache_bytes(self) -> tuple[int, int]:
-        """Bytes in memory: the decoder's own keys and values; those of the audio, settled ones included."""
+        """Bytes in memory: the decoder's own keys and values; those of the audio; both with what is remembered."""
         text, audio = self._cache.n_bytes()
-        return text, audio + self._settled.n_bytes
+        return text + self._texts.n_bytes, audio + self._sounds.n_bytes
 
     def forget(self, session: str) -> None:
         """Forget a session that is over."""
-        self._slots.release(session)
-        self._settled.release(session)
+        self._texts.release(session)
+        self._sounds.release(session)
 
-    def _nothing_settled(self) -> SettledWindow:
+    def _no_sound(self) -> SettledSound:
         dims, like = self.model.dims, self.model.encoder.positions
         encoder = like.new_empty(dims.n_audio_layer, dims.n_audio_head, 0, dims.n_audio_state // dims.n_audio_head)
         audio = like.new_empty(dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
-        return SettledWindow((encoder, encoder), (audio, audio))
+        return SettledSound((encoder, encoder), (audio, audio))
 
     def _audio_capacity(self) -> int:
         if self._silence is None:
@@ -185,13 +184,19 @@ class WhisperEngine:
         except (RuntimeError, MemoryError) as error:  # torch reports a failing device as RuntimeError
             raise DeviceError(f"step of {len(batch)} failed on the device: {error}") from error
 
-    def _step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
+    def _check(self, batch: Sequence[StepRequest]) -> None:
+        n, n_sessions, most = len(batch), len({request.session for request in batch}), self.options.max_batch
+        if n != n_sessions or n > most:
+            raise ValueError(f"{n} requests of {n_sessions} sessions: expected one of each, {most} at most")
         for request in batch:
             n_frames = request.log_mel.shape[1]
             if not 1 <= n_frames <= 2 * self._cache.audio_capacity:
                 raise ValueError(f"window of {n_frames} frames, allowed are 1 to {2 * self._cache.audio_capacity}")
+
+    def _step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
+        self._check(batch)
         with torch.inference_mode():
-            slots = self._slots.assign([r.session for r in batch], sticky=self.options.kv_reuse)
+            slots = range(len(batch))
             lengths = self._hear(batch, slots)
             languages = self._languages(batch, slots)
             rows = [self._row(*each) for each in zip(batch, slots, lengths, languages, strict=True)]
@@ -221,7 +226,7 @@ class WhisperEngine:
 
     def _hear_newest(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
         """Short windows, each from where it is settled on."""
-        settled = [self._settled.of(r.session, r.window_start) for r in batch]
+        settled = [self._sounds.of(r.session, r.window_start) for r in batch]
         windows = [
             self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
             for r, old in zip(batch, settled, strict=True)
@@ -235,14 +240,14 @@ class WhisperEngine:
             self._cache.set_audio(slot, old.audio, heard)
             self._settle(request, old, new, heard)
 
-    def _settle(self, request: StepRequest, old: SettledWindow, new: EncodedAudio, heard: Pair) -> None:
+    def _settle(self, request: StepRequest, old: SettledSound, new: EncodedAudio, heard: Pair) -> None:
         """Keep what lies far enough behind the newest sound."""
         if request.window_start is None or self.options.settle_s is None:
             return
         edge = request.log_mel.shape[1] // 2 - int(self.options.settle_s / POSITION_S)
         n = edge // self.options.bucket * self.options.bucket - old.n
         if n > 0:
-            self._settled.keep(request.session, request.window_start, old.followed_by(new, heard, n))
+            self._sounds.keep(request.session, request.window_start, old.followed_by(new, heard, n))
 
     def _positions(self, n_frames: int) -> int:
         n = _round_up(-(-(n_frames + self.options.margin_frames) // 2), self.options.bucket)
@@ -266,7 +271,6 @@ class WhisperEngine:
         if asked:
             for i in asked:
                 self._cache.set_length(slots[i], 0)
-                self._slots.remember(slots[i], ())
             place = self._cache.place([slots[i] for i in asked], [1] * len(asked))
             tokens = torch.full((len(asked), 1), self.tokenizer.sot, device=self.model.device)
             hidden = self.model.decoder(tokens, self._cache, place).hidden[:, 0]
@@ -287,15 +291,17 @@ class WhisperEngine:
         plausible = token_budget(request.log_mel.shape[1]) - len(request.prefix)
         budget = min(dims.n_text_ctx - len(known), max(plausible, MIN_ROOM))
         first = len(known) - len(request.prefix) - len(start)
-        kept = self._kept(slot, known, request.anchor_tokens) if self.options.kv_reuse else 0
-        self._cache.set_length(slot, kept)
-        return Row(request, slot, n_positions, language, known, sot_at=first, fed=kept, budget=budget)
+        self._cache.set_length(slot, 0)
+        fed = self._take_over(slot, request, known) if self.options.kv_reuse and request.prefix else 0
+        return Row(request, slot, n_positions, language, known, sot_at=first, fed=fed, budget=budget)
 
-    def _kept(self, slot: int, known: Sequence[int], anchor_tokens: int) -> int:
-        """Leading tokens whose keys and values are taken over from an earlier step; the anchor is fed again."""
-        most = min(len(known) - 1 - anchor_tokens, self._cache.length(slot))
-        held = self._slots.held(slot)
-        return next((i for i in range(max(0, most)) if i >= len(held) or held[i] != known[i]), max(0, most))
+    def _take_over(self, slot: int, request: StepRequest, known: Sequence[int]) -> int:
+        """Give a slot the known tokens that an earlier step has read; the anchor is fed again. How many they are."""
+        read = self._texts.of(request.session, request.window_start)
+        # the pass over a token says where the next one is heard: the anchor needs the token before it
+        n = read.n_shared(known[: max(0, len(known) - 1 - request.anchor_tokens)])
+        self._cache.set_text(slot, *(kept[:, :, :n] for kept in read.text))
+        return n
 
     def _verify(self, rows: list[Row]) -> None:
         """One pass over what is known and guessed: keep the guesses that greedy decoding confirms."""
@@ -326,7 +332,7 @@ class WhisperEngine:
             row.accept(draft, choice.tokens[at : at + n], choice.logprobs[at : at + n], self.tokenizer.eot)
             at += n
             read = len(fed[i]) - len(draft) + row.n_verified
-            row.add_scores(output.alignment, i, read)
+            row.add_queries(output.queries, i, read)
             self._cache.set_length(row.slot, row.fed + read)
         said = sum(row.n_verified + 1 for row in rows) / len(rows)
         self.metrics.decoded((time.perf_counter() - started) / said, len(rows), sum(map(len, drafts)))
@@ -341,7 +347,7 @@ class WhisperEngine:
             self._keyterms.boost(logits, [row.place(row.tokens) for row in active])
             choice = self.rules.choose(logits, [], [])
             for i, row in enumerate(active):
-                row.add_scores(output.alignment, i, 1)
+                row.add_queries(output.queries, i, 1)
                 row.say(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
             self.metrics.decoded(time.perf_counter() - started, len(active), 0)
             active = [row for row in active if not row.done]
@@ -351,12 +357,16 @@ class WhisperEngine:
         place = self._cache.place([row.slot for row in rows], [len(tokens) for tokens in fed])
         n = max(map(len, fed))
         padded = torch.tensor([tokens + [self.tokenizer.eot] * (n - len(tokens)) for tokens in fed])
-        output: DecoderOutput = self.model.decoder(padded.to(self.model.device), self._cache, place, align=True)
+        output: DecoderOutput = self.model.decoder(padded.to(self.model.device), self._cache, place)
         return output
 
     def _remember(self, rows: list[Row]) -> None:
         for row in rows:
-            self._slots.remember(row.slot, (*row.known, *row.tokens)[: self._cache.length(row.slot)])
+            request = row.request
+            if self.options.kv_reuse and request.window_start is not None and request.settled_tokens:
+                n = len(row.known) - len(request.prefix) + min(request.settled_tokens, len(request.prefix))
+                text = ReadText(row.known[:n], self._cache.text_of(row.slot, n, self.model.dtype))
+                self._texts.keep(request.session, request.window_start, text)
 
     # --- times
 
@@ -377,7 +387,8 @@ class WhisperEngine:
 
     def _alignment_cost(self, row: Row) -> Tensor:
         """Cost matrix of the anchor, the new tokens and what followed them, from the anchor's place on."""
-        scores = torch.cat(row.scores, dim=1).cpu()
+        queries = torch.cat(row.queries, dim=1)
+        scores = self.model.decoder.align(queries, self._cache, row.slot)[:, :, : row.n_positions].cpu()
         n_said = len(row.tokens) + (1 if row.ended else 0)
         n_aligned = min(row.request.anchor_tokens, len(row.request.prefix)) + n_said
         rows_from_sot = scores[:, max(0, row.sot_at - row.fed) :]

@@ -49,6 +49,8 @@ MAX_ASKED_AGAIN = 3
 """Times that a text which ends too early is asked for again on the same sound."""
 SETTLE_LANGUAGE_S = 4.0
 """Sound after which a detected language is kept for the session."""
+SETTLED_TEXT_S = 1.5
+"""What a word means to the words after it is settled so long after its end."""
 UNFINISHED_S = 0.2
 """A word that reaches so near to where the sound is cut off may go on beyond it."""
 
@@ -240,6 +242,7 @@ class Session:
             window_start=self._start_frame,
             prompt=(*self._prompt, *self._context),
             prefix=text.prefix,
+            settled_tokens=text.n_tokens_until(self._stream_s(edge) - SETTLED_TEXT_S),
             draft=text.draft,
             unended=text.unended,
             anchor_tokens=text.anchor.n_tokens if text.anchor else 0,

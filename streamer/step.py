@@ -26,6 +26,8 @@ class StepRequest:
     """Text before the window; only its last `max_prompt` tokens are used."""
     prefix: tuple[int, ...] = ()
     """Committed tokens of the window: forced, never questioned."""
+    settled_tokens: int = 0
+    """Leading prefix tokens whose words end so long before the newest sound that reading them again is of no use."""
     draft: tuple[int, ...] = ()
     """Tokens guessed after the prefix: kept as far as greedy decoding would have chosen them."""
     unended: int | None = None

@@ -55,6 +55,11 @@ class WindowText:
         last = self._committed[-1] if self._committed else None
         return Anchor(len(last.tokens), last.start_s) if last else None
 
+    def n_tokens_until(self, until_s: float) -> int:
+        """Leading tokens of the prefix whose words end by then."""
+        n = next((i for i, word in enumerate(self._committed) if word.end_s > until_s), len(self._committed))
+        return len(_tokens(self._committed[:n]))
+
     @property
     def unended(self) -> int | None:
         """Tokens of the draft after which the text is known to go on."""

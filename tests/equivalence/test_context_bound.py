@@ -30,7 +30,7 @@ N_TEXT_CTX = 48
 @pytest.fixture(scope="module", params=[False, True], ids=["exact", "committed"])
 def engine(request: pytest.FixtureRequest) -> WhisperEngine:
     """The toy network, with and without memory."""
-    return engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=request.param)
+    return engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=request.param, settle_s=None)
 
 
 @st.composite
@@ -42,9 +42,11 @@ def requests(draw: st.DrawFn, session: str = "s") -> StepRequest:
     n_frames = draw(st.integers(1, 200))
     return StepRequest(
         session=session,
+        window_start=draw(st.sampled_from([None, 0])),
         log_mel=torch.randn(5, n_frames, generator=torch.Generator().manual_seed(n_frames)),
         prompt=tuple(range(draw(st.sampled_from([0, 1, 22, 23, 24])))) * draw(st.sampled_from([1, 43])),
         prefix=prefix,
+        settled_tokens=draw(st.integers(0, 1 + len(prefix))),
         draft=tuple(draw(st.lists(tokens, max_size=draw(st.sampled_from([0, 20, 100]))))),
         anchor_tokens=draw(st.integers(0, 1 + len(prefix))),
         anchor_s=draw(st.floats(0, 3)),
@@ -85,11 +87,19 @@ def test_any_request(engine: WhisperEngine, batch: tuple[StepRequest, ...], n: i
 
 def test_the_cache_never_passes_the_context() -> None:
     """Sessions that say all they can, again and again, hold at most the context."""
-    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=True)
+    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, settle_s=None)
     held = engine._cache
     for step in range(6):
         batch = [
-            request(torch.randn(5, 200), session, prompt=tuple(range(200)), prefix=tuple(range(3 * step)), draft=(9,))
+            request(
+                torch.randn(5, 200),
+                session,
+                window_start=0,
+                prompt=tuple(range(200)),
+                prefix=tuple(range(3 * step)),
+                settled_tokens=3 * step,
+                draft=(9,),
+            )
             for session in ("a", "b")
         ]
         engine.step(batch)

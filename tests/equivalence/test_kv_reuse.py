@@ -1,4 +1,4 @@
-"""Keys and values kept over encoder passes: exact while the sound is the same, valid when it grew."""
+"""Keys and values of text kept over encoder passes: exact while the sound is the same, valid when it grew."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.helpers.recordings import Recording
 
 @pytest.fixture
 def keeping() -> WhisperEngine:
-    """tiny.en in float32 that keeps what is committed."""
-    return engine_on(published("tiny.en"), max_batch=2, max_window_s=12.0, kv_reuse=True)
+    """tiny.en in float32 that keeps what is settled, and encodes each window whole."""
+    return engine_on(published("tiny.en"), max_batch=2, max_window_s=12.0, settle_s=None)
 
 
 def test_same_sound_is_exact(
@@ -23,7 +23,7 @@ def test_same_sound_is_exact(
     text = alone(tiny_engine, request(window)).tokens
 
     for n in (0, 4, 9, 9):
-        asked = request(window, prompt=(464, 10893), prefix=text[:n], draft=text[n:])
+        asked = request(window, window_start=0, prompt=(464, 10893), prefix=text[:n], settled_tokens=n, draft=text[n:])
         kept, exact = alone(keeping, asked), alone(tiny_engine, asked)
 
         assert (kept.tokens, kept.ended, kept.n_verified) == (exact.tokens, exact.ended, exact.n_verified)
@@ -38,7 +38,14 @@ def test_growing_sound_is_valid(
     draft: tuple[int, ...] = ()
     for tenths in range(15, 111, 12):
         window = log_mel(recordings["dev-jfk"], tenths / 10)
-        asked = request(window, prefix=committed, draft=draft, anchor_tokens=min(1, len(committed)))
+        asked = request(
+            window,
+            window_start=0,
+            prefix=committed,
+            settled_tokens=len(committed),
+            draft=draft,
+            anchor_tokens=min(1, len(committed)),
+        )
         result = alone(keeping, asked)
 
         assert len(result.logprobs) == len(result.tokens)
@@ -58,7 +65,40 @@ def test_a_prefix_that_was_replaced_is_read_anew(
     """Only tokens that are still the same are taken over."""
     window = log_mel(recordings["dev-jfk"])
     encode = keeping.tokenizer.encode
-    alone(keeping, request(window, prefix=tuple(encode(" And so my fellow Americans"))))
-    asked = request(window, prefix=tuple(encode(" And so, my fellow countrymen")))
+    alone(
+        keeping, request(window, window_start=0, settled_tokens=4, prefix=tuple(encode(" And so my fellow Americans")))
+    )
+    asked = request(window, window_start=0, settled_tokens=4, prefix=tuple(encode(" And so, my fellow countrymen")))
 
     assert alone(keeping, asked).tokens == alone(tiny_engine, asked).tokens
+
+
+def test_a_new_window_is_read_anew(
+    keeping: WhisperEngine, tiny_engine: WhisperEngine, recordings: dict[str, Recording]
+) -> None:
+    """The same words at the beginning of another window were heard there: nothing is taken over."""
+    prefix = tuple(keeping.tokenizer.encode(" And so my fellow Americans"))
+    alone(keeping, request(log_mel(recordings["dev-LJ002-0020"], 6.0), window_start=0, prefix=prefix, settled_tokens=4))
+    asked = request(log_mel(recordings["dev-jfk"], 6.0), window_start=300, prefix=prefix, settled_tokens=4)
+
+    found, exact = alone(keeping, asked), alone(tiny_engine, asked)
+
+    assert found.tokens == exact.tokens
+    assert found.logprobs == pytest.approx(exact.logprobs, abs=1e-3)
+
+
+def test_settled_text_is_not_read_again(keeping: WhisperEngine, recordings: dict[str, Recording]) -> None:
+    """A second step feeds the anchor with the token before it and what is not settled, nothing else of the prefix."""
+    window = log_mel(recordings["dev-jfk"], 6.0)
+    text = alone(keeping, request(window, window_start=0)).tokens
+    asked = request(window, window_start=0, prefix=text[:8], settled_tokens=5, draft=text[8:], anchor_tokens=1)
+    fed: list[int] = []
+    handle = keeping.model.decoder.register_forward_pre_hook(lambda _module, inputs: fed.append(inputs[0].shape[1]))
+
+    first = alone(keeping, asked)
+    n_first = len(fed)
+    again = alone(keeping, asked)
+    handle.remove()
+
+    assert first.tokens == again.tokens
+    assert (fed[0], fed[n_first]) == (2 + len(text), 3 + len(text) - 8)

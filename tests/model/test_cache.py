@@ -13,13 +13,13 @@ HEADS, WIDTH = SMALL.n_text_head, SMALL.d_head
 INF = float("-inf")
 
 
-def new_cache(*, n_slots: int = 3, audio_capacity: int = 6, n_tail: int = 0) -> KVCache:
+def new_cache(*, n_slots: int = 3, audio_capacity: int = 6, n_tail: int = 0, row_by_row: bool = False) -> KVCache:
     """A cache of the small network; its tail holds the numbers 1 (keys) and 2 (values)."""
     tail = None
     if n_tail:
         ones = torch.ones(SMALL.n_text_layer, HEADS, n_tail, WIDTH)
         tail = (ones, 2 * ones)
-    return KVCache(SMALL, n_slots=n_slots, audio_capacity=audio_capacity, tail=tail)
+    return KVCache(SMALL, n_slots=n_slots, audio_capacity=audio_capacity, tail=tail, row_by_row=row_by_row)
 
 
 def window(n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -30,13 +30,13 @@ def window(n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def write(cache: KVCache, place: Placement, *, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
-    """Append random keys and values to every layer and advance; what each layer gets back to attend to."""
+    """Append random keys and values to every layer and advance; what the first group of each layer attends to."""
     shape = (SMALL.n_text_layer, 2, len(place.slots), HEADS, max(place.counts), WIDTH)
     new = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    read = [cache.append(layer, k, v, place) for layer, (k, v) in enumerate(new)]
-    read = [(keys.clone(), values.clone()) for keys, values in read]
+    for layer, (k, v) in enumerate(new):
+        cache.append(layer, k, v, place)
     cache.advance(place)
-    return read
+    return [tuple(map(torch.clone, cache.text(layer, place.groups[0]))) for layer in range(SMALL.n_text_layer)]
 
 
 def fill(cache: KVCache, slot: int, n: int, *, seed: int = 0) -> None:
@@ -109,11 +109,34 @@ def test_place_hides_the_future_and_other_rows_excess() -> None:
 
     place = cache.place([0, 2], [1, 2])
 
-    assert place.n_keys == 4
+    (group,) = place.groups
+    assert group.n_keys == 4
     assert place.positions.tolist() == [[3, 3], [1, 2]]
-    assert place.mask is not None
+    assert group.mask is not None
     expected = [[[0, 0, 0, 0], [0, 0, 0, 0]], [[0, 0, INF, INF], [0, 0, 0, INF]]]
-    assert place.mask.tolist() == [[row] for row in expected]
+    assert group.mask.tolist() == [[row] for row in expected]
+
+
+def test_rows_by_themselves_are_neither_padded_nor_gathered() -> None:
+    """Each row is a group of its own: its tokens, its keys, its window; a mask only where it has a future to hide."""
+    cache = new_cache(n_tail=2, row_by_row=True)
+    fill(cache, 0, 3)
+    fill(cache, 2, 1)
+    cache.set_audio(0, window(3))
+
+    first, second = cache.place([0, 2], [1, 2]).groups
+
+    assert [(group.rows, group.n, group.n_keys) for group in (first, second)] == [
+        (slice(0, 1), 1, 4),
+        (slice(1, 2), 2, 3),
+    ]
+    assert [group.n_audio_keys for group in (first, second)] == [5, 2]
+    assert (first.mask, first.audio_mask, second.audio_mask) == (None, None, None)
+    assert second.mask is not None
+    assert second.mask.tolist() == [[[[0, 0, INF], [0, 0, 0]]]]
+    for group, slot in ((first, 0), (second, 2)):
+        keys, _ = cache.audio(1, group)
+        assert keys.data_ptr() == cache.audio_keys[1, slot].data_ptr()
 
 
 def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
@@ -125,7 +148,8 @@ def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
 
     place = cache.place([0, 1], [1, 1])
 
-    assert (place.mask, place.audio_mask) == (None, None)
+    (group,) = place.groups
+    assert (group.mask, group.audio_mask) == (None, None)
 
 
 def test_place_hides_audio_past_each_rows_window() -> None:
@@ -134,14 +158,14 @@ def test_place_hides_audio_past_each_rows_window() -> None:
     cache.set_audio(0, window(3))
     cache.set_audio(1, window(1))
 
-    place = cache.place([0, 1], [1, 1])
+    (group,) = cache.place([0, 1], [1, 1]).groups
 
-    assert place.n_audio_keys == 5
-    assert place.audio_mask is not None
-    assert place.audio_mask[:, 0, 0].tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, INF, INF]]
+    assert group.n_audio_keys == 5
+    assert group.audio_mask is not None
+    assert group.audio_mask[:, 0, 0].tolist() == [[0, 0, 0, 0, 0], [0, 0, 0, INF, INF]]
 
 
-def test_append_returns_what_was_written_and_what_was_there() -> None:
+def test_text_is_what_was_written_and_what_was_there() -> None:
     """The keys to attend to are the earlier ones followed by the new ones, row by row."""
     cache = new_cache()
     first = write(cache, cache.place([2], [3]), seed=1)
@@ -279,7 +303,7 @@ def test_set_audio_replaces_the_window_and_keeps_the_tokens() -> None:
 
     cache.set_audio(1, (keys, values))
 
-    heard_keys, heard_values = cache.audio(0, cache.place([1], [1]))
+    heard_keys, heard_values = cache.audio(0, cache.place([1], [1]).groups[0])
     assert (cache.audio_length(1), cache.length(1)) == (3, 4)
     assert torch.equal(heard_keys[0, :, 2:], keys[0])
     assert torch.equal(heard_values[0, :, 2:], values[0])
@@ -291,10 +315,58 @@ def test_every_slot_hears_the_tail() -> None:
     for slot in range(3):
         cache.set_audio(slot, window(slot + 1))
 
-    keys, values = cache.audio(1, cache.place([0, 1, 2], [1, 1, 1]))
+    keys, values = cache.audio(1, cache.place([0, 1, 2], [1, 1, 1]).groups[0])
 
     assert torch.equal(keys[:, :, :2], torch.ones(3, HEADS, 2, WIDTH))
     assert torch.equal(values[:, :, :2], torch.full((3, HEADS, 2, WIDTH), 2.0))
+
+
+def test_text_of_one_slot_can_stand_in_another() -> None:
+    """What a slot has said is copied, also its beginning alone; the copy outlives the slot."""
+    cache = new_cache()
+    fill(cache, 0, 5)
+    keys, values = cache.text_of(0, 5, torch.float32)
+    fill(cache, 1, 7, seed=1)
+    cache.set_length(0, 0)
+
+    cache.set_text(1, keys[:, :, :3], values[:, :, :3])
+
+    assert (cache.length(0), cache.length(1)) == (0, 3)
+    found_keys, found_values = cache.text_of(1, 3, torch.float32)
+    assert torch.equal(found_keys, keys[:, :, :3])
+    assert torch.equal(found_values, values[:, :, :3])
+
+
+@pytest.mark.parametrize("n", [-1, 4])
+def test_only_text_that_was_said_can_be_copied(n: int) -> None:
+    """The message says how much there is."""
+    cache = new_cache()
+    fill(cache, 0, 3)
+
+    with pytest.raises(ValueError, match=f"{n} tokens of slot 0: expected 0 to 3"):
+        cache.text_of(0, n, torch.float32)
+
+
+def test_text_past_the_context_is_refused() -> None:
+    """One token too many raises and leaves the cache as it was, bit for bit."""
+    cache = new_cache()
+    fill(cache, 0, 2)
+    before = snapshot(cache)
+    longest = torch.ones(SMALL.n_text_layer, HEADS, SMALL.n_text_ctx + 1, WIDTH)
+
+    with pytest.raises(CacheFullError, match="21 tokens, a slot holds n_text_ctx = 20"):
+        cache.set_text(0, longest, longest)
+
+    assert same_snapshots(snapshot(cache), before)
+
+
+def test_own_audio_keys_leave_the_tail_out() -> None:
+    """They are the keys of the session's own window, layer by layer."""
+    cache = new_cache(n_tail=2)
+    keys, values = window(3)
+    cache.set_audio(1, (keys, values))
+
+    assert torch.equal(cache.own_audio_keys(1), keys)
 
 
 def test_hearing_more_than_the_capacity_is_refused() -> None:
@@ -315,8 +387,8 @@ def test_consecutive_slots_are_read_as_views() -> None:
     for slot in range(3):
         cache.set_audio(slot, window(2))
 
-    together, _ = cache.audio(0, cache.place([1, 2], [1, 1]))
-    scattered, _ = cache.audio(0, cache.place([2, 0], [1, 1]))
+    together, _ = cache.audio(0, cache.place([1, 2], [1, 1]).groups[0])
+    scattered, _ = cache.audio(0, cache.place([2, 0], [1, 1]).groups[0])
 
     assert together.untyped_storage().data_ptr() == cache.audio_keys.untyped_storage().data_ptr()
     assert scattered.untyped_storage().data_ptr() != cache.audio_keys.untyped_storage().data_ptr()

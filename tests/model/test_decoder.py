@@ -92,31 +92,17 @@ def test_alignment_scores_are_the_published_ones(pair: Pair, heard: list[Heard])
     """Scores of the alignment heads before softmax, in order of layers and heads, with tokens in two appends."""
     for one in heard[:2]:
         cache = cache_hearing(pair, one.features)
-        scores = [
-            pair.ours.decoder(piece, cache, cache.place([0], [piece.shape[1]]), align=True).alignment
+        queries = [
+            pair.ours.decoder(piece, cache, cache.place([0], [piece.shape[1]])).queries[0]
             for piece in one.tokens.tensor_split([3], dim=1)
         ]
 
         every = published_cross_scores(pair.published, one.tokens, one.features)
-        expected = torch.stack([every[layer, :, head] for layer, head in pair.ours.decoder.alignment_heads], dim=1)
-        assert None not in scores
-        found = torch.cat([score for score in scores if score is not None], dim=2)
+        expected = torch.stack([every[layer, 0, head] for layer, head in pair.ours.decoder.alignment_heads])
+        found = pair.ours.decoder.align(torch.cat(queries, dim=1), cache, 0)
         assert found.dtype == torch.float32
         # the published scores are scaled before the product, ours after it
         assert largest_difference(f"{pair.name} scores", found, expected) < LOGIT_BOUND
-
-
-def test_alignment_is_an_output_only_when_asked(small: Pair) -> None:
-    """Without `align` there are no scores, and the hidden states are the same, bit for bit."""
-    features, tokens = random_features(SMALL, 1, 6), random_tokens(SMALL, 1, 4)
-    plain, aligned = cache_hearing(small, features), cache_hearing(small, features)
-
-    without = small.ours.decoder(tokens, plain, plain.place([0], [4]))
-    with_scores = small.ours.decoder(tokens, aligned, aligned.place([0], [4]), align=True)
-
-    assert without.alignment is None
-    assert with_scores.alignment is not None
-    assert torch.equal(without.hidden, with_scores.hidden)
 
 
 def test_alignment_leaves_the_tail_out(small: Pair) -> None:
@@ -127,14 +113,13 @@ def test_alignment_leaves_the_tail_out(small: Pair) -> None:
     cache = small.ours.new_cache(n_slots=1, audio_capacity=6, tail=tail)
     listen(small.ours, cache, 0, features[0])
 
-    output = small.ours.decoder(tokens, cache, cache.place([0], [4]), align=True)
+    queries = small.ours.decoder(tokens, cache, cache.place([0], [4])).queries[0]
 
     everything = torch.cat([silence.features[None, -5:], features], dim=1)
     every = published_cross_scores(small.published, tokens, everything)
     heads = small.ours.decoder.alignment_heads
-    expected = torch.stack([every[layer, :, head, :, 5:] for layer, head in heads], dim=1)
-    assert output.alignment is not None
-    assert_close(output.alignment, expected, rtol=1e-4, atol=1e-5)
+    expected = torch.stack([every[layer, 0, head, :, 5:] for layer, head in heads])
+    assert_close(small.ours.decoder.align(queries, cache, 0), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_tail_and_window_are_heard_together(small: Pair) -> None:

@@ -167,6 +167,18 @@ def test_attend_ignores_what_the_mask_hides() -> None:
     assert_close(attend(q, k, v, mask).double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_attend_in_bfloat16_is_the_formula(masked: bool) -> None:
+    """As near to it as the inputs and the scores can be written."""
+    q, k, v = (normal(2, 3, n, 8, seed=n).bfloat16() for n in (4, 9, 9))
+    mask = torch.zeros(2, 1, 1, 9).masked_fill(torch.arange(9) > 5, float("-inf")) if masked else None
+
+    attended = attend(q, k, v, None if mask is None else mask.bfloat16())
+
+    assert attended.dtype == torch.bfloat16
+    assert_close(attended.double(), explicit_attention(q, k, v, mask), rtol=2**-6, atol=2**-6)
+
+
 def test_attend_keeps_its_softmax_in_float32() -> None:
     """In bfloat16, a thousand equally good keys still share a weight of one."""
     q, k = torch.zeros(1, 1, 1, 8).bfloat16(), normal(1, 1, 1000, 8).bfloat16()

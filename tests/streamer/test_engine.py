@@ -110,8 +110,8 @@ def test_silence_is_recognised(engine: WhisperEngine, recordings: dict[str, Reco
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ([request(torch.zeros(5, 100), "a")] * 2, "2 sessions for 4 slots"),
-        ([request(torch.zeros(5, 100), f"s{i}") for i in range(5)], "5 sessions for 4 slots"),
+        ([request(torch.zeros(5, 100), "a")] * 2, "2 requests of 1 sessions: expected one of each, 4 at most"),
+        ([request(torch.zeros(5, 100), f"s{i}") for i in range(5)], "5 requests of 5 sessions"),
         ([request(torch.zeros(6, 100), "a")], "mel has 6 bands, this model needs 5"),
         ([request(torch.zeros(5, 100), "a", prefix=(1, 99_999))], "tokens from .* to 99999"),
         ([request(torch.zeros(5, 100), "a", prefix=(1,) * 47)], "tokens leaves -?[0-9]+ of 48"),

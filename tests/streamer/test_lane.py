@@ -11,6 +11,7 @@ import pytest
 from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Event, TurnEnd
 from streamer.lane import CATCH_UP, MIN_HEARD_S, most_heard_s
+from streamer.mel import SAMPLE_RATE
 from streamer.session import MAX_HEARD_S
 from streamer.step import StepRequest
 from streamer.stream import Stream
@@ -156,6 +157,18 @@ async def test_sessions_share_steps() -> None:
     sessions = [[asked.session for asked in batch] for batch in service.engine.batches]
     assert all(len(set(batch)) == len(batch) for batch in sessions)
     assert max(map(len, sessions)) == 3
+
+
+async def test_who_is_soon_due_joins_a_step() -> None:
+    """Half an interval of new sound is no step of its own, but goes along with one."""
+    async with serving() as service:
+        service.engine.hold()
+        early, due = service.open(), service.open()
+        await early.feed(spoken("b")[: int(0.2 * SAMPLE_RATE)])
+        await due.feed(spoken("c d"))
+        await service.held()
+
+    assert [asked.session for asked in service.engine.batches[0]] == [due.id, early.id]
 
 
 async def test_one_step_in_flight() -> None:

@@ -36,6 +36,15 @@ def test_committed_words_are_the_prefix_and_the_others_a_guess() -> None:
     assert WindowText(TOKENIZER).anchor is None
 
 
+def test_tokens_of_words_that_ended_long_ago() -> None:
+    """Whole words count, and only committed ones."""
+    text = window(" so the first thing", committed=2)
+
+    found = [TOKENIZER.decode(text.prefix[: text.n_tokens_until(s)]) for s in (0.3, 0.45, 0.85, 9.0)]
+
+    assert found == ["", " so", " so the", " so the"]
+
+
 def test_a_new_hypothesis_replaces_the_tail_alone() -> None:
     """What is committed stays."""
     text = window(" so the first thing", committed=2)

@@ -1,14 +1,17 @@
 """
-What the encoder has settled of each session's window, so that a step computes only the newest sound.
+What the engine remembers of each session's window from one step to the next. Soft state, bounded.
 
-Soft state, bounded: the windows of at most `n_sessions` sessions are kept, and whoever was used least recently goes
-first. A window that is not known costs one pass over all of it, nothing else.
+Three things are known of a window that grows: what the encoder has settled of its sound, what the decoder's
+cross-attention hears of that, and the keys and values of its text. The windows of at most `n_sessions` sessions are
+kept, and whoever was used least recently goes first. A window that is not known costs one pass over all of it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,8 +22,16 @@ Pair = tuple[Tensor, Tensor]
 """Keys and values, each (n_layer, n_head, n, d_head)."""
 
 
+class Remembered(Protocol):
+    """What can be remembered of a window."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Held in memory."""
+
+
 @dataclass(frozen=True, slots=True)
-class SettledWindow:
+class SettledSound:
     """The settled positions of one window, from its beginning."""
 
     encoder: Pair
@@ -38,36 +49,59 @@ class SettledWindow:
         """Held in memory."""
         return sum(tensor.nbytes for tensor in (*self.encoder, *self.audio))
 
-    def followed_by(self, encoded: EncodedAudio, audio: Pair, n: int) -> SettledWindow:
+    def followed_by(self, encoded: EncodedAudio, audio: Pair, n: int) -> SettledSound:
         """The window with the first `n` of the positions that a pass computed after it."""
-        return SettledWindow(
+        return SettledSound(
             _joined(self.encoder, (encoded.keys, encoded.values), n),
             _joined(self.audio, audio, n),
         )
 
 
-class SettledWindows:
+@dataclass(frozen=True, slots=True)
+class ReadText:
+    """The tokens of one window as the decoder has read them."""
+
+    tokens: tuple[int, ...]
+    """Prompt, start sequence and text."""
+    text: Pair
+    """Of the decoder's self-attention."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Held in memory."""
+        return sum(tensor.nbytes for tensor in self.text)
+
+    def n_shared(self, tokens: Sequence[int]) -> int:
+        """Leading tokens that are the same."""
+        pairs = enumerate(zip(self.tokens, tokens, strict=False))
+        return next((i for i, (a, b) in pairs if a != b), min(len(self.tokens), len(tokens)))
+
+
+T = TypeVar("T", bound=Remembered)
+
+
+class WindowMemory(Generic[T]):
     """
     Args:
-        nothing: A window without settled positions, in the shapes of the network.
+        nothing: What is remembered of a window that is not known.
         n_sessions: Windows kept.
     """
 
-    def __init__(self, nothing: SettledWindow, n_sessions: int) -> None:
+    def __init__(self, nothing: T, n_sessions: int) -> None:
         self._nothing, self._n_sessions = nothing, n_sessions
-        self._windows: OrderedDict[str, tuple[int, SettledWindow]] = OrderedDict()  # least recently used first
+        self._windows: OrderedDict[str, tuple[int, T]] = OrderedDict()  # least recently used first
 
     @property
     def n_bytes(self) -> int:
         """Held for all sessions."""
         return sum(window.n_bytes for _, window in list(self._windows.values()))
 
-    def of(self, session: str, start: int | None) -> SettledWindow:
-        """What is settled of the window of `session` that begins at `start`; nothing of a window not known."""
+    def of(self, session: str, start: int | None) -> T:
+        """What is known of the window of `session` that begins at `start`; nothing of any other."""
         known_start, window = self._windows.get(session, (None, self._nothing))
         return window if start is not None and start == known_start else self._nothing
 
-    def keep(self, session: str, start: int, window: SettledWindow) -> None:
+    def keep(self, session: str, start: int, window: T) -> None:
         """Remember a window in place of the session's last one."""
         self._windows[session] = (start, window)
         self._windows.move_to_end(session)

@@ -20,7 +20,7 @@ def noise(n_frames: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kv_reuse", [False, True], ids=["exact", "committed"])
-def test_a_reused_slot_is_a_fresh_slot(recordings: dict[str, Recording], kv_reuse: bool) -> None:
+def test_a_session_after_another_is_alone(recordings: dict[str, Recording], kv_reuse: bool) -> None:
     """After a long session with prompt and prefix, a new one in its slot says what it says in a new engine."""
     used = engine_on(published("tiny.en"), max_batch=1, max_window_s=12.0, kv_reuse=kv_reuse)
     alone(used, request(log_mel(recordings["dev-jfk"]), "before", prompt=tuple(range(800, 1100)), prefix=(843, 523)))
@@ -32,30 +32,33 @@ def test_a_reused_slot_is_a_fresh_slot(recordings: dict[str, Recording], kv_reus
 @settings(deadline=None, max_examples=20)
 @given(order=st.lists(st.integers(0, 5), min_size=1, max_size=10))
 def test_any_order_of_sessions(toy_engine: WhisperEngine, order: list[int]) -> None:
-    """Six sessions that take turns in two slots: each step says what it says to an engine that knows nobody."""
-    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=True)
+    """Six sessions that take turns, two remembered: each step says what it says to an engine that knows nobody."""
+    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, settle_s=None, max_remembered=2)
     for session in order:
         # the sound of a session stays: then what is remembered is exact
-        asked = request(noise(30 + 20 * session, session), f"s{session}", prefix=(session, 7)[: 1 + session % 2])
+        prefix = (session, 7)[: 1 + session % 2]
+        asked = request(
+            noise(30 + 20 * session, session), f"s{session}", window_start=0, prefix=prefix, settled_tokens=1
+        )
 
         assert alone(engine, asked).tokens == alone(toy_engine, asked).tokens
 
 
-def test_more_sessions_than_slots(toy_engine: WhisperEngine) -> None:
-    """A session that lost its slot to others pays a prefill and says the same."""
-    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=True)
-    asked = request(noise(80, 0), "s", prefix=(1, 2, 3))
+def test_more_sessions_than_are_remembered(toy_engine: WhisperEngine) -> None:
+    """A session that was forgotten for others pays a prefill and says the same."""
+    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, settle_s=None, max_remembered=2)
+    asked = request(noise(80, 0), "s", window_start=0, prefix=(1, 2, 3), settled_tokens=2)
     first = alone(engine, asked)
 
-    engine.step([request(noise(50, 1), "a"), request(noise(60, 2), "b")])
+    engine.step([request(noise(50, 1), "a", window_start=0), request(noise(60, 2), "b", window_start=0)])
 
     assert alone(engine, asked).tokens == first.tokens
 
 
 def test_a_step_that_fails_leaves_no_trace() -> None:
     """After a request that cannot be, the others in the batch and the session itself say what they would have."""
-    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=True)
-    good = request(noise(80, 0), "good", prefix=(1, 2, 3))
+    engine = engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, settle_s=None, max_remembered=2)
+    good = request(noise(80, 0), "good", window_start=0, prefix=(1, 2, 3), settled_tokens=2)
     impossible = StepRequest(session="bad", log_mel=noise(80, 1), prefix=tuple(range(60)))
     expected = alone(forget(engine), good)
     alone(engine, good)

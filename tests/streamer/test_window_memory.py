@@ -1,11 +1,11 @@
-"""Tests of streamer.settled."""
+"""Tests of streamer.window_memory."""
 
 from __future__ import annotations
 
 import torch
 
 from model import EncodedAudio
-from streamer.settled import Pair, SettledWindow, SettledWindows
+from streamer.window_memory import Pair, ReadText, SettledSound, WindowMemory
 
 
 def pair(n: int, value: float = 0.0) -> Pair:
@@ -13,14 +13,14 @@ def pair(n: int, value: float = 0.0) -> Pair:
     return torch.full((2, 3, n, 4), value), torch.full((2, 3, n, 4), -value)
 
 
-def settled(n: int) -> SettledWindow:
+def settled(n: int) -> SettledSound:
     """A window with `n` settled positions."""
-    return SettledWindow(pair(n), pair(n))
+    return SettledSound(pair(n), pair(n))
 
 
 def test_a_window_is_found_under_its_session_and_beginning() -> None:
     """Another beginning is another window, and a window seen once has none."""
-    windows = SettledWindows(settled(0), n_sessions=2)
+    windows = WindowMemory(settled(0), n_sessions=2)
 
     windows.keep("a", 100, settled(5))
 
@@ -32,7 +32,7 @@ def test_a_window_is_found_under_its_session_and_beginning() -> None:
 
 def test_the_least_recently_kept_window_goes_first() -> None:
     """Memory is bounded by the number of sessions."""
-    windows = SettledWindows(settled(0), n_sessions=2)
+    windows = WindowMemory(settled(0), n_sessions=2)
     windows.keep("a", 0, settled(1))
     windows.keep("b", 0, settled(2))
     windows.keep("a", 0, settled(3))
@@ -44,7 +44,7 @@ def test_the_least_recently_kept_window_goes_first() -> None:
 
 def test_memory_is_given_back() -> None:
     """Bytes of keys and values of both networks, until the session is over."""
-    windows = SettledWindows(settled(0), n_sessions=2)
+    windows = WindowMemory(settled(0), n_sessions=2)
     windows.keep("a", 0, settled(5))
     assert windows.n_bytes == 4 * (2 * 3 * 5 * 4) * 4
 
@@ -64,3 +64,11 @@ def test_a_window_grows_by_leading_positions_of_a_pass() -> None:
     assert window.n == 5
     assert window.encoder[0][0, 0, :, 0].tolist() == [0, 0, 1, 1, 1]
     assert window.audio[1][0, 0, :, 0].tolist() == [0, 0, -2, -2, -2]
+
+
+def test_text_is_shared_up_to_the_first_difference() -> None:
+    """Tokens read under another beginning, or beyond the shorter text, are not the same."""
+    read = ReadText((1, 2, 3, 4), pair(4))
+
+    assert [read.n_shared(tokens) for tokens in ((1, 2, 9, 4), (1, 2), (1, 2, 3, 4, 5), (9,), ())] == [2, 2, 4, 0, 0]
+    assert read.n_bytes == 2 * (2 * 3 * 4 * 4) * 4
