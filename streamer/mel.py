@@ -24,6 +24,10 @@ DYNAMIC_RANGE = 8.0
 """Decades of power below the maximum at which the published front end clamps."""
 FIXED_MAXIMUM = 1.5
 """log10 power taken as every window's maximum, so that all silence is the same silence."""
+QUIET = -1.0
+"""log10 mel power that the loudest entry of a window reaches in ordinary speech, -40 dBFS at its peaks and louder."""
+GAIN_STEP = 1.0
+"""A factor of ten in power, 10 dB."""
 
 
 def mel_filters(n_mels: int) -> Tensor:
@@ -44,6 +48,16 @@ def _hertz_to_mel(hertz: float) -> float:
 
 def _mel_to_hertz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * torch.exp((mel - 15.0) * math.log(6.4) / 27.0))
+
+
+def gain(loudest: float) -> float:
+    """
+    What to add to the log10 mel power of a window whose loudest entry is `loudest`.
+
+    The floor under every window is fixed, so that all share one cached silence; quiet speech would drown in it. Raised
+    in few large steps, since a window that is raised anew is encoded anew. Ordinary speech is left as it is.
+    """
+    return max(0.0, math.ceil((QUIET - loudest) / GAIN_STEP) * GAIN_STEP)
 
 
 def scale(log_mel: Tensor, maximum: float = FIXED_MAXIMUM) -> Tensor:

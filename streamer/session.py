@@ -25,6 +25,7 @@ from streamer.hypothesis import (
     spoken_words,
 )
 from streamer.mel import FRAMES_PER_SECOND, MelWindow
+from streamer.mel import gain as mel_gain
 from streamer.options import SessionOptions, Update
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
@@ -236,9 +237,12 @@ class Session:
         edge = self._edge_frame()
         self._in_flight = True
         text, start_s = self._text, self._stream_s(self._start_frame)
+        log_mel = self._mel.gather(self._start_frame, edge)
+        gain = mel_gain(float(log_mel.max()))
         request = StepRequest(
             session=self.id,
-            log_mel=self._mel.gather(self._start_frame, edge),
+            log_mel=log_mel + gain if gain else log_mel,
+            gain=gain,
             window_start=self._start_frame,
             prompt=(*self._prompt, *self._context),
             prefix=text.prefix,

@@ -18,7 +18,9 @@ class StepRequest:
     session: str
     """Key of the soft state: a session not remembered costs a prefill, nothing else."""
     log_mel: Tensor
-    """Unclamped log10 mel power of the window, (n_mels, n_frames), on the CPU."""
+    """Unclamped log10 mel power of the window, raised by its gain, (n_mels, n_frames), on the CPU."""
+    gain: float = 0.0
+    """How much quiet sound was raised, log10 of power: the same sound raised otherwise is another window."""
     window_start: int | None = None
     """Names the window: of one session, windows that begin at the same frame are one window that grows. None for a
     window that is seen once."""

@@ -9,7 +9,7 @@ kept, and whoever was used least recently goes first. A window that is not known
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -89,21 +89,21 @@ class WindowMemory(Generic[T]):
 
     def __init__(self, nothing: T, n_sessions: int) -> None:
         self._nothing, self._n_sessions = nothing, n_sessions
-        self._windows: OrderedDict[str, tuple[int, T]] = OrderedDict()  # least recently used first
+        self._windows: OrderedDict[str, tuple[Hashable, T]] = OrderedDict()  # least recently used first
 
     @property
     def n_bytes(self) -> int:
         """Held for all sessions."""
         return sum(window.n_bytes for _, window in list(self._windows.values()))
 
-    def of(self, session: str, start: int | None) -> T:
-        """What is known of the window of `session` that begins at `start`; nothing of any other."""
-        known_start, window = self._windows.get(session, (None, self._nothing))
-        return window if start is not None and start == known_start else self._nothing
+    def of(self, session: str, name: Hashable | None) -> T:
+        """What is known of the window of `session` under this name; nothing of any other."""
+        known, window = self._windows.get(session, (None, self._nothing))
+        return window if name is not None and name == known else self._nothing
 
-    def keep(self, session: str, start: int, window: T) -> None:
+    def keep(self, session: str, name: Hashable, window: T) -> None:
         """Remember a window in place of the session's last one."""
-        self._windows[session] = (start, window)
+        self._windows[session] = (name, window)
         self._windows.move_to_end(session)
         if len(self._windows) > self._n_sessions:
             self._windows.popitem(last=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -45,6 +47,17 @@ def test_another_window_of_the_session_is_encoded_whole(recordings: dict[str, Re
     other = request(log_mel(recordings["dev-sns-0870"]), "live", window_start=200)
 
     assert alone(settling, other) == alone(plain, other)
+
+
+def test_the_same_window_raised_otherwise_is_encoded_whole(recordings: dict[str, Recording]) -> None:
+    """What was settled of quiet sound before a louder word came is not taken for the window as it is now."""
+    options = {"max_batch": 1, "max_window_s": 12.0}
+    settling, plain = (engine_on(published("tiny.en"), settle_s=s, **options) for s in (1.0, None))
+    steps = grown(recordings["dev-jfk"], range(300, 900, 150))
+    for asked in steps[:-1]:
+        alone(settling, replace(asked, log_mel=asked.log_mel + 1.0, gain=1.0))
+
+    assert alone(settling, steps[-1]) == alone(plain, steps[-1])
 
 
 @pytest.mark.parametrize("forgotten", [False, True])

@@ -16,6 +16,7 @@ from streamer.mel import (
     FrameStream,
     MelSpectrogram,
     MelWindow,
+    gain,
     mel_filters,
     scale,
     silence_value,
@@ -30,6 +31,11 @@ SPECTROGRAM = MelSpectrogram(80)
 def numbered(first: int, n: int) -> Tensor:
     """Frames (n, 2) that say their own number in the first band."""
     return torch.arange(first, first + n, dtype=torch.float32)[:, None].repeat(1, 2)
+
+
+def test_only_quiet_sound_is_raised() -> None:
+    """By whole factors of ten, until its loudest entry is that of quiet speech; ordinary speech is left alone."""
+    assert [gain(loudest) for loudest in (2.0, -0.5, -1.0, -1.01, -2.0, -2.6)] == [0, 0, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])

@@ -1,0 +1,29 @@
+"""How loud speech is makes no difference to what is understood."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.engine import WhisperEngine
+from streamer.frontend import FrontEnd
+from streamer.mel import MelSpectrogram
+from streamer.options import SessionOptions
+from streamer.session import Session, WindowOptions
+from streamer.simulation import SimulatedPace, perform, simulate
+from streamer.vad import VoiceDetector, read_weights
+from tests.helpers.recordings import Recording
+
+
+@pytest.mark.parametrize("decibels", [-20, -40])
+def test_quiet_speech_is_understood(
+    tiny_engine: WhisperEngine, recordings: dict[str, Recording], decibels: int
+) -> None:
+    """A recording played softly says what it says; under a fixed floor it would drown."""
+    front_end = FrontEnd(MelSpectrogram(80), VoiceDetector(read_weights()))
+    samples = recordings["dev-jfk"].samples * 10 ** (decibels / 20)
+    session = Session("quiet", SessionOptions(language="en"), WindowOptions(), tiny_engine.tokenizer, 80)
+
+    (recital,) = simulate([lambda: perform(session, front_end, samples, SimulatedPace())], tiny_engine, 1)
+
+    heard = "".join(c for c in recital.text.lower() if c.isalpha() or c == " ")
+    assert "ask not what your country can do for you ask what you can do for your country" in heard
