@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.load import MAX_STEP_S, SHARE, SMOOTHING, LoadLimits, LoadMeter
+from streamer.load import FULL_LOAD, MAX_STEP_S, SHARE, SMOOTHING, LoadLimits, LoadMeter
 
 LIMITS = LoadLimits(min_interval_s=0.3, max_interval_s=2.0)
 
@@ -69,6 +69,15 @@ def test_slow_steps_lower_the_capacity_smoothly() -> None:
         slow.observe(2 * (0.04 + 8 * 0.015), 8)
     assert slow.row_cost_s == pytest.approx(2 * meter().row_cost_s, rel=1e-3)
     assert slow.capacity == int(SHARE * 2.0 / slow.row_cost_s)
+
+
+def test_an_idle_machine_counts_with_full_load() -> None:
+    """Steps that are cheap while few speak do not let in more than can all speak at once."""
+    idle = meter()
+    for _ in range(200):
+        idle.observe(0.04 + 0.015, 1)
+
+    assert idle.capacity == int(SHARE * 2.0 / (FULL_LOAD * meter().row_cost_s))
 
 
 def test_one_session_is_always_admitted() -> None:
