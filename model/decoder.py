@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.cache import Group, KVCache, Placement
@@ -171,6 +170,8 @@ class TextDecoder(nn.Module):
 
 def _attend_in_groups(q: Tensor, read: Sequence[tuple[Group, Tensor, Tensor, Tensor | None]]) -> Tensor:
     """Each group's queries to its own keys and values, (batch, n, n_state); past a row's tokens it means nothing."""
-    attended = [attend(q[group.rows, :, : group.n].to(k.dtype), k, v, mask) for group, k, v, mask in read]
-    n = q.shape[2]
-    return torch.cat([F.pad(part, (0, 0, 0, n - part.shape[1])) for part in attended]).to(q.dtype)
+    batch, n_head, n, d_head = q.shape
+    attended = q.new_zeros(batch, n, n_head * d_head)
+    for group, k, v, mask in read:
+        attended[group.rows, : group.n] = attend(q[group.rows, :, : group.n].to(k.dtype), k, v, mask)
+    return attended

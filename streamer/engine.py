@@ -226,7 +226,7 @@ class WhisperEngine:
 
     def _hear_newest(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
         """Short windows, each from where it is settled on."""
-        settled = [self._sounds.of(r.session, _window(r)) for r in batch]
+        settled = [self._sounds.of(r.session, _window_name(r)) for r in batch]
         windows = [
             self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
             for r, old in zip(batch, settled, strict=True)
@@ -247,7 +247,7 @@ class WhisperEngine:
         edge = request.log_mel.shape[1] // 2 - int(self.options.settle_s / POSITION_S)
         n = edge // self.options.bucket * self.options.bucket - old.n
         if n > 0:
-            self._sounds.keep(request.session, _window(request), old.followed_by(new, heard, n))
+            self._sounds.keep(request.session, _window_name(request), old.followed_by(new, heard, n))
 
     def _positions(self, n_frames: int) -> int:
         n = _round_up(-(-(n_frames + self.options.margin_frames) // 2), self.options.bucket)
@@ -297,7 +297,7 @@ class WhisperEngine:
 
     def _take_over(self, slot: int, request: StepRequest, known: Sequence[int]) -> int:
         """Give a slot the known tokens that an earlier step has read; the anchor is fed again. How many they are."""
-        read = self._texts.of(request.session, _window(request))
+        read = self._texts.of(request.session, _window_name(request))
         # the pass over a token says where the next one is heard: the anchor needs the token before it
         n = read.n_shared(known[: max(0, len(known) - 1 - request.anchor_tokens)])
         self._cache.set_text(slot, *(kept[:, :, :n] for kept in read.text))
@@ -366,7 +366,7 @@ class WhisperEngine:
             if self.options.kv_reuse and request.window_start is not None and request.settled_tokens:
                 n = len(row.known) - len(request.prefix) + min(request.settled_tokens, len(request.prefix))
                 text = ReadText(row.known[:n], self._cache.text_of(row.slot, n, self.model.dtype))
-                self._texts.keep(request.session, _window(request), text)
+                self._texts.keep(request.session, _window_name(request), text)
 
     # --- times
 
@@ -406,7 +406,7 @@ class WhisperEngine:
         return tuple(round(position * POSITION_S, 3) for position in ends)
 
 
-def _window(request: StepRequest) -> Hashable | None:
+def _window_name(request: StepRequest) -> Hashable | None:
     """What names the request's window among those of its session; None for a window that is seen once."""
     return None if request.window_start is None else (request.window_start, request.gain)
 

@@ -124,7 +124,7 @@ class Lane:
     @property
     def n_due(self) -> int:
         """Sessions that wait for a step."""
-        return len(self._due())
+        return len(self._due(self.interval_s))
 
     @property
     def interval_s(self) -> float:
@@ -154,9 +154,9 @@ class Lane:
     async def _round(self) -> bool:
         """Hear, step, say; whether there is more to do at once."""
         await self._hear(self._audible())
-        due = self._due()
+        due = self._next_batch()
         if due:
-            await self._step([*due, *self._soon_due()][: self.meter.batch])
+            await self._step(due)
         over = [stream for stream in self.streams.values() if stream.is_over]
         for stream in over:
             del self.streams[stream.id]
@@ -189,18 +189,17 @@ class Lane:
     def _listen(self, streams: Sequence[Stream], samples: Sequence[Tensor]) -> list[Heard]:
         return self._front_end.listen([stream.ear for stream in streams], samples)
 
-    def _due(self) -> list[Stream]:
-        """Sessions that want a step now, in the order in which they get it."""
-        interval_s = self.interval_s
+    def _due(self, interval_s: float) -> list[Stream]:
+        """Sessions that want a step after so much new sound, in the order in which they get it."""
         due = [s for s in self.streams.values() if s.session.is_due(interval_s)]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.lag_s))
 
-    def _soon_due(self) -> list[Stream]:
-        """Sessions that are not due but may join a step, in the order in which they are taken."""
+    def _next_batch(self) -> list[Stream]:
+        """Who is due now, and where anybody is, who soon will be."""
         interval_s = self.interval_s
-        waiting = [s for s in self.streams.values() if not s.session.is_due(interval_s)]
-        soon = [s for s in waiting if s.session.is_due(EARLY * interval_s)]
-        return sorted(soon, key=lambda s: -s.session.lag_s)
+        due = self._due(interval_s)
+        joined = dict.fromkeys([*due, *self._due(EARLY * interval_s)]) if due else ()
+        return list(joined)[: self.meter.batch]
 
     async def _step(self, streams: Sequence[Stream]) -> None:
         steps = [stream.session.next_step() for stream in streams]

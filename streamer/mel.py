@@ -50,7 +50,7 @@ def _mel_to_hertz(mel: Tensor) -> Tensor:
     return torch.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * torch.exp((mel - 15.0) * math.log(6.4) / 27.0))
 
 
-def gain(loudest: float) -> float:
+def window_gain(loudest: float) -> float:
     """
     What to add to the log10 mel power of a window whose loudest entry is `loudest`.
 

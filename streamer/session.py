@@ -24,8 +24,7 @@ from streamer.hypothesis import (
     loop_start,
     spoken_words,
 )
-from streamer.mel import FRAMES_PER_SECOND, MelWindow
-from streamer.mel import gain as mel_gain
+from streamer.mel import FRAMES_PER_SECOND, MelWindow, window_gain
 from streamer.options import SessionOptions, Update
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
@@ -238,7 +237,7 @@ class Session:
         self._in_flight = True
         text, start_s = self._text, self._stream_s(self._start_frame)
         log_mel = self._mel.gather(self._start_frame, edge)
-        gain = mel_gain(float(log_mel.max()))
+        gain = window_gain(float(log_mel.max()))
         request = StepRequest(
             session=self.id,
             log_mel=log_mel + gain if gain else log_mel,

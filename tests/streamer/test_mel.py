@@ -16,10 +16,10 @@ from streamer.mel import (
     FrameStream,
     MelSpectrogram,
     MelWindow,
-    gain,
     mel_filters,
     scale,
     silence_value,
+    window_gain,
 )
 from tests.helpers.hearing import cut_at, noise
 from tests.helpers.recordings import Recording
@@ -35,7 +35,7 @@ def numbered(first: int, n: int) -> Tensor:
 
 def test_only_quiet_sound_is_raised() -> None:
     """By whole factors of ten, until its loudest entry is that of quiet speech; ordinary speech is left alone."""
-    assert [gain(loudest) for loudest in (2.0, -0.5, -1.0, -1.01, -2.0, -2.6)] == [0, 0, 0, 1, 1, 2]
+    assert [window_gain(loudest) for loudest in (2.0, -0.5, -1.0, -1.01, -2.0, -2.6)] == [0, 0, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])
