@@ -127,10 +127,10 @@ class TextDecoder(nn.Module):
         keys = cache.own_audio_keys(slot)
         parts = queries.split([len(self._heads_of(layer)) for layer in range(self.dims.n_text_layer)])
         scores = [
-            part.to(keys.dtype) @ keys[layer, self._heads_of(layer)].transpose(-1, -2)
+            part.float() @ keys[layer, self._heads_of(layer)].float().transpose(-1, -2)
             for layer, part in enumerate(parts)
         ]
-        return torch.cat(scores).float().mul(self.dims.d_head**-0.5)
+        return torch.cat(scores).mul(self.dims.d_head**-0.5)
 
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., n_text_state) -> logits (..., n_vocab), float32."""

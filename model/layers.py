@@ -3,9 +3,9 @@ Building blocks that encoder and decoder share.
 
 Precision rule of this package: weights and activations are in the module's dtype; the statistics of layer
 normalisation and of softmax are accumulated in float32 by the kernels called here, and the result comes back
-in the input's dtype. In bfloat16 on a CPU the scores of the encoder are rounded before their softmax; logits stay as
-near to float32 as the published implementation's (benchmarks/logit_difference.py). There is one attention function, and
-its caller chooses by argument, never by a switch.
+in the input's dtype. In bfloat16 on a CPU without matrix tiles (AMX) the scores of the encoder are rounded before their
+softmax; logits stay as near to float32 as the published implementation's (benchmarks/logit_difference.py). There is one
+attention function, and its caller chooses by argument, never by a switch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ __all__ = [
     "Linear",
     "PackedWeight",
     "attend",
+    "has_tiles",
     "merge_heads",
     "pack",
     "sinusoids",
@@ -32,6 +33,8 @@ FEW_ROWS = 8
 """Rows up to which products by halves are the faster ones."""
 SMALLEST_PACKED = 2**16
 """Numbers of a weight from which it is laid out anew."""
+STEPS_PER_OCTAVE = 8
+"""Numbers of rows for which products are compiled, between a number and its double."""
 
 
 class LayerNorm(nn.LayerNorm):
@@ -88,16 +91,42 @@ class PackedWeight:
 
     def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
         """The product plus the bias, then GELU or plus `residual`."""
-        if self._halves is not None and x.numel() <= FEW_ROWS * x.shape[-1]:
+        n = x.numel() // x.shape[-1]
+        if self._halves is not None and n <= FEW_ROWS:
             product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._halves)
             return _finished(product, gelu=gelu, residual=residual)
-        # the operators that torch's compiler puts into the code it generates: all in one kernel
+        n_compiled = compiled_rows(n)
+        if n == n_compiled:
+            return self._multiply(x, residual, gelu=gelu)
+        rows = _padded(x, n_compiled)
+        product = self._multiply(rows, None if residual is None else _padded(residual, n_compiled), gelu=gelu)
+        return product[:n].view(*x.shape[:-1], -1)
+
+    def _multiply(self, x: Tensor, residual: Tensor | None, *, gelu: bool) -> Tensor:
+        """By the operators that torch's compiler puts into the code it generates: all in one kernel."""
         if residual is not None:
-            product = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._blocked, self._bias, "add")
+            product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._blocked, self._bias, "add")
         else:
             then = "gelu" if gelu else "none"
             product = torch.ops.mkldnn._linear_pointwise(x, self._blocked, self._bias, then, [], "none")
         return product
+
+
+def compiled_rows(n: int) -> int:
+    """
+    Rows that a product of `n` rows is padded to: `n` itself if it is small, else less than an eighth more.
+
+    oneDNN compiles a product for each number of rows, which takes as long as 30 products; steps of many streams
+    have a different number each time.
+    """
+    step = max(1, (1 << n.bit_length() - 1) // STEPS_PER_OCTAVE)
+    return -(-n // step) * step
+
+
+def _padded(x: Tensor, n: int) -> Tensor:
+    """(..., d) -> (n, d), zeros at the end."""
+    rows = x.reshape(-1, x.shape[-1])
+    return F.pad(rows, (0, 0, 0, n - rows.shape[0]))
 
 
 def pack(weight: Tensor, bias: Tensor | None, *, few_rows: bool) -> PackedWeight | None:
@@ -171,18 +200,23 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
     Returns:
         (batch, n, n_state).
     """
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu":
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not has_tiles():
         return merge_heads(_attend_in_bfloat16(q, k, v, mask))
     return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
 
 def _attend_in_bfloat16(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """The same by products: on a CPU torch's fused kernel multiplies bfloat16 at half the rate of plain products."""
+    """The same by products: without tiles torch's fused kernel multiplies bfloat16 at half their rate."""
     scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores + mask
     attended: Tensor = scores.softmax(-1) @ v
     return attended
+
+
+def has_tiles() -> bool:
+    """Whether this CPU multiplies tiles of bfloat16 (AMX), for which torch's fused attention is the fastest."""
+    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> Tensor:

@@ -36,8 +36,13 @@ from streamer.vad import VoiceDetector, read_weights
 
 log = structlog.get_logger()
 
-MAX_COMPILED_SHAPES = 256
-"""Of matrix products on a CPU; those of about ten different window lengths are in use at a time."""
+COMPILED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "512", "LRU_CACHE_CAPACITY": "64"}
+"""
+Compiled matrix products kept on a CPU, by the process and, before that, by each thread for each kind of product.
+
+Each takes a tenth to a whole megabyte. Both defaults are 1,024: an hour of speech then adds 200 MB of products that are
+never used again.
+"""
 PROBE_WINDOWS_S = (5.0, 6.0, 7.0, 8.0)
 """A window as it grows under load, for the warm-up and the measurement of a step's cost."""
 PROBE_ROWS = 4
@@ -146,8 +151,8 @@ def build_decoders(config: Config, registry: CollectorRegistry, *, random_weight
     Raises:
         As `build`.
     """
-    # oneDNN keeps compiled products for this many shapes, up to a megabyte each; its default, 1024, is over a gigabyte
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(MAX_COMPILED_SHAPES))
+    for name, n_shapes in COMPILED_SHAPES.items():  # read at the first product
+        os.environ.setdefault(name, n_shapes)
     device = choose_device(config.model)
     n_lanes = 1 if device.type == "cuda" else config.model.threads or physical_cores()
     # this thread builds and measures on behalf of a lane, so it works like one

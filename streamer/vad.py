@@ -66,7 +66,8 @@ class VoiceDetector:
         basis = weights["stft.forward_basis_buffer"][:, 0]  # (2 * 129, 256): real parts, then imaginary parts
         self._basis = basis.T.contiguous()
         names = [f"encoder.{i}.reparam_conv" for i in range(4)]
-        self._convolutions = [(weights[f"{n}.weight"], weights[f"{n}.bias"]) for n in names]
+        # as products over three frames: a convolution would be compiled for each number of frames
+        self._convolutions = [(weights[f"{n}.weight"].flatten(1), weights[f"{n}.bias"]) for n in names]
         self._lstm = tuple(weights[f"decoder.rnn.{n}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         self._out = weights["decoder.decoder.2.weight"][:, :, 0], weights["decoder.decoder.2.bias"]
 
@@ -98,10 +99,11 @@ class VoiceDetector:
         """(n, 576) samples -> (n, 128)."""
         x = F.pad(x, (0, 64), mode="reflect").unfold(-1, 256, 128)  # (n, 4, 256)
         real, imaginary = (x @ self._basis).chunk(2, dim=-1)
-        x = (real.square() + imaginary.square()).sqrt().transpose(1, 2)
+        x = (real.square() + imaginary.square()).sqrt()  # (n, 4, 129)
         for (weight, bias), stride in zip(self._convolutions, (1, 2, 2, 1), strict=True):
-            x = F.conv1d(x, weight, bias, stride=stride, padding=1).relu()
-        return x[:, :, 0]
+            threes = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, stride).flatten(2)
+            x = F.linear(threes, weight, bias).relu()
+        return x[:, 0]
 
     def _remember(self, x: Tensor, states: list[VoiceState]) -> tuple[Tensor, Tensor]:
         hidden, cell = torch.stack([s.hidden for s in states]), torch.stack([s.cell for s in states])

@@ -12,7 +12,17 @@ import whisper.model
 from torch import Tensor
 from torch.testing import assert_close
 
-from model.layers import FeedForward, LayerNorm, Linear, attend, merge_heads, pack, sinusoids, split_heads
+from model.layers import (
+    FeedForward,
+    LayerNorm,
+    Linear,
+    attend,
+    compiled_rows,
+    merge_heads,
+    pack,
+    sinusoids,
+    split_heads,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -72,7 +82,7 @@ multiplies_bfloat16 = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=multiplies_bfloat16)], ids=str)
-@pytest.mark.parametrize("n_rows", [1, 9], ids=["a token", "a window"])
+@pytest.mark.parametrize("n_rows", [1, 9, 19], ids=["a token", "a window", "a padded window"])
 @pytest.mark.parametrize("after", ["nothing", "gelu", "residual"])
 def test_packed_products_are_the_plain_ones(n_rows: int, after: str, dtype: torch.dtype) -> None:
     """Both are the product in float64, rounded: the packed one once, the plain one after each operation."""
@@ -90,6 +100,16 @@ def test_packed_products_are_the_plain_ones(n_rows: int, after: str, dtype: torc
     step = 2**-7 if dtype == torch.bfloat16 else 2**-16
     assert_close(run(packed_copy(plain)).double(), exact, rtol=step / 2, atol=step / 4)
     assert_close(run(plain).double(), exact, rtol=step, atol=step / 2)
+
+
+def test_few_numbers_of_rows_are_compiled() -> None:
+    """A number itself or less than an eighth more, small ones exactly, and those are their own."""
+    rounded = {n: compiled_rows(n) for n in range(1, 2049)}
+
+    assert all(n <= m < n * 9 / 8 for n, m in rounded.items())
+    assert [rounded[n] for n in range(1, 16)] == list(range(1, 16))
+    assert all(rounded[m] == m for m in rounded.values())
+    assert len(set(rounded.values())) == 15 + 7 * 8 + 1
 
 
 @pytest.mark.parametrize("n_rows", [1, 4, 5], ids=["a token", "as many as are few", "more"])
