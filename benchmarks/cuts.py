@@ -86,7 +86,7 @@ async def speak(talk: Talk, port: int) -> Heard:
     turns: dict[int, str] = {}
     audio_s, heard_s, waits_s = 0.0, time.monotonic(), []
     async with connect(f"ws://127.0.0.1:{port}", Start(language="en")) as captions:
-        async for event in captions.transcribe(_paced(talk.pcm)):
+        async for event in captions.transcribe(paced(talk.pcm)):
             waits_s.append(time.monotonic() - heard_s)
             heard_s += waits_s[-1]
             match event:
@@ -98,7 +98,8 @@ async def speak(talk: Talk, port: int) -> Heard:
     return Heard(text, audio_s, tuple(wait_s for wait_s in waits_s if wait_s >= LONG_WAIT_S))
 
 
-async def _paced(pcm: NDArray[np.int16]) -> AsyncIterator[bytes]:
+async def paced(pcm: NDArray[np.int16]) -> AsyncIterator[bytes]:
+    """Tenths of a second, in real time."""
     size, due_s = round(RATE * CHUNK_S), time.monotonic()
     for at in range(0, len(pcm), size):
         yield pcm[at : at + size].tobytes()

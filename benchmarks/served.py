@@ -26,7 +26,11 @@ def free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def daemon(
-    port: int, *options: str, end: signal.Signals = signal.SIGTERM, **variables: str
+    port: int,
+    *options: str,
+    end: signal.Signals = signal.SIGTERM,
+    module: str = "streamer",
+    **variables: str,
 ) -> AsyncIterator[psutil.Process]:
     """
     `streamer serve` until the block is left.
@@ -35,11 +39,12 @@ async def daemon(
         port: Where it listens.
         options: More of the command line, as `--model base`.
         end: How it is stopped.
+        module: What is run with `serve`.
         variables: More of its environment, as `STREAMER_SCHEDULER_MAX_SESSIONS`.
     """
     log = Path(tempfile.mkdtemp()) / "daemon.log"
     with log.open("w") as out:
-        command = ("-m", "streamer", "serve", "--port", str(port), *options)
+        command = ("-m", module, "serve", "--port", str(port), *options)
         process = await asyncio.create_subprocess_exec(
             sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **variables}
         )

@@ -28,6 +28,8 @@ QUIET = -1.0
 """log10 mel power that the loudest entry of a window reaches in ordinary speech, -40 dBFS at its peaks and louder."""
 GAIN_STEP = 1.0
 """A factor of ten in power, 10 dB."""
+MAX_GAIN = 4.0
+"""40 dB: the noise of sixteen bits is not raised to speech."""
 
 
 def mel_filters(n_mels: int) -> Tensor:
@@ -55,9 +57,10 @@ def window_gain(loudest: float) -> float:
     What to add to the log10 mel power of a window whose loudest entry is `loudest`.
 
     The floor under every window is fixed, so that all share one cached silence; quiet speech would drown in it. Raised
-    in few large steps, since a window that is raised anew is encoded anew. Ordinary speech is left as it is.
+    in few large steps, since a window that is raised anew is encoded anew. Ordinary speech is left as it is, and what
+    lies further down than speech does is not brought up to it.
     """
-    return max(0.0, math.ceil((QUIET - loudest) / GAIN_STEP) * GAIN_STEP)
+    return min(max(0.0, math.ceil((QUIET - loudest) / GAIN_STEP) * GAIN_STEP), MAX_GAIN)
 
 
 def scale(log_mel: Tensor, maximum: float = FIXED_MAXIMUM) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from streamer.closing import Closing
 from streamer.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
 from streamer.hypothesis import (
     POLICIES,
@@ -124,8 +125,7 @@ class Session:
         self._goes_on = False
         """Whether the newest text ended too early, and another step is to ask for the rest."""
         self._n_asked_again, self._asked_again_at = 0, 0
-        self._closing: TurnEndReason | None = None
-        self._closing_frame = 0
+        self._closing = Closing()
         self._flushes: list[int] = []
         self._ended, self._goes_on_elsewhere = False, False
         self._audio_s = offset_s
@@ -211,12 +211,12 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether `Bye` was said."""
-        return self._ended and self._closing is None and not self._voice.speaking
+        return self._ended and not self._closing.is_asked and not self._voice.speaking
 
     @property
     def wants_final(self) -> bool:
         """Whether the next step ends a turn."""
-        return self._closing is not None
+        return self._closing.is_asked
 
     def is_due(self, interval_s: float) -> bool:
         """Whether a step is wanted now, given the present interval between partial steps."""
@@ -225,7 +225,7 @@ class Session:
         edge = self._edge_frame()
         if edge <= self._start_frame:
             return False
-        if self._closing or self._goes_on:
+        if self._closing.is_asked or self._goes_on:
             return True
         fresh_s = (edge - self._stepped_to) * FRAME_S
         paused = self._voice.silence_s >= self._window.pause_s and not self._has_seen_pause()
@@ -274,7 +274,7 @@ class Session:
         self._text.hear(words)
         self._goes_on = self._ends_early(step, result, words) and self._may_go_on(step)
         self._commit(self._agreement.certain(words, edge_s))
-        if self._closing and self._is_heard_out() and not self._goes_on:
+        if self._closing.is_asked and self._is_heard_out() and not self._goes_on:
             return self._finish_turn()
         events = self._limit_turn()
         self._roll(edge_s)
@@ -310,25 +310,35 @@ class Session:
         if not self._voice.speaking:
             self._leave_rest()
             return self._after_turn()
-        if self._closing is None or reason != "silence":
-            self._closing, self._closing_frame = reason, self._target_frame()
+        self._closing.ask(reason, self._target_frame())
         if self._in_flight or self._goes_on or not self._is_heard_out():
             return []
         return self._finish_turn()
 
     def _finish_turn(self) -> list[Event]:
-        assert self._closing is not None
         self._commit(self._n_finished())
-        self._leave_rest()
-        reason, self._closing = self._closing, None
+        reason = self._closing.done()
+        if not self._closing.is_asked:
+            self._leave_rest()
         events: list[Event] = [*self._transcript.end_turn(self._spoken_language, reason)]
         self._voice.stop()
         # sound that came after the last step's edge belongs to the next turn
         self._voice_before_s = min(self._voice.last_voice_s, self._stream_s(self._stepped_to))
         self._agreement.reset()
         self._window_id += 1
-        events += [Speech(state="stopped", at_s=round(self._voice_before_s, 3)), *self._after_turn()]
-        return [*events, *self._speak_on()]
+        events.append(Speech(state="stopped", at_s=round(self._voice_before_s, 3)))
+        return [*events, *self._go_on()]
+
+    def _go_on(self) -> list[Event]:
+        """What follows a turn: an answer to who waits for it, unless that is to close the next one too."""
+        if not self._closing.is_asked:
+            return [*self._after_turn(), *self._speak_on()]
+        events = self._speak_on()
+        if self._voice.speaking and self._start_frame < self._closing.frame:
+            return events
+        self._closing.withdraw()
+        self._leave_rest()
+        return [*events, *self._after_turn()]
 
     def _n_finished(self) -> int:
         """Words of the tail that end with the turn: all, unless the last is left to another session."""
@@ -345,7 +355,8 @@ class Session:
     def _speak_on(self) -> list[Event]:
         """Voice that came while the last step of a turn ran begins the next turn, even if it has ceased since."""
         unseen_s = self._voice.voiced_s(self._voice_before_s, self._voice.now_s)
-        if self._ended or not self._voice.resume(self._voice_before_s, unseen_s):
+        is_last = self._ended and not self._closing.is_asked
+        if is_last or not self._voice.resume(self._voice_before_s, unseen_s):
             return []
         return self._begin_speech()
 
@@ -409,7 +420,7 @@ class Session:
 
     def _commit(self, n: int) -> None:
         """Move the first `n` words of the tail into the stable text."""
-        certain = self._text.commit(n, closes=self._closing is not None)
+        certain = self._text.commit(n, closes=self._closing.is_asked)
         self._transcript.commit(certain)
         self._agreement.committed(certain)
         self._newly_stable += certain
@@ -455,12 +466,12 @@ class Session:
         """One past the last frame of the next step: the target, unless it is far away or a turn is to close."""
         longest = int((self._window.max_window_s + CATCH_UP_S) * FRAMES_PER_SECOND)
         # what was said since belongs to the next turn: its newest word may be half heard
-        target = self._closing_frame if self._closing else self._target_frame()
+        target = self._closing.frame if self._closing.is_asked else self._target_frame()
         return min(target, self._start_frame + longest)
 
     def _is_heard_out(self) -> bool:
         """Whether the last step heard the turn to where it was asked to close."""
-        return self._stepped_to >= self._closing_frame or self._has_seen_pause()
+        return self._stepped_to >= self._closing.frame or self._has_seen_pause()
 
     def _has_seen_pause(self) -> bool:
         return self._stepped_to >= self._frame(self._voice.last_voice_s + self._window.pause_s)

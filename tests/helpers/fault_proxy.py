@@ -50,6 +50,11 @@ class FaultProxy:
                 end.transport.abort()
             self._writers -= {*both}
 
+    def cut(self) -> None:
+        """Reset every connection there is."""
+        if self._writers:
+            self._cut(tuple(self._writers))
+
     def _cut(self, both: tuple[asyncio.StreamWriter, ...]) -> None:
         self.n_cuts += 1
         for end in both:

@@ -36,6 +36,7 @@ def numbered(first: int, n: int) -> Tensor:
 def test_only_quiet_sound_is_raised() -> None:
     """By whole factors of ten, until its loudest entry is that of quiet speech; ordinary speech is left alone."""
     assert [window_gain(loudest) for loudest in (2.0, -0.5, -1.0, -1.01, -2.0, -2.6)] == [0, 0, 0, 1, 1, 2]
+    assert [window_gain(loudest) for loudest in (-4.9, -5.1, -10.0)] == [4, 4, 4]
 
 
 @pytest.mark.parametrize("n_mels", [80, 128])

@@ -277,6 +277,46 @@ class TestCaptionsProtocol:
                 assert connection.state is State.CLOSED
 
 
+FRAMES: dict[str, str | bytes] = {
+    "start": START,
+    "update": '{"type":"update","endpoint_ms":200}',
+    "flush": '{"type":"flush","id":1}',
+    "end": '{"type":"end"}',
+    "audio": bytes(100),
+    "huge": bytes(1001),
+    "no json": "{",
+    "unknown": '{"type":"stop"}',
+}
+MOVES = {
+    State.AWAITING_START: {"start": State.STREAMING},
+    State.STREAMING: {
+        "update": State.STREAMING,
+        "flush": State.STREAMING,
+        "audio": State.STREAMING,
+        "end": State.ENDING,
+    },
+}
+"""What may come in each state, and where it leads; everything else is a mistake."""
+MISTAKES = {"huge": "frame_too_large", "no json": "bad_json", "unknown": "unknown_type"}
+OUT_OF_PLACE = {State.AWAITING_START: "start_required", State.STREAMING: "already_started"}
+
+
+@given(names=st.lists(st.sampled_from(sorted(FRAMES)), max_size=12))
+def test_every_frame_in_every_state(names: list[str]) -> None:
+    """A frame moves the connection as the table has it, or closes it with the error of its mistake."""
+    connection, state = protocol(), State.AWAITING_START
+    for name in names:
+        after = MOVES.get(state, {}).get(name)
+        if after is None:
+            with pytest.raises(ProtocolError) as raised:
+                connection.receive(FRAMES[name])
+            assert raised.value.code == MISTAKES.get(name, OUT_OF_PLACE.get(state, "after_end"))
+        else:
+            connection.receive(FRAMES[name])
+        state = after or State.CLOSED
+        assert connection.state is state
+
+
 class TestEncode:
     """Messages to text frames, as the contract writes them."""
 

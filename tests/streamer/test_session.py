@@ -235,6 +235,33 @@ class TestFlushAndEnd:
         heard_s = max(step.edge_frame for step in hall.steps[: hall.session.n_steps]) / 100
         assert heard_s >= flushed_at_s - 0.01
 
+    @pytest.mark.parametrize("latency", [18, 25])
+    def test_what_comes_after_a_pause_that_still_closes_is_another_turn(self, latency: int) -> None:
+        """A flush ends the turn it was asked in; the pause before it has ended its own."""
+        words = talk(2.0, 0.7, 2.0)
+        hall = Hall(words, WINDOW, ENGLISH, latency=latency)
+        hall.play(4.0, chunk_s=0.05)
+        assert hall.session.wants_final
+        hall.flush(1)
+        hall.play(7.0, chunk_s=0.05)
+        hall.end()
+        assert [turn.reason for turn in hall.turns][:2] == ["silence", "flush"]
+        assert hall.turns[0].text.split() == [w.text.strip() for w in words[:5]]
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+
+    @pytest.mark.parametrize("latency", [10, 18, 25])
+    def test_the_end_behind_a_pause_that_still_closes(self, latency: int) -> None:
+        """Both turns end, and `Bye` comes after them."""
+        words = talk(2.0, 0.7, 0.8)
+        hall = Hall(words, WINDOW, ENGLISH, latency=latency)
+        hall.play(4.6, chunk_s=0.05)
+        hall.end()
+        assert [turn.reason for turn in hall.turns] == ["silence", "end"]
+        assert hall.text == hall.spoken()
+        assert isinstance(hall.events[-1], Bye)
+        assert_sound(hall)
+
     def test_end_flushes(self) -> None:
         """At the end, in the middle of speech, everything is transcribed before `Bye`."""
         hall = Hall(talk(4.0), WINDOW, ENGLISH, latency=2)
