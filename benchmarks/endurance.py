@@ -1,10 +1,10 @@
 """
-Hours of speech through one session: word error rate, memory, turns, and how far the context ever reached.
+Hours of speech through one session: word error rate, memory, turns, and whether a minute costs the same at the end.
 
     python benchmarks/endurance.py MANIFEST [--model tiny.en] [--minutes 60]
 
 Recordings of kind "long" are looped, as fast as the session takes them, through the same scheduler and engine that
-serve live streams. Memory is read every ten minutes of audio.
+serve live streams. Every ten minutes of audio: memory, and the processor's time for each second of them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
 
 async def _recite(parts: Parts, samples: np.ndarray) -> list[TurnEnd]:
     turns: list[TurnEnd] = []
-    process, next_s = psutil.Process(), 0.0
+    process, next_s, before_s, cpu_s = psutil.Process(), 0.0, 0.0, 0.0
     async with running(parts.scheduler):
         stream = parts.scheduler.open(SessionOptions(language="en"))
         event: Event
@@ -68,7 +68,11 @@ async def _recite(parts: Parts, samples: np.ndarray) -> list[TurnEnd]:
             if isinstance(event, TurnEnd):
                 turns.append(event)
             if now_s >= next_s:
-                print(f"{now_s / 60:6.1f} min  rss {process.memory_info().rss / 2**20:.0f} MB", flush=True)
+                times = process.cpu_times()
+                cost = (times.user + times.system - cpu_s) / max(1.0, now_s - before_s)
+                before_s, cpu_s = now_s, times.user + times.system
+                mb = process.memory_info().rss / 2**20
+                print(f"{now_s / 60:6.1f} min  rss {mb:.0f} MB  {1e3 * cost:.1f} ms of CPU per second", flush=True)
                 next_s += 600.0
     return turns
 

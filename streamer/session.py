@@ -227,6 +227,8 @@ class Session:
             return False
         if self._closing.is_asked or self._goes_on:
             return True
+        if edge < self._target_frame():
+            return True  # late: a step does not reach the newest sound, and waiting brings nothing new into it
         fresh_s = (edge - self._stepped_to) * FRAME_S
         paused = self._voice.silence_s >= self._window.pause_s and not self._has_seen_pause()
         return fresh_s > 0 and (paused or fresh_s >= interval_s)

@@ -539,6 +539,19 @@ class TestWindow:
         assert hall.text == hall.spoken()
         assert_sound(hall)
 
+    @pytest.mark.parametrize("interval_s", [0.2, 1.0, 3.0])
+    def test_a_late_session_does_not_wait(self, interval_s: float) -> None:
+        """With more sound than one step may see it is due at once: full, it would get no more, and wait for ever."""
+        hall = Hall(talk(60.0), WINDOW, ENGLISH, interval_s=interval_s)
+        while not hall.session.is_full:
+            hall.hear(0.1)
+            if hall.now_s == pytest.approx(11.7):
+                hall.flush(1)
+        hall.play(62.0)
+        hall.end()
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+
     def test_full_only_while_speaking(self) -> None:
         """Hours of silence fill nothing."""
         hall = Hall([], WINDOW, ENGLISH)
