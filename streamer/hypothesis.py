@@ -22,6 +22,11 @@ UNLIKELY = -1.0
 """Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
 
 
+DOUBTED_S, DOUBTED = 0.2, 0.7
+"""A word that ends so near to the newest sound is shown from this confidence on: half of all words that were shown and
+then rewritten are not, and the median word is seen 0.05 s later (docs/experiments.md)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpokenWord:
     """One word of a hypothesis."""
@@ -142,6 +147,14 @@ def split_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> list[SpokenWord
         replace(word, tokens=stem, text=tokenizer.decode(stem)),
         replace(word, tokens=marks, text=tokenizer.decode(marks), start_s=word.end_s),
     ]
+
+
+def worth_showing(words: Sequence[SpokenWord], edge_s: float) -> list[SpokenWord]:
+    """Words without those at the end that the next sound will probably change; `edge_s` as for `Agreement.certain`."""
+    n = len(words)
+    while n and words[n - 1].end_s > edge_s - DOUBTED_S and words[n - 1].confidence < DOUBTED:
+        n -= 1
+    return list(words[:n])
 
 
 def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:

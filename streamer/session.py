@@ -24,6 +24,7 @@ from streamer.hypothesis import (
     leading,
     loop_start,
     spoken_words,
+    worth_showing,
 )
 from streamer.mel import FRAMES_PER_SECOND, MelWindow, window_gain
 from streamer.options import SessionOptions, Update
@@ -280,7 +281,7 @@ class Session:
             return self._finish_turn()
         events = self._limit_turn()
         self._roll(edge_s)
-        return [*events, *self._transcript.show(self._text.tail)]
+        return [*events, *self._transcript.show(worth_showing(self._text.tail, edge_s))]
 
     def take_newly_stable(self) -> list[SpokenWord]:
         """Words that became stable since the last call, for statistics."""

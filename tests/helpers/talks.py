@@ -37,6 +37,10 @@ def talk(*lengths_s: float, start_s: float = 1.0, word_s: float = 0.4) -> list[S
     return words
 
 
+SURE = -0.1
+"""Logarithm of the probability of what a perfect network hears."""
+
+
 class Hall:
     """
     Plays a talk to a session in chunks, and answers its steps as a perfect network would.
@@ -164,7 +168,7 @@ class Hall:
 
     def perfect(self, step: Step, words: list[SpokenWord]) -> StepResult:
         """Exactly what is audible."""
-        return result(words, self.offset_s + step.window_start_frame / 100)
+        return result(words, self.offset_s + step.window_start_frame / 100, logprob=SURE)
 
     def punctual(self, step: Step, words: list[SpokenWord]) -> StepResult:
         """What is audible, always ended like a sentence, as a network trained on whole sentences does."""

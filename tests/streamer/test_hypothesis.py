@@ -18,6 +18,7 @@ from streamer.hypothesis import (
     loop_start,
     split_final_marks,
     spoken_words,
+    worth_showing,
 )
 from streamer.step import StepResult
 from tests.helpers.words import TOKENIZER, phrase, result, word
@@ -267,3 +268,13 @@ def test_leading_words_are_whole() -> None:
     assert leading(words, n) == words[:2]
     assert leading(words, n - 1) == words[:1]
     assert leading(words, 0) == []
+
+
+def test_doubtful_words_at_the_edge_are_not_shown() -> None:
+    """Only those at the end, near the newest sound, and in doubt; they count as heard all the same."""
+    so, it, goes = word(" so", 0.0, 0.5, 0.3), word(" it", 0.5, 1.0, 0.9), word(" goes", 1.0, 1.5, 0.3)
+
+    assert worth_showing([so, it, goes], edge_s=1.6) == [so, it]
+    assert worth_showing([so, it, goes], edge_s=1.8) == [so, it, goes]
+    assert worth_showing([so, it, word(" goes", 1.0, 1.5, 0.8)], edge_s=1.6)[-1].text == " goes"
+    assert worth_showing([goes], edge_s=1.6) == []
