@@ -22,6 +22,8 @@ UNLIKELY = -1.0
 """Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
 
 
+LONGEST_PIECE = 16
+"""Longest piece, tokens, that is a loop wherever a text ends with three rounds of it."""
 DOUBTED_S, DOUBTED = 0.2, 0.7
 """A word that ends so near to the newest sound is shown from this confidence on: half of all words that were shown and
 then rewritten are not, and the median word is seen 0.05 s later (docs/experiments.md)."""
@@ -168,7 +170,7 @@ def is_unlikely(logprobs: Sequence[float]) -> bool:
     return bool(logprobs) and sum(logprobs) / len(logprobs) < UNLIKELY
 
 
-def loop_start(tokens: Sequence[int], longest: int = 16, repeats: int = 3) -> int | None:
+def loop_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeats: int = 3) -> int | None:
     """
     Where a hypothesis begins to go in circles: the index after the first occurrence of the repeated piece.
 

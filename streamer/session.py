@@ -17,6 +17,7 @@ from torch import Tensor
 from streamer.closing import Closing
 from streamer.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
 from streamer.hypothesis import (
+    LONGEST_PIECE,
     POLICIES,
     Agreement,
     SpokenWord,
@@ -392,7 +393,9 @@ class Session:
             return []
         start_s = self._stream_s(step.window_start_frame)
         words = spoken_words(result, self._tokenizer, start_s, self._voice.trimmed)
-        unended, loop = step.request.unended, loop_start(result.tokens)
+        # a sentence may be said three times, but not until the decoder's bound
+        longest = LONGEST_PIECE if result.ended else len(result.tokens)
+        unended, loop = step.request.unended, loop_start(result.tokens, longest)
         if loop is not None:
             self._prompt, self._context = [], []  # what led into the circles must not do so again
             return leading(words, loop)

@@ -418,6 +418,20 @@ class TestSteps:
         hall.hear(0.5)
         assert hall.session.next_step().request.prompt == ()
 
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_long_circles_are_cut_at_the_decoders_bound(self, ended: bool) -> None:
+        """A sentence may be said three times; a text that went on with it until it was stopped is cut."""
+        hall = Hall(talk(6.0), WINDOW, ENGLISH)
+        hall.hear(5.0)
+        sentence = (
+            " and thus through a whole line of first things, the first chocolate mill in this whole wide country,"
+        )
+        pieces = sentence.split()
+        rounds = [word(f" {piece}", 1.0 + i / 20, 1.05 + i / 20) for i, piece in enumerate(pieces * 3)]
+        [caption] = hall.session.apply(hall.session.next_step(), result(rounds, 0.6, ended=ended))
+        assert isinstance(caption, Caption)
+        assert len(caption.partial.split()) == len(pieces) * (3 if ended else 1)
+
     def test_a_text_that_ends_too_early_goes_on(self) -> None:
         """A network that stops in the middle of speech is asked again until the voice is accounted for."""
         hall = Hall(talk(9.0, 4.0, 5.0), WINDOW, ENGLISH, answer="stopping", interval_s=1.5)
