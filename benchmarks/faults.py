@@ -5,7 +5,8 @@ A table of faults: each is tried several times under real speech; what is lost, 
 
 The first speaker's connection goes through a proxy, the others' do not. Faults of the network hit it alone; faults of
 the process and of its device hit all. Words are compared with what was said, and with what two undisturbed performances
-made of it: a live text depends a little on when each step happens to run. Recovered is who hears the next event.
+made of it: a live text depends a little on when each step happens to run. Silence is the longest time without an
+event from the beginning of a fault to the next one; undisturbed an event comes twice a second.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import signal
 import statistics
 import time
@@ -44,9 +46,10 @@ class Heard:
         """All turns."""
         return " ".join(self.turns[turn] for turn in sorted(self.turns))
 
-    def waited_s(self, since_s: float) -> float:
-        """From an instant to the next event."""
-        return next((at_s for at_s in self.times_s if at_s > since_s), float("inf")) - since_s
+    def silent_s(self, since_s: float, until_s: float) -> float:
+        """Longest time without any event between two instants, or from there to the first one after."""
+        heard_s = [since_s, *(at_s for at_s in self.times_s if at_s > since_s)]
+        return max(b - a for a, b in itertools.pairwise([*heard_s, float("inf")]) if a < until_s)
 
 
 class Stage:
@@ -76,45 +79,38 @@ class Stage:
         self.process.send_signal(number)
 
 
-async def nothing(stage: Stage) -> float:
+async def nothing(stage: Stage) -> None:
     """Undisturbed."""
-    return time.monotonic()
 
 
-async def cut(stage: Stage) -> float:
+async def cut(stage: Stage) -> None:
     """Both ends are reset."""
     stage.proxy.cut()
-    return time.monotonic()
 
 
-async def stand_still(stage: Stage) -> float:
-    """No byte for some seconds; counted from when they flow again."""
+async def stand_still(stage: Stage) -> None:
+    """No byte for some seconds."""
     stage.proxy.flows.clear()
     await asyncio.sleep(STANDS_STILL_S)
     stage.proxy.flows.set()
-    return time.monotonic()
 
 
-async def pause(stage: Stage) -> float:
-    """The process stands still for some seconds; counted from when it goes on."""
+async def pause(stage: Stage) -> None:
+    """The process stands still for some seconds."""
     stage.send(signal.SIGSTOP)
     await asyncio.sleep(STANDS_STILL_S)
     stage.send(signal.SIGCONT)
-    return time.monotonic()
 
 
-async def restart(stage: Stage) -> float:
+async def restart(stage: Stage) -> None:
     """The process ends and another one is started at once."""
-    began_s = time.monotonic()
     await stage.stop()
     await stage.start()
-    return began_s
 
 
-async def lose_device(stage: Stage) -> float:
+async def lose_device(stage: Stage) -> None:
     """Every engine fails until it is built again."""
     stage.send(signal.SIGUSR1)
-    return time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -122,8 +118,7 @@ class Fault:
     """What is done, and to whom."""
 
     name: str
-    strike: Callable[[Stage], Awaitable[float]]
-    """Returns the instant from which recovery counts."""
+    strike: Callable[[Stage], Awaitable[None]]
     hits_all: bool = False
     end: signal.Signals = signal.SIGTERM
 
@@ -150,7 +145,7 @@ async def speak(talk: Talk, port: int, heard: Heard) -> None:
 
 
 async def perform(fault: Fault, said: Sequence[Talk], args: argparse.Namespace) -> tuple[list[Heard], list[float]]:
-    """All speak while the fault strikes again and again; what they heard, and the instants of recovery's beginning."""
+    """All speak while the fault strikes again and again; what they heard, and when it struck."""
     port = free_port()
     async with fault_proxy(port) as proxy:
         stage = Stage(port, proxy, fault, args.model, len(said))
@@ -161,19 +156,21 @@ async def perform(fault: Fault, said: Sequence[Talk], args: argparse.Namespace) 
         struck_s = []
         await asyncio.sleep(FIRST_S)
         for _ in range(args.times):
-            struck_s.append(await fault.strike(stage))
+            struck_s.append(time.monotonic())
+            await fault.strike(stage)
             await asyncio.sleep(args.every)
         await speaking
         await stage.stop()
     return heard, struck_s
 
 
-def row(fault: Fault, said: Sequence[Talk], heard: Sequence[Heard], struck_s: Sequence[float]) -> str:
+def row(fault: Fault, said: Sequence[Talk], heard: Sequence[Heard], struck_s: Sequence[float], every_s: float) -> str:
     """One line of the table."""
     n_hit = len(said) if fault.hits_all else 1
-    waits_s = [one.waited_s(at_s) for one in heard[:n_hit] for at_s in struck_s]
+    spans_s = list(itertools.pairwise([*struck_s, struck_s[-1] + every_s]))
+    waits_s = [one.silent_s(*span_s) for one in heard[:n_hit] for span_s in spans_s]
     words = errors([talk.text for talk in said], [one.text for one in heard])
-    beside_s = [one.waited_s(at_s) for one in heard[n_hit:] for at_s in struck_s]
+    beside_s = [one.silent_s(*span_s) for one in heard[n_hit:] for span_s in spans_s]
     beside = f"{max(beside_s):.2f}" if beside_s else ""
     return (
         f"| {fault.name} | {len(struck_s)} x {n_hit} | {words['missing']} | {words['added']} | {words['substituted']} "
@@ -192,12 +189,12 @@ def main() -> None:
     args = arguments.parse_args()
     said = talks(args.manifest, args.streams, FIRST_S + args.times * (args.every + STANDS_STILL_S))
     n_words = sum(len(talk.text.split()) for talk in said)
-    print(f"{args.model}, {args.streams} speakers, {n_words} words, seconds from the fault to the next event\n")
-    print("| fault | tried x sessions | words missing | added | substituted | recovered P50 | max | others wait, max |")
+    print(f"{args.model}, {args.streams} speakers, {n_words} words\n")
+    print("| fault | tried x sessions | words missing | added | substituted | silence P50, s | max | others, max |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     for fault in FAULTS:
         heard, struck_s = asyncio.run(perform(fault, said, args))
-        print(row(fault, said, heard, struck_s), flush=True)
+        print(row(fault, said, heard, struck_s, args.every), flush=True)
 
 
 if __name__ == "__main__":
