@@ -20,8 +20,6 @@ from streamer.tokenizer import Tokenizer
 
 UNLIKELY = -1.0
 """Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
-
-
 LONGEST_PIECE = 16
 """Longest piece, tokens, that is a loop wherever a text ends with three rounds of it."""
 DOUBTED_S, DOUBTED = 0.2, 0.7

@@ -336,7 +336,7 @@ class Session:
     def _go_on(self) -> list[Event]:
         """What follows a turn: an answer to who waits for it, unless that is to close the next one too."""
         if not self._closing.is_asked:
-            return [*self._after_turn(), *self._speak_on()]
+            return [*self._after_turn(), *(() if self._ended else self._speak_on())]
         events = self._speak_on()
         if self._voice.speaking and self._start_frame < self._closing.frame:
             return events
@@ -359,10 +359,7 @@ class Session:
     def _speak_on(self) -> list[Event]:
         """Voice that came while the last step of a turn ran begins the next turn, even if it has ceased since."""
         unseen_s = self._voice.voiced_s(self._voice_before_s, self._voice.now_s)
-        is_last = self._ended and not self._closing.is_asked
-        if is_last or not self._voice.resume(self._voice_before_s, unseen_s):
-            return []
-        return self._begin_speech()
+        return self._begin_speech() if self._voice.resume(self._voice_before_s, unseen_s) else []
 
     def _after_turn(self) -> list[Event]:
         events: list[Event] = [Flushed(id=flush_id) for flush_id in self._flushes]
