@@ -1,16 +1,20 @@
 """Whisper's encoder-decoder as a pure network: tensors in, tensors out."""
 
 from model.cache import CacheFullError, KVCache, Placement
+from model.captured import CapturedDecoder
 from model.decoder import DecoderOutput, TextDecoder
 from model.dimensions import PUBLISHED_DIMENSIONS, ModelDimensions
-from model.encoder import STEM_CONTEXT, AudioEncoder, EncodedAudio, SilenceCache
+from model.encoder import STEM_CONTEXT, AudioEncoder
+from model.silence import SilenceCache
 from model.whisper import Whisper, published_shapes
+from model.window_group import EncodedAudio
 
 __all__ = [
     "PUBLISHED_DIMENSIONS",
     "STEM_CONTEXT",
     "AudioEncoder",
     "CacheFullError",
+    "CapturedDecoder",
     "DecoderOutput",
     "EncodedAudio",
     "KVCache",

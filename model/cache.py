@@ -9,6 +9,7 @@ empties a slot. Lengths live on the host, so no decision ever waits for the devi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from model.dimensions import ModelDimensions
+from model.ragged import padded_rows
 
 __all__ = ["CacheFullError", "Group", "KVCache", "Placement"]
 
@@ -28,10 +30,13 @@ class CacheFullError(ValueError):
 class Group:
     """Rows of one pass that attend in one call: all of them, padded to the longest, or each by itself, unpadded."""
 
-    rows: slice
-    """Of the pass."""
+    tokens: slice | Tensor
+    """Which tokens of the pass: a slice of rows of `n` each, or for padded rows an index (rows * n,), padding repeating
+    the row's last token."""
+    real: Tensor | None
+    """Index into rows * n of what is no padding; None where nothing is padded."""
     slots: slice | Tensor
-    """Their slots as a selector of the cache's slot axis: a slice where they are consecutive, so reads are views."""
+    """The rows' slots, a selector of the cache's slot axis: a slice where they are consecutive, so reads are views."""
     n: int
     """New tokens of the longest row."""
     n_keys: int
@@ -42,6 +47,8 @@ class Group:
     """Cross-attention keys to read, the silence tail included."""
     audio_mask: Tensor | None
     """(rows, 1, 1, n_audio_keys); None where all rows hear equally long windows."""
+    recurring: bool = False
+    """Groups of these shapes come again and again: see `attend`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +57,11 @@ class Placement:
 
     slots: tuple[int, ...]
     counts: tuple[int, ...]
-    """New tokens of each row; rows are padded on the right to the longest."""
+    """New tokens of each row."""
+    written: Tensor
+    """Slot of each new token, row after row, (n_tokens,)."""
     positions: Tensor
-    """(batch, n): position of each new token; padding repeats the row's last position."""
-    written: tuple[Tensor, Tensor, Tensor]
-    """Slot, position and flat (row * n + column) index of every real new token, each (n_written,)."""
+    """Position of each, (n_tokens,)."""
     groups: tuple[Group, ...]
     """All rows, in order."""
 
@@ -67,7 +74,7 @@ class KVCache:
         dims: Shape of the network.
         n_slots: Sessions that can be held at once.
         audio_capacity: Positions of a session's own window, 1 to n_audio_ctx.
-        tail: Cross-attention keys and values of cached silence, each (n_text_layer, n_text_head, n_tail, d_head),
+        tail: Cross-attention keys and values of cached silence, (2, n_text_layer, n_text_head, n_tail, d_head),
             visible to every slot; None for full windows.
         dtype: Of keys and values.
         device: As the decoder's weights.
@@ -81,7 +88,7 @@ class KVCache:
         *,
         n_slots: int,
         audio_capacity: int,
-        tail: tuple[Tensor, Tensor] | None = None,
+        tail: Tensor | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         row_by_row: bool = False,
@@ -93,16 +100,15 @@ class KVCache:
         self.dims, self.n_slots, self.audio_capacity = dims, n_slots, audio_capacity
         self.dtype, self.device = dtype, torch.device(device)
         self.row_by_row = row_by_row
-        self.n_tail = 0 if tail is None else tail[0].shape[2]
-        outer, inner = (dims.n_text_layer, n_slots, dims.n_text_head), dims.d_head
+        self.n_tail = 0 if tail is None else tail.shape[3]
+        outer, inner = (2, dims.n_text_layer, n_slots, dims.n_text_head), dims.d_head
         # zeros, not empty: masked positions are multiplied by zero, and zero times a stray NaN is NaN
-        self.keys = torch.zeros(*outer, dims.n_text_ctx, inner, dtype=dtype, device=device)
-        self.values = torch.zeros_like(self.keys)
-        self.audio_keys = torch.zeros(*outer, self.n_tail + audio_capacity, inner, dtype=dtype, device=device)
-        self.audio_values = torch.zeros_like(self.audio_keys)
+        self._text = torch.zeros(*outer, dims.n_text_ctx, inner, dtype=dtype, device=device)
+        self._audio = torch.zeros(*outer, self.n_tail + audio_capacity, inner, dtype=dtype, device=device)
+        self.keys, self.values = self._text
+        self.audio_keys, self.audio_values = self._audio
         if tail is not None:
-            self.audio_keys[:, :, :, : self.n_tail] = tail[0][:, None]
-            self.audio_values[:, :, :, : self.n_tail] = tail[1][:, None]
+            self._audio[..., : self.n_tail, :] = tail[:, :, None]
         self._lengths = [0] * n_slots
         self._audio_lengths = [0] * n_slots
 
@@ -116,7 +122,7 @@ class KVCache:
 
     def n_bytes(self) -> tuple[int, int]:
         """Allocated bytes: self-attention part, cross-attention part."""
-        return 2 * self.keys.nbytes, 2 * self.audio_keys.nbytes
+        return self._text.nbytes, self._audio.nbytes
 
     def set_length(self, slot: int, length: int) -> None:
         """
@@ -129,26 +135,25 @@ class KVCache:
             raise ValueError(f"length {length} for slot {slot}: expected 0 to {self._lengths[slot]}")
         self._lengths[slot] = length
 
-    def set_audio(self, slot: int, *parts: tuple[Tensor, Tensor]) -> None:
+    def set_audio(self, slot: int, *parts: Tensor) -> None:
         """
         Replace what `slot` hears. Its tokens stay: whether they are still true is the caller's decision.
 
         Args:
             slot: The session's slot.
-            parts: Keys and values of successive stretches of the window, each (n_text_layer, n_text_head, n, d_head);
-                together at most `audio_capacity` positions.
+            parts: Keys and values of successive stretches of the window, each
+                (2, n_text_layer, n_text_head, n, d_head); together at most `audio_capacity` positions.
 
         Raises:
             CacheFullError: The window is longer than `audio_capacity`; nothing was written.
         """
-        n = sum(keys.shape[2] for keys, _ in parts)
+        n = sum(part.shape[3] for part in parts)
         if n > self.audio_capacity:
             raise CacheFullError(f"window of {n} audio positions, a slot holds {self.audio_capacity}")
         at = self.n_tail
-        for keys, values in parts:
-            self.audio_keys[:, slot, :, at : at + keys.shape[2]] = keys
-            self.audio_values[:, slot, :, at : at + keys.shape[2]] = values
-            at += keys.shape[2]
+        for part in parts:
+            self._audio[:, :, slot, :, at : at + part.shape[3]] = part
+            at += part.shape[3]
         self._audio_lengths[slot] = n
 
     def place(self, slots: Sequence[int], counts: Sequence[int]) -> Placement:
@@ -159,34 +164,37 @@ class KVCache:
             ValueError: A slot is named twice, does not exist, or a count is below 1.
             CacheFullError: A slot has fewer free positions than its count; nothing was written.
         """
-        self._check(slots, counts)
+        self.check(slots, counts)
         starts = [self._lengths[slot] for slot in slots]
-        columns = torch.arange(max(counts))
-        last = torch.tensor([s + c - 1 for s, c in zip(starts, counts, strict=True)])[:, None]
-        positions = torch.minimum(torch.tensor(starts)[:, None] + columns, last)
-        flat = (columns < torch.tensor(counts)[:, None]).flatten().nonzero()[:, 0]
-        slot_index = torch.tensor(slots).repeat_interleave(torch.tensor(counts))
-        written = (slot_index, positions.flatten()[flat], flat)
-        place = self.device
+        positions = [p for start, count in zip(starts, counts, strict=True) for p in range(start, start + count)]
+        slot_of = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]
+        firsts = list(itertools.accumulate(counts, initial=0))
         together = [slice(i, i + 1) for i in range(len(slots))] if self.row_by_row else [slice(0, len(slots))]
         return Placement(
             slots=tuple(slots),
             counts=tuple(counts),
-            positions=positions.to(place),
-            written=(written[0].to(place), written[1].to(place), written[2].to(place)),
-            groups=tuple(self._group(rows, slots[rows], counts[rows], positions[rows]) for rows in together),
+            written=torch.tensor(slot_of).to(self.device),
+            positions=torch.tensor(positions).to(self.device),
+            groups=tuple(self._group(firsts[rows.start], slots[rows], counts[rows]) for rows in together),
         )
 
-    def _group(self, rows: slice, slots: Sequence[int], counts: Sequence[int], positions: Tensor) -> Group:
-        n, n_keys = max(counts), int(positions.max()) + 1
+    def _group(self, first: int, slots: Sequence[int], counts: Sequence[int]) -> Group:
+        """Of these rows, whose tokens begin with number `first` of the pass."""
+        starts = torch.tensor([self._lengths[slot] for slot in slots])
+        lengths = torch.tensor(counts)
+        n = max(counts)
+        positions = starts[:, None] + torch.minimum(torch.arange(n), lengths[:, None] - 1)
+        n_keys = int(positions.max()) + 1
         hears = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])
         n_audio_keys = int(hears.max())
+        tokens, real = padded_rows(lengths, first, self.device)
         return Group(
-            rows=rows,
+            tokens=tokens,
+            real=real,
             slots=_selector(slots, self.device),
             n=n,
             n_keys=n_keys,
-            mask=self._mask(torch.arange(n_keys) > positions[:, :n, None]),
+            mask=self._mask(torch.arange(n_keys) > positions[:, :, None]),
             n_audio_keys=n_audio_keys,
             audio_mask=self._mask((torch.arange(n_audio_keys) >= hears[:, None])[:, None]),
         )
@@ -200,13 +208,12 @@ class KVCache:
 
         Args:
             layer: Decoder layer, 0 <= layer < n_text_layer.
-            k: (batch, n_text_head, n, d_head).
+            k: (n_tokens, n_text_head, d_head), row after row.
             v: Same shape as `k`.
             place: From `place`, for the same rows.
         """
-        slots, positions, flat = place.written
-        self.keys[layer][slots, :, positions] = k.transpose(1, 2).flatten(0, 1)[flat].to(self.dtype)
-        self.values[layer][slots, :, positions] = v.transpose(1, 2).flatten(0, 1)[flat].to(self.dtype)
+        self.keys[layer][place.written, :, place.positions] = k.to(self.dtype)
+        self.values[layer][place.written, :, place.positions] = v.to(self.dtype)
 
     def text(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
         """Self-attention keys and values of one layer, each (rows, n_text_head, n_keys, d_head)."""
@@ -218,40 +225,47 @@ class KVCache:
         keys, values = self.audio_keys[layer], self.audio_values[layer]
         return keys[:, :, : group.n_audio_keys][group.slots], values[:, :, : group.n_audio_keys][group.slots]
 
-    def text_of(self, slot: int, n: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def text_of(self, slot: int, n: int, dtype: torch.dtype) -> Tensor:
         """
-        A copy of the keys and values of the first `n` tokens of `slot`, each (n_text_layer, n_text_head, n, d_head).
+        A copy of the keys and values of the first `n` tokens of `slot`, (2, n_text_layer, n_text_head, n, d_head).
 
         Raises:
             ValueError: The slot does not hold so many.
         """
         if not 0 <= n <= self._lengths[slot]:
             raise ValueError(f"{n} tokens of slot {slot}: expected 0 to {self._lengths[slot]}")
-        return self.keys[:, slot, :, :n].to(dtype, copy=True), self.values[:, slot, :, :n].to(dtype, copy=True)
+        return self._text[:, :, slot, :, :n].to(dtype, copy=True)
 
-    def set_text(self, slot: int, keys: Tensor, values: Tensor) -> None:
+    def set_text(self, slot: int, keys_values: Tensor) -> None:
         """
         Replace what `slot` has said by what `text_of` gave, or its beginning.
 
         Raises:
             CacheFullError: More than n_text_ctx tokens; nothing was written.
         """
-        n = keys.shape[2]
+        n = keys_values.shape[3]
         if n > self.dims.n_text_ctx:
             raise CacheFullError(f"{n} tokens, a slot holds n_text_ctx = {self.dims.n_text_ctx}")
-        self.keys[:, slot, :, :n], self.values[:, slot, :, :n] = keys, values
+        self._text[:, :, slot, :, :n] = keys_values
         self._lengths[slot] = n
 
-    def own_audio_keys(self, slot: int) -> Tensor:
-        """Cross-attention keys of a session's own window, (n_text_layer, n_text_head, audio_length, d_head)."""
-        return self.audio_keys[:, slot, :, self.n_tail : self.n_tail + self._audio_lengths[slot]]
+    def own_audio_keys(self, layer: int, slots: Sequence[int], n: int) -> Tensor:
+        """Cross-attention keys of the first `n` positions of own windows, (slots, n_text_head, n, d_head)."""
+        keys: Tensor = self.audio_keys[layer, :, :, self.n_tail : self.n_tail + n]
+        return keys[_selector(slots, self.device)]
 
-    def advance(self, place: Placement) -> None:
-        """Make the appended tokens visible."""
-        for slot, count in zip(place.slots, place.counts, strict=True):
+    def advance(self, slots: Sequence[int], counts: Sequence[int]) -> None:
+        """Make appended tokens visible."""
+        for slot, count in zip(slots, counts, strict=True):
             self._lengths[slot] += count
 
-    def _check(self, slots: Sequence[int], counts: Sequence[int]) -> None:
+    def check(self, slots: Sequence[int], counts: Sequence[int]) -> None:
+        """
+        Whether `counts[i]` tokens can be appended to `slots[i]`.
+
+        Raises:
+            ValueError, CacheFullError: As `place`.
+        """
         if len(slots) != len(counts) or not slots:
             raise ValueError(f"{len(slots)} slots and {len(counts)} counts: expected as many, at least one")
         if len(set(slots)) != len(slots) or min(slots) < 0 or max(slots) >= self.n_slots:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.cache import Group, KVCache, Placement
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, attend, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, attend
 
 __all__ = ["DecoderOutput", "TextDecoder"]
 
@@ -25,9 +25,9 @@ class DecoderOutput:
     """What one decoder pass yields."""
 
     hidden: Tensor
-    """(batch, n, n_text_state), normalised, ready for `TextDecoder.project`."""
+    """(n_tokens, n_text_state), row after row, normalised, ready for `TextDecoder.project`."""
     queries: Tensor
-    """Cross-attention queries of the alignment heads, (batch, n_alignment_heads, n, d_head), for `align`."""
+    """Cross-attention queries of the alignment heads, (n_tokens, n_alignment_heads, d_head), for `align`."""
 
 
 class DecoderBlock(nn.Module):
@@ -46,15 +46,15 @@ class DecoderBlock(nn.Module):
 
     def attend_to_text(self, x: Tensor, layer: int, cache: KVCache, place: Placement) -> Tensor:
         """Append this layer's keys and values, attend to all of them, add to the residual stream."""
-        q, k, v = (split_heads(part, self.n_head) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
+        q, k, v = (part.unflatten(-1, (self.n_head, -1)) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
         cache.append(layer, k, v, place)
         read = [(group, *cache.text(layer, group), group.mask) for group in place.groups]
         attended: Tensor = self.out(_attend_in_groups(q, read), residual=x)
         return attended
 
     def attend_to_audio(self, x: Tensor, layer: int, cache: KVCache, place: Placement) -> tuple[Tensor, Tensor]:
-        """Residual stream after cross-attention, and the queries (batch, n_head, n, d_head)."""
-        q = split_heads(self.cross_query(self.cross_norm(x)), self.n_head)
+        """Residual stream after cross-attention, and the queries (n_tokens, n_head, d_head)."""
+        q = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.n_head, -1))
         read = [(group, *cache.audio(layer, group), group.audio_mask) for group in place.groups]
         return self.cross_out(_attend_in_groups(q, read), residual=x), q
 
@@ -90,10 +90,10 @@ class TextDecoder(nn.Module):
 
     def forward(self, tokens: Tensor, cache: KVCache, place: Placement) -> DecoderOutput:
         """
-        Append tokens to their slots and run them.
+        Append tokens to their slots and run them. Rows of any lengths share every product; nothing is padded there.
 
         Args:
-            tokens: (batch, n), int64; row i is padded on the right past `place.counts[i]` with any valid token.
+            tokens: (n_tokens,), int64: the rows' new tokens, row after row.
             cache: Holds what the rows have said and hear; advanced by this call.
             place: From `cache.place`, for these rows.
 
@@ -101,36 +101,42 @@ class TextDecoder(nn.Module):
             ValueError: `tokens` has the wrong shape, or a token is outside the vocabulary.
         """
         self._check(tokens, place)
+        output = self.run(tokens, cache, place)
+        cache.advance(place.slots, place.counts)
+        return output
+
+    def run(self, tokens: Tensor, cache: KVCache, place: Placement) -> DecoderOutput:
+        """As `forward`, without its checks, and without the cache's lengths: on the device alone."""
         x = self.token_embedding(tokens) + self.positions[place.positions]
         queries = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, DecoderBlock)
             x = block.attend_to_text(x, layer, cache, place)
             x, q = block.attend_to_audio(x, layer, cache, place)
-            queries.append(q[:, self._heads_of(layer)])
+            queries += [q[:, head] for head in self._heads_of(layer)]
             x = block.feed_forward(x)
-        cache.advance(place)
-        return DecoderOutput(self.norm(x), torch.cat(queries, dim=1))
+        return DecoderOutput(self.norm(x), torch.stack(queries, dim=1))
 
-    def align(self, queries: Tensor, cache: KVCache, slot: int) -> Tensor:
+    def align(self, queries: Tensor, cache: KVCache, slots: Sequence[int], n_positions: int) -> Tensor:
         """
-        Scaled query-key scores of the alignment heads over what `slot` hears of its own, before softmax.
+        Scaled query-key scores of the alignment heads over what the slots hear of their own, before softmax.
 
         Args:
-            queries: (n_alignment_heads, n, d_head), from passes while the slot heard what it hears now.
+            queries: (slots, n, n_alignment_heads, d_head), from passes while the slots heard what they hear now.
             cache: Holds the keys.
-            slot: The session's slot.
+            slots: The sessions' slots.
+            n_positions: Of each window, from its beginning; past the end of a shorter one the scores mean nothing.
 
         Returns:
-            (n_alignment_heads, n, audio_length), float32.
+            (slots, n_alignment_heads, n, n_positions), float32.
         """
-        keys = cache.own_audio_keys(slot)
-        parts = queries.split([len(self._heads_of(layer)) for layer in range(self.dims.n_text_layer)])
-        scores = [
-            part.float() @ keys[layer, self._heads_of(layer)].float().transpose(-1, -2)
-            for layer, part in enumerate(parts)
-        ]
-        return torch.cat(scores).mul(self.dims.d_head**-0.5)
+        scores = []
+        heads = [self._heads_of(layer) for layer in range(self.dims.n_text_layer)]
+        for layer, part in enumerate(queries.transpose(1, 2).split([len(each) for each in heads], dim=1)):
+            if heads[layer]:
+                keys = cache.own_audio_keys(layer, slots, n_positions)[:, heads[layer]]
+                scores.append(part.float() @ keys.float().transpose(-1, -2))
+        return torch.cat(scores, dim=1).mul(self.dims.d_head**-0.5)
 
     def project(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., n_text_state) -> logits (..., n_vocab), float32."""
@@ -139,7 +145,7 @@ class TextDecoder(nn.Module):
         logits: Tensor = nn.functional.linear(hidden, self.token_embedding.weight)
         return logits.float()
 
-    def hear(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def hear(self, features: Tensor) -> Tensor:
         """
         Cross-attention keys and values of audio features, for all layers at once.
 
@@ -147,20 +153,20 @@ class TextDecoder(nn.Module):
             features: (batch, n, n_audio_state).
 
         Returns:
-            Keys and values, each (batch, n_text_layer, n_text_head, n, d_head).
+            Keys and values, (2, batch, n_text_layer, n_text_head, n, d_head).
         """
         dims = self.dims
         both = self.cross_keys_values(features).unflatten(-1, (dims.n_text_layer, 2, dims.n_text_head, dims.d_head))
-        both = both.permute(3, 0, 2, 4, 1, 5)
-        return both[0], both[1]
+        heard: Tensor = both.permute(3, 0, 2, 4, 1, 5)
+        return heard
 
     def _heads_of(self, layer: int) -> list[int]:
         return [head for at, head in self.alignment_heads if at == layer]
 
     def _check(self, tokens: Tensor, place: Placement) -> None:
-        expected = (len(place.slots), max(place.counts))
-        if tokens.shape != expected:
-            raise ValueError(f"tokens have shape {tuple(tokens.shape)}, the placement needs {expected}")
+        n = sum(place.counts)
+        if tokens.shape != (n,):
+            raise ValueError(f"tokens have shape {tuple(tokens.shape)}, the placement needs {(n,)}")
         # on another device this would wait for it; the engine's tokens come from its own argmax or are checked there
         if tokens.device.type == "cpu" and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.dims.n_vocab:
             raise ValueError(
@@ -169,9 +175,10 @@ class TextDecoder(nn.Module):
 
 
 def _attend_in_groups(q: Tensor, read: Sequence[tuple[Group, Tensor, Tensor, Tensor | None]]) -> Tensor:
-    """Each group's queries to its own keys and values, (batch, n, n_state); past a row's tokens it means nothing."""
-    batch, n_head, n, d_head = q.shape
-    attended = q.new_zeros(batch, n, n_head * d_head)
+    """Each group's queries (n_tokens, n_head, d_head) to its own keys and values: (n_tokens, n_state)."""
+    attended = []
     for group, k, v, mask in read:
-        attended[group.rows, : group.n] = attend(q[group.rows, :, : group.n].to(k.dtype), k, v, mask)
-    return attended
+        rows = q[group.tokens].unflatten(0, (-1, group.n)).transpose(1, 2)
+        result = attend(rows.to(k.dtype), k, v, mask, recurring=group.recurring).flatten(0, 1).to(q.dtype)
+        attended.append(result if group.real is None else result[group.real])
+    return torch.cat(attended)

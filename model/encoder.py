@@ -14,10 +14,9 @@ settled positions have heard only so much of what follows them.
 
 from __future__ import annotations
 
+import itertools
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -25,51 +24,13 @@ from torch import Tensor, nn
 
 from model.dimensions import ModelDimensions
 from model.layers import FeedForward, LayerNorm, Linear, attend, sinusoids, split_heads
+from model.silence import SilenceCache
+from model.window_group import EncodedAudio, Window, WindowGroup, alone, of_like_length
 
-__all__ = ["AudioEncoder", "EncodedAudio", "SilenceCache"]
+__all__ = ["AudioEncoder"]
 
 STEM_CONTEXT = 2
 """Mel frames before a position that its convolutions look at."""
-
-
-@dataclass(frozen=True, slots=True)
-class SilenceCache:
-    """
-    One window of pure silence, encoded: what stands behind every short window.
-
-    Neighbouring positions of silence have nearly the same keys and values, so one of `stride` stands for all of them,
-    with log(stride) added to its score; the last positions, on which attention rests, are all kept.
-    """
-
-    keys: Tensor
-    """(n_audio_layer, n_audio_head, n_kept, d_head)"""
-    values: Tensor
-    """Same shape as `keys`."""
-    features: Tensor
-    """Encoder output, (n_audio_ctx, n_audio_state)"""
-    mel_value: float
-    """The value of every mel entry of the silence: the floor that windows must share."""
-    positions: tuple[int, ...]
-    """Audio position of each kept key, rising."""
-    log_weights: Tensor
-    """Logarithm of how many positions each kept key stands for, (n_kept,)."""
-
-    def behind(self, n: int, layer: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values (n_audio_head, n_behind, d_head) of positions [n, n_audio_ctx), and their log weights."""
-        first = bisect_left(self.positions, n)
-        return self.keys[layer, :, first:], self.values[layer, :, first:], self.log_weights[first:]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedAudio:
-    """Successive positions of one window as one pass left them."""
-
-    features: Tensor
-    """Encoder output, (n, n_audio_state)"""
-    keys: Tensor
-    """(n_audio_layer, n_audio_head, n, d_head)"""
-    values: Tensor
-    """Same shape as `keys`."""
 
 
 class EncoderBlock(nn.Module):
@@ -132,27 +93,34 @@ class AudioEncoder(nn.Module):
             assert isinstance(block, EncoderBlock)
             q, k, v = block.project(x)
             if silence is not None and n < self.dims.n_audio_ctx:
-                tail_k, tail_v, log_weights = silence.behind(n, layer)
-                k, v = _followed_by(k, tail_k), _followed_by(v, tail_v)
-                mask = F.pad(log_weights, (n, 0))[None, None, None]
+                tail, log_weights = silence.last(silence.n_behind(n))
+                k, v = _followed_by(k, tail[0, layer]), _followed_by(v, tail[1, layer])
+                mask = F.pad(log_weights, (n, 0)).to(x)[None, None, None]
             x = block.finish(x, attend(q, k, v, mask))
         features: Tensor = self.norm(x)
         return features
 
     def extend(
-        self, mels: Sequence[Tensor], settled: Sequence[tuple[Tensor, Tensor]], silence: SilenceCache
+        self,
+        mels: Sequence[Tensor],
+        settled: Sequence[Tensor],
+        silence: SilenceCache,
+        *,
+        row_by_row: bool = True,
     ) -> list[EncodedAudio]:
         """
         Encode what follows the settled positions of several windows, of any lengths.
 
-        The rows share every product; only attention is computed row by row, so nothing is padded.
+        The windows share every product. They attend one by one, which pads nothing, or together with those that have
+        about as many new positions.
 
         Args:
             mels: For each window its scaled log-mel frames, (n_mels, 2 * n) from the beginning, or
                 (n_mels, STEM_CONTEXT + 2 * n) where settled positions come before.
-            settled: For each window the encoder's keys and values of its settled positions, each
-                (n_audio_layer, n_audio_head, n_settled, d_head), n_settled = 0 for a new window.
+            settled: For each window the encoder's keys and values of its settled positions,
+                (2, n_audio_layer, n_audio_head, n_settled, d_head), n_settled = 0 for a new window.
             silence: What stands behind each window.
+            row_by_row: Attend one by one.
 
         Returns:
             For each window its n new positions.
@@ -160,42 +128,54 @@ class AudioEncoder(nn.Module):
         Raises:
             ValueError: A window has the wrong shape, or is longer than n_audio_ctx.
         """
-        starts = [keys.shape[2] for keys, _ in settled]
-        stems = [self._stem_after(start, mel, silence) for start, mel in zip(starts, mels, strict=True)]
-        counts = [stem.shape[0] for stem in stems]
-        x = torch.cat(stems)[None]
-        keys, values = [], []
+        windows = [
+            Window(mel, past, self._n_after(past.shape[3], mel)) for mel, past in zip(mels, settled, strict=True)
+        ]
+        alike = alone(windows) if row_by_row else of_like_length(windows)
+        groups, first = [], 0
+        for numbers in alike:
+            groups.append(WindowGroup([windows[number] for number in numbers], silence, first))
+            first = groups[-1].end
+        features = self._encode(groups, silence)
+        encoded = itertools.chain.from_iterable(group.encoded(features) for group in groups)
+        in_order = sorted(zip(itertools.chain.from_iterable(alike), encoded, strict=True), key=lambda each: each[0])
+        return [new for _, new in in_order]
+
+    def _encode(self, groups: Sequence[WindowGroup], silence: SilenceCache) -> Tensor:
+        """Features of the new positions of all windows, group after group, padding included, (n, n_audio_state)."""
+        x = torch.cat([self._stem_after(group, silence.mel_value) for group in groups])[None]
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, EncoderBlock)
-            q, k, v = block.project(x)
-            rows = zip(settled, q.split(counts, 2), k.split(counts, 2), v.split(counts, 2), strict=True)
-            attended = [
-                _attend_row(row_q, row_k, row_v, (past_k[layer], past_v[layer]), silence.behind(start + n, layer))
-                for start, n, ((past_k, past_v), row_q, row_k, row_v) in zip(starts, counts, rows, strict=True)
-            ]
-            x = block.finish(x, torch.cat(attended, dim=1))
-            keys.append(k[0])
-            values.append(v[0])
-        parts = (
-            self.norm(x)[0].split(counts),
-            torch.stack(keys).split(counts, dim=2),
-            torch.stack(values).split(counts, dim=2),
+            q, k, v = (part[0] for part in block.project(x))
+            x = block.finish(x, torch.cat([group.attend(layer, q, k, v) for group in groups])[None])
+        features: Tensor = self.norm(x)[0]
+        return features
+
+    def _stem_after(self, group: WindowGroup, mel_value: float) -> Tensor:
+        """Convolutions, GELU and positions of a group's new positions, padding included, (n, n_audio_state)."""
+        n_ctx, n = self.dims.n_audio_ctx, group.n
+        mels = group.windows[0].mel.new_full(
+            (len(group.windows), STEM_CONTEXT + 2 * n + 2, self.dims.n_mels), mel_value
         )
-        return [EncodedAudio(*row) for row in zip(*parts, strict=True)]
-
-    def _stem_after(self, start: int, mel: Tensor, silence: SilenceCache) -> Tensor:
-        """Convolutions, GELU and positions of what follows `start` settled positions, (n, n_audio_state)."""
-        context = STEM_CONTEXT if start else 0
-        n = self._n_after(start, mel, context)
-        if start + n < self.dims.n_audio_ctx:
-            mel = F.pad(mel, (0, 2), value=silence.mel_value)
-        x: Tensor = self.conv1(_threes(mel.T[None], stride=1), gelu=True)
+        for row, window in zip(mels, group.windows, strict=True):
+            end = STEM_CONTEXT + 2 * window.n
+            row[:STEM_CONTEXT] = 0.0
+            row[end - window.mel.shape[1] : end] = window.mel.T
+            if window.end == n_ctx:
+                row[end] = 0.0
+        x: Tensor = self.conv1(_threes(mels, stride=1), gelu=True)
+        # before a window's first frame its convolutions see nothing, not what the first one makes of nothing
+        x[[row for row, window in enumerate(group.windows) if not window.start], :STEM_CONTEXT] = 0.0
         # the first position of a context has heard zeros on its left; it is cut off
-        x = self.conv2(_threes(x, stride=2), gelu=True)[0, context // 2 :][:n]
-        return x + self.positions[start : start + n]
+        x = self.conv2(_threes(x, stride=2), gelu=True)[:, STEM_CONTEXT // 2 :][:, :n]
+        starts = torch.tensor([window.start for window in group.windows])
+        places = (starts[:, None] + torch.arange(n)).clamp_max(n_ctx - 1).to(x.device)
+        embedded: Tensor = (x + self.positions[places]).flatten(0, 1)
+        return embedded
 
-    def _n_after(self, start: int, mel: Tensor, context: int) -> int:
+    def _n_after(self, start: int, mel: Tensor) -> int:
         """Positions in frames that follow `start` settled ones, checked."""
+        context = STEM_CONTEXT if start else 0
         n_mels, n_ctx = self.dims.n_mels, self.dims.n_audio_ctx
         if mel.ndim != 2:
             raise ValueError(f"mel has shape {tuple(mel.shape)}, expected (n_mels, n_frames)")
@@ -229,17 +209,16 @@ class AudioEncoder(nn.Module):
         mel = self.positions.new_full((1, self.dims.n_mels, self.dims.n_frames), mel_value)
         strided = range(stride // 2, n_ctx - n_whole, stride)
         positions = [*strided, *range(n_ctx - n_whole, n_ctx)]
-        log_weights = torch.tensor([math.log(stride)] * len(strided) + [0.0] * n_whole).to(self.positions)
+        log_weights = torch.tensor([math.log(stride)] * len(strided) + [0.0] * n_whole)
         x = self._stem(mel, None)
-        keys, values = [], []
+        kept = []
         for block in self.blocks:
             assert isinstance(block, EncoderBlock)
             q, k, v = block.project(x)
-            keys.append(k[0, :, positions])
-            values.append(v[0, :, positions])
+            kept.append(torch.cat([k, v])[:, :, positions])
             x = block.finish(x, attend(q, k, v))
         features = self.norm(x)[0]
-        return SilenceCache(torch.stack(keys), torch.stack(values), features, mel_value, tuple(positions), log_weights)
+        return SilenceCache(torch.stack(kept, dim=1), features, mel_value, tuple(positions), log_weights)
 
     def _stem(self, mel: Tensor, silence: SilenceCache | None) -> Tensor:
         """
@@ -274,17 +253,6 @@ def _threes(x: Tensor, *, stride: int) -> Tensor:
     batch, n, d = x.shape
     padded = F.pad(x, (0, 0, 1, 1)).contiguous()
     return padded.as_strided((batch, -(-n // stride), 3 * d), ((n + 2) * d, stride * d, 1))
-
-
-def _attend_row(
-    q: Tensor, k: Tensor, v: Tensor, past: tuple[Tensor, Tensor], behind: tuple[Tensor, Tensor, Tensor]
-) -> Tensor:
-    """One row's new positions over the settled ones, themselves and the silence behind: (1, n, n_audio_state)."""
-    silent_keys, silent_values, log_weights = behind
-    keys = torch.cat([past[0], k[0], silent_keys], dim=1)[None]
-    values = torch.cat([past[1], v[0], silent_values], dim=1)[None]
-    mask = F.pad(log_weights, (keys.shape[2] - log_weights.shape[0], 0))[None, None, None]
-    return attend(q, keys, values, mask)
 
 
 def _followed_by(x: Tensor, tail: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "FeedForward",
@@ -185,7 +186,7 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, recurring: bool = False) -> Tensor:
     """
     Scaled dot-product attention.
 
@@ -196,12 +197,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
         mask: Added to the scores, broadcastable to (batch, n_head, n, n_keys), in the dtype of `q`;
             None where every key is visible. Causality is always spelled out here: `is_causal` aligns to the
             upper left, which is wrong once the cache holds earlier tokens.
+        recurring: These shapes come again and again. On a GPU the fastest kernel is planned for each shape anew, which
+            takes as long as 500 attentions; otherwise one is taken that takes any shape.
 
     Returns:
         (batch, n, n_state).
     """
     if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not has_tiles():
         return merge_heads(_attend_in_bfloat16(q, k, v, mask))
+    if q.device.type == "cuda" and not recurring:
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
     return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
 

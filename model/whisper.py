@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from model.cache import KVCache
 from model.decoder import TextDecoder
 from model.dimensions import ModelDimensions
-from model.encoder import AudioEncoder, SilenceCache
+from model.encoder import AudioEncoder
 from model.layers import Linear, has_tiles, pack
+from model.silence import SilenceCache
 
 __all__ = ["Whisper", "published_shapes"]
 
@@ -94,21 +95,18 @@ class Whisper(nn.Module):
         features: Tensor = self.encoder(mel.to(self.device, self.dtype), silence)
         return features
 
-    def silence_tail(self, silence: SilenceCache, n_tail: int) -> tuple[Tensor, Tensor]:
+    def silence_tail(self, silence: SilenceCache, n_tail: int) -> Tensor:
         """
-        Cross-attention keys and values of the last `n_tail` positions of cached silence, for `KVCache`.
+        Cross-attention keys and values of the last `n_tail` positions of cached silence, as `KVCache` takes them.
 
         Raises:
             ValueError: `n_tail` is not from 1 to n_audio_ctx.
         """
         if not 1 <= n_tail <= self.dims.n_audio_ctx:
             raise ValueError(f"n_tail = {n_tail}: expected 1 to {self.dims.n_audio_ctx}")
-        keys, values = self.decoder.hear(silence.features[None, -n_tail:])
-        return keys[0], values[0]
+        return self.decoder.hear(silence.features[None, -n_tail:])[:, 0]
 
-    def new_cache(
-        self, *, n_slots: int, audio_capacity: int | None = None, tail: tuple[Tensor, Tensor] | None = None
-    ) -> KVCache:
+    def new_cache(self, *, n_slots: int, audio_capacity: int | None = None, tail: Tensor | None = None) -> KVCache:
         """
         An empty cache on this model's device; `audio_capacity` defaults to a full window.
 
@@ -150,11 +148,12 @@ class Whisper(nn.Module):
             raise ValueError(f"{tokens.shape[1]} tokens, the decoder holds n_text_ctx = {self.dims.n_text_ctx}")
         batch, n = tokens.shape
         cache = self.new_cache(n_slots=batch, audio_capacity=features.shape[1])
-        keys, values = self.decoder.hear(features)
+        heard = self.decoder.hear(features)
         for slot in range(batch):
-            cache.set_audio(slot, (keys[slot], values[slot]))
-        output = self.decoder(tokens.to(self.device), cache, cache.place(range(batch), [n] * batch))
-        return self.decoder.project(output.hidden)
+            cache.set_audio(slot, heard[:, slot])
+        output = self.decoder(tokens.to(self.device).flatten(), cache, cache.place(range(batch), [n] * batch))
+        logits: Tensor = self.decoder.project(output.hidden).unflatten(0, (batch, n))
+        return logits
 
     def forward(self, mel: Tensor, tokens: Tensor) -> Tensor:
         """Full windows (batch, n_mels, 2 * n_audio_ctx) and tokens (batch, n) -> logits (batch, n, n_vocab)."""

@@ -33,6 +33,9 @@ COMMIT_BOUND_S = 2.5
 GAP_S = 0.6
 """Digital silence after each clip."""
 STAGGER_S = 0.13
+"""Between the beginnings of two streams, seconds; less where that would leave no time in which all of them speak."""
+MOST_STAGGERED = 1 / 3
+"""Part of a stream's length within which all have begun."""
 MOST_STREAMS = 4096
 
 
@@ -135,9 +138,11 @@ def measure(config: Config, clips: Sequence[Clip], n: int, options: BenchOptions
 async def _play(parts: Parts, config: Config, streams: Sequence[Clip]) -> list[Recital | None]:
     """What was heard of each stream; None of those that were refused."""
     options = msgspec.structs.replace(config.session, language="en", words=True)
+    shortest_s = min(len(stream.samples) for stream in streams) / SAMPLE_RATE
+    stagger_s = min(STAGGER_S, MOST_STAGGERED * shortest_s / len(streams))
 
     async def play_one(index: int, samples: NDArray[np.float32]) -> Recital | None:
-        await asyncio.sleep(index * STAGGER_S)
+        await asyncio.sleep(index * stagger_s)
         try:
             opened = parts.scheduler.open(options)
         except OverloadError:

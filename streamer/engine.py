@@ -17,9 +17,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from model import STEM_CONTEXT, DecoderOutput, EncodedAudio, SilenceCache, Whisper
+from model import STEM_CONTEXT, CapturedDecoder, DecoderOutput, EncodedAudio, SilenceCache, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer import mel
 from streamer.decoding import DecodingRules, token_budget
@@ -28,7 +30,7 @@ from streamer.keyterms import KeyTermBias, Place, Strength
 from streamer.metrics import EngineMetrics
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
-from streamer.window_memory import Pair, ReadText, SettledSound, WindowMemory
+from streamer.window_memory import ReadText, SettledSound, Stretch, WindowMemory
 
 POSITION_S = 0.02
 """Seconds of one audio position."""
@@ -62,6 +64,8 @@ class EngineOptions:
     """Sound this far behind the newest is encoded no more; None encodes every window whole."""
     max_remembered: int = 256
     """Sessions whose windows are remembered."""
+    max_remembered_bytes: int = 2**34
+    """Of all these windows, in memory of the device."""
     keyterms: Strength = field(default_factory=Strength)
     """How much key terms are favoured."""
 
@@ -87,7 +91,7 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     queries: list[Tensor] = field(default_factory=list)
-    """Of the alignment heads, (n_heads, n, d_head) a pass: one for each token fed."""
+    """Of the alignment heads, (n, n_heads, d_head) a pass: one for each token fed."""
     n_verified: int = 0
     ended: bool = False
     no_speech_prob: float = 0.0
@@ -116,9 +120,9 @@ class Row:
         """Where the token after these new ones is chosen."""
         return Place(self.request.keyterms, (*self.request.prefix, *said), self.language)
 
-    def add_queries(self, queries: Tensor, index: int, n: int) -> None:
-        """Keep those of the first `n` tokens that row `index` of a pass was fed."""
-        self.queries.append(queries[index, :, :n])
+    def add_queries(self, queries: Tensor, first: int, n: int) -> None:
+        """Keep those of `n` tokens that a pass was fed, from its number `first` on."""
+        self.queries.append(queries[first : first + n])
 
 
 class WhisperEngine:
@@ -142,8 +146,15 @@ class WhisperEngine:
             self._silence = model.encoder.encode_silence(floor, stride=stride) if options.silence_cache else None
             tail = model.silence_tail(self._silence, options.n_tail) if self._silence else None
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail)
-        self._sounds = WindowMemory(self._no_sound(), options.max_remembered)
-        self._texts = WindowMemory(ReadText((), self._cache.text_of(0, 0, model.dtype)), options.max_remembered)
+            self._captured = self._capture() if model.device.type == "cuda" else None
+        n_sessions, text_bytes = options.max_remembered, options.max_remembered_bytes // 8
+        self._sounds = WindowMemory(self._no_sound(), n_sessions, options.max_remembered_bytes - text_bytes)
+        self._texts = WindowMemory(ReadText((), self._cache.text_of(0, 0, model.dtype)), n_sessions, text_bytes)
+
+    def _capture(self) -> CapturedDecoder:
+        captured = CapturedDecoder(self.model.decoder, self._cache)
+        captured.capture()
+        return captured
 
     @property
     def cache_bytes(self) -> tuple[int, int]:
@@ -158,9 +169,10 @@ class WhisperEngine:
 
     def _no_sound(self) -> SettledSound:
         dims, like = self.model.dims, self.model.encoder.positions
-        encoder = like.new_empty(dims.n_audio_layer, dims.n_audio_head, 0, dims.n_audio_state // dims.n_audio_head)
-        audio = like.new_empty(dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
-        return SettledSound((encoder, encoder), (audio, audio))
+        d_head = dims.n_audio_state // dims.n_audio_head
+        encoder = like.new_empty(2, dims.n_audio_layer, dims.n_audio_head, 0, d_head)
+        audio = like.new_empty(2, dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
+        return SettledSound(Stretch(encoder, 0), Stretch(audio, 0))
 
     def _audio_capacity(self) -> int:
         if self._silence is None:
@@ -214,15 +226,17 @@ class WhisperEngine:
             self._hear_full(batch, slots)
         else:
             self._hear_newest(batch, slots, self._silence)
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)  # or the decoder would be measured with the encoder's work
         self.metrics.encoded(time.perf_counter() - started, len(batch))
         return [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
 
     def _hear_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
         """Full windows: the reference."""
-        windows = torch.stack([self._window(r.log_mel, 0, self.model.dims.n_frames) for r in batch])
-        keys, values = self.model.decoder.hear(self.model.embed_audio(windows))
+        windows = self._scaled([self._window(r.log_mel, 0, self.model.dims.n_frames) for r in batch])
+        heard = self.model.decoder.hear(self.model.embed_audio(torch.stack(windows)))
         for row, slot in enumerate(slots):
-            self._cache.set_audio(slot, (keys[row], values[row]))
+            self._cache.set_audio(slot, heard[:, row])
 
     def _hear_newest(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
         """Short windows, each from where it is settled on."""
@@ -231,16 +245,15 @@ class WhisperEngine:
             self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
             for r, old in zip(batch, settled, strict=True)
         ]
-        windows = [window.to(self.model.device, self.model.dtype) for window in windows]
-        encoded = self.model.encoder.extend(windows, [old.encoder for old in settled], silence)
+        known = [old.encoder.known for old in settled]
+        encoded = self.model.encoder.extend(self._scaled(windows), known, silence, row_by_row=self._cache.row_by_row)
         counts = [new.features.shape[0] for new in encoded]
-        keys, values = self.model.decoder.hear(torch.cat([new.features for new in encoded])[None])
-        audio = zip(keys[0].split(counts, dim=2), values[0].split(counts, dim=2), strict=True)
+        audio = self.model.decoder.hear(torch.cat([new.features for new in encoded])[None])[:, 0].split(counts, dim=3)
         for request, slot, old, new, heard in zip(batch, slots, settled, encoded, audio, strict=True):
-            self._cache.set_audio(slot, old.audio, heard)
+            self._cache.set_audio(slot, old.audio.known, heard)
             self._settle(request, old, new, heard)
 
-    def _settle(self, request: StepRequest, old: SettledSound, new: EncodedAudio, heard: Pair) -> None:
+    def _settle(self, request: StepRequest, old: SettledSound, new: EncodedAudio, heard: Tensor) -> None:
         """Keep what lies far enough behind the newest sound."""
         if request.window_start is None or self.options.settle_s is None:
             return
@@ -254,11 +267,15 @@ class WhisperEngine:
         return min(n, self._cache.audio_capacity)
 
     def _window(self, log_mel: Tensor, first: int, end: int) -> Tensor:
-        """Frames `first` to `end` of a window, scaled and completed with silence, (n_mels, end - first)."""
-        window = torch.full((log_mel.shape[0], end - first), mel.silence_value(self.options.mel_maximum))
+        """Frames `first` to `end` of a window, completed with silence, (n_mels, end - first)."""
         known = log_mel[:, first:end]
-        window[:, : known.shape[1]] = mel.scale(known, self.options.mel_maximum)
-        return window
+        return F.pad(known, (0, end - first - known.shape[1]), value=self.options.mel_maximum - mel.DYNAMIC_RANGE)
+
+    def _scaled(self, windows: Sequence[Tensor]) -> list[Tensor]:
+        """Windows in the network's range and numbers, on its device: one copy and one pass for all of them."""
+        lengths = [window.shape[1] for window in windows]
+        moved = torch.cat([*windows], dim=1).to(self.model.device)
+        return list(mel.scale(moved, self.options.mel_maximum).to(self.model.dtype).split(lengths, dim=1))
 
     # --- tokens
 
@@ -272,8 +289,8 @@ class WhisperEngine:
             for i in asked:
                 self._cache.set_length(slots[i], 0)
             place = self._cache.place([slots[i] for i in asked], [1] * len(asked))
-            tokens = torch.full((len(asked), 1), self.tokenizer.sot, device=self.model.device)
-            hidden = self.model.decoder(tokens, self._cache, place).hidden[:, 0]
+            tokens = torch.full((len(asked),), self.tokenizer.sot, device=self.model.device)
+            hidden = self.model.decoder(tokens, self._cache, place).hidden
             found = self.rules.best_language(self.model.decoder.project(hidden))
             for i, language in zip(asked, found, strict=True):
                 languages[i] = language
@@ -300,7 +317,7 @@ class WhisperEngine:
         read = self._texts.of(request.session, _window_name(request))
         # the pass over a token says where the next one is heard: the anchor needs the token before it
         n = read.n_shared(known[: max(0, len(known) - 1 - request.anchor_tokens)])
-        self._cache.set_text(slot, *(kept[:, :, :n] for kept in read.text))
+        self._cache.set_text(slot, read.keys_values[:, :, :, :n])
         return n
 
     def _verify(self, rows: list[Row]) -> None:
@@ -309,7 +326,7 @@ class WhisperEngine:
         drafts = [list(row.request.draft[: row.budget - 1]) for row in rows]
         fed = [[*row.known[row.fed :], *draft] for row, draft in zip(rows, drafts, strict=True)]
         output = self._pass(rows, fed)
-        hidden = output.hidden
+        firsts = list(itertools.accumulate(map(len, fed), initial=0))
         # logits are computed only where they are read: at the start token, and from the last known token on
         places = [
             (i, place)
@@ -317,7 +334,8 @@ class WhisperEngine:
             for place in range(len(fed[i]) - len(draft) - 1, len(fed[i]))
         ]
         starts = [(i, row.sot_at - row.fed) for i, row in enumerate(rows) if row.sot_at >= row.fed]
-        logits = self.model.decoder.project(hidden[_index(places + starts)])
+        read_at = torch.tensor([firsts[i] + place for i, place in places + starts]).to(self.model.device)
+        logits = self.model.decoder.project(output.hidden[read_at])
         for (i, _), probability in zip(starts, self.rules.no_speech(logits[len(places) :]), strict=True):
             rows[i].no_speech_prob = probability
         begins = [n for n, (i, place) in enumerate(places) if not rows[i].request.prefix and _begins(places, n)]
@@ -332,7 +350,7 @@ class WhisperEngine:
             row.accept(draft, choice.tokens[at : at + n], choice.logprobs[at : at + n], self.tokenizer.eot)
             at += n
             read = len(fed[i]) - len(draft) + row.n_verified
-            row.add_queries(output.queries, i, read)
+            row.add_queries(output.queries, firsts[i], read)
             self._cache.set_length(row.slot, row.fed + read)
         said = sum(row.n_verified + 1 for row in rows) / len(rows)
         self.metrics.decoded((time.perf_counter() - started) / said, len(rows), sum(map(len, drafts)))
@@ -342,22 +360,27 @@ class WhisperEngine:
         active = [row for row in rows if not row.done]
         while active:
             started = time.perf_counter()
-            output = self._pass(active, [[row.tokens[-1]] for row in active])
-            logits = self.model.decoder.project(output.hidden[:, 0])
+            logits, queries = self._next(active)
             self._keyterms.boost(logits, [row.place(row.tokens) for row in active])
             choice = self.rules.choose(logits, [], [])
             for i, row in enumerate(active):
-                row.add_queries(output.queries, i, 1)
+                row.add_queries(queries, i, 1)
                 row.say(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
             self.metrics.decoded(time.perf_counter() - started, len(active), 0)
             active = [row for row in active if not row.done]
 
+    def _next(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
+        """Run each row's last token: logits of what follows it, (rows, n_vocab), and the alignment heads' queries."""
+        if self._captured is not None:
+            return self._captured([row.slot for row in rows], [row.tokens[-1] for row in rows])
+        output = self._pass(rows, [[row.tokens[-1]] for row in rows])
+        return self.model.decoder.project(output.hidden), output.queries
+
     def _pass(self, rows: list[Row], fed: list[list[int]]) -> DecoderOutput:
         """Append each row's tokens to its slot and run them."""
         place = self._cache.place([row.slot for row in rows], [len(tokens) for tokens in fed])
-        n = max(map(len, fed))
-        padded = torch.tensor([tokens + [self.tokenizer.eot] * (n - len(tokens)) for tokens in fed])
-        output: DecoderOutput = self.model.decoder(padded.to(self.model.device), self._cache, place)
+        tokens = torch.tensor([*itertools.chain.from_iterable(fed)])
+        output: DecoderOutput = self.model.decoder(tokens.to(self.model.device), self._cache, place)
         return output
 
     def _remember(self, rows: list[Row]) -> None:
@@ -371,7 +394,6 @@ class WhisperEngine:
     # --- times
 
     def _results(self, rows: list[Row]) -> list[StepResult]:
-        costs = [self._alignment_cost(row) for row in rows]
         return [
             StepResult(
                 tokens=tuple(row.tokens),
@@ -382,18 +404,21 @@ class WhisperEngine:
                 no_speech_prob=row.no_speech_prob,
                 language=row.language,
             )
-            for row, starts in zip(rows, monotone_starts(costs), strict=True)
+            for row, starts in zip(rows, self._starts(rows), strict=True)
         ]
 
-    def _alignment_cost(self, row: Row) -> Tensor:
-        """Cost matrix of the anchor, the new tokens and what followed them, from the anchor's place on."""
-        queries = torch.cat(row.queries, dim=1)
-        scores = self.model.decoder.align(queries, self._cache, row.slot)[:, :, : row.n_positions].cpu()
-        n_said = len(row.tokens) + (1 if row.ended else 0)
-        n_aligned = min(row.request.anchor_tokens, len(row.request.prefix)) + n_said
-        rows_from_sot = scores[:, max(0, row.sot_at - row.fed) :]
-        cost = alignment_cost(rows_from_sot, n_sot=rows_from_sot.shape[1] - n_aligned)
-        return cost[:, self._anchor(row) :]
+    def _starts(self, rows: list[Row]) -> list[list[int]]:
+        """For each row where the anchor, the new tokens and what followed them begin, positions from the anchor on."""
+        # what was fed before the start token, the prompt, has no place in the sound
+        queries = [torch.cat(row.queries)[max(0, row.sot_at - row.fed) :] for row in rows]
+        sizes = [(len(each), row.n_positions) for each, row in zip(queries, rows, strict=True)]
+        slots, n_positions = [row.slot for row in rows], max(row.n_positions for row in rows)
+        scores = self.model.decoder.align(pad_sequence(queries, batch_first=True), self._cache, slots, n_positions)
+        costs = alignment_cost(scores, sizes)
+        aligned = zip(costs, sizes, rows, strict=True)
+        return monotone_starts(
+            [cost[n - _n_aligned(row) : n, self._anchor(row) : at] for cost, (n, at), row in aligned]
+        )
 
     def _anchor(self, row: Row) -> int:
         """First position that new tokens may take."""
@@ -415,9 +440,9 @@ def _round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _index(places: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    rows, columns = zip(*places, strict=True)
-    return torch.tensor(rows), torch.tensor(columns)
+def _n_aligned(row: Row) -> int:
+    """Tokens that get a time: the anchor, what was said, and the end where it was reached."""
+    return min(row.request.anchor_tokens, len(row.request.prefix)) + len(row.tokens) + (1 if row.ended else 0)
 
 
 def _unended(rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:

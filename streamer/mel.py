@@ -74,18 +74,24 @@ def silence_value(maximum: float = FIXED_MAXIMUM) -> float:
 
 
 class MelSpectrogram:
-    """Frames of samples -> log10 mel power."""
+    """
+    Frames of samples -> log10 mel power.
 
-    def __init__(self, n_mels: int) -> None:
+    Args:
+        n_mels: Bands.
+        device: Where to compute; what comes in and goes out is on the CPU.
+    """
+
+    def __init__(self, n_mels: int, device: torch.device | str = "cpu") -> None:
         self.n_mels = n_mels
-        self._filters = mel_filters(n_mels).T.contiguous()
-        self._hann = torch.hann_window(N_FFT)
+        self._filters = mel_filters(n_mels).T.contiguous().to(device)
+        self._hann = torch.hann_window(N_FFT).to(device)
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(n, n_fft) samples -> (n, n_mels) log10 power, floored at 1e-10."""
-        spectrum = torch.fft.rfft(frames * self._hann)
+        spectrum = torch.fft.rfft(frames.to(self._hann.device) * self._hann)
         power = spectrum.real.square() + spectrum.imag.square()
-        log_mel: Tensor = (power @ self._filters).clamp_min(1e-10).log10()
+        log_mel: Tensor = (power @ self._filters).clamp_min(1e-10).log10().cpu()
         return log_mel
 
     def whole(self, samples: Tensor) -> Tensor:

@@ -55,6 +55,11 @@ class EngineMetrics:
         """The newest observations of the token latency, milliseconds: exact where a histogram has buckets."""
         return list(self._recent_token_ms)
 
+    def forget_recent(self) -> None:
+        """The recent observations begin anew; what is exposed goes on."""
+        self._recent_token_ms.clear()
+        self._recent_encoder_ms.clear()
+
     def cache_sizes(self, sizes: Callable[[], Iterable[tuple[int, int]]]) -> None:
         """Where to read what the caches of all engines occupy: bytes for self-attention, bytes for the sound."""
         self._kv.set_function(lambda: sum(text for text, _ in sizes()))

@@ -6,7 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -36,6 +36,8 @@ from streamer.vad import VoiceDetector, read_weights
 
 log = structlog.get_logger()
 
+GROWING_MEMORY = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+"""What a GPU remembers of a window is a little longer with each step: in fixed segments every length leaves a hole."""
 COMPILED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "512", "LRU_CACHE_CAPACITY": "64"}
 """
 Compiled matrix products kept on a CPU, by the process and, before that, by each thread for each kind of product.
@@ -45,8 +47,6 @@ never used again.
 """
 PROBE_WINDOWS_S = (5.0, 6.0, 7.0, 8.0)
 """A window as it grows under load, for the warm-up and the measurement of a step's cost."""
-PROBE_ROWS = 4
-"""Rows of the larger step that is measured."""
 PROBE_PREFIX = 14
 """Committed tokens in it."""
 PROBE_DRAFT = 6
@@ -151,8 +151,8 @@ def build_decoders(config: Config, registry: CollectorRegistry, *, random_weight
     Raises:
         As `build`.
     """
-    for name, n_shapes in COMPILED_SHAPES.items():  # read at the first product
-        os.environ.setdefault(name, n_shapes)
+    for name, value in (COMPILED_SHAPES | GROWING_MEMORY).items():  # read at the first product and the first allocation
+        os.environ.setdefault(name, value)
     device = choose_device(config.model)
     n_lanes = 1 if device.type == "cuda" else config.model.threads or physical_cores()
     # this thread builds and measures on behalf of a lane, so it works like one
@@ -160,12 +160,12 @@ def build_decoders(config: Config, registry: CollectorRegistry, *, random_weight
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
-    options, metrics = _engine_options(config), EngineMetrics(registry)
+    options, metrics = _engine_options(config, device), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, metrics)
     return Decoders(
         engines=[new_engine() for _ in range(n_lanes)],
         new_engine=new_engine,
-        front_end=FrontEnd(MelSpectrogram(model.dims.n_mels), VoiceDetector(read_weights())),
+        front_end=FrontEnd(MelSpectrogram(model.dims.n_mels, device), VoiceDetector(read_weights(), device)),
         model=model,
         tokenizer=tokenizer,
         options=options,
@@ -178,11 +178,15 @@ def window_options(config: Config) -> WindowOptions:
     return WindowOptions(max_window_s=config.scheduler.max_window_s)
 
 
-def _engine_options(config: Config) -> EngineOptions:
-    return EngineOptions(
+def _engine_options(config: Config, device: torch.device) -> EngineOptions:
+    options = EngineOptions(
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
     )
+    if device.type == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        options = replace(options, max_batch=64, max_remembered=4096, max_remembered_bytes=free_bytes // 2)
+    return options
 
 
 def _recording_options(config: Config) -> RecordingOptions:
@@ -231,12 +235,14 @@ def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[W
         sizes = ", ".join(PUBLISHED_DIMENSIONS)
         raise ModelNotFoundError(f"no published size {name!r}: random weights need one of {sizes}")
     dims = PUBLISHED_DIMENSIONS[name]
-    generator = torch.Generator().manual_seed(0)
-    tensors = {key: torch.randn(shape, generator=generator) * 0.02 for key, shape in published_shapes(dims).items()}
-    vocabulary = weights.find_vocabulary(dims)
-    return Whisper.from_tensors(dims, tensors, dtype=dtype, device=device), weights.build_tokenizer(
-        vocabulary, dims.n_vocab
-    )
+    generator = torch.Generator(device).manual_seed(0)
+    tensors = {
+        key: torch.randn(shape, generator=generator, device=device, dtype=dtype) * 0.02
+        for key, shape in published_shapes(dims).items()
+    }
+    heads = weights.published_alignment_heads(name, dims)
+    model = Whisper.from_tensors(dims, tensors, alignment_heads=heads, dtype=dtype, device=device)
+    return model, weights.build_tokenizer(weights.find_vocabulary(dims), dims.n_vocab)
 
 
 def choose_device(config: ModelConfig) -> torch.device:
@@ -286,7 +292,7 @@ def measure_costs(engine: WhisperEngine, n_mels: int) -> tuple[float, float]:
     The first step is the warm-up, and proves that a decode works. The fastest of several counts: load on the machine
     only ever adds to them, and the meter follows what steps really cost later.
     """
-    n_rows = min(PROBE_ROWS, engine.options.max_batch)
+    n_rows = -(-engine.options.max_batch // 2)
     one_s = _fastest_s(engine, n_mels, 1)
     all_s = max(_fastest_s(engine, n_mels, n_rows), one_s)
     row_s = (all_s - one_s) / (n_rows - 1) if n_rows > 1 else one_s

@@ -9,7 +9,8 @@ Source: snakers4/silero-vad v6 (MIT), 16 kHz model: magnitude spectrum, four con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -60,9 +61,17 @@ class VoiceState:
 
 
 class VoiceDetector:
-    """Frames of 512 samples -> probability of voice."""
+    """
+    Frames of 512 samples -> probability of voice.
 
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+    Args:
+        weights: Of `read_weights`.
+        device: Where to compute; what comes in and goes out, and the states, are on the CPU.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], device: torch.device | str = "cpu") -> None:
+        self._device = torch.device(device)
+        weights = {name: tensor.to(device) for name, tensor in weights.items()}
         basis = weights["stft.forward_basis_buffer"][:, 0]  # (2 * 129, 256): real parts, then imaginary parts
         self._basis = basis.T.contiguous()
         names = [f"encoder.{i}.reparam_conv" for i in range(4)]
@@ -82,18 +91,33 @@ class VoiceDetector:
         Returns:
             For each session the probability of voice in each frame.
         """
-        counts = [f.shape[0] for f in frames]
-        inputs = torch.cat([_with_context(f, s) for f, s in zip(frames, states, strict=True)])
-        features = self._features(inputs).split(counts)
+        # who has most frames first: those who have one more are then always the leading rows
+        order = sorted(range(len(frames)), key=lambda i: -frames[i].shape[0])
+        counts = [frames[i].shape[0] for i in order]
+        inputs = torch.cat([_with_context(frames[i], states[i]) for i in order])
+        probabilities = self._judge(self._features(inputs.to(self._device)), counts, [states[i] for i in order])
         found: list[list[float]] = [[] for _ in frames]
-        for step in range(max(counts)):
-            rows = [i for i, count in enumerate(counts) if count > step]
-            hidden, cell = self._remember(torch.stack([features[i][step] for i in rows]), [states[i] for i in rows])
-            probabilities = torch.sigmoid(F.linear(hidden.relu(), *self._out))[:, 0].tolist()
-            for i, h, c, probability in zip(rows, hidden, cell, probabilities, strict=True):
-                states[i].hidden, states[i].cell = h, c
-                found[i].append(probability)
+        for step in range(counts[0]):
+            for i, count in zip(order, counts, strict=True):
+                if count > step:
+                    found[i].append(next(probabilities))
         return found
+
+    def _judge(self, features: Tensor, counts: list[int], states: list[VoiceState]) -> Iterator[float]:
+        """Run the recurrent cell, one frame of every session at a time; probabilities in that order."""
+        firsts = torch.tensor([*itertools.accumulate(counts[:-1], initial=0)])
+        hidden = torch.stack([state.hidden for state in states]).to(self._device)
+        cell = torch.stack([state.cell for state in states]).to(self._device)
+        found = []
+        for step in range(counts[0]):
+            n = sum(count > step for count in counts)
+            x = features[(firsts[:n] + step).to(self._device)]
+            moved = torch.lstm_cell(x, (hidden[:n], cell[:n]), *self._lstm)
+            hidden, cell = (torch.cat([new, old[n:]]) for new, old in zip(moved, (hidden, cell), strict=True))
+            found.append(torch.sigmoid(F.linear(hidden[:n].relu(), *self._out))[:, 0])
+        for state, h, c in zip(states, hidden.cpu(), cell.cpu(), strict=True):
+            state.hidden, state.cell = h, c
+        return iter(torch.cat(found).tolist())
 
     def _features(self, x: Tensor) -> Tensor:
         """(n, 576) samples -> (n, 128)."""
@@ -104,10 +128,6 @@ class VoiceDetector:
             threes = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, stride).flatten(2)
             x = F.linear(threes, weight, bias).relu()
         return x[:, 0]
-
-    def _remember(self, x: Tensor, states: list[VoiceState]) -> tuple[Tensor, Tensor]:
-        hidden, cell = torch.stack([s.hidden for s in states]), torch.stack([s.cell for s in states])
-        return torch.lstm_cell(x, (hidden, cell), *self._lstm)
 
 
 def _with_context(frames: Tensor, state: VoiceState) -> Tensor:

@@ -2,8 +2,9 @@
 What the engine remembers of each session's window from one step to the next. Soft state, bounded.
 
 Three things are known of a window that grows: what the encoder has settled of its sound, what the decoder's
-cross-attention hears of that, and the keys and values of its text. The windows of at most `n_sessions` sessions are
-kept, and whoever was used least recently goes first. A window that is not known costs one pass over all of it.
+cross-attention hears of that, and the keys and values of its text. The windows of at most `n_sessions` sessions and of
+at most `n_bytes` are kept, and whoever was used least recently goes first. A window that is not known costs one pass
+over all of it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-import torch
 from torch import Tensor
 
 from model import EncodedAudio
 
-Pair = tuple[Tensor, Tensor]
-"""Keys and values, each (n_layer, n_head, n, d_head)."""
+ROOM = 128
+"""Positions by which the room of a window grows."""
 
 
 class Remembered(Protocol):
@@ -31,29 +31,59 @@ class Remembered(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """
+    Keys and values from the beginning of a window, with room for more.
+
+    A continuation is written into the room behind; who holds the shorter stretch does not see it. Of two continuations
+    of one stretch only the later one counts.
+    """
+
+    room: Tensor
+    """(2, n_layer, n_head, n and more, d_head)"""
+    n: int
+    """Positions that are known."""
+
+    @property
+    def known(self) -> Tensor:
+        """(2, n_layer, n_head, n, d_head), a view."""
+        return self.room[..., : self.n, :]
+
+    def followed_by(self, new: Tensor) -> Stretch:
+        """The stretch with `new` (2, n_layer, n_head, n, d_head) behind it; moved only where the room ends."""
+        n = self.n + new.shape[3]
+        room = self.room
+        if n > room.shape[3]:
+            *outer, _, d_head = new.shape
+            room = new.new_empty(*outer, -(-n // ROOM) * ROOM, d_head)
+            room[..., : self.n, :] = self.known
+        room[..., self.n : n, :] = new
+        return Stretch(room, n)
+
+
+@dataclass(frozen=True, slots=True)
 class SettledSound:
     """The settled positions of one window, from its beginning."""
 
-    encoder: Pair
+    encoder: Stretch
     """Of the encoder's layers: what later sound attends to."""
-    audio: Pair
+    audio: Stretch
     """Of the decoder's cross-attention."""
 
     @property
     def n(self) -> int:
         """Positions."""
-        return self.encoder[0].shape[2]
+        return self.encoder.n
 
     @property
     def n_bytes(self) -> int:
         """Held in memory."""
-        return sum(tensor.nbytes for tensor in (*self.encoder, *self.audio))
+        return self.encoder.room.nbytes + self.audio.room.nbytes
 
-    def followed_by(self, encoded: EncodedAudio, audio: Pair, n: int) -> SettledSound:
+    def followed_by(self, encoded: EncodedAudio, audio: Tensor, n: int) -> SettledSound:
         """The window with the first `n` of the positions that a pass computed after it."""
         return SettledSound(
-            _joined(self.encoder, (encoded.keys, encoded.values), n),
-            _joined(self.audio, audio, n),
+            self.encoder.followed_by(encoded.keys_values[..., :n, :]), self.audio.followed_by(audio[..., :n, :])
         )
 
 
@@ -63,13 +93,13 @@ class ReadText:
 
     tokens: tuple[int, ...]
     """Prompt, start sequence and text."""
-    text: Pair
-    """Of the decoder's self-attention."""
+    keys_values: Tensor
+    """Of the decoder's self-attention, (2, n_text_layer, n_text_head, n, d_head)."""
 
     @property
     def n_bytes(self) -> int:
         """Held in memory."""
-        return sum(tensor.nbytes for tensor in self.text)
+        return self.keys_values.nbytes
 
     def n_shared(self, tokens: Sequence[int]) -> int:
         """Leading tokens that are the same."""
@@ -85,16 +115,18 @@ class WindowMemory(Generic[T]):
     Args:
         nothing: What is remembered of a window that is not known.
         n_sessions: Windows kept.
+        most_bytes: Of all of them together; one alone may have more.
     """
 
-    def __init__(self, nothing: T, n_sessions: int) -> None:
-        self._nothing, self._n_sessions = nothing, n_sessions
+    def __init__(self, nothing: T, n_sessions: int, most_bytes: int) -> None:
+        self._nothing, self._n_sessions, self._most_bytes = nothing, n_sessions, most_bytes
+        self._n_bytes = 0
         self._windows: OrderedDict[str, tuple[Hashable, T]] = OrderedDict()  # least recently used first
 
     @property
     def n_bytes(self) -> int:
         """Held for all sessions."""
-        return sum(window.n_bytes for _, window in list(self._windows.values()))
+        return self._n_bytes
 
     def of(self, session: str, name: Hashable | None) -> T:
         """What is known of the window of `session` under this name; nothing of any other."""
@@ -103,16 +135,13 @@ class WindowMemory(Generic[T]):
 
     def keep(self, session: str, name: Hashable, window: T) -> None:
         """Remember a window in place of the session's last one."""
+        self.release(session)
         self._windows[session] = (name, window)
-        self._windows.move_to_end(session)
-        if len(self._windows) > self._n_sessions:
-            self._windows.popitem(last=False)
+        self._n_bytes += window.n_bytes
+        while len(self._windows) > self._n_sessions or (self._n_bytes > self._most_bytes and len(self._windows) > 1):
+            self.release(next(iter(self._windows)))
 
     def release(self, session: str) -> None:
         """The session is over."""
-        self._windows.pop(session, None)
-
-
-def _joined(old: Pair, new: Pair, n: int) -> Pair:
-    keys, values = (torch.cat([a, b[:, :, :n]], dim=2) for a, b in zip(old, new, strict=True))
-    return keys, values
+        _, window = self._windows.pop(session, (None, self._nothing))
+        self._n_bytes -= window.n_bytes

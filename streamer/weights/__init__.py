@@ -1,5 +1,6 @@
 """Weights of published and own Whisper models: found by name, read in three formats, checked, downloaded."""
 
+from streamer.weights.alignment_heads import published_alignment_heads
 from streamer.weights.checkpoint import Checkpoint
 from streamer.weights.download import pull
 from streamer.weights.load import check_sha256, find_vocabulary, load, load_tokenizer, sha256_of
@@ -19,6 +20,7 @@ __all__ = [
     "load",
     "load_tokenizer",
     "locate",
+    "published_alignment_heads",
     "pull",
     "resolve",
     "sha256_of",

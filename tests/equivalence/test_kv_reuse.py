@@ -93,7 +93,7 @@ def test_settled_text_is_not_read_again(keeping: WhisperEngine, recordings: dict
     text = alone(keeping, request(window, window_start=0)).tokens
     asked = request(window, window_start=0, prefix=text[:8], settled_tokens=5, draft=text[8:], anchor_tokens=1)
     fed: list[int] = []
-    handle = keeping.model.decoder.register_forward_pre_hook(lambda _module, inputs: fed.append(inputs[0].shape[1]))
+    handle = keeping.model.decoder.register_forward_pre_hook(lambda _module, inputs: fed.append(inputs[0].shape[0]))
 
     first = alone(keeping, asked)
     n_first = len(fed)

@@ -113,17 +113,15 @@ def random_features(dims: ModelDimensions, *shape: int, seed: int = 0) -> Tensor
 
 def listen(model: Whisper, cache: KVCache, slot: int, features: Tensor) -> None:
     """Let `slot` hear audio features (T, n_audio_state)."""
-    keys, values = model.decoder.hear(features[None])
-    cache.set_audio(slot, (keys[0], values[0]))
+    cache.set_audio(slot, model.decoder.hear(features[None])[:, 0])
 
 
 def append(model: Whisper, cache: KVCache, rows: Mapping[int, Sequence[int]]) -> dict[int, Tensor]:
     """Append the tokens of each slot in one pass; logits of each slot's new tokens, (n, n_vocab)."""
-    longest = max(len(tokens) for tokens in rows.values())
-    padded = torch.tensor([[*tokens, *[0] * (longest - len(tokens))] for tokens in rows.values()])
-    place = cache.place(list(rows), [len(tokens) for tokens in rows.values()])
-    logits = model.decoder.project(model.decoder(padded, cache, place).hidden)
-    return {slot: logits[row, : len(tokens)] for row, (slot, tokens) in enumerate(rows.items())}
+    counts = [len(tokens) for tokens in rows.values()]
+    fed = torch.tensor([token for tokens in rows.values() for token in tokens])
+    logits = model.decoder.project(model.decoder(fed, cache, cache.place(list(rows), counts)).hidden)
+    return dict(zip(rows, logits.split(counts), strict=True))
 
 
 def published_cross_scores(network: whisper.model.Whisper, tokens: Tensor, features: Tensor) -> Tensor:

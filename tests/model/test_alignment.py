@@ -25,6 +25,11 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+def cost_alone(scores: Tensor, n_sot: int = 0) -> Tensor:
+    """Of one item (n_heads, n_tokens, n_positions), from its token number `n_sot` on."""
+    return alignment_cost(scores[None], [(scores.shape[1], scores.shape[2])])[0, n_sot:]
+
+
 def published_cost(scores: Tensor, n_sot: int) -> Tensor:
     """The published formula of `find_alignment`, with the published median filter."""
     weights = scores.softmax(dim=-1)
@@ -83,7 +88,7 @@ def test_median_filter_is_the_published_one(shape: tuple[int, int, int], seed: i
     x = normal(*shape, seed=seed)
     x = x.round() if whole else x
 
-    assert torch.equal(median_filter(x), whisper.timing.median_filter(x, 7))
+    assert torch.equal(median_filter(x, [shape[-1]] * len(x)), whisper.timing.median_filter(x, 7))
 
 
 @pytest.mark.parametrize("shape", [(9, 50), (2, 9, 50), (2, 3, 9, 50)])
@@ -91,7 +96,19 @@ def test_median_filter_works_on_the_last_axis(shape: tuple[int, ...]) -> None:
     """Any leading axes are independent of each other."""
     x = normal(*shape)
 
-    assert torch.equal(median_filter(x), whisper.timing.median_filter(x, 7))
+    assert torch.equal(median_filter(x, [50] * len(x)), whisper.timing.median_filter(x, 7))
+
+
+@settings(deadline=None)
+@given(widths=st.lists(st.integers(1, 12), min_size=1, max_size=4), seed=st.integers(0, 2**20))
+def test_median_filter_ends_where_each_item_ends(widths: list[int], seed: int) -> None:
+    """Items of different lengths in one call are filtered as each is alone; what lies behind one does not matter."""
+    x = normal(len(widths), 3, max(widths), seed=seed)
+
+    filtered = median_filter(x, widths)
+
+    for item, found, width in zip(x, filtered, widths, strict=True):
+        assert torch.equal(found[:, :width], whisper.timing.median_filter(item[:, :width], 7))
 
 
 @settings(deadline=None)
@@ -127,14 +144,30 @@ def test_cost_is_the_published_formula() -> None:
     """Softmax, standardised over all tokens, median filter, mean over heads; then start tokens are cut off."""
     scores = 3.0 * normal(6, 11, 80)
 
-    assert_close(alignment_cost(scores, n_sot=4), published_cost(scores, 4), rtol=1e-5, atol=1e-6)
+    assert_close(cost_alone(scores, n_sot=4), published_cost(scores, 4), rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 20)), min_size=1, max_size=4), seed=st.integers(0, 2**20)
+)
+def test_costs_of_a_batch_are_those_of_each_alone(sizes: list[tuple[int, int]], seed: int) -> None:
+    """Padding, whatever it holds, changes nothing: neither the softmax nor the statistics nor the median."""
+    n, width = (max(each) for each in zip(*sizes, strict=True))
+    scores = 3.0 * normal(len(sizes), 2, n, width, seed=seed)
+
+    costs = alignment_cost(scores, sizes)
+
+    for item, cost, (n_tokens, n_positions) in zip(scores, costs, sizes, strict=True):
+        expected = cost_alone(item[:, :n_tokens, :n_positions])
+        assert_close(cost[:n_tokens, :n_positions], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_cost_of_tokens_that_all_attend_alike_is_finite() -> None:
     """Where every token has the same weights their spread is zero, and the cost is zero, not NaN."""
     scores = normal(2, 1, 20).expand(2, 5, 20)
 
-    assert torch.equal(alignment_cost(scores), torch.zeros(5, 20))
+    assert torch.equal(cost_alone(scores), torch.zeros(5, 20))
 
 
 def test_times_of_speech_are_the_published_ones(pair: Pair, heard: list[Heard]) -> None:
@@ -144,7 +177,7 @@ def test_times_of_speech_are_the_published_ones(pair: Pair, heard: list[Heard]) 
         every = published_cross_scores(pair.published, one.tokens, one.features)[:, 0]
         scores = torch.stack([every[layer, head] for layer, head in pair.ours.decoder.alignment_heads])
         scores = scores[:, :, :500]
-        costs.append(alignment_cost(scores, n_sot=1))
+        costs.append(cost_alone(scores, n_sot=1))
         assert_close(costs[-1], published_cost(scores, 1), rtol=1e-5, atol=1e-5)
         expected.append(published_starts(costs[-1]))
 

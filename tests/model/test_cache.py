@@ -18,24 +18,23 @@ def new_cache(*, n_slots: int = 3, audio_capacity: int = 6, n_tail: int = 0, row
     tail = None
     if n_tail:
         ones = torch.ones(SMALL.n_text_layer, HEADS, n_tail, WIDTH)
-        tail = (ones, 2 * ones)
+        tail = torch.stack([ones, 2 * ones])
     return KVCache(SMALL, n_slots=n_slots, audio_capacity=audio_capacity, tail=tail, row_by_row=row_by_row)
 
 
-def window(n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+def window(n: int, *, seed: int = 0) -> Tensor:
     """Cross-attention keys and values of `n` audio positions."""
     shape = (2, SMALL.n_text_layer, HEADS, n, WIDTH)
-    keys, values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return keys, values
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def write(cache: KVCache, place: Placement, *, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     """Append random keys and values to every layer and advance; what the first group of each layer attends to."""
-    shape = (SMALL.n_text_layer, 2, len(place.slots), HEADS, max(place.counts), WIDTH)
+    shape = (SMALL.n_text_layer, 2, sum(place.counts), HEADS, WIDTH)
     new = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     for layer, (k, v) in enumerate(new):
         cache.append(layer, k, v, place)
-    cache.advance(place)
+    cache.advance(place.slots, place.counts)
     return [tuple(map(torch.clone, cache.text(layer, place.groups[0]))) for layer in range(SMALL.n_text_layer)]
 
 
@@ -111,7 +110,10 @@ def test_place_hides_the_future_and_other_rows_excess() -> None:
 
     (group,) = place.groups
     assert group.n_keys == 4
-    assert place.positions.tolist() == [[3, 3], [1, 2]]
+    assert [place.written.tolist(), place.positions.tolist()] == [[0, 2, 2], [3, 1, 2]]
+    assert isinstance(group.tokens, Tensor)
+    assert group.real is not None
+    assert (group.tokens.tolist(), group.real.tolist()) == ([0, 0, 1, 2], [0, 2, 3])
     assert group.mask is not None
     expected = [[[0, 0, 0, 0], [0, 0, 0, 0]], [[0, 0, INF, INF], [0, 0, 0, INF]]]
     assert group.mask.tolist() == [[row] for row in expected]
@@ -126,9 +128,9 @@ def test_rows_by_themselves_are_neither_padded_nor_gathered() -> None:
 
     first, second = cache.place([0, 2], [1, 2]).groups
 
-    assert [(group.rows, group.n, group.n_keys) for group in (first, second)] == [
-        (slice(0, 1), 1, 4),
-        (slice(1, 2), 2, 3),
+    assert [(group.tokens, group.real, group.n, group.n_keys) for group in (first, second)] == [
+        (slice(0, 1), None, 1, 4),
+        (slice(1, 3), None, 2, 3),
     ]
     assert [group.n_audio_keys for group in (first, second)] == [5, 2]
     assert (first.mask, first.audio_mask, second.audio_mask) == (None, None, None)
@@ -190,7 +192,7 @@ def test_append_leaves_other_slots_alone() -> None:
 
 
 def test_padding_is_never_written() -> None:
-    """The positions behind a short row's tokens stay empty, although the pass carried padding for them."""
+    """The positions behind a short row's tokens stay empty, although its attention carried padding for them."""
     cache = new_cache()
 
     write(cache, cache.place([0, 1], [4, 1]))
@@ -203,11 +205,11 @@ def test_lengths_move_only_on_advance() -> None:
     """Between append and advance nothing new is visible."""
     cache = new_cache()
     place = cache.place([0, 1], [2, 1])
-    new = torch.ones(2, HEADS, 2, WIDTH)
+    new = torch.ones(3, HEADS, WIDTH)
 
     cache.append(0, new, new, place)
     before = [cache.length(0), cache.length(1)]
-    cache.advance(place)
+    cache.advance(place.slots, place.counts)
 
     assert before == [0, 0]
     assert [cache.length(0), cache.length(1)] == [2, 1]
@@ -269,7 +271,7 @@ def test_set_length_forgets_from_there_on(length: int) -> None:
 
     assert cache.length(0) == length
     assert torch.equal(cache.keys[:, 0, :, :length], kept)
-    assert place.positions.tolist() == [[length]]
+    assert place.positions.tolist() == [length]
 
 
 @pytest.mark.parametrize("length", [-1, 6])
@@ -301,7 +303,7 @@ def test_set_audio_replaces_the_window_and_keeps_the_tokens() -> None:
     cache.set_audio(1, window(6, seed=1))
     keys, values = window(3, seed=2)
 
-    cache.set_audio(1, (keys, values))
+    cache.set_audio(1, torch.stack([keys, values]))
 
     heard_keys, heard_values = cache.audio(0, cache.place([1], [1]).groups[0])
     assert (cache.audio_length(1), cache.length(1)) == (3, 4)
@@ -325,16 +327,14 @@ def test_text_of_one_slot_can_stand_in_another() -> None:
     """What a slot has said is copied, also its beginning alone; the copy outlives the slot."""
     cache = new_cache()
     fill(cache, 0, 5)
-    keys, values = cache.text_of(0, 5, torch.float32)
+    text = cache.text_of(0, 5, torch.float32)
     fill(cache, 1, 7, seed=1)
     cache.set_length(0, 0)
 
-    cache.set_text(1, keys[:, :, :3], values[:, :, :3])
+    cache.set_text(1, text[:, :, :, :3])
 
     assert (cache.length(0), cache.length(1)) == (0, 3)
-    found_keys, found_values = cache.text_of(1, 3, torch.float32)
-    assert torch.equal(found_keys, keys[:, :, :3])
-    assert torch.equal(found_values, values[:, :, :3])
+    assert torch.equal(cache.text_of(1, 3, torch.float32), text[:, :, :, :3])
 
 
 @pytest.mark.parametrize("n", [-1, 4])
@@ -352,21 +352,25 @@ def test_text_past_the_context_is_refused() -> None:
     cache = new_cache()
     fill(cache, 0, 2)
     before = snapshot(cache)
-    longest = torch.ones(SMALL.n_text_layer, HEADS, SMALL.n_text_ctx + 1, WIDTH)
+    longest = torch.ones(2, SMALL.n_text_layer, HEADS, SMALL.n_text_ctx + 1, WIDTH)
 
     with pytest.raises(CacheFullError, match="21 tokens, a slot holds n_text_ctx = 20"):
-        cache.set_text(0, longest, longest)
+        cache.set_text(0, longest)
 
     assert same_snapshots(snapshot(cache), before)
 
 
 def test_own_audio_keys_leave_the_tail_out() -> None:
-    """They are the keys of the session's own window, layer by layer."""
+    """They are the keys of the sessions' own windows, as far as is asked for."""
     cache = new_cache(n_tail=2)
-    keys, values = window(3)
-    cache.set_audio(1, (keys, values))
+    windows = {slot: window(3, seed=slot) for slot in (0, 1, 2)}
+    for slot, heard in windows.items():
+        cache.set_audio(slot, heard)
 
-    assert torch.equal(cache.own_audio_keys(1), keys)
+    for slots in ([1], [0, 1], [2, 0]):
+        for layer in range(SMALL.n_text_layer):
+            expected = torch.stack([windows[slot][0][layer, :, :2] for slot in slots])
+            assert torch.equal(cache.own_audio_keys(layer, slots, 2), expected)
 
 
 def test_hearing_more_than_the_capacity_is_refused() -> None:

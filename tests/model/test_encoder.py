@@ -110,7 +110,7 @@ def test_silence_is_the_published_full_pass(tiny: Pair) -> None:
 
     expected = tiny.published.encoder(torch.full((1, 80, 3000), -0.625))[0]
     assert silence.mel_value == -0.625
-    assert silence.keys.shape == silence.values.shape == (4, 6, 1500, 64)
+    assert silence.keys_values.shape == (2, 4, 6, 1500, 64)
     assert largest_difference("silence", silence.features, expected) < FEATURE_BOUND
 
 
@@ -170,23 +170,9 @@ def test_one_key_of_a_stride_stands_for_all(small: Pair) -> None:
 
     assert thin.positions == (2, 6, 10, 14, *range(17, 24))
     assert_close(thin.log_weights, torch.tensor([math.log(4)] * 4 + [0.0] * 7))
-    assert torch.equal(thin.keys, whole.keys[:, :, thin.positions])
-    assert torch.equal(thin.values, whole.values[:, :, thin.positions])
+    assert torch.equal(thin.keys_values, whole.keys_values[:, :, :, thin.positions])
     assert torch.equal(thin.features, whole.features)
     assert small.ours.encoder.encode_silence(-0.5, stride=4, n_whole=100).positions == whole.positions
-
-
-@pytest.mark.parametrize(("n", "kept"), [(0, (2, 6, 10, 14)), (6, (6, 10, 14)), (7, (10, 14)), (17, ()), (20, ())])
-def test_only_silence_behind_the_window_is_attended_to(small: Pair, n: int, kept: tuple[int, ...]) -> None:
-    """Keys of positions from `n` on, with their weights."""
-    silence = small.ours.encoder.encode_silence(-0.5, stride=4, n_whole=7)
-    positions = [*kept, *range(max(n, 17), 24)]
-
-    keys, values, log_weights = silence.behind(n, 1)
-
-    assert torch.equal(keys, silence.keys[1][:, [silence.positions.index(p) for p in positions]])
-    assert values.shape == keys.shape
-    assert_close(log_weights, torch.tensor([math.log(4)] * len(kept) + [0.0] * (len(positions) - len(kept))))
 
 
 @pytest.mark.parametrize(("stride", "n_whole"), [(0, 64), (25, 64), (1, -1)])
@@ -254,20 +240,20 @@ def test_silence_cache_is_close_on_speech(tiny: Pair, mels: dict[str, Tensor]) -
         assert cosine.mean() > 0.965
 
 
-def nothing(encoder: AudioEncoder) -> tuple[Tensor, Tensor]:
+def nothing(encoder: AudioEncoder) -> Tensor:
     """Keys and values of no positions."""
     dims = encoder.dims
-    none = torch.zeros(dims.n_audio_layer, dims.n_audio_head, 0, dims.n_audio_state // dims.n_audio_head)
-    return none, none
+    return torch.zeros(2, dims.n_audio_layer, dims.n_audio_head, 0, dims.n_audio_state // dims.n_audio_head)
 
 
-def test_windows_of_any_lengths_are_extended_together(small: Pair) -> None:
+@pytest.mark.parametrize("row_by_row", [True, False])
+def test_windows_of_any_lengths_are_extended_together(small: Pair, row_by_row: bool) -> None:
     """Rows of 9, 24 and 1 positions, none settled: each as it is encoded alone."""
     encoder = small.ours.encoder
     silence = encoder.encode_silence(-0.5, stride=4, n_whole=4)
     mels = [window(2 * n, seed=n)[0] for n in (9, 24, 1)]
 
-    together = encoder.extend(mels, [nothing(encoder)] * 3, silence)
+    together = encoder.extend(mels, [nothing(encoder)] * 3, silence, row_by_row=row_by_row)
 
     for mel, row in zip(mels, together, strict=True):
         assert_close(row.features, encoder(mel[None], silence)[0], rtol=1e-5, atol=1e-5)
@@ -280,13 +266,29 @@ def test_positions_after_settled_ones_are_those_of_the_whole_window(small: Pair,
     silence = encoder.encode_silence(-0.5)
     mel = window(2 * 14)[0]
     (whole,) = encoder.extend([mel], [nothing(encoder)], silence)
-    settled = whole.keys[:, :, :n_settled], whole.values[:, :, :n_settled]
+    settled = whole.keys_values[:, :, :, :n_settled]
 
     (rest,) = encoder.extend([mel[:, 2 * n_settled - STEM_CONTEXT :]], [settled], silence)
 
     assert_close(rest.features, whole.features[n_settled:], rtol=1e-5, atol=1e-5)
-    assert_close(rest.keys, whole.keys[:, :, n_settled:], rtol=1e-5, atol=1e-5)
-    assert_close(rest.values, whole.values[:, :, n_settled:], rtol=1e-5, atol=1e-5)
+    assert_close(rest.keys_values, whole.keys_values[:, :, :, n_settled:], rtol=1e-5, atol=1e-5)
+
+
+def test_settled_windows_attend_together_as_each_by_itself(tiny: Pair, mels: dict[str, Tensor]) -> None:
+    """Windows with different amounts of settled and of new sound, short, long and new ones, together or one by one."""
+    encoder, mel = tiny.ours.encoder, mels["dev-jfk"][0]
+    silence = encoder.encode_silence(float(mel.min()), stride=4)
+    (early,) = encoder.extend([mel[:, :800]], [nothing(encoder)], silence)
+    windows, settled = [], []
+    for n_settled, n in ((0, 40), (250, 300), (100, 400), (32, 81), (0, 250), (300, 301)):
+        windows.append(mel[:, max(0, 2 * n_settled - STEM_CONTEXT) : 2 * n])
+        settled.append(early.keys_values[:, :, :, :n_settled])
+
+    alone, together = (encoder.extend(windows, settled, silence, row_by_row=each) for each in (True, False))
+
+    for one, same in zip(alone, together, strict=True):
+        assert_close(same.features, one.features, rtol=1e-3, atol=1e-3)
+        assert_close(same.keys_values, one.keys_values, rtol=1e-3, atol=1e-3)
 
 
 def test_settled_speech_is_close(tiny: Pair, mels: dict[str, Tensor]) -> None:
@@ -299,7 +301,7 @@ def test_settled_speech_is_close(tiny: Pair, mels: dict[str, Tensor]) -> None:
     silence = encoder.encode_silence(float(mel.min()), stride=4)
     n_settled, n_early, n = 250, 400, n_sounding(mel)
     (early,) = encoder.extend([mel[0, :, : 2 * n_early]], [nothing(encoder)], silence)
-    settled = early.keys[:, :, :n_settled], early.values[:, :, :n_settled]
+    settled = early.keys_values[:, :, :, :n_settled]
 
     (late,) = encoder.extend([mel[0, :, 2 * n_settled - STEM_CONTEXT : 2 * n]], [settled], silence)
 
@@ -322,7 +324,8 @@ def test_settled_speech_is_close(tiny: Pair, mels: dict[str, Tensor]) -> None:
 def test_wrong_extensions_are_refused(small: Pair, n_settled: int, shape: tuple[int, ...], message: str) -> None:
     """The message says what was found and what is expected."""
     encoder = small.ours.encoder
-    settled = torch.zeros(SMALL.n_audio_layer, SMALL.n_audio_head, n_settled, SMALL.n_audio_state // SMALL.n_audio_head)
+    d_head = SMALL.n_audio_state // SMALL.n_audio_head
+    settled = torch.zeros(2, SMALL.n_audio_layer, SMALL.n_audio_head, n_settled, d_head)
 
     with pytest.raises(ValueError, match=message):
-        encoder.extend([torch.zeros(shape)], [(settled, settled)], encoder.encode_silence(-0.5))
+        encoder.extend([torch.zeros(shape)], [settled], encoder.encode_silence(-0.5))

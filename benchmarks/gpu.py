@@ -1,0 +1,236 @@
+"""
+Steps of the engine on a GPU, at the sizes of published models, on random weights.
+
+    python -m benchmarks.gpu [--models large-v3-turbo large-v3] [--batches 1 8 32 64] [--interval 1.0] [--json OUT]
+
+Each row of a batch is a stream of its own that has been speaking for some time: its window is 2 to 10 s long, grows by
+the interval with each step and begins anew at 10 s. Printed for each size of batch: milliseconds of a step and of its
+parts, milliseconds for each decoder token, what the encoder reaches of the matrix peak measured on the same device
+(positions that are padding count as none), and streams that the device bears if it does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from prometheus_client import CollectorRegistry
+
+from model import ModelDimensions
+from streamer.config import Config
+from streamer.engine import Row
+from streamer.mel import FRAMES_PER_SECOND
+from streamer.parts import build_decoders
+from streamer.stand_in import TOKENS_PER_SECOND, StandInEngine
+from streamer.step import StepRequest, StepResult
+
+SHORTEST_S, LONGEST_S = 2.0, 10.0
+"""Windows."""
+UNSETTLED_S = 2.0
+"""What was said so recently is not committed yet."""
+N_WARM, N_STEPS = 12, 24
+HEAD = (
+    f"{'model':<15} {'batch':>5} {'step':>7} {'p95':>7} {'hear':>7} {'verify':>7} {'decode':>7} {'times':>6} "
+    f"{'token p50':>9} {'p95':>6} {'TFLOP/s':>7} {'of peak':>7} {'GB':>5} {'1 step/s':>8} {'2 steps/s':>9}"
+)
+CEILING = 8192
+"""Rows and columns of the matrices whose product is the peak."""
+
+
+class TimedEngine(StandInEngine):
+    """One that waits for the device after each part of a step, and notes how long the part took."""
+
+    def begin(self) -> None:
+        """Forget all notes."""
+        self.spent: dict[str, list[float]] = {"hear": [], "verify": [], "decode": [], "times": []}
+        self.n_positions: list[int] = []
+
+    def _timed(self, part: str, run: Callable[[], Any]) -> Any:
+        started = time.perf_counter()
+        result = run()
+        wait_for(self.model.device)
+        self.spent[part].append(time.perf_counter() - started)
+        return result
+
+    def _hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
+        heard: list[int] = self._timed("hear", lambda: StandInEngine._hear(self, batch, slots))
+        return heard
+
+    def _verify(self, rows: list[Row]) -> None:
+        self._timed("verify", lambda: StandInEngine._verify(self, rows))
+
+    def _decode(self, rows: list[Row]) -> None:
+        self._timed("decode", lambda: StandInEngine._decode(self, rows))
+
+    def _results(self, rows: list[Row]) -> list[StepResult]:
+        results: list[StepResult] = self._timed("times", lambda: StandInEngine._results(self, rows))
+        return results
+
+
+class Speaker:
+    """A stream that speaks without end: its requests, one after the other."""
+
+    def __init__(self, number: int, engine: StandInEngine, interval_s: float) -> None:
+        self._session, self._engine, self._interval_s = f"speaker-{number}", engine, interval_s
+        self._window, self._length_s = 0, SHORTEST_S + (LONGEST_S - SHORTEST_S) * (number * 0.618 % 1.0)
+        n_mels = engine.model.dims.n_mels
+        generator = torch.Generator().manual_seed(number)
+        self._sound = torch.randn(int((LONGEST_S + 1) * FRAMES_PER_SECOND), n_mels, generator=generator).T - 1.0
+
+    def request(self) -> StepRequest:
+        """The next step of the window, or the first one of the next window."""
+        self._length_s += self._interval_s
+        if self._length_s > LONGEST_S:
+            self._window, self._length_s = self._window + 1, SHORTEST_S
+        words = self._engine._words
+        n_committed = int((self._length_s - UNSETTLED_S) * TOKENS_PER_SECOND)
+        n_drafted = int((UNSETTLED_S - self._interval_s) * TOKENS_PER_SECOND) - 1
+        return StepRequest(
+            session=self._session,
+            log_mel=self._sound[:, : int(self._length_s * FRAMES_PER_SECOND)],
+            window_start=self._window,
+            prompt=tuple(words[-60:]),
+            prefix=tuple(words[:n_committed]),
+            settled_tokens=max(0, n_committed - 4),
+            draft=tuple(words[n_committed : n_committed + n_drafted]),
+            anchor_tokens=1 if n_committed else 0,
+            anchor_s=max(0.0, (n_committed - 1) / TOKENS_PER_SECOND),
+            language="en",
+        )
+
+
+def main() -> None:
+    """Print the tables."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--models", nargs="+", default=["large-v3-turbo", "large-v3"])
+    arguments.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 64])
+    arguments.add_argument("--interval", type=float, default=1.0, help="seconds of new sound in each step")
+    arguments.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    arguments.add_argument("--json", type=Path)
+    chosen = arguments.parse_args()
+    peak = matrix_peak(chosen.device)
+    print(f"{torch.cuda.get_device_name() if chosen.device == 'cuda' else 'CPU'}: {peak / 1e12:.0f} TFLOP/s, float16")
+    print(HEAD)
+    found = []
+    for model in chosen.models:
+        for row in measure(model, chosen.batches, chosen.interval, chosen.device, peak):
+            found.append(row)
+            print(line(row), flush=True)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def measure(model: str, batches: Sequence[int], interval_s: float, device: str, peak: float) -> list[dict[str, Any]]:
+    """One row for each size of batch."""
+    config = Config()
+    config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=model, device=device))
+    decoders = build_decoders(config, CollectorRegistry(), random_weights=True)
+    rows = []
+    for n in batches:
+        options = replace(decoders.options, max_batch=max(8, n))
+        engine = TimedEngine(decoders.model, decoders.tokenizer, options, decoders.metrics)
+        rows.append({"model": model, "batch": n, **steps(engine, n, interval_s, peak)})
+        del engine
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    return rows
+
+
+def steps(engine: TimedEngine, n: int, interval_s: float, peak: float) -> dict[str, Any]:
+    """Medians over steps of `n` rows, milliseconds."""
+    speakers = [Speaker(number, engine, interval_s) for number in range(n)]
+    took: list[float] = []
+    work: list[float] = []
+    engine.begin()
+    for number in range(N_WARM + N_STEPS):
+        if number == N_WARM:
+            engine.begin()
+            engine.metrics.forget_recent()
+            took, work = [], []
+        batch = [speaker.request() for speaker in speakers]
+        work.append(sum(encoder_flops(engine, request) for request in batch))
+        started = time.perf_counter()
+        engine.step(batch)
+        took.append(time.perf_counter() - started)
+    token_ms = sorted(engine.metrics.recent_token_ms())
+    parts = {part: statistics.median(spent) * 1e3 for part, spent in engine.spent.items()}
+    rate = sum(work) / sum(engine.spent["hear"])
+    row_s = statistics.mean(took) / n
+    return {
+        "step_ms": statistics.median(took) * 1e3,
+        "p95_ms": sorted(took)[int(0.95 * len(took))] * 1e3,
+        **{f"{part}_ms": spent for part, spent in parts.items()},
+        "token_ms": {"p50": statistics.median(token_ms), "p95": token_ms[int(0.95 * len(token_ms))]},
+        "encoder_flops": rate,
+        "of_peak": rate / peak,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,
+        "streams_1": 1 / row_s,
+        "streams_2": 0.5 / row_s,
+    }
+
+
+def encoder_flops(engine: TimedEngine, request: StepRequest) -> float:
+    """Of the new positions of one window: products of the layers and of the stem, and attention."""
+    options = engine.options
+    n_positions = (request.log_mel.shape[1] + options.margin_frames) // 2
+    known = engine._sounds.of(request.session, (request.window_start, request.gain)).n
+    return flops(engine.model.dims, n_positions - known, n_positions + 375 + 64)
+
+
+def flops(dims: ModelDimensions, n: int, n_keys: int) -> float:
+    """Of `n` positions that attend to `n_keys`."""
+    d = dims.n_audio_state
+    layers = dims.n_audio_layer * (24 * d * d + 4 * d * n_keys)
+    stem = 2 * 2 * 3 * dims.n_mels * d + 2 * 3 * d * d
+    return n * float(layers + stem)
+
+
+def matrix_peak(device: str) -> float:
+    """Operations a second of the best of some large products."""
+    n = CEILING if device == "cuda" else 1024
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    times = []
+    for _ in range(12):
+        wait_for(a.device)
+        started = time.perf_counter()
+        a @ b
+        wait_for(a.device)
+        times.append(time.perf_counter() - started)
+    return 2 * n**3 / min(times[2:])
+
+
+def wait_for(device: torch.device) -> None:
+    """Until it has done everything it was told to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def line(row: dict[str, Any]) -> str:
+    """Of the table."""
+    cells = (
+        f"{row['model']:<15}",
+        f"{row['batch']:>5}",
+        *(f"{row[f'{part}_ms']:>7.1f}" for part in ("step", "p95", "hear", "verify", "decode")),
+        f"{row['times_ms']:>6.1f}",
+        f"{row['token_ms']['p50']:>9.2f}",
+        f"{row['token_ms']['p95']:>6.2f}",
+        f"{row['encoder_flops'] / 1e12:>7.0f}",
+        f"{100 * row['of_peak']:>6.0f}%",
+        f"{row['peak_gb']:>5.0f}",
+        f"{row['streams_1']:>8.0f}",
+        f"{row['streams_2']:>9.0f}",
+    )
+    return " ".join(cells)
+
+
+if __name__ == "__main__":
+    main()

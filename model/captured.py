@@ -1,0 +1,193 @@
+"""
+One token for each slot, as CUDA graphs.
+
+A pass of one token launches some twenty kernels a layer, each of which takes the host longer than the device. A graph
+replays them all at once; in exchange its shapes are fixed, so there is one for each size of batch, of text and of
+window. Which slots take part and how much each of them holds are numbers on the device.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.cache import Group, KVCache, Placement
+from model.decoder import TextDecoder
+
+__all__ = ["CapturedDecoder"]
+
+SMALLEST_BATCH, SMALLEST_TEXT = 8, 128
+"""Slots and self-attention keys of the smallest graph, but for that of a single slot; the next have twice as many."""
+AUDIO_STEP = 256
+"""Cross-attention keys by which graphs differ, the tail not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is fixed in one graph."""
+
+    n_slots: int
+    n_keys: int
+    n_audio_keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One graph, and where it reads and writes."""
+
+    inputs: Tensor
+    """(3, n_slots), int64: each slot's token, its position, and the audio positions it hears, the tail included."""
+    logits: Tensor
+    """(n_slots, n_vocab), float32."""
+    queries: Tensor
+    """(n_slots, n_alignment_heads, d_head)."""
+    replay: Callable[[], None]
+
+
+class CapturedDecoder:
+    """
+    Args:
+        decoder: On its device.
+        cache: Its slots are those of the graphs.
+    """
+
+    def __init__(self, decoder: TextDecoder, cache: KVCache) -> None:
+        self._decoder, self._cache = decoder, cache
+        self._graphs: dict[Shape, Captured] = {}
+        self._batches = sorted({1, *_doubled(SMALLEST_BATCH, cache.n_slots)})
+        self._texts = _doubled(SMALLEST_TEXT, cache.dims.n_text_ctx)
+        steps = range(AUDIO_STEP, cache.audio_capacity, AUDIO_STEP)
+        self._windows = [cache.n_tail + n for n in (*steps, cache.audio_capacity)]
+        self._pool = torch.cuda.graph_pool_handle() if cache.device.type == "cuda" else None
+
+    def __call__(self, slots: Sequence[int], tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """
+        Append one token to each of these slots and run them.
+
+        Of the other slots those that are full must be over: their last token is lost.
+
+        Args:
+            slots: Distinct.
+            tokens: One for each, inside the vocabulary.
+
+        Returns:
+            Logits (slots, n_vocab), float32, valid until the next call; and what `DecoderOutput` calls queries.
+
+        Raises:
+            ValueError: A slot is named twice or does not exist.
+            CacheFullError: A slot is full; nothing was written.
+        """
+        counts = [1] * len(slots)
+        self._cache.check(slots, counts)
+        shape = self._shape(slots)
+        graph = self._graph(shape)
+        graph.inputs.copy_(self._inputs(shape.n_slots, slots, tokens))
+        graph.replay()
+        self._cache.advance(slots, counts)
+        if list(slots) == list(range(shape.n_slots)):
+            return graph.logits, graph.queries.clone()
+        chosen = torch.tensor(slots).to(self._cache.device)
+        return graph.logits[chosen], graph.queries[chosen]
+
+    def capture(self) -> None:
+        """Make every graph now, so that nobody waits for one later."""
+        for shape in itertools.product(self._batches, self._texts, self._windows):
+            self._graph(Shape(*shape))
+
+    def _graph(self, shape: Shape) -> Captured:
+        graph = self._graphs.get(shape)
+        if graph is None:
+            graph = self._graphs[shape] = self._capture(shape)
+        return graph
+
+    def _shape(self, slots: Sequence[int]) -> Shape:
+        """The smallest of each kind that is large enough."""
+        cache = self._cache
+        longest = max(cache.length(slot) for slot in slots) + 1
+        heard = cache.n_tail + max(cache.audio_length(slot) for slot in slots)
+        needed = zip((max(slots) + 1, longest, heard), (self._batches, self._texts, self._windows), strict=True)
+        return Shape(*(next(size for size in sizes if size >= n) for n, sizes in needed))
+
+    def _inputs(self, n_slots: int, slots: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """A slot that takes no part writes behind its last token, where nothing is visible; if full, over it."""
+        cache = self._cache
+        said = [0] * n_slots
+        for slot, token in zip(slots, tokens, strict=True):
+            said[slot] = token
+        positions = [min(cache.length(slot), cache.dims.n_text_ctx - 1) for slot in range(n_slots)]
+        hears = [cache.n_tail + cache.audio_length(slot) for slot in range(n_slots)]
+        return torch.tensor([said, positions, hears])
+
+    def _capture(self, shape: Shape) -> Captured:
+        inputs = self._inputs(shape.n_slots, [], []).to(self._cache.device)
+        outputs: list[Tensor] = []
+
+        def run() -> None:
+            output = self._decoder.run(inputs[0], self._cache, _placement(self._cache, shape, inputs))
+            outputs[:] = self._decoder.project(output.hidden), output.queries
+
+        if self._pool is None:
+            run()
+            return Captured(inputs, outputs[0], outputs[1], _again(outputs, run))
+        side = torch.cuda.Stream(self._cache.device)
+        side.wait_stream(torch.cuda.current_stream(self._cache.device))
+        with torch.cuda.stream(side):
+            run()  # libraries choose their kernels and take their memory in a first call, which cannot be captured
+        torch.cuda.current_stream(self._cache.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            run()
+        return Captured(inputs, outputs[0], outputs[1], graph.replay)
+
+
+def _again(outputs: list[Tensor], run: Callable[[], None]) -> Callable[[], None]:
+    """Where nothing can be captured: the same calls again, their results written where a graph would write them."""
+    kept = list(outputs)
+
+    def replay() -> None:
+        run()
+        for old, new in zip(kept, outputs, strict=True):
+            old.copy_(new)
+
+    return replay
+
+
+def _placement(cache: KVCache, shape: Shape, inputs: Tensor) -> Placement:
+    """One token for each of the first slots, every decision on the device."""
+    n, device = shape.n_slots, cache.device
+    _, positions, hears = inputs
+    unsaid = torch.arange(shape.n_keys, device=device) > positions[:, None]
+    unheard = torch.arange(shape.n_audio_keys, device=device) >= hears[:, None]
+    group = Group(
+        tokens=slice(0, n),
+        real=None,
+        slots=slice(0, n),
+        n=1,
+        n_keys=shape.n_keys,
+        mask=_hiding(unsaid, cache.dtype),
+        n_audio_keys=shape.n_audio_keys,
+        audio_mask=_hiding(unheard, cache.dtype),
+        recurring=True,
+    )
+    return Placement(
+        slots=tuple(range(n)),
+        counts=(1,) * n,
+        written=torch.arange(n, device=device),
+        positions=positions,
+        groups=(group,),
+    )
+
+
+def _hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """(slots, n_keys) -> additive mask (slots, 1, 1, n_keys)."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, -torch.inf)[:, None, None]
+
+
+def _doubled(first: int, last: int) -> list[int]:
+    """`first`, its double and so on, each below `last`; then `last`."""
+    sizes = itertools.takewhile(lambda size: size < last, (first << n for n in itertools.count()))
+    return [*sizes, last]
