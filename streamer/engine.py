@@ -29,7 +29,7 @@ from streamer.errors import DeviceError, EngineError
 from streamer.keyterms import KeyTermBias, Place, Strength
 from streamer.metrics import EngineMetrics
 from streamer.step import StepRequest, StepResult
-from streamer.tokenizer import Tokenizer
+from streamer.tokenizer import UNSPACED_LANGUAGES, Tokenizer
 from streamer.window_memory import ReadText, SettledSound, Stretch, WindowMemory
 
 POSITION_S = 0.02
@@ -100,6 +100,11 @@ class Row:
     def done(self) -> bool:
         """Whether the row said `eot` or reached its bound."""
         return self.ended or len(self.tokens) >= self.budget
+
+    @property
+    def follows_words(self) -> bool:
+        """Whether it goes on behind committed words that are divided by spaces."""
+        return bool(self.request.prefix) and self.language not in UNSPACED_LANGUAGES
 
     def accept(self, draft: list[int], chosen: list[int], logprobs: list[float], eot: int) -> None:
         """Take over the draft as far as it was chosen, and the first choice after it."""
@@ -343,7 +348,8 @@ class WhisperEngine:
             logits,
             [row.place(draft[:n]) for row, draft in zip(rows, drafts, strict=True) for n in range(len(draft) + 1)],
         )
-        choice = self.rules.choose(logits[: len(places)], begins, _unended(rows, drafts))
+        attached = self._attached(rows, drafts)
+        choice = self.rules.choose(logits[: len(places)], begins, _unended(rows, drafts), attached)
         at = 0
         for i, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
             n = len(draft) + 1
@@ -362,12 +368,28 @@ class WhisperEngine:
             started = time.perf_counter()
             logits, queries = self._next(active)
             self._keyterms.boost(logits, [row.place(row.tokens) for row in active])
-            choice = self.rules.choose(logits, [], [])
+            attached = [i for i, row in enumerate(active) if row.follows_words and self._touches(row.tokens)]
+            choice = self.rules.choose(logits, [], [], attached)
             for i, row in enumerate(active):
                 row.add_queries(queries, i, 1)
                 row.say(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
             self.metrics.decoded(time.perf_counter() - started, len(active), 0)
             active = [row for row in active if not row.done]
+
+    def _attached(self, rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:
+        """Among the places that are chosen at, one more than each draft is long, those at a committed word."""
+        found: list[int] = []
+        first = 0
+        for row, draft in zip(rows, drafts, strict=True):
+            if row.follows_words:
+                n = next((n for n, token in enumerate(draft) if self.rules.begins_word(token)), len(draft))
+                found += range(first, first + n + 1)
+            first += len(draft) + 1
+        return found
+
+    def _touches(self, said: Sequence[int]) -> bool:
+        """Whether what comes after these tokens stands at the same word as their first."""
+        return not any(self.rules.begins_word(token) for token in said)
 
     def _next(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
         """Run each row's last token: logits of what follows it, (rows, n_vocab), and the alignment heads' queries."""

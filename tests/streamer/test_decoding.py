@@ -54,7 +54,7 @@ def test_filters_are_the_published_ones(ours: Tokenizer, published: PublishedTok
     logits[8:, ours.eot + 1 :] += 10
     expected = published_filters(published, logits, is_first=is_first)
     places = list(range(16)) if is_first else []
-    choice = rules(ours).choose(logits, places, [])
+    choice = rules(ours).choose(logits, places, [], [])
     assert torch.equal(logits, expected)
     assert choice.tokens == expected.argmax(dim=-1).tolist()
     best = expected.log_softmax(dim=-1).max(dim=-1).values
@@ -66,7 +66,7 @@ def test_first_place_says_neither_blank_nor_end() -> None:
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[:, ENGLISH.eot] = 9.0
     logits[:, ENGLISH.encode(" so")[0]] = 5.0
-    choice = rules(ENGLISH).choose(logits, [0], [])
+    choice = rules(ENGLISH).choose(logits, [0], [], [])
     assert choice.tokens == [ENGLISH.encode(" so")[0], ENGLISH.eot]
     assert all(logprob <= 0 for logprob in choice.logprobs)
 
@@ -76,7 +76,7 @@ def test_text_does_not_end_where_it_may_not() -> None:
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[:, ENGLISH.eot] = 9.0
     logits[:, 1000] = 5.0
-    choice = rules(ENGLISH).choose(logits, [], [1])
+    choice = rules(ENGLISH).choose(logits, [], [1], [])
     assert choice.tokens == [ENGLISH.eot, 1000]
     assert choice.logprobs[1] > -8.0
 
@@ -86,7 +86,7 @@ def test_network_may_be_larger_than_the_vocabulary() -> None:
     logits = torch.zeros(1, ENGLISH.n_vocab + 8)
     logits[0, ENGLISH.n_vocab :] = 50.0
     logits[0, 1000] = 1.0
-    assert DecodingRules(ENGLISH, ENGLISH.n_vocab + 8, CPU).choose(logits, [], []).tokens == [1000]
+    assert DecodingRules(ENGLISH, ENGLISH.n_vocab + 8, CPU).choose(logits, [], [], []).tokens == [1000]
 
 
 def test_no_speech_is_a_probability_of_all_tokens() -> None:
@@ -112,3 +112,33 @@ def test_budget_grows_with_the_window() -> None:
     assert token_budget(0) == FREE_TOKENS
     assert token_budget(1000) == FREE_TOKENS + int(10 * MAX_TOKENS_PER_SECOND)
     assert token_budget(1) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "grows"),
+    [("ton", True), ("é", True), ("7", True), ("-", True), ("'s", True), ("...", False), (",", False),
+     (" ton", False), (" ", False), ("?", False)],
+)  # fmt: skip
+def test_nothing_grows_a_final_word(text: str, grows: bool) -> None:
+    """Where a place touches a word that is final, letters give way to the next best; marks and new words do not."""
+    (token,) = ENGLISH.encode(text)
+    (next_best,) = ENGLISH.encode(" next")
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[:, token], logits[:, next_best] = 9.0, 5.0
+
+    choice = rules(ENGLISH).choose(logits, [], [], [0])
+
+    assert choice.tokens == [next_best if grows else token, token]
+    assert all(-torch.inf < logprob < 0 for logprob in choice.logprobs)
+
+
+def test_pieces_of_marks_may_follow_a_final_word_and_pieces_of_letters_not() -> None:
+    """Characters of several tokens are told by their first byte."""
+    tokens = [[bytes(ENGLISH.decode_bytes([token])) for token in range(ENGLISH.eot)].index(data)
+              for data in (b"\xe2\x80", b"\xe4")]  # fmt: skip
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[[0, 1], tokens] = 9.0
+
+    choice = rules(ENGLISH).choose(logits, [], [], [0, 1])
+
+    assert (choice.tokens[0] == tokens[0], choice.tokens[1] == tokens[1]) == (True, False)

@@ -93,7 +93,7 @@ def test_language_is_detected(recordings: dict[str, Recording]) -> None:
 
 def test_english_models_ask_nobody(engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
     """With one language there is nothing to detect."""
-    window = log_mel(recordings["dev-LJ002-0020"])
+    window = log_mel(recordings["dev-ls-1089-134686-0000"])
 
     assert alone(engine, request(window, language=None)) == alone(engine, request(window))
 
@@ -170,3 +170,19 @@ def test_what_is_measured(recordings: dict[str, Recording]) -> None:
     # one pass over what is known yields the first token, each other token and the end one more
     assert value("whisper_decoder_token_latency_ms_count") == len(result.tokens) + 1
     assert len(engine.metrics.recent_token_ms()) == len(result.tokens) + 1
+
+
+@pytest.mark.parametrize("drafted", [True, False])
+def test_a_committed_word_is_final(engine: WhisperEngine, recordings: dict[str, Recording], drafted: bool) -> None:
+    """A prefix that ends inside a word is not continued there, whatever was guessed; where it ends does not matter."""
+    window = log_mel(recordings["dev-ls-1089-134686-0000"])
+    said = alone(engine, request(window)).tokens
+    inside = [n for n in range(1, len(said)) if engine.tokenizer.decode(said[n : n + 1])[:1].isalnum()]
+    assert inside
+
+    for n in inside:
+        found = alone(engine, request(window, prefix=said[:n], draft=said[n:] if drafted else ()))
+
+        text = engine.tokenizer.decode(found.tokens)
+        marks = len(text) - len(text.lstrip(".,;:!?"))
+        assert not text[marks : marks + 1].isalnum(), text
