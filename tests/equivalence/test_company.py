@@ -1,0 +1,84 @@
+"""A live stream says what it says alone, however many others are decoded in the same steps."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamer.engine import WhisperEngine
+from streamer.frontend import FrontEnd
+from streamer.options import SessionOptions
+from streamer.recital import Recital
+from streamer.session import Session, WindowOptions
+from streamer.simulation import SimulatedPace, perform, simulate
+from tests.helpers.engines import engine_on, published
+from tests.helpers.recordings import Recording
+
+RATE = 16_000
+ENGLISH = ("dev-jfk", "dev-sns-0870", "dev-cv-22058266", "dev-LJ002-0020", "dev-ls-1089-134686-0000")
+
+
+@pytest.fixture(scope="module")
+def engine() -> WhisperEngine:
+    """tiny.en in float32, which remembers what it encoded and read, as the daemon's does."""
+    return engine_on(published("tiny.en"), max_batch=32, max_window_s=17.0)
+
+
+def cuttings(recordings: dict[str, Recording], n: int, seed: int) -> list[NDArray[np.float32]]:
+    """So many stretches of speech of 1.5 to 3 s, anywhere in the recordings, at different levels."""
+    random = np.random.default_rng(seed)
+    found = []
+    for number in range(n):
+        samples = recordings[ENGLISH[number % len(ENGLISH)]].samples
+        length = int(random.uniform(1.5, 3.0) * RATE)
+        first = int(random.uniform(0, max(1, len(samples) - length)))
+        found.append(samples[first : first + length] * np.float32(random.uniform(0.2, 1.0)))
+    return found
+
+
+def said(engine: WhisperEngine, ears: FrontEnd, streams: list[NDArray[np.float32]], n_rows: int) -> list[Recital]:
+    """What streams say that are played so many at once."""
+
+    def opening(number: int) -> Session:
+        return Session(f"s{number}", SessionOptions(language="en"), WindowOptions(), engine.tokenizer, 80)
+
+    pace = SimulatedPace()
+    openings = [
+        functools.partial(lambda number, samples: perform(opening(number), ears, samples, pace), *each)
+        for each in enumerate(streams)
+    ]
+    return simulate(openings, engine, n_rows)
+
+
+def same(one: Recital, other: Recital) -> bool:
+    """Committed word for word."""
+    return [turn.text for turn in one.turns] == [turn.text for turn in other.turns]
+
+
+def test_alone_and_among_31_others(engine: WhisperEngine, ears: FrontEnd, recordings: dict[str, Recording]) -> None:
+    """32 streams in the same steps: each has the turns and the words that it has by itself."""
+    streams = cuttings(recordings, 32, seed=0)
+
+    alone, together = (said(engine, ears, streams, n_rows) for n_rows in (1, 32))
+
+    assert sum(len(recital.text.split()) for recital in alone) > 100
+    assert [recital.text for recital in together] == [recital.text for recital in alone]
+    assert all(map(same, alone, together))
+
+
+@settings(deadline=None, max_examples=3)
+@given(seed=st.integers(0, 2**20), n_rows=st.integers(2, 6))
+def test_any_company(
+    engine: WhisperEngine, ears: FrontEnd, recordings: dict[str, Recording], seed: int, n_rows: int
+) -> None:
+    """Whatever is said beside it, and whoever comes when another one is over."""
+    streams = cuttings(recordings, 6, seed)
+
+    alone, together = (said(engine, ears, streams, n) for n in (1, n_rows))
+
+    assert all(map(same, alone, together))
