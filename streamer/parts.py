@@ -13,7 +13,7 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
-from model import PUBLISHED_DIMENSIONS, Whisper, published_shapes
+from model import PUBLISHED_DIMENSIONS, ModelDimensions, Whisper, published_shapes
 from streamer import __version__, weights
 from streamer.config import Config, ModelConfig
 from streamer.engine import EngineOptions, WhisperEngine
@@ -45,6 +45,8 @@ Compiled matrix products kept on a CPU, by the process and, before that, by each
 Each takes a tenth to a whole megabyte. Both defaults are 1,024: an hour of speech then adds 200 MB of products that are
 never used again.
 """
+MOST_ROWS = 64
+"""Of one step on a GPU; twice as many make a row only a tenth cheaper, and everybody waits twice as long."""
 PROBE_WINDOWS_S = (5.0, 6.0, 7.0, 8.0)
 """A window as it grows under load, for the warm-up and the measurement of a step's cost."""
 PROBE_PREFIX = 14
@@ -160,7 +162,7 @@ def build_decoders(config: Config, registry: CollectorRegistry, *, random_weight
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
-    options, metrics = _engine_options(config, device), EngineMetrics(registry)
+    options, metrics = _engine_options(config, model), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, metrics)
     return Decoders(
         engines=[new_engine() for _ in range(n_lanes)],
@@ -178,14 +180,27 @@ def window_options(config: Config) -> WindowOptions:
     return WindowOptions(max_window_s=config.scheduler.max_window_s)
 
 
-def _engine_options(config: Config, device: torch.device) -> EngineOptions:
+def rows_that_fit(dims: ModelDimensions, free_bytes: int, dtype: torch.dtype) -> int:
+    """
+    Rows of one step on a GPU: as many as fill it, if what they attend to takes no more than a quarter of its memory.
+
+    A row lays out the keys and values of a window for the encoder and for the decoder, and those of its text.
+    """
+    encoder = dims.n_audio_layer * dims.n_audio_state * dims.n_audio_ctx
+    decoder = dims.n_text_layer * dims.n_text_state * (dims.n_audio_ctx + dims.n_text_ctx)
+    row_bytes = 2 * dtype.itemsize * (encoder + decoder)
+    return max(1, min(MOST_ROWS, free_bytes // 4 // row_bytes))
+
+
+def _engine_options(config: Config, model: Whisper) -> EngineOptions:
     options = EngineOptions(
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
     )
-    if device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(device)
-        options = replace(options, max_batch=64, max_remembered=4096, max_remembered_bytes=free_bytes // 2)
+    if model.device.type == "cuda":
+        free_bytes, _ = torch.cuda.mem_get_info(model.device)
+        max_batch = rows_that_fit(model.dims, free_bytes, model.dtype)
+        options = replace(options, max_batch=max_batch, max_remembered=4096, max_remembered_bytes=free_bytes // 2)
     return options
 
 

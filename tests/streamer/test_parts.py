@@ -185,3 +185,18 @@ def test_random_weights() -> None:
     assert torch.equal(one.encoder.conv1.weight, other.encoder.conv1.weight)
     with pytest.raises(ModelNotFoundError, match=r"'huge'.*need one of tiny"):
         parts.random_model("huge", torch.float32, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("model", "free_gb", "n_rows"),
+    [
+        ("tiny.en", 3, 35),
+        ("large-v3-turbo", 6, 5),
+        ("large-v3-turbo", 20, 17),
+        ("large-v3", 130, 57),
+        ("large-v3", 1, 1),
+    ],
+)
+def test_a_small_gpu_takes_fewer_rows(model: str, free_gb: int, n_rows: int) -> None:
+    """What the rows of a step attend to takes a quarter of the memory that is free once the weights are there."""
+    assert parts.rows_that_fit(PUBLISHED_DIMENSIONS[model], free_gb * 10**9, torch.float16) == n_rows
