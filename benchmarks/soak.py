@@ -101,13 +101,13 @@ class Speaker:
             try:
                 async with connect(self._url, compression=None, proxy=None, open_timeout=30) as connection:
                     await session.converse(connection)
-                await asyncio.sleep(session.retry_s)
             except InvalidStatus as refused:  # too many come at once, before the daemon looks at what they want
                 self._report.done[f"refused with {refused.response.status_code}"] += 1
-                await asyncio.sleep(float(refused.response.headers["retry-after"]))
+                session.retry_s = float(refused.response.headers["retry-after"])
             except (OSError, TimeoutError, ConnectionClosed, InvalidMessage):
                 self._report.done["reconnects"] += 1
-                await asyncio.sleep(self._random.uniform(0.1, 3))
+                session.retry_s = session.retry_s or self._random.uniform(0.1, 3)
+            await asyncio.sleep(session.retry_s)
 
 
 class Session:
