@@ -23,7 +23,8 @@ from prometheus_client import CollectorRegistry
 from streamer import parts
 from streamer.audio_file import read_audio
 from streamer.config import ModelConfig
-from streamer.engine import EngineOptions, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.evaluate import read_manifest, read_word_times
 from streamer.events import Word
 from streamer.hypothesis import SpokenWord, spoken_words

@@ -26,9 +26,9 @@ from prometheus_client import CollectorRegistry
 
 from model import ModelDimensions
 from streamer.config import Config
-from streamer.engine import Row
 from streamer.mel import FRAMES_PER_SECOND
 from streamer.parts import build_decoders
+from streamer.row import Row
 from streamer.stand_in import TOKENS_PER_SECOND, StandInEngine
 from streamer.step import StepRequest, StepResult
 
@@ -181,7 +181,7 @@ def encoder_flops(engine: TimedEngine, request: StepRequest) -> float:
     """Of the new positions of one window: products of the layers and of the stem, and attention."""
     options = engine.options
     n_positions = (request.log_mel.shape[1] + options.margin_frames) // 2
-    known = engine._sounds.of(request.session, (request.window_start, request.gain)).n
+    known = engine.hearing.n_settled(request)
     return flops(engine.model.dims, n_positions - known, n_positions + 375 + 64)
 
 

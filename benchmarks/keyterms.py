@@ -24,7 +24,8 @@ from prometheus_client import CollectorRegistry
 from streamer import parts
 from streamer.audio_file import read_audio
 from streamer.config import ModelConfig
-from streamer.engine import EngineOptions, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.evaluate import ManifestRow, read_manifest
 from streamer.keyterms import Strength
 from streamer.mel import SAMPLE_RATE, MelSpectrogram

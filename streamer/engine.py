@@ -13,121 +13,28 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model import STEM_CONTEXT, CapturedDecoder, DecoderOutput, EncodedAudio, SilenceCache, Whisper
+from model import CapturedDecoder, DecoderOutput, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer import mel
 from streamer.decoding import DecodingRules, token_budget
+from streamer.engine_options import EngineOptions
 from streamer.errors import DeviceError, EngineError
-from streamer.keyterms import KeyTermBias, Place, Strength
+from streamer.hearing import POSITION_S, Hearing
+from streamer.keyterms import KeyTermBias
 from streamer.metrics import EngineMetrics
+from streamer.row import Row
 from streamer.step import StepRequest, StepResult
-from streamer.tokenizer import UNSPACED_LANGUAGES, Tokenizer
-from streamer.window_memory import ReadText, SettledSound, Stretch, WindowMemory
+from streamer.tokenizer import Tokenizer
+from streamer.window_memory import ReadText, WindowMemory
 
-POSITION_S = 0.02
-"""Seconds of one audio position."""
 MIN_ROOM = 8
 """Tokens that a step may always say: a prefix must leave so many."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """How an engine trades memory, speed and exactness."""
-
-    max_batch: int = 8
-    """Rows of one step."""
-    max_window_s: float = 30.0
-    """Longest window that will be asked for."""
-    kv_reuse: bool = True
-    """Keep the keys and values of a window's settled text over encoder passes (approximate), not renew them."""
-    silence_cache: bool = True
-    """False encodes full windows: the reference."""
-    margin_frames: int = 32
-    """Frames of silence computed after the live edge; without any the decoder runs on."""
-    bucket: int = 8
-    """Window lengths are rounded up to a multiple of this many audio positions."""
-    mel_maximum: float = mel.FIXED_MAXIMUM
-    """log10 mel power taken as the maximum of every window; 8 below it is silence."""
-    silence_stride: int = 4
-    """Positions of cached silence that one key stands for in the encoder."""
-    n_tail: int = 128
-    """Positions of cached silence the decoder hears behind every window."""
-    settle_s: float | None = 1.0
-    """Sound this far behind the newest is encoded no more; None encodes every window whole."""
-    max_remembered: int = 256
-    """Sessions whose windows are remembered."""
-    max_remembered_bytes: int = 2**34
-    """Of all these windows, in memory of the device."""
-    keyterms: Strength = field(default_factory=Strength)
-    """How much key terms are favoured."""
-
-
-@dataclass(slots=True)
-class Row:
-    """One request while its step runs."""
-
-    request: StepRequest
-    slot: int
-    """Of the cache: the row's number in the step."""
-    n_positions: int
-    """Audio positions of the window's own sound, the margin not counted."""
-    language: str
-    known: tuple[int, ...]
-    """Prompt, start sequence and prefix."""
-    sot_at: int
-    """Index of the start token in `known`."""
-    fed: int
-    """Leading tokens of `known` that stand in the cache already."""
-    budget: int
-    """Most tokens this step may say."""
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    queries: list[Tensor] = field(default_factory=list)
-    """Of the alignment heads, (n, n_heads, d_head) a pass: one for each token fed."""
-    n_verified: int = 0
-    ended: bool = False
-    no_speech_prob: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        """Whether the row said `eot` or reached its bound."""
-        return self.ended or len(self.tokens) >= self.budget
-
-    @property
-    def follows_words(self) -> bool:
-        """Whether it goes on behind committed words that are divided by spaces."""
-        return bool(self.request.prefix) and self.language not in UNSPACED_LANGUAGES
-
-    def accept(self, draft: list[int], chosen: list[int], logprobs: list[float], eot: int) -> None:
-        """Take over the draft as far as it was chosen, and the first choice after it."""
-        self.n_verified = next((n for n, token in enumerate(draft) if token == eot or chosen[n] != token), len(draft))
-        self.tokens = draft[: self.n_verified]
-        self.logprobs = logprobs[: self.n_verified]
-        self.say(chosen[self.n_verified], logprobs[self.n_verified], eot)
-
-    def say(self, token: int, logprob: float, eot: int) -> None:
-        """Add one token, or end."""
-        if token == eot:
-            self.ended = True
-        else:
-            self.tokens.append(token)
-            self.logprobs.append(logprob)
-
-    def place(self, said: Sequence[int]) -> Place:
-        """Where the token after these new ones is chosen."""
-        return Place(self.request.keyterms, (*self.request.prefix, *said), self.language)
-
-    def add_queries(self, queries: Tensor, first: int, n: int) -> None:
-        """Keep those of `n` tokens that a pass was fed, from its number `first` on."""
-        self.queries.append(queries[first : first + n])
 
 
 class WhisperEngine:
@@ -148,12 +55,13 @@ class WhisperEngine:
         with torch.inference_mode():
             floor = mel.silence_value(options.mel_maximum)
             stride = options.silence_stride
-            self._silence = model.encoder.encode_silence(floor, stride=stride) if options.silence_cache else None
-            tail = model.silence_tail(self._silence, options.n_tail) if self._silence else None
-            self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=self._audio_capacity(), tail=tail)
+            silence = model.encoder.encode_silence(floor, stride=stride) if options.silence_cache else None
+            tail = model.silence_tail(silence, options.n_tail) if silence else None
+            capacity = options.audio_capacity(model.dims)
+            self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=capacity, tail=tail)
             self._captured = self._capture() if model.device.type == "cuda" else None
         n_sessions, text_bytes = options.max_remembered, options.max_remembered_bytes // 8
-        self._sounds = WindowMemory(self._no_sound(), n_sessions, options.max_remembered_bytes - text_bytes)
+        self.hearing = Hearing(model, self._cache, silence, options, options.max_remembered_bytes - text_bytes)
         self._texts = WindowMemory(ReadText((), self._cache.text_of(0, 0, model.dtype)), n_sessions, text_bytes)
 
     def _capture(self) -> CapturedDecoder:
@@ -165,25 +73,12 @@ class WhisperEngine:
     def cache_bytes(self) -> tuple[int, int]:
         """Bytes in memory: the decoder's own keys and values; those of the audio; both with what is remembered."""
         text, audio = self._cache.n_bytes()
-        return text + self._texts.n_bytes, audio + self._sounds.n_bytes
+        return text + self._texts.n_bytes, audio + self.hearing.n_bytes
 
     def forget(self, session: str) -> None:
         """Forget a session that is over."""
         self._texts.release(session)
-        self._sounds.release(session)
-
-    def _no_sound(self) -> SettledSound:
-        dims, like = self.model.dims, self.model.encoder.positions
-        d_head = dims.n_audio_state // dims.n_audio_head
-        encoder = like.new_empty(2, dims.n_audio_layer, dims.n_audio_head, 0, d_head)
-        audio = like.new_empty(2, dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
-        return SettledSound(Stretch(encoder, 0), Stretch(audio, 0))
-
-    def _audio_capacity(self) -> int:
-        if self._silence is None:
-            return self.model.dims.n_audio_ctx
-        frames = int(self.options.max_window_s * mel.FRAMES_PER_SECOND) + self.options.margin_frames
-        return min(_round_up(-(-frames // 2), self.options.bucket), self.model.dims.n_audio_ctx)
+        self.hearing.forget(session)
 
     def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         """
@@ -222,65 +117,14 @@ class WhisperEngine:
             self._remember(rows)
             return self._results(rows)
 
-    # --- audio
-
     def _hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
         """Encode the windows into their slots; positions of own sound of each."""
         started = time.perf_counter()
-        if self._silence is None:
-            self._hear_full(batch, slots)
-        else:
-            self._hear_newest(batch, slots, self._silence)
+        self.hearing.hear(batch, slots)
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)  # or the decoder would be measured with the encoder's work
         self.metrics.encoded(time.perf_counter() - started, len(batch))
         return [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
-
-    def _hear_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
-        """Full windows: the reference."""
-        windows = self._scaled([self._window(r.log_mel, 0, self.model.dims.n_frames) for r in batch])
-        heard = self.model.decoder.hear(self.model.embed_audio(torch.stack(windows)))
-        for row, slot in enumerate(slots):
-            self._cache.set_audio(slot, heard[:, row])
-
-    def _hear_newest(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
-        """Short windows, each from where it is settled on."""
-        settled = [self._sounds.of(r.session, _window_name(r)) for r in batch]
-        windows = [
-            self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
-            for r, old in zip(batch, settled, strict=True)
-        ]
-        known = [old.encoder.known for old in settled]
-        encoded = self.model.encoder.extend(self._scaled(windows), known, silence, row_by_row=self._cache.row_by_row)
-        counts = [new.features.shape[0] for new in encoded]
-        audio = self.model.decoder.hear(torch.cat([new.features for new in encoded])[None])[:, 0].split(counts, dim=3)
-        for request, slot, old, new, heard in zip(batch, slots, settled, encoded, audio, strict=True):
-            self._cache.set_audio(slot, old.audio.known, heard)
-            self._settle(request, old, new, heard)
-
-    def _settle(self, request: StepRequest, old: SettledSound, new: EncodedAudio, heard: Tensor) -> None:
-        """Keep what lies far enough behind the newest sound."""
-        if request.window_start is None or self.options.settle_s is None:
-            return
-        edge = request.log_mel.shape[1] // 2 - int(self.options.settle_s / POSITION_S)
-        n = edge // self.options.bucket * self.options.bucket - old.n
-        if n > 0:
-            self._sounds.keep(request.session, _window_name(request), old.followed_by(new, heard, n))
-
-    def _positions(self, n_frames: int) -> int:
-        n = _round_up(-(-(n_frames + self.options.margin_frames) // 2), self.options.bucket)
-        return min(n, self._cache.audio_capacity)
-
-    def _window(self, log_mel: Tensor, first: int, end: int) -> Tensor:
-        """Frames `first` to `end` of a window, completed with silence, (n_mels, end - first)."""
-        known = log_mel[:, first:end]
-        return F.pad(known, (0, end - first - known.shape[1]), value=self.options.mel_maximum - mel.DYNAMIC_RANGE)
-
-    def _scaled(self, windows: Sequence[Tensor]) -> list[Tensor]:
-        """Windows in the network's range and numbers, on its device: one copy and one pass for all of them."""
-        lengths = [window.shape[1] for window in windows]
-        moved = torch.cat([*windows], dim=1).to(self.model.device)
-        return list(mel.scale(moved, self.options.mel_maximum).to(self.model.dtype).split(lengths, dim=1))
 
     # --- tokens
 
@@ -319,7 +163,7 @@ class WhisperEngine:
 
     def _take_over(self, slot: int, request: StepRequest, known: Sequence[int]) -> int:
         """Give a slot the known tokens that an earlier step has read; the anchor is fed again. How many they are."""
-        read = self._texts.of(request.session, _window_name(request))
+        read = self._texts.of(request.session, request.window)
         # the pass over a token says where the next one is heard: the anchor needs the token before it
         n = read.n_shared(known[: max(0, len(known) - 1 - request.anchor_tokens)])
         self._cache.set_text(slot, read.keys_values[:, :, :, :n])
@@ -411,7 +255,7 @@ class WhisperEngine:
             if self.options.kv_reuse and request.window_start is not None and request.settled_tokens:
                 n = len(row.known) - len(request.prefix) + min(request.settled_tokens, len(request.prefix))
                 text = ReadText(row.known[:n], self._cache.text_of(row.slot, n, self.model.dtype))
-                self._texts.keep(request.session, _window_name(request), text)
+                self._texts.keep(request.session, request.window, text)
 
     # --- times
 
@@ -438,9 +282,7 @@ class WhisperEngine:
         scores = self.model.decoder.align(pad_sequence(queries, batch_first=True), self._cache, slots, n_positions)
         costs = alignment_cost(scores, sizes)
         aligned = zip(costs, sizes, rows, strict=True)
-        return monotone_starts(
-            [cost[n - _n_aligned(row) : n, self._anchor(row) : at] for cost, (n, at), row in aligned]
-        )
+        return monotone_starts([cost[n - row.n_aligned : n, self._anchor(row) : at] for cost, (n, at), row in aligned])
 
     def _anchor(self, row: Row) -> int:
         """First position that new tokens may take."""
@@ -451,20 +293,6 @@ class WhisperEngine:
         positions = [self._anchor(row) + start for start in starts[len(starts) - n_said :]]
         ends = positions if row.ended else [*positions, row.n_positions]
         return tuple(round(position * POSITION_S, 3) for position in ends)
-
-
-def _window_name(request: StepRequest) -> Hashable | None:
-    """What names the request's window among those of its session; None for a window that is seen once."""
-    return None if request.window_start is None else (request.window_start, request.gain)
-
-
-def _round_up(n: int, multiple: int) -> int:
-    return -(-n // multiple) * multiple
-
-
-def _n_aligned(row: Row) -> int:
-    """Tokens that get a time: the anchor, what was said, and the end where it was reached."""
-    return min(row.request.anchor_tokens, len(row.request.prefix)) + len(row.tokens) + (1 if row.ended else 0)
 
 
 def _unended(rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import Whisper
-from streamer.engine import EngineOptions, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.frontend import Ear, FrontEnd
 from streamer.mel import DYNAMIC_RANGE, FRAMES_PER_SECOND, SAMPLE_RATE, MelSpectrogram
 from streamer.metrics import EngineMetrics

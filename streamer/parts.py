@@ -16,7 +16,8 @@ from prometheus_client import CollectorRegistry, Info, ProcessCollector
 from model import PUBLISHED_DIMENSIONS, ModelDimensions, Whisper, published_shapes
 from streamer import __version__, weights
 from streamer.config import Config, ModelConfig
-from streamer.engine import EngineOptions, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.errors import EngineError, ModelNotFoundError
 from streamer.frontend import FrontEnd
 from streamer.lane import Lane, LaneOptions

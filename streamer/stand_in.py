@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model import Whisper
-from streamer.engine import EngineOptions, Row, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.metrics import EngineMetrics
+from streamer.row import Row
 from streamer.step import StepRequest
 from streamer.tokenizer import Tokenizer
 

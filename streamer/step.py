@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,11 @@ class StepRequest:
     """Names to favour."""
     final: bool = False
     """The end of a turn: goes before partial steps."""
+
+    @property
+    def window(self) -> Hashable | None:
+        """What names the window among those of its session; None for a window that is seen once."""
+        return None if self.window_start is None else (self.window_start, self.gain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

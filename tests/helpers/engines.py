@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from model import ModelDimensions, Whisper
-from streamer.engine import EngineOptions, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.mel import MelSpectrogram
 from streamer.metrics import EngineMetrics
 from streamer.parts import load_model

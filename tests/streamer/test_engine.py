@@ -10,7 +10,8 @@ import torch
 import whisper
 from prometheus_client import CollectorRegistry
 
-from streamer.engine import EngineOptions, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.errors import DeviceError, EngineError
 from streamer.metrics import EngineMetrics
 from streamer.weights import Checkpoint

@@ -13,7 +13,8 @@ import torch
 from model import PUBLISHED_DIMENSIONS
 from streamer import parts
 from streamer.config import Config, ModelConfig, SchedulerConfig
-from streamer.engine import EngineOptions, WhisperEngine
+from streamer.engine import WhisperEngine
+from streamer.engine_options import EngineOptions
 from streamer.errors import CheckpointError, EngineError, ModelNotFoundError
 from streamer.step import StepRequest
 

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from model import ModelDimensions, Whisper
 from streamer.decoding import token_budget
-from streamer.engine import MIN_ROOM, EngineOptions
+from streamer.engine import MIN_ROOM
+from streamer.engine_options import EngineOptions
 from streamer.errors import EngineError
 from streamer.metrics import EngineMetrics
 from streamer.stand_in import TOKENS_PER_SECOND, StandInEngine
