@@ -19,7 +19,7 @@ from torch import Tensor
 from model.dimensions import ModelDimensions
 from model.ragged import padded_rows
 
-__all__ = ["CacheFullError", "Group", "KVCache", "Placement"]
+__all__ = ["CacheFullError", "Group", "KVCache", "Placement", "hiding"]
 
 
 class CacheFullError(ValueError):
@@ -283,8 +283,12 @@ class KVCache:
         """(batch, n, n_keys) of hidden keys -> additive mask (batch, 1, n, n_keys), or None if nothing is hidden."""
         if not bool(hidden.any()):
             return None
-        mask = torch.zeros(hidden.shape, dtype=self.dtype).masked_fill_(hidden, float("-inf"))
-        return mask[:, None].to(self.device)
+        return hiding(hidden, self.dtype)[:, None].to(self.device)
+
+
+def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores so that nobody sees the keys that are hidden; same shape."""
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 def _selector(slots: Sequence[int], device: torch.device) -> slice | Tensor:

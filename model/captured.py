@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.cache import Group, KVCache, Placement
+from model.cache import Group, KVCache, Placement, hiding
 from model.decoder import TextDecoder
 
 __all__ = ["CapturedDecoder"]
@@ -168,9 +168,9 @@ def _placement(cache: KVCache, shape: Shape, inputs: Tensor) -> Placement:
         slots=slice(0, n),
         n=1,
         n_keys=shape.n_keys,
-        mask=_hiding(unsaid, cache.dtype),
+        mask=hiding(unsaid, cache.dtype)[:, None, None],
         n_audio_keys=shape.n_audio_keys,
-        audio_mask=_hiding(unheard, cache.dtype),
+        audio_mask=hiding(unheard, cache.dtype)[:, None, None],
         recurring=True,
     )
     return Placement(
@@ -180,11 +180,6 @@ def _placement(cache: KVCache, shape: Shape, inputs: Tensor) -> Placement:
         positions=positions,
         groups=(group,),
     )
-
-
-def _hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """(slots, n_keys) -> additive mask (slots, 1, 1, n_keys)."""
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, -torch.inf)[:, None, None]
 
 
 def _doubled(first: int, last: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,11 +45,7 @@ def growing(recordings: dict[str, Recording]) -> Iterator[list[StepRequest]]:
 
 def drafted(asked: Sequence[StepRequest], earlier: Sequence[StepResult]) -> list[StepRequest]:
     """With the last results as guesses, as a session asks."""
-    fields = StepRequest.__dataclass_fields__
-    return [
-        StepRequest(**{name: getattr(each, name) for name in fields} | {"draft": last.tokens})
-        for each, last in zip(asked, earlier, strict=True)
-    ]
+    return [replace(each, draft=last.tokens) for each, last in zip(asked, earlier, strict=True)]
 
 
 def test_a_graph_is_the_ordinary_pass() -> None:
