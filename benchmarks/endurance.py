@@ -1,10 +1,13 @@
 """
 Hours of speech through one session: word error rate, memory, turns, and whether a minute costs the same at the end.
 
-    python benchmarks/endurance.py MANIFEST [--model tiny.en] [--minutes 60]
+    python -m benchmarks.endurance MANIFEST [--model tiny.en] [--hours 1] [--pause 1] [--guests 0]
 
 Recordings of kind "long" are looped, as fast as the session takes them, through the same scheduler and engine that
-serve live streams. Every ten minutes of audio: memory, and the processor's time for each second of them.
+serve live streams. `--pause` is the mean silence between two of them, seconds; `--guests` so many others an hour
+come beside it to say a recording of kind "short", each in a session of its own. A day of an office, in half an hour:
+
+    python -m benchmarks.endurance MANIFEST --hours 24 --pause 600 --guests 60
 """
 
 from __future__ import annotations
@@ -12,69 +15,176 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from streamer.audio_file import read_audio
 from streamer.config import Config, ModelConfig
-from streamer.evaluate import read_manifest
-from streamer.events import Event, TurnEnd
+from streamer.evaluate import ManifestRow, read_manifest
+from streamer.events import TurnEnd
 from streamer.mel import SAMPLE_RATE
+from streamer.memory import give_back
 from streamer.options import SessionOptions
 from streamer.parts import Parts, build
-from streamer.recital import play
+from streamer.recital import CHUNK_S, listen
+from streamer.scheduler import Scheduler
+from streamer.stream import Stream
 from streamer.transcribe import running
+
+REPORTS = 12
+"""Lines of the report."""
+SETTLED = 4
+"""Of them, until the memory has grown to its working size."""
+OPTIONS = SessionOptions(language="en")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A recording and what is said in it."""
+
+    samples: NDArray[np.float32]
+    text: str
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds."""
+        return len(self.samples) / SAMPLE_RATE
+
+
+@dataclass(slots=True)
+class Endurance:
+    """One long session, and the process around it."""
+
+    hours: float
+    pause_s: float
+    clips: Sequence[Clip]
+    guests: Sequence[Clip]
+    guests_an_hour: float
+    said: list[str] = field(default_factory=list)
+    turns: list[TurnEnd] = field(default_factory=list)
+    spoken_s: float = 0.0
+    """Of recordings fed, the guests' too."""
+    n_guests: int = 0
+    memory: list[tuple[float, float]] = field(default_factory=list)
+    """Hours of stream time, MB."""
+
+    async def run(self, scheduler: Scheduler) -> None:
+        """Until the session has said everything."""
+        async with running(scheduler), asyncio.TaskGroup() as group:
+            stream, chance, next_guest_s = scheduler.open(OPTIONS), random.Random(1), 0.0
+            feeding = group.create_task(self._feed(stream))
+            async for event in stream:
+                if isinstance(event, TurnEnd):
+                    self.turns.append(event)
+                if self.guests_an_hour and stream.received_s >= next_guest_s:
+                    group.create_task(self._visit(scheduler.open(OPTIONS), chance.choice(self.guests)))
+                    next_guest_s += 3600 / self.guests_an_hour
+            await feeding
+
+    async def _feed(self, stream: Stream) -> None:
+        every_s = self.hours * 3600 / REPORTS
+        looks = Looks(self)
+        n = round(CHUNK_S * SAMPLE_RATE)
+        for clip, samples in self._programme():
+            for at in range(0, len(samples), n):
+                await stream.feed(samples[at : at + n])
+                if stream.received_s >= (looks.n + 1) * every_s:
+                    looks.take(stream.received_s)
+            self.said.append(clip.text)
+            self.spoken_s += clip.duration_s
+        stream.end()
+
+    def _programme(self) -> Iterator[tuple[Clip, NDArray[np.float32]]]:
+        """Recordings, each with the silence after it, until the time is over."""
+        chance, done_s = random.Random(0), 0.0
+        for clip in itertools.cycle(self.clips):
+            pause_s = 1.0 + (chance.expovariate(1 / (self.pause_s - 1)) if self.pause_s > 1 else 0.0)
+            yield clip, np.append(clip.samples, np.zeros(round(pause_s * SAMPLE_RATE), np.float32))
+            done_s += clip.duration_s + pause_s
+            if done_s >= self.hours * 3600:
+                return
+
+    async def _visit(self, stream: Stream, clip: Clip) -> None:
+        await listen(stream, clip.samples, realtime=False)
+        self.spoken_s += clip.duration_s
+        self.n_guests += 1
+
+    def slope(self) -> tuple[float, float]:
+        """Growth of the memory once it has settled, MB an hour of stream time, and its standard error."""
+        at, mb = np.array(self.memory[SETTLED:]).T
+        (slope, _), covariance = np.polyfit(at, mb, 1, cov=True)
+        return float(slope), float(covariance[0, 0] ** 0.5)
+
+
+class Looks:
+    """What is seen of the process every now and then."""
+
+    def __init__(self, endurance: Endurance) -> None:
+        self.n = 0
+        self._endurance, self._process = endurance, psutil.Process()
+        self._cpu_s, self._spoken_s = self._now_s(), 0.0
+
+    def take(self, received_s: float) -> None:
+        """Print a line."""
+        give_back()  # as the daemon does
+        mb, cpu_s, spoken_s = self._process.memory_info().rss / 2**20, self._now_s(), self._endurance.spoken_s
+        cost = (cpu_s - self._cpu_s) / max(1.0, spoken_s - self._spoken_s)
+        self.n, self._cpu_s, self._spoken_s = self.n + 1, cpu_s, spoken_s
+        self._endurance.memory.append((received_s / 3600, mb))
+        print(
+            f"{received_s / 3600:6.2f} h  rss {mb:.0f} MB  {1e3 * cost:.1f} ms of CPU per second of speech  "
+            f"{self._endurance.n_guests} guests  {self._process.num_fds()} descriptors  "
+            f"{len(asyncio.all_tasks())} tasks",
+            flush=True,
+        )
+
+    def _now_s(self) -> float:
+        times = self._process.cpu_times()
+        return times.user + times.system
 
 
 def main() -> None:
-    """Print one line each ten minutes of audio, then the totals."""
+    """Print twelve lines while it lasts, then the totals."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("manifest", type=Path)
     arguments.add_argument("--model", default="tiny.en")
-    arguments.add_argument("--minutes", type=float, default=60.0)
+    arguments.add_argument("--hours", type=float, default=1.0)
+    arguments.add_argument("--pause", type=float, default=1.0)
+    arguments.add_argument("--guests", type=float, default=0.0)
     args = arguments.parse_args()
-    rows = [row for row in read_manifest(args.manifest) if row.kind == "long" and "silence" not in row.id]
-    clips = [(read_audio(args.manifest.parent / row.file), row.text) for row in rows]
-    samples, texts, n = [], [], 0
-    while n < args.minutes * 60 * SAMPLE_RATE:
-        clip, text = clips[len(texts) % len(clips)]
-        samples += [clip, np.zeros(SAMPLE_RATE, np.float32)]
-        texts.append(text)
-        n += len(clip) + SAMPLE_RATE
-    parts = build(Config(model=ModelConfig(name=args.model)))
-    turns = asyncio.run(_recite(parts, np.concatenate(samples)))
+    rows = read_manifest(args.manifest)
+    clips = [_clip(args.manifest, row) for row in rows if row.kind == "long" and "silence" not in row.id]
+    guests = [_clip(args.manifest, row) for row in rows if row.kind == "short"] if args.guests else []
+    parts: Parts = build(Config(model=ModelConfig(name=args.model)))
+    endurance = Endurance(args.hours, args.pause, clips, guests, args.guests)
+    asyncio.run(endurance.run(parts.scheduler))
+    _report(endurance)
+
+
+def _clip(manifest: Path, row: ManifestRow) -> Clip:
+    return Clip(read_audio(manifest.parent / row.file), row.text)
+
+
+def _report(endurance: Endurance) -> None:
     normalise = EnglishTextNormalizer()
-    counted = jiwer.process_words(normalise(" ".join(texts)), normalise(" ".join(turn.text for turn in turns)))
+    turns, said = endurance.turns, normalise(" ".join(endurance.said))
+    counted = jiwer.process_words(said, normalise(" ".join(turn.text for turn in turns)))
     longest_s = max(turn.end_s - turn.start_s for turn in turns)
-    gap_s = max(b.start_s - a.end_s for a, b in itertools.pairwise(turns))
-    print(f"{n / SAMPLE_RATE / 60:.1f} min, {len(turns)} turns, longest {longest_s:.1f} s, longest gap {gap_s:.1f} s")
+    slope, error = endurance.slope()
+    print(f"{endurance.hours:g} h, {len(turns)} turns, longest {longest_s:.1f} s; {endurance.n_guests} guests")
+    print(f"memory grows by {slope:.1f} MB an hour, standard error {error:.1f}")
     print(
         f"word error rate {100 * counted.wer:.2f} %: {counted.substitutions} substitutions, {counted.deletions} "
-        f"deletions, {counted.insertions} insertions in {len(normalise(' '.join(texts)).split())} words"
+        f"deletions, {counted.insertions} insertions in {len(said.split())} words"
     )
-
-
-async def _recite(parts: Parts, samples: np.ndarray) -> list[TurnEnd]:
-    turns: list[TurnEnd] = []
-    process, next_s, before_s, cpu_s = psutil.Process(), 0.0, 0.0, 0.0
-    async with running(parts.scheduler):
-        stream = parts.scheduler.open(SessionOptions(language="en"))
-        event: Event
-        async for now_s, event in play(stream, samples, realtime=False):
-            if isinstance(event, TurnEnd):
-                turns.append(event)
-            if now_s >= next_s:
-                times = process.cpu_times()
-                cost = (times.user + times.system - cpu_s) / max(1.0, now_s - before_s)
-                before_s, cpu_s = now_s, times.user + times.system
-                mb = process.memory_info().rss / 2**20
-                print(f"{now_s / 60:6.1f} min  rss {mb:.0f} MB  {1e3 * cost:.1f} ms of CPU per second", flush=True)
-                next_s += 600.0
-    return turns
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from streamer.dialects.wyoming_server import wyoming_server
 from streamer.errors import ConfigError, StreamerError
 from streamer.http_server import HttpServer
 from streamer.keys import Keys, find_key_file
+from streamer.memory import give_back_forever
 from streamer.notify import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.parts import Parts, build
 from streamer.scheduler import Scheduler
@@ -107,9 +108,10 @@ async def _serve_until(
     notifier: Notifier,
 ) -> None:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(parts.scheduler.run()), group.create_task(_watchdog(parts.scheduler, notifier))]
+        working = [parts.scheduler.run(), _watchdog(parts.scheduler, notifier), give_back_forever()]
         if broadcast is not None:
-            tasks.append(group.create_task(_caption_microphone(parts, config, broadcast)))
+            working.append(_caption_microphone(parts, config, broadcast))
+        tasks = [group.create_task(work) for work in working]
         notifier.ready()
         notifier.status(f"serving {config.model.name} on port {server.port}")
         log.info("serving", url=server.url, model=config.model.name)

@@ -326,7 +326,7 @@ class Evaluation:
         session = Session(
             f"{i}",
             self._options(i, delay),
-            window_options(self._config),
+            window_options(self._config, decoders.model),
             decoders.tokenizer,
             decoders.model.dims.n_mels,
         )

@@ -35,8 +35,11 @@ class SpokenWord:
     text: str
     """With its leading space and its punctuation, as decoded."""
     start_s: float
-    """Stream time."""
+    """Where the attention arrives at it, stream time."""
     end_s: float
+    """Where the attention leaves it."""
+    said_s: tuple[float, float]
+    """When it is said, from and to, as told to clients."""
     confidence: float
     """Geometric mean of its tokens' probabilities."""
 
@@ -106,6 +109,7 @@ def spoken_words(
     tokenizer: Tokenizer,
     window_start_s: float,
     trimmed: Callable[[float, float], tuple[float, float]],
+    lag_s: float = 0.0,
 ) -> list[SpokenWord]:
     """
     The words of a step's result in stream time.
@@ -115,19 +119,25 @@ def spoken_words(
         tokenizer: Groups tokens into words.
         window_start_s: Stream time of the window's first frame.
         trimmed: From the first to the last voice between two instants: attention gives words the silence around them.
+        lag_s: How much later than a word begins the attention arrives at it.
     """
+
+    def span(start_s: float, end_s: float) -> tuple[float, float]:
+        from_s, to_s = trimmed(start_s, end_s)
+        return from_s, max(from_s, to_s)
+
     words, at = [], 0
     for group in tokenizer.split_words(result.tokens, result.language):
-        start_s, end_s = trimmed(
-            window_start_s + result.starts_s[at], window_start_s + result.starts_s[at + len(group)]
-        )
+        arrives_s, leaves_s = (window_start_s + result.starts_s[n] for n in (at, at + len(group)))
+        start_s, end_s = span(arrives_s, leaves_s)
         logprobs = result.logprobs[at : at + len(group)]
         words.append(
             SpokenWord(
                 tokens=tuple(group),
                 text=tokenizer.decode(group),
                 start_s=start_s,
-                end_s=max(start_s, end_s),
+                end_s=end_s,
+                said_s=span(max(window_start_s, arrives_s - lag_s), leaves_s - lag_s),
                 confidence=math.exp(sum(logprobs) / len(logprobs)),
             )
         )
@@ -145,7 +155,7 @@ def split_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> list[SpokenWord
     stem, marks = word.tokens[:n], word.tokens[n:]
     return [
         replace(word, tokens=stem, text=tokenizer.decode(stem)),
-        replace(word, tokens=marks, text=tokenizer.decode(marks), start_s=word.end_s),
+        replace(word, tokens=marks, text=tokenizer.decode(marks), start_s=word.end_s, said_s=(word.said_s[1],) * 2),
     ]
 
 

@@ -179,7 +179,9 @@ class Lane:
         most = int(most_heard_s(now_s - self._heard_at_s) * SAMPLE_RATE)
         self._heard_at_s = now_s
         samples = [stream.take_samples(most) for stream in streams]
+        started = time.perf_counter()
         heard = await self._on_device(lambda: self._listen(streams, samples))
+        self._metrics.listen.observe((time.perf_counter() - started) * 1e3)
         for stream, sound, block in zip(streams, heard, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
             self._say(stream, stream.session.hear(sound.frames, sound.probabilities))
@@ -245,7 +247,7 @@ class Lane:
 
     def _say(self, stream: Stream, events: list[Event]) -> None:
         for word in stream.session.take_newly_stable():
-            commit_s = max(0.0, stream.received_s - word.end_s)
+            commit_s = max(0.0, stream.received_s - word.said_s[1])
             self._metrics.words.inc()
             self._metrics.commit.observe(commit_s)
             stream.tally.add_word(commit_s)

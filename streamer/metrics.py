@@ -92,6 +92,12 @@ class ServiceMetrics:
         self.words = Counter("streamer_words", "Words made stable.", registry=registry)
         self.skipped = Counter("streamer_skipped_seconds", "Seconds of audio given up.", ["reason"], registry=registry)
         self.queue = Gauge("streamer_step_queue", "Sessions due for a step.", registry=registry)
+        self.listen = Histogram(
+            "streamer_listen_latency_ms",
+            "Milliseconds of mel and voice detection of one round.",
+            buckets=MS_BUCKETS,
+            registry=registry,
+        )
         self.step = Histogram(
             "streamer_step_latency_ms",
             "Milliseconds of one engine step.",

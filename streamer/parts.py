@@ -128,7 +128,7 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
             max_per_caller=config.limits.max_sessions_per_key,
             resume_s=config.server.resume_s,
         ),
-        window_options(config),
+        window_options(config, model),
         metrics,
         Recordings(_recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
     )
@@ -176,9 +176,10 @@ def build_decoders(config: Config, registry: CollectorRegistry, *, random_weight
     )
 
 
-def window_options(config: Config) -> WindowOptions:
-    """How much sound a step of these sessions sees."""
-    return WindowOptions(max_window_s=config.scheduler.max_window_s)
+def window_options(config: Config, model: Whisper) -> WindowOptions:
+    """How much sound a step of these sessions sees, and how late its words are."""
+    lag_s = weights.alignment_lag_s(model.dims, model.decoder.alignment_heads)
+    return WindowOptions(max_window_s=config.scheduler.max_window_s, alignment_lag_s=lag_s)
 
 
 def rows_that_fit(dims: ModelDimensions, free_bytes: int, dtype: torch.dtype) -> int:

@@ -74,6 +74,8 @@ class WindowOptions:
     """Sound kept at a roll."""
     carry_s: float = 3.0
     """Speech that resumes within this long after a turn goes on in the same window."""
+    alignment_lag_s: float = 0.0
+    """How much later than a word begins the model's attention arrives at it; negative where it is early."""
     max_turn_s: float = 30.0
     """A turn without pause ends at the next end of a sentence after this long, or after 1.5 times as long."""
 
@@ -389,7 +391,8 @@ class Session:
         if result.no_speech_prob > 0.6 and is_unlikely(result.logprobs):
             return []
         start_s = self._stream_s(step.window_start_frame)
-        words = spoken_words(result, self._tokenizer, start_s, self._voice.trimmed)
+        lag_s = self._window.alignment_lag_s
+        words = spoken_words(result, self._tokenizer, start_s, self._voice.trimmed, lag_s)
         # a sentence may be said three times, but not until the decoder's bound
         longest = LONGEST_PIECE if result.ended else len(result.tokens)
         unended, loop = step.request.unended, loop_start(result.tokens, longest)

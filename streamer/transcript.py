@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -36,7 +37,7 @@ class Transcript:
         self.n_turns = 0
         """Turns ended."""
         self.stable_until_s = 0.0
-        """End of the last stable word."""
+        """Where the attention left the last stable word."""
 
     @property
     def is_open(self) -> bool:
@@ -46,7 +47,7 @@ class Transcript:
     @property
     def started_s(self) -> float:
         """Start of the open turn."""
-        return [*self._stable, *self._partial][0].start_s
+        return [*self._stable, *self._partial][0].said_s[0]
 
     @property
     def ends_sentence(self) -> bool:
@@ -78,8 +79,8 @@ class Transcript:
                 rev=self._rev,
                 stable=shown[0],
                 partial=shown[1],
-                start_s=round(words[0].start_s if words else self.stable_until_s, 3),
-                end_s=round(words[-1].end_s if words else self.stable_until_s, 3),
+                start_s=round(words[0].said_s[0] if words else self.stable_until_s, 3),
+                end_s=round(words[-1].said_s[1] if words else self.stable_until_s, 3),
                 words=self._words(len(self._stable)),
             )
         ]
@@ -93,8 +94,8 @@ class Transcript:
         event = TurnEnd(
             turn=self.n_turns,
             text=_text(self._stable).strip(),
-            start_s=round(self._stable[0].start_s, 3),
-            end_s=round(self._stable[-1].end_s, 3),
+            start_s=round(self._stable[0].said_s[0], 3),
+            end_s=round(self._stable[-1].said_s[1], 3),
             language=language,
             reason=reason,
             words=self._words(len(self._stable)),
@@ -128,8 +129,8 @@ class Transcript:
         return tuple(
             Word(
                 text=word.text.strip(),
-                start_s=round(word.start_s, 3),
-                end_s=round(word.end_s, 3),
+                start_s=round(word.said_s[0], 3),
+                end_s=round(word.said_s[1], 3),
                 confidence=round(word.confidence, 3),
                 stable=i < n_stable,
             )
@@ -143,10 +144,4 @@ def _text(words: Sequence[SpokenWord]) -> str:
 
 
 def _joined(word: SpokenWord, marks: SpokenWord) -> SpokenWord:
-    return SpokenWord(
-        tokens=(*word.tokens, *marks.tokens),
-        text=word.text + marks.text,
-        start_s=word.start_s,
-        end_s=word.end_s,
-        confidence=word.confidence,
-    )
+    return replace(word, tokens=(*word.tokens, *marks.tokens), text=word.text + marks.text)

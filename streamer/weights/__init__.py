@@ -1,6 +1,6 @@
 """Weights of published and own Whisper models: found by name, read in three formats, checked, downloaded."""
 
-from streamer.weights.alignment_heads import published_alignment_heads
+from streamer.weights.alignment_heads import alignment_lag_s, published_alignment_heads
 from streamer.weights.checkpoint import Checkpoint
 from streamer.weights.download import pull
 from streamer.weights.load import check_sha256, find_vocabulary, load, load_tokenizer, sha256_of
@@ -13,6 +13,7 @@ __all__ = [
     "PUBLISHED_MODELS",
     "Checkpoint",
     "ModelSource",
+    "alignment_lag_s",
     "build_tokenizer",
     "check_sha256",
     "default_store",

@@ -18,11 +18,13 @@ TOKENIZER = build_tokenizer(Path(whisper.__file__).parent / "assets" / "gpt2.tik
 
 def word(text: str, start_s: float = 0.0, end_s: float | None = None, confidence: float = 0.5) -> SpokenWord:
     """A word as decoded; with no end, it lasts 0.3 s."""
+    end_s = start_s + 0.3 if end_s is None else end_s
     return SpokenWord(
         tokens=tuple(TOKENIZER.encode(text)),
         text=text,
         start_s=start_s,
-        end_s=start_s + 0.3 if end_s is None else end_s,
+        end_s=end_s,
+        said_s=(start_s, end_s),
         confidence=confidence,
     )
 

@@ -184,6 +184,16 @@ class TestSpokenWords:
         [yes] = spoken_words(result([word(" yes", 1.0, 2.0)]), TOKENIZER, 0.0, lambda start_s, _: (start_s, 0.5))
         assert (yes.start_s, yes.end_s) == (1.0, 1.0)
 
+    def test_late_attention_is_told_as_when_it_was_said(self) -> None:
+        """By the lag earlier, but neither before the window nor outside the voice."""
+        said = result([word(" oh", 0.05, 0.5), word(" yes", 0.5, 2.0)])
+        oh, yes = spoken_words(said, TOKENIZER, 10.0, lambda a, b: (max(a, 10.45), min(b, 11.8)), lag_s=0.1)
+        assert (oh.start_s, oh.end_s, oh.said_s) == (10.45, 10.5, (10.45, 10.45))
+        assert (yes.start_s, yes.end_s) == (10.5, 11.8)
+        assert yes.said_s == pytest.approx((10.45, 11.8))
+        [first] = spoken_words(result([word(" oh", 0.05, 0.5)]), TOKENIZER, 10.0, lambda *span: span, lag_s=0.1)
+        assert first.said_s == pytest.approx((10.0, 10.4))
+
     def test_nothing_said(self) -> None:
         """No tokens, no words."""
         assert spoken_words(result(), TOKENIZER, 0.0, lambda *span: span) == []
@@ -192,7 +202,7 @@ class TestSpokenWords:
     def test_no_token_is_lost(self, text: str) -> None:
         """The tokens of the words are the tokens of the result, in order."""
         tokens = tuple(TOKENIZER.encode(text))
-        said = result([SpokenWord(tokens=tokens, text=text, start_s=0.0, end_s=3.0, confidence=1.0)])
+        said = result([SpokenWord(tokens=tokens, text=text, start_s=0.0, end_s=3.0, said_s=(0.0, 3.0), confidence=1.0)])
         words = spoken_words(said, TOKENIZER, 0.0, lambda *span: span)
         assert tuple(token for each in words for token in each.tokens) == tokens
         assert all(a.end_s <= b.start_s + 1e-9 for a, b in pairwise(words))

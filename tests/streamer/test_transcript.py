@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,3 +177,17 @@ def test_stable_until_never_falls_back() -> None:
     transcript.end_turn("en", "silence")
     transcript.commit(phrase(" c", start_s=1.0))
     assert transcript.stable_until_s == 5.8
+
+
+def test_clients_are_told_when_words_were_said() -> None:
+    """Not where the attention found them; what may be forgotten ends where the attention left."""
+    late = [replace(each, said_s=(each.start_s - 0.1, each.end_s - 0.1)) for each in phrase(" so it is", start_s=1.0)]
+    transcript = Transcript(words=True)
+    transcript.commit(late[:2])
+
+    [caption] = transcript.show(late[2:])
+
+    assert (caption.start_s, caption.end_s) == (0.9, 2.1)
+    assert not isinstance(caption.words, msgspec.UnsetType)
+    assert [(w.start_s, w.end_s) for w in caption.words] == [(0.9, 1.3), (1.3, 1.7), (1.7, 2.1)]
+    assert transcript.stable_until_s == 1.8

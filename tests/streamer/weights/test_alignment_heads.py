@@ -13,6 +13,7 @@ from streamer.errors import CheckpointError
 from streamer.weights import Checkpoint
 from streamer.weights.alignment_heads import (
     ENCODED_ALIGNMENT_HEADS,
+    alignment_lag_s,
     check_alignment_heads,
     decode_alignment_heads,
     published_alignment_heads,
@@ -76,3 +77,14 @@ def test_heads_outside_the_decoder_are_refused() -> None:
     """A head of a layer that does not exist names itself."""
     with pytest.raises(CheckpointError, match=r"x: alignment head \(4, 0\) is outside the decoder of 4 layers"):
         check_alignment_heads("x", ((1, 5), (4, 0)), PUBLISHED_DIMENSIONS["tiny"])
+
+
+def test_a_lag_belongs_to_the_heads_it_was_measured_with(tiny_en: Checkpoint, base: Checkpoint) -> None:
+    """tiny.en is late and base is early; other heads of theirs and other models count as neither."""
+    late, early = tiny_en.alignment_heads, base.alignment_heads
+    assert late is not None
+    assert early is not None
+    assert alignment_lag_s(tiny_en.dims, late) == 0.1
+    assert alignment_lag_s(base.dims, early) == -0.04
+    assert alignment_lag_s(tiny_en.dims, late[1:]) == 0.0
+    assert alignment_lag_s(PUBLISHED_DIMENSIONS["small"], late) == 0.0
