@@ -20,6 +20,8 @@ from streamer.tokenizer import Tokenizer
 
 UNLIKELY = -1.0
 """Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
+NO_SPEECH = 0.6
+"""Probability of no speech above which an unlikely text is none, as in the published implementation."""
 LONGEST_PIECE = 16
 """Longest piece, tokens, that is a loop wherever a text ends with three rounds of it."""
 DOUBTED_S, DOUBTED = 0.2, 0.7
@@ -171,6 +173,25 @@ def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:
     """The words that lie wholly within the first `n_tokens` tokens."""
     ends = itertools.accumulate(len(word.tokens) for word in words)
     return [word for word, end in zip(words, ends, strict=True) if end <= n_tokens]
+
+
+def n_believed(result: StepResult, unended: int | None) -> tuple[int, bool]:
+    """
+    Leading tokens of a result that are taken for speech, and whether the rest goes in circles.
+
+    Nothing, where it is no speech; nothing from the second round of a circle on; and of a text that was not allowed to
+    end after `unended` tokens, not what was only said because of that.
+    """
+    n = len(result.tokens)
+    if result.no_speech_prob > NO_SPEECH and is_unlikely(result.logprobs):
+        return 0, False
+    # a sentence may be said three times, but not until the decoder's bound
+    loop = loop_start(result.tokens, LONGEST_PIECE if result.ended else n)
+    if loop is not None:
+        return loop, True
+    if unended is not None and is_unlikely(result.logprobs[unended:]):
+        return unended, False  # voice it may be, words it is none
+    return n, False
 
 
 def is_unlikely(logprobs: Sequence[float]) -> bool:

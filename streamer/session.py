@@ -17,13 +17,11 @@ from torch import Tensor
 from streamer.closing import Closing
 from streamer.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
 from streamer.hypothesis import (
-    LONGEST_PIECE,
     POLICIES,
     Agreement,
     SpokenWord,
-    is_unlikely,
     leading,
-    loop_start,
+    n_believed,
     spoken_words,
     worth_showing,
 )
@@ -387,21 +385,13 @@ class Session:
     # --- text
 
     def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
-        """Words of a result, unless it is no speech; without circles, and without what was only said to go on."""
-        if result.no_speech_prob > 0.6 and is_unlikely(result.logprobs):
-            return []
-        start_s = self._stream_s(step.window_start_frame)
-        lag_s = self._window.alignment_lag_s
+        """The words of a result that are believed."""
+        start_s, lag_s = self._stream_s(step.window_start_frame), self._window.alignment_lag_s
         words = spoken_words(result, self._tokenizer, start_s, self._voice.trimmed, lag_s)
-        # a sentence may be said three times, but not until the decoder's bound
-        longest = LONGEST_PIECE if result.ended else len(result.tokens)
-        unended, loop = step.request.unended, loop_start(result.tokens, longest)
-        if loop is not None:
+        n, circles = n_believed(result, step.request.unended)
+        if circles:
             self._prompt, self._context = [], []  # what led into the circles must not do so again
-            return leading(words, loop)
-        if unended is not None and is_unlikely(result.logprobs[unended:]):
-            return leading(words, unended)  # voice it may be, words it is none
-        return words
+        return leading(words, n)
 
     def _settle_language(self, result: StepResult, step: Step) -> None:
         """Detection goes on until a window has some seconds of sound; then the session keeps its language."""

@@ -16,6 +16,7 @@ from streamer.hypothesis import (
     SpokenWord,
     leading,
     loop_start,
+    n_believed,
     split_final_marks,
     spoken_words,
     worth_showing,
@@ -268,6 +269,33 @@ class TestLoopStart:
         """A long sentence said three times is no loop of the network."""
         assert loop_start(list(range(17)) * 3) is None
         assert loop_start(list(range(17)) * 3, longest=17) == 17
+
+
+class TestBelief:
+    """How much of a result is taken for speech."""
+
+    def test_likely_text_is_speech(self) -> None:
+        """All of it, whatever else the network thinks of the window."""
+        said = result(phrase(" so it goes"), no_speech_prob=0.9)
+        assert n_believed(said, None) == (len(said.tokens), False)
+
+    def test_unlikely_text_where_nobody_speaks_is_none(self) -> None:
+        """Both must be: unlikely text alone may be a mumble."""
+        assert n_believed(result(phrase(" thank you"), logprob=-1.5, no_speech_prob=0.7), None) == (0, False)
+        mumbled = result(phrase(" thank you"), logprob=-1.5, no_speech_prob=0.5)
+        assert n_believed(mumbled, None) == (len(mumbled.tokens), False)
+
+    def test_circles_end_after_their_first_round(self) -> None:
+        """The caller is told, so that it can forget what led there."""
+        once = phrase(" and so on")
+        said = result([*phrase(" well"), *once * 3])
+        assert n_believed(said, None) == (len(said.tokens) - 2 * sum(len(each.tokens) for each in once), True)
+
+    def test_what_was_said_only_to_go_on_must_be_likely(self) -> None:
+        """Behind the place where the text was not allowed to end."""
+        said = result(phrase(" chapter one the sea"), logprob=-1.5)
+        assert n_believed(said, 2) == (2, False)
+        assert n_believed(result(phrase(" chapter one the sea")), 2)[0] == len(said.tokens)
 
 
 def test_leading_words_are_whole() -> None:

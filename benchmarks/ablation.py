@@ -1,0 +1,115 @@
+"""
+What each rule against invented and lost words saves and costs: all recordings by stream time, one rule less each time.
+
+    python -m benchmarks.ablation MANIFEST [--model tiny.en]
+
+"Without" replaces the rule by one that never speaks up, for the length of a run; everything else is as shipped. A
+rule that changes nothing here may still be the last resort that keeps a session from going in circles for ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from prometheus_client import CollectorRegistry
+
+import streamer.hypothesis
+import streamer.session
+from streamer.config import Config, ModelConfig
+from streamer.evaluate import Evaluation, EvaluationOptions, Judge, ManifestRow, read_manifest
+from streamer.parts import Decoders, build_decoders
+from streamer.report import Played
+from streamer.voice import VoiceTracker
+
+
+def _always_voice(voice: VoiceTracker, _probability: float, push: Any = VoiceTracker.push) -> bool:
+    return bool(push(voice, 1.0))
+
+
+RULES: dict[str, Sequence[tuple[object, str, object]]] = {
+    "as shipped": (),
+    "voice: every frame is speech": ((VoiceTracker, "push", _always_voice),),
+    "unlikely text is no speech, or said only to go on": ((streamer.hypothesis, "is_unlikely", lambda _: False),),
+    "circles are cut, and the prompt forgotten": ((streamer.hypothesis, "loop_start", lambda *_: None),),
+    "an end with voice beyond it is not believed": ((streamer.session, "EARLY_END_S", float("inf")),),
+    "doubtful words at the edge are not shown": ((streamer.session, "worth_showing", lambda words, _: words),),
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Of one run."""
+
+    errors: dict[str, int] = field(default_factory=dict)
+    """By kind."""
+    n_words: dict[str, int] = field(default_factory=dict)
+    inserted: int = 0
+    deleted: int = 0
+    invented: int = 0
+    """Words on recordings without speech."""
+
+
+def main() -> None:
+    """Print a row for each rule."""
+    arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    arguments.add_argument("manifest", type=Path)
+    arguments.add_argument("--model", default="tiny.en")
+    args = arguments.parse_args()
+    config = Config(model=ModelConfig(name=args.model))
+    decoders = build_decoders(config, CollectorRegistry())
+    rows = [row for row in read_manifest(args.manifest) if decoders.tokenizer.multilingual or row.kind != "foreign"]
+    kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind != "nonspeech"]
+    print(f"| without | {' | '.join(f'{kind} %' for kind in kinds)} | inserted | lost | words on no speech |")
+    print("|---|" + "---:|" * (len(kinds) + 3))
+    for rule, replaced in RULES.items():
+        found = outcome(play(config, decoders, rows, args.manifest.parent, replaced))
+        rates = " | ".join(f"{100 * found.errors[kind] / found.n_words[kind]:.2f}" for kind in kinds)
+        print(f"| {rule} | {rates} | {found.inserted} | {found.deleted} | {found.invented} |", flush=True)
+
+
+def play(
+    config: Config,
+    decoders: Decoders,
+    rows: Sequence[ManifestRow],
+    folder: Path,
+    replaced: Sequence[tuple[object, str, object]],
+) -> list[Played]:
+    """All recordings, with these parts of the code replaced meanwhile."""
+    with _replaced(replaced):
+        recitals = Evaluation(config, decoders, rows, folder).play(
+            EvaluationOptions(pace="simulated"), config.session.delay
+        )
+    return Judge({}).played(rows, recitals, None)
+
+
+@contextlib.contextmanager
+def _replaced(parts: Sequence[tuple[object, str, object]]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for owner, name, stand_in in parts:
+            stack.enter_context(patch.object(owner, name, stand_in))
+        yield
+
+
+def outcome(played: Sequence[Played]) -> Outcome:
+    """The errors of all recordings."""
+    found = Outcome()
+    for each in played:
+        if each.kind == "nonspeech":
+            found.invented += len(each.recital.text.split())
+            continue
+        differences = each.score.differences
+        found.errors[each.kind] = found.errors.get(each.kind, 0) + each.score.errors
+        found.n_words[each.kind] = found.n_words.get(each.kind, 0) + each.score.words
+        found.inserted += sum(not difference.said for difference in differences)
+        found.deleted += sum(not difference.heard for difference in differences)
+    return found
+
+
+if __name__ == "__main__":
+    main()
