@@ -10,8 +10,9 @@ rule that changes nothing here may still be the last resort that keeps a session
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
-import streamer.hypothesis
-import streamer.session
+from streamer import hypothesis, session
 from streamer.config import Config, ModelConfig
 from streamer.evaluate import Evaluation, EvaluationOptions, Judge, ManifestRow, read_manifest
 from streamer.parts import Decoders, build_decoders
@@ -32,13 +32,12 @@ def _always_voice(voice: VoiceTracker, _probability: float, push: Any = VoiceTra
     return bool(push(voice, 1.0))
 
 
-RULES: dict[str, Sequence[tuple[object, str, object]]] = {
-    "as shipped": (),
-    "voice: every frame is speech": ((VoiceTracker, "push", _always_voice),),
-    "unlikely text is no speech, or said only to go on": ((streamer.hypothesis, "is_unlikely", lambda _: False),),
-    "circles are cut, and the prompt forgotten": ((streamer.hypothesis, "loop_start", lambda *_: None),),
-    "an end with voice beyond it is not believed": ((streamer.session, "EARLY_END_S", float("inf")),),
-    "doubtful words at the edge are not shown": ((streamer.session, "worth_showing", lambda words, _: words),),
+RULES: dict[str, AbstractContextManager[object]] = {
+    "as shipped": nullcontext(),
+    "voice: every frame is speech": patch.object(VoiceTracker, "push", _always_voice),
+    "unlikely text is no speech, or said only to go on": patch.object(hypothesis, "is_unlikely", lambda _: False),
+    "circles are cut, and the prompt forgotten": patch.object(hypothesis, "loop_start", lambda *_: None),
+    "an end with voice beyond it is not believed": patch.object(session, "EARLY_END_S", float("inf")),
 }
 
 
@@ -46,9 +45,9 @@ RULES: dict[str, Sequence[tuple[object, str, object]]] = {
 class Outcome:
     """Of one run."""
 
-    errors: dict[str, int] = field(default_factory=dict)
+    errors: Counter[str] = field(default_factory=Counter)
     """By kind."""
-    n_words: dict[str, int] = field(default_factory=dict)
+    n_words: Counter[str] = field(default_factory=Counter)
     inserted: int = 0
     deleted: int = 0
     invented: int = 0
@@ -67,33 +66,18 @@ def main() -> None:
     kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind != "nonspeech"]
     print(f"| without | {' | '.join(f'{kind} %' for kind in kinds)} | inserted | lost | words on no speech |")
     print("|---|" + "---:|" * (len(kinds) + 3))
-    for rule, replaced in RULES.items():
-        found = outcome(play(config, decoders, rows, args.manifest.parent, replaced))
+    for rule, without in RULES.items():
+        with without:
+            found = outcome(play(config, decoders, rows, args.manifest.parent))
         rates = " | ".join(f"{100 * found.errors[kind] / found.n_words[kind]:.2f}" for kind in kinds)
         print(f"| {rule} | {rates} | {found.inserted} | {found.deleted} | {found.invented} |", flush=True)
 
 
-def play(
-    config: Config,
-    decoders: Decoders,
-    rows: Sequence[ManifestRow],
-    folder: Path,
-    replaced: Sequence[tuple[object, str, object]],
-) -> list[Played]:
-    """All recordings, with these parts of the code replaced meanwhile."""
-    with _replaced(replaced):
-        recitals = Evaluation(config, decoders, rows, folder).play(
-            EvaluationOptions(pace="simulated"), config.session.delay
-        )
+def play(config: Config, decoders: Decoders, rows: Sequence[ManifestRow], folder: Path) -> list[Played]:
+    """All recordings."""
+    evaluation = Evaluation(config, decoders, rows, folder)
+    recitals = evaluation.play(EvaluationOptions(pace="simulated"), config.session.delay)
     return Judge({}).played(rows, recitals, None)
-
-
-@contextlib.contextmanager
-def _replaced(parts: Sequence[tuple[object, str, object]]) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        for owner, name, stand_in in parts:
-            stack.enter_context(patch.object(owner, name, stand_in))
-        yield
 
 
 def outcome(played: Sequence[Played]) -> Outcome:
@@ -104,8 +88,8 @@ def outcome(played: Sequence[Played]) -> Outcome:
             found.invented += len(each.recital.text.split())
             continue
         differences = each.score.differences
-        found.errors[each.kind] = found.errors.get(each.kind, 0) + each.score.errors
-        found.n_words[each.kind] = found.n_words.get(each.kind, 0) + each.score.words
+        found.errors[each.kind] += each.score.errors
+        found.n_words[each.kind] += each.score.words
         found.inserted += sum(not difference.said for difference in differences)
         found.deleted += sum(not difference.heard for difference in differences)
     return found

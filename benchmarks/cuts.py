@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from benchmarks.served import daemon, free_port
+from benchmarks.served import daemon, free_port, pcm16
 from streamer.audio_file import read_audio
 from streamer.client import Bye, Start, TurnEnd, connect
 from streamer.evaluate import read_manifest
@@ -78,7 +78,7 @@ def _talk(clips: Sequence[tuple[NDArray[np.float32], str]], seconds: float) -> T
         sounds.append(sound)
         texts.append(text)
         n += len(sound)
-    return Talk((np.clip(np.concatenate(sounds), -1, 1) * 32767).astype("<i2"), " ".join(texts))
+    return Talk(pcm16(np.concatenate(sounds)), " ".join(texts))
 
 
 async def speak(talk: Talk, port: int) -> Heard:

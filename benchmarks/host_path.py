@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +23,10 @@ import psutil
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.served import daemon, free_port, get
+from benchmarks.served import daemon, free_port, metrics, pcm16
 from streamer.audio_file import read_audio
 from streamer.evaluate import read_manifest
+from streamer.machine import physical_cores
 from streamer.mel import SAMPLE_RATE
 
 CHUNK_S = 0.1
@@ -51,7 +51,7 @@ def main() -> None:
 async def measure(n: int, speech: NDArray[np.float32], seconds: float, model: str) -> str:
     """`n` streams for so long, each with its own part of the speech."""
     port = free_port()
-    pcm = (np.clip(speech, -1, 1) * 32767).astype("<i2")
+    pcm = pcm16(speech)
     async with daemon(port, "--model", model, STREAMER_SCHEDULER_MAX_SESSIONS=str(n)) as process:
         parts = [np.roll(pcm, -i * len(pcm) // n) for i in range(n)]
         speakers = [asyncio.create_task(_speak(port, part, WARM_UP_S + seconds)) for part in parts]
@@ -73,9 +73,7 @@ class Look:
     async def at(cls, process: psutil.Process, port: int) -> Look:
         """Now."""
         threads = {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
-        page = await get(port, "/metrics") or ""
-        found = re.findall(r"^((?:streamer|whisper)_\w+) (\S+)$", page, re.MULTILINE)
-        return cls(threads, {name: float(value) for name, value in found})
+        return cls(threads, await metrics(port))
 
     def since(self, before: Look) -> Look:
         """What was counted between the two."""
@@ -89,7 +87,7 @@ def _row(n: int, look: Look, messages_per_s: float) -> str:
     sound_s = look.metrics["streamer_audio_seconds_total"]
     event_loop, *others = [1e3 * look.threads[id_] / sound_s for id_ in sorted(look.threads)]
     others.sort(reverse=True)
-    n_lanes = psutil.cpu_count(logical=False) or 1
+    n_lanes = physical_cores()
     listen, encoder, step = (
         look.metrics[f"{name}_sum"] / sound_s
         for name in ("streamer_listen_latency_ms", "whisper_encoder_forward_latency_ms", "streamer_step_latency_ms")

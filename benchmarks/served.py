@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,7 +14,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 READY_TIMEOUT_S = 300.0
 
@@ -62,6 +65,17 @@ async def daemon(
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def pcm16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Samples, (n,), as a client sends them."""
+    return (np.clip(samples, -1, 1) * 32767).astype("<i2")
+
+
+async def metrics(port: int) -> dict[str, float]:
+    """The metrics that have no labels, by name; none where nobody answers."""
+    found = re.findall(r"^((?:streamer|whisper)_\w+) (\S+)$", await get(port, "/metrics") or "", re.MULTILINE)
+    return {name: float(value) for name, value in found}
 
 
 async def get(port: int, path: str) -> str | None:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from benchmarks.served import daemon, free_port, get
+from benchmarks.served import daemon, free_port, metrics, pcm16
 from streamer.audio_file import read_audio
 from streamer.evaluate import read_manifest
 
@@ -96,7 +96,7 @@ class Speaker:
     async def _session(self) -> None:
         clips = self._random.choices(self._clips, k=self._random.randint(1, 4))
         samples = np.concatenate([np.append(clip, np.zeros(RATE, np.float32)) for clip in clips])
-        session = Session((np.clip(samples, -1, 1) * 32767).astype("<i2"), self._report, self._random)
+        session = Session(pcm16(samples), self._report, self._random)
         while not session.is_over:
             try:
                 async with connect(self._url, compression=None, proxy=None, open_timeout=30) as connection:
@@ -222,8 +222,7 @@ def _plain(text: str) -> list[str]:
 
 async def sample(process: psutil.Process, port: int, report: Report) -> None:
     """Look at the daemon once."""
-    metrics = await get(port, "/metrics") or ""
-    found = {name: float(value) for name, value in re.findall(r"^(streamer_\w+) (\S+)$", metrics, re.MULTILINE)}
+    found = await metrics(port)
     seen = {
         "at_s": round(report.now_s, 1),
         "rss_mb": round(process.memory_info().rss / 2**20, 1),

@@ -256,6 +256,7 @@ class Evaluation:
 
     def __init__(self, config: Config, decoders: Decoders, rows: Sequence[ManifestRow], folder: Path) -> None:
         self._config, self._decoders, self._rows = config, decoders, rows
+        self._window = window_options(config, decoders.model)
         self._samples = [_with_lead_in(read_audio(folder / row.file), row.lead_in_s) for row in rows]
 
     def play(self, options: EvaluationOptions, delay: Delay) -> list[Recital]:
@@ -326,7 +327,7 @@ class Evaluation:
         session = Session(
             f"{i}",
             self._options(i, delay),
-            window_options(self._config, decoders.model),
+            self._window,
             decoders.tokenizer,
             decoders.model.dims.n_mels,
         )

@@ -183,7 +183,7 @@ def n_believed(result: StepResult, unended: int | None) -> tuple[int, bool]:
     end after `unended` tokens, not what was only said because of that.
     """
     n = len(result.tokens)
-    if result.no_speech_prob > NO_SPEECH and is_unlikely(result.logprobs):
+    if is_no_speech(result):
         return 0, False
     # a sentence may be said three times, but not until the decoder's bound
     loop = loop_start(result.tokens, LONGEST_PIECE if result.ended else n)
@@ -192,6 +192,11 @@ def n_believed(result: StepResult, unended: int | None) -> tuple[int, bool]:
     if unended is not None and is_unlikely(result.logprobs[unended:]):
         return unended, False  # voice it may be, words it is none
     return n, False
+
+
+def is_no_speech(result: StepResult) -> bool:
+    """Whether the network hears no speech in the window and doubts what it said of it."""
+    return result.no_speech_prob > NO_SPEECH and is_unlikely(result.logprobs)
 
 
 def is_unlikely(logprobs: Sequence[float]) -> bool:

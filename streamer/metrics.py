@@ -13,22 +13,24 @@ RECENT = 100_000
 SECOND_BUCKETS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.9, 1.2, 1.8, 2.5, 4, 6, 10, 20)
 
 
+def _milliseconds(name: str, about: str, registry: CollectorRegistry) -> Histogram:
+    return Histogram(name, about, buckets=MS_BUCKETS, registry=registry)
+
+
 class EngineMetrics:
     """What the engine observes. Names of the first four are fixed: dashboards use them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._encoder = Histogram(
+        self._encoder = _milliseconds(
             "whisper_encoder_forward_latency_ms",
             "Milliseconds of the encoder for one window: the passes of a step over its windows.",
-            buckets=MS_BUCKETS,
-            registry=registry,
+            registry,
         )
-        self._token = Histogram(
+        self._token = _milliseconds(
             "whisper_decoder_token_latency_ms",
             "Milliseconds until a row's next token: a decode pass yields one token for each row, a verify pass the "
             "confirmed draft and one more.",
-            buckets=MS_BUCKETS,
-            registry=registry,
+            registry,
         )
         self._attention = Gauge(
             "whisper_attention_memory_bytes",
@@ -92,17 +94,15 @@ class ServiceMetrics:
         self.words = Counter("streamer_words", "Words made stable.", registry=registry)
         self.skipped = Counter("streamer_skipped_seconds", "Seconds of audio given up.", ["reason"], registry=registry)
         self.queue = Gauge("streamer_step_queue", "Sessions due for a step.", registry=registry)
-        self.listen = Histogram(
+        self.listen = _milliseconds(
             "streamer_listen_latency_ms",
             "Milliseconds of mel and voice detection of one round.",
-            buckets=MS_BUCKETS,
-            registry=registry,
+            registry,
         )
-        self.step = Histogram(
+        self.step = _milliseconds(
             "streamer_step_latency_ms",
             "Milliseconds of one engine step.",
-            buckets=MS_BUCKETS,
-            registry=registry,
+            registry,
         )
         self.batch = Histogram(
             "streamer_step_batch",

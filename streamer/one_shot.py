@@ -22,6 +22,7 @@ from model import Whisper
 from streamer.engine import WhisperEngine
 from streamer.engine_options import EngineOptions
 from streamer.frontend import Ear, FrontEnd
+from streamer.hypothesis import is_no_speech
 from streamer.mel import DYNAMIC_RANGE, FRAMES_PER_SECOND, SAMPLE_RATE, MelSpectrogram
 from streamer.metrics import EngineMetrics
 from streamer.step import StepRequest
@@ -91,10 +92,7 @@ class OneShot:
     def _window_text(self, samples: NDArray[np.float32], language: str) -> str:
         request = StepRequest(session="one-shot", log_mel=self._log_mel(samples), language=language or None)
         result = self._engine.step([request])[0]
-        mean = sum(result.logprobs) / len(result.logprobs) if result.logprobs else 0.0
-        if result.no_speech_prob > 0.6 and mean < -1.0:  # as published
-            return ""
-        return self._tokenizer.decode(result.tokens).strip()
+        return "" if is_no_speech(result) else self._tokenizer.decode(result.tokens).strip()
 
     def _log_mel(self, samples: NDArray[np.float32]) -> Tensor:
         """A full window under its own floor, (n_mels, 3000), as published."""

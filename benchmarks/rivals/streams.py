@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.served import pcm16
 from streamer.bench import GAP_S, Clip
 from streamer.mel import SAMPLE_RATE
 
@@ -52,5 +53,5 @@ def make_stream(recordings: Sequence[Clip], seconds: float, seed: int, number: i
         gap = np.zeros(int(GAP_S * SAMPLE_RATE), np.float32)
         pieces += [recording.samples, gap]
         n_samples += len(gap)
-    pcm = (np.clip(np.concatenate(pieces), -1, 1) * 32767).astype("<i2")
+    pcm = pcm16(np.concatenate(pieces))
     return Stream(pcm, tuple(utterances))
