@@ -84,8 +84,10 @@ class FileApi:
 
     async def _open(self, upload: UploadFile, stack: contextlib.AsyncExitStack) -> Recording:
         audio = await asyncio.to_thread(open_audio, upload.file, upload.filename or "file")
-        stack.callback(audio.close)
-        return Recording(audio, self._config.limits.max_recording_s)
+        recording = Recording(audio, self._config.limits.max_recording_s)
+        stack.push_async_callback(recording.close)
+        recording.check_length(audio.duration_s or 0.0)
+        return recording
 
     async def _read_form(self, request: Request) -> FormData:
         if self._n_uploads >= MAX_UPLOADS:
@@ -106,18 +108,15 @@ class Recording:
     An uploaded recording on its way through a session.
 
     Args:
-        audio: Open; the caller closes it.
+        audio: Open; `close` closes it.
         max_s: Longest audio taken, seconds.
-
-    Raises:
-        RequestError: Its header says that it is longer.
     """
 
     def __init__(self, audio: AudioFile, max_s: float) -> None:
         self._audio, self._max_s = audio, max_s
+        self._decoding: asyncio.Task[Samples | None] | None = None
         self.duration_s = 0.0
         """Of what has been fed."""
-        self._check_length(audio.duration_s or 0.0)
 
     async def play(self, stream: Stream) -> AsyncGenerator[Event, None]:
         """
@@ -143,7 +142,7 @@ class Recording:
         try:
             while (samples := await self._next_block()) is not None:
                 self.duration_s += len(samples) / SAMPLE_RATE
-                self._check_length(self.duration_s)
+                self.check_length(self.duration_s)
                 await stream.feed(samples)
         finally:
             stream.end()
@@ -156,15 +155,17 @@ class Recording:
             raise OverloadError("the daemon stops in the middle of the recording; ask again", retry_after_s=5.0)
 
     async def _next_block(self) -> Samples | None:
-        decoding = asyncio.create_task(asyncio.to_thread(next, self._audio.blocks, None))
-        try:
-            return await asyncio.shield(decoding)
-        except asyncio.CancelledError:
-            # the file must not be closed under the thread that reads it
-            await asyncio.gather(decoding, return_exceptions=True)
-            raise
+        self._decoding = asyncio.create_task(asyncio.to_thread(next, self._audio.blocks, None))
+        return await asyncio.shield(self._decoding)
 
-    def _check_length(self, duration_s: float) -> None:
+    async def close(self) -> None:
+        """Close the file, but not under the thread that reads it: however often its reader was cancelled."""
+        if self._decoding is not None:
+            await asyncio.wait({self._decoding})
+        self._audio.close()
+
+    def check_length(self, duration_s: float) -> None:
+        """Raise RequestError for audio that is too long."""
         if duration_s > self._max_s:
             message = f"audio of more than {self._max_s:g} s; split it, or raise limits.max_recording_s"
             raise RequestError("audio_too_long", message, "file", status=413)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from streamer.audio_file import AudioFile
 from streamer.config import LimitsConfig
@@ -187,6 +189,29 @@ class TestRefusals:
             [_ async for _ in recording.play(stream)]
         assert stream.has_ended
         assert stream.received_s == 5.0
+
+    async def test_closing_waits_for_the_thread_that_reads(self) -> None:
+        """A web framework may cancel its reader again and again: the file stays open under the thread until then."""
+        is_read, may_go, order = threading.Event(), threading.Event(), []
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            is_read.set()
+            may_go.wait(10.0)
+            order.append("read")
+            yield np.zeros(16000, np.float32)
+
+        recording = Recording(AudioFile(None, blocks(), lambda: order.append("closed")), max_s=5.0)
+        playing = asyncio.create_task(anext(recording.play(FakeStream("s", "r", SessionOptions(), (), 0.0))))
+        await asyncio.to_thread(is_read.wait, 10.0)
+        for _ in range(3):
+            playing.cancel()
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(recording.close())
+        await asyncio.sleep(0)
+        may_go.set()
+        await within(closing)
+        assert order == ["read", "closed"]
+        assert playing.cancelled()
 
     async def test_bad_samples_on_the_way(self) -> None:
         """What was said before is not passed off as the whole."""
