@@ -15,7 +15,8 @@ from torch import Tensor
 
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd
 from streamer.options import SessionOptions, Update
-from streamer.session import Session, Step, WindowOptions
+from streamer.session import Session, Step
+from streamer.sound_window import WindowOptions
 from streamer.step import StepResult
 from streamer.tokenizer import Tokenizer
 

@@ -28,7 +28,8 @@ from streamer.frontend import FrontEnd, Heard
 from streamer.load import LoadMeter
 from streamer.mel import SAMPLE_RATE
 from streamer.metrics import ServiceMetrics
-from streamer.session import MAX_HEARD_S, Step
+from streamer.session import Step
+from streamer.sound_window import MAX_HEARD_S
 from streamer.step import Engine, StepResult
 from streamer.stream import Stream
 from streamer.tracing import NoSpans, StepTracer

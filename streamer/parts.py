@@ -28,7 +28,7 @@ from streamer.metrics import EngineMetrics, ServiceMetrics
 from streamer.recording import RecordingOptions, Recordings
 from streamer.recovery import RecoveringEngine
 from streamer.scheduler import Scheduler, SchedulerOptions
-from streamer.session import CATCH_UP_S, WindowOptions
+from streamer.sound_window import CATCH_UP_S, WindowOptions
 from streamer.stand_in import StandInEngine
 from streamer.step import StepRequest
 from streamer.tokenizer import Tokenizer

@@ -20,7 +20,8 @@ from streamer.lane import Lane
 from streamer.metrics import ServiceMetrics
 from streamer.options import SessionOptions
 from streamer.recording import Recording, Recordings
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
+from streamer.sound_window import WindowOptions
 from streamer.stream import Stream
 from streamer.tokenizer import Tokenizer
 

@@ -25,21 +25,15 @@ from streamer.hypothesis import (
     spoken_words,
     worth_showing,
 )
-from streamer.mel import FRAMES_PER_SECOND, MelWindow, window_gain
+from streamer.mel import window_gain
 from streamer.options import SessionOptions, Update
+from streamer.sound_window import CAPACITY_S, FRAME_S, SoundWindow, WindowOptions
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
 from streamer.transcript import Transcript
 from streamer.voice import VoiceOptions, VoiceTracker
 from streamer.window_text import WindowText
 
-FRAME_S = 1 / FRAMES_PER_SECOND
-CAPACITY_S = 30.0
-"""Sound that is held."""
-MAX_HEARD_S = 3.0
-"""Most sound given to a session at a time."""
-CATCH_UP_S = 4.0
-"""Sound beyond `max_window_s` that one step of a late session may see."""
 MAX_PREFIX = 192
 """Committed tokens in a window, after which it rolls however short it is: the decoder's context is bounded."""
 NOTICE_S = 0.2
@@ -54,28 +48,6 @@ SETTLED_TEXT_S = 1.5
 """What a word means to the words after it is settled so long after its end."""
 UNFINISHED_S = 0.2
 """A word that reaches so near to where the sound is cut off may go on beyond it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowOptions:
-    """How much sound a step sees."""
-
-    pre_roll_s: float = 0.4
-    """Sound before the first voice."""
-    post_roll_s: float = 0.3
-    """Sound after the last voice: later silence is not looked at."""
-    pause_s: float = 0.2
-    """Silence after which a step is due at once: what was said is probably whole."""
-    max_window_s: float = 15.0
-    """Longest window; then it rolls."""
-    keep_s: float = 6.0
-    """Sound kept at a roll."""
-    carry_s: float = 3.0
-    """Speech that resumes within this long after a turn goes on in the same window."""
-    alignment_lag_s: float = 0.0
-    """How much later than a word begins the model's attention arrives at it; negative where it is early."""
-    max_turn_s: float = 30.0
-    """A turn without pause ends at the next end of a sentence after this long, or after 1.5 times as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +87,7 @@ class Session:
     ) -> None:
         self.id, self.options = session_id, options
         self._window, self._tokenizer = window, tokenizer
-        self._offset_s = offset_s
-        self._mel = MelWindow(n_mels, int(CAPACITY_S * FRAMES_PER_SECOND))
+        self._sound = SoundWindow(n_mels, window, offset_s)
         self._voice = VoiceTracker(VoiceOptions(), offset_s)
         self._transcript = Transcript(words=options.words)
         self._agreement = Agreement(POLICIES[options.delay])
@@ -134,17 +105,15 @@ class Session:
         self.n_steps = 0
         self._newly_stable: list[SpokenWord] = []
         self._acked_s = offset_s
-        self._window_id = 0
         self._spoken_language = ""
         self._voice_before_s = offset_s
-        self._open_window(0)
+        self._open_window(offset_s)
 
     # --- input
 
     def hear(self, frames: Tensor, probabilities: Sequence[float]) -> list[Event]:
         """Take new mel frames (n, n_mels) and the voice probabilities that became known with them."""
-        if frames.shape[0]:
-            self._mel.append(frames)
+        self._sound.hear(frames)
         events: list[Event] = []
         for probability in probabilities:
             if self._voice.push(probability):
@@ -187,12 +156,12 @@ class Session:
     @property
     def received_s(self) -> float:
         """Stream time heard so far."""
-        return self._stream_s(self._mel.end)
+        return self._sound.heard_s
 
     @property
     def lag_s(self) -> float:
         """Sound of the open turn that no step has seen yet, seconds."""
-        return max(0, self._target_frame() - self._stepped_to) * FRAME_S if self._voice.speaking else 0.0
+        return max(0, self._target_frame() - self._sound.seen) * FRAME_S if self._voice.speaking else 0.0
 
     @property
     def is_speaking(self) -> bool:
@@ -202,8 +171,7 @@ class Session:
     @property
     def is_full(self) -> bool:
         """Whether more sound, `MAX_HEARD_S` at a time, would push out what no step has seen: it must wait."""
-        n_frames = int((CAPACITY_S - MAX_HEARD_S) * FRAMES_PER_SECOND)
-        return self._voice.speaking and self._mel.end - self._start_frame > n_frames
+        return self._voice.speaking and self._sound.is_full
 
     @property
     def n_turns(self) -> int:
@@ -225,13 +193,13 @@ class Session:
         if self._in_flight or not self._voice.speaking:
             return False
         edge = self._edge_frame()
-        if edge <= self._start_frame:
+        if edge <= self._sound.start:
             return False
         if self._closing.is_asked or self._goes_on:
             return True
         if edge < self._target_frame():
             return True  # late: a step does not reach the newest sound, and waiting brings nothing new into it
-        fresh_s = (edge - self._stepped_to) * FRAME_S
+        fresh_s = (edge - self._sound.seen) * FRAME_S
         paused = self._voice.silence_s >= self._window.pause_s and not self._has_seen_pause()
         return fresh_s > 0 and (paused or fresh_s >= interval_s)
 
@@ -239,27 +207,27 @@ class Session:
         """The request for what is heard now; one at a time, to be answered by `apply` or `failed`."""
         edge = self._edge_frame()
         self._in_flight = True
-        text, start_s = self._text, self._stream_s(self._start_frame)
-        log_mel = self._mel.gather(self._start_frame, edge)
+        text, sound = self._text, self._sound
+        log_mel = sound.log_mel(edge)
         gain = window_gain(float(log_mel.max()))
         request = StepRequest(
             session=self.id,
             log_mel=log_mel + gain if gain else log_mel,
             gain=gain,
-            window_start=self._start_frame,
+            window_start=sound.start,
             prompt=(*self._prompt, *self._context),
             prefix=text.prefix,
-            settled_tokens=text.n_tokens_until(self._stream_s(edge) - SETTLED_TEXT_S),
+            settled_tokens=text.n_tokens_until(sound.stream_s(edge) - SETTLED_TEXT_S),
             draft=text.draft,
             unended=text.unended,
             anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
-            anchor_s=max(0.0, text.anchor.start_s - start_s) if text.anchor else 0.0,
+            anchor_s=max(0.0, text.anchor.start_s - sound.start_s) if text.anchor else 0.0,
             language=self._language,
             task=self.options.task,
             keyterms=self.options.keyterms,
             final=self.wants_final,
         )
-        return Step(request=request, window_start_frame=self._start_frame, edge_frame=edge, window_id=self._window_id)
+        return Step(request=request, window_start_frame=sound.start, edge_frame=edge, window_id=sound.id)
 
     def failed(self) -> None:
         """The step in flight came to nothing; the same sound will be asked for again."""
@@ -269,11 +237,11 @@ class Session:
         """Take the result of the step in flight."""
         self._in_flight = False
         self.n_steps += 1
-        if step.window_id != self._window_id:
+        if step.window_id != self._sound.id:
             return []
-        self._stepped_to = step.edge_frame
+        self._sound.seen = step.edge_frame
         self._settle_language(result, step)
-        edge_s = self._stream_s(step.edge_frame)
+        edge_s = self._sound.seen_s
         words = self._accepted_words(step, result)
         self._text.hear(words)
         self._goes_on = self._ends_early(step, result, words) and self._may_go_on(step)
@@ -302,11 +270,9 @@ class Session:
     # --- turns
 
     def _begin_speech(self) -> list[Event]:
-        pre_roll_frame = self._frame(self._voice.started_s - self._window.pre_roll_s)
         resumes = self._voice.started_s - self._voice_before_s <= self._window.carry_s
-        is_held = self._mel.start <= self._start_frame
-        if not (self._text.has_committed and resumes and is_held):
-            self._open_window(max(pre_roll_frame, self._frame(self._voice_before_s)))
+        if not (self._text.has_committed and resumes and self._sound.is_held):
+            self._open_window(max(self._voice.started_s - self._window.pre_roll_s, self._voice_before_s))
         return [Speech(state="started", at_s=round(max(self._voice.started_s, self._voice_before_s), 3))]
 
     def _close(self, reason: TurnEndReason) -> list[Event]:
@@ -327,9 +293,9 @@ class Session:
         events: list[Event] = [*self._transcript.end_turn(self._spoken_language, reason)]
         self._voice.stop()
         # sound that came after the last step's edge belongs to the next turn
-        self._voice_before_s = min(self._voice.last_voice_s, self._stream_s(self._stepped_to))
+        self._voice_before_s = min(self._voice.last_voice_s, self._sound.seen_s)
         self._agreement.reset()
-        self._window_id += 1
+        self._sound.leave()
         events.append(Speech(state="stopped", at_s=round(self._voice_before_s, 3)))
         return [*events, *self._go_on()]
 
@@ -338,7 +304,7 @@ class Session:
         if not self._closing.is_asked:
             return [*self._after_turn(), *(() if self._ended else self._speak_on())]
         events = self._speak_on()
-        if self._voice.speaking and self._start_frame < self._closing.frame:
+        if self._voice.speaking and self._sound.start < self._closing.frame:
             return events
         self._closing.withdraw()
         self._leave_rest()
@@ -386,7 +352,7 @@ class Session:
 
     def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
         """The words of a result that are believed."""
-        start_s, lag_s = self._stream_s(step.window_start_frame), self._window.alignment_lag_s
+        start_s, lag_s = self._sound.stream_s(step.window_start_frame), self._window.alignment_lag_s
         words = spoken_words(result, self._tokenizer, start_s, self._voice.trimmed, lag_s)
         n, circles = n_believed(result, step.request.unended)
         if circles:
@@ -404,9 +370,9 @@ class Session:
         """Whether voice was heard in the step well beyond the last word of a text that the decoder ended."""
         if result.tokens and not words:
             return False  # it was no speech
-        begun_s = self._stream_s(step.window_start_frame) + step.request.anchor_s
+        begun_s = self._sound.stream_s(step.window_start_frame) + step.request.anchor_s
         until_s = words[-1].end_s if words else begun_s
-        return result.ended and self._voice.voiced_s(until_s, self._stream_s(step.edge_frame)) >= EARLY_END_S
+        return result.ended and self._voice.voiced_s(until_s, self._sound.stream_s(step.edge_frame)) >= EARLY_END_S
 
     def _may_go_on(self, step: Step) -> bool:
         """Ask again, with the end shut out where it was put; on the same sound only so often."""
@@ -423,21 +389,18 @@ class Session:
 
     # --- window
 
-    def _open_window(self, start_frame: int) -> None:
-        """Begin afresh at a frame."""
+    def _open_window(self, from_s: float) -> None:
+        """Begin afresh."""
         if self.n_steps:
             self._context = []  # it stood before the first window
-        self._start_frame = max(start_frame, self._mel.start)
-        self._stepped_to = self._start_frame
+        self._sound.open(from_s)
         self._text = WindowText(self._tokenizer)
         self._goes_on = False
         self._agreement.reset()
-        self._window_id += 1
 
     def _roll(self, edge_s: float) -> None:
         """Move the start of a window that grew too long to a committed word."""
-        start_s = self._stream_s(self._start_frame)
-        if edge_s - start_s < self._window.max_window_s and len(self._text.prefix) < MAX_PREFIX:
+        if not self._sound.is_too_long(edge_s) and len(self._text.prefix) < MAX_PREFIX:
             return
         keep_from_s = edge_s - self._window.keep_s
         if not self._text.has_committed_from(keep_from_s):
@@ -445,35 +408,26 @@ class Session:
             tail = self._text.tail
             self._commit(next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail)))
         # at a word, never inside the one before it: half a word would be heard again
-        self._start_frame = max(self._start_frame, self._frame(self._text.cut(keep_from_s)))
+        self._sound.move(self._text.cut(keep_from_s))
 
     def _idle(self) -> None:
         """Nobody speaks: forget sound that no window will want."""
-        keep_s = self._window.pre_roll_s + 1.0
         if not self._text.has_committed or self.received_s - self._voice_before_s > self._window.carry_s:
-            self._mel.forget(self._mel.end - int(keep_s * FRAMES_PER_SECOND))
+            self._sound.forget()
             self._voice.forget(self.received_s - CAPACITY_S)
 
     def _target_frame(self) -> int:
         """One past the newest frame worth looking at."""
-        return min(self._mel.end, self._frame(self._voice.last_voice_s + self._window.post_roll_s))
+        return self._sound.target(self._voice.last_voice_s)
 
     def _edge_frame(self) -> int:
         """One past the last frame of the next step: the target, unless it is far away or a turn is to close."""
-        longest = int((self._window.max_window_s + CATCH_UP_S) * FRAMES_PER_SECOND)
         # what was said since belongs to the next turn: its newest word may be half heard
-        target = self._closing.frame if self._closing.is_asked else self._target_frame()
-        return min(target, self._start_frame + longest)
+        return self._sound.edge(self._closing.frame if self._closing.is_asked else self._target_frame())
 
     def _is_heard_out(self) -> bool:
         """Whether the last step heard the turn to where it was asked to close."""
-        return self._stepped_to >= self._closing.frame or self._has_seen_pause()
+        return self._sound.seen >= self._closing.frame or self._has_seen_pause()
 
     def _has_seen_pause(self) -> bool:
-        return self._stepped_to >= self._frame(self._voice.last_voice_s + self._window.pause_s)
-
-    def _frame(self, stream_s: float) -> int:
-        return max(0, round((stream_s - self._offset_s) * FRAMES_PER_SECOND))
-
-    def _stream_s(self, frame: int) -> float:
-        return self._offset_s + frame * FRAME_S
+        return self._sound.has_seen_pause(self._voice.last_voice_s)

@@ -11,7 +11,8 @@ from streamer.engine import WhisperEngine
 from streamer.events import Ack, Event
 from streamer.frontend import FrontEnd
 from streamer.options import SessionOptions
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
+from streamer.sound_window import WindowOptions
 from tests.helpers.recordings import Recording
 from tests.helpers.stepping import final_text, plain, play
 

@@ -14,8 +14,9 @@ from streamer.engine import WhisperEngine
 from streamer.frontend import FrontEnd
 from streamer.options import SessionOptions
 from streamer.recital import Recital
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
 from streamer.simulation import SimulatedPace, perform, simulate
+from streamer.sound_window import WindowOptions
 from tests.helpers.engines import engine_on, published
 from tests.helpers.recordings import Recording
 

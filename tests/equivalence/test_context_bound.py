@@ -16,7 +16,8 @@ from streamer.errors import EngineError
 from streamer.events import Bye
 from streamer.frontend import FrontEnd
 from streamer.options import Delay, SessionOptions
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
+from streamer.sound_window import WindowOptions
 from streamer.step import StepRequest, StepResult
 from streamer.tokenizer import Tokenizer
 from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy

@@ -8,8 +8,9 @@ from streamer.engine import WhisperEngine
 from streamer.frontend import FrontEnd
 from streamer.mel import MelSpectrogram
 from streamer.options import SessionOptions
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
 from streamer.simulation import SimulatedPace, perform, simulate
+from streamer.sound_window import WindowOptions
 from streamer.vad import VoiceDetector, read_weights
 from tests.helpers.recordings import Recording
 

@@ -29,7 +29,7 @@ from streamer.options import SessionOptions
 from streamer.parts import Parts
 from streamer.recording import Recordings
 from streamer.scheduler import Scheduler, SchedulerOptions
-from streamer.session import WindowOptions
+from streamer.sound_window import WindowOptions
 from streamer.step import StepRequest, StepResult
 from streamer.stream import Stream
 from streamer.tokenizer import Tokenizer

@@ -10,7 +10,8 @@ import torch
 from streamer.events import Bye, Caption, Event, Flushed, TurnEnd
 from streamer.hypothesis import SpokenWord
 from streamer.options import SessionOptions
-from streamer.session import Session, Step, WindowOptions
+from streamer.session import Session, Step
+from streamer.sound_window import WindowOptions
 from streamer.step import StepResult
 from streamer.voice import FRAME_S as VOICE_FRAME_S
 from tests.helpers.words import TOKENIZER, plain, result, word

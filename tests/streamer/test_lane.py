@@ -12,7 +12,7 @@ from streamer.errors import EngineError
 from streamer.events import Ack, Bye, Event, TurnEnd
 from streamer.lane import CATCH_UP, MIN_HEARD_S, most_heard_s
 from streamer.mel import SAMPLE_RATE
-from streamer.session import MAX_HEARD_S
+from streamer.sound_window import MAX_HEARD_S
 from streamer.step import StepRequest
 from streamer.stream import Stream
 from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts

@@ -14,7 +14,8 @@ from streamer.events import Bye, Caption, Event, TurnEnd, Word
 from streamer.mel import SAMPLE_RATE
 from streamer.options import SessionOptions
 from streamer.recital import CHUNK_S, Recital, listen, play
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
+from streamer.sound_window import WindowOptions
 from streamer.stream import Stream
 from tests.helpers.words import TOKENIZER
 

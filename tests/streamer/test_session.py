@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from streamer.events import Ack, Bye, Caption, Flushed, Speech
 from streamer.hypothesis import SpokenWord
 from streamer.options import SessionOptions, Update
-from streamer.session import CAPACITY_S, CATCH_UP_S, MAX_HEARD_S, NOTICE_S, SETTLE_LANGUAGE_S, Session, WindowOptions
+from streamer.session import NOTICE_S, SETTLE_LANGUAGE_S, Session
+from streamer.sound_window import CAPACITY_S, CATCH_UP_S, MAX_HEARD_S, WindowOptions
 from tests.helpers.talks import N_MELS, Hall, broken_promises, broken_requests, talk
 from tests.helpers.words import TOKENIZER, plain, result, word
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from streamer.errors import EngineError
 from streamer.options import SessionOptions
 from streamer.recital import Recital
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
 from streamer.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.sound_window import WindowOptions
 from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, spoken, story
 
 

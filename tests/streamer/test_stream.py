@@ -14,7 +14,8 @@ from streamer.errors import EngineError, OverloadError
 from streamer.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.mel import SAMPLE_RATE
 from streamer.options import SessionOptions, Update
-from streamer.session import Session, WindowOptions
+from streamer.session import Session
+from streamer.sound_window import WindowOptions
 from streamer.stream import MAX_BLOCKS, MAX_COMMANDS, Stream
 from tests.helpers.words import TOKENIZER
 
