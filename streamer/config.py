@@ -119,8 +119,8 @@ class SchedulerConfig(Section, frozen=True, kw_only=True):
     """Sessions at once; 0: as many as a measurement at start-up says."""
     kv_reuse: Literal["exact", "committed"] = "committed"
     """After an encoder pass, read all committed words again, or only those of the last one and a half seconds."""
-    max_window_s: Annotated[float, Meta(ge=2, le=30)] = 15.0
-    """Longest stretch of audio decoded at once, in seconds."""
+    max_window_s: Annotated[float, Meta(ge=8, le=18)] = 15.0
+    """Longest stretch of audio decoded at once, in seconds; then it is cut to its last six (docs/experiments.md)."""
 
 
 class CaptureConfig(Section, frozen=True, kw_only=True):

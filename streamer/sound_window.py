@@ -17,6 +17,9 @@ CAPACITY_S = 30.0
 """Sound that is held."""
 MAX_HEARD_S = 3.0
 """Most sound given to a session at a time."""
+LONGEST_WINDOW_S = 18.0
+"""Most that `max_window_s` may be: the window, the longest pause in a turn (5 s) and the longest after it that a window
+goes on over (3 s) must fit in what is held, or the session would refuse the sound that it waits for."""
 CATCH_UP_S = 4.0
 """Sound beyond `max_window_s` that one step of a late session may see."""
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import msgspec
 import pytest
 import torch
 
@@ -16,6 +17,7 @@ from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.engine import WhisperEngine
 from streamer.engine_options import EngineOptions
 from streamer.errors import CheckpointError, EngineError, ModelNotFoundError
+from streamer.sound_window import LONGEST_WINDOW_S, WindowOptions
 from streamer.step import StepRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
@@ -41,6 +43,14 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[WhisperEngine]:
 
     monkeypatch.setattr(parts, "WhisperEngine", Watched)
     return built
+
+
+def test_the_longest_window_that_can_be_set() -> None:
+    """The configuration allows what a session has room for, and no more."""
+    [bounds] = [
+        field.type for field in msgspec.inspect.type_info(SchedulerConfig).fields if field.name == "max_window_s"
+    ]
+    assert (bounds.ge, bounds.le) == (WindowOptions().keep_s + 2.0, LONGEST_WINDOW_S)
 
 
 def test_build(engines: list[WhisperEngine]) -> None:

@@ -15,7 +15,7 @@ from streamer.events import Ack, Bye, Caption, Flushed, Speech
 from streamer.hypothesis import SpokenWord
 from streamer.options import SessionOptions, Update
 from streamer.session import NOTICE_S, SETTLE_LANGUAGE_S, Session
-from streamer.sound_window import CAPACITY_S, CATCH_UP_S, MAX_HEARD_S, WindowOptions
+from streamer.sound_window import CAPACITY_S, CATCH_UP_S, LONGEST_WINDOW_S, MAX_HEARD_S, WindowOptions
 from tests.helpers.talks import N_MELS, Hall, broken_promises, broken_requests, talk
 from tests.helpers.words import TOKENIZER, plain, result, word
 
@@ -566,6 +566,20 @@ class TestWindow:
         hall.end()
         assert hall.text == hall.spoken()
         assert_sound(hall)
+
+    @pytest.mark.parametrize("interval_s", [0.3, 10.0])
+    @pytest.mark.parametrize("length_s", [7.9, LONGEST_WINDOW_S - 0.1, 60.0])
+    @pytest.mark.parametrize("max_window_s", [8.0, LONGEST_WINDOW_S])
+    def test_long_windows_and_long_pauses(self, max_window_s: float, length_s: float, interval_s: float) -> None:
+        """The longest window that can be set has room for the longest pauses: it never waits for sound it refuses."""
+        patient = msgspec.structs.replace(ENGLISH, endpoint_ms=5000)
+        for pause_s in (4.9, 5.1, 7.9, 8.1):
+            words = talk(length_s, pause_s, 0.4, pause_s, length_s, pause_s, length_s)
+            hall = Hall(words, replace(WINDOW, max_window_s=max_window_s), patient, interval_s=interval_s)
+            hall.play(words[-1].end_s + 8.0)
+            hall.end()
+            assert hall.text == hall.spoken()
+            assert_sound(hall)
 
     def test_full_only_while_speaking(self) -> None:
         """Hours of silence fill nothing."""
