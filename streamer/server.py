@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
 
 from streamer.admission import Admission
 from streamer.broadcast import Broadcast
@@ -49,21 +51,36 @@ def build_app(
     """
     connections = connections if connections is not None else Connections()
     keys = keys if keys is not None else Keys()
+    routes = [
+        *native_routes(scheduler, config, keys, connections, Rooms(config, microphone)),
+        *openai_routes(scheduler, config, keys),
+        *relayed_routes(scheduler, config, keys),
+        *status_routes(scheduler, config, keys, connections, metrics),
+        *_page_routes(),
+    ]
+    nowhere = _Nowhere([route.path for route in routes if isinstance(route, WebSocketRoute)])
     return Starlette(
-        routes=[
-            *native_routes(scheduler, config, keys, connections, Rooms(config, microphone)),
-            *openai_routes(scheduler, config, keys),
-            *relayed_routes(scheduler, config, keys),
-            *status_routes(scheduler, config, keys, connections, metrics),
-            *_page_routes(),
-        ],
+        routes=[*routes, WebSocketRoute("/{path:path}", nowhere.refuse)],
         middleware=[
             Middleware(PageHeaders),
             Middleware(OriginGuard, config=config.server),
             Middleware(Admission, limits=config.limits, registry=metrics),
         ],
-        exception_handlers={KeyRefusedError: _unauthorized},
+        exception_handlers={KeyRefusedError: _unauthorized, 404: nowhere.answer},
     )
+
+
+class _Nowhere:
+    """What a client is told that asks for a path where nothing is, or speaks HTTP to a WebSocket."""
+
+    def __init__(self, sockets: Sequence[str]) -> None:
+        self._said = f"not found; paths for a websocket: {', '.join(sockets)}\n"
+
+    async def answer(self, _: Request, error: Exception) -> Response:
+        return PlainTextResponse(self._said, 404)
+
+    async def refuse(self, socket: WebSocket) -> None:
+        await socket.send_denial_response(PlainTextResponse(self._said, 404))
 
 
 async def _unauthorized(_: Request, error: Exception) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.helpers.http_daemon import Daemon, serving
 
@@ -43,3 +44,24 @@ class TestPages:
         """Static files are those of the pages alone."""
         assert (await daemon.get("/pages/%2e%2e/config.py")).status_code == 404
         assert (await daemon.get("/nothing")).status_code == 404
+
+
+class TestNowhere:
+    """Paths where nothing is."""
+
+    SAID = (
+        "not found; paths for a websocket: /v1/captions, /v1/watch, /v1/watch/{room}, /v1/realtime, /v1/listen, /vosk\n"
+    )
+
+    async def test_a_socket_is_told_where_there_are_some(self, daemon: Daemon) -> None:
+        """Refused with 404 before it is accepted: a 403 would send people looking for their key."""
+        with pytest.raises(InvalidStatus) as refused:
+            await daemon.connect("/v1/stream")
+        response = refused.value.response
+        assert (response.status_code, response.body) == (404, self.SAID.encode())
+
+    @pytest.mark.parametrize("path", ["/v1/stream", "/v1/captions", "/pages/nothing.js"])
+    async def test_requests_are_told_the_same(self, daemon: Daemon, path: str) -> None:
+        """Where a socket is, HTTP finds nothing either."""
+        response = await daemon.get(path)
+        assert (response.status_code, response.text) == (404, self.SAID)
