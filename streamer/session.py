@@ -40,6 +40,8 @@ NOTICE_S = 0.2
 """Voice may have begun so long before it is noticed."""
 EARLY_END_S = 1.2
 """Voice beyond the last word after which a text that ended is not believed."""
+STRAYED_S = 3.0
+"""Voice beyond the last word after which the words so far are thought to lead the decoder astray."""
 MAX_ASKED_AGAIN = 3
 """Times that a text which ends too early is asked for again on the same sound."""
 SETTLE_LANGUAGE_S = 4.0
@@ -246,6 +248,9 @@ class Session:
         self._text.hear(words)
         self._goes_on = self._ends_early(step, result, words) and self._may_go_on(step)
         self._commit(self._agreement.certain(words, edge_s))
+        if self._has_strayed(edge_s):
+            self._open_window(self._text.committed_end_s)  # without those words, what follows is heard for itself
+            return []
         if self._closing.is_asked and self._is_heard_out() and not self._goes_on:
             return self._finish_turn()
         events = self._limit_turn()
@@ -373,6 +378,10 @@ class Session:
         begun_s = self._sound.stream_s(step.window_start_frame) + step.request.anchor_s
         until_s = words[-1].end_s if words else begun_s
         return result.ended and self._voice.voiced_s(until_s, self._sound.stream_s(step.edge_frame)) >= EARLY_END_S
+
+    def _has_strayed(self, edge_s: float) -> bool:
+        """Whether the decoder finds no words for seconds of voice behind those that it is made to go on from."""
+        return self._text.has_committed and self._voice.voiced_s(self._text.end_s, edge_s) >= STRAYED_S
 
     def _may_go_on(self, step: Step) -> bool:
         """Ask again, with the end shut out where it was put; on the same sound only so often."""

@@ -80,6 +80,16 @@ class WindowText:
         """Whether the window holds committed words."""
         return bool(self._committed)
 
+    @property
+    def committed_end_s(self) -> float:
+        """Where the last committed word ends, stream time. Only while `has_committed`."""
+        return self._committed[-1].end_s
+
+    @property
+    def end_s(self) -> float:
+        """Where the last word ends, certain or not, stream time. Only while `has_committed`."""
+        return (self._tail or self._committed)[-1].end_s
+
     def hear(self, words: Sequence[SpokenWord]) -> None:
         """A step heard these words after the prefix, in stream time."""
         self._tail = list(words)

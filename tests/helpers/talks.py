@@ -57,7 +57,7 @@ class Hall:
         interval_s: Between partial steps.
         offset_s: Stream time of the first sample.
         voiced: Whether there is voice at an instant; by default where there are words.
-        answer: How the network says it: `perfect`, `punctual`, `mumbling`.
+        answer: How the network says it: `perfect`, `punctual`, `mumbling`, `stopping`, `straying`.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Hall:
             "punctual": self.punctual,
             "mumbling": self.mumbling,
             "stopping": self.stopping,
+            "straying": self.straying,
         }[answer]
         self._latency, self._interval_s = latency, interval_s
         self._n_frames = self._n_judged = 0
@@ -188,6 +189,10 @@ class Hall:
     def stopping(self, step: Step, words: list[SpokenWord]) -> StepResult:
         """What is audible, but of six words and more the first two, unless the request says that the text goes on."""
         return self.perfect(step, words[:2] if step.request.unended is None and len(words) >= 6 else words)
+
+    def straying(self, step: Step, words: list[SpokenWord]) -> StepResult:
+        """What is audible, but nothing at all where the text that it is given to go on from says "six"."""
+        return self.perfect(step, [] if "six" in plain(TOKENIZER.decode(step.request.prefix)) else words)
 
     # --- what was said
 

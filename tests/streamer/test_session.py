@@ -433,6 +433,15 @@ class TestSteps:
         assert isinstance(caption, Caption)
         assert len(caption.partial.split()) == len(pieces) * (3 if ended else 1)
 
+    @pytest.mark.parametrize("lengths", [(20.0,), (9.0, 0.7, 9.0), (6.0, 2.0, 6.0)])
+    def test_words_that_lead_astray_are_left_behind(self, lengths: tuple[float, ...]) -> None:
+        """Where nothing is found behind the committed words for seconds of voice, it is heard without them."""
+        hall = Hall(talk(*lengths), WINDOW, ENGLISH, answer="straying")
+        hall.play(25.0)
+        hall.end()
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+
     def test_a_text_that_ends_too_early_goes_on(self) -> None:
         """A network that stops in the middle of speech is asked again until the voice is accounted for."""
         hall = Hall(talk(9.0, 4.0, 5.0), WINDOW, ENGLISH, answer="stopping", interval_s=1.5)
