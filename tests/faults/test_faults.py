@@ -83,7 +83,7 @@ async def test_connections_too_short_for_any_text_to_come_back() -> None:
     ):
         proxy.lives_s = [0.3] * 12
         service.engine.hold()
-        async with connect(f"ws://127.0.0.1:{proxy.port}", Start(language="en"), give_up_s=2.0) as captions:
+        async with connect(proxy.url, Start(language="en"), give_up_s=2.0) as captions:
             hearing = asyncio.create_task(turns_of(captions.transcribe(paced(sound, 0.1))))
             while proxy.n_cuts < 12 and not hearing.done():
                 await asyncio.wait([hearing], timeout=0.05)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 
@@ -13,23 +13,29 @@ class FaultProxy:
 
     What tests set: `cut_after`, bytes of a connection from client to daemon after which both ends are reset, or
     `lives_s`, seconds, taken from the lists one a connection; clearing `flows` holds every byte back, as a radio link
-    does that is gone.
+    does that is gone; `target_port`, where the next connections lead, as if another daemon had come up there.
     """
 
-    def __init__(self, target_port: int) -> None:
-        self.cut_after: list[int] = []
+    def __init__(self, target_port: int, cut_after: Sequence[int] = ()) -> None:
+        self.target_port = target_port
+        self.cut_after = list(cut_after)
         self.lives_s: list[float] = []
-        self.n_cuts = 0
+        self.n_connections = self.n_cuts = 0
         self.flows = asyncio.Event()
         self.flows.set()
         self.port = 0
-        self._target_port = target_port
         self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"ws://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
+        self.n_connections += 1
         try:
-            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
         except ConnectionError:
             writer.transport.abort()
             return
@@ -78,9 +84,9 @@ class FaultProxy:
 
 
 @asynccontextmanager
-async def fault_proxy(target_port: int) -> AsyncIterator[FaultProxy]:
+async def fault_proxy(target_port: int, cut_after: Sequence[int] = ()) -> AsyncIterator[FaultProxy]:
     """A running one."""
-    proxy = FaultProxy(target_port)
+    proxy = FaultProxy(target_port, cut_after)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     async with server:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from streamer.client import Bye, Caption, Event, Start, TurnEnd, connect
-from tests.helpers.cutting_proxy import cutting_proxy
 from tests.helpers.daemon_process import CHUNK, DaemonProcess, daemon_process, word_errors
+from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.recordings import Recording
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,8 +44,8 @@ async def test_broken_connections(daemon: DaemonProcess, recordings: dict[str, R
     """The text is that of an unbroken connection."""
     spoken = recordings["dev-jfk"]
     unbroken = await captioned(daemon.url("", "ws"), spoken)
-    async with cutting_proxy(daemon.port, [45_000, 120_000, 60_000]) as proxy:
-        broken = await captioned(proxy.url(), spoken)
+    async with fault_proxy(daemon.port, [45_000, 120_000, 60_000]) as proxy:
+        broken = await captioned(proxy.url, spoken)
         assert proxy.n_connections == 4
     # when a step happens to see the sound differs from run to run, and with it now and then a word
     assert word_errors(unbroken, broken) < 0.2, broken
@@ -57,15 +57,15 @@ async def test_killed_daemon(daemon: DaemonProcess, recordings: dict[str, Record
     spoken = recordings["dev-jfk"]
     n_captions = 0
 
-    async with daemon_process(tmp_path) as first, cutting_proxy(first.port) as proxy:
+    async with daemon_process(tmp_path) as first, fault_proxy(first.port) as proxy:
 
         def kill(event: Event) -> None:
             nonlocal n_captions
             n_captions += isinstance(event, Caption)
             if n_captions == 5 and first.process.returncode is None:
-                proxy.move(daemon.port, cut=False)
+                proxy.target_port = daemon.port
                 first.process.kill()
 
-        text = await captioned(proxy.url(), spoken, kill)
+        text = await captioned(proxy.url, spoken, kill)
         assert first.process.returncode is not None
     assert word_errors(spoken.text, text) < 0.3, text

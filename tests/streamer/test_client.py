@@ -26,8 +26,8 @@ from streamer.client import (
 from streamer.config import Config, ServerConfig
 from streamer.errors import EngineError, OverloadError, ProtocolError
 from streamer.options import Update
-from tests.helpers.cutting_proxy import cutting_proxy
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.http_daemon import SECOND, Daemon, serving, within
 from tests.helpers.scripted_engine import Service, spoken, story
 from tests.helpers.scripted_engine import serving as sessions
@@ -102,8 +102,8 @@ async def test_cut_connections_are_not_noticed(seed: int) -> None:
     random = np.random.default_rng(seed)
     text = story(60, seed)
     cuts = [int(n) for n in random.integers(2_000, 200_000, 4)]
-    async with speaking() as (service, daemon), cutting_proxy(daemon.http.port, cuts) as proxy:
-        async with connect(proxy.url(), Start(language="en")) as captions:
+    async with speaking() as (service, daemon), fault_proxy(daemon.http.port, cuts) as proxy:
+        async with connect(proxy.url, Start(language="en")) as captions:
             events = [event async for event in captions.transcribe(blocks_of(text, random))]
         assert proxy.n_connections > 1
         assert service.count("streamer_sessions_opened_total") == 1
@@ -116,14 +116,15 @@ async def test_a_restart_costs_at_most_the_word_it_cuts(seed: int) -> None:
     """Another daemon that knows nothing goes on from what the client holds: turns are numbered on, text goes on."""
     random = np.random.default_rng(seed)
     text = story(60, seed)
-    async with speaking() as (_, first), speaking() as (second, other), cutting_proxy(first.http.port) as proxy:
-        async with connect(proxy.url(), Start(language="en")) as captions:
+    async with speaking() as (_, first), speaking() as (second, other), fault_proxy(first.http.port) as proxy:
+        async with connect(proxy.url, Start(language="en")) as captions:
             events = []
             move_at = int(random.integers(2, 60))
             async for event in captions.transcribe(blocks_of(text, random)):
                 events.append(event)
                 if len(events) == move_at:
-                    proxy.move(other.http.port)
+                    proxy.target_port = other.http.port
+                    proxy.cut()
         assert second.count("streamer_sessions_opened_total") in (0, 1)
     assert broken_promises(events) == []
     assert distance(" ".join(texts(events)).split(), text.split()) <= 1, texts(events)
@@ -161,14 +162,14 @@ async def test_a_draining_daemon_is_left() -> None:
                 await drained.wait()
             yield block
 
-    async with speaking() as (first, old), speaking() as (second, new), cutting_proxy(old.http.port) as proxy:
-        async with connect(proxy.url(), Start(language="en")) as captions:
+    async with speaking() as (first, old), speaking() as (second, new), fault_proxy(old.http.port) as proxy:
+        async with connect(proxy.url, Start(language="en")) as captions:
             events = []
             async for event in captions.transcribe(source()):
                 events.append(event)
                 if isinstance(event, Caption) and not drained.is_set():
                     drained.set()
-                    proxy.move(new.http.port, cut=False)
+                    proxy.target_port = new.http.port
                     await old.connections.announce_drain(5.0)
                     await first.scheduler.drain(5.0)
         assert second.count("streamer_sessions_opened_total") == 1
@@ -179,16 +180,17 @@ async def test_a_draining_daemon_is_left() -> None:
 
 async def test_nobody_listens() -> None:
     """The first connection is tried once, and the message says where."""
-    async with cutting_proxy(1) as proxy:
+    async with fault_proxy(1) as proxy:
         with pytest.raises(ConnectionLostError, match=f"127.0.0.1:{proxy.port}"):
-            async with connect(proxy.url()):
+            async with connect(proxy.url):
                 pass
 
 
 async def test_a_daemon_that_does_not_come_back(daemon: Daemon) -> None:
     """After a while without any way to go on, sender and reader are told."""
-    async with cutting_proxy(daemon.http.port) as proxy, connect(proxy.url(), give_up_s=0.3) as captions:
-        proxy.move(1)
+    async with fault_proxy(daemon.http.port) as proxy, connect(proxy.url, give_up_s=0.3) as captions:
+        proxy.target_port = 1
+        proxy.cut()
         with pytest.raises(ConnectionLostError, match="no way to go on"):
             await within(_all(captions.transcribe(seconds(1))))
         with pytest.raises(ConnectionLostError):
