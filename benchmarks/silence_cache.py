@@ -26,11 +26,11 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from streamer import parts
 from streamer.audio_file import read_audio
+from streamer.circles import loop_start
 from streamer.config import ModelConfig
 from streamer.engine import WhisperEngine
 from streamer.engine_options import EngineOptions
 from streamer.evaluate import ManifestRow, read_manifest
-from streamer.hypothesis import loop_start
 from streamer.mel import FIXED_MAXIMUM, SAMPLE_RATE, MelSpectrogram
 from streamer.metrics import EngineMetrics
 from streamer.step import StepRequest, StepResult

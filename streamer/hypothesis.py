@@ -3,7 +3,8 @@ What a window is thought to say, word by word, and how much of it is certain. Pu
 
 Commit policy: a word is committed when `agreement` successive hypotheses say it in the same place (LocalAgreement-n,
 Liu et al. 2020) and its end lies at least `hold_back_s` before the newest sound (the idea of AlignAtt, Papi et al.
-2023: what the attention puts at the edge is not finished). The end of a turn commits everything.
+2023: what the attention puts at the edge is not finished). A word that runs into a doubtful one waits a little longer:
+both may be halves of a third. The end of a turn commits everything.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from streamer.circles import LONGEST_PIECE, loop_start
 from streamer.options import Delay
 from streamer.step import StepResult
 from streamer.tokenizer import Tokenizer
@@ -22,11 +24,13 @@ UNLIKELY = -1.0
 """Mean logarithm of the probability of tokens below which they are doubted, as in the published implementation."""
 NO_SPEECH = 0.6
 """Probability of no speech above which an unlikely text is none, as in the published implementation."""
-LONGEST_PIECE = 16
-"""Longest piece, tokens, that is a loop wherever a text ends with three rounds of it."""
 DOUBTED_S, DOUBTED = 0.2, 0.7
 """A word that ends so near to the newest sound is shown from this confidence on: half of all words that were shown and
 then rewritten are not, and the median word is seen 0.05 s later (docs/experiments.md)."""
+
+RUNS_INTO_S, HALF, HALF_HOLD_BACK_S = 0.1, 0.5, 0.7
+"""A word after which the next one comes so soon and with less confidence than this may be the first half of it ("die
+Nussaurier" for "Dinosaurier"), and is held back so much longer (docs/experiments.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +96,11 @@ class Agreement:
         self._earlier = [*self._earlier, keys][-max(1, needed) :]
         if not agreed:
             return 0
-        limit_s = edge_s - self._policy.hold_back_s
         n = len(words) if agreed == len(keys) else spoken[agreed]
-        return next((i for i, word in enumerate(words[:n]) if word.end_s > limit_s), n)
+        return next((i for i in range(n) if words[i].end_s > edge_s - self._hold_back_s(words[i : i + 2])), n)
+
+    def _hold_back_s(self, word_and_next: Sequence[SpokenWord]) -> float:
+        return self._policy.hold_back_s + (HALF_HOLD_BACK_S if _may_be_halves(*word_and_next) else 0.0)
 
     def committed(self, words: Sequence[SpokenWord]) -> None:
         """These leading words moved into the prefix: hypotheses start after them from now on."""
@@ -204,24 +210,11 @@ def is_unlikely(logprobs: Sequence[float]) -> bool:
     return bool(logprobs) and sum(logprobs) / len(logprobs) < UNLIKELY
 
 
-def loop_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeats: int = 3) -> int | None:
-    """
-    Where a hypothesis begins to go in circles: the index after the first occurrence of the repeated piece.
-
-    Args:
-        tokens: The hypothesis.
-        longest: Longest piece looked for, tokens.
-        repeats: Occurrences in a row, up to the end, that make a loop; single tokens need twice as many.
-    """
-    n = len(tokens)
-    for size in range(1, min(longest, n // repeats) + 1):
-        piece = tokens[n - size :]
-        count = 1
-        while n - (count + 1) * size >= 0 and tokens[n - (count + 1) * size : n - count * size] == piece:
-            count += 1
-        if count >= (2 * repeats if size == 1 else repeats):
-            return n - (count - 1) * size
-    return None
+def _may_be_halves(word: SpokenWord, following: SpokenWord | None = None) -> bool:
+    """Whether two words may turn out to be one."""
+    if following is None or following.confidence >= HALF:
+        return False
+    return following.start_s - word.end_s < RUNS_INTO_S
 
 
 def _common_prefix(a: Sequence[str], b: Sequence[str]) -> int:

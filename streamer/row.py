@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from streamer.circles import runs_away
 from streamer.keyterms import Place
 from streamer.step import StepRequest
 from streamer.tokenizer import UNSPACED_LANGUAGES
@@ -36,12 +37,14 @@ class Row:
     """Of the alignment heads, (n, n_heads, d_head) a pass: one for each token fed."""
     n_verified: int = 0
     ended: bool = False
+    circles: bool = False
+    """Whether it was stopped because it said the same again and again."""
     no_speech_prob: float = 0.0
 
     @property
     def done(self) -> bool:
-        """Whether the row said `eot` or reached its bound."""
-        return self.ended or len(self.tokens) >= self.budget
+        """Whether the row said `eot`, reached its bound, or goes in circles."""
+        return self.ended or self.circles or len(self.tokens) >= self.budget
 
     @property
     def follows_words(self) -> bool:
@@ -68,6 +71,7 @@ class Row:
         else:
             self.tokens.append(token)
             self.logprobs.append(logprob)
+            self.circles = runs_away(self.tokens)
 
     def place(self, said: Sequence[int]) -> Place:
         """Where the token after these new ones is chosen."""

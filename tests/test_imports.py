@@ -15,6 +15,7 @@ LEVELS = (("model",), ("engine",), ("scheduler",), ("server", "capture"), ("daem
 PURE = (
     "bootstrap",
     "captions",
+    "circles",
     "decoding",
     "events",
     "hypothesis",
@@ -28,6 +29,7 @@ PURE = (
     "rollup",
     "scoring",
     "session",
+    "sound_window",
     "step",
     "tally",
     "timing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -10,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.hypothesis import (
+    HALF,
+    HALF_HOLD_BACK_S,
     POLICIES,
+    RUNS_INTO_S,
     Agreement,
     CommitPolicy,
     SpokenWord,
     leading,
-    loop_start,
     n_believed,
     split_final_marks,
     spoken_words,
@@ -91,6 +94,19 @@ class TestAgreement:
         agreed = agreement(1, hold_back_s=0.5)
         words = phrase(" a b c", word_s=0.4)  # ending at 0.4, 0.8 and 1.2
         assert [agreed.certain(words, edge_s) for edge_s in (0.85, 0.95, 1.35, 1.75)] == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("confidence", "gap_s", "n"),
+        [(HALF - 0.01, 0.0, (0, 0, 1)), (HALF, 0.0, (0, 1, 1)), (HALF - 0.01, RUNS_INTO_S + 0.01, (0, 1, 1))],
+    )
+    def test_a_word_that_runs_into_a_doubtful_one_waits(
+        self, confidence: float, gap_s: float, n: tuple[int, ...]
+    ) -> None:
+        """Both may be halves of a third word, unless there is a pause between them or the second is likely."""
+        agreed = agreement(1, hold_back_s=0.5)
+        words = [word(" die", 0.0, 1.0), replace(word(" Nus", 1.0 + gap_s, 9.0), confidence=confidence)]
+        edges_s = (1.45, 1.55, 1.55 + HALF_HOLD_BACK_S)
+        assert tuple(agreed.certain(words, edge_s) for edge_s in edges_s) == n
 
     def test_marks_do_not_shift_words(self) -> None:
         """Hypotheses that differ in standing marks alone agree on every word."""
@@ -234,41 +250,6 @@ class TestSplitFinalMarks:
         """Words without marks at their end, and marks without a word, stay whole."""
         spoken = word(text)
         assert split_final_marks(spoken, TOKENIZER) == [spoken]
-
-
-class TestLoopStart:
-    """Hypotheses that go in circles."""
-
-    @pytest.mark.parametrize(
-        ("tokens", "start"),
-        [
-            ([], None),
-            ([1, 2, 3, 4], None),
-            ([7, 1, 2, 1, 2, 1, 2], 3),
-            ([1, 2, 1, 2], None),
-            ([9, 5, 5, 5, 5, 5], None),
-            ([9, 5, 5, 5, 5, 5, 5], 2),
-            ([1, 2, 3, 1, 2, 3, 1, 2, 3], 3),
-            ([1, 2, 1, 2, 1, 2, 3], None),
-        ],
-    )
-    def test_where_it_begins(self, tokens: list[int], start: int | None) -> None:
-        """The first round is kept; two rounds are no loop, nor is one that was left again."""
-        assert loop_start(tokens) == start
-
-    @given(
-        head=st.lists(st.integers(100, 200), max_size=6, unique=True),
-        piece=st.lists(st.integers(0, 50), min_size=2, max_size=16, unique=True),
-        repeats=st.integers(3, 6),
-    )
-    def test_finds_every_loop(self, head: list[int], piece: list[int], repeats: int) -> None:
-        """A piece said three times or more up to the end is cut after its first round."""
-        assert loop_start([*head, *piece * repeats]) == len(head) + len(piece)
-
-    def test_piece_may_not_be_too_long(self) -> None:
-        """A long sentence said three times is no loop of the network."""
-        assert loop_start(list(range(17)) * 3) is None
-        assert loop_start(list(range(17)) * 3, longest=17) == 17
 
 
 class TestBelief:

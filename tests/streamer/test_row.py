@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from streamer.circles import RUN_AWAY_TOKENS
 from streamer.row import Row
 from streamer.step import StepRequest
 
@@ -42,6 +43,15 @@ def test_an_end_inside_a_draft_ends_it() -> None:
     mine.accept([5, EOT, 7], [5, EOT, 7, 8], [-0.1] * 4, EOT)
 
     assert (mine.tokens, mine.ended) == ([5], True)
+
+
+def test_a_row_that_goes_in_circles_is_done() -> None:
+    """The others of its step do not wait until it reaches its bound."""
+    mine = row(budget=200)
+    while not mine.done:
+        mine.say(len(mine.tokens) % 2, -0.1, eot=99)
+    assert len(mine.tokens) == RUN_AWAY_TOKENS
+    assert not mine.ended
 
 
 def test_a_row_is_done_at_its_budget() -> None:
