@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from streamer.circles import runs_away
+from streamer.circles import RUN_AWAY_TOKENS, runs_away
 from streamer.keyterms import Place
 from streamer.step import StepRequest
 from streamer.tokenizer import UNSPACED_LANGUAGES
@@ -59,7 +59,9 @@ class Row:
 
     def accept(self, draft: list[int], chosen: list[int], logprobs: list[float], eot: int) -> None:
         """Take over the draft as far as it was chosen, and the first choice after it."""
-        self.n_verified = next((n for n, token in enumerate(draft) if token == eot or chosen[n] != token), len(draft))
+        n = next((n for n, token in enumerate(draft) if token == eot or chosen[n] != token), len(draft))
+        # as if it had been said token by token: a circle ends where it would have ended then
+        self.n_verified = next((k - 1 for k in range(RUN_AWAY_TOKENS, n + 1) if runs_away(draft[:k])), n)
         self.tokens = draft[: self.n_verified]
         self.logprobs = logprobs[: self.n_verified]
         self.say(chosen[self.n_verified], logprobs[self.n_verified], eot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from streamer.circles import RUN_AWAY_TOKENS
@@ -52,6 +53,16 @@ def test_a_row_that_goes_in_circles_is_done() -> None:
         mine.say(len(mine.tokens) % 2, -0.1, eot=99)
     assert len(mine.tokens) == RUN_AWAY_TOKENS
     assert not mine.ended
+
+
+@pytest.mark.parametrize("n_drafted", [RUN_AWAY_TOKENS - 1, RUN_AWAY_TOKENS, RUN_AWAY_TOKENS + 1, 60])
+def test_a_draft_that_goes_in_circles_ends_where_they_would(n_drafted: int) -> None:
+    """A guess makes no difference to what is said."""
+    mine = row(budget=200)
+    mine.accept([7] * n_drafted, [7] * (n_drafted + 1), [-0.1] * (n_drafted + 1), eot=99)
+    assert mine.done
+    assert (mine.tokens, mine.n_verified) == ([7] * RUN_AWAY_TOKENS, RUN_AWAY_TOKENS - 1)
+    assert len(mine.logprobs) == RUN_AWAY_TOKENS
 
 
 def test_a_row_is_done_at_its_budget() -> None:
