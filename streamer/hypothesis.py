@@ -97,10 +97,10 @@ class Agreement:
         if not agreed:
             return 0
         n = len(words) if agreed == len(keys) else spoken[agreed]
-        return next((i for i in range(n) if words[i].end_s > edge_s - self._hold_back_s(words[i : i + 2])), n)
+        return next((i for i in range(n) if words[i].end_s > edge_s - self._hold_back_s(words, i)), n)
 
-    def _hold_back_s(self, word_and_next: Sequence[SpokenWord]) -> float:
-        return self._policy.hold_back_s + (HALF_HOLD_BACK_S if _may_be_halves(*word_and_next) else 0.0)
+    def _hold_back_s(self, words: Sequence[SpokenWord], i: int) -> float:
+        return self._policy.hold_back_s + (HALF_HOLD_BACK_S if _may_be_half(words, i) else 0.0)
 
     def committed(self, words: Sequence[SpokenWord]) -> None:
         """These leading words moved into the prefix: hypotheses start after them from now on."""
@@ -210,11 +210,12 @@ def is_unlikely(logprobs: Sequence[float]) -> bool:
     return bool(logprobs) and sum(logprobs) / len(logprobs) < UNLIKELY
 
 
-def _may_be_halves(word: SpokenWord, following: SpokenWord | None = None) -> bool:
-    """Whether two words may turn out to be one."""
-    if following is None or following.confidence >= HALF:
+def _may_be_half(words: Sequence[SpokenWord], i: int) -> bool:
+    """Whether a word and the next one may turn out to be one."""
+    if i + 1 == len(words):
         return False
-    return following.start_s - word.end_s < RUNS_INTO_S
+    word, following = words[i], words[i + 1]
+    return following.confidence < HALF and following.start_s - word.end_s < RUNS_INTO_S
 
 
 def _common_prefix(a: Sequence[str], b: Sequence[str]) -> int:

@@ -357,8 +357,8 @@ class Session:
 
     def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
         """The words of a result that are believed."""
-        start_s, lag_s = self._sound.stream_s(step.window_start_frame), self._window.alignment_lag_s
-        words = spoken_words(result, self._tokenizer, start_s, self._voice.trimmed, lag_s)
+        lag_s = self._window.alignment_lag_s
+        words = spoken_words(result, self._tokenizer, self._sound.start_s, self._voice.trimmed, lag_s)
         n, circles = n_believed(result, step.request.unended)
         if circles:
             self._prompt, self._context = [], []  # what led into the circles must not do so again
@@ -375,9 +375,8 @@ class Session:
         """Whether voice was heard in the step well beyond the last word of a text that the decoder ended."""
         if result.tokens and not words:
             return False  # it was no speech
-        begun_s = self._sound.stream_s(step.window_start_frame) + step.request.anchor_s
-        until_s = words[-1].end_s if words else begun_s
-        return result.ended and self._voice.voiced_s(until_s, self._sound.stream_s(step.edge_frame)) >= EARLY_END_S
+        until_s = words[-1].end_s if words else self._sound.start_s + step.request.anchor_s
+        return result.ended and self._voice.voiced_s(until_s, self._sound.seen_s) >= EARLY_END_S
 
     def _has_strayed(self, edge_s: float) -> bool:
         """Whether the decoder finds no words for seconds of voice behind those that it is made to go on from."""
