@@ -20,12 +20,13 @@ from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
-from streamer import hypothesis, session
+from streamer.build import Decoders, build_decoders
 from streamer.config import Config, ModelConfig
-from streamer.evaluate import Evaluation, EvaluationOptions, Judge, ManifestRow, read_manifest
-from streamer.parts import Decoders, build_decoders
-from streamer.report import Played
-from streamer.voice import VoiceTracker
+from streamer.evaluation.evaluate import Evaluation, EvaluationOptions, Judge
+from streamer.evaluation.manifest import ManifestRow, read_manifest
+from streamer.evaluation.report import Played
+from streamer.session import session, words
+from streamer.session.voice_activity import VoiceTracker
 
 
 def _always_voice(voice: VoiceTracker, _probability: float, push: Any = VoiceTracker.push) -> bool:
@@ -35,8 +36,8 @@ def _always_voice(voice: VoiceTracker, _probability: float, push: Any = VoiceTra
 RULES: dict[str, AbstractContextManager[object]] = {
     "as shipped": nullcontext(),
     "voice: every frame is speech": patch.object(VoiceTracker, "push", _always_voice),
-    "unlikely text is no speech, or said only to go on": patch.object(hypothesis, "is_unlikely", lambda _: False),
-    "circles are cut, and the prompt forgotten": patch.object(hypothesis, "loop_start", lambda *_: None),
+    "unlikely text is no speech, or said only to go on": patch.object(words, "is_unlikely", lambda _: False),
+    "circles are cut, and the prompt forgotten": patch.object(words, "loop_start", lambda *_: None),
     "an end with voice beyond it is not believed": patch.object(session, "EARLY_END_S", float("inf")),
 }
 

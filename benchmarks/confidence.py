@@ -20,19 +20,20 @@ import numpy as np
 import torch
 from prometheus_client import CollectorRegistry
 
-from streamer import parts
-from streamer.audio_file import read_audio
+from streamer import build
+from streamer.audio.files import read_audio
+from streamer.audio.mel import SAMPLE_RATE, MelSpectrogram
 from streamer.config import ModelConfig
-from streamer.engine import WhisperEngine
-from streamer.engine_options import EngineOptions
-from streamer.evaluate import read_manifest, read_word_times
-from streamer.events import Word
-from streamer.hypothesis import SpokenWord, spoken_words
-from streamer.mel import SAMPLE_RATE, MelSpectrogram
-from streamer.metrics import EngineMetrics
-from streamer.scoring import Normaliser, text_normaliser
+from streamer.engine.engine import WhisperEngine
+from streamer.engine.options import EngineOptions
+from streamer.evaluation.evaluate import read_word_times
+from streamer.evaluation.manifest import read_manifest
+from streamer.evaluation.scoring import Normaliser, text_normaliser
+from streamer.evaluation.word_timing import word_start_errors
+from streamer.protocol.events import Word
+from streamer.session.words import SpokenWord, spoken_words
 from streamer.step import StepRequest
-from streamer.timing import word_start_errors
+from streamer.telemetry.metrics import EngineMetrics
 
 EDGES = (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0)
 BATCH = 8
@@ -78,8 +79,8 @@ def main() -> None:
 
 def _hear(model: str, paths: list[Path]) -> list[list[SpokenWord]]:
     config = ModelConfig(name=model)
-    device = parts.choose_device(config)
-    network, tokenizer = parts.load_model(model, parts.choose_dtype(config, device), device)
+    device = build.choose_device(config)
+    network, tokenizer = build.load_model(model, build.choose_dtype(config, device), device)
     options = EngineOptions(max_batch=BATCH, max_window_s=30.0)
     engine = WhisperEngine(network, tokenizer, options, EngineMetrics(CollectorRegistry()))
     spectrogram = MelSpectrogram(network.dims.n_mels)

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from benchmarks.served import daemon, free_port, pcm16
-from streamer.audio_file import read_audio
-from streamer.client import Bye, Start, TurnEnd, connect
-from streamer.evaluate import read_manifest
+from streamer.audio.files import read_audio
+from streamer.client.client import Bye, Start, TurnEnd, connect
+from streamer.evaluation.manifest import read_manifest
 from tests.helpers.fault_proxy import FaultProxy, fault_proxy
 
 RATE = 16_000

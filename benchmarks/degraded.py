@@ -18,16 +18,16 @@ import soxr
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from streamer.audio_file import read_audio
+from streamer.audio.files import read_audio
+from streamer.audio.mel import SAMPLE_RATE
+from streamer.build import Decoders, build_decoders, window_options
 from streamer.config import Config, ModelConfig
-from streamer.evaluate import read_manifest
-from streamer.mel import SAMPLE_RATE
-from streamer.options import SessionOptions
-from streamer.parts import Decoders, build_decoders, window_options
-from streamer.recital import Recital
-from streamer.scoring import word_scorer
-from streamer.session import Session
-from streamer.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.evaluation.manifest import read_manifest
+from streamer.evaluation.playback import Recital
+from streamer.evaluation.scoring import word_scorer
+from streamer.evaluation.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.protocol.options import SessionOptions
+from streamer.session.session import Session
 
 Samples = NDArray[np.float32]
 

@@ -26,18 +26,17 @@ import psutil
 from numpy.typing import NDArray
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from streamer.audio_file import read_audio
+from streamer.audio.files import read_audio
+from streamer.audio.mel import SAMPLE_RATE
+from streamer.build import Parts, build
 from streamer.config import Config, ModelConfig
-from streamer.evaluate import ManifestRow, read_manifest
-from streamer.events import TurnEnd
-from streamer.mel import SAMPLE_RATE
-from streamer.memory import give_back
-from streamer.options import SessionOptions
-from streamer.parts import Parts, build
-from streamer.recital import CHUNK_S, listen
-from streamer.scheduler import Scheduler
-from streamer.stream import Stream
-from streamer.transcribe import running
+from streamer.evaluation.manifest import ManifestRow, read_manifest
+from streamer.evaluation.playback import CHUNK_S, listen
+from streamer.host.memory import give_back
+from streamer.protocol.events import TurnEnd
+from streamer.protocol.options import SessionOptions
+from streamer.scheduling.scheduler import Scheduler, running
+from streamer.scheduling.stream import Stream
 
 REPORTS = 12
 """Lines of the report."""

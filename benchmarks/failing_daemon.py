@@ -11,9 +11,9 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from streamer import parts
-from streamer.cli import main
-from streamer.engine import WhisperEngine
+from streamer import build
+from streamer.cli.commands import main
+from streamer.engine.engine import WhisperEngine
 from streamer.errors import DeviceError
 from streamer.step import StepRequest, StepResult
 
@@ -44,5 +44,5 @@ def lose_devices(*_: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGUSR1, lose_devices)
-    parts.WhisperEngine = FailingEngine  # type: ignore[misc]  # what `build` makes engines of
+    build.WhisperEngine = FailingEngine  # type: ignore[misc]  # what `build` makes engines of
     main()

@@ -26,7 +26,7 @@ import psutil
 
 from benchmarks.cuts import Talk, errors, paced, talks
 from benchmarks.served import daemon, free_port
-from streamer.client import Start, TurnEnd, connect
+from streamer.client.client import Start, TurnEnd, connect
 from tests.helpers.fault_proxy import FaultProxy, fault_proxy
 
 FIRST_S = 6.0

@@ -25,11 +25,11 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from model import ModelDimensions
+from streamer.audio.mel import FRAMES_PER_SECOND
+from streamer.build import build_decoders
 from streamer.config import Config
-from streamer.mel import FRAMES_PER_SECOND
-from streamer.parts import build_decoders
-from streamer.row import Row
-from streamer.stand_in import TOKENS_PER_SECOND, StandInEngine
+from streamer.engine.random_engine import TOKENS_PER_SECOND, StandInEngine
+from streamer.engine.row import Row
 from streamer.step import StepRequest, StepResult
 
 SHORTEST_S, LONGEST_S = 2.0, 10.0

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.served import daemon, free_port, metrics, pcm16
-from streamer.audio_file import read_audio
-from streamer.evaluate import read_manifest
-from streamer.machine import physical_cores
-from streamer.mel import SAMPLE_RATE
+from streamer.audio.files import read_audio
+from streamer.audio.mel import SAMPLE_RATE
+from streamer.evaluation.manifest import read_manifest
+from streamer.host.cpu import physical_cores
 
 CHUNK_S = 0.1
 WARM_UP_S = 10.0

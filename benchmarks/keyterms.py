@@ -21,17 +21,17 @@ import torch
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from streamer import parts
-from streamer.audio_file import read_audio
+from streamer import build
+from streamer.audio.files import read_audio
+from streamer.audio.mel import SAMPLE_RATE, MelSpectrogram
 from streamer.config import ModelConfig
-from streamer.engine import WhisperEngine
-from streamer.engine_options import EngineOptions
-from streamer.evaluate import ManifestRow, read_manifest
-from streamer.keyterms import Strength
-from streamer.mel import SAMPLE_RATE, MelSpectrogram
-from streamer.metrics import EngineMetrics
-from streamer.scoring import word_scorer
+from streamer.engine.engine import WhisperEngine
+from streamer.engine.keyterms import Strength
+from streamer.engine.options import EngineOptions
+from streamer.evaluation.manifest import ManifestRow, read_manifest
+from streamer.evaluation.scoring import word_scorer
 from streamer.step import StepRequest
+from streamer.telemetry.metrics import EngineMetrics
 
 NAMES = {
     "dev-ls-8630-305212-0000": ("Augustine", "Carthage", "Patricius", "Monica"),
@@ -76,8 +76,8 @@ def main() -> None:
     args = arguments.parse_args()
     torch.set_num_threads(1)
     config = ModelConfig(name=args.model)
-    device = parts.choose_device(config)
-    network = parts.load_model(args.model, parts.choose_dtype(config, device), device)
+    device = build.choose_device(config)
+    network = build.load_model(args.model, build.choose_dtype(config, device), device)
     spectrogram = MelSpectrogram(network[0].dims.n_mels)
     rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
     mels = [spectrogram.whole(torch.from_numpy(_first_30_s(args.manifest.parent / row.file))) for row in rows]

@@ -24,16 +24,16 @@ from prometheus_client import CollectorRegistry
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from streamer import parts
-from streamer.audio_file import read_audio
-from streamer.circles import loop_start
+from streamer import build
+from streamer.audio.files import read_audio
+from streamer.audio.mel import FIXED_MAXIMUM, SAMPLE_RATE, MelSpectrogram
 from streamer.config import ModelConfig
-from streamer.engine import WhisperEngine
-from streamer.engine_options import EngineOptions
-from streamer.evaluate import ManifestRow, read_manifest
-from streamer.mel import FIXED_MAXIMUM, SAMPLE_RATE, MelSpectrogram
-from streamer.metrics import EngineMetrics
+from streamer.engine.engine import WhisperEngine
+from streamer.engine.options import EngineOptions
+from streamer.evaluation.manifest import ManifestRow, read_manifest
 from streamer.step import StepRequest, StepResult
+from streamer.telemetry.metrics import EngineMetrics
+from streamer.text.repetition import loop_start
 
 PREFIX_STEP_S = 1.7
 LONGEST_S = 30.0
@@ -72,8 +72,8 @@ class Engines:
 
     def __init__(self, model_name: str) -> None:
         config = ModelConfig(name=model_name)
-        device = parts.choose_device(config)
-        self.model, self.tokenizer = parts.load_model(model_name, parts.choose_dtype(config, device), device)
+        device = build.choose_device(config)
+        self.model, self.tokenizer = build.load_model(model_name, build.choose_dtype(config, device), device)
         self._made: dict[tuple[EngineOptions, float], WhisperEngine] = {}
         self.metrics = EngineMetrics(CollectorRegistry())
 
@@ -102,7 +102,7 @@ def main() -> None:
     arguments.add_argument("manifest", type=Path)
     arguments.add_argument("--model", default="tiny.en")
     arguments.add_argument("--out", type=Path)
-    arguments.add_argument("--threads", type=int, default=parts.physical_cores())
+    arguments.add_argument("--threads", type=int, default=build.physical_cores())
     args = arguments.parse_args()
     torch.set_num_threads(args.threads)
     engines = Engines(args.model)

@@ -33,8 +33,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
 from benchmarks.served import daemon, free_port, metrics, pcm16
-from streamer.audio_file import read_audio
-from streamer.evaluate import read_manifest
+from streamer.audio.files import read_audio
+from streamer.evaluation.manifest import read_manifest
 
 RATE = 16_000
 CHUNK_S = 0.1

@@ -24,8 +24,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from benchmarks.served import daemon, free_port
-from streamer.audio_file import read_audio
-from streamer.mel import SAMPLE_RATE
+from streamer.audio.files import read_audio
+from streamer.audio.mel import SAMPLE_RATE
 
 RECORDING = Path(__file__).parent.parent / "tests" / "data" / "dev-jfk.flac"
 CHUNK_S = 0.1

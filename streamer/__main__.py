@@ -1,6 +1,6 @@
 """`python -m streamer`."""
 
-from streamer.cli import main
+from streamer.cli.commands import main
 
 if __name__ == "__main__":
     main(prog_name="streamer")

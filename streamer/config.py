@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from streamer.errors import ConfigError
-from streamer.options import SessionOptions
+from streamer.protocol.options import SessionOptions
 
 ENVIRONMENT_PREFIX = "STREAMER_"
 

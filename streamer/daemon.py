@@ -13,24 +13,23 @@ from typing import Any
 
 import structlog
 
-from streamer.broadcast import Broadcast
-from streamer.capture import MicrophoneSource
+from streamer.access.keys import Keys, find_key_file
+from streamer.access.security import check_exposure
+from streamer.access.tls import Certificate
+from streamer.build import Parts, build
 from streamer.config import Config
-from streamer.connection import Connections
-from streamer.dialects.wyoming_server import wyoming_server
 from streamer.errors import ConfigError, StreamerError
-from streamer.http_server import HttpServer
-from streamer.keys import Keys, find_key_file
-from streamer.memory import give_back_forever
-from streamer.notify import Notifier, inherited_sockets, watchdog_interval_s
-from streamer.parts import Parts, build
-from streamer.scheduler import Scheduler
-from streamer.security import check_exposure
-from streamer.server import build_app
-from streamer.stream import Stream
-from streamer.terminal import TerminalCaptions
-from streamer.tls import Certificate
-from streamer.transcribe import running
+from streamer.host.memory import give_back_forever
+from streamer.host.microphone import MicrophoneSource
+from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
+from streamer.host.terminal import TerminalCaptions
+from streamer.scheduling.scheduler import Scheduler, running
+from streamer.scheduling.stream import Stream
+from streamer.server.app import build_app
+from streamer.server.connection import Connections
+from streamer.server.http_server import HttpServer
+from streamer.server.relay.wyoming import wyoming_server
+from streamer.server.rooms.room import Broadcast
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from streamer.options import Task
+from streamer.protocol.options import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

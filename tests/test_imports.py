@@ -1,70 +1,48 @@
-"""Who may import whom: the parts of the product stand in levels, and what is pure stays pure."""
+"""The architecture: packages stand on floors, each imports only from floors below it, and pure packages stay pure."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LEVELS = (("model",), ("engine",), ("scheduler",), ("server", "capture"), ("daemon",), ("cli",))
-"""A part imports only from levels to its left; other files of streamer carry no import past this order."""
-PURE = (
-    "bootstrap",
-    "captions",
-    "circles",
-    "decoding",
-    "events",
-    "hypothesis",
-    "journal",
-    "keyterms",
-    "mel",
-    "options",
-    "plot",
-    "protocol",
-    "resumption",
-    "rollup",
-    "scoring",
-    "session",
-    "sound_window",
-    "step",
-    "tally",
-    "timing",
-    "tokenizer",
-    "transcript",
-    "typesetting",
-    "unread",
-    "webm",
-    "window_text",
+FLOORS = (
+    ("errors", "model", "text"),
+    ("audio", "protocol", "weights"),
+    ("client", "config", "step", "subtitles"),
+    ("dialects", "host", "session", "telemetry"),
+    ("access",),
+    ("engine", "scheduling", "server"),
+    ("build",),
+    ("daemon", "evaluation"),
+    ("cli",),
 )
-"""Files of streamer that compute from what they are given, and run from a list of events."""
-PURE_DIALECTS = (
-    "actions",
-    "deepgram",
-    "deepgram_request",
-    "growth",
-    "language_names",
-    "openai_client_events",
-    "openai_errors",
-    "openai_http",
-    "openai_keys",
-    "openai_realtime",
-    "openai_session",
-    "text",
-    "vosk",
-    "wav_header",
-    "wyoming",
-)
-"""The same of streamer.dialects."""
-IMPURE = {"asyncio", "socket", "sounddevice", "threading", "time"}
-
-
-def sources(package: str) -> list[Path]:
-    """Source files of a package, tests and caches not among them."""
-    return sorted((ROOT / package).rglob("*.py"))
+"""
+Packages and single files of `streamer`, and `model`: each imports only from floors above it in this list, that is from
+what stands nearer to the ground. So `session` and `engine` know each other only through `step`, and `server` and
+`scheduling` only through the protocols of `server.interfaces` and the plain values of `telemetry.statistics`.
+"""
+PURE = ("errors", "protocol", "text", "step", "subtitles", "dialects", "session")
+"""They compute from what they are given: events in, events out, time as an argument."""
+WAITS = {
+    "asyncio",
+    "concurrent",
+    "multiprocessing",
+    "selectors",
+    "signal",
+    "socket",
+    "sounddevice",
+    "threading",
+    "time",
+}
+"""Modules of a clock, a thread or something to wait for."""
+OUTSIDE = WAITS | {"io", "logging", "os", "pathlib", "random", "shutil", "structlog", "subprocess", "tempfile"}
+"""The same, and modules that reach outside the process."""
 
 
 def module_name(path: Path) -> str:
@@ -73,17 +51,27 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[str]:
+SOURCES = {module_name(path): path for package in ("model", "streamer") for path in (ROOT / package).rglob("*.py")}
+FACES = {"streamer", "streamer.__main__"}
+"""The package itself and `python -m streamer`: on no floor."""
+
+
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, wherever in it the statement stands."""
-    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+    return tuple(_imports(ast.parse(path.read_text(encoding="utf-8"), str(path)), path))
+
+
+def _imports(tree: ast.Module, path: Path) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: line {node.lineno} is a relative import, expected an absolute one"
             assert node.module is not None
             yield node.module
-            # `from streamer import engine` names a module too; names that are none are no harm
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            # `from streamer import weights` names a module too
+            yield from (name for alias in node.names if (name := f"{node.module}.{alias.name}") in SOURCES)
 
 
 def top(module: str) -> str:
@@ -91,99 +79,82 @@ def top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def part(module: str) -> str:
-    """The part a module belongs to: model, or the first name below streamer; empty for streamer itself."""
-    return "model" if top(module) == "model" else module.removeprefix("streamer").lstrip(".").partition(".")[0]
+def package_of(module: str) -> str:
+    """The name on a floor that a module belongs to: model, or the first name below streamer."""
+    return "model" if top(module) == "model" else module.removeprefix("streamer.").partition(".")[0]
 
 
-def part_graph() -> dict[str, set[str]]:
-    """For each part, the parts it imports; the package's own `__init__` is part of nothing."""
-    parts = {part(module_name(path)) for package in ("model", "streamer") for path in sources(package)} - {""}
-    graph: dict[str, set[str]] = {name: set() for name in parts}
-    for path in [*sources("model"), *sources("streamer")]:
-        if name := part(module_name(path)):
-            own = {part(module) for module in imports(path) if top(module) in ("model", "streamer")}
-            graph[name] |= own & parts
-    return graph
+def imported_packages(module: str) -> set[str]:
+    """Other packages of the project that a module imports from."""
+    found = {package_of(name) for name in imports(SOURCES[module]) if name in SOURCES and name not in FACES}
+    return found - {package_of(module)}
 
 
-def chain(graph: Mapping[str, set[str]], start: str, goal: str) -> list[str]:
-    """Shortest chain of imports from one part to another; empty where there is none."""
-    chains = [[start]]
-    seen = {start}
-    for one in chains:
-        for following in sorted(graph[one[-1]] - seen):
-            if following == goal:
-                return [*one, goal]
-            seen.add(following)
-            chains.append([*one, following])
-    return []
+@functools.cache
+def reached(module: str) -> set[str]:
+    """A module and every module of the project that it imports, near or far."""
+    seen = [module]
+    for name in seen:
+        seen += sorted({found for found in imports(SOURCES[name]) if found in SOURCES} - set(seen))
+    return set(seen)
 
 
-@pytest.mark.parametrize("path", sources("model"), ids=module_name)
-def test_model_imports_torch_and_the_standard_library(path: Path) -> None:
-    """The network knows tensors only, and nothing of the daemon."""
-    allowed = {"torch", "model", *sys.stdlib_module_names}
-
-    assert {top(module) for module in imports(path)} <= allowed
+def in_packages(packages: tuple[str, ...]) -> list[str]:
+    """Modules of these packages."""
+    return sorted(name for name in SOURCES if name not in FACES and package_of(name) in packages)
 
 
-@pytest.mark.parametrize("path", sources("model"), ids=module_name)
-def test_model_touches_no_file_socket_clock_or_thread(path: Path) -> None:
-    """Of the standard library, the network takes nothing that reaches outside."""
-    outside = IMPURE | {
-        "io",
-        "os",
-        "pathlib",
-        "logging",
-        "subprocess",
-        "shutil",
-        "tempfile",
-        "multiprocessing",
-    }
+def test_every_package_stands_on_one_floor() -> None:
+    """A new package has to say where it belongs."""
+    listed = [name for floor in FLOORS for name in floor]
 
-    assert {top(module) for module in imports(path)}.isdisjoint(outside)
+    assert sorted(listed) == sorted({package_of(name) for name in SOURCES if name not in FACES})
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_files_wait_for_nothing(name: str) -> None:
-    """No event loop, socket, sound card, thread or clock: time is an argument."""
-    found = {top(module) for module in imports(ROOT / "streamer" / f"{name}.py")}
+@pytest.mark.parametrize("package", [name for floor in FLOORS for name in floor])
+def test_packages_import_only_from_floors_nearer_to_the_ground(package: str) -> None:
+    """Neither from a floor above their own nor from their neighbours, so there is no circle."""
+    level = next(n for n, floor in enumerate(FLOORS) if package in floor)
+    allowed = {name for floor in FLOORS[:level] for name in floor}
 
-    assert found.isdisjoint(IMPURE)
+    wrong = {name: found - allowed for name in in_packages((package,)) if (found := imported_packages(name)) - allowed}
 
-
-@pytest.mark.parametrize("name", [name for level in LEVELS for name in level])
-def test_imports_go_one_way(name: str) -> None:
-    """No chain of imports leads from a part to one of its own level or to the right of it."""
-    graph = part_graph()
-    if name not in graph:
-        pytest.skip(f"there is no {name} yet")
-    level = next(i for i, names in enumerate(LEVELS) if name in names)
-    above = {other for names in LEVELS[level:] for other in names} - {name}
-
-    chains = [chain(graph, name, other) for other in sorted(above & set(graph))]
-
-    assert [found for found in chains if found] == []
+    assert wrong == {}
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_files_do_not_reach_the_daemon(name: str) -> None:
-    """No chain of imports leads from a pure file to the engine or anything that runs above it."""
-    graph = part_graph()
-    running = {other for names in LEVELS[1:] for other in names} & set(graph)
+def test_imports_inside_a_package_form_no_circle() -> None:
+    """No file reaches itself, not even through the files beside it."""
+    circles = [
+        name
+        for name in SOURCES
+        for following in imports(SOURCES[name])
+        if following in SOURCES and following != name and name in reached(following)
+    ]
 
-    chains = [chain(graph, name, other) for other in sorted(running)]
-
-    assert [found for found in chains if found] == []
+    assert circles == []
 
 
-@pytest.mark.parametrize("name", PURE_DIALECTS)
-def test_pure_dialects_reach_nothing_that_waits(name: str) -> None:
-    """Neither a pure dialect nor anything of the project that it imports, near or far, can wait for something."""
-    paths = {module_name(path): path for path in sources("streamer")}
-    reached = [f"streamer.dialects.{name}"]
-    for module in reached:
-        reached += sorted({found for found in imports(paths[module]) if found in paths} - set(reached))
+@pytest.mark.parametrize("module", in_packages(PURE))
+def test_pure_packages_reach_nothing_outside(module: str) -> None:
+    """No file, environment, log, clock, thread or event loop; and nothing they import can wait for something."""
+    direct = {top(name) for name in imports(SOURCES[module])}
+    far = {top(found) for name in reached(module) for found in imports(SOURCES[name])}
 
-    assert {top(found) for module in reached for found in imports(paths[module])}.isdisjoint(IMPURE)
+    assert direct.isdisjoint(OUTSIDE)
+    assert far.isdisjoint(WAITS)
+
+
+@pytest.mark.parametrize("module", in_packages(("model",)))
+def test_model_imports_torch_and_the_pure_part_of_the_standard_library(module: str) -> None:
+    """The network knows tensors only: nothing of the daemon, and nothing that reaches outside."""
+    found = {top(name) for name in imports(SOURCES[module])}
+
+    assert found <= {"torch", "model", *sys.stdlib_module_names}
+    assert found.isdisjoint(OUTSIDE)
+
+
+def test_only_packages_stand_at_the_root() -> None:
+    """Who opens the folder sees the architecture, not its files."""
+    files = sorted(path.stem for path in (ROOT / "streamer").glob("*.py"))
+
+    assert len([name for name in files if not name.startswith("__")]) <= 8

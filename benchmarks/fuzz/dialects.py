@@ -11,16 +11,16 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from benchmarks.fuzz.cases import Check, Parser
+from streamer.audio.opus import WebmDecoder
 from streamer.dialects import wyoming
 from streamer.dialects.actions import Dialect
-from streamer.dialects.deepgram import DeepgramProtocol
-from streamer.dialects.deepgram_request import parse_query
-from streamer.dialects.openai_realtime import RealtimeProtocol
-from streamer.dialects.openai_session import default_settings
+from streamer.dialects.deepgram.protocol import DeepgramProtocol
+from streamer.dialects.deepgram.request import parse_query
+from streamer.dialects.openai.realtime import RealtimeProtocol
+from streamer.dialects.openai.session import default_settings
 from streamer.dialects.vosk import VoskProtocol
 from streamer.dialects.wyoming import WyomingProtocol
-from streamer.options import SessionOptions
-from streamer.opus import WebmDecoder
+from streamer.protocol.options import SessionOptions
 from tests.helpers.webm import recorded
 
 LANGUAGES = ("en", "de")

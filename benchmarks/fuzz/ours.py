@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.fuzz.cases import Parser
-from streamer.audio import AudioDecoder
+from streamer.access.keys import Keys
+from streamer.audio.pcm import AudioDecoder
 from streamer.config import Config, load, to_toml
 from streamer.errors import StreamerError
-from streamer.keys import Keys
-from streamer.options import SessionOptions
-from streamer.protocol import CaptionsProtocol, Start, State
+from streamer.protocol.messages import Start
+from streamer.protocol.options import SessionOptions
+from streamer.protocol.state_machine import CaptionsProtocol, State
 from streamer.weights.ctranslate2 import read_ctranslate2
 from streamer.weights.huggingface import read_huggingface
 from streamer.weights.openai import read_openai

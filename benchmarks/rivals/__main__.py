@@ -35,10 +35,10 @@ from benchmarks.rivals.systems import SYSTEMS, System
 from benchmarks.rivals.table import page
 from benchmarks.rivals.weights import Weights, find_weights
 from benchmarks.served import free_port
-from streamer.bench import read_clips
 from streamer.errors import ConfigError, StreamerError
-from streamer.machine import cpuinfo
-from streamer.scoring import word_scorer
+from streamer.evaluation.bench import read_clips
+from streamer.evaluation.scoring import word_scorer
+from streamer.host.cpu import cpuinfo
 
 STAGGER_S = 0.13
 """Between the starts of two streams."""

@@ -10,8 +10,8 @@ import msgspec
 
 from benchmarks.rivals.heard import Heard, plain_words
 from benchmarks.rivals.streams import Stream
-from streamer.report import percentiles
-from streamer.scoring import Scorer
+from streamer.evaluation.report import percentiles
+from streamer.evaluation.scoring import Scorer
 
 DELAY_BOUND_S = 4.0
 """P95 from the end of an utterance to its final text."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.served import pcm16
-from streamer.bench import GAP_S, Clip
-from streamer.mel import SAMPLE_RATE
+from streamer.audio.mel import SAMPLE_RATE
+from streamer.evaluation.bench import GAP_S, Clip
 
 
 @dataclass(frozen=True, slots=True)

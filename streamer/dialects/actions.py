@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from streamer.errors import StreamerError
-from streamer.events import Event
-from streamer.options import Update
-from streamer.protocol import End, Flush, Start
+from streamer.protocol.events import Event
+from streamer.protocol.messages import End, Flush, Start
+from streamer.protocol.options import Update
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,12 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from streamer.audio import MAX_RATE, MIN_RATE
+from streamer.audio.pcm import MAX_RATE, MIN_RATE
 from streamer.dialects.actions import Action, HangUp, Open, To
-from streamer.dialects.text import words_of
 from streamer.errors import StreamerError
-from streamer.events import Bye, Caption, Event, Flushed, TurnEnd, Word
-from streamer.options import Update
-from streamer.protocol import AudioFormat, End, Flush, Start
+from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
+from streamer.protocol.messages import AudioFormat, End, Flush, Start
+from streamer.protocol.options import Update
 
 POLICY_VIOLATION = 1008
 _RESET = 1

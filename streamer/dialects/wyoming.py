@@ -18,10 +18,10 @@ import msgspec
 
 from streamer import __version__
 from streamer.dialects.actions import Action, HangUp, Open, To
-from streamer.dialects.growth import Growth
+from streamer.dialects.append_only import Growth
 from streamer.errors import OverloadError, ProtocolError, StreamerError
-from streamer.events import Caption, Event, Speech, TurnEnd
-from streamer.protocol import AudioFormat, End, Start
+from streamer.protocol.events import Caption, Event, Speech, TurnEnd
+from streamer.protocol.messages import AudioFormat, End, Start
 
 MAX_LINE_BYTES = 65_536
 """Of a header with what data it holds, and of the data behind it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from model import PUBLISHED_DIMENSIONS, ModelDimensions
 from streamer.errors import CheckpointError
-from streamer.tokenizer import Tokenizer
+from streamer.text.tokenizer import Tokenizer
 from streamer.weights.alignment_heads import check_alignment_heads, published_alignment_heads
 from streamer.weights.checkpoint import Checkpoint, Contents, check_tensors, is_multilingual
 from streamer.weights.ctranslate2 import read_ctranslate2

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from streamer.errors import CheckpointError
-from streamer.tokenizer import N_TASK_AND_TIME_TOKENS, Tokenizer
+from streamer.text.tokenizer import N_TASK_AND_TIME_TOKENS, Tokenizer
 
 __all__ = ["build_tokenizer", "find_vocabulary_in", "read_base_tokens"]
 

@@ -16,9 +16,9 @@ from benchmarks.rivals.streams import Stream, Utterance, make_stream
 from benchmarks.rivals.systems import SYSTEMS
 from benchmarks.rivals.table import page
 from benchmarks.rivals.whisper_live import Segments
-from streamer.bench import GAP_S, Clip
-from streamer.mel import SAMPLE_RATE
-from streamer.scoring import word_scorer
+from streamer.audio.mel import SAMPLE_RATE
+from streamer.evaluation.bench import GAP_S, Clip
+from streamer.evaluation.scoring import word_scorer
 
 SAID = Stream(
     np.zeros(10 * SAMPLE_RATE, np.int16),

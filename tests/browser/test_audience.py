@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import expect
 
-from streamer.broadcast import Broadcast
 from streamer.config import Config, ServerConfig
+from streamer.server.rooms.room import Broadcast
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving

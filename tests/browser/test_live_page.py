@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from playwright.async_api import Browser, BrowserContext, expect
 
+from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
-from streamer.keys import Keys
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import Daemon, serving

@@ -22,7 +22,7 @@ CONFIG = Config(server=ServerConfig(port=0))
 
 
 async def test_subtitles_are_those_of_the_daemon(chromium: OpenChromium, murmur: Path) -> None:
-    """For every vector the page makes the same text, SubRip and WebVTT as `streamer.captions`."""
+    """For every vector the page makes the same text, SubRip and WebVTT as `streamer.subtitles.cues`."""
     vectors = json.loads((ROOT / "tests" / "data" / "subtitles.json").read_text(encoding="utf-8"))
     browser = await chromium(murmur)
     async with serving(CONFIG) as daemon:
@@ -45,7 +45,7 @@ async def test_subtitles_are_those_of_the_daemon(chromium: OpenChromium, murmur:
 
 async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> None:
     """The example at the head of client.js, as it stands there."""
-    source = (ROOT / "streamer" / "pages" / "client.js").read_text(encoding="utf-8")
+    source = (ROOT / "streamer" / "server" / "pages" / "client.js").read_text(encoding="utf-8")
     lines = [line[7:] for line in source.splitlines() if re.match(r"^//     ?\S", line)]
     opening, _, closing = "\n".join(lines).partition("// later\n")
     module = opening.replace('import { Captions, Microphone } from "/pages/client.js";', "")

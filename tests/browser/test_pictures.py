@@ -13,8 +13,8 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
-from streamer.broadcast import Broadcast
 from streamer.config import Config, ServerConfig
+from streamer.server.rooms.room import Broadcast
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import Daemon, serving

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.engine import WhisperEngine
-from streamer.frontend import FrontEnd
+from streamer.audio.frontend import FrontEnd
+from streamer.engine.engine import WhisperEngine
 from tests.helpers.engines import engine_on, published, toy
 from tests.helpers.stepping import front_end
 

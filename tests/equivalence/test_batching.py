@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from streamer.engine import WhisperEngine
+from streamer.engine.engine import WhisperEngine
 from streamer.step import StepRequest, StepResult
 from tests.helpers.engines import alone, engine_on, log_mel, published, request
 from tests.helpers.recordings import Recording

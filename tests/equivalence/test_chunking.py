@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.engine import WhisperEngine
-from streamer.events import Ack, Event
-from streamer.frontend import FrontEnd
-from streamer.options import SessionOptions
-from streamer.session import Session
-from streamer.sound_window import WindowOptions
+from streamer.audio.frontend import FrontEnd
+from streamer.engine.engine import WhisperEngine
+from streamer.protocol.events import Ack, Event
+from streamer.protocol.options import SessionOptions
+from streamer.session.audio_window import WindowOptions
+from streamer.session.session import Session
 from tests.helpers.recordings import Recording
 from tests.helpers.stepping import final_text, plain, play
 

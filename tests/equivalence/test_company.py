@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamer.engine import WhisperEngine
-from streamer.frontend import FrontEnd
-from streamer.options import SessionOptions
-from streamer.recital import Recital
-from streamer.session import Session
-from streamer.simulation import SimulatedPace, perform, simulate
-from streamer.sound_window import WindowOptions
+from streamer.audio.frontend import FrontEnd
+from streamer.engine.engine import WhisperEngine
+from streamer.evaluation.playback import Recital
+from streamer.evaluation.simulation import SimulatedPace, perform, simulate
+from streamer.protocol.options import SessionOptions
+from streamer.session.audio_window import WindowOptions
+from streamer.session.session import Session
 from tests.helpers.engines import engine_on, published
 from tests.helpers.recordings import Recording
 

@@ -10,17 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.circles import runs_away
-from streamer.decoding import token_budget
-from streamer.engine import MIN_ROOM, WhisperEngine
+from streamer.audio.frontend import FrontEnd
+from streamer.engine.decoding import token_budget
+from streamer.engine.engine import MIN_ROOM, WhisperEngine
 from streamer.errors import EngineError
-from streamer.events import Bye
-from streamer.frontend import FrontEnd
-from streamer.options import Delay, SessionOptions
-from streamer.session import Session
-from streamer.sound_window import WindowOptions
+from streamer.protocol.events import Bye
+from streamer.protocol.options import Delay, SessionOptions
+from streamer.session.audio_window import WindowOptions
+from streamer.session.session import Session
 from streamer.step import StepRequest, StepResult
-from streamer.tokenizer import Tokenizer
+from streamer.text.repetition import runs_away
+from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy
 from tests.helpers.recordings import Recording
 from tests.helpers.stepping import play

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.engine import WhisperEngine
+from streamer.engine.engine import WhisperEngine
 from streamer.step import StepResult
 from tests.helpers.engines import alone, log_mel, request, without_draft
 from tests.helpers.recordings import Recording

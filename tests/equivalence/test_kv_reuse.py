@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.engine import WhisperEngine
+from streamer.engine.engine import WhisperEngine
 from tests.helpers.engines import alone, engine_on, log_mel, published, request
 from tests.helpers.recordings import Recording
 

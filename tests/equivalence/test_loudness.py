@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.engine import WhisperEngine
-from streamer.frontend import FrontEnd
-from streamer.mel import MelSpectrogram
-from streamer.options import SessionOptions
-from streamer.session import Session
-from streamer.simulation import SimulatedPace, perform, simulate
-from streamer.sound_window import WindowOptions
-from streamer.vad import VoiceDetector, read_weights
+from streamer.audio.frontend import FrontEnd
+from streamer.audio.mel import MelSpectrogram
+from streamer.audio.vad import VoiceDetector, read_weights
+from streamer.engine.engine import WhisperEngine
+from streamer.evaluation.simulation import SimulatedPace, perform, simulate
+from streamer.protocol.options import SessionOptions
+from streamer.session.audio_window import WindowOptions
+from streamer.session.session import Session
 from tests.helpers.recordings import Recording
 
 

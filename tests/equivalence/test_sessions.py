@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.engine import WhisperEngine
+from streamer.engine.engine import WhisperEngine
 from streamer.errors import EngineError
 from streamer.step import StepRequest
 from tests.helpers.engines import alone, engine_on, forget, log_mel, published, request, toy

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from streamer.client import Event, Start, TurnEnd, connect
+from streamer.client.client import Event, Start, TurnEnd, connect
 from streamer.config import LimitsConfig
 from tests.helpers import http_daemon, scripted_engine
 from tests.helpers.daemon_process import daemon_process, free_port
@@ -26,7 +26,7 @@ from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.http_daemon import CONFIG
 from tests.helpers.resuming import CHUNK, ResumingClient
 from tests.helpers.scripted_engine import spoken, story
-from tests.streamer.test_recovery import recovering
+from tests.streamer.engine.test_recovery import recovering
 
 SCRIPTED = "tests.helpers.scripted_daemon"
 N_CUTS = 40

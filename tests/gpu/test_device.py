@@ -11,12 +11,12 @@ import torch
 from torch.testing import assert_close
 
 from model import CapturedDecoder, KVCache, Whisper
-from streamer.engine import WhisperEngine
-from streamer.frontend import Ear, FrontEnd
-from streamer.mel import MelSpectrogram
-from streamer.parts import load_model
+from streamer.audio.frontend import Ear, FrontEnd
+from streamer.audio.mel import MelSpectrogram
+from streamer.audio.vad import VoiceDetector, read_weights
+from streamer.engine.engine import WhisperEngine
+from streamer.engine.loading import load_model
 from streamer.step import StepRequest, StepResult
-from streamer.vad import VoiceDetector, read_weights
 from tests.helpers.engines import engine_on, log_mel, request
 from tests.helpers.networks import SMALL, random_tensors
 from tests.helpers.recordings import Recording

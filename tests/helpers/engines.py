@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from model import ModelDimensions, Whisper
-from streamer.engine import WhisperEngine
-from streamer.engine_options import EngineOptions
-from streamer.mel import MelSpectrogram
-from streamer.metrics import EngineMetrics
-from streamer.parts import load_model
+from streamer.audio.mel import MelSpectrogram
+from streamer.engine.engine import WhisperEngine
+from streamer.engine.loading import load_model
+from streamer.engine.options import EngineOptions
 from streamer.step import StepRequest, StepResult
-from streamer.tokenizer import Tokenizer
+from streamer.telemetry.metrics import EngineMetrics
+from streamer.text.tokenizer import Tokenizer
 from tests.helpers.networks import random_tensors
 from tests.helpers.recordings import Recording
 

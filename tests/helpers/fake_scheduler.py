@@ -10,9 +10,9 @@ from numpy import float32
 from numpy.typing import NDArray
 
 from streamer.errors import OverloadError
-from streamer.events import Ack, Bye, Caption, Event, Flushed, TurnEnd, Word
-from streamer.options import SessionOptions, Update
-from streamer.scheduler import SchedulerStatistics
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd, Word
+from streamer.protocol.options import SessionOptions, Update
+from streamer.telemetry.statistics import SchedulerStatistics
 
 SAMPLE_RATE = 16000
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from streamer.frontend import FrontEnd
-from streamer.mel import MelSpectrogram
-from streamer.vad import VoiceDetector, read_weights
+from streamer.audio.frontend import FrontEnd
+from streamer.audio.mel import MelSpectrogram
+from streamer.audio.vad import VoiceDetector, read_weights
 
 
 @functools.cache

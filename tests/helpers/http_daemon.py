@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from streamer.broadcast import Broadcast
+from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
-from streamer.connection import Connections
-from streamer.http_server import HttpServer
-from streamer.keys import Keys
-from streamer.server import build_app
+from streamer.server.app import build_app
+from streamer.server.connection import Connections
+from streamer.server.http_server import HttpServer
+from streamer.server.rooms.room import Broadcast
 from tests.helpers.fake_scheduler import FakeScheduler
 
 CONFIG = Config(server=ServerConfig(port=0, idle_s=30.0, max_frame_bytes=100_000))

@@ -7,9 +7,9 @@ A daemon process with the engine that is never wrong, for what can only be done 
 from __future__ import annotations
 
 from streamer import daemon
-from streamer.cli import main
+from streamer.build import Parts
+from streamer.cli.commands import main
 from streamer.config import Config
-from streamer.parts import Parts
 from tests.helpers.scripted_engine import Service
 
 

@@ -18,22 +18,21 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
+from streamer.audio.frontend import Ear, Heard
+from streamer.audio.mel import SAMPLE_RATE
+from streamer.build import Parts
 from streamer.errors import EngineError
-from streamer.events import Event, TurnEnd
-from streamer.frontend import Ear, Heard
-from streamer.lane import Lane, LaneOptions
-from streamer.load import LoadLimits, LoadMeter
-from streamer.mel import SAMPLE_RATE
-from streamer.metrics import EngineMetrics, ServiceMetrics
-from streamer.options import SessionOptions
-from streamer.parts import Parts
-from streamer.recording import Recordings
-from streamer.scheduler import Scheduler, SchedulerOptions
-from streamer.sound_window import WindowOptions
+from streamer.protocol.events import Event, TurnEnd
+from streamer.protocol.options import SessionOptions
+from streamer.scheduling.load import LoadLimits, LoadMeter
+from streamer.scheduling.recording import Recordings
+from streamer.scheduling.scheduler import Scheduler, SchedulerOptions, running
+from streamer.scheduling.stream import Stream
+from streamer.scheduling.worker import Lane, LaneOptions
+from streamer.session.audio_window import WindowOptions
 from streamer.step import StepRequest, StepResult
-from streamer.stream import Stream
-from streamer.tokenizer import Tokenizer
-from streamer.transcribe import running
+from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
+from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import toy
 
 LETTERS = "bcdfghjkl"

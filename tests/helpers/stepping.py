@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamer.events import Event, TurnEnd
-from streamer.frontend import Ear, FrontEnd
-from streamer.mel import N_FFT, SAMPLE_RATE, MelSpectrogram
-from streamer.session import Session
+from streamer.audio.frontend import Ear, FrontEnd
+from streamer.audio.mel import N_FFT, SAMPLE_RATE, MelSpectrogram
+from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, read_weights
+from streamer.protocol.events import Event, TurnEnd
+from streamer.session.session import Session
 from streamer.step import Engine
-from streamer.vad import FRAME_SAMPLES, VoiceDetector, read_weights
 
 GRID = SAMPLE_RATE // 10
 """Steps are taken when a whole tenth of a second has been heard."""

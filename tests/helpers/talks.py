@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from streamer.events import Bye, Caption, Event, Flushed, TurnEnd
-from streamer.hypothesis import SpokenWord
-from streamer.options import SessionOptions
-from streamer.session import Session, Step
-from streamer.sound_window import WindowOptions
+from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd
+from streamer.protocol.options import SessionOptions
+from streamer.session.audio_window import WindowOptions
+from streamer.session.session import Session, Step
+from streamer.session.voice_activity import FRAME_S as VOICE_FRAME_S
+from streamer.session.words import SpokenWord
 from streamer.step import StepResult
-from streamer.voice import FRAME_S as VOICE_FRAME_S
 from tests.helpers.words import TOKENIZER, plain, result, word
 
 N_MELS = 2

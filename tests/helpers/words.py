@@ -9,7 +9,7 @@ from pathlib import Path
 
 import whisper
 
-from streamer.hypothesis import SpokenWord
+from streamer.session.words import SpokenWord
 from streamer.step import StepResult
 from streamer.weights.vocabulary import build_tokenizer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Info, ProcessCollector, generate_latest
 
-from streamer.metrics import DoorMetrics, EngineMetrics, ServiceMetrics
+from streamer.telemetry.metrics import DoorMetrics, EngineMetrics, ServiceMetrics
 
 MONITORING = Path(__file__).parent.parent.parent / "configs" / "monitoring"
 NAMED = re.compile(r"\b(?:streamer|whisper|process)_[a-z_]+\b")

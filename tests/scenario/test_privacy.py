@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import structlog
 
-from streamer import logs
+from streamer.access.keys import Keys
 from streamer.config import LogConfig
-from streamer.keys import Keys
+from streamer.telemetry import logs
 from tests.helpers import http_daemon, scripted_engine
 from tests.helpers.http_daemon import CONFIG, closing, end, start
 from tests.helpers.scripted_engine import spoken

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamer import daemon
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, StreamerError
-from streamer.options import SessionOptions
+from streamer.protocol.options import SessionOptions
 from tests.helpers.scripted_engine import Service, spoken
 
 ENGLISH = SessionOptions(language="en")

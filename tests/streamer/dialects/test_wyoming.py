@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from streamer.dialects.actions import Action, HangUp, Open, To
 from streamer.dialects.wyoming import MAX_LINE_BYTES, Frames, Message, WyomingProtocol, encode
 from streamer.errors import OverloadError, ProtocolError
-from streamer.events import Bye, Caption, Event, Speech, TurnEnd
-from streamer.protocol import AudioFormat, End
+from streamer.protocol.events import Bye, Caption, Event, Speech, TurnEnd
+from streamer.protocol.messages import AudioFormat, End
 
 SOUND = {"rate": 16000, "width": 2, "channels": 1}
 

@@ -1,0 +1,1 @@
+"""Who may come in: API keys, page tokens, Origin and Host checks, connection limits, TLS."""

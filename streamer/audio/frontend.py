@@ -1,0 +1,74 @@
+"""
+From samples to what sessions hear: mel frames and voice probabilities, for many sessions in one go.
+
+Runs on the thread that owns the device; no state of its own beside the networks' weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from streamer.audio.mel import FrameStream, MelSpectrogram
+from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
+
+
+class Ear:
+    """What the front end remembers of one session: samples that do not fill a frame yet."""
+
+    def __init__(self) -> None:
+        self.frames = FrameStream()
+        self.voice = VoiceState()
+        self._pending = torch.empty(0)
+
+    def whole_frames(self, samples: Tensor) -> Tensor:
+        """(n_frames, 512) samples for the voice detector; the rest waits."""
+        pending = torch.cat([self._pending, samples])
+        n = pending.shape[0] // FRAME_SAMPLES
+        self._pending = pending[n * FRAME_SAMPLES :].clone()
+        return pending[: n * FRAME_SAMPLES].reshape(n, FRAME_SAMPLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What became known of one session."""
+
+    frames: Tensor
+    """Log10 mel power, (n_frames, n_mels)."""
+    probabilities: list[float]
+    """Of voice, one for each 32 ms."""
+
+
+class FrontEnd:
+    """Batched mel spectrogram and voice detection."""
+
+    def __init__(self, spectrogram: MelSpectrogram, detector: VoiceDetector) -> None:
+        self._spectrogram, self._detector = spectrogram, detector
+
+    def listen(self, ears: Sequence[Ear], samples: Sequence[Tensor]) -> list[Heard]:
+        """
+        Hear the next samples of several sessions.
+
+        Args:
+            ears: Of the sessions, moved on by this call.
+            samples: (n,) float32 at 16 kHz for each session, any n.
+        """
+        with torch.inference_mode():
+            cut = [ear.frames.push(block) for ear, block in zip(ears, samples, strict=True)]
+            counts = [sum(part.shape[0] for part in parts) for parts in cut]
+            parts = [part for parts in cut for part in parts]
+            mels = self._spectrogram(torch.cat(parts)) if parts else torch.empty(0, self._spectrogram.n_mels)
+            voices = self._judge([ear.whole_frames(block) for ear, block in zip(ears, samples, strict=True)], ears)
+            return [Heard(*each) for each in zip(mels.split(counts), voices, strict=True)]
+
+    def _judge(self, frames: list[Tensor], ears: Sequence[Ear]) -> list[list[float]]:
+        rows = [i for i, block in enumerate(frames) if block.shape[0]]
+        found: list[list[float]] = [[] for _ in frames]
+        if rows:
+            judged = self._detector([frames[i] for i in rows], [ears[i].voice for i in rows])
+            for i, probabilities in zip(rows, judged, strict=True):
+                found[i] = probabilities
+        return found

@@ -1,0 +1,320 @@
+"""
+The command line: arguments to a `Config`, a `Config` to the part that does the work.
+
+What takes long to import is imported by the command that needs it, so that `--help` and `config` are quick.
+Exit codes: 0, 1 failed, 2 bad usage or configuration; the reason is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import click
+import msgspec
+
+from streamer import __version__, config
+from streamer.config import Config
+from streamer.errors import ConfigError, StreamerError
+from streamer.telemetry import logs
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+class Failure(click.ClickException):
+    """Ends the program with one line on standard error."""
+
+    exit_code = EXIT_FAILED
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write the line."""
+        click.echo(f"streamer: {self.format_message()}", file=file, err=True)
+
+
+class ConfigFailure(Failure):
+    """The same, for a configuration that cannot be used."""
+
+    exit_code = EXIT_USAGE
+
+
+class Streamer(click.Group):
+    """All commands; errors raised on purpose become failures, and `models` is imported when asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise ConfigFailure(str(error)) from None
+        except StreamerError as error:
+            raise Failure(str(error)) from None
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        return sorted([*super().list_commands(ctx), "models"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name == "models":
+            from streamer.cli.models import models
+
+            return models
+        return super().get_command(ctx, cmd_name)
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+config_option = click.option("--config", "config_file", type=FILE, help="TOML file; see configs/ for examples.")
+model_option = click.option("--model", help="Model name (see `streamer models list`) or path of a checkpoint.")
+json_option = click.option("--json", "json_out", type=FILE, help="Write the results to this file.")
+
+
+def configured(command: Command) -> Command:
+    """The options that every command with an engine has."""
+    return config_option(model_option(command))
+
+
+@click.group(cls=Streamer)
+@click.version_option(__version__, prog_name="streamer")
+def main() -> None:
+    """Live speech to captions with Whisper weights."""
+
+
+@main.command()
+@configured
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="TCP port; 0: any free one.  [default: 8000]")
+@click.option(
+    "--mic",
+    is_flag=False,
+    flag_value="",
+    metavar="[DEVICE]",
+    help="Caption the microphone too: a number or a part of its name.",
+)
+@click.pass_context
+def serve(
+    ctx: click.Context,
+    config_file: Path | None,
+    model: str | None,
+    host: str | None,
+    port: int | None,
+    mic: str | None,
+) -> None:
+    """Serve captions over WebSocket and HTTP."""
+    flags = {"model.name": model, "server.host": host, "server.port": port, "capture.device": mic or None}
+    settings = _configure(config_file, flags)
+    from streamer.daemon import serve as run
+
+    ctx.exit(run(settings, settings.capture.device if mic is not None else None))
+
+
+@main.command()
+@configured
+@click.option("--device", help="Input device: a number or a part of its name.")
+@click.pass_context
+def mic(ctx: click.Context, config_file: Path | None, model: str | None, device: str | None) -> None:
+    """Show live captions of the microphone in the terminal."""
+    settings = _configure(config_file, {"model.name": model, "capture.device": device}, is_quiet=True)
+    from streamer.daemon import microphone as run
+
+    ctx.exit(run(settings))
+
+
+@main.command()
+@configured
+@click.argument("files", nargs=-1, required=True, type=EXISTING_FILE)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["txt", "json", "jsonl", "srt", "vtt", "ttml"]),
+    default="txt",
+    show_default=True,
+)
+@click.option("--realtime", is_flag=True, help="Feed the audio at the speed it is spoken.")
+@click.option("--record", metavar="DIR", help="Keep sound and decisions in this folder, for `streamer replay`.")
+@click.pass_context
+def transcribe(
+    ctx: click.Context,
+    config_file: Path | None,
+    model: str | None,
+    files: tuple[Path, ...],
+    format_: str,
+    realtime: bool,
+    record: str | None,
+) -> None:
+    """Transcribe FILES through the streaming engine."""
+    settings = _configure(config_file, {"model.name": model, "recording.folder": record}, is_quiet=True)
+    from streamer.cli.transcribe import run
+
+    ctx.exit(run(settings, files, format_, realtime))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.pass_context
+def replay(ctx: click.Context, folder: Path) -> None:
+    """Repeat the recorded session in FOLDER, and show where each of its words came from."""
+    from streamer.evaluation.replay import run
+
+    ctx.exit(run(folder))
+
+
+@main.command("eval")
+@configured
+@click.argument("manifest", type=EXISTING_FILE)
+@click.option(
+    "--pace",
+    type=click.Choice(["realtime", "fast", "simulated"]),
+    default="realtime",
+    show_default=True,
+    help="fast: without meaningful delays; simulated: by stream time, the same every time, however busy the machine.",
+)
+@click.option(
+    "--step-ms",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Of a simulated device, for one step.",
+)
+@click.option("--reference", type=click.Choice(["one-shot"]), help="Compare with whole recordings decoded at once.")
+@click.option("--word-times", type=EXISTING_FILE, help="JSON of the times of words, to compare with those heard.")
+@click.option("--plot", type=FILE, help="Measure every delay setting, and draw delay against accuracy as SVG.")
+@click.option("--differences", is_flag=True, help="Print every word that was heard otherwise than said.")
+@json_option
+@click.option(
+    "--lead-in",
+    "lead_ins",
+    type=click.FloatRange(0, 60),
+    multiple=True,
+    help="Seconds of silence before each recording; repeated: each recording once behind each.",
+)
+@click.option("--kind", "kinds", multiple=True, help="Only rows of this kind; may be repeated.")
+@click.option("--language", "languages", multiple=True, help="Only rows in this language; may be repeated.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    config_file: Path | None,
+    model: str | None,
+    manifest: Path,
+    pace: Any,
+    step_ms: float,
+    reference: str | None,
+    word_times: Path | None,
+    plot: Path | None,
+    differences: bool,
+    json_out: Path | None,
+    lead_ins: tuple[float, ...],
+    kinds: tuple[str, ...],
+    languages: tuple[str, ...],
+) -> None:
+    """Measure accuracy and delay on the recordings of MANIFEST (JSON lines), each as a live stream."""
+    settings = _configure(config_file, {"model.name": model})
+    from streamer.evaluation.evaluate import EvaluationOptions, run
+
+    options = EvaluationOptions(
+        pace=pace,
+        step_s=step_ms / 1e3,
+        one_shot=reference == "one-shot",
+        word_times=word_times,
+        plot=plot,
+        differences=differences,
+        kinds=kinds,
+        languages=languages,
+        lead_ins_s=lead_ins,
+    )
+    ctx.exit(run(settings, manifest, options, json_out))
+
+
+def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise click.BadParameter(f"{text!r}: expected a number of streams or auto")
+    return int(text)
+
+
+@main.command()
+@configured
+@click.option(
+    "--streams",
+    default="auto",
+    metavar="N|auto",
+    callback=_n_streams,
+    help="auto: find the largest that keeps up.  [default: auto]",
+)
+@click.option("--seconds", type=click.FloatRange(min=1), default=30, show_default=True, help="Duration of each run.")
+@json_option
+@click.option("--manifest", type=EXISTING_FILE, help="Speech to loop, as for eval.  [default: a few clips]")
+@click.option("--random-weights", is_flag=True, help="Speed alone: the network's shape without its weights.")
+@click.option("--admission", is_flag=True, help="Refuse streams beyond the measured capacity, as the daemon does.")
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    config_file: Path | None,
+    model: str | None,
+    streams: int | None,
+    seconds: float,
+    json_out: Path | None,
+    manifest: Path | None,
+    random_weights: bool,
+    admission: bool,
+) -> None:
+    """Measure how many live streams this machine carries."""
+    settings = _configure(config_file, {"model.name": model})
+    from streamer.evaluation.bench import BenchOptions, run
+
+    options = BenchOptions(
+        streams=streams, seconds=seconds, manifest=manifest, random_weights=random_weights, admission=admission
+    )
+    ctx.exit(run(settings, options, json_out))
+
+
+@main.command()
+@configured
+@click.pass_context
+def doctor(ctx: click.Context, config_file: Path | None, model: str | None) -> None:
+    """Check this machine and say what is missing."""
+    settings = _configure(config_file, {"model.name": model})
+    from streamer.cli.doctor import examine
+
+    checks = examine(settings)
+    for check in checks:
+        click.echo(str(check))
+    ctx.exit(EXIT_FAILED if any(check.state == "fail" for check in checks) else 0)
+
+
+@main.group("config", invoke_without_command=True)
+@click.pass_context
+def configuration(ctx: click.Context) -> None:
+    """Show or check the configuration."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(show)
+
+
+@configuration.command()
+@click.argument("file", type=FILE)
+def check(file: Path) -> None:
+    """Check FILE and the STREAMER_… variables of the environment."""
+    config.load(file, os.environ, {})
+    click.echo(f"{file}: ok")
+
+
+@configuration.command()
+@config_option
+def show(config_file: Path | None) -> None:
+    """Print every key with its effective value, as TOML."""
+    click.echo(config.to_toml(config.load(config_file, os.environ, {})), nl=False)
+
+
+def _configure(config_file: Path | None, flags: Mapping[str, object], *, is_quiet: bool = False) -> Config:
+    """The configuration of a command that works, and the log set up for it: warnings alone where captions are drawn."""
+    settings = config.load(config_file, os.environ, flags)
+    is_routine = is_quiet and settings.log.level == "info"
+    log = msgspec.structs.replace(settings.log, level="warning") if is_routine else settings.log
+    logs.configure(log, sys.stderr, os.environ)
+    return settings

@@ -1,0 +1,197 @@
+"""
+`streamer doctor`: what this machine has, what it lacks, and the remedy.
+
+Each check looks at one thing and changes nothing. `fail` is what the daemon cannot run without under the
+given configuration; `warn` is what costs a feature or speed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import resource
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from streamer import weights
+from streamer.access.keys import Keys, find_key_file
+from streamer.access.security import check_exposure, is_loopback
+from streamer.access.tls import Certificate
+from streamer.config import Config, ServerConfig
+from streamer.errors import CaptureError, ConfigError, ModelNotFoundError
+from streamer.host import cpu, microphone
+
+State = Literal["ok", "warn", "fail"]
+
+MIN_DAYS = 14
+"""A certificate that is not renewed by then is forgotten."""
+SPARE_DESCRIPTORS = 100
+"""For files, pipes and listeners beside the connections."""
+EXTRAS = {"codecs": "av", "hub": "huggingface_hub", "eval": "jiwer", "ray": "ray", "otel": "opentelemetry"}
+"""Optional parts and the module each brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of looking at one thing."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"\n{'':18}-> {self.remedy}" if self.remedy else ""
+        return f"{self.state:5} {self.name:12}{self.found}{remedy}"
+
+
+def examine(config: Config) -> list[Check]:
+    """Every check, for this configuration."""
+    return [
+        check_python(sys.version_info[:2]),
+        Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads"),
+        check_cpu(cpu.cpuinfo()),
+        check_gpu(config.model.device, [_gpu(index) for index in range(torch.cuda.device_count())]),
+        check_weights(config.model.name),
+        check_microphone(config.capture.device, microphone.devices),
+        check_port(config.server.host, config.server.port),
+        check_doors(config.server, os.environ),
+        check_tls(config.server),
+        check_descriptors(config.limits.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        check_store(weights.default_store()),
+        check_extras(),
+    ]
+
+
+def check_python(version: tuple[int, int]) -> Check:
+    """3.11 or newer."""
+    found = f"{version[0]}.{version[1]} on {platform.machine()}"
+    if version < (3, 11):
+        return Check("python", "fail", found, "install Python 3.11 or newer")
+    return Check("python", "ok", found)
+
+
+def check_cpu(text: str) -> Check:
+    """Whether the CPU computes bfloat16, from the text of /proc/cpuinfo (empty where there is none)."""
+    found = f"{os.cpu_count()} CPUs"
+    if not text:
+        return Check("cpu", "ok", f"{found}, features unknown on this system")
+    fast = cpu.bfloat16_features(text)
+    if not fast:
+        return Check("cpu", "warn", f"{found}, no bfloat16", "fewer streams: the network runs in float32")
+    return Check("cpu", "ok", f"{found}, {', '.join(fast)}")
+
+
+def check_gpu(device: str, gpus: list[str]) -> Check:
+    """The GPUs that torch sees; needed only if the configuration says so."""
+    if gpus:
+        return Check("gpu", "ok", ", ".join(gpus))
+    if device == "cuda":
+        remedy = "install the NVIDIA driver and a CUDA build of torch, or set model.device to auto"
+        return Check("gpu", "fail", "none, and model.device is cuda", remedy)
+    return Check("gpu", "ok", "none; the CPU is used")
+
+
+def _gpu(index: int) -> str:
+    properties = torch.cuda.get_device_properties(index)
+    return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
+
+
+def check_weights(name: str) -> Check:
+    """Whether the weights are on this machine."""
+    try:
+        source = weights.resolve(name)
+    except ModelNotFoundError as error:
+        return Check("weights", "fail", f"{name} not found", str(error))
+    return Check("weights", "ok", f"{source.name}: {source.format}, {source.size_bytes / 1e6:.0f} MB, {source.path}")
+
+
+def check_microphone(name: str, list_devices: Callable[[], list[microphone.InputDevice]]) -> Check:
+    """PortAudio, and the input device that would be used; a server needs neither."""
+    try:
+        available = list_devices()
+        device = microphone.find_device(name, available)
+    except CaptureError as error:
+        return Check("microphone", "warn", "not available; the server runs without", str(error))
+    others = [f'{other.index} "{other.name}"' for other in available if other != device]
+    listed = f"; others: {', '.join(others)}" if others else ""
+    return Check("microphone", "ok", f'{device.index} "{device.name}", {device.rate} hertz{listed}')
+
+
+def check_port(host: str, port: int) -> Check:
+    """Whether the server could listen."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        remedy = "stop the program that holds it (is the daemon running?), or choose another with --port"
+        return Check("port", "fail", f"{port} on {host}: {reason}", remedy)
+    return Check("port", "ok", f"{port} on {host} is free")
+
+
+def check_doors(config: ServerConfig, environment: Mapping[str, str]) -> Check:
+    """Who is let in: the key file, who may read it, and whether the address asks for one."""
+    try:
+        file = find_key_file(config.keys_file, environment)
+        keys = Keys(file)
+        check_exposure([config.host], config, keys)
+    except ConfigError as error:
+        return Check("keys", "fail", "the daemon would not start", str(error))
+    if file is None:
+        if is_loopback(config.host):
+            return Check("keys", "ok", "none; only this machine can connect")
+        return Check("keys", "warn", f"none, and {config.host} is open to the network", "set server.keys_file")
+    if file.stat().st_mode & 0o077:
+        return Check("keys", "warn", f"others can read {file}", f"chmod 600 {file}")
+    return Check("keys", "ok", f"{file}")
+
+
+def check_tls(config: ServerConfig) -> Check:
+    """Whether a browser would take the certificate, and for how long."""
+    try:
+        certificate = Certificate(config)
+        if certificate.context is None:
+            remedy = (
+                "" if is_loopback(config.host) else "pages elsewhere get no microphone without: set both, or a proxy"
+            )
+            return Check("tls", "ok", "none: plain HTTP", remedy)
+        days = certificate.days_left()
+    except ConfigError as error:
+        return Check("tls", "fail", "the certificate cannot be used", str(error))
+    found = f"{config.tls_certificate}, valid for {days:.0f} days"
+    if days < MIN_DAYS:
+        return Check("tls", "warn", found, "renew it, then: systemctl reload streamer")
+    return Check("tls", "ok", found)
+
+
+def check_descriptors(max_connections: int, limit: int) -> Check:
+    """Whether as many connections may be open as the configuration allows."""
+    if limit < max_connections + SPARE_DESCRIPTORS:
+        remedy = "ulimit -n 65536 (LimitNOFILE= of a unit), or a smaller limits.max_connections"
+        return Check("open files", "warn", f"{limit} allowed, limits.max_connections is {max_connections}", remedy)
+    return Check("open files", "ok", f"{limit} allowed")
+
+
+def check_store(store: Path) -> Check:
+    """Whether models can be downloaded to the store, or to where it would be created."""
+    existing = next(folder for folder in (store, *store.parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        remedy = "set XDG_CACHE_HOME to a folder that can be written, or use models that are here"
+        return Check("model store", "warn", f"cannot write to {existing}", remedy)
+    return Check("model store", "ok", f"{store}")
+
+
+def check_extras() -> Check:
+    """Which optional parts are installed."""
+    missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
+    installed = ", ".join(extra for extra in EXTRAS if extra not in missing) or "none"
+    remedy = f"if needed: pip install 'whisper-streamer[{','.join(missing)}]'" if missing else ""
+    return Check("extras", "ok", f"installed: {installed}", remedy)

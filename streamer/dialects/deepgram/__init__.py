@@ -1,0 +1,1 @@
+"""Deepgram's live API (`/v1/listen`) as a pure projection of `captions.v1`."""

@@ -1,0 +1,334 @@
+"""
+Deepgram's live API, `/v1/listen`, as a projection of `captions.v1`. Pure: frames and events in, actions and texts out.
+
+An interim result is all of the open turn that no final has said. Finals follow each other without gaps: one for every
+few seconds of stable words, one for the rest where the turn ends; that one is `speech_final`. The word before the
+newest stable one is the last that a final may hold, since marks may still join the newest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.deepgram.request import ListenRequest
+from streamer.dialects.deepgram.wav_header import WavHeader
+from streamer.dialects.word_slices import part_of
+from streamer.errors import AudioFormatError, ProtocolError, StreamerError
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word, words_of
+from streamer.protocol.messages import AudioFormat, End, Flush, Start
+from streamer.protocol.options import Update
+
+SEGMENT_S = 3.0
+"""Stable words as long as this are made final before their turn ends."""
+MAX_KEYTERMS = 100
+WEBM = b"\x1a\x45\xdf\xa3"
+"""How a browser's recording begins."""
+_SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1, "webm_opus": 1}
+
+
+class DeepgramProtocol:
+    """
+    One connection.
+
+    Args:
+        request: What its query asked for.
+        request_id: Names it in every message.
+        model: Name of the model that really runs.
+        created: When it began, ISO 8601 in UTC.
+    """
+
+    def __init__(self, request: ListenRequest, request_id: str, model: str, created: str) -> None:
+        self._request, self._request_id, self._created = request, request_id, created
+        self._metadata: dict[str, object] = {
+            "request_id": request_id,
+            "model_info": {"name": model, "version": "streamer", "arch": "whisper"},
+            "model_uuid": request_id,
+        }
+        self._header = WavHeader() if request.audio is None else None
+        self._audio = request.audio
+        self._rest = b""
+        """Part of a sample that the last message ended with."""
+        self._sha = hashlib.sha256()
+        self._n_flushes = 0
+        self._channels: list[_Channel] = []
+        self._audio_s = 0.0
+
+    def begin(self) -> list[Action]:
+        """Sessions open at once, unless the format is still to come in a header."""
+        return [] if self._audio is None else [self._open(self._audio)]
+
+    def receive(self, frame: str | bytes) -> list[Action]:
+        """Audio or a control message."""
+        if isinstance(frame, str):
+            return self._control(frame)
+        if not frame:
+            return [End()]  # how the first clients closed a stream
+        self._sha.update(frame)
+        if self._header is None:
+            return self._sound(frame)
+        try:
+            return self._after_header(frame)
+        except AudioFormatError as error:
+            return [
+                *self.fail(error),
+                HangUp(1008, "DATA-0000: the audio is neither raw as announced nor wav nor webm"),
+            ]
+
+    def project(self, session: int, event: Event) -> list[str]:
+        """Results and what goes with them, of one channel."""
+        if isinstance(event, Bye):
+            self._audio_s = max(self._audio_s, event.audio_s)
+        return [_encoded(message) for message in self._channels[session].tell(event)]
+
+    def finish(self) -> list[str]:
+        """`Metadata`, the last message of all."""
+        summary = {
+            "type": "Metadata",
+            "transaction_key": "deprecated",
+            "request_id": self._request_id,
+            "sha256": self._sha.hexdigest(),
+            "created": self._created,
+            "duration": self._audio_s,
+            "channels": self._audio.channels if self._audio is not None else 0,
+        }
+        return [_encoded(summary)]
+
+    def fail(self, error: StreamerError) -> list[str]:
+        """`Error`."""
+        variant = error.code if isinstance(error, ProtocolError) else type(error).__name__.removesuffix("Error")
+        return [_encoded({"type": "Error", "variant": variant, "description": str(error), "message": ""})]
+
+    # --- from the client
+
+    def _open(self, audio: AudioFormat) -> Open:
+        request = self._request
+        n = audio.channels if request.is_multichannel else 1
+        self._audio = audio
+        self._channels = [_Channel(i, n, request, self._metadata) for i in range(n)]
+        each = AudioFormat(encoding=audio.encoding, rate=audio.rate, channels=1) if n > 1 else audio
+        start = Start(audio=each, keyterms=request.keyterms, words=True, partials=True)
+        if request.language is not None:
+            start = msgspec.structs.replace(start, language=request.language)
+        if request.endpoint_ms is not None:
+            start = msgspec.structs.replace(start, endpoint_ms=request.endpoint_ms)
+        return Open(start, n)
+
+    def _after_header(self, frame: bytes) -> list[Action]:
+        assert self._header is not None
+        if frame.startswith(WEBM):
+            self._header = None
+            return [self._open(AudioFormat(encoding="webm_opus")), *self._sound(frame)]
+        found = self._header.receive(frame)
+        if found is None:
+            return []
+        self._header = None
+        audio, sound = found
+        return [self._open(audio), *self._sound(sound)]
+
+    def _sound(self, data: bytes) -> list[Action]:
+        """Whole samples of every channel; a client may cut its stream anywhere."""
+        assert self._audio is not None
+        width = _SAMPLE_BYTES[self._audio.encoding]
+        data = self._rest + data
+        whole = len(data) - len(data) % (width * self._audio.channels)
+        data, self._rest = data[:whole], data[whole:]
+        if not data:
+            return []
+        n = len(self._channels)
+        return [To(i, _channel_of(data, i, n, width)) for i in range(n)]
+
+    def _control(self, text: str) -> list[Action]:
+        try:
+            message = msgspec.json.decode(text, type=_Control)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            return [_schema_error(str(error), text)]
+        match message.type:
+            case "KeepAlive":
+                return []
+            case "CloseStream":
+                return [End()]
+            case "Finalize":
+                return self._finalize(message.channel)
+            case "Configure":
+                return self._configure(message)
+        return [_schema_error("unknown type; expected KeepAlive, Finalize, Configure or CloseStream", text)]
+
+    def _finalize(self, channel: int | None) -> list[Action]:
+        if not self._channels:
+            return []  # nothing was sent that could be made final
+        self._n_flushes += 1
+        return [To(channel if channel in range(len(self._channels)) else None, Flush(id=self._n_flushes))]
+
+    def _configure(self, message: _Control) -> list[Action]:
+        if message.keyterms is None:
+            return [_encoded({"type": "ConfigureSuccess", "request_id": self._request_id})]
+        if len(message.keyterms) > MAX_KEYTERMS:
+            failure: dict[str, object] = {
+                "type": "ConfigureFailure",
+                "request_id": self._request_id,
+                "code": "CONFIGURE_KEYTERM_LIMIT_EXCEEDED",
+                "description": f"{len(message.keyterms)} keyterms: expected at most {MAX_KEYTERMS}",
+            }
+            return [_encoded(failure)]
+        # for sessions that are not open yet as well
+        self._request = msgspec.structs.replace(self._request, keyterms=message.keyterms)
+        success: dict[str, object] = {
+            "type": "ConfigureSuccess",
+            "request_id": self._request_id,
+            "keyterms": message.keyterms,
+        }
+        update: list[Action] = [To(None, Update(keyterms=message.keyterms))] if self._channels else []
+        return [*update, _encoded(success)]
+
+
+class _Control(msgspec.Struct, frozen=True):
+    """Any text message of a client; other fields are ignored."""
+
+    type: str
+    channel: int | None = None
+    keyterms: tuple[str, ...] | None = None
+
+
+class _Channel:
+    """The results of one channel."""
+
+    def __init__(self, index: int, n: int, request: ListenRequest, metadata: dict[str, object]) -> None:
+        self._index, self._request, self._metadata = [index, n], request, metadata
+        self._final_s = 0.0
+        """Finals reach to here."""
+        self._n_final = 0
+        """Words of the open turn that finals have said."""
+        self._heard_s = 0.0
+        self._last_word_s: float | None = None
+        """End of the newest word, once its turn has ended and until somebody speaks or the utterance has ended."""
+        self._n_answered = 0
+        """Flushes that the end of a turn has answered before their `Flushed`."""
+
+    def tell(self, event: Event) -> list[dict[str, object]]:
+        match event:
+            case Caption():
+                return self._caption(event)
+            case TurnEnd():
+                return self._turn_end(event)
+            case Speech(state="started", at_s=at_s):
+                return self._speech_started(at_s)
+            case Flushed():
+                return self._flushed()
+            case Ack(received_s=received_s, lag_s=lag_s):
+                self._heard_s = max(self._heard_s, received_s - lag_s)
+                return self._utterance_end(self._heard_s)
+        return []
+
+    def _caption(self, caption: Caption) -> list[dict[str, object]]:
+        words, text = words_of(caption), caption.stable + caption.partial
+        results = []
+        ready = sum(word.stable for word in words) - 1
+        if ready > self._n_final and words[ready - 1].end_s - self._final_s >= SEGMENT_S:
+            said = part_of(text, words, self._n_final, ready)
+            results.append(self._results(said, words[self._n_final : ready], is_final=True))
+            self._n_final = ready
+        rest = part_of(text, words, self._n_final)
+        if self._request.interim_results and rest:
+            results.append(self._results(rest, words[self._n_final :]))
+        return results
+
+    def _turn_end(self, turn: TurnEnd) -> list[dict[str, object]]:
+        words = words_of(turn)
+        said, rest = part_of(turn.text, words, self._n_final), words[self._n_final :]
+        is_flushed = turn.reason == "flush"
+        self._n_answered += is_flushed
+        result = self._results(
+            said,
+            rest,
+            is_final=True,
+            speech_final=turn.reason != "limit" and self._request.marks_endpoints,
+            from_finalize=is_flushed,
+        )
+        self._n_final = 0
+        self._last_word_s = words[-1].end_s if words else self._last_word_s
+        return [result]
+
+    def _flushed(self) -> list[dict[str, object]]:
+        """Every Finalize has its answer, an empty one where there was nothing left to say."""
+        if self._n_answered:
+            self._n_answered -= 1
+            return []
+        return [self._results("", (), is_final=True, from_finalize=True, until_s=self._heard_s)]
+
+    def _speech_started(self, at_s: float) -> list[dict[str, object]]:
+        # if the pause before it was long enough, the utterance has ended; if not, it goes on
+        ended = self._utterance_end(at_s)
+        self._last_word_s = None
+        if not self._request.vad_events:
+            return ended
+        return [*ended, {"type": "SpeechStarted", "channel": self._index, "timestamp": at_s}]
+
+    def _utterance_end(self, now_s: float) -> list[dict[str, object]]:
+        gap_ms, end_s = self._request.utterance_end_ms, self._last_word_s
+        if gap_ms is None or end_s is None or (now_s - end_s) * 1000 < gap_ms:
+            return []
+        self._last_word_s = None
+        return [{"type": "UtteranceEnd", "channel": self._index, "last_word_end": end_s}]
+
+    def _results(
+        self,
+        transcript: str,
+        words: Sequence[Word],
+        *,
+        is_final: bool = False,
+        speech_final: bool = False,
+        from_finalize: bool = False,
+        until_s: float = 0.0,
+    ) -> dict[str, object]:
+        start_s = self._final_s
+        end_s = max(start_s, until_s, *(word.end_s for word in words[-1:]))
+        if is_final:
+            self._final_s = end_s
+        alternative = {
+            "transcript": transcript,
+            "confidence": round(sum(word.confidence for word in words) / len(words), 3) if words else 0.0,
+            "words": [_word(word) for word in words],
+        }
+        return {
+            "type": "Results",
+            "channel_index": self._index,
+            "start": start_s,
+            "duration": round(end_s - start_s, 3),
+            "is_final": is_final,
+            "speech_final": speech_final,
+            "from_finalize": from_finalize,
+            "channel": {"alternatives": [alternative]},
+            "metadata": self._metadata,
+        }
+
+
+def _word(word: Word) -> dict[str, object]:
+    plain = "".join(c for c in word.text.lower() if c.isalnum() or c in "'-")
+    return {
+        "word": plain or word.text,
+        "start": word.start_s,
+        "end": word.end_s,
+        "confidence": word.confidence,
+        "punctuated_word": word.text,
+    }
+
+
+def _channel_of(interleaved: bytes, index: int, n: int, width: int) -> bytes:
+    """One channel of whole sample frames."""
+    if n == 1:
+        return interleaved
+    samples = memoryview(interleaved)
+    return b"".join(samples[at : at + width] for at in range(index * width, len(samples), n * width))
+
+
+def _schema_error(problem: str, text: str) -> str:
+    shown = text if len(text) <= 200 else text[:200] + "…"
+    return _encoded({"type": "Error", "variant": "SchemaError", "description": problem, "message": shown})
+
+
+def _encoded(message: dict[str, object]) -> str:
+    return msgspec.json.encode(message).decode()

@@ -1,0 +1,1 @@
+"""OpenAI's Realtime and transcription APIs as pure projections of `captions.v1`."""

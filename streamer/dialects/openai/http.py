@@ -1,0 +1,258 @@
+"""
+OpenAI's `/v1/audio/transcriptions` and `/translations`: what a form asks for, and what native turns look like in each
+format. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from streamer.dialects.append_only import Growth
+from streamer.dialects.openai.errors import RequestError, error_detail
+from streamer.dialects.openai.language_names import NAMES
+from streamer.dialects.openai.session import known_language
+from streamer.errors import StreamerError
+from streamer.protocol.events import Caption, Event, TurnEnd, Word
+from streamer.protocol.options import Keyterms, SessionOptions, Task, Text
+from streamer.subtitles.cues import to_srt, to_vtt
+from streamer.subtitles.line_breaking import SENTENCE_ENDS
+
+ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
+Granularity = Literal["word", "segment"]
+
+JSON = "application/json"
+_TEXT_TYPES = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request wants to know about its file."""
+
+    response_format: ResponseFormat
+    granularities: tuple[Granularity, ...]
+    """What `verbose_json` shows the times of."""
+    is_streamed: bool
+    options: SessionOptions
+
+
+class _Fields(msgspec.Struct, frozen=True, kw_only=True):
+    """Form fields that are looked at; a model, a chunking strategy and the like mean nothing here."""
+
+    language: str = ""
+    prompt: Text = ""
+    keywords: Keyterms = ()
+    response_format: ResponseFormat = "json"
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    """Decoding is greedy, which is what 0 asks for; higher ones are read over."""
+    stream: bool = False
+
+
+_ALLOWED = {
+    "response_format": "json, text, srt, vtt or verbose_json",
+    "temperature": "a number from 0 to 1",
+    "stream": "true or false",
+    "prompt": "at most 4096 characters",
+    "keywords": "at most 256 of at most 128 characters",
+}
+
+
+class Body(NamedTuple):
+    """An answer."""
+
+    content: bytes
+    media_type: str
+
+
+def read_form(
+    fields: Iterable[tuple[str, str]], defaults: SessionOptions, languages: tuple[str, ...], task: Task
+) -> Asked:
+    """
+    What the fields of a form ask for; lists come as `name[]` or as `name`, once for each entry.
+
+    Args:
+        fields: Name and text, without the file.
+        defaults: Options of a session that are not asked about.
+        languages: Codes the model knows.
+        task: What the path stands for.
+
+    Raises:
+        RequestError: A field holds something else than it may.
+    """
+    lists: dict[str, list[str]] = {}
+    for name, text in fields:
+        lists.setdefault(name.removesuffix("[]"), []).append(text)
+    values: dict[str, str | list[str]] = {name: texts[-1] for name, texts in lists.items()}
+    found = _checked({**values, "keywords": lists.get("keywords", [])})
+    granularities = tuple(_granularity(text) for text in lists.get("timestamp_granularities", ()) if text)
+    spoken = found.language or (lists["languages"][0] if len(lists.get("languages", ())) == 1 else "")
+    options = msgspec.structs.replace(
+        defaults,
+        language=known_language(spoken, languages, "language") if spoken else defaults.language,
+        task=task,
+        prompt=found.prompt or defaults.prompt,
+        keyterms=found.keywords or defaults.keyterms,
+        words=True,
+    )
+    return Asked(
+        response_format=found.response_format,
+        granularities=granularities or ("segment",),
+        is_streamed=found.stream,
+        options=options,
+    )
+
+
+def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> Body:
+    """The whole answer for the turns of a file of this length."""
+    match asked.response_format:
+        case "text":
+            return _plain("text", f"{transcript(turns)}\n")
+        case "srt":
+            return _plain("srt", to_srt(turns))
+        case "vtt":
+            return _plain("vtt", to_vtt(turns))
+        case "verbose_json":
+            return _json(_verbose(asked, turns, duration_s))
+    return _json({"text": transcript(turns), "usage": _usage(duration_s)})
+
+
+def error_body(error: StreamerError) -> bytes:
+    """The answer that tells of an error."""
+    return msgspec.json.encode({"error": error_detail(error)})
+
+
+def transcript(turns: Sequence[TurnEnd]) -> str:
+    """The text of all turns."""
+    return " ".join(turn.text for turn in turns if turn.text)
+
+
+class TranscriptEvents:
+    """The server-sent events of one streamed answer: stable words as they come, then the whole."""
+
+    def __init__(self) -> None:
+        self._growth = Growth()
+        self._turns: list[TurnEnd] = []
+
+    def project(self, event: Event) -> bytes:
+        """What to send for a native event, if anything."""
+        match event:
+            case Caption(stable=stable):
+                return self._delta(self._growth.grow(stable))
+            case TurnEnd(text=text):
+                self._turns.append(event)
+                return self._delta(self._growth.end_turn(text))
+        return b""
+
+    def done(self) -> bytes:
+        """The last event; without usage, which OpenAI counts in tokens here."""
+        return _server_sent({"type": "transcript.text.done", "text": transcript(self._turns)})
+
+    def failed(self, error: StreamerError) -> bytes:
+        """The last event where something went wrong on the way."""
+        return _server_sent({"type": "error", "error": error_detail(error)})
+
+    def _delta(self, delta: str) -> bytes:
+        return _server_sent({"type": "transcript.text.delta", "delta": delta}) if delta else b""
+
+
+def model_json(name: str) -> dict[str, object]:
+    """One entry of `/v1/models`; the weights' age is nothing that a client acts on."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "openai"}
+
+
+def _checked(values: Mapping[str, str | list[str]]) -> _Fields:
+    try:
+        return msgspec.convert(values, _Fields, strict=False)
+    except msgspec.ValidationError as error:
+        place = str(error).partition("`$.")[2].rstrip("`").partition("[")[0]
+        found = values[place]
+        shown = f'"{found[:40]}"' if isinstance(found, str) else f"{len(found)} entries"
+        message = f"{place} = {shown}: expected {_ALLOWED[place]}"
+        raise RequestError("invalid_value", message, place) from None
+
+
+def _granularity(text: str) -> Granularity:
+    match text:
+        case "word" | "segment":
+            return text
+    message = f'timestamp_granularities = "{text[:40]}": expected word or segment'
+    raise RequestError("invalid_value", message, "timestamp_granularities")
+
+
+def _plain(format_: str, text: str) -> Body:
+    return Body(text.encode(), _TEXT_TYPES[format_])
+
+
+def _json(value: object) -> Body:
+    return Body(msgspec.json.encode(value), JSON)
+
+
+def _usage(duration_s: float) -> dict[str, object]:
+    return {"type": "duration", "seconds": math.ceil(duration_s)}
+
+
+def _verbose(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> dict[str, object]:
+    spoken = "en" if asked.options.task == "translate" else next((turn.language for turn in turns if turn.text), "")
+    document: dict[str, object] = {
+        "task": asked.options.task,
+        "language": NAMES.get(spoken, spoken),
+        "duration": round(duration_s, 3),
+        "text": transcript(turns),
+        "usage": _usage(duration_s),
+    }
+    if "segment" in asked.granularities:
+        document["segments"] = [_segment(i, words) for i, words in enumerate(_sentences(turns))]
+    if "word" in asked.granularities:
+        document["words"] = [
+            {"word": word.text, "start": word.start_s, "end": word.end_s} for turn in turns for word in _words(turn)
+        ]
+    return document
+
+
+def _sentences(turns: Sequence[TurnEnd]) -> Iterator[list[Word]]:
+    """Words up to the end of a sentence or of a turn."""
+    for turn in turns:
+        sentence: list[Word] = []
+        for word in _words(turn):
+            sentence.append(word)
+            if word.text.endswith(SENTENCE_ENDS):
+                yield sentence
+                sentence = []
+        if sentence:
+            yield sentence
+
+
+def _words(turn: TurnEnd) -> tuple[Word, ...]:
+    return turn.words if turn.words is not UNSET else ()
+
+
+def _segment(number: int, words: Sequence[Word]) -> dict[str, object]:
+    """
+    One sentence with the fields that clients insist on.
+
+    Native events carry no token ids, and there is no segment without speech: `tokens` is empty and `no_speech_prob`
+    is 0. `seek` is the mel frame of the first word.
+    """
+    text = " " + " ".join(word.text for word in words)
+    raw = text.encode()
+    return {
+        "id": number,
+        "seek": round(words[0].start_s * 100),
+        "start": words[0].start_s,
+        "end": words[-1].end_s,
+        "text": text,
+        "tokens": [],
+        "temperature": 0.0,
+        # no logarithm of nothing: confidences are rounded to three places
+        "avg_logprob": sum(math.log(max(word.confidence, 5e-4)) for word in words) / len(words),
+        "compression_ratio": len(raw) / len(zlib.compress(raw)),
+        "no_speech_prob": 0.0,
+    }
+
+
+def _server_sent(event: object) -> bytes:
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"

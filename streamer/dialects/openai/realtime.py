@@ -1,0 +1,399 @@
+"""
+OpenAI's Realtime API for transcription sessions, as a translation of `captions.v1` in both directions.
+
+Client events become messages of `captions.v1` (start, audio, update, flush, end) and answers; native events become
+server events. Pure: no socket, no clock, no task.
+
+An item is one utterance. With turn detection it is what lies between the native start and stop of speech; without, what
+lies between two commits, however many native turns that are. Deltas only ever append, so they carry stable words alone;
+the tail that may still change has an event type of its own, which clients that do not know it read over:
+
+    {"type": "conversation.item.input_audio_transcription.partial", "item_id": …, "partial": " tail"}
+
+An `error` event makes most clients give up their session, so an empty commit is answered with an empty transcript
+instead of OpenAI's error. Settings that a native session cannot change while it runs end it and start another at the
+same stream time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import msgspec
+from msgspec import UNSET
+
+from streamer.dialects.append_only import Growth
+from streamer.dialects.openai import client_events
+from streamer.dialects.openai.client_events import read_audio, read_envelope, read_event
+from streamer.dialects.openai.errors import error_detail
+from streamer.dialects.openai.session import (
+    BetaSessionUpdate,
+    SessionUpdate,
+    Settings,
+    decode,
+    prefix_padding_s,
+    to_beta_json,
+    to_json,
+    updated,
+)
+from streamer.errors import ProtocolError, StreamerError
+from streamer.protocol.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
+from streamer.protocol.messages import End, Flush, Start
+from streamer.protocol.options import SessionOptions, Update
+
+MAX_ERRORS = 50
+"""Wrong events in a row after which a client is given up."""
+
+_TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+ServerEvent: TypeAlias = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    """Close the connection with this code."""
+
+    code: int
+
+
+Output: TypeAlias = ServerEvent | Start | Update | Flush | End | bytes | Hangup
+"""What a client event leads to: server events to send, messages to the native session in their order, or the end."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """An utterance on its way from first sound to transcript."""
+
+    id: str
+    start_s: float
+    end_s: float = 0.0
+    is_spoken: bool = False
+    """Whether its `speech_started` was sent."""
+    turns: list[str] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
+    language: str = ""
+    growth: Growth = field(default_factory=Growth)
+    partial: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    """An item whose audio is complete and whose text is not."""
+
+    item: _Item
+    flush_id: int | None
+    """None: complete when the native session says bye."""
+    is_discarded: bool = False
+
+
+class RealtimeProtocol:
+    """
+    The server's side of one connection.
+
+    Args:
+        session: Its name.
+        model: Name of the model.
+        languages: Codes the model knows.
+        settings: What is in force before the client's first update.
+        defaults: What `null` in an update brings back.
+        is_beta: Whether the client announced the beta form; one that speaks it without is found out.
+        max_frame_bytes: Longest message taken.
+    """
+
+    def __init__(
+        self,
+        session: str,
+        model: str,
+        languages: tuple[str, ...],
+        settings: Settings,
+        defaults: SessionOptions,
+        *,
+        is_beta: bool = False,
+        max_frame_bytes: int = 1 << 20,
+    ) -> None:
+        self.settings = settings
+        self._session, self._model, self._languages, self._defaults = session, model, languages, defaults
+        self._is_beta, self._max_frame_bytes = is_beta, max_frame_bytes
+        self._n_events = self._n_items = self._n_flushes = self._n_errors = 0
+        self._has_native = False
+        """Whether audio goes to a native session, or the next one starts it."""
+        self._awaits_bye = False
+        """Whether a native session was ended so that another one takes over."""
+        self._received_s = 0.0
+        self._committed_s = 0.0
+        self._last_item: str | None = None
+        self._item: _Item | None = None
+        """The one that is being heard."""
+        self._committed: deque[_Committed] = deque()
+
+    # --- from the client
+
+    def open(self) -> list[Output]:
+        """The first event of a connection."""
+        return [self._session_event("created")]
+
+    def receive(self, frame: str | bytes) -> list[Output]:
+        """Take one message; what is wrong with it is answered, never raised."""
+        event_id: str | None = None
+        try:
+            envelope = read_envelope(frame, self._max_frame_bytes)
+            event_id = envelope.event_id
+            outputs = self._handle(envelope.type, frame)
+        except ProtocolError as error:
+            return self._refuse(error, event_id)
+        self._n_errors = 0
+        return outputs
+
+    def rest(self) -> list[Output]:
+        """The client has sent nothing for long: its native session ends, and its next audio starts another."""
+        return self._end_native() if self._has_native else []
+
+    def _handle(self, type_: str, frame: str | bytes) -> list[Output]:
+        event = read_event(type_, frame)
+        match event:
+            case client_events.Update(session=raw):
+                return self._update(raw, is_beta=type_ == "transcription_session.update")
+            case client_events.Append(audio=audio):
+                return self._append(audio)
+        return self._commit() if type_ == "input_audio_buffer.commit" else self._clear()
+
+    def _refuse(self, error: ProtocolError, event_id: str | None) -> list[Output]:
+        self._n_errors += 1
+        refusal = self.error(error, event_id)
+        return [refusal] if self._n_errors < MAX_ERRORS else [refusal, Hangup(1008)]
+
+    def _update(self, raw: msgspec.Raw, *, is_beta: bool) -> list[Output]:
+        self._is_beta = self._is_beta or is_beta
+        kind: type[BetaSessionUpdate | SessionUpdate] = BetaSessionUpdate if self._is_beta else SessionUpdate
+        path = "session.input_audio_transcription" if self._is_beta else "session.audio.input.transcription"
+        asked = decode(raw, kind, "session").input()
+        before = self.settings
+        self.settings = updated(before, asked, self._defaults, self._languages, path)
+        return [*self._native_changes(before), self._session_event("updated")]
+
+    def _native_changes(self, before: Settings) -> list[Output]:
+        if not self._has_native or before == self.settings:
+            return []
+        old, new = before.options, self.settings.options
+        if (before.audio, old.prompt, old.delay) != (self.settings.audio, new.prompt, new.delay):
+            return self._end_native()
+        return [Update(language=new.language, keyterms=new.keyterms, endpoint_ms=new.endpoint_ms)]
+
+    def _end_native(self) -> list[Output]:
+        self._has_native, self._awaits_bye = False, True
+        return [End()]
+
+    def _append(self, audio: str) -> list[Output]:
+        data, duration_s = read_audio(audio, self.settings.audio.encoding, self.settings.audio.rate)
+        if not data:
+            return []
+        self._received_s += duration_s
+        started: list[Output] = [] if self._has_native else [self.settings.start()]
+        self._has_native = True
+        return [*started, data]
+
+    def _commit(self) -> list[Output]:
+        item = self._complete_item()
+        outputs: list[Output] = [*self._stopped(item, self._received_s), *self._committed_events(item)]
+        return [*outputs, *self._await_text(item)]
+
+    def _clear(self) -> list[Output]:
+        item = self._complete_item()
+        outputs: list[Output] = [*self._stopped(item, self._received_s), self._event("input_audio_buffer.cleared")]
+        return [*outputs, *self._await_text(item, is_discarded=True)]
+
+    def _complete_item(self) -> _Item:
+        """The item being heard, which ends here; a new one if there is none."""
+        item = self._item or self._new_item(self._committed_s)
+        self._item = None
+        item.end_s = self._committed_s = self._received_s
+        return item
+
+    def _await_text(self, item: _Item, *, is_discarded: bool = False) -> list[Output]:
+        """Complete the item once everything sent so far is final; without a native session it is."""
+        if self._has_native:
+            self._n_flushes += 1
+            self._committed.append(_Committed(item, self._n_flushes, is_discarded))
+            return [Flush(id=self._n_flushes)]
+        if self._awaits_bye:
+            self._committed.append(_Committed(item, None, is_discarded))
+            return []
+        return [] if is_discarded else [self._completed(item)]
+
+    # --- from the native session
+
+    def project(self, event: Event) -> list[ServerEvent]:
+        """Server events for one native event."""
+        match event:
+            case Speech(state="started", at_s=at_s):
+                return self._speech_started(at_s)
+            case Speech(at_s=at_s):
+                return self._speech_stopped(at_s)
+            case Caption():
+                return self._caption(event)
+            case TurnEnd():
+                return self._turn_end(event)
+            case Flushed(id=id_):
+                return self._flushed(id_)
+            case Skipped(start_s=start_s, end_s=end_s, reason=reason):
+                times = {"audio_start_ms": _ms(start_s), "audio_end_ms": _ms(end_s)}
+                return [self._event("input_audio_buffer.skipped", **times, reason=reason)]
+            case Bye():
+                return self._bye()
+        return []
+
+    def error(self, error: StreamerError, event_id: str | None = None) -> ServerEvent:
+        """An `error` event."""
+        detail = msgspec.structs.replace(error_detail(error), event_id=event_id)
+        return self._event("error", error=msgspec.to_builtins(detail))
+
+    def fail(self, error: StreamerError) -> list[ServerEvent]:
+        """The native session could not go on, or was refused: every item without transcript has failed."""
+        detail = msgspec.to_builtins(error_detail(error))
+        items = [committed.item for committed in self._committed if not committed.is_discarded]
+        items += [self._item] if self._item is not None else []
+        self._committed.clear()
+        self._item = None
+        failures = [self._event(f"{_TRANSCRIPTION}.failed", item_id=i.id, content_index=0, error=detail) for i in items]
+        return [*failures, self.error(error)]
+
+    def _speech_started(self, at_s: float) -> list[ServerEvent]:
+        if self._committed or self._item is not None or self.settings.turn_detection is None:
+            return []
+        return self._heard_item(at_s - prefix_padding_s(self.settings))[1]
+
+    def _speech_stopped(self, at_s: float) -> list[ServerEvent]:
+        if self._committed or self._item is None or self.settings.turn_detection is None:
+            return []
+        return self._close_item(at_s + self.settings.options.endpoint_ms / 1000)
+
+    def _close_item(self, end_s: float) -> list[ServerEvent]:
+        item = self._complete_item()
+        item.end_s = max(item.start_s, min(end_s, self._received_s))
+        return [*self._stopped(item, item.end_s), *self._committed_events(item), self._completed(item)]
+
+    def _caption(self, caption: Caption) -> list[ServerEvent]:
+        item, events = self._text_item(caption.start_s)
+        if item is None:
+            return []
+        events += self._delta(item, item.growth.grow(caption.stable))
+        return [*events, *self._partial(item, caption.partial)]
+
+    def _turn_end(self, turn: TurnEnd) -> list[ServerEvent]:
+        item, events = self._text_item(turn.start_s)
+        if item is not None:
+            events += [*self._delta(item, item.growth.end_turn(turn.text)), *self._partial(item, "")]
+            item.turns += [turn.text] if turn.text else []
+            item.words += turn.words if turn.words is not UNSET else ()
+            item.language = turn.language
+        if turn.reason == "limit" and not self._committed and self.settings.turn_detection is not None:
+            events += self._close_item(turn.end_s)
+        return events
+
+    def _text_item(self, start_s: float) -> tuple[_Item | None, list[ServerEvent]]:
+        """Where text goes that the native session says now, None if the client does not want it any more."""
+        if self._committed:
+            oldest = self._committed[0]
+            return (None if oldest.is_discarded else oldest.item), []
+        return self._heard_item(start_s)
+
+    def _heard_item(self, start_s: float) -> tuple[_Item, list[ServerEvent]]:
+        """The item being heard, begun if need be."""
+        if self._item is not None:
+            return self._item, []
+        if self.settings.turn_detection is None:
+            self._item = self._new_item(self._committed_s)
+            return self._item, []
+        self._item = item = self._new_item(max(0.0, start_s))
+        item.is_spoken = True
+        started = self._event("input_audio_buffer.speech_started", audio_start_ms=_ms(item.start_s), item_id=item.id)
+        return item, [started]
+
+    def _delta(self, item: _Item, delta: str) -> list[ServerEvent]:
+        if not delta:
+            return []
+        return [self._event(f"{_TRANSCRIPTION}.delta", item_id=item.id, content_index=0, delta=delta)]
+
+    def _partial(self, item: _Item, partial: str) -> list[ServerEvent]:
+        if partial == item.partial:
+            return []
+        item.partial = partial
+        return [self._event(f"{_TRANSCRIPTION}.partial", item_id=item.id, content_index=0, partial=partial)]
+
+    def _flushed(self, flush_id: int) -> list[ServerEvent]:
+        if not self._committed or self._committed[0].flush_id != flush_id:
+            return []
+        return self._complete_oldest()
+
+    def _bye(self) -> list[ServerEvent]:
+        events: list[ServerEvent] = []
+        while self._committed:
+            events += self._complete_oldest()
+        if self._awaits_bye:
+            self._awaits_bye = False
+        elif self._item is not None:
+            events += self._close_item(self._received_s)
+        return events
+
+    def _complete_oldest(self) -> list[ServerEvent]:
+        committed = self._committed.popleft()
+        return [] if committed.is_discarded else [self._completed(committed.item)]
+
+    # --- server events
+
+    def _event(self, type_: str, **fields: object) -> ServerEvent:
+        self._n_events += 1
+        return {"type": type_, "event_id": f"event_{self._session}_{self._n_events}", **fields}
+
+    def _new_item(self, start_s: float) -> _Item:
+        self._n_items += 1
+        return _Item(f"item_{self._session}_{self._n_items}", start_s)
+
+    def _session_event(self, verb: str) -> ServerEvent:
+        if self._is_beta:
+            session = to_beta_json(self.settings, self._session, self._model)
+            return self._event(f"transcription_session.{verb}", session=session)
+        return self._event(f"session.{verb}", session=to_json(self.settings, self._session, self._model))
+
+    def _stopped(self, item: _Item, end_s: float) -> list[ServerEvent]:
+        if not item.is_spoken:
+            return []
+        return [self._event("input_audio_buffer.speech_stopped", audio_end_ms=_ms(end_s), item_id=item.id)]
+
+    def _committed_events(self, item: _Item) -> list[ServerEvent]:
+        previous, self._last_item = self._last_item, item.id
+        content = [{"type": "input_audio", "transcript": None}]
+        shown = {
+            "id": item.id,
+            "object": "realtime.item",
+            "type": "message",
+            "role": "user",
+            "status": "completed",
+            "content": content,
+        }
+        names = ("created",) if self._is_beta else ("added", "done")
+        return [
+            self._event("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous),
+            *(self._event(f"conversation.item.{name}", previous_item_id=previous, item=shown) for name in names),
+        ]
+
+    def _completed(self, item: _Item) -> ServerEvent:
+        return self._event(
+            f"{_TRANSCRIPTION}.completed",
+            item_id=item.id,
+            content_index=0,
+            transcript=" ".join(item.turns),
+            usage={"type": "duration", "seconds": round(max(0.0, item.end_s - item.start_s), 3)},
+            languages=[{"code": item.language}] if item.language else [],
+            logprobs=None,
+            # beyond OpenAI's: seconds of stream time
+            words=[
+                {"word": w.text, "start": w.start_s, "end": w.end_s, "confidence": w.confidence} for w in item.words
+            ],
+        )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,62 @@
+"""Typical requests, and what a step of them costs on this device."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from streamer.audio.mel import FRAMES_PER_SECOND
+from streamer.engine.engine import WhisperEngine
+from streamer.step import StepRequest
+
+PROBE_WINDOWS_S = (5.0, 6.0, 7.0, 8.0)
+"""A window as it grows under load, for the warm-up and the measurement of a step's cost."""
+PROBE_PREFIX = 14
+"""Committed tokens in it."""
+PROBE_DRAFT = 6
+"""Tokens of a typical hypothesis after them."""
+
+
+def probes(n_mels: int, n_rows: int, window_s: float = PROBE_WINDOWS_S[0]) -> list[StepRequest]:
+    """Typical requests, which any healthy engine answers; longer ones of one session go on with its window."""
+    generator = torch.Generator().manual_seed(0)
+    sound = torch.randn(n_rows, int(PROBE_WINDOWS_S[-1] * FRAMES_PER_SECOND), n_mels, generator=generator) - 1.0
+    return [
+        StepRequest(
+            session=f"probe-{row}",
+            log_mel=log_mel[: int(window_s * FRAMES_PER_SECOND)].T,
+            window_start=0,
+            prefix=tuple(range(1000, 1000 + PROBE_PREFIX)),
+            draft=tuple(range(2000, 2000 + PROBE_DRAFT)),
+            language="en",
+        )
+        for row, log_mel in enumerate(sound)
+    ]
+
+
+def measure_costs(engine: WhisperEngine, n_mels: int) -> tuple[float, float]:
+    """
+    Device time of a typical step: its fixed part and what each row adds, seconds.
+
+    The first step is the warm-up, and proves that a decode works. The fastest of several counts: load on the machine
+    only ever adds to them, and the meter follows what steps really cost later.
+    """
+    n_rows = -(-engine.options.max_batch // 2)
+    one_s = _fastest_s(engine, n_mels, 1)
+    all_s = max(_fastest_s(engine, n_mels, n_rows), one_s)
+    row_s = (all_s - one_s) / (n_rows - 1) if n_rows > 1 else one_s
+    return max(one_s - row_s, 0.0), max(row_s, one_s / (4 * n_rows))
+
+
+def _fastest_s(engine: WhisperEngine, n_mels: int, n_rows: int) -> float:
+    """Of the steps of growing windows, the first, which has nothing settled, not counted."""
+    times = []
+    for window_s in PROBE_WINDOWS_S:
+        requests = probes(n_mels, n_rows, window_s)
+        started = time.perf_counter()
+        engine.step(requests)
+        times.append(time.perf_counter() - started)
+    for request in requests:
+        engine.forget(request.session)
+    return min(times[1:])

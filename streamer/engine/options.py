@@ -1,0 +1,52 @@
+"""How an engine trades memory, speed and exactness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from model import ModelDimensions
+from streamer.audio import mel
+from streamer.engine.keyterms import Strength
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine trades memory, speed and exactness."""
+
+    max_batch: int = 8
+    """Rows of one step."""
+    max_window_s: float = 30.0
+    """Longest window that will be asked for."""
+    kv_reuse: bool = True
+    """Keep the keys and values of a window's settled text over encoder passes (approximate), not renew them."""
+    silence_cache: bool = True
+    """False encodes full windows: the reference."""
+    margin_frames: int = 32
+    """Frames of silence computed after the live edge; without any the decoder runs on."""
+    bucket: int = 8
+    """Window lengths are rounded up to a multiple of this many audio positions."""
+    mel_maximum: float = mel.FIXED_MAXIMUM
+    """log10 mel power taken as the maximum of every window; 8 below it is silence."""
+    silence_stride: int = 4
+    """Positions of cached silence that one key stands for in the encoder."""
+    n_tail: int = 128
+    """Positions of cached silence the decoder hears behind every window."""
+    settle_s: float | None = 1.0
+    """Sound this far behind the newest is encoded no more; None encodes every window whole."""
+    max_remembered: int = 256
+    """Sessions whose windows are remembered."""
+    max_remembered_bytes: int = 2**34
+    """Of all these windows, in memory of the device."""
+    keyterms: Strength = field(default_factory=Strength)
+    """How much key terms are favoured."""
+
+    def in_buckets(self, n: int) -> int:
+        """Audio positions rounded up to whole buckets."""
+        return -(-n // self.bucket) * self.bucket
+
+    def audio_capacity(self, dims: ModelDimensions) -> int:
+        """Audio positions of the longest window with its margin."""
+        if not self.silence_cache:
+            return dims.n_audio_ctx
+        frames = int(self.max_window_s * mel.FRAMES_PER_SECOND) + self.margin_frames
+        return min(self.in_buckets(-(-frames // 2)), dims.n_audio_ctx)

@@ -1,0 +1,112 @@
+"""
+From windows to what the decoder hears of them, each from where it is settled on.
+
+Sound some seconds behind the newest is encoded no more: its keys and values are remembered, window by window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model import STEM_CONTEXT, EncodedAudio, KVCache, SilenceCache, Whisper
+from streamer.audio import mel
+from streamer.engine.options import EngineOptions
+from streamer.engine.window_cache import SettledSound, Stretch, WindowMemory
+from streamer.step import StepRequest
+
+POSITION_S = 0.02
+"""Seconds of one audio position."""
+
+
+class Hearing:
+    """
+    Args:
+        model: In inference mode, on its device.
+        cache: Its slots hear.
+        silence: What stands behind short windows; None encodes full windows, the reference.
+        options: See `EngineOptions`.
+        most_bytes: Remembered of all windows.
+    """
+
+    def __init__(
+        self, model: Whisper, cache: KVCache, silence: SilenceCache | None, options: EngineOptions, most_bytes: int
+    ) -> None:
+        self._model, self._cache, self._silence, self._options = model, cache, silence, options
+        self._sounds = WindowMemory(self._no_sound(), options.max_remembered, most_bytes)
+
+    @property
+    def n_bytes(self) -> int:
+        """Held of all windows."""
+        return self._sounds.n_bytes
+
+    def n_settled(self, request: StepRequest) -> int:
+        """Positions of the request's window that need not be encoded."""
+        return self._sounds.of(request.session, request.window).n
+
+    def forget(self, session: str) -> None:
+        """Forget a session that is over."""
+        self._sounds.release(session)
+
+    def hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
+        """Encode the windows into these slots."""
+        if self._silence is None:
+            self._hear_full(batch, slots)
+        else:
+            self._hear_newest(batch, slots, self._silence)
+
+    def _hear_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
+        """Full windows: the reference."""
+        windows = self._scaled([self._window(r.log_mel, 0, self._model.dims.n_frames) for r in batch])
+        heard = self._model.decoder.hear(self._model.embed_audio(torch.stack(windows)))
+        for row, slot in enumerate(slots):
+            self._cache.set_audio(slot, heard[:, row])
+
+    def _hear_newest(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
+        """Short windows, each from where it is settled on."""
+        settled = [self._sounds.of(r.session, r.window) for r in batch]
+        windows = [
+            self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
+            for r, old in zip(batch, settled, strict=True)
+        ]
+        known = [old.encoder.known for old in settled]
+        encoded = self._model.encoder.extend(self._scaled(windows), known, silence, row_by_row=self._cache.row_by_row)
+        counts = [new.features.shape[0] for new in encoded]
+        audio = self._model.decoder.hear(torch.cat([new.features for new in encoded])[None])[:, 0].split(counts, dim=3)
+        for request, slot, old, new, heard in zip(batch, slots, settled, encoded, audio, strict=True):
+            self._cache.set_audio(slot, old.audio.known, heard)
+            self._settle(request, old, new, heard)
+
+    def _settle(self, request: StepRequest, old: SettledSound, new: EncodedAudio, heard: Tensor) -> None:
+        """Keep what lies far enough behind the newest sound."""
+        if request.window_start is None or self._options.settle_s is None:
+            return
+        edge = request.log_mel.shape[1] // 2 - int(self._options.settle_s / POSITION_S)
+        n = edge // self._options.bucket * self._options.bucket - old.n
+        if n > 0:
+            self._sounds.keep(request.session, request.window, old.followed_by(new, heard, n))
+
+    def _positions(self, n_frames: int) -> int:
+        n = self._options.in_buckets(-(-(n_frames + self._options.margin_frames) // 2))
+        return min(n, self._cache.audio_capacity)
+
+    def _window(self, log_mel: Tensor, first: int, end: int) -> Tensor:
+        """Frames `first` to `end` of a window, completed with silence, (n_mels, end - first)."""
+        known = log_mel[:, first:end]
+        return F.pad(known, (0, end - first - known.shape[1]), value=self._options.mel_maximum - mel.DYNAMIC_RANGE)
+
+    def _scaled(self, windows: Sequence[Tensor]) -> list[Tensor]:
+        """Windows in the network's range and numbers, on its device: one copy and one pass for all of them."""
+        lengths = [window.shape[1] for window in windows]
+        moved = torch.cat([*windows], dim=1).to(self._model.device)
+        return list(mel.scale(moved, self._options.mel_maximum).to(self._model.dtype).split(lengths, dim=1))
+
+    def _no_sound(self) -> SettledSound:
+        dims, like = self._model.dims, self._model.encoder.positions
+        d_head = dims.n_audio_state // dims.n_audio_head
+        encoder = like.new_empty(2, dims.n_audio_layer, dims.n_audio_head, 0, d_head)
+        audio = like.new_empty(2, dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
+        return SettledSound(Stretch(encoder, 0), Stretch(audio, 0))

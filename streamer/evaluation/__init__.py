@@ -1,0 +1,1 @@
+"""Measures: word errors and delays over manifests, capacity, replays of recorded sessions."""

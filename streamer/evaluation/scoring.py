@@ -1,0 +1,113 @@
+"""
+Word errors under Whisper's normalisers: how many, and which words. Its libraries are the extra `eval`.
+
+In languages written without spaces every character is a word: the rates are character error rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamer.errors import ConfigError
+from streamer.text.tokenizer import UNSPACED_LANGUAGES
+
+if TYPE_CHECKING:
+    from jiwer import AlignmentChunk
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One word that was heard otherwise than said."""
+
+    at: int
+    """Place in the normalised reference."""
+    said: str
+    """Empty where a word was heard that nobody said."""
+    heard: str
+    """Empty where a word was lost."""
+
+    def __str__(self) -> str:
+        return f"{self.said or '·'}→{self.heard or '·'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What was heard of one recording, against what was said."""
+
+    reference: str
+    """Normalised."""
+    hypothesis: str
+    """Normalised."""
+    words: int
+    """In the reference."""
+    differences: tuple[Difference, ...]
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions; where nothing was said there is nothing to be wrong."""
+        return len(self.differences)
+
+
+Normaliser = Callable[[str], str]
+Scorer = Callable[[str, str, str], Score]
+"""(language, what was said, what was heard) -> score."""
+
+
+def text_normaliser() -> Callable[[str], Normaliser]:
+    """
+    For each language what is levelled before words are compared: for English the published English normaliser, else
+    the basic one, which takes characters apart where a language writes no spaces.
+
+    Raises:
+        ConfigError: The extra `eval` is not installed.
+    """
+    try:
+        import jiwer  # noqa: F401 - found missing here, before anything is played
+        from whisper_normalizer.basic import BasicTextNormalizer
+        from whisper_normalizer.english import EnglishTextNormalizer
+    except ImportError:
+        raise ConfigError("eval needs its libraries: pip install 'whisper-streamer[eval]'") from None
+    english, basic, characters = EnglishTextNormalizer(), BasicTextNormalizer(), BasicTextNormalizer(split_letters=True)
+
+    def of(language: str) -> Normaliser:
+        normaliser: Normaliser = english if language == "en" else basic
+        return characters if language in UNSPACED_LANGUAGES else normaliser
+
+    return of
+
+
+def word_scorer() -> Scorer:
+    """
+    Scores what is said against what was heard.
+
+    Raises:
+        ConfigError: The extra `eval` is not installed.
+    """
+    normaliser = text_normaliser()
+    import jiwer
+
+    def score(language: str, said: str, heard: str) -> Score:
+        normalise = normaliser(language)
+        reference, hypothesis = normalise(said).strip(), normalise(heard).strip()
+        if not reference:
+            return Score("", hypothesis, 0, ())
+        aligned = jiwer.process_words(reference, hypothesis)
+        said_words, heard_words = aligned.references[0], aligned.hypotheses[0]
+        found = [d for chunk in aligned.alignments[0] for d in _differences(chunk, said_words, heard_words)]
+        return Score(reference, hypothesis, len(said_words), tuple(found))
+
+    return score
+
+
+def _differences(chunk: AlignmentChunk, said: list[str], heard: list[str]) -> list[Difference]:
+    match chunk.type:
+        case "substitute":
+            places = range(chunk.ref_start_idx, chunk.ref_end_idx)
+            return [Difference(i, said[i], heard[chunk.hyp_start_idx + n]) for n, i in enumerate(places)]
+        case "delete":
+            return [Difference(i, said[i], "") for i in range(chunk.ref_start_idx, chunk.ref_end_idx)]
+        case "insert":
+            return [Difference(chunk.ref_start_idx, "", w) for w in heard[chunk.hyp_start_idx : chunk.hyp_end_idx]]
+    return []

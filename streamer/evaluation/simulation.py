@@ -1,0 +1,145 @@
+"""
+Recordings played to sessions by stream time alone: no clock, the same steps and the same words every time.
+
+Each session hears a tenth of a second at a time and has a device of its own, which takes `step_s` for every step; so
+latencies mean something, whatever the machine has to do besides. Sessions do not share their time: a batch is
+whatever the sessions played side by side wait for, each at its own place of its own recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from streamer.audio.frontend import Ear, FrontEnd
+from streamer.audio.mel import N_FFT, SAMPLE_RATE
+from streamer.audio.vad import FRAME_SAMPLES
+from streamer.errors import EngineError
+from streamer.evaluation.playback import CHUNK_S, Recital, WordWatch
+from streamer.protocol.events import Event
+from streamer.session.session import Session, Step
+from streamer.step import Engine, StepRequest, StepResult
+
+Performance = Generator[StepRequest, StepResult, Recital]
+"""A session at play: asks for steps, takes their results, and leaves what it said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatedPace:
+    """What takes how much stream time."""
+
+    interval_s: float = 0.3
+    """New sound after which a step is due."""
+    step_s: float = 0.06
+    """From the start of a step to its words."""
+
+
+def simulate(openings: Iterable[Callable[[], Performance]], engine: Engine, n_rows: int) -> list[Recital]:
+    """
+    Play recordings, `n_rows` side by side; the next begins when one is over.
+
+    Args:
+        openings: Each begins one performance; called when its turn comes, so that no more are held than played.
+        engine: Runs the steps.
+        n_rows: Rows of one step.
+
+    Returns:
+        What was said, in the order of `openings`.
+
+    Raises:
+        EngineError: A step failed, or a session that wants no step is not over.
+    """
+    unopened = enumerate(openings)
+    done: dict[int, Recital] = {}
+    playing: dict[int, tuple[Performance, StepRequest]] = {}
+
+    def go_on(i: int, performance: Performance, result: StepResult | None) -> None:
+        try:
+            playing[i] = performance, next(performance) if result is None else performance.send(result)
+        except StopIteration as end:
+            # other sound may be played under the same name later
+            if played := playing.pop(i, None):
+                engine.forget(played[1].session)
+            done[i] = end.value
+
+    while True:
+        while len(playing) < n_rows and (opening := next(unopened, None)):
+            go_on(opening[0], opening[1](), None)
+        if not playing:
+            return [done[i] for i in sorted(done)]
+        asked = list(playing.items())
+        results = engine.step([request for _, (_, request) in asked])
+        for (i, (performance, _)), result in zip(asked, results, strict=True):
+            go_on(i, performance, result)
+
+
+def perform(session: Session, front_end: FrontEnd, samples: NDArray[np.float32], pace: SimulatedPace) -> Performance:
+    """
+    Play one recording to a fresh session.
+
+    Args:
+        session: Its name must be its own among those played side by side.
+        front_end: Hears.
+        samples: Mono at 16 kHz.
+        pace: See `SimulatedPace`.
+    """
+    return _Player(session, front_end, pace, len(samples) / SAMPLE_RATE).play(samples)
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A step under way: its result is known, but not yet due."""
+
+    step: Step
+    result: StepResult
+    at_s: float
+
+
+class _Player:
+    def __init__(self, session: Session, front_end: FrontEnd, pace: SimulatedPace, duration_s: float) -> None:
+        self._session, self._front_end, self._pace = session, front_end, pace
+        self._ear, self._watch = Ear(), WordWatch(duration_s)
+        self._awaited: _Awaited | None = None
+
+    def play(self, samples: NDArray[np.float32]) -> Performance:
+        now_s, n = 0.0, int(CHUNK_S * SAMPLE_RATE)
+        for at in range(0, len(samples), n):
+            chunk = samples[at : at + n]
+            now_s = (at + len(chunk)) / SAMPLE_RATE
+            yield from self._results_until(now_s)
+            self._hear(torch.from_numpy(chunk.copy()), now_s)
+            yield from self._begin(now_s)
+        # the last frames of mel and voice are complete only with the sound after them: silence
+        self._hear(torch.zeros(N_FFT + FRAME_SAMPLES), now_s)
+        self._say(self._session.end(now_s), now_s)
+        yield from self._begin(now_s)
+        yield from self._results_until(float("inf"))
+        if not self._session.is_over:
+            raise EngineError(f"session {self._session.id} wants no step and is not over")
+        return self._watch.recital
+
+    def _begin(self, now_s: float) -> Generator[StepRequest, StepResult, None]:
+        """Start a step if the session wants one; never a second one beside it."""
+        if self._session.is_due(self._pace.interval_s):
+            step = self._session.next_step()
+            result = yield step.request
+            self._awaited = _Awaited(step, result, now_s + self._pace.step_s)
+
+    def _results_until(self, now_s: float) -> Generator[StepRequest, StepResult, None]:
+        """Results that came up to now, each followed by the next step where it is due at once."""
+        while self._awaited and self._awaited.at_s <= now_s:
+            came, self._awaited = self._awaited, None
+            self._say(self._session.apply(came.step, came.result), came.at_s)
+            yield from self._begin(came.at_s)
+
+    def _hear(self, samples: torch.Tensor, now_s: float) -> None:
+        heard = self._front_end.listen([self._ear], [samples])[0]
+        self._say(self._session.hear(heard.frames, heard.probabilities), now_s)
+
+    def _say(self, events: Sequence[Event], now_s: float) -> None:
+        for event in events:
+            self._watch.see(event, now_s)

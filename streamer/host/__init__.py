@@ -1,0 +1,1 @@
+"""What the machine offers: microphone, CPU features, memory, the service manager."""

@@ -1,0 +1,50 @@
+"""The events of one session as its client asked for them."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET
+
+from streamer.protocol.events import Caption, Event, TurnEnd
+from streamer.protocol.options import SessionOptions
+
+
+class Projection:
+    """
+    The events of one session as its client asked for them: with or without words, with or without partials.
+
+    Captions may be dropped on the way here, by a full queue or by `partials: false`, so `rev` is numbered
+    anew: within a turn it rises by one from caption to caption.
+    """
+
+    def __init__(self, options: SessionOptions) -> None:
+        self._words = options.words
+        self._partials = options.partials
+        self._last: Caption | None = None
+
+    def project(self, event: Event) -> Event | None:
+        """What to send for `event`, None for nothing."""
+        if isinstance(event, TurnEnd):
+            return event if self._words else msgspec.structs.replace(event, words=UNSET)
+        return self._project_caption(event) if isinstance(event, Caption) else event
+
+    def _project_caption(self, caption: Caption) -> Caption | None:
+        last = self._last if self._last is not None and self._last.turn == caption.turn else None
+        if not self._partials:
+            if caption.stable == (last.stable if last is not None else ""):
+                return None
+            caption = _without_partial(caption)
+        if not self._words:
+            caption = msgspec.structs.replace(caption, words=UNSET)
+        if last is not None:
+            caption = msgspec.structs.replace(caption, rev=last.rev + 1)
+        self._last = caption
+        return caption
+
+
+def _without_partial(caption: Caption) -> Caption:
+    if caption.words is UNSET:
+        return msgspec.structs.replace(caption, partial="")
+    stable = tuple(word for word in caption.words if word.stable)
+    end_s = stable[-1].end_s if stable else caption.end_s
+    return msgspec.structs.replace(caption, partial="", words=stable, end_s=end_s)

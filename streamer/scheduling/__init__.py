@@ -1,0 +1,1 @@
+"""Open sessions on their devices: admission, batching, bounded queues, recordings."""

@@ -1,0 +1,291 @@
+"""
+The open sessions: who is admitted, on which lane, and how they end.
+
+A session stays on the lane it was given, so its soft state there stays warm. Lanes share nothing but the weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from streamer.errors import OverloadError
+from streamer.protocol.options import SessionOptions
+from streamer.scheduling.recording import Recording, Recordings
+from streamer.scheduling.stream import Stream
+from streamer.scheduling.worker import Lane
+from streamer.session.audio_window import WindowOptions
+from streamer.session.journal import JournalledSession
+from streamer.session.session import Session
+from streamer.telemetry.metrics import ServiceMetrics
+from streamer.telemetry.statistics import SchedulerStatistics, SessionStatistics
+from streamer.text.tokenizer import Tokenizer
+
+log = structlog.get_logger()
+
+RECORDING_WAIT_S = 5.0
+"""For the disk, at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerOptions:
+    """Bounds of the service."""
+
+    max_backlog_s: float = 30.0
+    """Unheard audio of one stream, seconds, before its sender is slowed down."""
+    max_sessions: int = 0
+    """Sessions at once; 0: as many as the lanes measure that they can bear."""
+    max_unread: int = 4096
+    """Events of one stream that may wait to be read."""
+    max_per_caller: int = 0
+    """Sessions of one API key at once; 0: no bound but that of all."""
+    resume_s: float = 30.0
+    """A session without connection is kept this long, seconds."""
+
+
+class Scheduler:
+    """
+    Args:
+        model: Name of the model.
+        lanes: At least one.
+        tokenizer: Of the model.
+        n_mels: Mel bands of the model.
+        options: See `SchedulerOptions`.
+        window: See `WindowOptions`.
+        metrics: Where to count.
+        recordings: Where sessions are kept for replay, if they are.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        lanes: Sequence[Lane],
+        tokenizer: Tokenizer,
+        n_mels: int,
+        options: SchedulerOptions,
+        window: WindowOptions,
+        metrics: ServiceMetrics,
+        recordings: Recordings | None = None,
+    ) -> None:
+        self.model = model
+        self.languages = tuple(tokenizer.languages)
+        self._lanes, self._tokenizer, self._n_mels = lanes, tokenizer, n_mels
+        self._options, self._window, self._metrics = options, window, metrics
+        self._recordings = recordings
+        self._left = asyncio.Event()
+        self._draining = False
+        for lane in lanes:
+            lane.on_closed = self._closed
+        metrics.capacity.set_function(lambda: self.capacity)
+        metrics.sessions.set_function(lambda: self.n_sessions)
+        metrics.speaking.set_function(lambda: sum(lane.n_speaking for lane in lanes))
+        metrics.detached.set_function(lambda: sum(not stream.is_attached for stream in self._streams()))
+        metrics.stalled.set_function(lambda: sum(stream.tally.is_stalled for stream in self._streams()))
+        metrics.backlog.set_function(lambda: max((stream.unheard_s for stream in self._streams()), default=0.0))
+        metrics.unread.set_function(lambda: max((stream.n_unread for stream in self._streams()), default=0))
+        metrics.interval.set_function(lambda: max(lane.interval_s for lane in lanes))
+        metrics.queue.set_function(lambda: sum(lane.n_due for lane in lanes))
+        metrics.lag.set_function(lambda: max(lane.worst_lag_s for lane in lanes))
+
+    @property
+    def n_sessions(self) -> int:
+        """Sessions open, those without a connection included."""
+        return sum(len(lane.streams) for lane in self._lanes)
+
+    @property
+    def capacity(self) -> int:
+        """Sessions admitted at most."""
+        return self._options.max_sessions or sum(lane.meter.capacity for lane in self._lanes)
+
+    def open(
+        self,
+        options: SessionOptions,
+        *,
+        session: str | None = None,
+        token: str | None = None,
+        offset_s: float = 0.0,
+        context: str = "",
+        caller: str = "",
+    ) -> Stream:
+        """
+        A new session, on the lane with the fewest.
+
+        Args:
+            options: Checked against the model by the caller (`languages`).
+            session: Its name; by default a random one.
+            token: What a client must show to resume it; by default a random one.
+            offset_s: Stream time of its first sample.
+            context: Text before it.
+            caller: Who opens it: the name of an API key, or empty.
+
+        Raises:
+            OverloadError: The daemon is full or going down, or the caller has as many as it may have.
+        """
+        if self._draining:
+            raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
+        self._check_places(caller)
+        lane = min(self._lanes, key=lambda lane: len(lane.streams))
+        name = session or f"s_{secrets.token_urlsafe(9)}"
+        recording = self._recordings.open(name) if self._recordings else None
+        stream = Stream(
+            self._session(name, options, recording, offset_s, context),
+            token=token or f"r_{secrets.token_urlsafe(18)}",
+            max_backlog_s=self._options.max_backlog_s,
+            max_unread=self._options.max_unread,
+            caller=caller,
+            wake=lane.wake,
+            on_detach=self._detached,
+            recording=recording,
+        )
+        lane.add(stream)
+        self._metrics.opened.inc()
+        return stream
+
+    def _check_places(self, caller: str) -> None:
+        refusal = ""
+        if self.n_sessions >= self.capacity:
+            refusal = f"no free place: {self.n_sessions} of {self.capacity} sessions open; try again later"
+        elif caller and self._options.max_per_caller:
+            n_own = sum(stream.caller == caller for stream in self._streams())
+            if n_own >= self._options.max_per_caller:
+                refusal = f"no free place for this API key: {n_own} sessions open, as many as it may have"
+        if refusal:
+            self._metrics.refused.inc()
+            raise OverloadError(refusal, retry_after_s=10.0)
+
+    def _session(
+        self, name: str, options: SessionOptions, recording: Recording | None, offset_s: float, context: str
+    ) -> Session:
+        given = (name, options, self._window, self._tokenizer, self._n_mels)
+        if recording is None:
+            return Session(*given, offset_s=offset_s, context=context)
+        return JournalledSession(*given, write=recording.entry, model=self.model, offset_s=offset_s, context=context)
+
+    def resume(self, session: str, token: str, stable_s: float = 0.0) -> Stream | None:
+        """
+        The session of that name, if it is still kept and the token is its own.
+
+        A client may be back before its old connection is found dead: the new one takes over.
+
+        Args:
+            session: Its name.
+            token: Its own.
+            stable_s: What the client has up to, stream time; turns that ended later are said again.
+        """
+        stream = next((lane.streams[session] for lane in self._lanes if session in lane.streams), None)
+        if stream is None or not hmac.compare_digest(stream.token, token):
+            return None
+        self._metrics.resumed.inc()
+        stream.attach(stable_s)
+        return stream
+
+    async def run(self) -> None:
+        """Serve until cancelled; the failure of one lane ends all."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes:
+                group.create_task(lane.run())
+
+    async def drain(self, deadline_s: float) -> None:
+        """Take no more sessions, end all, and wait until each has said `Bye`, at most `deadline_s` seconds."""
+        self._draining = True
+        for lane in self._lanes:
+            for stream in lane.streams.values():
+                stream.end(goes_on=True)
+        try:
+            async with asyncio.timeout(deadline_s):
+                while self.n_sessions:
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            log.warning("drain_incomplete", sessions=self.n_sessions)
+        await self.finish_recordings()
+
+    async def finish_recordings(self) -> None:
+        """Wait until what was recorded of sessions that are over is on disk, a few seconds at most."""
+        if self._recordings:
+            await asyncio.to_thread(self._recordings.wait, RECORDING_WAIT_S)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every lane's loop runs and its device answers, during a drain too."""
+        return all(lane.is_alive for lane in self._lanes)
+
+    def is_ready(self) -> bool:
+        """Whether new sessions are taken, and could be served."""
+        return not self._draining and self.is_alive
+
+    def statistics(self) -> SchedulerStatistics:
+        """What the scheduler is doing now."""
+        return SchedulerStatistics(
+            n_sessions=self.n_sessions,
+            n_speaking=sum(lane.n_speaking for lane in self._lanes),
+            capacity=self.capacity,
+            interval_s=max(lane.interval_s for lane in self._lanes),
+            row_cost_s=max(lane.meter.row_cost_s for lane in self._lanes),
+            worst_lag_s=max(lane.worst_lag_s for lane in self._lanes),
+            n_steps=sum(lane.n_steps for lane in self._lanes),
+            sessions=tuple(map(_statistics, self._streams())),
+        )
+
+    def _streams(self) -> Iterator[Stream]:
+        for lane in self._lanes:
+            yield from lane.streams.values()
+
+    def _detached(self, stream: Stream) -> None:
+        if any(stream.id in lane.streams for lane in self._lanes):
+            loop = asyncio.get_running_loop()
+            stream.expiry = loop.call_later(0 if self._draining else self._options.resume_s, stream.end)
+
+    def _closed(self, stream: Stream) -> None:
+        if stream.expiry:
+            stream.expiry.cancel()
+        if stream.recording:
+            stream.recording.close()
+        self._left.set()
+        self._metrics.ended.labels("error" if stream.has_failed else "end").inc()
+        log.info(
+            "session_ended",
+            session=stream.id,
+            caller=stream.caller,
+            outcome="error" if stream.has_failed else "end",
+            audio_s=round(stream.received_s, 1),
+            turns=stream.session.n_turns,
+            words=stream.tally.n_words,
+            steps=stream.session.n_steps,
+            failed_steps=stream.tally.n_failed_steps,
+            mean_commit_s=round(stream.tally.mean_commit_s, 2),
+            worst_commit_s=round(stream.tally.worst_commit_s, 2),
+            resumed=stream.tally.n_resumed,
+        )
+
+
+def _statistics(stream: Stream) -> SessionStatistics:
+    return SessionStatistics(
+        id=stream.id,
+        caller=stream.caller,
+        audio_s=stream.received_s,
+        lag_s=stream.session.lag_s + stream.unheard_s,
+        n_turns=stream.session.n_turns,
+        n_words=stream.tally.n_words,
+        n_steps=stream.session.n_steps,
+        n_unread=stream.n_unread,
+        mean_commit_s=stream.tally.mean_commit_s,
+        is_speaking=stream.session.is_speaking,
+        is_stalled=stream.tally.is_stalled,
+        is_attached=stream.is_attached,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(scheduler: Scheduler) -> AsyncIterator[None]:
+    """Run a scheduler for the length of a block; its failure ends the block."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(scheduler.run())
+        yield
+        task.cancel()

@@ -1,0 +1,1 @@
+"""HTTP and WebSocket edge: routes, connections, pages."""

@@ -1,0 +1,72 @@
+"""The native paths under `/v1`, who is let in, and what serves them: sessions, viewers of rooms, tokens for pages."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from streamer.access.keys import Keys
+from streamer.access.security import presented_key
+from streamer.config import Config
+from streamer.server import websocket
+from streamer.server.connection import Connection, Connections
+from streamer.server.interfaces import Scheduler
+from streamer.server.rooms.rooms import MICROPHONE, Rooms
+from streamer.server.rooms.viewers import watch, watch_events
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What `POST /v1/tokens` answers."""
+
+    token: str
+    expires_at: int
+    """Unix time, seconds."""
+
+
+def native_routes(
+    scheduler: Scheduler, config: Config, keys: Keys, connections: Connections, rooms: Rooms
+) -> list[BaseRoute]:
+    """
+    Args:
+        scheduler: Opens sessions.
+        config: `server`, `limits` and `session` are read.
+        keys: Who is let in.
+        connections: Holds those that are open.
+        rooms: Where sessions are watched.
+    """
+
+    async def captions(socket: WebSocket) -> None:
+        caller = await websocket.identify(socket, keys)
+        if caller is not None:
+            await connections.serve(Connection(socket, scheduler, config, caller, rooms))
+
+    async def issue_token(request: Request) -> Response:
+        caller = keys.identify(presented_key(request.scope))
+        token = keys.issue_token(caller, config.server.token_s)
+        answer = msgspec.json.encode(Token(token=token.text, expires_at=token.expires_at))
+        return Response(answer, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+    return [
+        WebSocketRoute("/v1/captions", captions),
+        Route("/v1/tokens", issue_token, methods=["POST"]),
+        *_watch_routes(keys, rooms),
+    ]
+
+
+def _watch_routes(keys: Keys, rooms: Rooms) -> list[BaseRoute]:
+    async def over_socket(socket: WebSocket) -> None:
+        if await websocket.identify(socket, keys) is not None:
+            await watch(socket, rooms, socket.path_params.get("room", MICROPHONE))
+
+    async def as_events(request: Request) -> Response:
+        keys.identify(presented_key(request.scope))
+        return await watch_events(request, rooms, request.path_params["room"])
+
+    return [
+        WebSocketRoute("/v1/watch", over_socket),
+        WebSocketRoute("/v1/watch/{room}", over_socket),
+        Route("/v1/watch/{room}", as_events),
+    ]

@@ -1,0 +1,1 @@
+"""OpenAI's paths over HTTP and WebSocket."""

@@ -1,0 +1,244 @@
+"""
+Recordings over HTTP: an upload becomes a native session that is fed as fast as the scheduler takes it.
+
+Bounds: the size of an upload, the length of its audio, uploads read at the same time, and the wait for the next piece
+of one. The audio is decoded a second at a time while it is transcribed; `Stream.feed` slows the decoding down. A
+client that leaves has its session ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from streamer.access.keys import Caller
+from streamer.access.security import CHALLENGE
+from streamer.audio.files import AudioFile, open_audio
+from streamer.audio.pcm import SAMPLE_RATE, Samples
+from streamer.config import Config
+from streamer.dialects.openai.errors import RequestError, http_status
+from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_body, read_form
+from streamer.errors import KeyRefusedError, OverloadError, StreamerError
+from streamer.protocol.events import Bye, Event, TurnEnd
+from streamer.protocol.options import Task
+from streamer.server.interfaces import Scheduler, Stream
+from streamer.server.websocket import run_until_first
+
+MAX_UPLOADS = 32
+"""Uploads read at the same time; each may fill `limits.max_upload_bytes` of the temporary folder."""
+MAX_FIELDS = 200
+"""Fields of a form, the file included."""
+
+
+class FileApi:
+    """
+    Args:
+        scheduler: Opens sessions.
+        config: `limits` and `server` for the bounds, `session` for the defaults.
+    """
+
+    def __init__(self, scheduler: Scheduler, config: Config) -> None:
+        self._scheduler, self._config = scheduler, config
+        self._n_uploads = 0
+
+    async def transcribe(self, request: Request, task: Task, caller: Caller) -> Response:
+        """
+        Answer one form of a caller.
+
+        Raises:
+            StreamerError: What `refusal` tells the client.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            return await self._transcribe(request, task, caller, stack)
+
+    async def _transcribe(
+        self, request: Request, task: Task, caller: Caller, stack: contextlib.AsyncExitStack
+    ) -> Response:
+        form = await self._read_form(request)
+        stack.push_async_callback(form.close)
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise RequestError("missing_required_parameter", "file: expected an audio file in this form field", "file")
+        fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+        asked = read_form(fields, self._config.session, self._scheduler.languages, task)
+        recording = await self._open(upload, stack)
+        stream = self._scheduler.open(asked.options, caller=caller.name)
+        stack.callback(_leave, stream)
+        events = recording.play(stream)
+        stack.push_async_callback(events.aclose)
+        if asked.is_streamed:
+            return _Streamed(_server_sent(events), stack.pop_all())
+        turns: list[TurnEnd] = []
+        await run_until_first(_collect(events, turns), _wait_disconnect(request))
+        answer = body(asked, turns, recording.duration_s)
+        return Response(answer.content, media_type=answer.media_type)
+
+    async def _open(self, upload: UploadFile, stack: contextlib.AsyncExitStack) -> Recording:
+        audio = await asyncio.to_thread(open_audio, upload.file, upload.filename or "file")
+        recording = Recording(audio, self._config.limits.max_recording_s)
+        stack.push_async_callback(recording.close)
+        recording.check_length(audio.duration_s or 0.0)
+        return recording
+
+    async def _read_form(self, request: Request) -> FormData:
+        if self._n_uploads >= MAX_UPLOADS:
+            raise OverloadError(f"{MAX_UPLOADS} uploads are being read; try again later", retry_after_s=5.0)
+        self._n_uploads += 1
+        try:
+            return await bounded(request, self._config.limits.max_upload_bytes, self._config.server.idle_s).form(
+                max_files=1, max_fields=MAX_FIELDS
+            )
+        except HTTPException as error:
+            raise RequestError("invalid_form", f"not a form that can be read: {error.detail}") from None
+        finally:
+            self._n_uploads -= 1
+
+
+class Recording:
+    """
+    An uploaded recording on its way through a session.
+
+    Args:
+        audio: Open; `close` closes it.
+        max_s: Longest audio taken, seconds.
+    """
+
+    def __init__(self, audio: AudioFile, max_s: float) -> None:
+        self._audio, self._max_s = audio, max_s
+        self._decoding: asyncio.Task[Samples | None] | None = None
+        self.duration_s = 0.0
+        """Of what has been fed."""
+
+    async def play(self, stream: Stream) -> AsyncGenerator[Event, None]:
+        """
+        Feed all of it and yield what the session says, until after Bye.
+
+        Raises:
+            AudioFormatError: The audio goes bad on the way.
+            RequestError: It is longer than its header says, and too long.
+            OverloadError: The daemon stopped before all of it was heard.
+            StreamerError: The session could not go on.
+        """
+        feeding = asyncio.create_task(self._feed(stream))
+        try:
+            async for event in stream:
+                yield event
+                if isinstance(event, Bye):
+                    self._check_heard(event.audio_s, feeding)
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+
+    async def _feed(self, stream: Stream) -> None:
+        try:
+            while (samples := await self._next_block()) is not None:
+                self.duration_s += len(samples) / SAMPLE_RATE
+                self.check_length(self.duration_s)
+                await stream.feed(samples)
+        finally:
+            stream.end()
+
+    def _check_heard(self, audio_s: float, feeding: asyncio.Task[None]) -> None:
+        """A drain ends sessions from outside: what was said by then must not pass for the whole."""
+        if feeding.done():
+            feeding.result()
+        if not feeding.done() or audio_s < self.duration_s - 0.1:
+            raise OverloadError("the daemon stops in the middle of the recording; ask again", retry_after_s=5.0)
+
+    async def _next_block(self) -> Samples | None:
+        self._decoding = asyncio.create_task(asyncio.to_thread(next, self._audio.blocks, None))
+        return await asyncio.shield(self._decoding)
+
+    async def close(self) -> None:
+        """Close the file, but not under the thread that reads it: however often its reader was cancelled."""
+        if self._decoding is not None:
+            await asyncio.wait({self._decoding})
+        self._audio.close()
+
+    def check_length(self, duration_s: float) -> None:
+        """Raise RequestError for audio that is too long."""
+        if duration_s > self._max_s:
+            message = f"audio of more than {self._max_s:g} s; split it, or raise limits.max_recording_s"
+            raise RequestError("audio_too_long", message, "file", status=413)
+
+
+class _Streamed(StreamingResponse):
+    """Server-sent events, and what has to be closed after them however they end."""
+
+    def __init__(self, events: AsyncIterator[bytes], stack: contextlib.AsyncExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:
+            await super().__call__(scope, receive, send)
+
+
+async def _server_sent(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    transcript = TranscriptEvents()
+    try:
+        async for event in events:
+            if sent := transcript.project(event):
+                yield sent
+    except StreamerError as error:
+        yield transcript.failed(error)
+    else:
+        yield transcript.done()
+
+
+async def _collect(events: AsyncIterator[Event], turns: list[TurnEnd]) -> None:
+    turns += [event async for event in events if isinstance(event, TurnEnd)]
+
+
+async def _wait_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _leave(stream: Stream) -> None:
+    stream.end()
+    stream.detach()
+
+
+def bounded(request: Request, max_bytes: int, idle_s: float) -> Request:
+    """The request with a body that is cut where it grows too long or stops coming; both raise RequestError."""
+    n_bytes = 0
+
+    async def receive() -> Message:
+        nonlocal n_bytes
+        try:
+            async with asyncio.timeout(idle_s):
+                message = await request.receive()
+        except TimeoutError:
+            raise RequestError("timeout", f"nothing of the body came for {idle_s:g} s", status=408) from None
+        n_bytes += len(message.get("body", b""))
+        check(n_bytes)
+        return message
+
+    def check(n: int) -> None:
+        if n > max_bytes:
+            message = f"body of more than {max_bytes} bytes: split the file, or raise limits.max_upload_bytes"
+            raise RequestError("file_too_large", message, "file", status=413)
+
+    announced = request.headers.get("content-length", "")
+    check(int(announced) if announced.isdecimal() else 0)
+    return Request(request.scope, receive)
+
+
+def refusal(error: StreamerError) -> Response:
+    """The answer that tells of an error, and when to come back if that helps."""
+    headers: dict[str, str] = {}
+    match error:
+        case OverloadError(retry_after_s=retry_after_s):
+            headers = {"Retry-After": str(math.ceil(retry_after_s))}
+        case KeyRefusedError():
+            headers = CHALLENGE
+    return Response(error_body(error), http_status(error), headers, JSON)

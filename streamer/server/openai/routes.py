@@ -1,0 +1,146 @@
+"""The paths of OpenAI's API under `/v1`, who is let in, and what serves them. Any model name is taken: there is one."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from streamer.access.keys import Caller, Keys
+from streamer.config import Config
+from streamer.dialects.openai.errors import RequestError
+from streamer.dialects.openai.http import JSON, model_json
+from streamer.dialects.openai.keys import ClientSecret, ClientSecrets, ExpiresAfter, SecretRequest, shown_key
+from streamer.dialects.openai.session import (
+    AudioInput,
+    BetaSessionUpdate,
+    Settings,
+    decode,
+    default_settings,
+    to_beta_json,
+    to_json,
+    updated,
+)
+from streamer.errors import KeyRefusedError, StreamerError
+from streamer.server.interfaces import Scheduler
+from streamer.server.openai.files import FileApi, bounded, refusal
+from streamer.server.openai.realtime import RealtimeConnection, refuse
+
+MAX_SECRET_REQUEST_BYTES = 65_536
+
+Handler: TypeAlias = Callable[[Request, Caller], Awaitable[Response]]
+
+
+def openai_routes(scheduler: Scheduler, config: Config, keys: Keys) -> list[BaseRoute]:
+    """
+    Args:
+        scheduler: Opens sessions.
+        config: `server`, `limits` and `session` are read.
+        keys: Who is let in.
+    """
+    files, realtime = FileApi(scheduler, config), _RealtimeApi(scheduler, config, keys)
+
+    async def transcriptions(request: Request, caller: Caller) -> Response:
+        return await files.transcribe(request, "transcribe", caller)
+
+    async def translations(request: Request, caller: Caller) -> Response:
+        return await files.transcribe(request, "translate", caller)
+
+    async def models(_: Request, __: Caller) -> Response:
+        return _json({"object": "list", "data": [model_json(scheduler.model)]})
+
+    async def model(request: Request, _: Caller) -> Response:
+        name = request.path_params["name"]
+        if name != scheduler.model:
+            message = f'no model "{name[:60]}" here; this daemon serves {scheduler.model}, under any name'
+            raise RequestError("model_not_found", message, "model", status=404)
+        return _json(model_json(name))
+
+    def route(path: str, handler: Handler, method: str) -> Route:
+        return Route(path, _guarded(handler, keys), methods=[method])
+
+    return [
+        WebSocketRoute("/v1/realtime", realtime.serve),
+        route("/v1/realtime/client_secrets", realtime.issue_secret, "POST"),
+        route("/v1/realtime/transcription_sessions", realtime.issue_beta_secret, "POST"),
+        route("/v1/audio/transcriptions", transcriptions, "POST"),
+        route("/v1/audio/translations", translations, "POST"),
+        route("/v1/models", models, "GET"),
+        route("/v1/models/{name:path}", model, "GET"),
+    ]
+
+
+def _guarded(handler: Handler, keys: Keys) -> Callable[[Request], Awaitable[Response]]:
+    """The handler for who shows a key; errors in OpenAI's shape."""
+
+    async def guarded(request: Request) -> Response:
+        try:
+            return await handler(request, keys.identify(shown_key(request.headers)))
+        except StreamerError as error:
+            return refusal(error)
+
+    return guarded
+
+
+class _RealtimeApi:
+    """Realtime connections, and the secrets that let pages make them."""
+
+    def __init__(self, scheduler: Scheduler, config: Config, keys: Keys) -> None:
+        self._scheduler, self._config, self._keys = scheduler, config, keys
+        self._secrets = ClientSecrets()
+
+    async def serve(self, socket: WebSocket) -> None:
+        shown = shown_key(socket.headers, socket.scope["subprotocols"])
+        secret = self._secrets.find(shown, time.time())
+        try:
+            caller = self._keys.identify(secret.key if secret is not None else shown)
+        except KeyRefusedError as error:
+            await refuse(socket, error)
+            return
+        settings = secret.settings if secret is not None else default_settings(self._config.session)
+        await RealtimeConnection(socket, self._scheduler, self._config, settings, caller).run()
+
+    async def issue_secret(self, request: Request, caller: Caller) -> Response:
+        asked = decode(await self._body(request), SecretRequest)
+        settings = self._settings(asked.session.input() if asked.session is not None else AudioInput())
+        secret = self._issue(caller, settings, asked.expires_after or ExpiresAfter())
+        session = to_json(settings, _session_name(), self._scheduler.model)
+        return _json({"value": secret.value, "expires_at": secret.expires_at, "session": session})
+
+    async def issue_beta_secret(self, request: Request, caller: Caller) -> Response:
+        settings = self._settings(decode(await self._body(request), BetaSessionUpdate).input())
+        secret = self._issue(caller, settings, ExpiresAfter())
+        session = to_beta_json(settings, _session_name(), self._scheduler.model)
+        return _json({**session, "client_secret": {"value": secret.value, "expires_at": secret.expires_at}})
+
+    async def _body(self, request: Request) -> bytes:
+        return await bounded(request, MAX_SECRET_REQUEST_BYTES, self._config.server.idle_s).body() or b"{}"
+
+    def _settings(self, asked: AudioInput) -> Settings:
+        defaults = self._config.session
+        return updated(default_settings(defaults), asked, defaults, self._scheduler.languages, "session")
+
+    def _issue(self, caller: Caller, settings: Settings, lifetime: ExpiresAfter) -> ClientSecret:
+        """A secret that is worth as much as the caller's key."""
+        key = None
+        if self._keys.are_required:
+            key = self._keys.issue_token(caller, lifetime.seconds).text
+        now = time.time()
+        secret = ClientSecret(f"ek_{secrets.token_urlsafe(24)}", int(now + lifetime.seconds), key, settings)
+        self._secrets.add(secret, now)
+        return secret
+
+
+def _session_name() -> str:
+    return f"sess_{secrets.token_hex(8)}"
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type=JSON)

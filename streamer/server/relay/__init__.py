@@ -1,0 +1,1 @@
+"""Clients of other protocols, each relayed to native sessions."""

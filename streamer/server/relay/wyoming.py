@@ -1,0 +1,113 @@
+"""The Wyoming protocol over TCP: the listening port, and the bytes of one connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.websockets import WebSocketDisconnect
+
+from streamer.access.keys import Caller
+from streamer.access.security import is_loopback
+from streamer.config import Config
+from streamer.dialects.wyoming import WyomingProtocol
+from streamer.errors import StreamerError
+from streamer.server.interfaces import Scheduler
+from streamer.server.relay.relay import Relay
+
+MAX_CONNECTIONS = 64
+"""Open at once; one more is closed at once."""
+READ_BYTES = 65_536
+
+log = structlog.get_logger()
+
+
+class TcpTransport:
+    """
+    Args:
+        reader, writer: Of one connection.
+        send_timeout_s: In which a client takes a message.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, send_timeout_s: float) -> None:
+        self._reader, self._writer, self._send_timeout_s = reader, writer, send_timeout_s
+
+    async def receive(self) -> bytes:
+        """Whatever has come. Raises WebSocketDisconnect, the sign by which a relay knows that a client has left."""
+        try:
+            data = await self._reader.read(READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            raise WebSocketDisconnect(1006)
+        return data
+
+    async def send(self, text: str) -> None:
+        """As `Transport.send`."""
+        self._writer.write(text.encode())
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                await self._writer.drain()
+        except (OSError, TimeoutError):
+            raise WebSocketDisconnect(1006) from None
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close; what was sent before is delivered. There are no codes here."""
+        self._writer.close()
+
+
+@asynccontextmanager
+async def wyoming_server(scheduler: Scheduler, config: Config) -> AsyncIterator[int]:
+    """
+    Serve the protocol on `wyoming.port` while the block runs, where that is set; the port, 0 for none.
+
+    Raises:
+        StreamerError: The port is taken or the address is not of this machine.
+    """
+    if not config.wyoming.port:
+        yield 0
+        return
+    server = await _listen(_Handler(scheduler, config), config)
+    if not is_loopback(config.wyoming.host):
+        log.warning(
+            "wyoming_is_open", host=config.wyoming.host, remedy="it knows no keys: keep its port off the internet"
+        )
+    try:
+        yield config.wyoming.port
+    finally:
+        server.close()
+
+
+async def _listen(handler: _Handler, config: Config) -> asyncio.Server:
+    host, port = config.wyoming.host, config.wyoming.port
+    try:
+        return await asyncio.start_server(handler.serve, host, port)
+    except OSError as error:
+        raise StreamerError(f"wyoming.port {port} on {host} cannot be listened on: {error.strerror}") from None
+
+
+class _Handler:
+    def __init__(self, scheduler: Scheduler, config: Config) -> None:
+        self._scheduler, self._config = scheduler, config
+        self._n_connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self._n_connections += 1
+        try:
+            if self._n_connections <= MAX_CONNECTIONS:
+                await self._relay(reader, writer).run()
+        finally:
+            self._n_connections -= 1
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Relay:
+        scheduler, config = self._scheduler, self._config
+        dialect = WyomingProtocol(scheduler.model, scheduler.languages, config.server.max_frame_bytes)
+        transport = TcpTransport(reader, writer, config.limits.send_timeout_s)
+        return Relay(transport, scheduler, config, Caller(), dialect)

@@ -1,0 +1,1 @@
+"""Rooms: one speaker's captions for many read-only viewers."""

@@ -1,0 +1,89 @@
+"""Serving the viewers of a room, read-only: over WebSocket, and as server-sent events for what has no WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamer.errors import OverloadError, ProtocolError
+from streamer.protocol.messages import close_code, encode, error_message
+from streamer.server import websocket
+from streamer.server.rooms.room import Broadcast, Viewer
+from streamer.server.rooms.rooms import Rooms
+
+STILL_HERE_S = 15.0
+"""A silent stream of server-sent events says so, or proxies close it."""
+
+
+async def watch(socket: WebSocket, rooms: Rooms, name: str) -> None:
+    """Serve one viewer until it leaves, or is cut (1013); who asks for what there is not is told why (1008)."""
+    await websocket.accept(socket)
+    with contextlib.suppress(WebSocketDisconnect):
+        try:
+            with rooms.viewing(name) as (_, viewer):
+                await websocket.run_until_first(_send_all(socket, viewer), _wait_disconnect(socket), viewer.wait_cut())
+            await websocket.close(socket, 1013)
+        except (ProtocolError, OverloadError) as error:
+            message = error_message(error)
+            await websocket.send(socket, encode(message))
+            await websocket.close(socket, close_code(message.code))
+
+
+async def _send_all(socket: WebSocket, viewer: Viewer) -> None:
+    async for message in viewer:
+        await websocket.send(socket, message.text)
+
+
+async def _wait_disconnect(socket: WebSocket) -> None:
+    # a viewer has nothing to say: what comes is dropped
+    while True:
+        await websocket.receive(socket)
+
+
+async def watch_events(request: Request, rooms: Rooms, name: str) -> Response:
+    """The same as `text/event-stream`; a browser that reconnects goes on after what it saw last."""
+    joined = contextlib.ExitStack()
+    try:
+        room, viewer = joined.enter_context(rooms.viewing(name, request.headers.get("last-event-id", "")))
+    except ProtocolError as error:
+        return Response(encode(error_message(error)), 404, media_type="application/json")
+    except OverloadError as error:
+        headers = {"Retry-After": f"{error.retry_after_s:.0f}"}
+        return Response(encode(error_message(error)), 503, headers, media_type="application/json")
+    # proxies such as nginx hold an answer back unless they are told not to
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return _EventStream(joined, _server_sent(room, viewer), headers)
+
+
+class _EventStream(StreamingResponse):
+    """Leaves the room when the answer is over, also if it never began."""
+
+    def __init__(self, joined: contextlib.ExitStack, events: AsyncIterator[str], headers: dict[str, str]) -> None:
+        super().__init__(events, headers=headers, media_type="text/event-stream")
+        self._joined = joined
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        with self._joined:
+            await super().__call__(scope, receive, send)
+
+
+async def _server_sent(room: Broadcast, viewer: Viewer) -> AsyncIterator[str]:
+    messages = aiter(viewer)
+    while True:
+        following = asyncio.ensure_future(anext(messages, None))
+        try:
+            while not (await asyncio.wait([following], timeout=STILL_HERE_S))[0]:
+                yield ": still here\n\n"
+            message = following.result()
+        finally:
+            following.cancel()
+        if message is None:
+            return
+        yield f"id: {room.run}-{message.number}\ndata: {message.text}\n\n"

@@ -1,0 +1,76 @@
+"""How the daemon is: its health for what restarts it, metrics and statistics for who runs it, facts for its pages."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from streamer import __version__
+from streamer.access.keys import Keys
+from streamer.access.security import presented_key
+from streamer.config import Config
+from streamer.server import statz
+from streamer.server.connection import Connections
+from streamer.server.interfaces import Scheduler
+
+
+class Info(msgspec.Struct, frozen=True, kw_only=True):
+    """What `/info` says, for pages that offer a choice."""
+
+    version: str
+    model: str
+    languages: tuple[str, ...]
+    rooms: bool
+    """Whether a session may speak to an audience."""
+
+
+def status_routes(
+    scheduler: Scheduler, config: Config, keys: Keys, connections: Connections, metrics: CollectorRegistry
+) -> list[Route]:
+    """
+    Args:
+        scheduler: Whose state it is.
+        config: `server` is read.
+        keys: Who may see metrics and statistics; the rest is for everybody.
+        connections: Tell whether the daemon drains.
+        metrics: What `/metrics` shows.
+    """
+    started_s = time.monotonic()
+
+    async def ready(_: Request) -> Response:
+        if connections.is_draining:
+            return PlainTextResponse("draining\n", 503)
+        return PlainTextResponse("ready\n") if scheduler.is_ready() else PlainTextResponse("not ready\n", 503)
+
+    async def show_metrics(request: Request) -> Response:
+        keys.identify(presented_key(request.scope))
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    async def show_statistics(request: Request) -> Response:
+        keys.identify(presented_key(request.scope))
+        uptime_s = time.monotonic() - started_s
+        text = statz.render(__version__, scheduler.model, uptime_s, len(connections), scheduler.statistics())
+        return PlainTextResponse(text)
+
+    async def info(_: Request) -> Response:
+        facts = Info(
+            version=__version__, model=scheduler.model, languages=scheduler.languages, rooms=config.server.rooms
+        )
+        return Response(msgspec.json.encode(facts), media_type="application/json")
+
+    return [
+        Route("/healthz", _healthy),
+        Route("/readyz", ready),
+        Route("/metrics", show_metrics),
+        Route("/statz", show_statistics),
+        Route("/info", info),
+    ]
+
+
+async def _healthy(_: Request) -> Response:
+    return PlainTextResponse("ok\n")

@@ -1,0 +1,1 @@
+"""One stream as pure state: its window, its words, what is committed, where turns end."""

@@ -1,0 +1,147 @@
+"""The text of one session as its clients see it: turns that grow, then end. Pure; produces the events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+
+from streamer.protocol.events import Caption, TurnEnd, TurnEndReason, Word
+from streamer.session.words import SpokenWord
+
+SENTENCE_ENDS = (
+    *".?!",
+    "\N{IDEOGRAPHIC FULL STOP}",
+    "\N{FULLWIDTH QUESTION MARK}",
+    "\N{FULLWIDTH EXCLAMATION MARK}",
+    "\N{DEVANAGARI DANDA}",
+    "\N{ARABIC QUESTION MARK}",
+)
+
+
+class Transcript:
+    """
+    Numbers turns and revisions, and holds the promise that stable text only grows.
+
+    Args:
+        words: Whether events carry words.
+    """
+
+    def __init__(self, *, words: bool) -> None:
+        self._with_words = words
+        self._stable: list[SpokenWord] = []
+        self._partial: list[SpokenWord] = []
+        self._shown: tuple[str, str] = ("", "")
+        self._rev = 0
+        self.n_turns = 0
+        """Turns ended."""
+        self.stable_until_s = 0.0
+        """Where the attention left the last stable word."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a turn has shown text and not ended."""
+        return bool(self._stable or self._partial)
+
+    @property
+    def started_s(self) -> float:
+        """Start of the open turn."""
+        return [*self._stable, *self._partial][0].said_s[0]
+
+    @property
+    def ends_sentence(self) -> bool:
+        """Whether the stable text of the open turn ends like a sentence."""
+        return bool(self._stable) and self._stable[-1].text.rstrip().endswith(SENTENCE_ENDS)
+
+    def commit(self, words: Sequence[SpokenWord]) -> None:
+        """Add words to the stable text; marks without letters join the word before them."""
+        for word in words:
+            if self._stable and not any(c.isalnum() for c in word.text):
+                self._stable[-1] = _joined(self._stable[-1], word)
+            else:
+                self._stable.append(word)
+            self.stable_until_s = max(self.stable_until_s, word.end_s)
+
+    def show(self, partial: Sequence[SpokenWord]) -> list[Caption]:
+        """The open turn with this tail; nothing where no text would change."""
+        self._partial = list(partial)
+        shown = _text(self._stable).lstrip(), _text(self._partial)
+        shown = shown[0], shown[1] if shown[0] else shown[1].lstrip()
+        if shown == self._shown:
+            return []
+        self._shown = shown
+        self._rev += 1
+        words = [*self._stable, *self._partial]
+        return [
+            Caption(
+                turn=self.n_turns,
+                rev=self._rev,
+                stable=shown[0],
+                partial=shown[1],
+                start_s=round(words[0].said_s[0] if words else self.stable_until_s, 3),
+                end_s=round(words[-1].said_s[1] if words else self.stable_until_s, 3),
+                words=self._words(len(self._stable)),
+            )
+        ]
+
+    def end_turn(self, language: str, reason: TurnEndReason) -> list[TurnEnd]:
+        """Close the turn with its stable text; the tail must have been committed or is dropped."""
+        self._partial = []
+        if not self._stable:
+            # A turn whose text was withdrawn: it was shown, so it must end, with nothing in it.
+            return self._withdrawn(language, reason)
+        event = TurnEnd(
+            turn=self.n_turns,
+            text=_text(self._stable).strip(),
+            start_s=round(self._stable[0].said_s[0], 3),
+            end_s=round(self._stable[-1].said_s[1], 3),
+            language=language,
+            reason=reason,
+            words=self._words(len(self._stable)),
+        )
+        self._next_turn()
+        return [event]
+
+    def _withdrawn(self, language: str, reason: TurnEndReason) -> list[TurnEnd]:
+        if self._rev == 0:
+            return []
+        at_s = round(self.stable_until_s, 3)
+        event = TurnEnd(
+            turn=self.n_turns,
+            text="",
+            start_s=at_s,
+            end_s=at_s,
+            language=language,
+            reason=reason,
+            words=self._words(0),
+        )
+        self._next_turn()
+        return [event]
+
+    def _next_turn(self) -> None:
+        self._stable, self._partial, self._shown, self._rev = [], [], ("", ""), 0
+        self.n_turns += 1
+
+    def _words(self, n_stable: int) -> tuple[Word, ...] | msgspec.UnsetType:
+        if not self._with_words:
+            return msgspec.UNSET
+        return tuple(
+            Word(
+                text=word.text.strip(),
+                start_s=round(word.said_s[0], 3),
+                end_s=round(word.said_s[1], 3),
+                confidence=round(word.confidence, 3),
+                stable=i < n_stable,
+            )
+            for i, word in enumerate([*self._stable, *self._partial])
+            if any(c.isalnum() for c in word.text)  # marks alone belong to the word before them
+        )
+
+
+def _text(words: Sequence[SpokenWord]) -> str:
+    return "".join(word.text for word in words)
+
+
+def _joined(word: SpokenWord, marks: SpokenWord) -> SpokenWord:
+    return replace(word, tokens=(*word.tokens, *marks.tokens), text=word.text + marks.text)

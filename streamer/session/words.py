@@ -1,0 +1,106 @@
+"""
+What a window is thought to say, word by word, and how much of it is certain. Pure.
+
+Commit policy: a word is committed when `agreement` successive hypotheses say it in the same place (LocalAgreement-n,
+Liu et al. 2020) and its end lies at least `hold_back_s` before the newest sound (the idea of AlignAtt, Papi et al.
+2023: what the attention puts at the edge is not finished). A word that runs into a doubtful one waits a little longer:
+both may be halves of a third. The end of a turn commits everything.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from streamer.step import StepResult
+from streamer.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpokenWord:
+    """One word of a hypothesis."""
+
+    tokens: tuple[int, ...]
+    text: str
+    """With its leading space and its punctuation, as decoded."""
+    start_s: float
+    """Where the attention arrives at it, stream time."""
+    end_s: float
+    """Where the attention leaves it."""
+    said_s: tuple[float, float]
+    """When it is said, from and to, as told to clients."""
+    confidence: float
+    """Geometric mean of its tokens' probabilities."""
+
+    @property
+    def key(self) -> str:
+        """What must be equal for two hypotheses to agree: letters and digits, case folded; empty for marks alone."""
+        return "".join(c for c in self.text.casefold() if not _is_mark(c))
+
+
+def spoken_words(
+    result: StepResult,
+    tokenizer: Tokenizer,
+    window_start_s: float,
+    trimmed: Callable[[float, float], tuple[float, float]],
+    lag_s: float = 0.0,
+) -> list[SpokenWord]:
+    """
+    The words of a step's result in stream time.
+
+    Args:
+        result: Its times are relative to the window.
+        tokenizer: Groups tokens into words.
+        window_start_s: Stream time of the window's first frame.
+        trimmed: From the first to the last voice between two instants: attention gives words the silence around them.
+        lag_s: How much later than a word begins the attention arrives at it.
+    """
+
+    def span(start_s: float, end_s: float) -> tuple[float, float]:
+        from_s, to_s = trimmed(start_s, end_s)
+        return from_s, max(from_s, to_s)
+
+    words, at = [], 0
+    for group in tokenizer.split_words(result.tokens, result.language):
+        arrives_s, leaves_s = (window_start_s + result.starts_s[n] for n in (at, at + len(group)))
+        start_s, end_s = span(arrives_s, leaves_s)
+        logprobs = result.logprobs[at : at + len(group)]
+        words.append(
+            SpokenWord(
+                tokens=tuple(group),
+                text=tokenizer.decode(group),
+                start_s=start_s,
+                end_s=end_s,
+                said_s=span(max(window_start_s, arrives_s - lag_s), leaves_s - lag_s),
+                confidence=math.exp(sum(logprobs) / len(logprobs)),
+            )
+        )
+        at += len(group)
+    return words
+
+
+def split_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> list[SpokenWord]:
+    """The word, and apart from it the punctuation at its end, which the words to come may still change."""
+    n = len(word.tokens)
+    while n and all(_is_mark(c) for c in tokenizer.decode(word.tokens[n - 1 : n]).strip()):
+        n -= 1
+    if n in (0, len(word.tokens)):
+        return [word]
+    stem, marks = word.tokens[:n], word.tokens[n:]
+    return [
+        replace(word, tokens=stem, text=tokenizer.decode(stem)),
+        replace(word, tokens=marks, text=tokenizer.decode(marks), start_s=word.end_s, said_s=(word.said_s[1],) * 2),
+    ]
+
+
+def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:
+    """The words that lie wholly within the first `n_tokens` tokens."""
+    ends = itertools.accumulate(len(word.tokens) for word in words)
+    return [word for word, end in zip(words, ends, strict=True) if end <= n_tokens]
+
+
+def _is_mark(character: str) -> bool:
+    return not (character.isalnum() or unicodedata.category(character).startswith(("M", "S")))

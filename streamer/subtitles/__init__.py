@@ -1,0 +1,1 @@
+"""Ended turns as cues and subtitle files, and live captions that roll up."""

@@ -1,0 +1,206 @@
+"""
+Final turns as files: plain text, SubRip (.srt), WebVTT (.vtt) and TTML.
+
+A cue holds at most two lines and seven seconds, ends with a sentence or else with a clause where one ends in it, and
+stays long enough to be read where the next cue leaves room: what broadcasters ask for. `pages/subtitles.js` does the
+same in a browser; both are tested with `tests/data/subtitles.json`. Pure.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+from xml.sax.saxutils import escape, quoteattr
+
+from msgspec import UNSET
+
+from streamer.protocol.events import TurnEnd
+from streamer.subtitles.line_breaking import (
+    CLAUSE_ENDS,
+    LINE,
+    NARROW,
+    SENTENCE_ENDS,
+    cut,
+    is_right_to_left,
+    printable,
+    width,
+)
+
+MAX_CUE_S = 7.0
+MIN_CUE_S = 5 / 6
+LETTERS_PER_S = 17
+"""Reading speed of adults, in narrow characters."""
+FULL_BREAK = LINE * 2 // 7
+"""How much less even two lines may be if the first ends a clause."""
+
+
+class Cue(NamedTuple):
+    """One subtitle: one or two lines, shown from `start_s` to `end_s`."""
+
+    start_s: float
+    end_s: float
+    lines: tuple[str, ...]
+
+
+class _Piece(NamedTuple):
+    """A word, or a part of one too long for a line, with what stands before it in the text."""
+
+    space: str
+    text: str
+    start_s: float
+    end_s: float
+
+
+def to_txt(turns: Iterable[TurnEnd]) -> str:
+    """One line per turn."""
+    return "".join(f"{turn.text.strip()}\n" for turn in turns if turn.text.strip())
+
+
+def to_srt(turns: Iterable[TurnEnd]) -> str:
+    """SubRip: numbered cues, comma before the milliseconds; lines from right to left say so to the player."""
+    return "".join(
+        f"{number}\n{_time(cue.start_s, ',')} --> {_time(cue.end_s, ',')}\n{_embedded(cue)}\n\n"
+        for number, cue in enumerate(to_cues(turns), start=1)
+    )
+
+
+def to_vtt(turns: Iterable[TurnEnd]) -> str:
+    """WebVTT: `&`, `<` and `>` escaped, and so no `-->` within a text."""
+    cues = "".join(
+        f"{_time(cue.start_s, '.')} --> {_time(cue.end_s, '.')}\n{_escaped(_joined(cue))}\n\n" for cue in to_cues(turns)
+    )
+    return f"WEBVTT\n\n{cues}"
+
+
+def to_ttml(turns: Iterable[TurnEnd], language: str = "") -> str:
+    """TTML: one paragraph for each cue, its direction with it."""
+    turns = list(turns)
+    language = language or next((turn.language for turn in turns), "")
+    paragraphs = "".join(_paragraph(cue) for cue in to_cues(turns))
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http://www.w3.org/ns/ttml#styling" '
+        f"xml:lang={quoteattr(language)}>\n<body><div>\n{paragraphs}</div></body>\n</tt>\n"
+    )
+
+
+def _paragraph(cue: Cue) -> str:
+    direction = ' tts:direction="rtl" tts:unicodeBidi="embed"' if is_right_to_left(_joined(cue)) else ""
+    text = "<br/>".join(map(escape, cue.lines))
+    return f'<p begin="{_time(cue.start_s, ".")}" end="{_time(cue.end_s, ".")}"{direction}>{text}</p>\n'
+
+
+def to_cues(turns: Iterable[TurnEnd]) -> list[Cue]:
+    """The cues of all turns, in order, none beginning before the one ahead of it ends."""
+    cues = [_cue(pieces) for turn in turns for pieces in _groups(_pieces(turn))]
+    return [_timed(cue, following) for cue, following in itertools.zip_longest(cues, cues[1:])]
+
+
+def _timed(cue: Cue, following: Cue | None) -> Cue:
+    """Long enough to be read, as far as the cue after it allows."""
+    reading_s = min(sum(map(width, cue.lines)) / (NARROW * LETTERS_PER_S), MAX_CUE_S)
+    end_s = max(cue.end_s, cue.start_s + max(reading_s, MIN_CUE_S))
+    return cue._replace(end_s=end_s if following is None else max(cue.start_s, min(end_s, following.start_s)))
+
+
+def _pieces(turn: TurnEnd) -> Iterator[_Piece]:
+    """The words of a turn with the space before each, which languages without spaces have none of."""
+    words = turn.words
+    text = printable(turn.text)
+    if words is UNSET or not words:
+        yield from _split(_Piece("", text.strip(), turn.start_s, turn.end_s))
+        return
+    end = 0
+    for word in words:
+        spoken = printable(word.text)
+        begin = text.find(spoken, end)
+        space = text[end:begin] if begin >= 0 and not text[end:begin].strip() else " "
+        end = begin + len(spoken) if begin >= 0 else end
+        yield from _split(_Piece(space, spoken.strip(), word.start_s, word.end_s))
+
+
+def _split(piece: _Piece) -> Iterator[_Piece]:
+    """Cut what is longer than a line; time goes by characters."""
+    text, start_s = piece.text, piece.start_s
+    seconds = (piece.end_s - piece.start_s) / max(len(text), 1)
+    space = piece.space
+    while width(text) > LINE:
+        at = cut(text)
+        end_s = start_s + at * seconds
+        yield _Piece(space, text[:at], start_s, end_s)
+        space = " " if text[at] == " " else ""
+        text, start_s = text[at:].lstrip(), end_s
+    if text:
+        yield _Piece(space, text, start_s, piece.end_s)
+
+
+def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    """Pieces by cue."""
+    group: list[_Piece] = []
+    for piece in pieces:
+        while group and not _is_cue([*group, piece]):
+            at = _last_clause(group)
+            yield group[:at]
+            group = group[at:]
+        group.append(piece)
+        if piece.text.endswith(SENTENCE_ENDS) and width(_text(group)) > LINE // 2:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _last_clause(group: Sequence[_Piece]) -> int:
+    """How many pieces of a full cue to show: up to the last clause in its second half, else all."""
+    half = width(_text(group)) / 2
+    ends = [at for at in range(1, len(group)) if group[at - 1].text.endswith(CLAUSE_ENDS)]
+    return max((at for at in ends if width(_text(group[:at])) >= half), default=len(group))
+
+
+def _is_cue(pieces: Sequence[_Piece]) -> bool:
+    return pieces[-1].end_s - pieces[0].start_s <= MAX_CUE_S and _lines(pieces) is not None
+
+
+def _cue(pieces: Sequence[_Piece]) -> Cue:
+    lines = _lines(pieces)
+    # `_groups` made it so, and one piece alone always fits
+    assert lines is not None
+    return Cue(pieces[0].start_s, pieces[-1].end_s, lines)
+
+
+def _lines(pieces: Sequence[_Piece]) -> tuple[str, ...] | None:
+    """One line if it fits, else the two best; None if two are not enough."""
+    whole = _text(pieces)
+    if width(whole) <= LINE:
+        return (whole,)
+    pairs = [(_text(pieces[:at]), _text(pieces[at:])) for at in range(1, len(pieces))]
+    fitting = [pair for pair in pairs if max(map(width, pair)) <= LINE]
+    return min(fitting, key=_unevenness) if fitting else None
+
+
+def _unevenness(lines: tuple[str, str]) -> int:
+    """Even lines read best, a break after a comma or full stop better still."""
+    return abs(width(lines[0]) - width(lines[1])) - (FULL_BREAK if lines[0].endswith(CLAUSE_ENDS) else 0)
+
+
+def _text(pieces: Sequence[_Piece]) -> str:
+    return "".join(piece.space + piece.text for piece in pieces).strip()
+
+
+def _joined(cue: Cue) -> str:
+    return "\n".join(cue.lines)
+
+
+def _embedded(cue: Cue) -> str:
+    # players lay SubRip out from the left unless a line is embedded
+    return "\n".join(f"\u202b{line}\u202c" if is_right_to_left(line) else line for line in cue.lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _time(seconds: float, point: str) -> str:
+    ms = round(seconds * 1000)
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{point}{ms % 1000:03}"

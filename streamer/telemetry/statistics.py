@@ -1,0 +1,40 @@
+"""What the scheduler and its sessions are doing now, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStatistics:
+    """How one session is now."""
+
+    id: str
+    caller: str
+    audio_s: float
+    lag_s: float
+    """Audio received and not yet decoded."""
+    n_turns: int
+    n_words: int
+    n_steps: int
+    n_unread: int
+    mean_commit_s: float
+    is_speaking: bool
+    is_stalled: bool
+    is_attached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerStatistics:
+    """What the scheduler is doing now."""
+
+    n_sessions: int
+    n_speaking: int
+    capacity: int
+    interval_s: float
+    """Present interval between partial steps, of the busiest lane."""
+    row_cost_s: float
+    """Device time of one row of a step, of the slowest lane."""
+    worst_lag_s: float
+    n_steps: int
+    sessions: tuple[SessionStatistics, ...]

@@ -1,0 +1,1 @@
+"""Tokens and text: the tokenizer, and the detection of repetition loops."""

@@ -1,0 +1,103 @@
+"""Tests of streamer/access/tls.py, with real handshakes."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+import trustme
+from websockets.asyncio.client import connect
+
+from streamer.access.tls import Certificate
+from streamer.cli import doctor
+from streamer.config import ServerConfig
+from streamer.errors import ConfigError
+from tests.helpers.http_daemon import CONFIG, receive, serving
+
+
+def issue(authority: trustme.CA, folder: Path) -> ServerConfig:
+    """A new certificate for this machine, and the configuration that names it."""
+    issued = authority.issue_cert("127.0.0.1")
+    (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    (folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    return ServerConfig(port=0, tls_certificate=str(folder / "cert.pem"), tls_key=str(folder / "key.pem"))
+
+
+def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
+    """A client that trusts these alone."""
+    context = ssl.create_default_context()
+    for authority in authorities:
+        authority.configure_trust(context)
+    return context
+
+
+async def test_captions_over_tls(tmp_path: Path) -> None:
+    """A certificate that is renewed is shown to the next client, with connections that go on."""
+    old, new = trustme.CA(), trustme.CA()
+    certificate = Certificate(issue(old, tmp_path))
+    config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=0))
+    async with serving(config, tls=certificate.context) as daemon:
+        url = f"wss://127.0.0.1:{daemon.http.port}/v1/captions"
+        async with connect(url, ssl=trusting(old), proxy=None) as first:
+            assert (await receive(first))["type"] == "hello"
+            issue(new, tmp_path)
+            certificate.reload()
+            with pytest.raises(ssl.SSLCertVerificationError):
+                async with connect(url, ssl=trusting(old), proxy=None):
+                    pass
+            async with connect(url, ssl=trusting(new), proxy=None) as second:
+                assert (await receive(second))["type"] == "hello"
+            await first.send('{"type":"start"}')
+            assert (await receive(first))["type"] == "started"
+        assert daemon.http.url.startswith("https://127.0.0.1:")
+
+
+def test_old_versions_are_not_spoken(tmp_path: Path) -> None:
+    """TLS 1.2 and newer."""
+    context = Certificate(issue(trustme.CA(), tmp_path)).context
+
+    assert context is not None
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    """Which files, and why; a bad renewal leaves the old pair in force."""
+    config = issue(trustme.CA(), tmp_path)
+    certificate = Certificate(config)
+    with pytest.raises(ConfigError, match="belong together"):
+        Certificate(ServerConfig(tls_key="key.pem"))
+    (tmp_path / "key.pem").write_text("no key")
+    with pytest.raises(ConfigError, match=r"cert\.pem and .*key\.pem are no PEM"):
+        certificate.reload()
+    (tmp_path / "key.pem").unlink()
+    with pytest.raises(ConfigError, match=r"cannot read .*key\.pem: no such file"):
+        Certificate(config)
+
+
+def test_plain_http_is_the_default() -> None:
+    """No files, no TLS; a reload has nothing to do."""
+    certificate = Certificate(ServerConfig())
+    certificate.reload()
+
+    assert certificate.context is None
+
+
+def test_days_left(tmp_path: Path) -> None:
+    """As a client sees it; one that has expired is an error."""
+    authority = trustme.CA()
+    for days in (10, -1):
+        expires = datetime.now(tz=UTC) + timedelta(days=days)
+        issued = authority.issue_cert("box.example", not_after=expires)
+        (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+        config = ServerConfig(tls_certificate=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
+        if days > 0:
+            assert 9.9 < Certificate(config).days_left() < 10.1
+            assert doctor.check_tls(config).state == "warn"
+        else:
+            with pytest.raises(ConfigError, match="expired"):
+                Certificate(config).days_left()
+            assert doctor.check_tls(config).state == "fail"

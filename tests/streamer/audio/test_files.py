@@ -1,0 +1,137 @@
+"""Tests of streamer.audio.files."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from streamer.audio.files import open_audio, read_audio
+from streamer.audio.pcm import SAMPLE_RATE
+from streamer.errors import AudioFormatError
+
+
+def tone(rate: int, seconds: float = 0.5, hertz: float = 440.0) -> NDArray[np.float32]:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(int(rate * seconds)) / rate)).astype(np.float32)
+
+
+def test_read_audio_mixes_and_resamples(tmp_path: Path) -> None:
+    """A 44.1 kHz stereo file is read as its 16 kHz mean."""
+    stereo = np.stack([tone(44100), np.zeros_like(tone(44100))], axis=1)
+    soundfile.write(tmp_path / "tone.flac", stereo, 44100, subtype="PCM_24")
+    expected = soxr.resample(tone(44100) / 2, 44100, SAMPLE_RATE)
+    # 24 bit quantisation
+    np.testing.assert_allclose(read_audio(tmp_path / "tone.flac"), expected, atol=1e-6)
+
+
+def test_read_audio_passes_16_khz_through(tmp_path: Path) -> None:
+    """A 16 kHz float file is read bit for bit."""
+    soundfile.write(tmp_path / "tone.wav", tone(SAMPLE_RATE), SAMPLE_RATE, subtype="FLOAT")
+    np.testing.assert_array_equal(read_audio(tmp_path / "tone.wav"), tone(SAMPLE_RATE))
+
+
+def test_read_audio_names_a_missing_file(tmp_path: Path) -> None:
+    """A file that is not there is an error naming its path."""
+    with pytest.raises(AudioFormatError, match=r"nothing\.wav: no such file"):
+        read_audio(tmp_path / "nothing.wav")
+
+
+def test_read_audio_says_how_to_get_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container libsndfile does not know names the extra that reads it."""
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "clip.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 10)
+    with pytest.raises(AudioFormatError, match=r"clip\.m4a: not wav.*pip install 'whisper-streamer\[codecs\]'"):
+        read_audio(tmp_path / "clip.m4a")
+
+
+def test_read_audio_with_codecs(tmp_path: Path) -> None:
+    """With the extra `codecs`, an AAC file comes out as the tone that went in."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "tone.m4a"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(44100)[None, :], format="fltp", layout="mono")
+        frame.rate = 44100
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    samples = read_audio(path)
+    assert abs(len(samples) - SAMPLE_RATE / 2) < 2048
+    # lossy and delayed by the encoder: the frequency is what must hold
+    peak = np.abs(np.fft.rfft(samples)).argmax() * SAMPLE_RATE / len(samples)
+    assert abs(peak - 440) < 5
+
+
+def test_read_audio_refuses_what_codecs_cannot_decode(tmp_path: Path) -> None:
+    """With the extra `codecs`, rubbish is an error naming the file."""
+    pytest.importorskip("av")
+    (tmp_path / "clip.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 10)
+    with pytest.raises(AudioFormatError, match=r"clip\.m4a: no audio that can be decoded"):
+        read_audio(tmp_path / "clip.m4a")
+
+
+@pytest.mark.parametrize(("container", "codec"), [("webm", "libopus"), ("mp4", "aac"), ("mpegts", "aac")])
+def test_containers_of_browsers_and_phones(container: str, codec: str) -> None:
+    """What MediaRecorder and telephones make is read from a file object, whatever its name says."""
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(tone(48000, 2.5)[None, :], format="fltp", layout="mono")
+        frame.rate = 48000
+        resampler = av.AudioResampler(format=stream.codec_context.format, rate=48000, frame_size=960)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode(None))
+    file.seek(0)
+
+    audio = open_audio(file, "blob")
+    samples = np.concatenate(list(audio.blocks))
+    audio.close()
+
+    assert abs(len(samples) / SAMPLE_RATE - 2.5) < 0.1
+    assert audio.duration_s is None or abs(audio.duration_s - 2.5) < 0.1
+    assert not file.closed
+
+
+def test_a_playlist_is_no_audio_file(tmp_path: Path) -> None:
+    """FFmpeg would follow it to other files of the machine, or to other machines."""
+    pytest.importorskip("av")
+    soundfile.write(tmp_path / "secret.wav", tone(SAMPLE_RATE), SAMPLE_RATE)
+    concat = f"ffconcat version 1.0\nfile {tmp_path}/secret.wav\n".encode()
+    hls = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{tmp_path}/secret.wav\n#EXT-X-ENDLIST\n".encode()
+
+    for playlist in (concat, hls):
+        with pytest.raises(AudioFormatError, match=r"upload: no audio that can be decoded"):
+            list(open_audio(io.BytesIO(playlist), "upload").blocks)
+
+
+def test_long_files_come_in_blocks() -> None:
+    """A block is about a second, so memory does not grow with the file; the header says how long it is."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(8000, 20.0), 8000, format="WAV")
+    file.seek(0)
+
+    audio = open_audio(file, "long.wav")
+
+    assert audio.duration_s == 20.0
+    lengths = [len(block) for block in audio.blocks]
+    assert max(lengths) <= 1.1 * SAMPLE_RATE
+    assert sum(lengths) == 20 * SAMPLE_RATE
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "message"),
+    [(500_000, 1, "500000 samples per second, expected 1000 to 384000"), (8000, 65, "65 channels, expected 1 to 64")],
+)
+def test_absurd_layouts_are_refused(rate: int, channels: int, message: str) -> None:
+    """A header can claim anything; what it claims decides how much memory a second takes."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros((100, channels), np.float32), rate, format="WAV")
+    file.seek(0)
+    with pytest.raises(AudioFormatError, match=message):
+        open_audio(file, "odd.wav")

@@ -1,0 +1,76 @@
+"""Tests of streamer/audio/frontend.py: what is heard does not depend on blocks or on company."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from streamer.audio.frontend import Ear, FrontEnd, Heard
+from streamer.audio.mel import HOP_LENGTH, N_FFT
+from streamer.audio.vad import FRAME_SAMPLES
+from tests.helpers.hearing import cut_at, front_end, noise
+from tests.helpers.recordings import Recording
+
+FRONT_END = front_end()
+
+
+def hear(blocks: list[Tensor], using: FrontEnd = FRONT_END) -> Heard:
+    """What one session hears of these blocks, joined."""
+    ear = Ear()
+    return joined([using.listen([ear], [block])[0] for block in blocks])
+
+
+def joined(parts: list[Heard]) -> Heard:
+    """Several pieces of hearing as one."""
+    return Heard(torch.cat([part.frames for part in parts]), [p for part in parts for p in part.probabilities])
+
+
+def assert_same(one: Heard, other: Heard) -> None:
+    """Equal but for the order of additions."""
+    torch.testing.assert_close(one.frames, other.frames, rtol=0, atol=1e-3)
+    torch.testing.assert_close(torch.tensor(one.probabilities), torch.tensor(other.probabilities), rtol=0, atol=1e-4)
+
+
+def test_nothing_in_nothing_out() -> None:
+    """Blocks too short for a frame yield none yet, and none is lost."""
+    ear = Ear()
+    [heard] = FRONT_END.listen([ear], [noise(N_FFT // 2)])
+    assert heard.frames.shape == (0, 80)
+    assert heard.probabilities == []
+    assert FRONT_END.listen([], []) == []
+
+
+@settings(deadline=None, max_examples=25)
+@given(places=st.lists(st.integers(0, 4000), max_size=6), n_samples=st.integers(1, 4000))
+def test_blocks_make_no_difference(places: list[int], n_samples: int) -> None:
+    """Any chunking hears the same frames and the same voice as the whole."""
+    samples = noise(n_samples)
+    heard = hear(cut_at(samples, places))
+    assert_same(heard, hear([samples]))
+    assert len(heard.probabilities) == n_samples // FRAME_SAMPLES
+
+
+def test_together_as_alone(recordings: dict[str, Recording]) -> None:
+    """Sessions heard in one go, some with nothing to say, hear what each hears alone."""
+    names = ["dev-cv-22058266", "dev-LJ002-0020", "dev-de-cheetah"]
+    sounds = [torch.from_numpy(recordings[name].samples) for name in names]
+    ears = [Ear() for _ in sounds]
+    parts: list[list[Heard]] = [[] for _ in sounds]
+    sizes = [1600, 4800, 333]
+    for turn in range(12):
+        blocks = [sound[turn * n : (turn + 1) * n] for sound, n in zip(sounds, sizes, strict=True)]
+        for mine, heard in zip(parts, FRONT_END.listen(ears, blocks), strict=True):
+            mine.append(heard)
+    for sound, n, mine in zip(sounds, sizes, parts, strict=True):
+        assert_same(joined(mine), hear([sound[: 12 * n]]))
+
+
+def test_speech_is_heard(recordings: dict[str, Recording]) -> None:
+    """Real speech has one mel frame each 10 ms, one probability each 32 ms, and voice in it."""
+    samples = torch.from_numpy(recordings["dev-LJ002-0020"].samples)
+    heard = hear(list(samples.split(1600)), front_end(128))
+    assert heard.frames.shape == ((samples.shape[0] - N_FFT // 2) // HOP_LENGTH + 1, 128)
+    assert len(heard.probabilities) == samples.shape[0] // FRAME_SAMPLES
+    assert max(heard.probabilities) > 0.9

@@ -1,0 +1,275 @@
+"""Tests of streamer.cli: the command line as users type it, with the parts behind it replaced."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from streamer import __version__
+from streamer.cli.commands import main
+from streamer.config import Config
+from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError
+from streamer.evaluation.bench import BenchOptions
+from streamer.evaluation.evaluate import EvaluationOptions
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Commands set up the log of the process: put it back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What the parts behind the command line were called with; each answers exit code 0."""
+    seen: list[tuple[object, ...]] = []
+
+    def part(name: str) -> Callable[..., int]:
+        def run(*arguments: object) -> int:
+            seen.append((name, *arguments))
+            return 0
+
+        return run
+
+    serving = SimpleNamespace(serve=part("serve"), microphone=part("microphone"))
+    monkeypatch.setitem(sys.modules, "streamer.daemon", serving)
+    for name in ("cli.transcribe", "evaluation.evaluate", "evaluation.bench"):
+        run = part(name.rpartition(".")[2])
+        stand_in = SimpleNamespace(run=run, EvaluationOptions=EvaluationOptions, BenchOptions=BenchOptions)
+        monkeypatch.setitem(sys.modules, f"streamer.{name}", stand_in)
+    return seen
+
+
+def run(*arguments: str | Path, **environment: str) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
+
+
+def test_version() -> None:
+    """`--version` is the version of the installed package."""
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.output == f"streamer, version {__version__}\n"
+    assert importlib.metadata.version("whisper-streamer") == __version__
+
+
+def test_all_commands_are_listed() -> None:
+    """The commands of the documentation are there, those that are imported late too."""
+    listed = [line.split()[0] for line in run("--help").output.partition("Commands:")[2].splitlines() if line]
+    assert listed == ["bench", "config", "doctor", "eval", "mic", "models", "replay", "serve", "transcribe"]
+
+
+def test_serve_passes_flags_on(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+    """Flags override the file; without --mic there is no microphone."""
+    (tmp_path / "a.toml").write_text("[server]\nport = 1\nidle_s = 5\n")
+    result = run("serve", "--config", tmp_path / "a.toml", "--port", "9", "--host", "::1", "--model", "base")
+    assert result.exit_code == 0, result.output
+    [(name, config, microphone)] = calls
+    assert isinstance(config, Config)
+    assert (name, microphone) == ("serve", None)
+    assert (config.server.port, config.server.host, config.server.idle_s) == (9, "::1", 5)
+    assert config.model.name == "base"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "microphone"),
+    [
+        ((), None),
+        (("--mic",), "configured"),
+        (("--mic", "--port", "9"), "configured"),
+        (("--mic", "USB"), "USB"),
+        (("--mic=2",), "2"),
+    ],
+)
+def test_the_device_of_mic_is_optional(
+    calls: list[tuple[object, ...]], arguments: tuple[str, ...], microphone: str | None
+) -> None:
+    """`--mic` alone is the configured device, with a value that device."""
+    result = run("serve", *arguments, STREAMER_CAPTURE_DEVICE="configured")
+    assert result.exit_code == 0, result.output
+    assert calls[0][2] == microphone
+
+
+def test_mic(calls: list[tuple[object, ...]]) -> None:
+    """`mic` runs the microphone with the configuration, with the device of the flag."""
+    assert run("mic", "--device", "usb").exit_code == 0
+    [(name, config)] = calls
+    assert isinstance(config, Config)
+    assert (name, config.capture.device) == ("microphone", "usb")
+
+
+def test_transcribe(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+    """Several files, a format and the pace."""
+    files = (tmp_path / "a.wav", tmp_path / "b.flac")
+    for file in files:
+        file.touch()
+    assert run("transcribe", *files, "--format", "vtt", "--realtime").exit_code == 0
+    assert calls[0][2:] == (files, "vtt", True)
+
+
+def test_eval(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+    """The manifest, how it is played and compared, the selected rows, and the output."""
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
+    manifest.touch()
+    assert run("eval", manifest, "--pace", "fast", "--json", out, "--kind", "a", "--kind", "b").exit_code == 0
+    assert run("eval", manifest, "--pace", "simulated", "--step-ms", 90, "--reference", "one-shot").exit_code == 0
+    assert calls[0][2:] == (manifest, EvaluationOptions(pace="fast", kinds=("a", "b")), out)
+    assert calls[1][2:] == (manifest, EvaluationOptions(pace="simulated", step_s=0.09, one_shot=True), None)
+
+
+@pytest.mark.parametrize(("streams", "n_streams"), [("auto", None), ("8", 8)])
+def test_bench(calls: list[tuple[object, ...]], streams: str, n_streams: int | None) -> None:
+    """`auto` is None, a number a number."""
+    assert run("bench", "--streams", streams, "--seconds", "5", "--random-weights").exit_code == 0
+    assert calls[0][2:] == (BenchOptions(streams=n_streams, seconds=5.0, random_weights=True), None)
+
+
+def test_bench_of_other_speech(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+    """A manifest to loop, and where to write the figures; the weights are real unless asked otherwise."""
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
+    manifest.touch()
+    assert run("bench", "--manifest", manifest, "--json", out, "--admission").exit_code == 0
+    assert calls[0][2:] == (BenchOptions(manifest=manifest, admission=True), out)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("serve", "--port", "x"),
+        ("serve", "--nonsense"),
+        ("transcribe",),
+        ("transcribe", "missing.wav"),
+        ("eval", "missing.jsonl"),
+        ("bench", "--streams", "0"),
+        ("bench", "--streams", "many"),
+        ("bench", "--seconds", "0"),
+        ("config", "check"),
+    ],
+)
+def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    """What the command line does not allow ends with 2 before anything is loaded."""
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (("serve", "--port", "70000"), {},
+         "server.port = 70000 on the command line: expected an integer from 0 to 65535"),
+        (("serve",), {"STREAMER_SERVER_PROT": "1"},
+         "unknown key server.prot in environment variable STREAMER_SERVER_PROT: did you mean server.port?"),
+        (("serve", "--config", "/nowhere.toml"), {}, "cannot read /nowhere.toml: no such file or directory"),
+        (("mic",), {"STREAMER_LOG_LEVEL": "loud"},
+         'log.level = "loud" in environment variable STREAMER_LOG_LEVEL: '
+         'expected one of "debug", "error", "info", "warning"'),
+    ],
+)  # fmt: skip
+def test_bad_configuration_is_exit_code_2_and_one_line(
+    arguments: tuple[str, ...], environment: dict[str, str], message: str
+) -> None:
+    """A configuration error is one line on standard error, without a traceback."""
+    result = run(*arguments, **environment)
+    assert result.exit_code == 2
+    assert result.stderr == f"streamer: {message}\n"
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeviceNotFoundError('no input device "usb": expected one of 1 "Built-in"'),
+        ModelNotFoundError("no model is called tiny.eng: did you mean tiny.en?"),
+        AudioFormatError("clip.m4a: not wav, flac, ogg or mp3"),
+    ],
+)
+def test_a_failure_is_exit_code_1_and_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """An error raised on purpose is one line on standard error, without a traceback."""
+
+    def fail(_config: Config) -> int:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "streamer.daemon", SimpleNamespace(microphone=fail))
+    result = run("mic")
+    assert result.exit_code == 1
+    assert result.stderr == f"streamer: {error}\n"
+    assert result.stdout == ""
+
+
+def test_exit_codes_of_the_parts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a part returns is the exit code."""
+    monkeypatch.setitem(sys.modules, "streamer.daemon", SimpleNamespace(microphone=lambda _config: 1))
+    assert run("mic").exit_code == 1
+
+
+def test_config_check(tmp_path: Path) -> None:
+    """A good file is confirmed, a bad one is exit code 2."""
+    file = tmp_path / "cpu.toml"
+    file.write_text("[server]\nport = 1\n")
+    assert run("config", "check", file).output == f"{file}: ok\n"
+    file.write_text("[server]\nprot = 1\n")
+    result = run("config", "check", file)
+    assert result.exit_code == 2
+    assert result.stderr == f"streamer: unknown key server.prot in {file}: did you mean server.port?\n"
+
+
+@pytest.mark.parametrize("arguments", [("config",), ("config", "show")])
+def test_config_show_is_the_effective_configuration(arguments: tuple[str, ...]) -> None:
+    """Every key, with what the environment says; `show` is what `config` does by itself."""
+    result = run(*arguments, STREAMER_SERVER_PORT="1234")
+    assert result.exit_code == 0
+    assert "[server]\n" in result.output
+    assert "port = 1234\n" in result.output
+
+
+def test_doctor_fails_when_something_needed_is_missing() -> None:
+    """Weights that are not here are a failure with a remedy; with them the machine is fine."""
+    result = run("doctor", "--model", "no-such-model", STREAMER_SERVER_PORT="0")
+    assert result.exit_code == 1
+    assert "fail  weights" in result.output
+    assert run("doctor", STREAMER_SERVER_PORT="0").exit_code == 0
+
+
+@pytest.fixture
+def without_portaudio(tmp_path: Path) -> dict[str, str]:
+    """Environment of a machine where sounddevice finds no PortAudio."""
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')\n")
+    return {**os.environ, "PYTHONPATH": str(tmp_path), "STREAMER_SERVER_PORT": "0", "OMP_NUM_THREADS": "1"}
+
+
+def test_doctor_without_portaudio(without_portaudio: dict[str, str]) -> None:
+    """A machine without PortAudio gets a warning with the remedy, and is fine as a server."""
+    result = subprocess.run(
+        [sys.executable, "-m", "streamer", "doctor"],
+        env=without_portaudio,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "warn  microphone" in result.stdout
+    assert "the PortAudio library is not installed: apt-get install libportaudio2" in result.stdout
+
+
+def test_help_does_not_load_the_network() -> None:
+    """`--help` answers without importing torch or sounddevice."""
+    script = (
+        "import sys; from click.testing import CliRunner; from streamer.cli import main; "
+        "CliRunner().invoke(main, ['config', 'show']); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'sounddevice')))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,145 @@
+"""Tests of streamer.cli.doctor."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from streamer.cli import doctor
+from streamer.config import Config, ModelConfig, ServerConfig
+from streamer.errors import PortAudioMissingError
+from streamer.host.microphone import InputDevice
+
+
+def test_every_thing_is_examined_once() -> None:
+    """The examination of this machine has one result per thing, and the weights are found."""
+    checks = doctor.examine(Config(server=ServerConfig(port=0)))
+    assert [check.name for check in checks] == [
+        *("python", "torch", "cpu", "gpu", "weights", "microphone", "port"),
+        *("keys", "tls", "open files", "model store", "extras"),
+    ]
+    assert {check.name for check in checks if check.state == "fail"} == set()
+
+
+def test_a_result_is_shown_with_its_remedy() -> None:
+    """State, thing, finding, and the remedy on a line of its own."""
+    check = doctor.Check("gpu", "fail", "none", "install one")
+    assert str(check) == "fail  gpu         none\n                  -> install one"
+    assert str(doctor.Check("gpu", "ok", "A100")) == "ok    gpu         A100"
+
+
+def test_old_python_fails() -> None:
+    """Python 3.10 is refused, 3.11 is not."""
+    assert doctor.check_python((3, 10)).state == "fail"
+    assert doctor.check_python((3, 11)).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "state", "found"),
+    [
+        ("flags : fpu avx512_bf16 amx_bf16", "ok", "amx_bf16, avx512_bf16"),
+        ("Features : fp asimd bf16", "ok", "bf16"),
+        ("flags : fpu avx2", "warn", "no bfloat16"),
+        ("", "ok", "features unknown"),
+    ],
+)
+def test_bfloat16_is_told_from_cpu_flags(cpuinfo: str, state: str, found: str) -> None:
+    """x86 and ARM name it differently; without it there is a warning, without flags no claim."""
+    check = doctor.check_cpu(cpuinfo)
+    assert check.state == state
+    assert found in check.found
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "state"),
+    [("cuda", [], "fail"), ("auto", [], "ok"), ("cpu", [], "ok"), ("cuda", ["H100"], "ok")],
+)
+def test_a_gpu_is_needed_only_if_configured(device: str, gpus: list[str], state: str) -> None:
+    """Without a GPU only `cuda` fails."""
+    assert doctor.check_gpu(device, gpus).state == state
+
+
+def test_missing_weights_fail_with_the_remedy_of_the_store() -> None:
+    """A model that is known but not here says how to get it."""
+    check = doctor.check_weights("large-v2")
+    assert check.state == "fail"
+    assert "large-v2" in check.remedy
+
+
+def test_a_missing_portaudio_is_a_warning() -> None:
+    """A server runs without a microphone."""
+
+    def missing() -> list[InputDevice]:
+        raise PortAudioMissingError("the PortAudio library is not installed: apt-get install libportaudio2")
+
+    check = doctor.check_microphone("", missing)
+    assert check.state == "warn"
+    assert "apt-get install libportaudio2" in check.remedy
+
+
+def test_the_chosen_microphone_and_the_others_are_named() -> None:
+    """The device that would be used comes first."""
+    available = [
+        InputDevice(index=1, name="Built-in", rate=48000, is_default=True),
+        InputDevice(index=2, name="USB", rate=44100, is_default=False),
+    ]
+    assert doctor.check_microphone("usb", lambda: available).found == '2 "USB", 44100 hertz; others: 1 "Built-in"'
+    assert doctor.check_microphone("", lambda: available[:1]).found == '1 "Built-in", 48000 hertz'
+
+
+def test_a_taken_port_fails() -> None:
+    """A port somebody listens on is named; any free one is fine."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        check = doctor.check_port("127.0.0.1", taken.getsockname()[1])
+    assert check.state == "fail"
+    assert "in use" in check.found
+    assert doctor.check_port("127.0.0.1", 0).state == "ok"
+
+
+def test_an_address_of_another_machine_fails() -> None:
+    """A host this machine does not have cannot be listened on."""
+    assert doctor.check_port("192.0.2.1", 0).state == "fail"
+
+
+def test_the_store_need_not_exist(tmp_path: Path) -> None:
+    """A store that can be created is as good as one that is there."""
+    assert doctor.check_store(tmp_path / "cache" / "models").state == "ok"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_store_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    """Models that are here still work."""
+    tmp_path.chmod(0o500)
+    assert doctor.check_store(tmp_path / "models").state == "warn"
+
+
+def test_the_configuration_decides_what_is_needed() -> None:
+    """A model that is not here fails the examination."""
+    config = Config(model=ModelConfig(name="no-such-model"), server=ServerConfig(port=0))
+    assert [check.name for check in doctor.examine(config) if check.state == "fail"] == ["weights"]
+
+
+def test_doors(tmp_path: Path) -> None:
+    """An open network without keys, keys that others can read, keys that are none: each with its remedy."""
+    keys = tmp_path / "keys"
+    keys.write_text("kitchen 0123456789abcdef\n")
+    keys.chmod(0o600)
+    wide = ServerConfig(host="0.0.0.0", keys_file=str(keys))
+
+    assert doctor.check_doors(ServerConfig(), {}).state == "ok"
+    assert doctor.check_doors(wide, {}).state == "ok"
+    keys.chmod(0o644)
+    assert doctor.check_doors(wide, {}).remedy == f"chmod 600 {keys}"
+    assert "server.keys_file" in doctor.check_doors(ServerConfig(host="0.0.0.0"), {}).remedy
+    assert doctor.check_doors(ServerConfig(host="0.0.0.0", allow_without_keys=True), {}).state == "warn"
+    keys.write_text("kitchen\n")
+    assert doctor.check_doors(wide, {}).state == "fail"
+
+
+def test_open_files() -> None:
+    """A limit below what connections may need is found before they are refused."""
+    assert doctor.check_descriptors(1024, 65536).state == "ok"
+    assert "ulimit -n" in doctor.check_descriptors(1024, 1024).remedy

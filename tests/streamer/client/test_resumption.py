@@ -1,0 +1,215 @@
+"""Tests of streamer/client/resumption.py: audio that can be sent again, and one story out of several sessions."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.client.resumption import MAX_BLOCK_BYTES, Backlog, Revisions, Story
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word
+from streamer.protocol.messages import AudioFormat, End, Flush, Resume
+from streamer.protocol.options import Update
+
+FORMAT = AudioFormat(rate=8000, encoding="mulaw")
+"""A byte is a sample."""
+
+
+def everything(backlog: Backlog) -> bytes:
+    """The audio that is still to be sent."""
+    sent = b""
+    while (message := backlog.take()) is not None:
+        sent += message if isinstance(message, bytes) else b""
+    return sent
+
+
+class TestBacklog:
+    """Bytes and commands, in order, as often as they are needed."""
+
+    @given(
+        blocks=st.lists(st.integers(1, 400), min_size=1, max_size=20),
+        actions=st.lists(st.tuples(st.sampled_from(["take", "rewind", "forget"]), st.floats(0, 1)), max_size=40),
+    )
+    def test_a_daemon_gets_every_byte(self, blocks: list[int], actions: list[tuple[str, float]]) -> None:
+        """However often connections break: what was received, continued from where it ended, is what was put in."""
+        backlog, put, received, stable = Backlog(FORMAT, 60.0), b"", b"", 0
+        for block in blocks:
+            audio = bytes((len(put) + i) % 251 for i in range(block))
+            backlog.put(audio)
+            put += audio
+        for action, share in actions:
+            if action == "take" and (message := backlog.take()) is not None:
+                received += message
+            elif action == "forget":
+                stable = max(stable, int(share * len(received)))
+                backlog.forget(stable / 8000)
+            elif action == "rewind":
+                received = received[: stable + round(share * (len(received) - stable))]
+                assert backlog.rewind(len(received) / 8000) is None
+        assert received + everything(backlog) == put
+
+    def test_long_audio_is_split(self) -> None:
+        """No message is longer than a daemon takes, and each is whole frames."""
+        backlog = Backlog(AudioFormat(channels=3), 60.0)
+        backlog.put(bytes(6 * 20_000))
+        sizes = []
+        while (message := backlog.take()) is not None:
+            sizes.append(len(message))
+        assert max(sizes) <= MAX_BLOCK_BYTES
+        assert sum(sizes) == 120_000
+        assert not any(size % 6 for size in sizes)
+
+    def test_part_of_a_sample(self) -> None:
+        """It is refused before anything is kept."""
+        with pytest.raises(ValueError, match="3 bytes of audio: expected a multiple of 2"):
+            Backlog(AudioFormat(), 60.0).put(bytes(3))
+
+    def test_container(self) -> None:
+        """A recording cannot be taken up in its middle."""
+        with pytest.raises(ValueError, match="webm_opus: expected raw samples"):
+            Backlog(AudioFormat(encoding="webm_opus"), 60.0)
+
+    def test_room(self) -> None:
+        """Only what is unsent takes room; what was sent gives way to it."""
+        backlog = Backlog(FORMAT, 1.0)
+        for _ in range(2):
+            assert backlog.has_room
+            backlog.put(bytes(4000))
+        assert not backlog.has_room
+        backlog.take()
+        assert backlog.has_room
+        backlog.put(bytes(4000))
+        assert (backlog.start_s, backlog.end_s) == (0.5, 1.5)
+
+    def test_what_is_not_held_is_silence(self) -> None:
+        """Times stay true, the stretch is named, and it does not come again as if it were held."""
+        backlog = Backlog(FORMAT, 1.0)
+        for value in (1, 2, 3):
+            backlog.put(bytes([value]) * 4000)
+            backlog.take()
+        skipped = backlog.rewind(0.25)
+        assert skipped is not None
+        assert (skipped.start_s, skipped.end_s) == (0.25, 0.5)
+        assert everything(backlog) == b"\xff" * 2000 + b"\2" * 4000 + b"\3" * 4000
+        backlog.forget(0.3)
+        assert backlog.start_s == 0.5
+
+    def test_commands_keep_their_place(self) -> None:
+        """One that lies where the daemon stopped may not have arrived: it is sent again."""
+        backlog = Backlog(FORMAT, 60.0)
+        update = Update(language="de")
+        for message in (b"a" * 8000, update, b"b" * 8000, End()):
+            backlog.put(message)
+        while backlog.take() is not None:
+            pass
+        backlog.forget(1.0)
+        backlog.rewind(1.0)
+        assert [backlog.take() for _ in range(4)] == [update, b"b" * 8000, End(), None]
+
+    def test_repeat(self) -> None:
+        """An unanswered flush goes first, unless it is still on its way."""
+        backlog = Backlog(FORMAT, 60.0)
+        backlog.put(b"a")
+        backlog.put(Flush(id=2))
+        backlog.repeat(Flush(id=1))
+        backlog.repeat(Flush(id=2))
+        assert [backlog.take() for _ in range(4)] == [Flush(id=1), b"a", Flush(id=2), None]
+
+
+def words(text: str, start_s: float, n_stable: int) -> tuple[Word, ...]:
+    """A word every half second."""
+    return tuple(
+        Word(text=word, start_s=start_s + i / 2, end_s=start_s + (i + 1) / 2, confidence=1.0, stable=i < n_stable)
+        for i, word in enumerate(text.split())
+    )
+
+
+def caption(turn: int, rev: int, stable: str, partial: str = "", start_s: float = 0.0) -> Caption:
+    """A caption with its words."""
+    said = words(f"{stable} {partial}", start_s, len(stable.split()))
+    end_s = said[-1].end_s if said else start_s
+    return Caption(turn=turn, rev=rev, stable=stable, partial=partial, start_s=start_s, end_s=end_s, words=said)
+
+
+def turn_end(turn: int, text: str, start_s: float = 0.0) -> TurnEnd:
+    """A turn of these words."""
+    said = words(text, start_s, 99)
+    return TurnEnd(
+        turn=turn, text=text, start_s=start_s, end_s=said[-1].end_s, language="en", reason="silence", words=said
+    )
+
+
+class TestStory:
+    """What a user is told."""
+
+    def test_one_session(self) -> None:
+        """Events pass as they are."""
+        story = Story()
+        assert story.begin("s_1", "r_1") == []
+        events: list[Event] = [
+            Speech(state="started", at_s=0.1),
+            caption(0, 1, "", "so"),
+            caption(0, 2, "so", "the"),
+            turn_end(0, "so the"),
+            caption(1, 1, "", "first"),
+            Ack(received_s=3.0, stable_s=2.5, lag_s=0.1),
+        ]
+        assert [told for event in events for told in story.tell(event)] == events
+        assert (story.n_turns, story.stable_s) == (1, 2.5)
+
+    def test_the_known_session_goes_on(self) -> None:
+        """What is said again is not told again."""
+        story = Story()
+        story.begin("s_1", "r_1")
+        for event in (turn_end(0, "so the first"), caption(1, 1, "thing", "is", 2.0)):
+            story.tell(event)
+        assert story.resume(0.0) == Resume(session="s_1", token="r_1", stable_s=2.5, context="so the first thing")
+        assert story.begin("s_1", "r_1") == []
+        assert story.tell(turn_end(0, "so the first")) == []
+        assert story.tell(caption(1, 1, "thing", "is", 2.0)) == []
+        assert story.tell(caption(1, 4, "thing is", "", 2.0)) == [caption(1, 4, "thing is", "", 2.0)]
+
+    def test_a_new_session_goes_on(self) -> None:
+        """The open turn ends with its stable text, and numbers go on."""
+        story = Story()
+        story.begin("s_1", "r_1")
+        story.tell(turn_end(0, "so the first"))
+        story.tell(caption(1, 1, "thing", "is", 2.0))
+        [cut] = story.begin("s_2", "r_2")
+        assert isinstance(cut, TurnEnd)
+        assert (cut.turn, cut.text, cut.start_s, cut.end_s) == (1, "thing", 2.0, 2.5)
+        assert story.tell(caption(0, 1, "", "is late", 2.5)) == [caption(2, 1, "", "is late", 2.5)]
+        assert story.tell(turn_end(0, "is late", 2.5)) == [turn_end(2, "is late", 2.5)]
+        assert story.tell(Bye(reason="end", audio_s=4.0, turns=1)) == [Bye(reason="end", audio_s=4.0, turns=3)]
+
+    def test_text_that_was_never_stable(self) -> None:
+        """The new session says it again, in the same turn."""
+        story = Story()
+        story.begin("s_1", "r_1")
+        story.tell(caption(0, 1, "", "so"))
+        assert story.begin("s_2", "r_2") == []
+        assert story.tell(caption(0, 1, "", "so the")) == [caption(0, 1, "", "so the")]
+
+    def test_a_flush_is_answered_once(self) -> None:
+        """It may have been sent twice."""
+        story = Story()
+        story.expect_flushed(1)
+        assert story.tell(Flushed(id=1)) == [Flushed(id=1)]
+        assert story.tell(Flushed(id=1)) == []
+        assert story.flushes == []
+
+    def test_lost_audio_is_not_asked_for(self) -> None:
+        """A new session begins where there is audio again."""
+        story = Story()
+        story.begin("s_1", "r_1")
+        resume = story.resume(7.5)
+        assert resume is not None
+        assert resume.stable_s == 7.5
+
+
+def test_revisions() -> None:
+    """Numbers rise by one in each turn, whatever was dropped on the way."""
+    revisions = Revisions()
+    events = [caption(0, 4, "so"), caption(0, 9, "so the"), turn_end(0, "so the"), caption(1, 2, "first")]
+    expected = [caption(0, 1, "so"), caption(0, 2, "so the"), turn_end(0, "so the"), caption(1, 1, "first")]
+    assert [revisions.number(event) for event in events] == expected

@@ -1,0 +1,318 @@
+"""Tests of streamer/dialects/deepgram/protocol.py: events and frames in, what Deepgram's clients read out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.dialects.actions import HangUp, Open, To
+from streamer.dialects.deepgram.protocol import MAX_KEYTERMS, DeepgramProtocol
+from streamer.dialects.deepgram.request import ListenRequest
+from streamer.errors import EngineError
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnEndReason, Word
+from streamer.protocol.messages import AudioFormat, End, Flush
+from streamer.protocol.options import Update
+
+REQUEST = ListenRequest(audio=AudioFormat(), interim_results=True)
+TEXT = "So the first thing, of course, is latency."
+
+
+def opened(request: ListenRequest = REQUEST) -> DeepgramProtocol:
+    """A connection whose sessions are open."""
+    dialect = DeepgramProtocol(request, "r1", "tiny.en", "2026-11-23T01:00:00.000Z")
+    dialect.begin()
+    return dialect
+
+
+def words(text: str, n_stable: int = 99) -> tuple[Word, ...]:
+    """A word every second from 1 s on."""
+    return tuple(
+        Word(text=word, start_s=1.0 + i, end_s=2.0 + i, confidence=0.5 + 0.1 * (i % 2), stable=i < n_stable)
+        for i, word in enumerate(text.split())
+    )
+
+
+def caption(n_stable: int, n_said: int) -> Caption:
+    """The first words of TEXT."""
+    said = TEXT.split()[:n_said]
+    stable, partial = " ".join(said[:n_stable]), " ".join(said[n_stable:])
+    return Caption(
+        turn=0,
+        rev=1,
+        stable=stable,
+        partial=f" {partial}" if stable and partial else partial,
+        start_s=1.0,
+        end_s=1.0 + n_said,
+        words=words(" ".join(said), n_stable),
+    )
+
+
+def turn_end(text: str = TEXT, reason: TurnEndReason = "silence") -> TurnEnd:
+    """The end of the turn."""
+    end_s = 1.0 + len(text.split())
+    return TurnEnd(turn=0, text=text, start_s=1.0, end_s=end_s, language="en", reason=reason, words=words(text))
+
+
+def told(dialect: DeepgramProtocol, *events: Event, channel: int = 0) -> list[dict[str, Any]]:
+    """Messages of these events."""
+    return [json.loads(text) for event in events for text in dialect.project(channel, event)]
+
+
+def transcript(message: dict[str, Any]) -> str:
+    """Of a Results message."""
+    text: str = message["channel"]["alternatives"][0]["transcript"]
+    return text
+
+
+class TestResults:
+    """Interims, finals, and what clients make of them."""
+
+    def test_shape(self) -> None:
+        """Everything that a client indexes is there."""
+        [message] = told(opened(), turn_end("Hello, World"))
+        assert message == {
+            "type": "Results",
+            "channel_index": [0, 1],
+            "start": 0.0,
+            "duration": 3.0,
+            "is_final": True,
+            "speech_final": True,
+            "from_finalize": False,
+            "channel": {
+                "alternatives": [
+                    {
+                        "transcript": "Hello, World",
+                        "confidence": 0.55,
+                        "words": [
+                            {"word": "hello", "start": 1.0, "end": 2.0, "confidence": 0.5, "punctuated_word": "Hello,"},
+                            {"word": "world", "start": 2.0, "end": 3.0, "confidence": 0.6, "punctuated_word": "World"},
+                        ],
+                    }
+                ]
+            },
+            "metadata": {
+                "request_id": "r1",
+                "model_info": {"name": "tiny.en", "version": "streamer", "arch": "whisper"},
+                "model_uuid": "r1",
+            },
+        }
+
+    def test_finals_are_the_text(self) -> None:
+        """Joined they are the turn, without gaps in time, the last one `speech_final`; interims are the rest."""
+        messages = told(opened(), caption(0, 2), caption(2, 4), caption(5, 7), caption(6, 8), turn_end())
+        finals = [message for message in messages if message["is_final"]]
+        assert " ".join(transcript(message) for message in finals) == TEXT
+        assert len(finals) == 2
+        assert [message["speech_final"] for message in finals] == [False, True]
+        ends = [message["start"] + message["duration"] for message in finals]
+        assert [message["start"] for message in finals] == [0.0, *ends[:-1]]
+        assert [transcript(message) for message in messages if not message["is_final"]] == [
+            "So the",
+            "So the first thing,",
+            "of course, is",
+            "of course, is latency.",
+        ]
+
+    def test_the_newest_stable_word_waits_for_its_marks(self) -> None:
+        """A mark may still join it, so no final holds it before its turn ends."""
+        messages = told(opened(), caption(5, 5))
+        assert [transcript(message) for message in messages] == ["So the first thing,", "of"]
+
+    def test_no_interims_unless_asked_for(self) -> None:
+        """Finals alone."""
+        messages = told(opened(ListenRequest(audio=AudioFormat())), caption(0, 2), caption(2, 4), turn_end())
+        assert [transcript(message) for message in messages] == [TEXT]
+
+    def test_turn_that_was_said_already(self) -> None:
+        """Its end is told all the same."""
+        dialect = opened()
+        told(dialect, caption(8, 8))
+        [message] = told(dialect, turn_end(" ".join(TEXT.split()[:7])))
+        assert (transcript(message), message["is_final"], message["speech_final"]) == ("", True, True)
+
+    def test_without_endpoints(self) -> None:
+        """`endpointing=false`: no pause is told."""
+        request = msgspec.structs.replace(REQUEST, marks_endpoints=False)
+        assert not told(opened(request), turn_end())[0]["speech_final"]
+        assert not told(opened(), turn_end(reason="limit"))[0]["speech_final"]
+
+
+class TestFinalize:
+    """Every one is answered, once."""
+
+    def test_with_an_open_turn(self) -> None:
+        """The turn is the answer."""
+        dialect = opened()
+        assert dialect.receive('{"type":"Finalize"}') == [To(None, Flush(id=1))]
+        [message] = told(dialect, turn_end(reason="flush"), Flushed(id=1))
+        assert message["from_finalize"]
+        assert transcript(message) == TEXT
+
+    def test_in_silence(self) -> None:
+        """An empty result is the answer, up to where was heard."""
+        [message] = told(opened(), Ack(received_s=4.0, stable_s=3.5, lag_s=0.5), Flushed(id=1))
+        assert (transcript(message), message["is_final"], message["from_finalize"]) == ("", True, True)
+        assert (message["start"], message["duration"]) == (0.0, 3.5)
+
+    def test_several(self) -> None:
+        """As many answers as questions."""
+        messages = told(opened(), turn_end(reason="flush"), Flushed(id=1), Flushed(id=2), Flushed(id=3))
+        assert [message["from_finalize"] for message in messages] == [True, True, True]
+
+    def test_one_channel(self) -> None:
+        """A client may name it."""
+        request = ListenRequest(audio=AudioFormat(channels=2), is_multichannel=True)
+        assert opened(request).receive('{"type":"Finalize","channel":1}') == [To(1, Flush(id=1))]
+
+
+class TestSpeech:
+    """What goes on between the results."""
+
+    def test_speech_started(self) -> None:
+        """If asked for."""
+        started = Speech(state="started", at_s=0.8)
+        assert told(opened(), started) == []
+        request = msgspec.structs.replace(REQUEST, vad_events=True)
+        assert told(opened(request), started) == [{"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.8}]
+
+    def test_utterance_end(self) -> None:
+        """Once, when the gap after the last word is long enough."""
+        dialect = opened(msgspec.structs.replace(REQUEST, utterance_end_ms=1000))
+        said = turn_end("So")
+        assert told(dialect, said, ack(2.9))[1:] == []
+        assert told(dialect, ack(3.0), ack(3.5)) == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 2.0}]
+
+    def test_speech_that_goes_on(self) -> None:
+        """It ends no utterance, and where it comes late enough, that is told before it."""
+        request = msgspec.structs.replace(REQUEST, utterance_end_ms=1000, vad_events=True)
+        dialect = opened(request)
+        told(dialect, turn_end("So"))
+        messages = told(dialect, Speech(state="started", at_s=2.5), ack(9.0))
+        assert [message["type"] for message in messages] == ["SpeechStarted"]
+        dialect = opened(request)
+        told(dialect, turn_end("So"))
+        messages = told(dialect, Speech(state="started", at_s=3.2), ack(9.0))
+        assert [message["type"] for message in messages] == ["UtteranceEnd", "SpeechStarted"]
+
+
+def ack(received_s: float) -> Ack:
+    """All is heard up to here."""
+    return Ack(received_s=received_s, stable_s=0.0, lag_s=0.0)
+
+
+class TestClient:
+    """What it sends."""
+
+    def test_options_of_the_sessions(self) -> None:
+        """What the query says, and the daemon's defaults for the rest."""
+        request = ListenRequest(audio=AudioFormat(rate=8000), language="de", keyterms=("Ray",), endpoint_ms=300)
+        [action] = DeepgramProtocol(request, "r1", "m", "").begin()
+        assert isinstance(action, Open)
+        assert (action.start.language, action.start.keyterms, action.start.endpoint_ms) == ("de", ("Ray",), 300)
+        [action] = DeepgramProtocol(REQUEST, "r1", "m", "").begin()
+        assert isinstance(action, Open)
+        assert action.start.language is action.start.endpoint_ms is msgspec.UNSET
+
+    def test_channels(self) -> None:
+        """Each gets its own session and its own samples; a stream may be cut in the middle of a sample."""
+        request = ListenRequest(audio=AudioFormat(channels=2), is_multichannel=True)
+        dialect = DeepgramProtocol(request, "r1", "m", "")
+        [action] = dialect.begin()
+        assert isinstance(action, Open)
+        assert (action.n_sessions, action.start.audio.channels) == (2, 1)
+        assert dialect.receive(b"aAbB12") == [To(0, b"aA"), To(1, b"bB")]
+        assert dialect.receive(b"3") == []
+        assert dialect.receive(b"4cCdD") == [To(0, b"12cC"), To(1, b"34dD")]
+        [message] = told(dialect, turn_end(), channel=1)
+        assert message["channel_index"] == [1, 2]
+
+    def test_mixed_channels(self) -> None:
+        """Without `multichannel` they are one speaker's."""
+        dialect = DeepgramProtocol(ListenRequest(audio=AudioFormat(channels=2)), "r1", "m", "")
+        [action] = dialect.begin()
+        assert isinstance(action, Open)
+        assert (action.n_sessions, action.start.audio.channels) == (1, 2)
+        assert dialect.receive(b"aAbB") == [To(0, b"aAbB")]
+
+    def test_wav(self) -> None:
+        """The header opens the session."""
+        dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
+        assert dialect.begin() == []
+        header = bytes.fromhex("524946460000000057415645666d7420100000000100010080bb0000007701000200100064617461")
+        assert dialect.receive(header) == []
+        opening, sound = dialect.receive(b"\0\0\0\0abcd")
+        assert isinstance(opening, Open)
+        assert opening.start.audio == AudioFormat(rate=48000)
+        assert sound == To(0, b"abcd")
+
+    def test_no_wav(self) -> None:
+        """It is told what to do."""
+        message, hangup = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "").receive(b"OggS....")
+        assert "send encoding=linear16" in json.loads(str(message))["description"]
+        assert isinstance(hangup, HangUp)
+
+    def test_end(self) -> None:
+        """By a message, or as the first clients did, by empty audio; the summary comes last."""
+        dialect = opened()
+        assert dialect.receive('{"type":"CloseStream"}') == [End()] == dialect.receive(b"")
+        dialect.receive(b"ab")
+        told(dialect, Bye(reason="end", audio_s=1.5, turns=0))
+        assert [json.loads(text) for text in dialect.finish()] == [
+            {
+                "type": "Metadata",
+                "transaction_key": "deprecated",
+                "request_id": "r1",
+                "sha256": hashlib.sha256(b"ab").hexdigest(),
+                "created": "2026-11-23T01:00:00.000Z",
+                "duration": 1.5,
+                "channels": 1,
+            }
+        ]
+
+    def test_keep_alive(self) -> None:
+        """No answer."""
+        assert opened().receive('{"type":"KeepAlive"}') == []
+
+    def test_configure(self) -> None:
+        """New key terms are in force and confirmed; too many are refused; none leave them as they are."""
+        dialect = opened()
+        update, success = dialect.receive('{"type":"Configure","keyterms":["Ray Serve"]}')
+        assert update == To(None, Update(keyterms=("Ray Serve",)))
+        assert json.loads(str(success)) == {
+            "type": "ConfigureSuccess",
+            "request_id": "r1",
+            "keyterms": ["Ray Serve"],
+        }
+        [failure] = dialect.receive(json.dumps({"type": "Configure", "keyterms": ["x"] * (MAX_KEYTERMS + 1)}))
+        assert json.loads(str(failure))["code"] == "CONFIGURE_KEYTERM_LIMIT_EXCEEDED"
+        [success] = dialect.receive('{"type":"Configure","features":{"numerals":true}}')
+        assert json.loads(str(success)) == {"type": "ConfigureSuccess", "request_id": "r1"}
+
+    def test_what_cannot_be_read(self) -> None:
+        """It is named, with what was sent."""
+        [error] = opened().receive('{"type":"Hello"}')
+        assert json.loads(str(error)) == {
+            "type": "Error",
+            "variant": "SchemaError",
+            "description": "unknown type; expected KeepAlive, Finalize, Configure or CloseStream",
+            "message": '{"type":"Hello"}',
+        }
+
+    def test_failure(self) -> None:
+        """The daemon's own errors have the same shape."""
+        [error] = opened().fail(EngineError("broken"))
+        assert json.loads(error)["description"] == "broken"
+
+    @given(st.lists(st.text() | st.binary() | st.from_regex(r'\{"type":"[A-Z][a-z]*","\w+":.*\}'), max_size=10))
+    def test_any_frames(self, frames: list[str | bytes]) -> None:
+        """Whatever comes, nothing is raised, with raw audio or in a container."""
+        for request in (REQUEST, ListenRequest(audio=None)):
+            dialect = opened(request)
+            for frame in frames:
+                dialect.receive(frame)
+            dialect.finish()

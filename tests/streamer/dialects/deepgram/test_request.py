@@ -1,0 +1,128 @@
+"""Tests of streamer/dialects/deepgram/request.py: what a query asks for."""
+
+from __future__ import annotations
+
+import contextlib
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.dialects.deepgram.request import ENCODINGS, ListenRequest, answered_subprotocol, parse_query, shown_key
+from streamer.errors import ProtocolError
+from streamer.protocol.messages import AudioFormat
+
+LANGUAGES = ("en", "de")
+RAW = "encoding=linear16&sample_rate=16000"
+
+
+def parsed(query: str) -> ListenRequest:
+    """A query string."""
+    return parse_query(parse_qsl(query, keep_blank_values=True), LANGUAGES)
+
+
+def test_everything_at_once() -> None:
+    """What Deepgram's own clients send; what has no meaning here is ignored."""
+    request = parsed(
+        "model=nova-3&encoding=linear32&sample_rate=48000&channels=2&multichannel=True&language=en-US"
+        "&interim_results=true&endpointing=300&utterance_end_ms=1000&vad_events=true&smart_format=true&punctuate=true"
+        "&keyterm=Ray%20Serve&keyterm=Anyscale&keywords=Kubernetes:2&keywords=re:Invent&tag=x&no_such_thing=1&redact=false"
+    )
+    assert request == ListenRequest(
+        audio=AudioFormat(encoding="pcm_f32le", rate=48000, channels=2),
+        is_multichannel=True,
+        language="en",
+        keyterms=("Ray Serve", "Anyscale", "Kubernetes", "re:Invent"),
+        endpoint_ms=300,
+        interim_results=True,
+        utterance_end_ms=1000,
+        vad_events=True,
+    )
+
+
+def test_defaults() -> None:
+    """Those of Deepgram where it has them, the daemon's for language and endpoint."""
+    request = parsed(RAW)
+    assert (request.language, request.endpoint_ms, request.marks_endpoints) == (None, None, True)
+    assert (request.interim_results, request.vad_events, request.utterance_end_ms) == (False, False, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "endpoint_ms", "marks"),
+    [
+        ("endpointing=10", 100, True),
+        ("endpointing=9000", 5000, True),
+        ("endpointing=true", None, True),
+        ("endpointing=false", 5000, False),
+        ("endpointing=False&utterance_end_ms=1200", 1200, False),
+    ],
+)
+def test_endpointing(query: str, endpoint_ms: int | None, marks: bool) -> None:
+    """Bounded to what turns can do; without it a turn still ends where an utterance does."""
+    request = parsed(f"{RAW}&{query}")
+    assert (request.endpoint_ms, request.marks_endpoints) == (endpoint_ms, marks)
+
+
+def test_languages() -> None:
+    """Regions are dropped, several languages are detected."""
+    assert parsed(f"{RAW}&language=de-CH").language == "de"
+    assert parsed(f"{RAW}&language=multi").language == "auto"
+    assert parsed(f"{RAW}&detect_language=true").language == "auto"
+
+
+def test_formats() -> None:
+    """Telephone audio has its rate; without an encoding the audio says so itself."""
+    assert parsed("encoding=mulaw").audio == AudioFormat(encoding="mulaw", rate=8000)
+    assert parsed("model=nova-3&sample_rate=16000").audio is None
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("encoding=opus", "encoding=opus: expected one of linear16, linear32, mulaw, alaw"),
+        ("encoding=linear16", "sample_rate=: raw audio needs it: an integer from 8000 to 48000"),
+        (f"{RAW}&channels=99", "channels=99: expected an integer from 1 to 8"),
+        ("encoding=linear16&sample_rate=4000", "sample_rate=4000: expected an integer from 8000 to 48000"),
+        (f"{RAW}&interim_results=maybe", "interim_results=maybe: expected true or false"),
+        (f"{RAW}&endpointing=soon", "endpointing=soon: expected an integer"),
+        (f"{RAW}&utterance_end_ms=-1", "utterance_end_ms=-1: expected an integer"),
+        (f"{RAW}&language=xx", "language=xx: this daemon's model knows en, de"),
+        (f"{RAW}&callback=http://example.org", "callback=http://example.org: it is not done here"),
+        (f"{RAW}&redact=pci", "redact=pci: it is not done here"),
+    ],
+)
+def test_refusals(query: str, message: str) -> None:
+    """The parameter, what was found, and what is allowed."""
+    with pytest.raises(ProtocolError) as refused:
+        parsed(query)
+    assert message in str(refused.value)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["encoding", "sample_rate", "channels", "endpointing", "language", "keywords", "x", "redact"]
+            ),
+            st.text() | st.sampled_from([*ENCODINGS, "16000", "²", "1e9", "-0"]),
+        )
+    )
+)
+def test_any_query(query: list[tuple[str, str]]) -> None:
+    """It is understood or refused, and nothing else happens."""
+    with contextlib.suppress(ProtocolError):
+        request = parse_query(query, LANGUAGES)
+        assert request.audio is None or 8000 <= request.audio.rate <= 48000
+
+
+def test_keys() -> None:
+    """From a header, or from what a page offers; the answer names no key."""
+    assert shown_key({"authorization": "Token abc"}) == "abc"
+    assert shown_key({"authorization": "bearer abc"}) == "abc"
+    assert shown_key({"authorization": "Basic abc"}) is None
+    offered = ["token", "abc", "x-deepgram-session-id", "1"]
+    assert shown_key({}, offered) == "abc"
+    assert answered_subprotocol(offered) == "token"
+    assert shown_key({}, ["token"]) is None
+    assert answered_subprotocol(["other"]) is None

@@ -1,0 +1,191 @@
+"""Tests of streamer.dialects.openai.http."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent, TranscriptionVerbose
+from whisper.tokenizer import LANGUAGES
+
+from streamer.dialects.openai.errors import RequestError
+from streamer.dialects.openai.http import Asked, TranscriptEvents, body, error_body, read_form
+from streamer.dialects.openai.language_names import NAMES
+from streamer.errors import AudioFormatError, EngineError
+from streamer.protocol.events import Ack, Caption, TurnEnd, Word
+from streamer.protocol.options import SessionOptions, Task
+
+
+def ask(*fields: tuple[str, str], task: Task = "transcribe") -> Asked:
+    return read_form(fields, SessionOptions(prompt="as configured"), ("en", "de"), task)
+
+
+def turn(text: str, number: int = 0, start_s: float = 1.0) -> TurnEnd:
+    words = tuple(
+        Word(text=word, start_s=start_s + i, end_s=start_s + i + 0.5, confidence=0.5)
+        for i, word in enumerate(text.split())
+    )
+    end_s = start_s + len(words)
+    return TurnEnd(
+        turn=number, text=text, start_s=start_s, end_s=end_s, language="en", reason="silence", words=words
+    )  # fmt: skip
+
+
+TURNS = [turn("One two. Three"), turn("Four.", 1, 9.0)]
+
+
+class TestForm:
+    """What the fields of a request ask for."""
+
+    def test_defaults(self) -> None:
+        """Nothing but a file: JSON, and what the operator has set."""
+        asked = ask()
+        assert asked == Asked(
+            response_format="json",
+            granularities=("segment",),
+            is_streamed=False,
+            options=SessionOptions(prompt="as configured"),
+        )
+
+    def test_all_fields(self) -> None:
+        """Lists come with brackets from OpenAI's clients and without from curl."""
+        asked = ask(
+            ("model", "whisper-1"),
+            ("language", "german"),
+            ("prompt", "Ray Serve"),
+            ("response_format", "verbose_json"),
+            ("temperature", "0.2"),
+            ("stream", "true"),
+            ("timestamp_granularities[]", "word"),
+            ("timestamp_granularities", "segment"),
+            ("keywords[]", "Anyscale"),
+            ("keywords[]", "Ray"),
+            ("chunking_strategy[type]", "server_vad"),
+            ("include[]", "logprobs"),
+            task="translate",
+        )
+        assert asked.options == SessionOptions(
+            language="de", task="translate", prompt="Ray Serve", keyterms=("Anyscale", "Ray")
+        )
+        assert (asked.response_format, asked.granularities, asked.is_streamed) == (
+            "verbose_json", ("word", "segment"), True,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("response_format", "xml", 'response_format = "xml": expected json, text, srt, vtt or verbose_json'),
+            ("temperature", "hot", 'temperature = "hot": expected a number from 0 to 1'),
+            ("temperature", "2", 'temperature = "2": expected a number from 0 to 1'),
+            ("stream", "maybe", 'stream = "maybe": expected true or false'),
+            ("keywords[]", "x" * 129, "keywords = 1 entries: expected at most 256 of at most 128 characters"),
+            ("language", "xx", 'language = "xx": this model knows en, de'),
+            ("timestamp_granularities[]", "letter", 'timestamp_granularities = "letter": expected word or segment'),
+        ],
+    )
+    def test_wrong_fields_are_named(self, name: str, text: str, message: str) -> None:
+        """With what was found and what is allowed."""
+        with pytest.raises(RequestError) as raised:
+            ask((name, text))
+        assert str(raised.value) == message
+        assert raised.value.param == name.removesuffix("[]")
+
+
+class TestBodies:
+    """One transcript in each format."""
+
+    @pytest.mark.parametrize(
+        ("response_format", "content", "media_type"),
+        [
+            ("json", b'{"text":"One two. Three Four.","usage":{"type":"duration","seconds":11}}', "application/json"),
+            ("text", b"One two. Three Four.\n", "text/plain"),
+        ],
+    )
+    def test_text(self, response_format: str, content: bytes, media_type: str) -> None:
+        """All turns, joined; seconds are begun ones."""
+        assert body(ask(("response_format", response_format)), TURNS, 10.2) == (content, media_type)
+
+    def test_subtitles(self) -> None:
+        """As the command line writes them."""
+        srt, vtt = (body(ask(("response_format", name)), TURNS, 10.0) for name in ("srt", "vtt"))
+        assert srt.content.startswith(b"1\n00:00:01,000 --> ")
+        assert vtt.content.startswith(b"WEBVTT\n\n00:00:01.000 --> ")
+        assert vtt.media_type == "text/vtt"
+
+    def test_verbose(self) -> None:
+        """Valid by OpenAI's own type; a segment is a sentence, or what a turn has left of one."""
+        asked = ask(("response_format", "verbose_json"), ("timestamp_granularities[]", "word"),
+                    ("timestamp_granularities[]", "segment"))  # fmt: skip
+        document = json.loads(body(asked, TURNS, 10.0).content)
+        verbose = TranscriptionVerbose.model_validate(document)
+        assert (verbose.language, verbose.duration, verbose.text) == ("english", 10.0, "One two. Three Four.")
+        assert document["task"] == "transcribe"
+        assert [(s.text, s.start, s.end) for s in verbose.segments or []] == [
+            (" One two.", 1.0, 2.5), (" Three", 3.0, 3.5), (" Four.", 9.0, 9.5),
+        ]  # fmt: skip
+        assert (verbose.segments or [])[0].avg_logprob == pytest.approx(-0.693, abs=1e-3)
+        assert [(w.word, w.start, w.end) for w in verbose.words or []][:2] == [("One", 1.0, 1.5), ("two.", 2.0, 2.5)]
+
+    @pytest.mark.parametrize(
+        ("asked", "there", "absent"), [("word", "words", "segments"), ("segment", "segments", "words")]
+    )
+    def test_only_the_times_asked_for_are_there(self, asked: str, there: str, absent: str) -> None:
+        """Words are many."""
+        form = ask(("response_format", "verbose_json"), ("timestamp_granularities[]", asked))
+        document = json.loads(body(form, TURNS, 10.0).content)
+        assert there in document
+        assert absent not in document
+
+    def test_silence(self) -> None:
+        """Nothing was said: every format is valid and empty."""
+        form = ask(("response_format", "verbose_json"))
+        assert TranscriptionVerbose.model_validate_json(body(form, [], 3.0).content).segments == []
+        assert body(ask(("response_format", "text")), [], 3.0).content == b"\n"
+
+    def test_language_names_are_those_of_whisper(self) -> None:
+        """OpenAI answers them instead of codes."""
+        assert NAMES == LANGUAGES
+
+
+class TestStream:
+    """Server-sent events."""
+
+    def test_deltas_and_the_whole(self) -> None:
+        """The deltas add up to the text of the last event."""
+        events = TranscriptEvents()
+        said = [
+            events.project(Caption(turn=0, rev=0, stable="One", partial=" two", start_s=1.0, end_s=2.0)),
+            events.project(Ack(received_s=1.0, stable_s=1.0, lag_s=0.0)),
+            *map(events.project, TURNS),
+            events.done(),
+        ]
+        documents = [read(event) for event in said if event]
+        deltas = [TranscriptionTextDeltaEvent.model_validate(document).delta for document in documents[:-1]]
+        assert deltas == ["One", " two. Three", " Four."]
+        done = TranscriptionTextDoneEvent.model_validate(documents[-1])
+        assert done.text == "".join(deltas)
+
+    def test_a_failure_on_the_way(self) -> None:
+        """The status was sent long ago: the error is an event."""
+        document = read(TranscriptEvents().failed(EngineError("no device")))
+        assert document["error"]["message"] == "no device"
+
+
+def test_errors_have_openais_shape() -> None:
+    """Type, code, message and the field to blame."""
+    assert json.loads(error_body(AudioFormatError("clip.m4a: damaged"))) == {
+        "error": {
+            "type": "invalid_request_error",
+            "code": "invalid_audio",
+            "message": "clip.m4a: damaged",
+            "param": "file",
+        }
+    }
+
+
+def read(event: bytes) -> dict[str, Any]:
+    assert event.startswith(b"data: ")
+    assert event.endswith(b"\n\n")
+    document: dict[str, Any] = json.loads(event[6:])
+    return document

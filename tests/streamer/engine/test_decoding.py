@@ -1,0 +1,144 @@
+"""Tests of streamer/engine/decoding.py: hand-made logits, and the published filters on the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import whisper
+from torch import Tensor
+from whisper.decoding import SuppressBlank, SuppressTokens
+from whisper.tokenizer import Tokenizer as PublishedTokenizer
+
+from streamer.engine.decoding import FREE_TOKENS, MAX_TOKENS_PER_SECOND, DecodingRules, token_budget
+from streamer.text.tokenizer import Tokenizer
+from streamer.weights.vocabulary import build_tokenizer
+from tests.helpers.networks import published_tokenizer
+from tests.helpers.words import TOKENIZER as ENGLISH
+
+MULTILINGUAL = build_tokenizer(Path(whisper.__file__).parent / "assets" / "multilingual.tiktoken", 51865)
+KINDS = [
+    pytest.param(ENGLISH, published_tokenizer(multilingual=False), id="english"),
+    pytest.param(MULTILINGUAL, published_tokenizer(multilingual=True), id="multilingual"),
+]
+CPU = torch.device("cpu")
+
+
+def rules(tokenizer: Tokenizer) -> DecodingRules:
+    """Rules for a network of just the tokenizer's size."""
+    return DecodingRules(tokenizer, tokenizer.n_vocab, CPU)
+
+
+def published_filters(tokenizer: PublishedTokenizer, logits: Tensor, *, is_first: bool) -> Tensor:
+    """What the published filters leave without timestamps, all special tokens but the end shut out, too."""
+    special = [tokenizer.transcribe, tokenizer.translate, tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm]
+    suppressed = sorted({*tokenizer.non_speech_tokens, *special, tokenizer.no_speech})
+    tokens = torch.zeros(logits.shape[0], 3 if is_first else 4, dtype=torch.long)
+    filtered = logits.clone()
+    SuppressBlank(tokenizer, sample_begin=3).apply(filtered, tokens)
+    SuppressTokens(suppressed).apply(filtered, tokens)
+    # languages and timestamps are left to the network there
+    filtered[:, tokenizer.eot + 1 :] = -torch.inf
+    return filtered
+
+
+@pytest.mark.parametrize(("ours", "published"), KINDS)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_filters_are_the_published_ones(ours: Tokenizer, published: PublishedTokenizer, is_first: bool) -> None:
+    """On the same logits the same tokens are shut out, and the choice and its probability are the same."""
+    logits = torch.randn(16, ours.n_vocab, generator=torch.Generator().manual_seed(0)) * 3
+    # tokens the filters are about are the likeliest ones, so that a forgotten filter shows
+    logits[:8, list(ours.non_speech_tokens)] += 20
+    logits[4:, list(ours.blank_tokens)] += 30
+    logits[8:, ours.eot + 1 :] += 10
+    expected = published_filters(published, logits, is_first=is_first)
+    places = list(range(16)) if is_first else []
+    choice = rules(ours).choose(logits, places, [], [])
+    assert torch.equal(logits, expected)
+    assert choice.tokens == expected.argmax(dim=-1).tolist()
+    best = expected.log_softmax(dim=-1).max(dim=-1).values
+    torch.testing.assert_close(torch.tensor(choice.logprobs), best, rtol=0, atol=1e-5)
+
+
+def test_first_place_says_neither_blank_nor_end() -> None:
+    """Where text begins the end may not come at once; one place further it may."""
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[:, ENGLISH.eot] = 9.0
+    logits[:, ENGLISH.encode(" so")[0]] = 5.0
+    choice = rules(ENGLISH).choose(logits, [0], [], [])
+    assert choice.tokens == [ENGLISH.encode(" so")[0], ENGLISH.eot]
+    assert all(logprob <= 0 for logprob in choice.logprobs)
+
+
+def test_text_does_not_end_where_it_may_not() -> None:
+    """The next best token is taken there; elsewhere the end is one choice of many."""
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[:, ENGLISH.eot] = 9.0
+    logits[:, 1000] = 5.0
+    choice = rules(ENGLISH).choose(logits, [], [1], [])
+    assert choice.tokens == [ENGLISH.eot, 1000]
+    assert choice.logprobs[1] > -8.0
+
+
+def test_network_may_be_larger_than_the_vocabulary() -> None:
+    """Logits beyond the tokenizer's ids are never chosen."""
+    logits = torch.zeros(1, ENGLISH.n_vocab + 8)
+    logits[0, ENGLISH.n_vocab :] = 50.0
+    logits[0, 1000] = 1.0
+    assert DecodingRules(ENGLISH, ENGLISH.n_vocab + 8, CPU).choose(logits, [], [], []).tokens == [1000]
+
+
+def test_no_speech_is_a_probability_of_all_tokens() -> None:
+    """The no-speech token competes with every other one, unfiltered."""
+    logits = torch.full((2, ENGLISH.n_vocab), -100.0)
+    logits[:, ENGLISH.no_speech] = 0.0
+    logits[1, ENGLISH.sot] = 0.0
+    assert rules(ENGLISH).no_speech(logits) == pytest.approx([1.0, 0.5])
+
+
+def test_best_language_looks_at_languages_alone() -> None:
+    """Neither text nor other special tokens take part in the detection."""
+    logits = torch.zeros(3, MULTILINGUAL.n_vocab)
+    logits[:, MULTILINGUAL.encode(" hello")[0]] = 99.0
+    logits[:, MULTILINGUAL.transcribe] = 99.0
+    for row, code in enumerate(["de", "ja", "en"]):
+        logits[row, MULTILINGUAL.languages[code]] = 5.0
+    assert rules(MULTILINGUAL).best_language(logits) == ["de", "ja", "en"]
+
+
+def test_budget_grows_with_the_window() -> None:
+    """A window holds so many tokens a second and a few on top; none is without any."""
+    assert token_budget(0) == FREE_TOKENS
+    assert token_budget(1000) == FREE_TOKENS + int(10 * MAX_TOKENS_PER_SECOND)
+    assert token_budget(1) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "grows"),
+    [("ton", True), ("é", True), ("7", True), ("-", True), ("'s", True), ("...", False), (",", False),
+     (" ton", False), (" ", False), ("?", False)],
+)  # fmt: skip
+def test_nothing_grows_a_final_word(text: str, grows: bool) -> None:
+    """Where a place touches a word that is final, letters give way to the next best; marks and new words do not."""
+    (token,) = ENGLISH.encode(text)
+    (next_best,) = ENGLISH.encode(" next")
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[:, token], logits[:, next_best] = 9.0, 5.0
+
+    choice = rules(ENGLISH).choose(logits, [], [], [0])
+
+    assert choice.tokens == [next_best if grows else token, token]
+    assert all(-torch.inf < logprob < 0 for logprob in choice.logprobs)
+
+
+def test_pieces_of_marks_may_follow_a_final_word_and_pieces_of_letters_not() -> None:
+    """Characters of several tokens are told by their first byte."""
+    tokens = [[bytes(ENGLISH.decode_bytes([token])) for token in range(ENGLISH.eot)].index(data)
+              for data in (b"\xe2\x80", b"\xe4")]  # fmt: skip
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[[0, 1], tokens] = 9.0
+
+    choice = rules(ENGLISH).choose(logits, [], [], [0, 1])
+
+    assert (choice.tokens[0] == tokens[0], choice.tokens[1] == tokens[1]) == (True, False)

@@ -1,0 +1,76 @@
+"""Tests of streamer/engine/keyterms.py: which tokens are favoured where, and by how much."""
+
+from __future__ import annotations
+
+import torch
+
+from streamer.engine.keyterms import KeyTermBias, Place, Strength, TermTrie
+from tests.helpers.words import TOKENIZER
+
+CPU = torch.device("cpu")
+STRENGTH = Strength(begin=1.0, go_on=3.0)
+
+
+def boosted(places: list[Place]) -> list[dict[str, float]]:
+    """For each place what was added, by the text of the token."""
+    logits = torch.zeros(len(places), TOKENIZER.n_vocab)
+    KeyTermBias(TOKENIZER, CPU, STRENGTH).boost(logits, places)
+    return [{TOKENIZER.decode([int(i)]): float(row[i]) for i in row.nonzero()[:, 0]} for row in logits]
+
+
+def place(text: str, *terms: str, language: str = "en") -> Place:
+    """After this text."""
+    return Place(terms, TOKENIZER.encode(text), language)
+
+
+def first(text: str) -> str:
+    """The first token of a text, as text."""
+    return TOKENIZER.decode(TOKENIZER.encode(text)[:1])
+
+
+def test_beginnings_are_favoured_everywhere() -> None:
+    """With a space before them; in each spelling a user may mean."""
+    (found,) = boosted([place(" he met", "Zorbak")])
+
+    assert found == dict.fromkeys({first(" Zorbak"), first(" zorbak")}, 1.0)
+
+
+def test_words_begin_without_a_space_only_where_words_may() -> None:
+    """At the beginning of a text, after a mark, and in languages without spaces; not inside a word."""
+    bare = {first("Zorbak"), first("zorbak")} - {first(" Zorbak"), first(" zorbak")}
+
+    begin, mark, word, unspaced = boosted(
+        [place("", "Zorbak"), place(" he (", "Zorbak"), place(" he", "Zorbak"), place(" he", "Zorbak", language="ja")]
+    )
+
+    assert [bare <= found.keys() for found in (begin, mark, word, unspaced)] == [True, True, False, True]
+
+
+def test_a_begun_term_is_favoured_more() -> None:
+    """Every token of it up to the last; after the last none."""
+    tokens = TOKENIZER.encode(" Zorbak")
+    assert len(tokens) > 1
+
+    found = boosted([Place(("Zorbak",), tokens[:n], "en") for n in range(1, len(tokens) + 1)])
+
+    for n, token in enumerate(tokens[1:]):
+        assert found[n][TOKENIZER.decode([token])] == 3.0
+    assert set(found[-1].values()) == {1.0}
+
+
+def test_rows_have_their_own_terms() -> None:
+    """A row without any is left alone, whoever it is batched with."""
+    found = boosted([place(" he"), place(" he", "Zorbak"), place(" he", "Quux")])
+
+    assert found[0] == {}
+    assert first(" Zorbak") in found[1]
+    assert first(" Quux") in found[2]
+    assert first(" Zorbak") not in found[2]
+
+
+def test_blank_terms_say_nothing() -> None:
+    """A list of spaces favours nothing, and breaks nothing."""
+    trie = TermTrie(["  ", ""], TOKENIZER)
+
+    assert (trie.beginning(bare=True), trie.continuing([1, 2]), trie.reach) == (frozenset(), [], 0)
+    assert boosted([place(" he", " ")]) == [{}]

@@ -1,0 +1,133 @@
+"""Tests of streamer/engine/recovery.py: an engine whose device fails, and comes back or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+
+from streamer.engine.recovery import PAUSES_S, RecoveringEngine
+from streamer.errors import DeviceError, DeviceLostError, EngineError
+from streamer.step import StepRequest, StepResult
+from streamer.telemetry.metrics import ServiceMetrics
+from tests.helpers.engines import request
+from tests.helpers.scripted_engine import ScriptedEngine, Service, collect, serving, spoken, story, texts
+
+PROBE = request(torch.zeros(5, 10), "probe")
+
+
+class Device:
+    """Engines on a device that fails as often as a test says."""
+
+    def __init__(self, n_steps_fail: int = 0, n_builds_fail: int = 0) -> None:
+        self.registry = CollectorRegistry()
+        self.n_steps_fail, self.n_builds_fail = n_steps_fail, n_builds_fail
+        self.slept_s: list[float] = []
+        self.n_built = 0
+        self.engine = RecoveringEngine(
+            self.build(), self.build, PROBE, ServiceMetrics(self.registry), sleep=self.slept_s.append
+        )
+
+    def build(self) -> ScriptedEngine:
+        """An engine, if the device allows it."""
+        if self.n_built and self.n_builds_fail:
+            self.n_builds_fail -= 1
+            raise RuntimeError("CUDA error: out of memory")
+        self.n_built += 1
+        engine = ScriptedEngine()
+        engine.on_step = self.fail
+        return engine
+
+    def fail(self, batch: Sequence[StepRequest]) -> None:
+        """A step, the probe too, fails while the device does."""
+        if self.n_steps_fail:
+            self.n_steps_fail -= 1
+            raise DeviceError("the device failed")
+
+    def step(self, *batch: StepRequest) -> list[StepResult]:
+        """One step."""
+        return self.engine.step(batch or [request(torch.full((5, 60), 0.1))])
+
+    @property
+    def n_restarts(self) -> float | None:
+        """As Prometheus sees it."""
+        return self.registry.get_sample_value("streamer_engine_restarts_total")
+
+
+def test_a_batch_at_fault_is_given_back() -> None:
+    """The probe works, so the engine stays, and the error is for whoever asked."""
+    device = Device(n_steps_fail=1)
+
+    with pytest.raises(DeviceError, match="the device failed"):
+        device.step()
+    assert (device.n_built, device.n_restarts) == (1, 0)
+    assert device.step()
+
+
+def test_a_device_at_fault_gets_a_new_engine() -> None:
+    """The probe fails too: a new engine answers the same batch, and nobody hears of it."""
+    device = Device(n_steps_fail=2)
+
+    assert device.step()
+    assert (device.n_built, device.n_restarts, device.slept_s) == (2, 1, [PAUSES_S[0]])
+
+
+def test_several_tries() -> None:
+    """An engine that cannot be built, or does not work, is tried again after a pause."""
+    device = Device(n_steps_fail=3, n_builds_fail=1)
+
+    assert device.step()
+    assert device.n_restarts == 1
+    assert device.slept_s == list(PAUSES_S[:3])
+
+
+def test_giving_up() -> None:
+    """After counted tries the error is one that no session is blamed for, and ends the daemon."""
+    device = Device(n_steps_fail=1000)
+
+    with pytest.raises(DeviceLostError, match=f"after {len(PAUSES_S)} restarts of the engine: the device failed"):
+        device.step()
+    assert not issubclass(DeviceLostError, EngineError)
+    assert device.slept_s == list(PAUSES_S)
+
+
+async def test_sessions_see_a_late_step() -> None:
+    """Several sessions speak while the device fails again and again: every word is there, none twice."""
+    text = story(30)
+    async with serving(max_sessions=8) as service:
+        device = recovering(service)
+        streams = [service.open() for _ in range(4)]
+        sound = spoken(text, pause_s=1.0)
+        for at in range(0, len(sound), 16_000):
+            device.n_steps_fail = 2
+            for stream in streams:
+                await stream.feed(sound[at : at + 16_000])
+        for stream in streams:
+            stream.end()
+        said = [texts(await collect(stream)) for stream in streams]
+
+    assert said == [[text]] * 4
+    assert (device.n_restarts or 0) >= 1
+
+
+async def test_a_lost_device_ends_the_scheduler() -> None:
+    """The lane raises: the daemon ends, and its service manager starts a new process."""
+    service = Service()
+    recovering(service).n_steps_fail = 1000
+    stream = service.open()
+    await stream.feed(spoken("b c d", pause_s=1.0))
+
+    with pytest.raises(ExceptionGroup) as group:
+        await service.scheduler.run()
+    assert group.group_contains(DeviceLostError)
+
+
+def recovering(service: Service) -> Device:
+    """Put a device that can fail under the first lane of a service."""
+    device = Device()
+    lane: Any = service.lane
+    lane._engine = device.engine
+    return device

@@ -1,0 +1,54 @@
+"""Tests of streamer.engine.window_encoder; tests/equivalence/test_settled.py shows that settling changes no text."""
+
+from __future__ import annotations
+
+import torch
+
+from streamer.engine.engine import WhisperEngine
+from tests.helpers.engines import engine_on, request, toy
+
+
+def engine() -> WhisperEngine:
+    """A few thousand random weights; sound settles half a second behind the newest."""
+    return engine_on(toy(), max_batch=2, max_window_s=2.0, bucket=8, n_tail=20, settle_s=0.5, margin_frames=4)
+
+
+def noise(n_frames: int) -> torch.Tensor:
+    """The beginning of one endless window."""
+    return torch.randn(5, 200, generator=torch.Generator().manual_seed(0))[:, :n_frames]
+
+
+def test_sound_settles_behind_the_newest() -> None:
+    """In whole buckets, at least so long before the end of the window; a window seen once leaves nothing."""
+    ours = engine()
+
+    settled = []
+    for n_frames in (40, 80, 140, 200):
+        asked = request(noise(n_frames), window_start=0)
+        ours.step([asked])
+        settled.append(ours.hearing.n_settled(asked))
+    ours.step([request(noise(200), "once")])
+
+    assert settled == [0, 8, 40, 72]
+    assert ours.hearing.n_settled(request(noise(200), "once")) == 0
+
+
+def test_another_window_or_gain_is_another_sound() -> None:
+    """What is settled of one is of no use for the other."""
+    ours = engine()
+    ours.step([request(noise(200), window_start=0)])
+
+    assert ours.hearing.n_settled(request(noise(200), window_start=0)) == 72
+    assert ours.hearing.n_settled(request(noise(200), window_start=50)) == 0
+    assert ours.hearing.n_settled(request(noise(200), window_start=0, gain=1.0)) == 0
+
+
+def test_a_session_that_is_over_is_forgotten() -> None:
+    """And its memory is given back."""
+    ours = engine()
+    ours.step([request(noise(200), window_start=0)])
+    assert ours.hearing.n_bytes > 0
+
+    ours.forget("s")
+
+    assert ours.hearing.n_bytes == 0

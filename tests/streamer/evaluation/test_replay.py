@@ -1,0 +1,118 @@
+"""Tests of streamer/evaluation/replay.py: recorded sessions repeat themselves, and tell where each word came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamer.cli.transcribe import run as transcribe
+from streamer.config import Config, ModelConfig, RecordingConfig
+from streamer.errors import AudioFormatError
+from streamer.evaluation.replay import Replay, read_frames, read_journal, run
+from streamer.protocol.options import Update
+from streamer.scheduling.recording import AUDIO, JOURNAL, RecordingOptions, Recordings
+from streamer.scheduling.stream import Stream
+from streamer.session.journal import Opened
+from tests.helpers.engines import toy
+from tests.helpers.scripted_engine import collect, serving, spoken, story
+
+
+def only(folder: Path) -> Path:
+    """The one recording in a folder."""
+    (place,) = folder.iterdir()
+    return place
+
+
+async def record(folder: Path, *said: str, between: Callable[[Stream], None] = lambda _: None) -> Path:
+    """A recording of these utterances; `between` is called after each."""
+    kept = Recordings(RecordingOptions(folder=folder), lambda _: None)
+    async with serving(recordings=kept) as service:
+        stream = service.open()
+        for text in said:
+            await stream.feed(spoken(text, pause_s=1.0))
+            between(stream)
+        stream.end()
+        await collect(stream)
+        await service.scheduler.finish_recordings()
+    return only(folder)
+
+
+def replay(folder: Path) -> Replay:
+    """A recording replayed."""
+    opened, *entries = read_journal(folder)
+    assert isinstance(opened, Opened)
+    again = Replay(opened, toy()[1], read_frames(folder, opened.n_mels))
+    for entry in entries:
+        again.take(entry)
+    return again
+
+
+async def test_the_same_is_said_again(tmp_path: Path) -> None:
+    """Over turns, flushes, changed options and a window that rolls."""
+
+    def between(stream: Stream) -> None:
+        stream.flush(1)
+        stream.update(Update(keyterms=("b",), endpoint_ms=800))
+
+    texts = [story(30, seed=1), "c d", story(9, seed=2)]
+    again = replay(await record(tmp_path, *texts, between=between))
+
+    assert (again.n_differences, again.first_difference) == (0, "")
+    assert [replayed.turn.text for replayed in again.turns] == texts
+
+
+async def test_words_tell_where_they_came_from(tmp_path: Path) -> None:
+    """First said no later than stable; most by agreement, the last ones at the end of the turn."""
+    (turn,) = replay(await record(tmp_path, story(20))).turns
+
+    assert [origin.word for origin in turn.origins] == list(turn.turn.words or ())
+    assert all(o.first_step <= o.stable_step and o.first_s <= o.stable_s for o in turn.origins)
+    assert turn.origins[0].reason.endswith("steps agreed")
+    assert turn.origins[-1].reason == "end of turn (silence)"
+    assert [o.first_step for o in turn.origins] == sorted(o.first_step for o in turn.origins)
+
+
+async def test_another_decision_is_found(tmp_path: Path) -> None:
+    """A journal that says otherwise than the session does now is no longer the same."""
+    folder = await record(tmp_path, "b c d")
+    path = folder / JOURNAL
+    path.write_text(path.read_text().replace('"text":"b c d"', '"text":"b c f"'))
+
+    again = replay(folder)
+
+    assert again.n_differences == 1
+    assert "recorded" in again.first_difference
+
+
+async def test_a_recording_that_was_cut_off(tmp_path: Path) -> None:
+    """A line that was not written whole is left out; what came before is replayed."""
+    folder = await record(tmp_path, story(20))
+    path = folder / JOURNAL
+    path.write_bytes(path.read_bytes()[:-20])
+
+    assert replay(folder).n_differences <= 1
+
+
+def test_what_is_no_recording(tmp_path: Path) -> None:
+    """Is named, with what was looked for."""
+    with pytest.raises(AudioFormatError, match=rf"is no recording: expected {AUDIO} and {JOURNAL}"):
+        read_journal(tmp_path)
+    (tmp_path / JOURNAL).write_text('{"t": 1}\n')
+    with pytest.raises(AudioFormatError, match="no journal of this version"):
+        read_journal(tmp_path)
+
+
+def test_command(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file transcribed and recorded is replayed to the same words; every word is listed."""
+    config = Config(model=ModelConfig(name="tiny.en", threads=1), recording=RecordingConfig(folder=str(tmp_path)))
+    transcribe(config, [speech / "dev-LJ002-0020.flac"], "txt", realtime=False)
+    heard = capsys.readouterr().out.splitlines()[-1]
+
+    assert run(only(tmp_path)) == 0
+
+    turn, *words, last = capsys.readouterr().out.splitlines()
+    assert turn.endswith(f": {heard}")
+    assert [line.split()[2] for line in words] == heard.split()
+    assert last.startswith("same as recorded: 1 turns")

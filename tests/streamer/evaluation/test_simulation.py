@@ -1,0 +1,83 @@
+"""Tests of streamer/evaluation/simulation.py: sessions driven by stream time, on an engine of a made-up language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streamer.errors import EngineError
+from streamer.evaluation.playback import Recital
+from streamer.evaluation.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.protocol.options import SessionOptions
+from streamer.session.audio_window import WindowOptions
+from streamer.session.session import Session
+from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, spoken, story
+
+
+def opening(
+    engine: ScriptedEngine, name: str, samples: NDArray[np.float32], step_s: float = 0.06
+) -> Callable[[], Performance]:
+    """A performance of one recording that begins when it is called."""
+
+    def begin() -> Performance:
+        session = Session(name, SessionOptions(language="en"), WindowOptions(), engine.tokenizer, 5)
+        return perform(session, LoudnessFrontEnd(), samples, SimulatedPace(step_s=step_s))  # type: ignore[arg-type]
+
+    return begin
+
+
+def play(*texts: str, n_rows: int = 2, step_s: float = 0.06) -> tuple[list[Recital], ScriptedEngine]:
+    """What is said of recordings of these words."""
+    engine = ScriptedEngine()
+    openings = [opening(engine, f"s{i}", spoken(text, pause_s=1.0), step_s) for i, text in enumerate(texts)]
+    return simulate(openings, engine, n_rows), engine
+
+
+def test_results_come_in_the_order_of_the_recordings() -> None:
+    """However long each takes: short ones end first, and the next begin in their places."""
+    texts = [story(20, seed=1), "c d", story(9, seed=2), "f"]
+
+    recitals, engine = play(*texts)
+
+    assert [recital.text for recital in recitals] == texts
+    assert {len(batch) for batch in engine.batches} == {1, 2}
+    assert sorted(engine.forgotten) == ["s0", "s1", "s2", "s3"]
+
+
+def test_nothing_depends_on_who_plays_beside() -> None:
+    """Alone or beside others, a session says the same at the same time."""
+    texts = [story(12, seed=seed) for seed in range(3)]
+
+    alone, beside = play(*texts, n_rows=1)[0], play(*texts, n_rows=3)[0]
+
+    assert alone == beside
+
+
+def test_a_slow_device_delays_words_by_what_it_takes() -> None:
+    """The cost of a step is in the delays, and while one runs no other begins."""
+    quick, slow = (play(story(20), step_s=step_s) for step_s in (0.0, 0.7))
+
+    assert min(slow[0][0].first_sight_s) - min(quick[0][0].first_sight_s) == pytest.approx(0.7, abs=0.11)
+    assert len(slow[1].batches) < len(quick[1].batches)
+    assert slow[0][0].text == quick[0][0].text
+
+
+def test_silence_asks_for_no_step() -> None:
+    """A recording without voice is over without the engine."""
+    engine = ScriptedEngine()
+
+    recitals = simulate([opening(engine, "s", np.zeros(16_000, np.float32))], engine, 4)
+
+    assert (recitals[0].text, recitals[0].duration_s, engine.batches) == ("", 1.0, [])
+
+
+def test_a_failed_step_ends_the_simulation() -> None:
+    """Nothing is evaluated on an engine that fails."""
+    engine = ScriptedEngine()
+    engine.poisoned["s"] = 1
+
+    with pytest.raises(EngineError, match="poisoned"):
+        simulate([opening(engine, "s", spoken("b c d"))], engine, 1)

@@ -1,0 +1,71 @@
+"""Tests of streamer.host.cpu, on machines that are described to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from streamer.host import cpu
+
+XEON = "processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 amx_bf16 amx_tile\nbugs\t\t: none\n"
+OLDER = "processor\t: 0\nflags\t\t: fpu avx2 avx512f\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 i8mm\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is taken for the root of the file system."""
+    monkeypatch.setattr(cpu, "Path", lambda name: tmp_path / name.lstrip("/"))
+    return tmp_path
+
+
+def wire(root: Path, siblings: dict[int, str]) -> None:
+    """Describe which hyper-threads share a core."""
+    for number, text in siblings.items():
+        topology = root / f"sys/devices/system/cpu/cpu{number}/topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "features"), [(XEON, ["amx_bf16", "avx512_bf16"]), (OLDER, []), (ARM, ["bf16"]), ("", [])]
+)
+def test_native_bfloat16(text: str, features: list[str]) -> None:
+    """Whole words of /proc/cpuinfo count: `bf16` is not found inside another name."""
+    assert cpu.bfloat16_features(text) == features
+
+
+def test_cpuinfo(root: Path) -> None:
+    """The file, or nothing where a system has none."""
+    assert cpu.cpuinfo() == ""
+    (root / "proc").mkdir()
+    (root / "proc/cpuinfo").write_text(OLDER)
+    assert cpu.cpuinfo() == OLDER
+
+
+def test_hyper_threads_share_a_core(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the processors that this process may use, those of one core count once."""
+    wire(root, {0: "0,2\n", 1: "1,3\n", 2: "0,2\n", 3: "1,3\n"})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert cpu.physical_cores() == 2
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2})
+    assert cpu.physical_cores() == 1
+
+
+def test_cores_of_a_system_that_does_not_tell(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without topology each processor is a core; without affinity all of them are usable, and one there always is."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 5})
+    assert cpu.physical_cores() == 3
+
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for count, cores in ((6, 6), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert cpu.physical_cores() == cores
+
+
+def test_this_machine() -> None:
+    """Whatever it is."""
+    assert 1 <= cpu.physical_cores() <= (os.cpu_count() or 1)

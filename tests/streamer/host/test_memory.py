@@ -1,0 +1,39 @@
+"""Free memory given back to the system."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+
+import numpy as np
+import psutil
+import pytest
+
+from streamer.host.memory import give_back, give_back_forever
+
+MB = 2**20
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other C library is known to need it")
+def test_holes_between_blocks_in_use_go_back_to_the_system() -> None:
+    blocks = [np.ones(16 * 1024, np.float32) for _ in range(4096)]  # 256 MB in blocks that come from the heap
+    kept = blocks[::64]
+    del blocks
+    before = psutil.Process().memory_info().rss
+    assert give_back()
+    assert before - psutil.Process().memory_info().rss > 128 * MB
+    assert all(block.sum() == len(block) for block in kept)
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert not give_back()
+
+
+async def test_it_is_done_until_cancelled() -> None:
+    task = asyncio.create_task(give_back_forever(0.0))
+    await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

@@ -1,0 +1,80 @@
+"""Tests of streamer/scheduling/recording.py: what is kept of a session, and what happens where it cannot be kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from streamer.scheduling.recording import AUDIO, JOURNAL, Recording, RecordingOptions, Recordings
+from tests.helpers.scripted_engine import recite, serving, spoken, story, texts
+
+
+def recordings(folder: Path | None, reasons: list[str], **bounds: int) -> Recordings:
+    """Those of a folder; reasons of recordings that stop are collected."""
+    return Recordings(RecordingOptions(folder=folder, **bounds), reasons.append)
+
+
+def only(folder: Path) -> Path:
+    """The one recording in a folder."""
+    (place,) = folder.iterdir()
+    return place
+
+
+async def test_all_sound_and_every_entry_are_kept(tmp_path: Path) -> None:
+    """In a folder for each session, under its name; complete once the sessions are over and waited for."""
+    kept = recordings(tmp_path, reasons := [])
+    async with serving(recordings=kept) as service:
+        await recite(service.open(session="../s/1"), "b c d", pause_s=1.0)
+        await service.scheduler.finish_recordings()
+
+    folder = only(tmp_path)
+    assert folder.name.endswith("-___s_1")
+    samples = np.fromfile(folder / AUDIO, "<f4")
+    heard = spoken("b c d", pause_s=1.0)
+    np.testing.assert_array_equal(samples[: len(heard)], heard)
+    assert not samples[len(heard) :].any()
+    assert (folder / JOURNAL).read_bytes().endswith(b"\n")
+    assert reasons == []
+
+
+async def test_a_session_outlives_its_recording(tmp_path: Path) -> None:
+    """Where the bound is reached, or the disk fails, the session says what it would have said; the reason is told."""
+    (tmp_path / "file").write_text("no folder")
+    for folder, bounds, reason in (
+        (tmp_path / "small", {"max_session_bytes": 20_000}, "full"),
+        (tmp_path / "file", {}, "not a directory"),
+    ):
+        kept = recordings(folder, reasons := [], **bounds)
+        async with serving(recordings=kept) as service:
+            events = await recite(service.open(), text := story(12), pause_s=1.0)
+            await service.scheduler.finish_recordings()
+
+        assert texts(events) == [text]
+        assert reasons == [reason]
+    assert sum(path.stat().st_size for path in (tmp_path / "small").glob("*/*")) <= 20_000
+
+
+def test_a_full_folder_takes_no_more(tmp_path: Path) -> None:
+    """Older recordings are left alone; it is for whoever runs the daemon to remove them."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / AUDIO).write_bytes(bytes(1000))
+
+    assert recordings(tmp_path, reasons := [], max_folder_bytes=1000).open("s") is None
+    assert reasons == ["folder full"]
+    assert recordings(None, reasons).open("s") is None
+
+
+def test_a_slow_disk_holds_nothing_up(tmp_path: Path) -> None:
+    """When the queue is full the recording stops, at once and once."""
+    recording = Recording(tmp_path / "s", 10**9, (reasons := []).append)
+    # the writer opens its files only after the folder is there; a block that is never written fills the queue
+    recording._queue.maxsize = 1
+    for _ in range(1000):
+        recording.audio(torch.zeros(16_000))
+    recording.close()
+    recording.wait(10)
+
+    assert reasons == ["slow disk"]
+    assert not recording.is_writing

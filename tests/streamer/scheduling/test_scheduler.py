@@ -1,0 +1,368 @@
+"""Tests of streamer.scheduling.scheduler and the streams it hands out, with an instant engine that is never wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+
+import numpy as np
+import pytest
+
+from streamer.errors import OverloadError
+from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
+from streamer.protocol.options import Update
+from streamer.step import StepRequest
+from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
+
+
+async def to_flushed(events: AsyncIterator[Event], id_: int) -> AsyncIterator[Event]:
+    """What a session says up to the answer to a flush; more can be read afterwards."""
+    while (event := await anext(events)) != Flushed(id=id_):
+        yield event
+
+
+# --- from sound to text
+
+
+async def test_every_word_is_said_once() -> None:
+    """A stream longer than a window, with a pause: two turns, growing captions, each word in its place."""
+    first, second = story(40), story(12, seed=1)
+    async with serving() as service:
+        stream = service.open()
+        await stream.feed(spoken(first, pause_s=4.0))
+        events = await recite(stream, second)
+
+    assert texts(events) == [first, second]
+    assert isinstance(events[-1], Bye)
+    assert events[-1].turns == 2
+    assert events[-1].audio_s == pytest.approx(len(spoken(first, 4.0)) / 16000 + len(spoken(second)) / 16000, abs=0.06)
+    stable = [event.stable for event in events if isinstance(event, Caption) and event.turn == 0]
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(stable))
+    assert service.count("streamer_words_total") == 52
+
+
+async def test_sound_faster_than_real_time_waits() -> None:
+    """A sender that is ahead is slowed down at `max_backlog_s`; nothing it sends is lost."""
+    text = story(60)
+    async with serving(max_backlog_s=1.0) as service:
+        service.engine.hold()
+        stream = service.open()
+
+        async def send() -> None:
+            for chunk in np.split(spoken(text), range(1600, len(spoken(text)), 1600)):
+                await stream.feed(chunk)
+            stream.end()
+
+        sending = asyncio.create_task(send())
+        await service.held()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert not sending.done()
+        assert 1.0 <= stream.unheard_s <= 1.1
+        assert stream.received_s < 3.0
+
+        service.engine.release()
+        assert texts(await collect(stream)) == [text]
+
+
+async def test_flush_and_update_take_effect_where_they_were_said() -> None:
+    """Commands wait for the sound before them, and for no more."""
+    async with serving() as service:
+        stream = service.open()
+        await stream.feed(spoken("b c d f"))
+        stream.flush(7)
+        stream.update(Update(language="en", endpoint_ms=2000))
+        await stream.feed(spoken("g h", pause_s=1.0))
+        await stream.feed(spoken("j k"))
+        stream.end()
+        events = await collect(stream)
+
+    kinds = [event for event in events if isinstance(event, TurnEnd | Flushed)]
+    assert [event.text if isinstance(event, TurnEnd) else event.id for event in kinds] == ["b c d f", 7, "g h j k"]
+    assert [event.reason for event in kinds if isinstance(event, TurnEnd)] == ["flush", "end"]
+    assert stream.options.endpoint_ms == 2000
+
+
+async def test_captions_that_nobody_read_are_replaced() -> None:
+    """A slow reader finds the newest caption of a turn, and every turn, speech and answer."""
+    async with serving() as service:
+        stream = service.open()
+        await stream.feed(spoken(story(20), pause_s=1.0))
+        stream.end()
+        await service.scheduler.drain(10)
+        events = await collect(stream)
+
+    kinds = [type(event) for event in events]
+    assert kinds.count(Caption) <= 1
+    assert kinds.count(Speech) == 2
+    assert texts(events) == [story(20)]
+
+
+# --- sessions come and go
+
+
+async def test_no_more_than_the_capacity() -> None:
+    """One more is refused with the seconds after which to try again; a place that is left is given away."""
+    async with serving(max_sessions=2) as service:
+        first, _ = service.open(), service.open()
+        with pytest.raises(OverloadError, match="2 of 2 sessions open") as refused:
+            service.open()
+        assert refused.value.retry_after_s > 0
+        assert service.count("streamer_sessions") == 2
+        assert service.count("streamer_sessions_refused_total") == 1
+
+        first.end()
+        await collect(first)
+        service.open()
+
+
+async def test_no_more_than_a_key_may_have() -> None:
+    """Sessions without a connection count too; other callers, and callers without a name, are not concerned."""
+    async with serving(max_sessions=8, max_per_caller=2, resume_s=3600) as service:
+        first, second = service.open(caller="kitchen"), service.open(caller="kitchen")
+        second.detach()
+        with pytest.raises(OverloadError, match="no free place for this API key: 2 sessions open"):
+            service.open(caller="kitchen")
+        service.open(caller="office")
+        for _ in range(3):
+            service.open()
+
+        first.end()
+        await collect(first)
+        service.open(caller="kitchen")
+
+
+async def test_a_lost_connection_is_resumed() -> None:
+    """The same session goes on, for who shows its token and while nobody is attached; the text has no seam."""
+    text = story(20)
+    sound = spoken(text, pause_s=1.0)
+    async with serving(resume_s=3600) as service:
+        scheduler = service.scheduler
+        stream = service.open()
+        await stream.feed(sound[:40_000])
+        stream.detach()
+        assert scheduler.resume(stream.id, "r_wrong") is None
+        assert scheduler.resume("s_unknown", stream.token) is None
+
+        again = scheduler.resume(stream.id, stream.token)
+
+        assert again is stream
+        await again.feed(sound[round(again.received_s * 16000) :])
+        again.end()
+        assert texts(await collect(again)) == [text]
+        assert scheduler.resume(stream.id, stream.token) is None, "over"
+
+
+async def test_a_session_nobody_comes_back_to_ends() -> None:
+    """After `resume_s` the tail is transcribed and the place is free."""
+    async with serving(resume_s=0) as service:
+        stream = service.open()
+        await stream.feed(spoken("b c d f"))
+        stream.detach()
+        events = await collect(stream)
+
+        assert texts(events) == ["b c d f"]
+        assert isinstance(events[-1], Bye)
+        assert service.scheduler.statistics().n_sessions == 0
+        assert service.count("streamer_sessions") == 0
+
+
+async def test_a_token_takes_over() -> None:
+    """
+    A client may be back before its old connection is found dead.
+
+    The old reader's events end without a Bye, and when its connection goes at last the session does not notice.
+    """
+    text = story(20)
+    sound = spoken(text, pause_s=1.0)
+    async with serving(resume_s=0) as service:
+        stream = service.open()
+        await stream.feed(sound[:40_000])
+        old = asyncio.create_task(collect(stream))
+        await asyncio.sleep(0)
+
+        again = service.scheduler.resume(stream.id, stream.token)
+
+        assert again is stream
+        assert not any(isinstance(event, Bye) for event in await old)
+        stream.detach()
+        assert stream.expiry is None
+        await again.feed(sound[round(again.received_s * 16000) :])
+        again.flush(1)
+        reader = aiter(again)
+        assert texts([event async for event in to_flushed(reader, 1)]) == [text]
+
+        again.detach()
+        assert isinstance([event async for event in reader][-1], Bye), "nobody is left: after resume_s it ends"
+
+
+async def test_turns_that_a_client_lacks_are_said_again() -> None:
+    """Those that ended where its text ends or later, under their numbers, before anything new."""
+    async with serving(resume_s=3600) as service:
+        stream = service.open()
+        for n, text in enumerate(("b c d f", "g h j k", "d f b c")):
+            await stream.feed(spoken(text, pause_s=1.0))
+            stream.flush(n)
+        lost = [event async for event in to_flushed(aiter(stream), 2)]
+        _, second, third = (event for event in lost if isinstance(event, TurnEnd))
+        stream.detach()
+
+        again = service.scheduler.resume(stream.id, stream.token, stable_s=second.end_s)
+
+        assert again is stream
+        again.end()
+        events = await collect(again)
+        assert events[:2] == [second, third]
+        assert texts(events) == ["g h j k", "d f b c"]
+
+
+async def test_a_new_session_continues_an_unknown_one() -> None:
+    """Stream time goes on where the client says it was."""
+    async with serving() as service:
+        stream = service.open(session="s_mine", token="r_mine", offset_s=100.0, context="what was said")
+        assert (stream.id, stream.token, stream.received_s) == ("s_mine", "r_mine", 100.0)
+        events = await recite(stream, "b c d f")
+
+    turn = next(event for event in events if isinstance(event, TurnEnd))
+    assert 100.0 <= turn.start_s < turn.end_s <= 101.3
+    assert isinstance(events[-1], Bye)
+    assert events[-1].audio_s == pytest.approx(101.2, abs=0.06)
+
+
+async def test_drain_ends_all() -> None:
+    """Open sessions, attached or not, get their text and say Bye; new ones are refused."""
+    async with serving(resume_s=3600) as service:
+        streams = [service.open() for _ in range(3)]
+        for i, stream in enumerate(streams):
+            await stream.feed(spoken(story(8, seed=i), pause_s=0.3))
+        streams[0].detach()
+
+        await service.scheduler.drain(10)
+
+        assert service.scheduler.statistics().n_sessions == 0
+        assert not service.scheduler.is_ready()
+        with pytest.raises(OverloadError, match="shutting down"):
+            service.open()
+        for i, stream in enumerate(streams):
+            events = await collect(stream)
+            assert texts(events) == [story(8, seed=i)]
+            assert isinstance(events[-1], Bye)
+
+
+async def test_drain_waits_no_longer_than_its_deadline() -> None:
+    """A device that hangs does not keep the daemon from stopping."""
+    async with serving() as service:
+        service.engine.hold()
+        stream = service.open()
+        await stream.feed(spoken("b c d f"))
+        await service.held()
+
+        await service.scheduler.drain(0)
+
+        assert service.scheduler.statistics().n_sessions == 1
+
+
+async def test_ready_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before the loops run, and not while a step hangs on any lane."""
+    assert not Service().scheduler.is_ready()
+    async with serving(n_lanes=2) as service:
+        assert service.scheduler.is_ready()
+        service.engine.hold()
+        await service.open().feed(spoken("b c d f"))
+        await service.held()
+        monkeypatch.setattr("streamer.scheduling.worker.LIVENESS_S", -1.0)
+        assert service.lanes[1].is_alive
+        assert not service.scheduler.is_ready()
+
+
+async def test_statistics() -> None:
+    """What the scheduler is doing now."""
+    async with serving(max_sessions=5) as service:
+        service.engine.hold()
+        stream = service.open()
+        await stream.feed(spoken("b c d f"))
+        await service.held()
+        found = service.scheduler.statistics()
+
+    assert (found.n_sessions, found.n_speaking, found.capacity) == (1, 1, 5)
+    assert found.interval_s == INTERVAL_S
+    assert 0 < found.worst_lag_s <= 1.2
+
+
+# --- several lanes
+
+
+async def test_sessions_spread_over_the_lanes() -> None:
+    """Each goes to the lane with the fewest and stays there; the text is the same on every one."""
+    said = [story(10, seed=i) for i in range(5)]
+    async with serving(n_lanes=2) as service:
+        streams = [service.open() for _ in said]
+        assert [len(lane.streams) for lane in service.lanes] == [3, 2]
+        events = await asyncio.gather(*(recite(stream, text) for stream, text in zip(streams, said, strict=True)))
+
+        assert [texts(each) for each in events] == [[text] for text in said]
+        found = service.scheduler.statistics()
+        assert (found.n_sessions, found.n_steps) == (0, sum(len(engine.batches) for engine in service.engines))
+    sessions = [{asked.session for batch in engine.batches for asked in batch} for engine in service.engines]
+    assert sessions == [{stream.id for stream in streams[i::2]} for i in (0, 1)]
+
+
+async def test_a_place_that_is_left_is_taken_next() -> None:
+    """The lane that lost a session has the fewest."""
+    async with serving(n_lanes=2) as service:
+        streams = [service.open() for _ in range(4)]
+        streams[1].end()
+        await collect(streams[1])
+
+        newest = service.open()
+
+        assert newest.id in service.lanes[1].streams
+        assert service.scheduler.resume(newest.id, newest.token) is newest, "found on whichever lane"
+
+
+async def test_lanes_add_up() -> None:
+    """Two lanes bear twice the sessions of one; a limit that is set bounds all of them together."""
+    one, two = (Service(max_sessions=0, n_lanes=n).scheduler for n in (1, 2))
+    assert two.statistics().capacity == 2 * one.statistics().capacity > 2
+
+    async with serving(max_sessions=3, n_lanes=2) as service:
+        for _ in range(3):
+            service.open()
+        with pytest.raises(OverloadError, match="3 of 3 sessions open"):
+            service.open()
+
+
+async def test_a_fault_on_one_lane_ends_all() -> None:
+    """What is not a failed step is a fault of the program: `run` raises it, and no lane goes on without the others."""
+    service = Service(n_lanes=2)
+
+    def fault(_: Sequence[StepRequest]) -> None:
+        raise ZeroDivisionError
+
+    service.engines[1].on_step = fault
+    for _ in range(2):
+        await service.open().feed(spoken("b c d"))
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await service.scheduler.run()
+
+    assert raised.group_contains(ZeroDivisionError)
+    assert not service.scheduler.is_ready()
+    assert not any(lane.is_alive for lane in service.lanes)
+
+
+async def test_drain_ends_the_sessions_of_every_lane() -> None:
+    """It waits for the slowest of them."""
+    async with serving(n_lanes=2) as service:
+        streams = [service.open() for _ in range(4)]
+        for i, stream in enumerate(streams):
+            await stream.feed(spoken(story(8, seed=i), pause_s=0.3))
+        service.engine.hold()
+        draining = asyncio.create_task(service.scheduler.drain(10))
+        await service.held()
+        assert not draining.done()
+        service.engine.release()
+        await draining
+
+        assert [texts(await collect(stream)) for stream in streams] == [[story(8, seed=i)] for i in range(4)]

@@ -1,0 +1,304 @@
+"""Tests of streamer.scheduling.worker: who is stepped when, and what fails, with an engine that is never wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from streamer.audio.mel import SAMPLE_RATE
+from streamer.errors import EngineError
+from streamer.protocol.events import Ack, Bye, Event, TurnEnd
+from streamer.scheduling.stream import Stream
+from streamer.scheduling.worker import CATCH_UP, MIN_HEARD_S, most_heard_s
+from streamer.session.audio_window import MAX_HEARD_S
+from streamer.step import StepRequest
+from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
+
+
+async def until(stream: Stream, kind: type[Event]) -> Event:
+    """The next event of a kind."""
+    async for event in stream:
+        if isinstance(event, kind):
+            return event
+    raise AssertionError(f"no {kind.__name__}")
+
+
+# --- one round
+
+
+async def test_a_long_message_is_heard_in_many_steps() -> None:
+    """Ten seconds in one message meet as many steps as ten seconds of speech on a busy machine."""
+    text = story(33)
+    async with serving() as service:
+        events = await recite(service.open(), text)
+
+    assert texts(events) == [text]
+    assert len(service.engine.batches) >= 10 / MIN_HEARD_S
+
+
+def test_as_much_is_heard_as_time_has_passed() -> None:
+    """And a little more, so that who is late catches up; never so much that one step could not see it."""
+    assert most_heard_s(0.0) == MIN_HEARD_S
+    assert most_heard_s(2.0) == 2.0 * CATCH_UP > 2.0
+    assert most_heard_s(60.0) == MAX_HEARD_S
+
+
+async def test_silence_costs_no_step() -> None:
+    """Where nobody speaks the engine is left alone, and the session says how far it is."""
+    async with serving() as service:
+        stream = service.open()
+        await stream.feed(np.zeros(160_000, np.float32))
+        stream.end()
+        events = await collect(stream)
+
+    assert service.engine.batches == []
+    assert {type(event) for event in events} == {Ack, Bye}
+
+
+async def test_the_engine_forgets_a_session_that_is_over() -> None:
+    """What it remembers of a session goes with it."""
+    async with serving() as service:
+        stream = service.open()
+        await stream.feed(spoken("b c"))
+        stream.end()
+        await collect(stream)
+        assert await asyncio.to_thread(service.engine.forgot.wait, 10)
+
+    assert service.engine.forgotten == [stream.id]
+
+
+async def test_commands_are_obeyed_between_steps() -> None:
+    """What is said while a step runs is heard before the next one, so its result is not waited for twice."""
+    async with serving() as service:
+        service.engine.hold()
+        stream = service.open()
+        await stream.feed(spoken("b c d c b d"))
+        await service.held()
+        stream.flush(1)
+        service.engine.release()
+        turn = await until(stream, TurnEnd)
+
+    assert isinstance(turn, TurnEnd)
+    assert (turn.text, turn.reason) == ("b c d c b d", "flush")
+    assert [asked.final for asked in service.engine.batches[-1]] == [True]
+
+
+async def test_a_full_session_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sound that a late session has no room for stays in its stream; it is heard when steps have made room."""
+    monkeypatch.setattr("streamer.scheduling.worker.MIN_HEARD_S", 0.9)
+    said = [story(120, seed=i) for i in range(40)]
+    waited = 0
+    async with serving(max_sessions=40, max_batch=1) as service:
+        streams = [service.open() for _ in said]
+
+        def look(_: Sequence[StepRequest]) -> None:
+            nonlocal waited
+            waited += any(stream.session.is_full and stream.unheard_s > 0 for stream in streams)
+
+        service.engine.on_step = look
+        events = await asyncio.gather(*(recite(stream, text) for stream, text in zip(streams, said, strict=True)))
+
+    assert waited, "no session was full: the test shows nothing"
+    assert [" ".join(texts(each)) for each in events] == said
+
+
+# --- who is next
+
+
+async def test_finals_go_before_partials() -> None:
+    """With one place in a step, no caption is renewed while the end of another session's turn waits."""
+    met = []
+    async with serving(max_batch=1) as service:
+        streams = [service.open() for _ in range(5)]
+
+        def look(batch: Sequence[StepRequest]) -> None:
+            waiting = [s for s in streams if s.id != batch[0].session and s.session.is_due(INTERVAL_S)]
+            met.append((batch[0].final, any(s.session.wants_final for s in waiting), len(waiting)))
+
+        service.engine.on_step = look
+        said = await asyncio.gather(
+            *(recite(stream, story(6 + 3 * i, seed=i), pause_s=1.0) for i, stream in enumerate(streams))
+        )
+
+    assert [texts(events) for events in said] == [[story(6 + 3 * i, seed=i)] for i in range(5)]
+    assert not any(waits for final, waits, _ in met if not final)
+    assert any(final and n for final, _, n in met), "no final had to be preferred: the test shows nothing"
+
+
+async def test_who_has_waited_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one place in a step, it goes to the session with the most unseen sound, partial by partial."""
+    monkeypatch.setattr("streamer.scheduling.worker.MIN_HEARD_S", 0.3)
+    met = []
+    async with serving(max_batch=1) as service:
+        streams = {stream.id: stream for stream in (service.open() for _ in range(5))}
+
+        def look(batch: Sequence[StepRequest]) -> None:
+            waiting = [s.session.lag_s for s in streams.values() if s.session.is_due(INTERVAL_S)]
+            if not batch[0].final and waiting:
+                met.append((streams[batch[0].session].session.lag_s, max(waiting)))
+
+        service.engine.on_step = look
+        await asyncio.gather(*(recite(stream, story(12)) for stream in streams.values()))
+
+    assert all(chosen >= longest for chosen, longest in met)
+    assert any(chosen > longest for chosen, longest in met), "all waited alike: the test shows nothing"
+
+
+async def test_sessions_share_steps() -> None:
+    """Who speaks at the same time is decoded in the same step, each once, at most `max_batch`."""
+    async with serving(max_batch=3) as service:
+        streams = [service.open() for _ in range(4)]
+        said = await asyncio.gather(*(recite(stream, story(10, seed=i)) for i, stream in enumerate(streams)))
+
+    assert [texts(events) for events in said] == [[story(10, seed=i)] for i in range(4)]
+    sessions = [[asked.session for asked in batch] for batch in service.engine.batches]
+    assert all(len(set(batch)) == len(batch) for batch in sessions)
+    assert max(map(len, sessions)) == 3
+
+
+async def test_who_is_soon_due_joins_a_step() -> None:
+    """Half an interval of new sound is no step of its own, but goes along with one."""
+    async with serving() as service:
+        service.engine.hold()
+        early, due = service.open(), service.open()
+        await early.feed(spoken("b")[: int(0.2 * SAMPLE_RATE)])
+        await due.feed(spoken("c d"))
+        await service.held()
+
+    assert [asked.session for asked in service.engine.batches[0]] == [due.id, early.id]
+
+
+async def test_one_step_in_flight() -> None:
+    """While a step runs, sound goes on coming in; the session is asked about it afterwards."""
+    async with serving() as service:
+        service.engine.hold()
+        stream = service.open()
+        await stream.feed(spoken("b c d"))
+        await service.held()
+        await stream.feed(spoken("f g"))
+        stream.end()
+        n_steps = len(service.engine.batches)
+        service.engine.release()
+        events = await collect(stream)
+
+    assert n_steps == 1
+    assert texts(events) == ["b c d f g"]
+
+
+# --- what fails
+
+
+async def test_a_bad_row_hurts_no_other() -> None:
+    """One session's steps fail for good: it ends with an error after three, the others do not notice."""
+    async with serving() as service:
+        streams = [service.open() for _ in range(3)]
+        service.engine.poisoned[streams[1].id] = 1000
+        for i, stream in enumerate(streams):
+            await stream.feed(spoken(story(15, seed=i), pause_s=1.0))
+            stream.end()
+        with pytest.raises(EngineError, match="3 steps failed in a row"):
+            await collect(streams[1])
+        said = [await collect(streams[0]), await collect(streams[2])]
+
+    assert [texts(events) for events in said] == [[story(15, seed=0)], [story(15, seed=2)]]
+    assert service.count("streamer_step_failures_total") == 3
+    assert any(len(batch) > 1 for batch in service.engine.batches)
+
+
+async def test_a_session_outlives_two_failures() -> None:
+    """The same sound is asked for again: no word is missing, and failures that are past do not count."""
+    async with serving() as service:
+        stream = service.open()
+        for _ in range(3):
+            service.engine.poisoned[stream.id] = 2
+            await stream.feed(spoken("b c d f", pause_s=1.0))
+            await until(stream, TurnEnd)
+        stream.end()
+        events = await collect(stream)
+
+    assert isinstance(events[-1], Bye)
+    assert events[-1].turns == 3
+    assert service.count("streamer_step_failures_total") == 6
+
+
+async def test_impossible_requests_end_their_session_alone() -> None:
+    """A request that the engine refuses is that session's failure, not the daemon's."""
+    async with serving() as service:
+        bad, good = service.open(), service.open()
+
+        def refuse(batch: Sequence[StepRequest]) -> None:
+            if any(asked.session == bad.id for asked in batch):
+                raise EngineError("prefix of 500 tokens leaves -54 of 448 for new ones")
+
+        service.engine.on_step = refuse
+        await bad.feed(spoken("b c d f"))
+        bad.end()
+        events = await recite(good, story(10))
+
+        assert texts(events) == [story(10)]
+        with pytest.raises(EngineError):
+            await collect(bad)
+
+
+async def test_a_fault_ends_the_lane() -> None:
+    """What is not a failed step is a fault of the program: `run` raises it."""
+    service = Service()
+
+    def fault(_: Sequence[StepRequest]) -> None:
+        raise ZeroDivisionError
+
+    service.engine.on_step = fault
+    await service.open().feed(spoken("b c d"))
+
+    with pytest.raises(ZeroDivisionError):
+        await service.lane.run()
+    assert not service.lane.is_alive
+
+
+# --- whether it is alive
+
+
+async def test_alive_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before the loop runs, nor while a step hangs; again once it is over, and not after the end."""
+    async with serving() as service:
+        assert service.lane.is_alive
+        service.engine.hold()
+        stream = service.open()
+        await stream.feed(spoken("b c d f"))
+        await service.held()
+        assert service.lane.is_alive, "a step may take some time"
+        with monkeypatch.context() as patience:
+            patience.setattr("streamer.scheduling.worker.LIVENESS_S", -1.0)
+            assert not service.lane.is_alive
+        service.engine.release()
+        stream.end()
+        await collect(stream)
+        assert service.lane.is_alive
+
+    assert not service.lane.is_alive
+    assert not Service().lane.is_alive
+
+
+async def test_what_a_lane_knows_of_itself() -> None:
+    """Sessions that speak, that wait, and the sound that no step has seen."""
+    async with serving() as service:
+        assert (service.lane.n_speaking, service.lane.n_due, service.lane.worst_lag_s) == (0, 0, 0.0)
+        service.engine.hold()
+        stream, other = service.open(), service.open()
+        await stream.feed(spoken("b c d f"))
+        await service.held()
+        await other.feed(spoken("g h j k l"))
+
+        # 0.3 s are in the step that waits, the rest is unheard; the other session is not heard yet
+        assert service.lane.n_speaking == 1
+        assert service.lane.worst_lag_s == pytest.approx(1.5)
+        assert service.lane.interval_s == INTERVAL_S
+        assert service.lane.n_steps == 0
+
+        service.engine.release()
+        stream.end()
+        await collect(stream)
+        assert service.lane.n_steps == len(service.engine.batches)

@@ -1,0 +1,278 @@
+"""Tests of streamer.server.openai.files and its routes over loopback, with scripted sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from streamer.access.keys import Keys
+from streamer.audio.files import AudioFile
+from streamer.config import LimitsConfig
+from streamer.dialects.openai.errors import RequestError
+from streamer.errors import EngineError
+from streamer.protocol.options import SessionOptions
+from streamer.server.openai.files import Recording
+from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
+from tests.helpers.http_daemon import CONFIG, Daemon, serving, within
+
+PATH = "/v1/audio/transcriptions"
+
+
+def wav(seconds: float, rate: int = 8000, subtype: str = "PCM_16") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.full(round(seconds * rate), 0.25, np.float32), rate, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+@asynccontextmanager
+async def asking(
+    scheduler: FakeScheduler | None = None, keys: Keys | None = None, **limits: Any
+) -> AsyncIterator[tuple[Daemon, httpx.AsyncClient]]:
+    """A daemon whose sessions say one turn, and a client of it."""
+    config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(**limits))
+    scheduler = scheduler or FakeScheduler(script_of(["so the first thing"]))
+    async with (
+        serving(config, scheduler, keys=keys) as daemon,
+        httpx.AsyncClient(base_url=daemon.url(""), trust_env=False) as client,
+    ):
+        yield daemon, client
+
+
+async def post(client: httpx.AsyncClient, audio: bytes, path: str = PATH, **fields: str) -> httpx.Response:
+    return await client.post(path, files={"file": ("clip.wav", audio)}, data={"model": "whisper-1", **fields})
+
+
+class TestTranscription:
+    """A file is a session that is fed as fast as it takes it."""
+
+    async def test_whole_answer(self) -> None:
+        """All audio is heard at 16 kHz, then the session is over and left."""
+        async with asking() as (daemon, client):
+            answer = await post(client, wav(3.0), language="de", prompt="Ray")
+        [stream] = daemon.scheduler.streams
+        assert answer.json() == {"text": "so the first thing", "usage": {"type": "duration", "seconds": 3}}
+        samples = np.concatenate(stream.samples)
+        assert len(samples) == 3 * 16000
+        assert abs(float(samples[16000]) - 0.25) < 1e-3
+        assert (stream.options.language, stream.options.prompt, stream.options.task) == ("de", "Ray", "transcribe")
+        assert stream.detached.is_set()
+
+    async def test_a_browsers_recording(self) -> None:
+        """webm with Opus, out of the temporary file of an upload, which is open for writing."""
+        av = pytest.importorskip("av")
+        file = io.BytesIO()
+        with av.open(file, "w", format="webm") as out:
+            encoder = out.add_stream("libopus", rate=48000, layout="mono")
+            for _ in range(100):
+                frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.int16), format="s16", layout="mono")
+                frame.rate = 48000
+                out.mux(encoder.encode(frame))
+            out.mux(encoder.encode(None))
+        async with asking() as (daemon, client):
+            answer = await post(client, file.getvalue())
+        assert answer.status_code == 200, answer.text
+        assert daemon.scheduler.streams[0].received_s == pytest.approx(2.0, abs=0.1)
+
+    async def test_translation(self) -> None:
+        """The other path is the other task."""
+        async with asking() as (daemon, client):
+            answer = await post(client, wav(3.0), "/v1/audio/translations", response_format="verbose_json")
+        assert daemon.scheduler.streams[0].options.task == "translate"
+        assert (answer.json()["task"], answer.json()["language"]) == ("translate", "english")
+
+    async def test_streamed_answer(self) -> None:
+        """Deltas while the file is heard, then the whole."""
+        async with asking() as (daemon, client):
+            answer = await post(client, wav(3.0), stream="true")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events = [json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line]
+        assert "".join(event.get("delta", "") for event in events) == "so the first thing"
+        assert events[-1] == {"type": "transcript.text.done", "text": "so the first thing"}
+        assert daemon.scheduler.streams[0].detached.is_set()
+
+    async def test_back_pressure(self) -> None:
+        """While the session's backlog is full, no more of the file is decoded."""
+        async with asking() as (daemon, client):
+            asked = asyncio.create_task(post(client, wav(60.0)))
+            stream = await within(daemon.scheduler.wait_stream())
+            await within(stream.fed.wait())
+            stream.room.clear()
+            assert stream.received_s < 30.0
+            stream.room.set()
+            assert (await within(asked)).status_code == 200
+        assert stream.received_s == pytest.approx(60.0)
+
+    @pytest.mark.parametrize("is_streamed", ["false", "true"])
+    async def test_a_client_that_leaves(self, is_streamed: str) -> None:
+        """Its session is ended instead of being fed to the end."""
+        async with asking() as (daemon, client):
+            asked = asyncio.create_task(post(client, wav(60.0), stream=is_streamed))
+            stream = await within(daemon.scheduler.wait_stream())
+            await within(stream.fed.wait())
+            stream.room.clear()
+            asked.cancel()
+            await within(stream.detached.wait())
+        assert stream.has_ended
+        assert stream.received_s < 60.0
+
+
+class TestRefusals:
+    """Bad requests get their status and a message; they cost no other session anything."""
+
+    @pytest.mark.parametrize(
+        ("audio", "fields", "status", "code", "param"),
+        [
+            (b"", {}, 400, "invalid_audio", "file"),
+            (b"not audio at all" * 100, {}, 400, "invalid_audio", "file"),
+            (wav(1.0)[:40], {}, 400, "invalid_audio", "file"),
+            (wav(1.0), {"response_format": "xml"}, 400, "invalid_value", "response_format"),
+            (wav(1.0), {"language": "xx"}, 400, "invalid_value", "language"),
+            (wav(6.0), {}, 413, "audio_too_long", "file"),
+            (bytes(2_000_000), {}, 413, "file_too_large", "file"),
+        ],
+    )
+    async def test_bad_requests(self, audio: bytes, fields: dict[str, str], status: int, code: str, param: str) -> None:
+        """No session is opened for them."""
+        async with asking(max_upload_bytes=1_000_000, max_recording_s=5.0) as (daemon, client):
+            answer = await post(client, audio, **fields)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
+        assert daemon.scheduler.streams == []
+
+    async def test_no_file_and_no_form(self) -> None:
+        """Both say what is missing."""
+        async with asking() as (_, client):
+            for answer in (
+                await client.post(PATH, data={"file": "clip.wav"}),
+                await client.post(PATH, json={"file": "clip.wav"}),
+                await client.post(PATH, content=b"--x", headers={"content-type": "multipart/form-data; boundary=y"}),
+            ):
+                assert answer.status_code == 400
+                assert answer.json()["error"]["param"] in ("file", None)
+
+    async def test_a_body_without_length_is_bounded_too(self) -> None:
+        """Chunks are counted as they come."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            for _ in range(100):
+                yield bytes(100_000)
+
+        async with asking(max_upload_bytes=1_000_000) as (_, client):
+            answer = await client.post(
+                PATH, content=chunks(), headers={"content-type": "multipart/form-data; boundary=x"}
+            )
+        assert answer.status_code == 413
+        assert answer.json()["error"]["message"] == (
+            "body of more than 1000000 bytes: split the file, or raise limits.max_upload_bytes"
+        )
+
+    async def test_audio_longer_than_its_header_says(self) -> None:
+        """A header can lie or say nothing: the audio itself is counted, and the session is ended."""
+        blocks = iter([np.zeros(16000, np.float32)] * 100)
+        stream = FakeStream("s", "r", SessionOptions(), (), 0.0)
+        recording = Recording(AudioFile(1.0, blocks, lambda: None), max_s=5.0)
+        with pytest.raises(RequestError, match=r"audio of more than 5 s; split it, or raise limits\.max_recording_s"):
+            [_ async for _ in recording.play(stream)]
+        assert stream.has_ended
+        assert stream.received_s == 5.0
+
+    async def test_closing_waits_for_the_thread_that_reads(self) -> None:
+        """A web framework may cancel its reader again and again: the file stays open under the thread until then."""
+        is_read, may_go, order = threading.Event(), threading.Event(), []
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            is_read.set()
+            may_go.wait(10.0)
+            order.append("read")
+            yield np.zeros(16000, np.float32)
+
+        recording = Recording(AudioFile(None, blocks(), lambda: order.append("closed")), max_s=5.0)
+        playing = asyncio.create_task(anext(recording.play(FakeStream("s", "r", SessionOptions(), (), 0.0))))
+        await asyncio.to_thread(is_read.wait, 10.0)
+        for _ in range(3):
+            playing.cancel()
+            await asyncio.sleep(0)
+        closing = asyncio.create_task(recording.close())
+        await asyncio.sleep(0)
+        may_go.set()
+        await within(closing)
+        assert order == ["read", "closed"]
+        assert playing.cancelled()
+
+    async def test_bad_samples_on_the_way(self) -> None:
+        """What was said before is not passed off as the whole."""
+        floats = bytearray(wav(3.0, subtype="FLOAT"))
+        floats[-4:] = np.float32(np.nan).tobytes()
+        async with asking() as (daemon, client):
+            answer = await post(client, bytes(floats))
+            streamed = await post(client, bytes(floats), stream="true")
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].endswith("is nan: expected -1 to 1")
+        assert '"type":"error"' in streamed.text
+        assert "transcript.text.done" not in streamed.text
+        assert all(stream.detached.is_set() for stream in daemon.scheduler.streams)
+
+    async def test_a_full_daemon(self) -> None:
+        """429 and when to come back, which OpenAI's clients do by themselves."""
+        async with asking(FakeScheduler(max_sessions=0)) as (_, client):
+            answer = await post(client, wav(1.0))
+        assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+        assert answer.json()["error"]["type"] == "server_error"
+
+    async def test_a_failed_session(self) -> None:
+        """500, with what the engine says."""
+        async with asking(FakeScheduler()) as (daemon, client):
+            asked = asyncio.create_task(post(client, wav(60.0)))
+            stream = await within(daemon.scheduler.wait_stream())
+            stream.room.clear()
+            stream.say(EngineError("three steps failed in a row"))
+            answer = await within(asked)
+        assert answer.status_code == 500
+        assert answer.json()["error"]["message"] == "three steps failed in a row"
+
+    @pytest.mark.parametrize("is_streamed", ["false", "true"])
+    async def test_a_daemon_that_stops(self, is_streamed: str) -> None:
+        """What was said so far is not passed off as the whole: the client shall ask again."""
+        async with asking() as (daemon, client):
+            asked = asyncio.create_task(post(client, wav(60.0), stream=is_streamed))
+            stream = await within(daemon.scheduler.wait_stream())
+            await within(stream.fed.wait())
+            stream.room.clear()
+            await daemon.scheduler.drain(1.0)
+            answer = await within(asked)
+        assert "the daemon stops in the middle of the recording; ask again" in answer.text
+        assert answer.status_code == (200 if is_streamed == "true" else 429)
+
+    async def test_keys(self, tmp_path: Path) -> None:
+        """401 in OpenAI's shape without one."""
+        (tmp_path / "keys").write_text("box 0123456789abcdef\n")
+        async with asking(keys=Keys(tmp_path / "keys")) as (_, client):
+            refused = await post(client, wav(1.0))
+            client.headers["Authorization"] = "Bearer 0123456789abcdef"
+            served = await post(client, wav(1.0))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (401, "invalid_api_key")
+        assert served.status_code == 200
+
+
+async def test_models() -> None:
+    """The one model, by its own name; any name is taken for it in requests."""
+    async with asking() as (_, client):
+        listed, one, other = [await client.get(f"/v1/models{path}") for path in ("", "/fake", "/whisper-1")]
+    assert listed.json()["data"] == [one.json()]
+    assert one.json()["id"] == "fake"
+    assert other.status_code == 404
+    assert other.json()["error"]["message"] == 'no model "whisper-1" here; this daemon serves fake, under any name'

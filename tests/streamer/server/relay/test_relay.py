@@ -1,0 +1,199 @@
+"""Tests of streamer/server/relay/relay.py over loopback sockets, with scripted sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from streamer.config import Config, LimitsConfig, ServerConfig
+from streamer.errors import EngineError
+from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.http_daemon import SECOND, Daemon, Message, closing, receive, receive_until, serving, within
+from tests.helpers.relayed_clients import listen, vosk
+from tests.helpers.webm import recorded
+
+TEXT = "so the first thing"
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    """A server whose sessions say one turn."""
+    async with serving(scheduler=FakeScheduler(script_of([TEXT]))) as running:
+        yield running
+
+
+async def close_stream(client: ClientConnection) -> list[Message]:
+    """Ask for the end: everything up to it."""
+    await client.send('{"type":"CloseStream"}')
+    messages, code = await closing(client)
+    assert code == 1000
+    return messages
+
+
+class TestDeepgram:
+    """`/v1/listen`."""
+
+    async def test_whole_stream(self, daemon: Daemon) -> None:
+        """Results as audio comes, the summary, close 1000; the session got every sample."""
+        async with listen(daemon, "&interim_results=true&keyterm=Ray") as client:
+            await client.send(SECOND * 3)
+            messages = await close_stream(client)
+        assert messages[-1]["type"] == "Metadata"
+        finals = [message for message in messages if message["type"] == "Results" and message["is_final"]]
+        assert [final["channel"]["alternatives"][0]["transcript"] for final in finals] == [TEXT]
+        [stream] = daemon.scheduler.streams
+        assert (stream.received_s, stream.options.keyterms) == (3.0, ("Ray",))
+
+    async def test_finalize_and_configure(self, daemon: Daemon) -> None:
+        """Both are answered, and the session is told."""
+        async with listen(daemon) as client:
+            await client.send('{"type":"Finalize"}')
+            assert (await receive(client))["from_finalize"]
+            await client.send('{"type":"Configure","keyterms":["Ray"]}')
+            assert (await receive(client))["type"] == "ConfigureSuccess"
+            await client.send('{"type":"KeepAlive"}')
+            await client.send("nonsense")
+            assert (await receive(client))["variant"] == "SchemaError"
+            assert (await close_stream(client))[-1]["type"] == "Metadata"
+        assert daemon.scheduler.streams[0].updates[0].keyterms == ("Ray",)
+
+    async def test_channels(self, daemon: Daemon) -> None:
+        """A session each, with the samples of its channel; the end waits for all of them."""
+        async with listen(daemon, "&channels=2&multichannel=true") as client:
+            stereo = np.tile(np.array([1000, -2000], "<i2"), 16_000)
+            await client.send(stereo.tobytes())
+            messages = await close_stream(client)
+        indices = [message["channel_index"] for message in messages if message["type"] == "Results"]
+        assert sorted(indices) == [[0, 2], [1, 2]]
+        assert messages[-1]["channels"] == 2
+        for stream, value in zip(daemon.scheduler.streams, (1000, -2000), strict=True):
+            assert np.array_equal(np.concatenate(stream.samples), np.full(16_000, value, np.float32) / 32768)
+
+    async def test_no_wav(self, daemon: Daemon) -> None:
+        """Audio that does not say what it is: the client is told, and nothing was opened."""
+        async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
+            await client.send(b"OggS" * 10)
+            messages, code = await closing(client)
+        assert "neither wav nor webm" in messages[0]["description"]
+        assert code == 1008
+        assert daemon.scheduler.streams == []
+
+    async def test_recording_of_a_browser(self, daemon: Daemon) -> None:
+        """MediaRecorder's chunks, as Deepgram's browser examples send them."""
+        recording = recorded(np.zeros(2 * 48_000, np.float32))
+        async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
+            for at in range(0, len(recording), 1000):
+                await client.send(recording[at : at + 1000])
+            await close_stream(client)
+        assert daemon.scheduler.streams[0].received_s == pytest.approx(2.0, abs=0.1)
+
+
+class TestVosk:
+    """`/vosk`."""
+
+    async def test_whole_stream(self, daemon: Daemon) -> None:
+        """One answer to each chunk, the last text, close 1000."""
+        answers = []
+        async with vosk(daemon) as client:
+            await client.send('{"config":{"sample_rate":8000}}')
+            for _ in range(6):
+                await client.send(bytes(8000))
+                answers.append(await receive_any(client))
+            await client.send('{"eof" : 1}')
+            answers.append(await receive_any(client))
+            with pytest.raises(ConnectionClosed):
+                await receive_any(client)
+            assert client.close_code == 1000
+        assert len(answers) == 7
+        assert " ".join(answer["text"] for answer in answers if answer.get("text")) == TEXT
+        # the resampler holds back a few samples until the end
+        assert daemon.scheduler.streams[0].received_s == pytest.approx(3.0)
+
+    async def test_refused_config(self, daemon: Daemon) -> None:
+        """The close frame says why."""
+        async with vosk(daemon) as client:
+            await client.send('{"config":{"sample_rate":1}}')
+            with pytest.raises(ConnectionClosed):
+                await receive_any(client)
+            assert client.close_code == 1008
+            assert client.close_reason == "sample_rate 1: expected an integer 8000 to 48000"
+
+    async def test_no_capacity(self) -> None:
+        """It shows with the first audio."""
+        async with serving(scheduler=FakeScheduler(max_sessions=0)) as daemon, vosk(daemon) as client:
+            await client.send(SECOND)
+            assert (await closing(client))[1] == 1013
+            assert "0 of 0" in str(client.close_reason)
+
+
+async def receive_any(client: ClientConnection) -> Message:
+    """The next message; Vosk's have no type."""
+    async with asyncio.timeout(10):
+        message: Message = json.loads(await client.recv())
+        return message
+
+
+class TestLeaving:
+    """All the ways in which a connection ends."""
+
+    async def test_abrupt_close(self, daemon: Daemon) -> None:
+        """The sessions end, and nobody is left to read them."""
+        async with listen(daemon) as client:
+            await client.send(SECOND)
+            stream = await within(daemon.scheduler.wait_stream())
+            client.transport.abort()
+        await within(stream.detached.wait())
+        assert stream.has_ended
+
+    async def test_stop_of_the_daemon(self, daemon: Daemon) -> None:
+        """What was heard is delivered, then 1012: come back."""
+        async with listen(daemon) as client:
+            await client.send(SECOND * 2)
+            await within((await daemon.scheduler.wait_stream()).fed.wait())
+            await daemon.scheduler.drain(1.0)
+            messages, code = await closing(client)
+        assert [message["type"] for message in messages] == ["Results", "Metadata"]
+        assert code == 1012
+
+    async def test_silence_on_the_wire(self) -> None:
+        """The tail is delivered, and the close frame says what was missing."""
+        config = Config(server=ServerConfig(port=0, idle_s=1.0))
+        async with serving(config, FakeScheduler(script_of([TEXT]))) as daemon, listen(daemon) as client:
+            messages, code = await closing(client)
+        assert messages[-1]["type"] == "Metadata"
+        assert (code, client.close_reason) == (1011, "no audio and no message for 1 s")
+
+    async def test_silence_before_any_audio(self) -> None:
+        """Also where no session was opened yet."""
+        config = Config(server=ServerConfig(port=0, idle_s=1.0))
+        async with serving(config) as daemon, vosk(daemon) as client:
+            assert await closing(client) == ([], 1011)
+
+    async def test_great_age(self) -> None:
+        """A connection ends as at a restart."""
+        config = Config(server=ServerConfig(port=0), limits=LimitsConfig(max_connection_s=1.0))
+        async with serving(config) as daemon, listen(daemon) as client:
+            messages, code = await closing(client)
+        assert ([message["type"] for message in messages], code) == (["Metadata"], 1012)
+
+    async def test_a_session_that_fails(self, daemon: Daemon) -> None:
+        """The error is told in the dialect's words, close 1011."""
+        async with listen(daemon) as client:
+            stream = await within(daemon.scheduler.wait_stream())
+            stream.say(EngineError("broken"))
+            messages, code = await closing(client)
+        assert messages[-1]["description"] == "broken"
+        assert code == 1011
+
+    async def test_frames_after_the_end(self, daemon: Daemon) -> None:
+        """They are ignored: the text that is owed still comes."""
+        async with listen(daemon) as client:
+            await client.send('{"type":"CloseStream"}')
+            await client.send(SECOND)
+            assert (await receive_until(client, "Metadata"))[-1]["duration"] == 0.0

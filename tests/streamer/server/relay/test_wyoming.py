@@ -1,0 +1,135 @@
+"""Tests of streamer/server/relay/wyoming.py with the protocol's own library, over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStop
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
+from wyoming.error import Error
+from wyoming.event import Event
+from wyoming.info import Describe, Info
+
+from streamer.config import Config, ServerConfig, WyomingConfig
+from streamer.errors import StreamerError
+from streamer.server.relay.wyoming import MAX_CONNECTIONS, wyoming_server
+from tests.helpers.daemon_process import free_port
+from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.http_daemon import SECOND, within
+
+TEXT = "turn on the kitchen light"
+
+
+@asynccontextmanager
+async def serving(scheduler: FakeScheduler, idle_s: float = 30.0) -> AsyncIterator[int]:
+    """The port of a running server."""
+    config = Config(server=ServerConfig(idle_s=idle_s), wyoming=WyomingConfig(port=free_port()))
+    async with wyoming_server(scheduler, config) as port:
+        yield port
+
+
+async def read(client: AsyncTcpClient) -> list[Event]:
+    """Everything up to the end of the connection."""
+    events = []
+    while (event := await within(client.read_event())) is not None:
+        events.append(event)
+    return events
+
+
+async def speak(client: AsyncTcpClient, seconds: int) -> None:
+    """As Home Assistant does."""
+    await client.write_event(Transcribe(language="en").event())
+    await client.write_event(AudioStart(rate=16000, width=2, channels=1).event())
+    for _ in range(seconds):
+        await client.write_event(AudioChunk(rate=16000, width=2, channels=1, audio=SECOND).event())
+    await client.write_event(AudioStop().event())
+
+
+async def test_utterance() -> None:
+    """The chunks are the text, the whole comes too, and the connection closes."""
+    scheduler = FakeScheduler(script_of([TEXT]))
+    async with serving(scheduler) as port, AsyncTcpClient("127.0.0.1", port) as client:
+        await speak(client, 3)
+        events = await read(client)
+    chunks = [TranscriptChunk.from_event(event).text for event in events if TranscriptChunk.is_type(event.type)]
+    [whole] = [Transcript.from_event(event) for event in events if Transcript.is_type(event.type)]
+    assert "".join(chunks) == whole.text == TEXT
+    assert TranscriptStop.is_type(events[-1].type)
+    assert scheduler.streams[0].received_s == 3.0
+
+
+async def test_describe() -> None:
+    """The library reads what is told."""
+    async with serving(FakeScheduler()) as port, AsyncTcpClient("127.0.0.1", port) as client:
+        await client.write_event(Describe().event())
+        event = await within(client.read_event())
+    [program] = Info.from_event(event).asr
+    assert program.installed
+    assert program.supports_transcript_streaming
+    assert program.models[0].languages == ["en", "de", "fr"]
+
+
+async def test_errors() -> None:
+    """A full daemon and what is no Wyoming at all."""
+    async with serving(FakeScheduler(max_sessions=0)) as port:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await speak(client, 1)
+            errors = [Error.from_event(event) for event in await read(client) if Error.is_type(event.type)]
+            assert errors[0].code == "overloaded"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"no message of the Wyoming protocol" in await within(reader.read())
+        writer.close()
+
+
+async def test_abrupt_close() -> None:
+    """The session of a client that is gone ends."""
+    scheduler = FakeScheduler()
+    async with serving(scheduler) as port:
+        async with AsyncTcpClient("127.0.0.1", port) as client:
+            await client.write_event(AudioChunk(rate=16000, width=2, channels=1, audio=SECOND).event())
+            stream = await within(scheduler.wait_stream())
+        await within(stream.detached.wait())
+    assert stream.has_ended
+
+
+async def test_silence_on_the_wire() -> None:
+    """The text so far is delivered."""
+    scheduler = FakeScheduler(script_of([TEXT]))
+    async with serving(scheduler, idle_s=1.0) as port, AsyncTcpClient("127.0.0.1", port) as client:
+        await client.write_event(AudioChunk(rate=16000, width=2, channels=1, audio=SECOND).event())
+        events = await read(client)
+    assert any(Transcript.is_type(event.type) for event in events)
+
+
+async def test_too_many_connections() -> None:
+    """One more is closed at once, the others stay."""
+    async with serving(FakeScheduler()) as port:
+        clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
+        clients[0][1].write(b'{"type":"ping"}\n')
+        await within(clients[0][0].readline())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await within(reader.read()) == b""
+        clients[-1][1].write(b'{"type":"ping"}\n')
+        assert b"pong" in await within(clients[-1][0].readline())
+        for _, each in [*clients, (reader, writer)]:
+            each.close()
+
+
+async def test_off_by_default() -> None:
+    """No port is opened."""
+    async with wyoming_server(FakeScheduler(), Config()) as port:
+        assert port == 0
+
+
+async def test_port_is_taken() -> None:
+    """The message names the key."""
+    async with serving(FakeScheduler()) as port:
+        config = Config(wyoming=WyomingConfig(port=port))
+        with pytest.raises(StreamerError, match=f"wyoming.port {port} on 127.0.0.1"):
+            async with wyoming_server(FakeScheduler(), config):
+                pass

@@ -1,0 +1,139 @@
+"""Tests of streamer/server/rooms/room.py."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from streamer.protocol.events import Ack, Caption, TurnEnd, Word
+from streamer.server.rooms.room import HISTORY, MAX_PENDING, Broadcast, Viewer
+
+
+def caption(turn: int, stable: str) -> Caption:
+    """The open turn."""
+    return Caption(turn=turn, rev=0, stable=stable, partial="", start_s=0.0, end_s=1.0)
+
+
+def turn_end(turn: int, text: str = "a") -> TurnEnd:
+    """A message that may not be lost."""
+    word = Word(text=text, start_s=0.0, end_s=1.0, confidence=0.9)
+    return TurnEnd(turn=turn, text=text, start_s=0.0, end_s=1.0, language="en", reason="silence", words=(word,))
+
+
+async def shown(viewer: Viewer, n_messages: int) -> list[dict[str, Any]]:
+    """The next messages of a viewer."""
+    messages: list[dict[str, Any]] = []
+    async for message in viewer:
+        messages.append(json.loads(message.text))
+        if len(messages) == n_messages:
+            break
+    return messages
+
+
+async def test_a_caption_replaces_the_one_that_waits() -> None:
+    """A slow viewer skips captions of the same turn, and nothing else."""
+    room = Broadcast()
+    viewer = room.join()
+    for event in (caption(0, "a"), caption(0, "a b"), turn_end(0), caption(1, "c"), caption(1, "c d")):
+        room.publish(event)
+
+    _, *messages = await shown(viewer, 4)
+
+    assert [message.get("stable") for message in messages] == ["a b", None, "c d"]
+
+
+async def test_viewers_get_text_without_words() -> None:
+    """Words and acknowledgements are for the speaker: a thousand viewers would pay for them."""
+    room = Broadcast()
+    viewer = room.join()
+    room.publish(Ack(received_s=1.0, stable_s=1.0, lag_s=0.0))
+    room.publish(turn_end(0))
+
+    _, message = await shown(viewer, 2)
+
+    assert (message["type"], message["text"], "words" in message) == ("turn_end", "a", False)
+
+
+async def test_who_comes_late_sees_the_last_turns_and_the_open_one() -> None:
+    """As many turns as are kept, and the words being spoken."""
+    room = Broadcast()
+    for turn in range(HISTORY + 5):
+        room.publish(turn_end(turn))
+    room.publish(caption(HISTORY + 5, "now"))
+
+    state, *turns, now = await shown(room.join(), HISTORY + 2)
+
+    assert state == {"type": "room", "room": "microphone", "speaker": 0, "live": False, "turns": HISTORY}
+    assert [message["turn"] for message in turns] == list(range(5, HISTORY + 5))
+    assert now["stable"] == "now"
+
+
+async def test_who_comes_back_sees_only_what_is_new() -> None:
+    """Messages up to the last one seen are left out."""
+    room = Broadcast()
+    first = room.join()
+    for turn in range(3):
+        room.publish(turn_end(turn))
+    await shown(first, 3)
+    last_seen = (await anext(aiter(first))).number
+    room.publish(turn_end(3))
+
+    _, message = await shown(room.join(last_seen), 2)
+
+    assert message["turn"] == 3
+
+
+async def test_another_speaker_begins_anew() -> None:
+    """The turns of the speaker before are not shown as those of the new one; the same speaker goes on."""
+    room = Broadcast()
+    with room.speaking("s_1"):
+        room.publish(turn_end(0, "one"))
+    with room.speaking("s_1"):
+        room.publish(turn_end(1, "two"))
+        assert [m.get("text") for m in await shown(room.join(), 3)] == [None, "one", "two"]
+    with room.speaking("s_2"), room.speaking("s_2"):
+        assert room.is_live
+        room.publish(turn_end(0, "other"))
+    viewer = room.join()
+    room.publish(turn_end(1))
+
+    state, *messages = await shown(viewer, 3)
+
+    assert (state["speaker"], state["live"]) == (2, False)
+    assert [message["text"] for message in messages] == ["other", "a"]
+
+
+async def test_who_is_too_far_behind_is_cut() -> None:
+    """Memory is bounded, and the others miss nothing."""
+    room = Broadcast()
+    slow, quick = room.join(), room.join()
+    for turn in range(MAX_PENDING + 1):
+        room.publish(turn_end(turn))
+        if turn == 0:
+            await shown(quick, 2)
+
+    assert slow.is_cut
+    assert await shown(slow, 1) == []
+    assert not quick.is_cut
+
+
+async def test_a_full_room_is_told() -> None:
+    """More viewers than are woken at once all hear of it."""
+    room = Broadcast()
+    viewers = [room.join() for _ in range(200)]
+    for viewer in viewers:
+        await shown(viewer, 1)
+    room.publish(turn_end(0))
+
+    assert [len(await shown(viewer, 1)) for viewer in viewers] == [1] * 200
+
+
+async def test_who_has_left_gets_nothing() -> None:
+    """A viewer that left is forgotten."""
+    room = Broadcast()
+    viewer = room.join()
+    room.leave(viewer)
+    for turn in range(MAX_PENDING + 1):
+        room.publish(turn_end(turn))
+
+    assert not viewer.is_cut

@@ -1,0 +1,80 @@
+"""Tests of streamer/server/rooms/rooms.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.config import Config, LimitsConfig, ServerConfig
+from streamer.errors import OverloadError, ProtocolError
+from streamer.server.rooms.room import Broadcast
+from streamer.server.rooms.rooms import Rooms
+
+
+def rooms_of(microphone: Broadcast | None = None, *, rooms: bool = True, max_viewers: int = 10) -> Rooms:
+    """Rooms as configured."""
+    config = Config(server=ServerConfig(rooms=rooms), limits=LimitsConfig(max_viewers=max_viewers))
+    return Rooms(config, microphone)
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "../x", "ä", "a" * 65])
+def test_names_are_checked(name: str) -> None:
+    """What could be mistaken for a path, or cannot be read aloud, is no name."""
+    with pytest.raises(ProtocolError, match="letters, digits") as error, rooms_of().viewing(name):
+        pass
+
+    assert error.value.code == "bad_room"
+
+
+def test_off_unless_enabled() -> None:
+    """Neither speaking nor watching; the message says which key."""
+    rooms = rooms_of(rooms=False)
+    with pytest.raises(ProtocolError, match=r"server\.rooms"), rooms.viewing("stage"):
+        pass
+    with pytest.raises(ProtocolError, match=r"server\.rooms"), rooms.speaking("stage", "s_1"):
+        pass
+
+
+def test_the_microphone_needs_no_key_and_takes_no_session() -> None:
+    """It is there with --mic alone, and nobody else speaks in it."""
+    microphone = Broadcast()
+    with rooms_of(microphone, rooms=False).viewing("microphone") as (room, _):
+        assert room is microphone
+    with pytest.raises(ProtocolError, match="--mic"), rooms_of().viewing("microphone"):
+        pass
+    with pytest.raises(ProtocolError, match="own microphone"), rooms_of(microphone).speaking("microphone", "s_1"):
+        pass
+
+
+async def test_one_session_speaks_at_a_time() -> None:
+    """Another one is told; the same one, coming back early, takes over."""
+    rooms = rooms_of()
+    with rooms.speaking("stage", "s_1"):
+        with pytest.raises(ProtocolError, match="somebody else speaks"), rooms.speaking("stage", "s_2"):
+            pass
+        with rooms.speaking("stage", "s_1") as room:
+            pass
+        assert room.is_live
+    with rooms.speaking("stage", "s_2"):
+        pass
+
+
+async def test_a_room_is_forgotten_when_the_last_one_leaves() -> None:
+    """While a viewer stays, so does what was said; then nothing of it does."""
+    rooms = rooms_of()
+    with rooms.viewing("stage") as (waiting, _):
+        with rooms.speaking("stage", "s_1") as room:
+            assert room is waiting
+        with rooms.viewing("stage") as (still, _):
+            assert still is room
+    with rooms.viewing("stage") as (new, _):
+        assert new is not room
+    assert rooms.n_viewers == 0
+
+
+def test_viewers_are_bounded() -> None:
+    """One too many is told to come later."""
+    rooms = rooms_of(max_viewers=1)
+    with rooms.viewing("stage"), pytest.raises(OverloadError), rooms.viewing("stage"):
+        pass
+    with rooms.viewing("stage"):
+        pass

@@ -1,0 +1,169 @@
+"""Tests of streamer/server/rooms/viewers.py, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from streamer.config import Config, LimitsConfig, ServerConfig
+from streamer.server.rooms.room import MAX_PENDING, Broadcast
+from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.http_daemon import SECOND, Daemon, closing, end, receive, receive_until, serving, start
+from tests.streamer.server.rooms.test_room import caption, turn_end
+
+ROOMS = Config(server=ServerConfig(port=0, rooms=True))
+
+
+async def test_viewers_see_what_is_published() -> None:
+    """The open turn at once, then everything; `/v1/watch` is the microphone's room."""
+    microphone = Broadcast()
+    async with serving(microphone=microphone) as daemon:
+        microphone.publish(caption(0, "so"))
+        async with daemon.connect("/v1/watch") as viewer, daemon.connect("/v1/watch/microphone") as other:
+            await receive_until(viewer, "caption")
+            microphone.publish(caption(0, "so the"))
+            messages = [await receive(viewer), *[await receive(other) for _ in range(3)]]
+
+    assert [message.get("stable") for message in messages] == ["so the", None, "so", "so the"]
+
+
+async def test_a_session_speaks_to_its_room() -> None:
+    """Who waits in the room sees its captions, and when it has ended."""
+    scheduler = FakeScheduler(script_of(["one two three"], word_s=0.2))
+    async with (
+        serving(ROOMS, scheduler) as daemon,
+        daemon.connect("/v1/watch/stage") as viewer,
+        daemon.connect("/v1/captions?room=stage") as speaker,
+    ):
+        assert not (await receive(viewer))["live"]
+        await start(speaker)
+        for _ in range(3):
+            await speaker.send(SECOND)
+        await end(speaker)
+        messages = await receive_until(viewer, "turn_end")
+        last = await receive(viewer)
+
+    assert messages[0] == {"type": "room", "room": "stage", "speaker": 1, "live": True, "turns": 0}
+    assert messages[-1]["text"] == "one two three"
+    assert (last["type"], last["live"]) == ("room", False)
+
+
+@pytest.mark.parametrize(
+    ("config", "path", "code"),
+    [
+        (ROOMS, "/v1/captions?room=a%20b", "bad_room"),
+        (Config(server=ServerConfig(port=0)), "/v1/captions?room=stage", "no_rooms"),
+        (ROOMS, "/v1/captions?room=microphone", "room_taken"),
+    ],
+)
+async def test_a_room_that_cannot_be_had_is_explained(config: Config, path: str, code: str) -> None:
+    """To the speaker, with the policy close code."""
+    async with serving(config) as daemon, daemon.connect(path) as speaker:
+        await speaker.send('{"type":"start"}')
+        messages, close_code = await closing(speaker)
+
+    assert (messages[-1]["code"], close_code) == (code, 1008)
+
+
+async def test_a_viewer_cut_is_told_to_come_back() -> None:
+    """1013 means later."""
+    microphone = Broadcast()
+    async with serving(microphone=microphone) as daemon, daemon.connect("/v1/watch") as viewer:
+        await receive(viewer)
+        for turn in range(MAX_PENDING + 1):
+            microphone.publish(turn_end(turn))
+        _, code = await closing(viewer)
+
+    assert code == 1013
+
+
+async def test_a_stalled_viewer_is_cut_off_alone() -> None:
+    """Who takes nothing any more loses its place; who reads misses nothing."""
+    microphone = Broadcast()
+    async with serving(microphone=microphone) as daemon, daemon.connect("/v1/watch") as viewer:
+        await receive(viewer)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port, limit=1024)
+        request = (
+            "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        writer.write(request.encode())
+        await reader.readuntil(b"\r\n\r\n")
+        turn = 0
+        async with asyncio.timeout(30):
+            while microphone.n_viewers == 2 or turn < 300:
+                microphone.publish(turn_end(turn, "x" * 50_000))
+                assert (await receive(viewer))["turn"] == turn
+                turn += 1
+        writer.close()
+
+        assert microphone.n_viewers == 1
+
+
+async def test_without_microphone() -> None:
+    """The page can say why it shows nothing."""
+    async with serving() as daemon, daemon.connect("/v1/watch") as viewer:
+        messages, code = await closing(viewer)
+
+    assert (messages[-1]["code"], code) == ("no_microphone", 1008)
+
+
+async def test_no_more_viewers_than_allowed() -> None:
+    """Over WebSocket and over HTTP they are told when to try again."""
+    config = Config(server=ServerConfig(port=0, rooms=True), limits=LimitsConfig(max_viewers=0))
+    async with serving(config) as daemon, daemon.connect("/v1/watch/stage") as viewer:
+        messages, code = await closing(viewer)
+        response = await daemon.get("/v1/watch/stage")
+
+    assert (messages[-1]["code"], code) == ("overloaded", 1013)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "30")
+
+
+async def events_of(daemon: Daemon, path: str, n: int, **headers: str) -> list[tuple[str, dict[str, Any]]]:
+    """The first server-sent events of a room, with their ids."""
+    async with (
+        httpx.AsyncClient(trust_env=False) as client,
+        client.stream("GET", daemon.url(path), headers=headers) as response,
+    ):
+        assert response.headers["content-type"].startswith("text/event-stream")
+        return [event async for event in _parsed(response, n)]
+
+
+async def _parsed(response: httpx.Response, n: int) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    id_ = ""
+    async for line in response.aiter_lines():
+        if line.startswith("id: "):
+            id_ = line[4:]
+        elif line.startswith("data: "):
+            yield id_, json.loads(line[6:])
+            n -= 1
+            if not n:
+                return
+
+
+async def test_server_sent_events_go_on_where_they_stopped() -> None:
+    """`Last-Event-ID` names what was seen last."""
+    microphone = Broadcast()
+    for turn in range(3):
+        microphone.publish(turn_end(turn))
+    async with serving(microphone=microphone) as daemon:
+        first = await events_of(daemon, "/v1/watch/microphone", 3)
+        again = await events_of(daemon, "/v1/watch/microphone", 2, **{"Last-Event-ID": first[-1][0]})
+        foreign = await events_of(daemon, "/v1/watch/microphone", 2, **{"Last-Event-ID": "0-99"})
+
+    assert [event["turn"] for _, event in first[1:]] == [0, 1]
+    assert again[1][1]["turn"] == 2
+    assert foreign[1][1]["turn"] == 0
+
+
+async def test_an_unknown_room_is_no_stream() -> None:
+    """A plain 404 with the reason."""
+    async with serving() as daemon:
+        response = await daemon.get("/v1/watch/stage")
+
+    assert (response.status_code, response.json()["code"]) == (404, "no_rooms")

@@ -1,0 +1,123 @@
+"""Tests of streamer/server/http_server.py."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+
+import msgspec
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry
+from websockets.asyncio.client import connect
+
+from streamer.config import LimitsConfig, ServerConfig
+from streamer.errors import StreamerError
+from streamer.protocol.events import TurnEnd
+from streamer.server.app import build_app
+from streamer.server.http_server import HttpServer
+from tests.helpers.fake_scheduler import FakeScheduler
+from tests.helpers.http_daemon import CONFIG, Daemon, receive, serving, start, within
+
+
+class TestHttpServer:
+    """The listening socket."""
+
+    async def test_taken_port(self) -> None:
+        """The error names port, address and reason."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=port))
+            server = Daemon(config, FakeScheduler()).http
+
+            with pytest.raises(StreamerError, match=f"port {port} on 127.0.0.1 is in use: address already in use"):
+                await server.start()
+
+    async def test_foreign_address(self) -> None:
+        """An address of another machine cannot be listened on."""
+        config = msgspec.structs.replace(CONFIG, server=ServerConfig(host="192.0.2.1", port=0))
+
+        with pytest.raises(StreamerError, match=r"port 0 on 192\.0\.2\.1 is not available"):
+            await Daemon(config, FakeScheduler()).http.start()
+
+    async def test_socket_handed_over(self) -> None:
+        """A socket opened by someone else is used as it is."""
+        inherited = socket.create_server(("127.0.0.1", 0))
+        app = build_app(FakeScheduler(), CONFIG, CollectorRegistry())
+        server = HttpServer(app, CONFIG, [inherited])
+        await server.start()
+        port = inherited.getsockname()[1]
+        async with connect(f"ws://127.0.0.1:{port}/v1/captions", proxy=None) as client:
+            assert (await receive(client))["type"] == "hello"
+        await server.stop()
+
+        assert port != CONFIG.server.port
+
+    async def test_signals_are_left_alone(self) -> None:
+        """The daemon drains on SIGTERM; the server must not act before it."""
+        before = signal.getsignal(signal.SIGTERM)
+        async with serving() as daemon:
+            await daemon.get("/healthz")
+            assert signal.getsignal(signal.SIGTERM) is before
+
+
+class TestStalls:
+    """Peers that hold a connection and do nothing with it."""
+
+    async def test_no_request(self) -> None:
+        """Who sends no whole request in time is cut; who is served is not."""
+        config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(request_timeout_s=0.2))
+        async with serving(config) as daemon, daemon.connect() as client:
+            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost:")
+            assert await within(reader.read()) == b""
+            writer.close()
+            await start(client)
+
+    async def test_a_client_that_stops_reading(self) -> None:
+        """Its session is detached, and its descriptor is given back although its bytes were never taken."""
+        config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(send_timeout_s=0.3))
+        async with serving(config) as daemon:
+            before = psutil.Process().num_fds()
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(client, ("127.0.0.1", daemon.http.port))
+            await loop.sock_sendall(client, HANDSHAKE)
+            await within(loop.sock_recv(client, 1024))
+            await loop.sock_sendall(client, text_frame(b'{"type":"start"}'))
+            stream = await within(daemon.scheduler.wait_stream())
+            for turn in range(200):
+                stream.say(long_turn(turn))
+            await within(stream.detached.wait())
+            await asyncio.to_thread(wait_for_descriptors, before + 1)
+            client.close()
+
+        assert not stream.has_ended
+
+
+def wait_for_descriptors(most: int) -> None:
+    """Until no more are open: the kernel gives up on a connection by its own clock."""
+    deadline = time.monotonic() + 10
+    while psutil.Process().num_fds() > most:
+        assert time.monotonic() < deadline, "a descriptor was not given back"
+        time.sleep(0.05)
+
+
+HANDSHAKE = (
+    b"GET /v1/captions HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A masked text frame, the mask being 0."""
+    return bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+def long_turn(turn: int) -> TurnEnd:
+    """More than a socket holds, a few hundred times."""
+    return TurnEnd(turn=turn, text="x" * 50_000, start_s=0.0, end_s=0.0, language="en", reason="silence")

@@ -1,0 +1,55 @@
+"""Tests of streamer/server/intake.py."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamer.protocol.events import Ack, Bye, Flushed
+from streamer.protocol.messages import AudioFormat, Flush
+from streamer.protocol.options import SessionOptions, Update
+from streamer.server.intake import Intake, decoder_of
+from tests.helpers.fake_scheduler import FakeStream
+
+HALF_SECOND = np.full(24000, 0.25, "<f4").tobytes()
+
+
+def session() -> tuple[FakeStream, Intake]:
+    """One that is sent audio at 48 kHz."""
+    stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
+    return stream, Intake(stream, decoder_of(AudioFormat(encoding="pcm_f32le", rate=48000)))
+
+
+async def test_flush_comes_after_all_audio_before_it() -> None:
+    """What the resampler holds back belongs to it: a push-to-talk client sends nothing more for a while."""
+    stream, intake = session()
+
+    await intake.take(HALF_SECOND)
+    held_back = 8000 - sum(map(len, stream.samples))
+    await intake.take(Flush(id=7))
+    at_flush = sum(map(len, stream.samples))
+    await intake.take(HALF_SECOND)
+    await intake.finish()
+    intake.end()
+
+    assert held_back > 0
+    assert at_flush == 8000
+    assert sum(map(len, stream.samples)) == 16000
+    assert [event async for event in stream if not isinstance(event, Ack)] == [
+        Flushed(id=7),
+        Bye(reason="end", audio_s=1.0, turns=0),
+    ]
+
+
+async def test_nothing_reaches_a_session_that_was_taken_over() -> None:
+    """Neither audio nor messages of the connection that was lost, nor its end."""
+    stream, intake = session()
+    stream.holder += 1
+
+    await intake.take(HALF_SECOND)
+    await intake.take(Update(language="de"))
+    await intake.take(Flush(id=1))
+    intake.end()
+    stream.say(Flushed(id=2))
+
+    assert (stream.samples, stream.updates, stream.has_ended) == ([], [], False)
+    assert await anext(aiter(stream)) == Flushed(id=2)

@@ -1,0 +1,57 @@
+"""Tests of streamer/server/status.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter
+
+from streamer.access.keys import Keys
+from tests.helpers.http_daemon import Daemon, serving
+
+KEY = "kitchen-0123456789abcdef"
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    """A server with nothing to say."""
+    async with serving() as running:
+        yield running
+
+
+async def test_health_and_readiness(daemon: Daemon) -> None:
+    """Alive at once, ready when the scheduler says so."""
+    assert (await daemon.get("/healthz")).status_code == 200
+    assert (await daemon.get("/readyz")).status_code == 200
+    daemon.scheduler.ready = False
+    assert (await daemon.get("/readyz")).status_code == 503
+
+
+async def test_metrics(daemon: Daemon) -> None:
+    """The registry that was given is shown."""
+    Counter("captions_shown", "Captions.", registry=daemon.metrics).inc(3)
+
+    response = await daemon.get("/metrics")
+
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert "captions_shown_total 3.0" in response.text
+
+
+async def test_info(daemon: Daemon) -> None:
+    """What the page needs to offer a choice."""
+    info = (await daemon.get("/info")).json()
+
+    assert (info["model"], info["languages"]) == ("fake", ["en", "de", "fr"])
+
+
+async def test_what_is_open_and_what_is_not(tmp_path: Path) -> None:
+    """Whether the daemon lives is no secret; how it is used is."""
+    (tmp_path / "keys").write_text(f"kitchen {KEY}\n")
+    async with serving(keys=Keys(tmp_path / "keys")) as daemon:
+        for path in ("/", "/healthz", "/readyz", "/info"):
+            assert (await daemon.get(path)).status_code == 200
+        for path in ("/metrics", "/statz"):
+            assert (await daemon.get(path)).status_code == 401
+            assert (await daemon.get(path, Authorization=f"Bearer {KEY}")).status_code == 200

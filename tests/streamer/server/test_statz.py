@@ -1,0 +1,37 @@
+"""Tests of streamer/server/statz.py."""
+
+from __future__ import annotations
+
+from streamer.server import statz
+from tests.helpers.http_daemon import serving as serving_http
+from tests.helpers.scripted_engine import serving, spoken
+
+
+async def test_page_for_a_person() -> None:
+    """The whole first, then a line for each session, who holds it and how it is; no secret."""
+    async with serving(resume_s=3600) as service:
+        service.engine.hold()
+        first, second = service.open(session="s_1", caller="kitchen"), service.open(session="s_2")
+        await first.feed(spoken("b c d f", pause_s=0.2))
+        second.detach()
+        await service.held()
+        page = statz.render("1.0", "toy", 90061.5, 2, service.scheduler.statistics())
+
+    lines = page.splitlines()
+    assert lines[0] == "streamer 1.0, model toy, up 1 d 01:01:01"
+    assert lines[2] == "sessions       2 of 8, 1 speaking; 2 connections"
+    assert lines[6].split()[:2] == ["session", "caller"]
+    assert lines[7].split()[:3] == ["s_1", "kitchen", "1"]
+    assert lines[7].endswith("speaking")
+    assert lines[8].split()[:3] == ["s_2", "-", "0"]
+    assert lines[8].endswith("silent, no connection")
+    assert first.token not in page
+
+
+async def test_over_http() -> None:
+    """Plain text, also without any session."""
+    async with serving_http() as daemon:
+        answer = await daemon.get("/statz")
+
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "model fake, up 0 d 00:00:0" in answer.text

@@ -1,0 +1,46 @@
+"""Tests of streamer/session/turn_ends.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamer.protocol.events import TurnEndReason
+from streamer.session.turn_ends import Closing
+
+
+def reached(closing: Closing) -> list[tuple[int, TurnEndReason]]:
+    """All ends in order, each where and why."""
+    ends: list[tuple[int, TurnEndReason]] = []
+    while closing.is_asked:
+        frame = closing.frame
+        ends.append((frame, closing.done()))
+    return ends
+
+
+@pytest.mark.parametrize(
+    ("asked", "ends"),
+    [
+        ([], []),
+        ([("silence", 10), ("silence", 20)], [(10, "silence")]),
+        ([("flush", 10), ("silence", 20)], [(10, "flush")]),
+        ([("flush", 10), ("flush", 20)], [(20, "flush")]),
+        ([("silence", 10), ("flush", 10)], [(10, "flush")]),
+        ([("silence", 10), ("flush", 20)], [(10, "silence"), (20, "flush")]),
+        ([("silence", 10), ("flush", 20), ("end", 30)], [(10, "silence"), (30, "end")]),
+    ],
+)
+def test_ends_in_order(asked: list[tuple[TurnEndReason, int]], ends: list[tuple[int, TurnEndReason]]) -> None:
+    """A pause keeps its own end, what covers everything so far takes the place of its like."""
+    closing = Closing()
+    for reason, frame in asked:
+        closing.ask(reason, frame)
+    assert reached(closing) == ends
+
+
+def test_nothing_is_left_after_a_withdrawal() -> None:
+    """The next end is the only one."""
+    closing = Closing()
+    closing.ask("silence", 10)
+    closing.ask("end", 20)
+    closing.withdraw()
+    assert not closing.is_asked

@@ -1,0 +1,106 @@
+"""Tests of streamer/session/window_text.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from streamer.session.window_text import WindowText
+from streamer.session.words import SpokenWord
+from tests.helpers.words import TOKENIZER, phrase
+
+
+def texts(words: Sequence[SpokenWord]) -> list[str]:
+    """As a person reads them."""
+    return [w.text.strip() for w in words]
+
+
+def window(heard: str, committed: int) -> WindowText:
+    """A window that heard these words, 0.4 s each, of which some are committed."""
+    text = WindowText(TOKENIZER)
+    text.hear(phrase(heard))
+    text.commit(committed, closes=True)
+    return text
+
+
+def test_committed_words_are_the_prefix_and_the_others_a_guess() -> None:
+    """The last committed word is where new ones may begin."""
+    text = window(" so the first thing", committed=2)
+
+    assert TOKENIZER.decode(text.prefix) == " so the"
+    assert TOKENIZER.decode(text.draft) == " first thing"
+    assert text.anchor is not None
+    assert text.anchor.start_s == pytest.approx(0.4)
+    assert text.prefix[-text.anchor.n_tokens :] == tuple(TOKENIZER.encode(" the"))
+    assert WindowText(TOKENIZER).anchor is None
+
+
+def test_tokens_of_words_that_ended_long_ago() -> None:
+    """Whole words count, and only committed ones."""
+    text = window(" so the first thing", committed=2)
+
+    found = [TOKENIZER.decode(text.prefix[: text.n_tokens_until(s)]) for s in (0.3, 0.45, 0.85, 9.0)]
+
+    assert found == ["", " so", " so the", " so the"]
+
+
+def test_a_new_hypothesis_replaces_the_tail_alone() -> None:
+    """What is committed stays."""
+    text = window(" so the first thing", committed=2)
+
+    text.hear(phrase(" fast things", 0.8))
+
+    assert TOKENIZER.decode(text.prefix) == " so the"
+    assert texts(text.tail) == ["fast", "things"]
+
+
+def test_marks_at_the_end_stay_open_until_the_text_closes() -> None:
+    """What comes next may still change a full stop into a comma."""
+    open_text, closed = WindowText(TOKENIZER), WindowText(TOKENIZER)
+    for text in (open_text, closed):
+        text.hear(phrase(" so first."))
+
+    assert texts(open_text.commit(2, closes=False)) == ["so", "first"]
+    assert texts(open_text.tail) == ["."]
+    assert texts(closed.commit(2, closes=True)) == ["so", "first."]
+    assert closed.tail == []
+
+
+def test_the_place_where_text_goes_on_is_kept_while_the_text_before_it_stands() -> None:
+    """In tokens of the draft: through commits, and gone once the words before it change."""
+    words = phrase(" chapter one once upon")
+    text = WindowText(TOKENIZER)
+    text.hear(words[:2])
+    assert text.unended is None
+
+    assert text.go_on()
+    assert not text.go_on(), "known already"
+
+    assert text.unended == len(text.draft)
+    text.hear(words)
+    assert text.unended == len(words[0].tokens) + len(words[1].tokens)
+    text.commit(1, closes=False)
+    assert text.unended == len(words[1].tokens)
+    text.hear(phrase(" won once upon", 0.4))
+    assert text.unended is None
+
+
+def test_a_cut_is_made_at_a_committed_word() -> None:
+    """The first that begins in what is kept; the words before it are gone, the tail is not."""
+    text = window(" a b c d", committed=3)
+
+    assert text.has_committed_from(0.5)
+    assert text.cut(0.5) == pytest.approx(0.8)
+
+    assert (TOKENIZER.decode(text.prefix), TOKENIZER.decode(text.draft)) == (" c", " d")
+
+
+def test_the_last_committed_word_goes_along() -> None:
+    """If none begins in what is kept; but not one that is long past."""
+    text, past = window(" a b", committed=2), window(" a b", committed=2)
+
+    assert not text.has_committed_from(1.0)
+    assert text.cut(1.0) == pytest.approx(0.4)
+    assert past.cut(9.0) == 9.0
+    assert not past.has_committed

@@ -1,0 +1,213 @@
+"""Tests of streamer.build: what a configuration becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+import pytest
+import torch
+
+from model import PUBLISHED_DIMENSIONS
+from streamer import build
+from streamer.config import Config, ModelConfig, SchedulerConfig
+from streamer.engine.engine import WhisperEngine
+from streamer.engine.options import EngineOptions
+from streamer.errors import CheckpointError, EngineError, ModelNotFoundError
+from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
+from streamer.step import StepRequest
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def restored_threads() -> Iterator[None]:
+    """Building sets the threads of the process: put them back."""
+    n = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n)
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[WhisperEngine]:
+    """The engines that are built, as they are."""
+    built: list[WhisperEngine] = []
+
+    class Watched(WhisperEngine):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            built.append(self)
+
+    monkeypatch.setattr(build, "WhisperEngine", Watched)
+    return built
+
+
+def test_the_longest_window_that_can_be_set() -> None:
+    """The configuration allows what a session has room for, and no more."""
+    [bounds] = [
+        field.type for field in msgspec.inspect.type_info(SchedulerConfig).fields if field.name == "max_window_s"
+    ]
+    assert (bounds.ge, bounds.le) == (WindowOptions().keep_s + 2.0, LONGEST_WINDOW_S)
+
+
+def test_build(engines: list[WhisperEngine]) -> None:
+    """The weights by name, an engine for each thread with the options of the configuration, and a measured capacity."""
+    config = Config(
+        model=ModelConfig(name="tiny.en", dtype="float32", device="cpu", threads=2),
+        scheduler=SchedulerConfig(kv_reuse="committed", max_window_s=9.0, step_interval_ms=400),
+    )
+
+    built = build.build(config)
+
+    assert torch.get_num_threads() == 1
+    assert (built.scheduler.model, built.scheduler.languages) == ("tiny.en", ("en",))
+    assert len(engines) == 2
+    assert engines[0].model is engines[1].model, "weights are shared"
+    assert engines[0].model.dtype == torch.float32
+    assert all(engine.options.kv_reuse for engine in engines)
+    assert engines[0].options.max_window_s > 9.0, "a late session is given longer windows"
+    found = built.scheduler.statistics()
+    assert found.row_cost_s > 0
+    assert found.capacity >= 1
+    assert found.interval_s == 0.4
+    # a real decode has been run, and is seen
+    value = built.registry.get_sample_value
+    assert (value("whisper_encoder_forward_latency_ms_count") or 0) > 0
+    assert built.engine_metrics.recent_token_ms()
+    kv_bytes, attention_bytes = engines[0].cache_bytes
+    assert value("whisper_kv_cache_size_bytes") == 2 * kv_bytes > 0
+    assert value("whisper_attention_memory_bytes") == 2 * attention_bytes > 0
+    assert value("streamer_capacity_sessions") == found.capacity
+    assert not built.scheduler.is_ready(), "nobody runs it yet"
+
+
+def test_unknown_model() -> None:
+    """An unknown name raises with the nearest known one."""
+    with pytest.raises(ModelNotFoundError, match=r"did you mean tiny\.en\?"):
+        build.build(Config(model=ModelConfig(name="tinny.en")))
+
+
+def test_store_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under systemd, models lie in the cache directory of the unit, which its XDG_CACHE_HOME names."""
+    store = tmp_path / "whisper-streamer" / "models" / "mine"
+    store.mkdir(parents=True)
+    (store / "model.bin").write_bytes(b"\x06\x00\x00\x00")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    with pytest.raises(CheckpointError, match=r"model\.bin"):
+        build.load_model("mine", torch.float32, torch.device("cpu"))
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one asked for; `auto` is the GPU if there is one; a GPU that is not there is an error."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert build.choose_device(ModelConfig(device="cpu")).type == "cpu"
+    assert build.choose_device(ModelConfig(device="auto")).type == "cpu"
+    with pytest.raises(EngineError, match="torch sees no GPU"):
+        build.choose_device(ModelConfig(device="cuda"))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert build.choose_device(ModelConfig(device="cpu")).type == "cpu"
+    assert build.choose_device(ModelConfig(device="auto")).type == "cuda"
+
+
+class SteppingClock:
+    """An engine whose steps cost a fixed part and one for each row, on a clock that only it moves."""
+
+    def __init__(self, fixed_s: float, row_s: float, max_batch: int) -> None:
+        self.now_s, self.batches = 0.0, list[list[StepRequest]]()
+        self.forgotten = set[str]()
+        self.options = EngineOptions(max_batch=max_batch)
+        self._fixed_s, self._row_s = fixed_s, row_s
+
+    def step(self, batch: Sequence[StepRequest]) -> None:
+        """Slower each time but the third of four: load on the machine. The first, cold, is fast by mistake."""
+        place = len(self.batches) % 4
+        self.batches.append(list(batch))
+        self.now_s += (0.1, 3.0, 1.0, 2.0)[place] * (self._fixed_s + len(batch) * self._row_s)
+
+    def forget(self, session: str) -> None:
+        """Noted."""
+        self.forgotten.add(session)
+
+    def perf_counter(self) -> float:
+        """As in `time`."""
+        return self.now_s
+
+
+@pytest.mark.parametrize(
+    ("cost", "max_batch", "found"),
+    [
+        ((0.08, 0.02), 8, (0.08, 0.02)),
+        # rows that cost nothing beside the first are not believed: a quarter of a whole row is the least
+        ((0.08, 0.0), 8, (0.08, 0.08 / 16)),
+        ((0.08, 0.02), 1, (0.0, 0.1)),
+    ],
+)
+def test_costs_are_taken_apart(
+    monkeypatch: pytest.MonkeyPatch, cost: tuple[float, float], max_batch: int, found: tuple[float, float]
+) -> None:
+    """What a step costs by itself and for each row, from the fastest of a few steps of one row and of several."""
+    engine = SteppingClock(*cost, max_batch)
+    monkeypatch.setattr(build, "time", engine)
+
+    assert build.measure_costs(cast(WhisperEngine, engine), 5) == pytest.approx(found)
+    assert {len(batch) for batch in engine.batches} == {1, min(4, max_batch)}
+
+
+def test_costs_are_those_of_growing_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each probe goes on with the window of the one before, a second longer, and none is left behind."""
+    engine = SteppingClock(0.08, 0.02, 2)
+    monkeypatch.setattr(build, "time", engine)
+
+    build.measure_costs(cast(WhisperEngine, engine), 5)
+
+    windows = [batch[-1].log_mel for batch in engine.batches[4:]]
+    assert all(torch.equal(b[:, : a.shape[1]], a) and b.shape[1] == a.shape[1] + 100 for a, b in pairwise(windows))
+    assert engine.forgotten == {request.session for batch in engine.batches for request in batch}
+
+
+@pytest.mark.parametrize(("flags", "chosen"), [("avx512_bf16 amx_bf16", torch.bfloat16), ("avx2", torch.float32)])
+def test_arithmetic_of_the_processor(monkeypatch: pytest.MonkeyPatch, flags: str, chosen: torch.dtype) -> None:
+    """On a CPU bfloat16 is taken where it is native."""
+    monkeypatch.setattr(build, "cpuinfo", lambda: f"processor : 0\nflags\t\t: fpu sse2 {flags}\n")
+
+    assert build.choose_dtype(ModelConfig(dtype="auto"), torch.device("cpu")) == chosen
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_arithmetic_asked_for(name: Literal["float32", "bfloat16", "float16"]) -> None:
+    """What the configuration names is taken, measured or not."""
+    assert build.choose_dtype(ModelConfig(dtype=name), torch.device("cpu")) == getattr(torch, name)
+    assert build.choose_dtype(ModelConfig(dtype="auto"), torch.device("cuda")) == torch.float16
+
+
+def test_random_weights() -> None:
+    """A published size with the same numbers every time; other names are refused with the sizes."""
+    (one, tokenizer), (other, _) = (
+        build.random_model("tiny.en", torch.bfloat16, torch.device("cpu")) for _ in range(2)
+    )
+
+    assert tokenizer.n_vocab == one.dims.n_vocab
+    assert one.dims == PUBLISHED_DIMENSIONS["tiny.en"]
+    assert torch.equal(one.encoder.conv1.weight, other.encoder.conv1.weight)
+    with pytest.raises(ModelNotFoundError, match=r"'huge'.*need one of tiny"):
+        build.random_model("huge", torch.float32, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("model", "free_gb", "n_rows"),
+    [
+        ("tiny.en", 3, 35),
+        ("large-v3-turbo", 6, 5),
+        ("large-v3-turbo", 20, 17),
+        ("large-v3", 130, 57),
+        ("large-v3", 1, 1),
+    ],
+)
+def test_a_small_gpu_takes_fewer_rows(model: str, free_gb: int, n_rows: int) -> None:
+    """What the rows of a step attend to takes a quarter of the memory that is free once the weights are there."""
+    assert build.rows_that_fit(PUBLISHED_DIMENSIONS[model], free_gb * 10**9, torch.float16) == n_rows
