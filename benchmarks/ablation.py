@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
-from streamer.build import Decoders, build_decoders
+from streamer.build import Engines, build_engines
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.evaluate import Evaluation, EvaluationOptions, Judge
 from streamer.evaluation.manifest import ManifestRow, read_manifest
@@ -37,7 +37,7 @@ RULES: dict[str, AbstractContextManager[object]] = {
     "as shipped": nullcontext(),
     "voice: every frame is speech": patch.object(VoiceTracker, "push", _always_voice),
     "unlikely text is no speech, or said only to go on": patch.object(words, "is_unlikely", lambda _: False),
-    "circles are cut, and the prompt forgotten": patch.object(words, "loop_start", lambda *_: None),
+    "circles are cut, and the prompt forgotten": patch.object(words, "repetition_start", lambda *_: None),
     "an end with voice beyond it is not believed": patch.object(session, "EARLY_END_S", float("inf")),
 }
 
@@ -62,7 +62,7 @@ def main() -> None:
     arguments.add_argument("--model", default="tiny.en")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model))
-    decoders = build_decoders(config, CollectorRegistry())
+    decoders = build_engines(config, CollectorRegistry())
     rows = [row for row in read_manifest(args.manifest) if decoders.tokenizer.multilingual or row.kind != "foreign"]
     kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind != "nonspeech"]
     print(f"| without | {' | '.join(f'{kind} %' for kind in kinds)} | inserted | lost | words on no speech |")
@@ -74,11 +74,11 @@ def main() -> None:
         print(f"| {rule} | {rates} | {found.inserted} | {found.deleted} | {found.invented} |", flush=True)
 
 
-def play(config: Config, decoders: Decoders, rows: Sequence[ManifestRow], folder: Path) -> list[Played]:
+def play(config: Config, decoders: Engines, rows: Sequence[ManifestRow], folder: Path) -> list[Played]:
     """All recordings."""
     evaluation = Evaluation(config, decoders, rows, folder)
-    recitals = evaluation.play(EvaluationOptions(pace="simulated"), config.session.delay)
-    return Judge({}).played(rows, recitals, None)
+    transcripts = evaluation.play(EvaluationOptions(pace="simulated"), config.session.delay)
+    return Judge({}).played(rows, transcripts, None)
 
 
 def outcome(played: Sequence[Played]) -> Outcome:
@@ -86,7 +86,7 @@ def outcome(played: Sequence[Played]) -> Outcome:
     found = Outcome()
     for each in played:
         if each.kind == "nonspeech":
-            found.invented += len(each.recital.text.split())
+            found.invented += len(each.transcript.text.split())
             continue
         differences = each.score.differences
         found.errors[each.kind] += each.score.errors

@@ -141,8 +141,8 @@ def _places(said: Sequence[Talk]) -> dict[str, str]:
     return {"STREAMER_SCHEDULER_MAX_SESSIONS": str(2 * len(said))}
 
 
-def _waits(performance: Sequence[Heard]) -> list[float]:
-    return sorted(round(wait_s, 1) for heard in performance for wait_s in heard.waits_s)
+def _waits(playback: Sequence[Heard]) -> list[float]:
+    return sorted(round(wait_s, 1) for heard in playback for wait_s in heard.waits_s)
 
 
 def errors(references: Sequence[str], texts: Sequence[str]) -> dict[str, int]:
@@ -164,7 +164,7 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
     first, second = await undisturbed(said, args.model), await undisturbed(said, args.model)
     cut, proxy = await disturbed(said, args)
     right = [talk.text for talk in said]
-    plain, again, hurt = ([heard.text for heard in performance] for performance in (first, second, cut))
+    plain, again, hurt = ([heard.text for heard in playback] for playback in (first, second, cut))
     unheard_s = [talk.seconds - heard.audio_s for talk, heard in zip(said, cut, strict=True)]
     return {
         "seconds_spoken": round(sum(talk.seconds for talk in said), 1),

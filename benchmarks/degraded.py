@@ -20,12 +20,12 @@ from prometheus_client import CollectorRegistry
 
 from streamer.audio.files import read_audio
 from streamer.audio.mel import SAMPLE_RATE
-from streamer.build import Decoders, build_decoders, window_options
+from streamer.build import Engines, build_engines, window_options
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.manifest import read_manifest
-from streamer.evaluation.playback import Recital
+from streamer.evaluation.playback import LiveTranscript
 from streamer.evaluation.scoring import word_scorer
-from streamer.evaluation.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
 from streamer.protocol.options import SessionOptions
 from streamer.session.session import Session
 
@@ -101,26 +101,26 @@ def main() -> None:
     arguments.add_argument("--limit", type=int, default=1000, help="recordings at most")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model, threads=1))
-    decoders, score = build_decoders(config, CollectorRegistry()), word_scorer()
+    decoders, score = build_engines(config, CollectorRegistry()), word_scorer()
     rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind][: args.limit]
     recordings = [read_audio(args.manifest.parent / row.file) for row in rows]
     print(f"{args.model}, {decoders.model.dtype}, {len(rows)} recordings\n")
     print("| sound | wer % | words beyond | commit P95 |")
     print("|---|---:|---:|---:|", flush=True)
     for name, degrade in DEGRADATIONS.items():
-        recitals = play(config, decoders, [degrade(x) for x in recordings])
-        scores = [score("en", row.text, recital.text) for row, recital in zip(rows, recitals, strict=True)]
+        transcripts = play(config, decoders, [degrade(x) for x in recordings])
+        scores = [score("en", row.text, transcript.text) for row, transcript in zip(rows, transcripts, strict=True)]
         errors, words = sum(s.errors for s in scores), sum(s.words for s in scores)
         beyond = sum(max(0, len(s.hypothesis.split()) - s.words) for s in scores)
-        commits = [x for recital in recitals for x in recital.commit_s] or [0.0]
+        commits = [x for transcript in transcripts for x in transcript.commit_s] or [0.0]
         print(f"| {name} | {100 * errors / words:.2f} | {beyond} | {np.quantile(commits, 0.95):.2f} s |", flush=True)
 
 
-def play(config: Config, decoders: Decoders, recordings: list[Samples]) -> list[Recital]:
+def play(config: Config, decoders: Engines, recordings: list[Samples]) -> list[LiveTranscript]:
     """Each as a live session."""
 
-    def opening(i: int) -> Callable[[], Performance]:
-        def begin() -> Performance:
+    def opening(i: int) -> Callable[[], Playback]:
+        def begin() -> Playback:
             options = SessionOptions(language="en")
             n_mels = decoders.model.dims.n_mels
             session = Session(f"{i}", options, window_options(config), decoders.tokenizer, n_mels)

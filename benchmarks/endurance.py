@@ -28,15 +28,15 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from streamer.audio.files import read_audio
 from streamer.audio.mel import SAMPLE_RATE
-from streamer.build import Parts, build
+from streamer.build import Service, build
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.manifest import ManifestRow, read_manifest
-from streamer.evaluation.playback import CHUNK_S, listen
+from streamer.evaluation.playback import CHUNK_S, transcribe_live
 from streamer.host.memory import give_back
 from streamer.protocol.events import TurnEnd
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.scheduler import Scheduler, running
-from streamer.scheduling.stream import Stream
+from streamer.scheduling.session_handle import SessionHandle
 
 REPORTS = 12
 """Lines of the report."""
@@ -88,7 +88,7 @@ class Endurance:
                     next_guest_s += 3600 / self.guests_an_hour
             await feeding
 
-    async def _feed(self, stream: Stream) -> None:
+    async def _feed(self, stream: SessionHandle) -> None:
         every_s = self.hours * 3600 / REPORTS
         looks = Looks(self)
         n = round(CHUNK_S * SAMPLE_RATE)
@@ -111,13 +111,13 @@ class Endurance:
             if done_s >= self.hours * 3600:
                 return
 
-    async def _visit(self, stream: Stream, clip: Clip) -> None:
-        await listen(stream, clip.samples, realtime=False)
+    async def _visit(self, stream: SessionHandle, clip: Clip) -> None:
+        await transcribe_live(stream, clip.samples, realtime=False)
         self.spoken_s += clip.duration_s
         self.n_guests += 1
 
     def slope(self) -> tuple[float, float]:
-        """Growth of the memory once it has settled, MB an hour of stream time, and its standard error."""
+        """AppendOnlyText of the memory once it has settled, MB an hour of stream time, and its standard error."""
         at, mb = np.array(self.memory[SETTLED:]).T
         (slope, _), covariance = np.polyfit(at, mb, 1, cov=True)
         return float(slope), float(covariance[0, 0] ** 0.5)
@@ -162,7 +162,7 @@ def main() -> None:
     rows = read_manifest(args.manifest)
     clips = [_clip(args.manifest, row) for row in rows if row.kind == "long" and "silence" not in row.id]
     guests = [_clip(args.manifest, row) for row in rows if row.kind == "short"] if args.guests else []
-    parts: Parts = build(Config(model=ModelConfig(name=args.model)))
+    parts: Service = build(Config(model=ModelConfig(name=args.model)))
     endurance = Endurance(args.hours, args.pause, clips, guests, args.guests)
     asyncio.run(endurance.run(parts.scheduler))
     _report(endurance)

@@ -26,9 +26,9 @@ from prometheus_client import CollectorRegistry
 
 from model import ModelDimensions
 from streamer.audio.mel import FRAMES_PER_SECOND
-from streamer.build import build_decoders
+from streamer.build import build_engines
 from streamer.config import Config
-from streamer.engine.random_engine import TOKENS_PER_SECOND, StandInEngine
+from streamer.engine.random_engine import TOKENS_PER_SECOND, RandomEngine
 from streamer.engine.row import Row
 from streamer.step import StepRequest, StepResult
 
@@ -45,7 +45,7 @@ CEILING = 8192
 """Rows and columns of the matrices whose product is the peak."""
 
 
-class TimedEngine(StandInEngine):
+class TimedEngine(RandomEngine):
     """One that waits for the device after each part of a step, and notes how long the part took."""
 
     def begin(self) -> None:
@@ -61,24 +61,24 @@ class TimedEngine(StandInEngine):
         return result
 
     def _hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        heard: list[int] = self._timed("hear", lambda: StandInEngine._hear(self, batch, slots))
+        heard: list[int] = self._timed("hear", lambda: RandomEngine._hear(self, batch, slots))
         return heard
 
     def _verify(self, rows: list[Row]) -> None:
-        self._timed("verify", lambda: StandInEngine._verify(self, rows))
+        self._timed("verify", lambda: RandomEngine._verify(self, rows))
 
     def _decode(self, rows: list[Row]) -> None:
-        self._timed("decode", lambda: StandInEngine._decode(self, rows))
+        self._timed("decode", lambda: RandomEngine._decode(self, rows))
 
     def _results(self, rows: list[Row]) -> list[StepResult]:
-        results: list[StepResult] = self._timed("times", lambda: StandInEngine._results(self, rows))
+        results: list[StepResult] = self._timed("times", lambda: RandomEngine._results(self, rows))
         return results
 
 
 class Speaker:
     """A stream that speaks without end: its requests, one after the other."""
 
-    def __init__(self, number: int, engine: StandInEngine, interval_s: float) -> None:
+    def __init__(self, number: int, engine: RandomEngine, interval_s: float) -> None:
         self._session, self._engine, self._interval_s = f"speaker-{number}", engine, interval_s
         self._window, self._length_s = 0, SHORTEST_S + (LONGEST_S - SHORTEST_S) * (number * 0.618 % 1.0)
         n_mels = engine.model.dims.n_mels
@@ -132,7 +132,7 @@ def measure(model: str, batches: Sequence[int], interval_s: float, device: str, 
     """One row for each size of batch."""
     config = Config()
     config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=model, device=device))
-    decoders = build_decoders(config, CollectorRegistry(), random_weights=True)
+    decoders = build_engines(config, CollectorRegistry(), random_weights=True)
     rows = []
     for n in batches:
         options = replace(decoders.options, max_batch=max(8, n))

@@ -5,8 +5,8 @@ Where the processor's time goes at 1, 8 and 32 streams: event loop, front end, e
 
 The daemon runs as it does in service, as a process of its own on loopback, and this process sends it speech in real
 time. Processor time is what the kernel counts for each thread of the daemon: the first is the event loop, with
-WebSockets, sessions and JSON; the busiest others are the lanes. What the lanes do is timed by the daemon itself (its
-metrics), so it holds what they waited for each other and for a processor. All in milliseconds for one second of sound.
+WebSockets, sessions and JSON; the busiest others are the workers. What those do is timed by the daemon itself (metrics),
+so it holds what they waited for each other and for a processor. All in milliseconds for one second of sound.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     args = arguments.parse_args()
     rows = [row for row in read_manifest(args.manifest) if row.kind == "short"]
     speech = np.concatenate([read_audio(args.manifest.parent / row.file) for row in rows])
-    print("streams  event loop  lanes  others | front end  encoder  decoder, rest of step | messages")
+    print("streams  event loop  workers  others | front end  encoder  decoder, rest of step | messages")
     for n in map(int, args.streams.split(",")):
         print(asyncio.run(measure(n, speech, args.seconds, args.model)), flush=True)
 
@@ -87,13 +87,13 @@ def _row(n: int, look: Look, messages_per_s: float) -> str:
     sound_s = look.metrics["streamer_audio_seconds_total"]
     event_loop, *others = [1e3 * look.threads[id_] / sound_s for id_ in sorted(look.threads)]
     others.sort(reverse=True)
-    n_lanes = physical_cores()
+    n_workers = physical_cores()
     listen, encoder, step = (
         look.metrics[f"{name}_sum"] / sound_s
         for name in ("streamer_listen_latency_ms", "whisper_encoder_forward_latency_ms", "streamer_step_latency_ms")
     )
     return (
-        f"{n:7d}  {event_loop:10.1f}  {sum(others[:n_lanes]):5.1f}  {sum(others[n_lanes:]):6.1f} | {listen:9.1f}  "
+        f"{n:7d}  {event_loop:10.1f}  {sum(others[:n_workers]):5.1f}  {sum(others[n_workers:]):6.1f} | {listen:9.1f}  "
         f"{encoder:7.1f}  {step - encoder:21.1f} | {messages_per_s:.1f} a second to each"
     )
 

@@ -61,7 +61,7 @@ class Report:
         return time.monotonic() - self.started_s
 
     def slope(self) -> float:
-        """Growth of the memory after `SETTLE_S`, MB an hour: least squares."""
+        """AppendOnlyText of the memory after `SETTLE_S`, MB an hour: least squares."""
         points = [(s["at_s"], s["rss_mb"]) for s in self.samples if s["at_s"] >= SETTLE_S]
         if len(points) < 3:
             return float("nan")

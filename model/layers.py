@@ -23,7 +23,7 @@ __all__ = [
     "Linear",
     "PackedWeight",
     "attend",
-    "has_tiles",
+    "has_amx",
     "merge_heads",
     "pack",
     "sinusoids",
@@ -49,17 +49,17 @@ class Linear(nn.Linear):
     """
     A matrix product with bias, and after it GELU or the addition of a residual where asked.
 
-    `pack` gives an instance its weight in the layouts that are multiplied fastest; `few_rows` says that products of a
-    few rows, single tokens, are worth a layout of their own.
+    `pack` gives an instance its weight in the layouts that are multiplied fastest; `small_batch` says that products
+    of a few rows, single tokens, are worth a layout of their own.
     """
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)
         self.packed: PackedWeight | None = None
 
-    def pack(self, *, few_rows: bool) -> None:
+    def pack(self, *, small_batch: bool) -> None:
         """Lay the weight out anew, as it is now; the plain one goes, unless nothing is gained."""
-        self.packed = pack(self.weight, self.bias, few_rows=few_rows)
+        self.packed = pack(self.weight, self.bias, small_batch=small_batch)
         if self.packed is not None:
             self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
 
@@ -77,17 +77,17 @@ class PackedWeight:
     Args:
         weight: (n_out, n_in), float32 or bfloat16.
         bias: (n_out,), or None.
-        few_rows: Keep halves of the weight beside it for products of a few rows. Those wait for memory, and half the
+        small_batch: Keep halves of the weight beside it for products of a few rows. Those wait for memory, and half the
             bytes are read in half the time; the numbers stay the same, since published weights are halves. Without
             effect for weights that are none.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, few_rows: bool) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> None:
         self._bias = bias
         # otherwise this layout is made anew in every call, which for a few rows costs more than the product itself
         self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._halves = (
-            torch.ops.quantized.linear_prepack_fp16(weight, bias) if few_rows and _are_halves(weight) else None
+            torch.ops.quantized.linear_prepack_fp16(weight, bias) if small_batch and _are_halves(weight) else None
         )
 
     def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
@@ -130,7 +130,7 @@ def _padded(x: Tensor, n: int) -> Tensor:
     return F.pad(rows, (0, 0, 0, n - rows.shape[0]))
 
 
-def pack(weight: Tensor, bias: Tensor | None, *, few_rows: bool) -> PackedWeight | None:
+def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> PackedWeight | None:
     """
     See `PackedWeight`; None where there is nothing to gain.
 
@@ -142,7 +142,7 @@ def pack(weight: Tensor, bias: Tensor | None, *, few_rows: bool) -> PackedWeight
     if weight.dtype == torch.float32 or (
         weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     ):
-        return PackedWeight(weight, bias, few_rows=few_rows)
+        return PackedWeight(weight, bias, small_batch=small_batch)
     return None
 
 
@@ -203,7 +203,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, recur
     Returns:
         (batch, n, n_state).
     """
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not has_tiles():
+    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not has_amx():
         return merge_heads(_attend_in_bfloat16(q, k, v, mask))
     if q.device.type == "cuda" and not recurring:
         with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
@@ -220,7 +220,7 @@ def _attend_in_bfloat16(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) ->
     return attended
 
 
-def has_tiles() -> bool:
+def has_amx() -> bool:
     """Whether this CPU multiplies tiles of bfloat16 (AMX), for which torch's fused attention is the fastest."""
     return bool(torch.cpu._is_amx_tile_supported())
 

@@ -11,7 +11,7 @@ from model.cache import KVCache
 from model.decoder import TextDecoder
 from model.dimensions import ModelDimensions
 from model.encoder import AudioEncoder
-from model.layers import Linear, has_tiles, pack
+from model.layers import Linear, has_amx, pack
 from model.silence import SilenceCache
 
 __all__ = ["Whisper", "published_shapes"]
@@ -74,11 +74,11 @@ class Whisper(nn.Module):
 
     def _pack(self) -> None:
         """Give every product its fastest layout, in place of the plain weights; `state_dict` names those no more."""
-        for part, few_rows in ((self.encoder, False), (self.decoder, True)):
+        for part, small_batch in ((self.encoder, False), (self.decoder, True)):
             for module in part.modules():
                 if isinstance(module, Linear):
-                    module.pack(few_rows=few_rows)
-        self.decoder.packed_embedding = pack(self.decoder.token_embedding.weight, None, few_rows=True)
+                    module.pack(small_batch=small_batch)
+        self.decoder.packed_embedding = pack(self.decoder.token_embedding.weight, None, small_batch=True)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -120,7 +120,7 @@ class Whisper(nn.Module):
             n_slots=n_slots,
             audio_capacity=self.dims.n_audio_ctx if audio_capacity is None else audio_capacity,
             tail=tail,
-            dtype=torch.float32 if on_cpu and not has_tiles() else self.dtype,
+            dtype=torch.float32 if on_cpu and not has_amx() else self.dtype,
             device=self.device,
             row_by_row=on_cpu,
         )

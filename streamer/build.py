@@ -22,14 +22,14 @@ from streamer.engine.calibration import measure_costs, probes
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model, random_model
 from streamer.engine.options import EngineOptions
-from streamer.engine.random_engine import StandInEngine
+from streamer.engine.random_engine import RandomEngine
 from streamer.engine.recovery import RecoveringEngine
 from streamer.errors import EngineError
 from streamer.host.cpu import bfloat16_features, cpuinfo, physical_cores
 from streamer.scheduling.load import LoadLimits, LoadMeter
 from streamer.scheduling.recording import RecordingOptions, Recordings
 from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
-from streamer.scheduling.worker import Lane, LaneOptions
+from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import CATCH_UP_S, WindowOptions
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, OpenTelemetrySpans
@@ -51,7 +51,7 @@ MOST_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Service:
     """What serving needs."""
 
     scheduler: Scheduler
@@ -61,11 +61,11 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decoders:
+class Engines:
     """What hears and decodes, before anything schedules it."""
 
     engines: Sequence[WhisperEngine]
-    """One for each lane, on the same weights."""
+    """One for each worker, on the same weights."""
     new_engine: Callable[[], WhisperEngine]
     """One more like them."""
     front_end: FrontEnd
@@ -75,7 +75,7 @@ class Decoders:
     metrics: EngineMetrics
 
 
-def build(config: Config, *, random_weights: bool = False) -> Parts:
+def build(config: Config, *, random_weights: bool = False) -> Service:
     """
     Load the weights, choose the arithmetic, run a real decode, and measure what a step costs.
 
@@ -89,22 +89,22 @@ def build(config: Config, *, random_weights: bool = False) -> Parts:
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    return schedule(config, build_decoders(config, registry, random_weights=random_weights), registry)
+    return build_scheduler(config, build_engines(config, registry, random_weights=random_weights), registry)
 
 
-def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) -> Parts:
-    """Lanes for these decoders and a scheduler over them, after a measurement of what a step costs."""
+def build_scheduler(config: Config, decoders: Engines, registry: CollectorRegistry) -> Service:
+    """Workers for these decoders and a scheduler over them, after a measurement of what a step costs."""
     model, options = decoders.model, decoders.options
-    lane_options, metrics = LaneOptions(), ServiceMetrics(registry)
+    worker_options, metrics = WorkerOptions(), ServiceMetrics(registry)
     decoders.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in decoders.engines])
     fixed_s, row_s = measure_costs(decoders.engines[0], model.dims.n_mels)
     tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
-    lanes = [
-        Lane(
+    workers = [
+        Worker(
             RecoveringEngine(engine, decoders.new_engine, probes(model.dims.n_mels, 1)[0], metrics),
             decoders.front_end,
             LoadMeter(_limits(config), options.max_batch, fixed_s, row_s),
-            lane_options,
+            worker_options,
             metrics,
             tracer,
         )
@@ -112,7 +112,7 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
     ]
     scheduler = Scheduler(
         config.model.name,
-        lanes,
+        workers,
         decoders.tokenizer,
         model.dims.n_mels,
         SchedulerOptions(
@@ -134,14 +134,16 @@ def schedule(config: Config, decoders: Decoders, registry: CollectorRegistry) ->
         model=config.model.name,
         device=str(model.device),
         dtype=dtype,
-        lanes=len(lanes),
+        workers=len(workers),
         row_cost_ms=round(scheduler.statistics().row_cost_s * 1e3, 1),
         capacity=scheduler.capacity,
     )
-    return Parts(scheduler=scheduler, engine_metrics=decoders.metrics, tokenizer=decoders.tokenizer, registry=registry)
+    return Service(
+        scheduler=scheduler, engine_metrics=decoders.metrics, tokenizer=decoders.tokenizer, registry=registry
+    )
 
 
-def build_decoders(config: Config, registry: CollectorRegistry, *, random_weights: bool = False) -> Decoders:
+def build_engines(config: Config, registry: CollectorRegistry, *, random_weights: bool = False) -> Engines:
     """
     Load the weights and choose the arithmetic; nothing is run yet.
 
@@ -151,16 +153,16 @@ def build_decoders(config: Config, registry: CollectorRegistry, *, random_weight
     for name, value in (COMPILED_SHAPES | GROWING_MEMORY).items():  # read at the first product and the first allocation
         os.environ.setdefault(name, value)
     device = choose_device(config.model)
-    n_lanes = 1 if device.type == "cuda" else config.model.threads or physical_cores()
-    # this thread builds and measures on behalf of a lane, so it works like one
+    n_workers = 1 if device.type == "cuda" else config.model.threads or physical_cores()
+    # this thread builds and measures on behalf of a worker, so it works like one
     torch.set_num_threads(1)
     dtype = choose_dtype(config.model, device)
-    load, engine_type = (random_model, StandInEngine) if random_weights else (load_model, WhisperEngine)
+    load, engine_type = (random_model, RandomEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
     options, metrics = _engine_options(config, model), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, metrics)
-    return Decoders(
-        engines=[new_engine() for _ in range(n_lanes)],
+    return Engines(
+        engines=[new_engine() for _ in range(n_workers)],
         new_engine=new_engine,
         front_end=FrontEnd(MelSpectrogram(model.dims.n_mels, device), VoiceDetector(read_weights(), device)),
         model=model,

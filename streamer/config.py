@@ -38,7 +38,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; `auto` is the GPU if there is one."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    """CPU threads, each a lane that steps its own sessions; 0: one per physical core. A GPU has one lane."""
+    """CPU threads, each a worker that steps its own sessions; 0: one per physical core. A GPU has one worker."""
 
 
 class ServerConfig(Section, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ import structlog
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.security import check_exposure
 from streamer.access.tls import Certificate
-from streamer.build import Parts, build
+from streamer.build import Service, build
 from streamer.config import Config
 from streamer.errors import ConfigError, StreamerError
 from streamer.host.memory import give_back_forever
@@ -24,12 +24,12 @@ from streamer.host.microphone import MicrophoneSource
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.host.terminal import TerminalCaptions
 from streamer.scheduling.scheduler import Scheduler, running
-from streamer.scheduling.stream import Stream
+from streamer.scheduling.session_handle import SessionHandle
 from streamer.server.app import build_app
 from streamer.server.connection import Connections
 from streamer.server.http_server import HttpServer
 from streamer.server.relay.wyoming import wyoming_server
-from streamer.server.rooms.room import Broadcast
+from streamer.server.rooms.room import Room
 
 log = structlog.get_logger()
 
@@ -84,7 +84,7 @@ async def _serve(config: Config, device: str | None) -> None:
     notifier.status("loading the model")
     notifier.extend_timeout(300)
     parts = await asyncio.to_thread(build, config)
-    connections, broadcast = Connections(), Broadcast() if device is not None else None
+    connections, broadcast = Connections(), Room() if device is not None else None
     app = build_app(parts.scheduler, config, parts.registry, keys=keys, connections=connections, microphone=broadcast)
     server = HttpServer(app, config, sockets, certificate.context)
     await server.start()
@@ -99,11 +99,11 @@ async def _serve(config: Config, device: str | None) -> None:
 
 async def _serve_until(
     stop: asyncio.Event,
-    parts: Parts,
+    parts: Service,
     config: Config,
     server: HttpServer,
     connections: Connections,
-    broadcast: Broadcast | None,
+    broadcast: Room | None,
     notifier: Notifier,
 ) -> None:
     async with asyncio.TaskGroup() as group:
@@ -156,7 +156,7 @@ async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
         await asyncio.sleep(interval_s)
 
 
-async def _caption_microphone(parts: Parts, config: Config, broadcast: Broadcast) -> None:
+async def _caption_microphone(parts: Service, config: Config, broadcast: Room) -> None:
     stream = parts.scheduler.open(config.session)
     with contextlib.closing(MicrophoneSource(config.capture)) as source:
         feeding = asyncio.create_task(_feed(source, stream))
@@ -185,7 +185,7 @@ async def _microphone(config: Config) -> None:
                 await _stopped(feeding)
 
 
-async def _feed(source: MicrophoneSource, stream: Stream) -> None:
+async def _feed(source: MicrophoneSource, stream: SessionHandle) -> None:
     """Microphone into session; when the microphone is lost for good, the session ends and the error is raised."""
     try:
         async for samples in source:
@@ -194,7 +194,7 @@ async def _feed(source: MicrophoneSource, stream: Stream) -> None:
         stream.end()
 
 
-async def _end_when(stop: asyncio.Event, stream: Stream, feeding: asyncio.Task[None]) -> None:
+async def _end_when(stop: asyncio.Event, stream: SessionHandle, feeding: asyncio.Task[None]) -> None:
     await stop.wait()
     feeding.cancel()
     stream.end()

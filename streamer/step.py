@@ -32,7 +32,7 @@ class StepRequest:
     """Leading prefix tokens whose words end so long before the newest sound that reading them again is of no use."""
     draft: tuple[int, ...] = ()
     """Tokens guessed after the prefix: kept as far as greedy decoding would have chosen them."""
-    unended: int | None = None
+    no_eot_at: int | None = None
     """Draft tokens after which the text may not end: sound that no word accounts for was heard beyond them."""
     anchor_tokens: int = 0
     """Trailing prefix tokens that are aligned again, so that the first new token has a neighbour."""

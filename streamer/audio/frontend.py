@@ -16,7 +16,7 @@ from streamer.audio.mel import FrameStream, MelSpectrogram
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
 
 
-class Ear:
+class FeatureState:
     """What the front end remembers of one session: samples that do not fill a frame yet."""
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Ear:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Features:
     """What became known of one session."""
 
     frames: Tensor
@@ -48,27 +48,29 @@ class FrontEnd:
     def __init__(self, spectrogram: MelSpectrogram, detector: VoiceDetector) -> None:
         self._spectrogram, self._detector = spectrogram, detector
 
-    def listen(self, ears: Sequence[Ear], samples: Sequence[Tensor]) -> list[Heard]:
+    def extract(self, states: Sequence[FeatureState], samples: Sequence[Tensor]) -> list[Features]:
         """
         Hear the next samples of several sessions.
 
         Args:
-            ears: Of the sessions, moved on by this call.
+            states: Of the sessions, moved on by this call.
             samples: (n,) float32 at 16 kHz for each session, any n.
         """
         with torch.inference_mode():
-            cut = [ear.frames.push(block) for ear, block in zip(ears, samples, strict=True)]
+            cut = [state.frames.push(block) for state, block in zip(states, samples, strict=True)]
             counts = [sum(part.shape[0] for part in parts) for parts in cut]
             parts = [part for parts in cut for part in parts]
             mels = self._spectrogram(torch.cat(parts)) if parts else torch.empty(0, self._spectrogram.n_mels)
-            voices = self._judge([ear.whole_frames(block) for ear, block in zip(ears, samples, strict=True)], ears)
-            return [Heard(*each) for each in zip(mels.split(counts), voices, strict=True)]
+            voices = self._judge(
+                [state.whole_frames(block) for state, block in zip(states, samples, strict=True)], states
+            )
+            return [Features(*each) for each in zip(mels.split(counts), voices, strict=True)]
 
-    def _judge(self, frames: list[Tensor], ears: Sequence[Ear]) -> list[list[float]]:
+    def _judge(self, frames: list[Tensor], states: Sequence[FeatureState]) -> list[list[float]]:
         rows = [i for i, block in enumerate(frames) if block.shape[0]]
         found: list[list[float]] = [[] for _ in frames]
         if rows:
-            judged = self._detector([frames[i] for i in rows], [ears[i].voice for i in rows])
+            judged = self._detector([frames[i] for i in rows], [states[i].voice for i in rows])
             for i, probabilities in zip(rows, judged, strict=True):
                 found[i] = probabilities
         return found

@@ -27,7 +27,7 @@ from websockets.typing import Subprotocol
 
 from streamer.client.resumption import END_TOLERANCE_S, Backlog, Message, Revisions, Story
 from streamer.errors import OverloadError, ProtocolError, StreamerError
-from streamer.protocol.event_queue import Unread
+from streamer.protocol.event_queue import CoalescingQueue
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
 from streamer.protocol.messages import PROTOCOL, AudioFormat, End, Error, Flush, Start
 from streamer.protocol.options import Update
@@ -138,7 +138,7 @@ class Captions:
         self._url, self._start, self._give_up_s = url, start, give_up_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._backlog, self._story = backlog, Story()
-        self._events, self._revisions = Unread(), Revisions()
+        self._events, self._revisions = CoalescingQueue(), Revisions()
         self._changed = asyncio.Condition()
         """Guards nothing: tells waiters that something of this object is different now."""
         self._resumed_from_s = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Growth:
+class AppendOnlyText:
     """What the stable text of successive turns has grown by; the turns are joined by a space."""
 
     def __init__(self) -> None:

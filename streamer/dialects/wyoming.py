@@ -18,7 +18,7 @@ import msgspec
 
 from streamer import __version__
 from streamer.dialects.actions import Action, HangUp, Open, To
-from streamer.dialects.append_only import Growth
+from streamer.dialects.append_only import AppendOnlyText
 from streamer.errors import OverloadError, ProtocolError, StreamerError
 from streamer.protocol.events import Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat, End, Start
@@ -135,7 +135,7 @@ class WyomingProtocol:
         self._frames = Frames(max_payload_bytes)
         self._asked = _Transcribe()
         self._is_open = self._has_ended = False
-        self._growth = Growth()
+        self._growth = AppendOnlyText()
         self._turns: list[str] = []
         self._language = ""
 

@@ -67,22 +67,22 @@ class DecodingRules:
         """Whether a token begins with a space."""
         return self._tokenizer.decode([token])[:1].isspace()
 
-    def choose(self, logits: Tensor, first: list[int], unended: list[int], attached: list[int]) -> Choice:
+    def choose(self, logits: Tensor, first: list[int], no_eot_at: list[int], attached: list[int]) -> Choice:
         """
         Greedy choice under the filters.
 
         Args:
             logits: (n, n_vocab), float32; changed in place.
             first: Places where text begins: no blank and no immediate end there.
-            unended: Places where text may not end.
+            no_eot_at: Places where text may not end.
             attached: Places that touch a word which is final: marks may follow there, but nothing that makes it
                 another word.
         """
         logits += self._bias[0]
         if first:
             logits[first] += self._bias[1]
-        if unended:
-            logits[unended, self._tokenizer.eot] = -torch.inf
+        if no_eot_at:
+            logits[no_eot_at, self._tokenizer.eot] = -torch.inf
         best, tokens = logits.max(dim=-1)
         chosen: list[int] = tokens.tolist()
         growing = [place for place in attached if self._grows[chosen[place]]]

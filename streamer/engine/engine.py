@@ -26,8 +26,8 @@ from streamer.engine.decoding import DecodingRules, token_budget
 from streamer.engine.keyterms import KeyTermBias
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
-from streamer.engine.window_cache import ReadText, WindowMemory
-from streamer.engine.window_encoder import POSITION_S, Hearing
+from streamer.engine.window_cache import TextKV, WindowCache
+from streamer.engine.window_encoder import POSITION_S, WindowEncoder
 from streamer.errors import DeviceError, EngineError
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics
@@ -61,8 +61,8 @@ class WhisperEngine:
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=capacity, tail=tail)
             self._captured = self._capture() if model.device.type == "cuda" else None
         n_sessions, text_bytes = options.max_remembered, options.max_remembered_bytes // 8
-        self.hearing = Hearing(model, self._cache, silence, options, options.max_remembered_bytes - text_bytes)
-        self._texts = WindowMemory(ReadText((), self._cache.text_of(0, 0, model.dtype)), n_sessions, text_bytes)
+        self.hearing = WindowEncoder(model, self._cache, silence, options, options.max_remembered_bytes - text_bytes)
+        self._texts = WindowCache(TextKV((), self._cache.text_of(0, 0, model.dtype)), n_sessions, text_bytes)
 
     def _capture(self) -> CapturedDecoder:
         captured = CapturedDecoder(self.model.decoder, self._cache)
@@ -193,7 +193,7 @@ class WhisperEngine:
             [row.place(draft[:n]) for row, draft in zip(rows, drafts, strict=True) for n in range(len(draft) + 1)],
         )
         attached = self._attached(rows, drafts)
-        choice = self.rules.choose(logits[: len(places)], begins, _unended(rows, drafts), attached)
+        choice = self.rules.choose(logits[: len(places)], begins, _no_eot_at(rows, drafts), attached)
         at = 0
         for i, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
             n = len(draft) + 1
@@ -254,7 +254,7 @@ class WhisperEngine:
             request = row.request
             if self.options.kv_reuse and request.window_start is not None and request.settled_tokens:
                 n = len(row.known) - len(request.prefix) + min(request.settled_tokens, len(request.prefix))
-                text = ReadText(row.known[:n], self._cache.text_of(row.slot, n, self.model.dtype))
+                text = TextKV(row.known[:n], self._cache.text_of(row.slot, n, self.model.dtype))
                 self._texts.keep(request.session, request.window, text)
 
     # --- times
@@ -295,10 +295,12 @@ class WhisperEngine:
         return tuple(round(position * POSITION_S, 3) for position in ends)
 
 
-def _unended(rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:
+def _no_eot_at(rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:
     """Among the places that are chosen at, a draft's length and one more for each row, those where no text may end."""
     firsts = itertools.accumulate((len(draft) + 1 for draft in drafts), initial=0)
-    asked = [(first, row.request.unended, len(draft)) for first, row, draft in zip(firsts, rows, drafts, strict=False)]
+    asked = [
+        (first, row.request.no_eot_at, len(draft)) for first, row, draft in zip(firsts, rows, drafts, strict=False)
+    ]
     return [first + n for first, n, length in asked if n is not None and n <= length]
 
 

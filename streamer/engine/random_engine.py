@@ -41,7 +41,7 @@ class ScriptedRow(Row):
         return self.script[place] if place < len(self.script) else eot
 
 
-class StandInEngine(WhisperEngine):
+class RandomEngine(WhisperEngine):
     """See the module; arguments as for `WhisperEngine`."""
 
     def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics) -> None:

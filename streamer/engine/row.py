@@ -9,7 +9,7 @@ from torch import Tensor
 
 from streamer.engine.keyterms import Place
 from streamer.step import StepRequest
-from streamer.text.repetition import RUN_AWAY_TOKENS, runs_away
+from streamer.text.repetition import RUN_AWAY_TOKENS, is_repetition_loop
 from streamer.text.tokenizer import UNSPACED_LANGUAGES
 
 
@@ -61,7 +61,7 @@ class Row:
         """Take over the draft as far as it was chosen, and the first choice after it."""
         n = next((n for n, token in enumerate(draft) if token == eot or chosen[n] != token), len(draft))
         # as if it had been said token by token: a circle ends where it would have ended then
-        self.n_verified = next((k - 1 for k in range(RUN_AWAY_TOKENS, n + 1) if runs_away(draft[:k])), n)
+        self.n_verified = next((k - 1 for k in range(RUN_AWAY_TOKENS, n + 1) if is_repetition_loop(draft[:k])), n)
         self.tokens = draft[: self.n_verified]
         self.logprobs = logprobs[: self.n_verified]
         self.say(chosen[self.n_verified], logprobs[self.n_verified], eot)
@@ -73,7 +73,7 @@ class Row:
         else:
             self.tokens.append(token)
             self.logprobs.append(logprob)
-            self.circles = runs_away(self.tokens)
+            self.circles = is_repetition_loop(self.tokens)
 
     def place(self, said: Sequence[int]) -> Place:
         """Where the token after these new ones is chosen."""

@@ -31,7 +31,7 @@ class Remembered(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class KVSpan:
     """
     Keys and values from the beginning of a window, with room for more.
 
@@ -49,7 +49,7 @@ class Stretch:
         """(2, n_layer, n_head, n, d_head), a view."""
         return self.room[..., : self.n, :]
 
-    def followed_by(self, new: Tensor) -> Stretch:
+    def followed_by(self, new: Tensor) -> KVSpan:
         """The stretch with `new` (2, n_layer, n_head, n, d_head) behind it; moved only where the room ends."""
         n = self.n + new.shape[3]
         room = self.room
@@ -58,16 +58,16 @@ class Stretch:
             room = new.new_empty(*outer, -(-n // ROOM) * ROOM, d_head)
             room[..., : self.n, :] = self.known
         room[..., self.n : n, :] = new
-        return Stretch(room, n)
+        return KVSpan(room, n)
 
 
 @dataclass(frozen=True, slots=True)
-class SettledSound:
+class AudioKV:
     """The settled positions of one window, from its beginning."""
 
-    encoder: Stretch
+    encoder: KVSpan
     """Of the encoder's layers: what later sound attends to."""
-    audio: Stretch
+    audio: KVSpan
     """Of the decoder's cross-attention."""
 
     @property
@@ -80,15 +80,15 @@ class SettledSound:
         """Held in memory."""
         return self.encoder.room.nbytes + self.audio.room.nbytes
 
-    def followed_by(self, encoded: EncodedAudio, audio: Tensor, n: int) -> SettledSound:
+    def followed_by(self, encoded: EncodedAudio, audio: Tensor, n: int) -> AudioKV:
         """The window with the first `n` of the positions that a pass computed after it."""
-        return SettledSound(
+        return AudioKV(
             self.encoder.followed_by(encoded.keys_values[..., :n, :]), self.audio.followed_by(audio[..., :n, :])
         )
 
 
 @dataclass(frozen=True, slots=True)
-class ReadText:
+class TextKV:
     """The tokens of one window as the decoder has read them."""
 
     tokens: tuple[int, ...]
@@ -110,7 +110,7 @@ class ReadText:
 T = TypeVar("T", bound=Remembered)
 
 
-class WindowMemory(Generic[T]):
+class WindowCache(Generic[T]):
     """
     Args:
         nothing: What is remembered of a window that is not known.

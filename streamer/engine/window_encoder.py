@@ -15,14 +15,14 @@ from torch import Tensor
 from model import STEM_CONTEXT, EncodedAudio, KVCache, SilenceCache, Whisper
 from streamer.audio import mel
 from streamer.engine.options import EngineOptions
-from streamer.engine.window_cache import SettledSound, Stretch, WindowMemory
+from streamer.engine.window_cache import AudioKV, KVSpan, WindowCache
 from streamer.step import StepRequest
 
 POSITION_S = 0.02
 """Seconds of one audio position."""
 
 
-class Hearing:
+class WindowEncoder:
     """
     Args:
         model: In inference mode, on its device.
@@ -36,7 +36,7 @@ class Hearing:
         self, model: Whisper, cache: KVCache, silence: SilenceCache | None, options: EngineOptions, most_bytes: int
     ) -> None:
         self._model, self._cache, self._silence, self._options = model, cache, silence, options
-        self._sounds = WindowMemory(self._no_sound(), options.max_remembered, most_bytes)
+        self._sounds = WindowCache(self._no_sound(), options.max_remembered, most_bytes)
 
     @property
     def n_bytes(self) -> int:
@@ -80,7 +80,7 @@ class Hearing:
             self._cache.set_audio(slot, old.audio.known, heard)
             self._settle(request, old, new, heard)
 
-    def _settle(self, request: StepRequest, old: SettledSound, new: EncodedAudio, heard: Tensor) -> None:
+    def _settle(self, request: StepRequest, old: AudioKV, new: EncodedAudio, heard: Tensor) -> None:
         """Keep what lies far enough behind the newest sound."""
         if request.window_start is None or self._options.settle_s is None:
             return
@@ -104,9 +104,9 @@ class Hearing:
         moved = torch.cat([*windows], dim=1).to(self._model.device)
         return list(mel.scale(moved, self._options.mel_maximum).to(self._model.dtype).split(lengths, dim=1))
 
-    def _no_sound(self) -> SettledSound:
+    def _no_sound(self) -> AudioKV:
         dims, like = self._model.dims, self._model.encoder.positions
         d_head = dims.n_audio_state // dims.n_audio_head
         encoder = like.new_empty(2, dims.n_audio_layer, dims.n_audio_head, 0, d_head)
         audio = like.new_empty(2, dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
-        return SettledSound(Stretch(encoder, 0), Stretch(audio, 0))
+        return AudioKV(KVSpan(encoder, 0), KVSpan(audio, 0))

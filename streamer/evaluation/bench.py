@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from streamer.audio.files import read_audio
 from streamer.audio.mel import SAMPLE_RATE
-from streamer.build import Parts, build
+from streamer.build import Service, build
 from streamer.config import Config
 from streamer.errors import ConfigError, OverloadError
 from streamer.evaluation.manifest import read_manifest
-from streamer.evaluation.playback import Recital, listen
+from streamer.evaluation.playback import LiveTranscript, transcribe_live
 from streamer.evaluation.report import percentiles
 from streamer.evaluation.scoring import word_scorer
 from streamer.scheduling.scheduler import running
@@ -131,23 +131,23 @@ def measure(config: Config, clips: Sequence[Clip], n: int, options: BenchOptions
     before_s, started = _cpu_s(), time.perf_counter()
     heard = asyncio.run(_play(parts, config, streams))
     cpu_s, wall_s = _cpu_s() - before_s, time.perf_counter() - started
-    played = [(stream, recital) for stream, recital in zip(streams, heard, strict=True) if recital]
+    played = [(stream, transcript) for stream, transcript in zip(streams, heard, strict=True) if transcript]
     return {"streams": n, "refused": n - len(played), **_summary(played, parts, cpu_s, wall_s)}
 
 
-async def _play(parts: Parts, config: Config, streams: Sequence[Clip]) -> list[Recital | None]:
+async def _play(parts: Service, config: Config, streams: Sequence[Clip]) -> list[LiveTranscript | None]:
     """What was heard of each stream; None of those that were refused."""
     options = msgspec.structs.replace(config.session, language="en", words=True)
     shortest_s = min(len(stream.samples) for stream in streams) / SAMPLE_RATE
     stagger_s = min(STAGGER_S, MOST_STAGGERED * shortest_s / len(streams))
 
-    async def play_one(index: int, samples: NDArray[np.float32]) -> Recital | None:
+    async def play_one(index: int, samples: NDArray[np.float32]) -> LiveTranscript | None:
         await asyncio.sleep(index * stagger_s)
         try:
             opened = parts.scheduler.open(options)
         except OverloadError:
             return None
-        return await listen(opened, samples, realtime=True)
+        return await transcribe_live(opened, samples, realtime=True)
 
     async with running(parts.scheduler):
         return await asyncio.gather(*(play_one(index, stream.samples) for index, stream in enumerate(streams)))
@@ -165,17 +165,19 @@ def looped(clips: Sequence[Clip], order: np.random.Generator, seconds: float) ->
                 return Clip(samples, " ".join(clip.text for clip in said))
 
 
-def _summary(played: Sequence[tuple[Clip, Recital]], parts: Parts, cpu_s: float, wall_s: float) -> dict[str, Any]:
-    recitals = [recital for _, recital in played]
-    audio_s = sum(recital.duration_s for recital in recitals)
-    commit = percentiles([x for recital in recitals for x in recital.commit_s])
+def _summary(
+    played: Sequence[tuple[Clip, LiveTranscript]], parts: Service, cpu_s: float, wall_s: float
+) -> dict[str, Any]:
+    transcripts = [transcript for _, transcript in played]
+    audio_s = sum(transcript.duration_s for transcript in transcripts)
+    commit = percentiles([x for transcript in transcripts for x in transcript.commit_s])
     return {
         "audio_s": round(audio_s, 1),
         "wall_s": round(wall_s, 1),
-        "words": sum(len(recital.commit_s) for recital in recitals),
+        "words": sum(len(transcript.commit_s) for transcript in transcripts),
         "word_error_rate": _word_error_rate(played),
         "commit_latency_s": commit,
-        "first_partial_latency_s": percentiles([x for recital in recitals for x in recital.first_sight_s]),
+        "first_partial_latency_s": percentiles([x for transcript in transcripts for x in transcript.first_sight_s]),
         "decoder_token_ms": percentiles(parts.engine_metrics.recent_token_ms()),
         "row_cost_ms": round(parts.scheduler.statistics().row_cost_s * 1e3, 2),
         "cpu_s_per_audio_s": round(cpu_s / audio_s, 4),
@@ -184,13 +186,13 @@ def _summary(played: Sequence[tuple[Clip, Recital]], parts: Parts, cpu_s: float,
     }
 
 
-def _word_error_rate(played: Sequence[tuple[Clip, Recital]]) -> float | None:
+def _word_error_rate(played: Sequence[tuple[Clip, LiveTranscript]]) -> float | None:
     """Over all streams; None without the libraries of the extra `eval`."""
     try:
         scorer = word_scorer()
     except ConfigError:
         return None
-    scores = [scorer("en", stream.text, recital.text) for stream, recital in played]
+    scores = [scorer("en", stream.text, transcript.text) for stream, transcript in played]
     return round(sum(score.errors for score in scores) / sum(score.words for score in scores), 4)
 
 

@@ -21,16 +21,16 @@ from prometheus_client import CollectorRegistry
 from streamer import weights
 from streamer.audio.files import read_audio
 from streamer.audio.mel import SAMPLE_RATE
-from streamer.build import Decoders, build_decoders, schedule, window_options
+from streamer.build import Engines, build_engines, build_scheduler, window_options
 from streamer.config import Config
 from streamer.errors import ConfigError
 from streamer.evaluation.manifest import ManifestRow, read_manifest
 from streamer.evaluation.one_shot import OneShot
-from streamer.evaluation.playback import Recital, listen
+from streamer.evaluation.playback import LiveTranscript, transcribe_live
 from streamer.evaluation.plot import DelayPoint, delay_curve
 from streamer.evaluation.report import MIN_PAUSE_S, Played, difference_lines, report, table
 from streamer.evaluation.scoring import text_normaliser, word_scorer
-from streamer.evaluation.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
 from streamer.evaluation.word_timing import TimedWord, utterance_errors, utterances, word_start_errors
 from streamer.protocol.options import Delay, SessionOptions
 from streamer.scheduling.scheduler import running
@@ -85,7 +85,7 @@ def run(config: Config, manifest: Path, options: EvaluationOptions, json_out: Pa
     rows = _chosen(read_manifest(manifest), options)
     if not rows:
         raise ConfigError(f"{manifest}: no recording of the kinds and languages asked for")
-    decoders = build_decoders(config, CollectorRegistry())
+    decoders = build_engines(config, CollectorRegistry())
     known = _known(rows, decoders, config.model.name)
     if not known:
         raise ConfigError(f"{manifest}: no recording in a language that {config.model.name} knows")
@@ -94,9 +94,9 @@ def run(config: Config, manifest: Path, options: EvaluationOptions, json_out: Pa
 
     def measure(delay: Delay) -> tuple[dict[str, Any], list[Played]]:
         started = time.perf_counter()
-        recitals = evaluation.play(options, delay)
+        transcripts = evaluation.play(options, delay)
         elapsed_s = time.perf_counter() - started
-        played = judge.played(known, recitals, references)
+        played = judge.played(known, transcripts, references)
         return report(config.model.name, played, decoders.metrics.recent_token_ms(), elapsed_s), played
 
     figures, played = measure(config.session.delay)
@@ -127,14 +127,14 @@ class Judge:
         self._score, self._normaliser, self._word_times = word_scorer(), text_normaliser(), word_times
 
     def played(
-        self, rows: Sequence[ManifestRow], recitals: Sequence[Recital], one_shot: Sequence[str] | None
+        self, rows: Sequence[ManifestRow], transcripts: Sequence[LiveTranscript], one_shot: Sequence[str] | None
     ) -> list[Played]:
         """Each recording with its errors; `one_shot` are the texts of whole decoding."""
         wholes: Sequence[str | None] = one_shot or [None] * len(rows)
-        return [self._played(*each) for each in zip(rows, recitals, wholes, strict=True)]
+        return [self._played(*each) for each in zip(rows, transcripts, wholes, strict=True)]
 
-    def _played(self, row: ManifestRow, recital: Recital, whole: str | None) -> Played:
-        words = [word for turn in recital.turns for word in turn.words or ()]
+    def _played(self, row: ManifestRow, transcript: LiveTranscript, whole: str | None) -> Played:
+        words = [word for turn in transcript.turns for word in turn.words or ()]
         spoken = utterances(row.segments, MIN_PAUSE_S, row.lead_in_s)
         timed = self._word_times.get(row.id, ())
         return Played(
@@ -142,12 +142,12 @@ class Judge:
             kind=row.kind,
             language=row.language,
             text=row.text,
-            recital=recital,
-            score=self._score(row.language, row.text, recital.text),
+            transcript=transcript,
+            score=self._score(row.language, row.text, transcript.text),
             one_shot=None if whole is None else self._score(row.language, row.text, whole),
             one_shot_text=whole,
             word_errors_s=word_start_errors(timed, words, self._normaliser(row.language), row.lead_in_s),
-            utterance_errors_s=utterance_errors(spoken, recital.turns),
+            utterance_errors_s=utterance_errors(spoken, transcript.turns),
         )
 
 
@@ -200,7 +200,7 @@ def _with_lead_in(samples: NDArray[np.float32], lead_in_s: float) -> NDArray[np.
     return np.concatenate([np.zeros(round(lead_in_s * SAMPLE_RATE), np.float32), samples])
 
 
-def _known(rows: Sequence[ManifestRow], decoders: Decoders, model: str) -> list[ManifestRow]:
+def _known(rows: Sequence[ManifestRow], decoders: Engines, model: str) -> list[ManifestRow]:
     known = [row for row in rows if not row.language or row.language in decoders.tokenizer.languages]
     if len(known) < len(rows):
         click.echo(f"left out: {len(rows) - len(known)} recordings in languages {model} does not know", err=True)
@@ -218,40 +218,42 @@ class Evaluation:
         folder: What their files are relative to.
     """
 
-    def __init__(self, config: Config, decoders: Decoders, rows: Sequence[ManifestRow], folder: Path) -> None:
+    def __init__(self, config: Config, decoders: Engines, rows: Sequence[ManifestRow], folder: Path) -> None:
         self._config, self._decoders, self._rows = config, decoders, rows
         self._window = window_options(config, decoders.model)
         self._samples = [_with_lead_in(read_audio(folder / row.file), row.lead_in_s) for row in rows]
 
-    def play(self, options: EvaluationOptions, delay: Delay) -> list[Recital]:
+    def play(self, options: EvaluationOptions, delay: Delay) -> list[LiveTranscript]:
         """What is heard of each recording."""
         if options.pace == "simulated":
             return self._simulated(options.step_s, delay)
         return asyncio.run(self._live(delay, realtime=options.pace == "realtime"))
 
-    async def _live(self, delay: Delay, *, realtime: bool) -> list[Recital]:
+    async def _live(self, delay: Delay, *, realtime: bool) -> list[LiveTranscript]:
         """One at a time in real time, so that latencies are those of a lone stream; else a batch at a time."""
         # a scheduler's metrics are registered once: each has its own registry
-        scheduler = schedule(self._config, self._decoders, CollectorRegistry()).scheduler
+        scheduler = build_scheduler(self._config, self._decoders, CollectorRegistry()).scheduler
         places = asyncio.Semaphore(1 if realtime else min(16, scheduler.capacity))
 
-        async def play_one(i: int) -> Recital:
+        async def play_one(i: int) -> LiveTranscript:
             async with places:
-                return await listen(scheduler.open(self._options(i, delay)), self._samples[i], realtime=realtime)
+                return await transcribe_live(
+                    scheduler.open(self._options(i, delay)), self._samples[i], realtime=realtime
+                )
 
         async with running(scheduler):
             return await asyncio.gather(*map(play_one, range(len(self._rows))))
 
-    def _simulated(self, step_s: float, delay: Delay) -> list[Recital]:
-        """By stream time alone, a batch of recordings on each lane."""
+    def _simulated(self, step_s: float, delay: Delay) -> list[LiveTranscript]:
+        """By stream time alone, a batch of recordings on each worker."""
         pace = SimulatedPace(interval_s=self._config.scheduler.step_interval_ms / 1e3, step_s=step_s)
         n_rows = self._decoders.options.max_batch
 
-        def play_share(lane: int, share: Sequence[int]) -> list[Recital]:
-            openings = [lambda i=i: self._performance(i, pace, delay) for i in share]
-            return simulate(openings, self._decoders.engines[lane], n_rows)
+        def play_share(worker: int, share: Sequence[int]) -> list[LiveTranscript]:
+            openings = [lambda i=i: self._playback(i, pace, delay) for i in share]
+            return simulate(openings, self._decoders.engines[worker], n_rows)
 
-        return self._on_lanes(play_share)
+        return self._on_workers(play_share)
 
     def one_shot(self) -> list[str]:
         """Each recording as a whole, from the user's cache where it was done before."""
@@ -259,7 +261,7 @@ class Evaluation:
         source = weights.resolve(config.model.name)
         identity = f"{source.name} {weights.sha256_of(*source.weights)} {decoders.model.dtype}"
 
-        def transcribe_share(_lane: int, share: Sequence[int]) -> list[str]:
+        def transcribe_share(_worker: int, share: Sequence[int]) -> list[str]:
             whole = OneShot(
                 decoders.model,
                 decoders.tokenizer,
@@ -270,13 +272,13 @@ class Evaluation:
             )
             return [whole.text(self._samples[i], self._rows[i].language) for i in share]
 
-        return self._on_lanes(transcribe_share)
+        return self._on_workers(transcribe_share)
 
-    def _on_lanes(self, work: Callable[[int, Sequence[int]], list[Result]]) -> list[Result]:
-        """Work on a share of the recordings on a thread of each lane, the longest first; results in their order."""
+    def _on_workers(self, work: Callable[[int, Sequence[int]], list[Result]]) -> list[Result]:
+        """Work on a share of the recordings on a thread of each worker, the longest first; results in their order."""
         n = len(self._decoders.engines)
         longest_first = sorted(range(len(self._rows)), key=lambda i: -len(self._samples[i]))
-        shares = [longest_first[lane::n] for lane in range(n)]
+        shares = [longest_first[worker::n] for worker in range(n)]
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as threads:
             results = list(threads.map(work, range(n), shares))
         found = {
@@ -286,7 +288,7 @@ class Evaluation:
         }
         return [found[i] for i in range(len(self._rows))]
 
-    def _performance(self, i: int, pace: SimulatedPace, delay: Delay) -> Performance:
+    def _playback(self, i: int, pace: SimulatedPace, delay: Delay) -> Playback:
         decoders = self._decoders
         session = Session(
             f"{i}",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import Whisper
-from streamer.audio.frontend import Ear, FrontEnd
+from streamer.audio.frontend import FeatureState, FrontEnd
 from streamer.audio.mel import DYNAMIC_RANGE, FRAMES_PER_SECOND, SAMPLE_RATE, MelSpectrogram
 from streamer.audio.vad import FRAME_SAMPLES
 from streamer.engine.engine import WhisperEngine
@@ -87,7 +87,7 @@ class OneShot:
         return text
 
     def _voice(self, samples: NDArray[np.float32]) -> list[float]:
-        return self._front_end.listen([Ear()], [torch.from_numpy(samples.copy())])[0].probabilities
+        return self._front_end.extract([FeatureState()], [torch.from_numpy(samples.copy())])[0].probabilities
 
     def _window_text(self, samples: NDArray[np.float32], language: str) -> str:
         request = StepRequest(session="one-shot", log_mel=self._log_mel(samples), language=language or None)

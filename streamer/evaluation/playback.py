@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.protocol.events import Bye, Caption, Event, TurnEnd, Word
-from streamer.scheduling.stream import Stream
+from streamer.scheduling.session_handle import SessionHandle
 
 CHUNK_S = 0.1
 
 
 @dataclass(slots=True)
-class Recital:
+class LiveTranscript:
     """Everything one session said, and how long each word took."""
 
     duration_s: float
@@ -36,7 +36,9 @@ class Recital:
         return " ".join(turn.text for turn in self.turns if turn.text)
 
 
-async def play(stream: Stream, samples: NDArray[np.float32], *, realtime: bool) -> AsyncIterator[tuple[float, Event]]:
+async def play(
+    stream: SessionHandle, samples: NDArray[np.float32], *, realtime: bool
+) -> AsyncIterator[tuple[float, Event]]:
     """
     Feed a recording and end the session; yields each event with the stream time at which it came.
 
@@ -59,17 +61,17 @@ async def play(stream: Stream, samples: NDArray[np.float32], *, realtime: bool) 
             await feeding
 
 
-async def listen(stream: Stream, samples: NDArray[np.float32], *, realtime: bool) -> Recital:
+async def transcribe_live(stream: SessionHandle, samples: NDArray[np.float32], *, realtime: bool) -> LiveTranscript:
     """Play a recording to a fresh session and collect what it says; latencies mean something only in real time."""
-    watch = WordWatch(len(samples) / SAMPLE_RATE)
+    watch = LatencyTracker(len(samples) / SAMPLE_RATE)
     async for now_s, event in play(stream, samples, realtime=realtime):
         watch.see(event, now_s)
         if isinstance(event, Bye):
             break
-    return watch.recital
+    return watch.transcript
 
 
-async def _feed(stream: Stream, samples: NDArray[np.float32], started: float | None) -> None:
+async def _feed(stream: SessionHandle, samples: NDArray[np.float32], started: float | None) -> None:
     n = int(CHUNK_S * SAMPLE_RATE)
     loop = asyncio.get_running_loop()
     for at in range(0, len(samples), n):
@@ -81,7 +83,7 @@ async def _feed(stream: Stream, samples: NDArray[np.float32], started: float | N
     stream.end()
 
 
-class WordWatch:
+class LatencyTracker:
     """
     Follows each place of each turn from first sight to stable.
 
@@ -90,7 +92,7 @@ class WordWatch:
     """
 
     def __init__(self, duration_s: float) -> None:
-        self.recital = Recital(duration_s=duration_s)
+        self.transcript = LiveTranscript(duration_s=duration_s)
         self._turn = -1
         self._shown: list[str] = []
         self._n_stable = 0
@@ -102,16 +104,16 @@ class WordWatch:
                 self._see_words(turn, words, now_s)
             case TurnEnd(turn=turn, words=tuple(words)):
                 self._see_words(turn, words, now_s)
-                self.recital.turns.append(event)
+                self.transcript.turns.append(event)
 
     def _see_words(self, turn: int, words: tuple[Word, ...], now_s: float) -> None:
         if turn != self._turn:
             self._turn, self._shown, self._n_stable = turn, [], 0
         old, new = self._shown, [word.text for word in words]
         fresh = words[len(old) :]
-        self.recital.first_sight_s += [now_s - word.end_s for word in fresh]
+        self.transcript.first_sight_s += [now_s - word.end_s for word in fresh]
         stable = sum(word.stable for word in words)
-        self.recital.commit_s += [now_s - word.end_s for word in words[self._n_stable : stable]]
+        self.transcript.commit_s += [now_s - word.end_s for word in words[self._n_stable : stable]]
         kept = sum(a == b for a, b in zip(old, new, strict=False))
-        self.recital.n_rewritten += len(old) - kept
+        self.transcript.n_rewritten += len(old) - kept
         self._shown, self._n_stable = new, stable

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamer.evaluation.confidence import rate_interval
-from streamer.evaluation.playback import Recital
+from streamer.evaluation.playback import LiveTranscript
 from streamer.evaluation.scoring import Difference, Score
 from streamer.protocol.events import TurnEnd, Word
 
@@ -36,7 +36,7 @@ class Played:
     language: str
     text: str
     """What is said in it."""
-    recital: Recital
+    transcript: LiveTranscript
     score: Score
     one_shot: Score | None = None
     """Of the whole recording decoded at once, if that was asked for."""
@@ -49,7 +49,7 @@ class Played:
     @property
     def heard(self) -> list[Word]:
         """All words of all turns."""
-        return [word for turn in self.recital.turns for word in turn.words or ()]
+        return [word for turn in self.transcript.turns for word in turn.words or ()]
 
     @property
     def only_live(self) -> list[Difference]:
@@ -69,8 +69,8 @@ def _without(score: Score | None, other: Score | None) -> list[Difference]:
 
 def report(model: str, played: Sequence[Played], token_ms: Sequence[float], elapsed_s: float) -> dict[str, Any]:
     """Everything measured, as built-in values."""
-    n_committed = sum(len(p.recital.commit_s) for p in played)
-    duration_s = sum(p.recital.duration_s for p in played)
+    n_committed = sum(len(p.transcript.commit_s) for p in played)
+    duration_s = sum(p.transcript.duration_s for p in played)
     starts, ends = zip(*(p.utterance_errors_s for p in played), strict=True) if played else ((), ())
     times = {
         "word_start_error_s": [abs(x) for p in played for x in p.word_errors_s],
@@ -85,12 +85,12 @@ def report(model: str, played: Sequence[Played], token_ms: Sequence[float], elap
             {"kind": kind, "language": language, **_rates(group)}
             for (kind, language), group in _by_kind(played).items()
         ],
-        "commit_latency_s": percentiles([x for p in played for x in p.recital.commit_s]),
-        "first_partial_latency_s": percentiles([x for p in played for x in p.recital.first_sight_s]),
-        "partial_churn": round(sum(p.recital.n_rewritten for p in played) / n_committed, 3) if n_committed else None,
+        "commit_latency_s": percentiles([x for p in played for x in p.transcript.commit_s]),
+        "first_partial_latency_s": percentiles([x for p in played for x in p.transcript.first_sight_s]),
+        "partial_churn": round(sum(p.transcript.n_rewritten for p in played) / n_committed, 3) if n_committed else None,
         "rtf": round(elapsed_s / duration_s, 3),
         "decoder_token_ms": percentiles(token_ms),
-        "hallucinated_words_nonspeech": sum(len(_plain_words(p.recital.text)) for p in played if not p.score.words),
+        "hallucinated_words_nonspeech": sum(len(_plain_words(p.transcript.text)) for p in played if not p.score.words),
         **{name: percentiles(errors) for name, errors in times.items() if errors},
     }
 
@@ -145,8 +145,8 @@ def _file(p: Played) -> dict[str, Any]:
         "errors": p.score.errors,
         "words": p.score.words,
         "reference": p.text,
-        "text": p.recital.text,
-        "turns": [_turn(turn) for turn in p.recital.turns],
+        "text": p.transcript.text,
+        "turns": [_turn(turn) for turn in p.transcript.turns],
         "differences": [_difference(d) for d in p.score.differences],
         **({"one_shot": {"errors": whole.errors, "text": p.one_shot_text}} if whole else {}),
     }

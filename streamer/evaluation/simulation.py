@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamer.audio.frontend import Ear, FrontEnd
+from streamer.audio.frontend import FeatureState, FrontEnd
 from streamer.audio.mel import N_FFT, SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 from streamer.errors import EngineError
-from streamer.evaluation.playback import CHUNK_S, Recital, WordWatch
+from streamer.evaluation.playback import CHUNK_S, LatencyTracker, LiveTranscript
 from streamer.protocol.events import Event
 from streamer.session.session import Session, Step
 from streamer.step import Engine, StepRequest, StepResult
 
-Performance = Generator[StepRequest, StepResult, Recital]
+Playback = Generator[StepRequest, StepResult, LiveTranscript]
 """A session at play: asks for steps, takes their results, and leaves what it said."""
 
 
@@ -38,12 +38,12 @@ class SimulatedPace:
     """From the start of a step to its words."""
 
 
-def simulate(openings: Iterable[Callable[[], Performance]], engine: Engine, n_rows: int) -> list[Recital]:
+def simulate(openings: Iterable[Callable[[], Playback]], engine: Engine, n_rows: int) -> list[LiveTranscript]:
     """
     Play recordings, `n_rows` side by side; the next begins when one is over.
 
     Args:
-        openings: Each begins one performance; called when its turn comes, so that no more are held than played.
+        openings: Each begins one playback; called when its turn comes, so that no more are held than played.
         engine: Runs the steps.
         n_rows: Rows of one step.
 
@@ -54,12 +54,12 @@ def simulate(openings: Iterable[Callable[[], Performance]], engine: Engine, n_ro
         EngineError: A step failed, or a session that wants no step is not over.
     """
     unopened = enumerate(openings)
-    done: dict[int, Recital] = {}
-    playing: dict[int, tuple[Performance, StepRequest]] = {}
+    done: dict[int, LiveTranscript] = {}
+    playing: dict[int, tuple[Playback, StepRequest]] = {}
 
-    def go_on(i: int, performance: Performance, result: StepResult | None) -> None:
+    def go_on(i: int, playback: Playback, result: StepResult | None) -> None:
         try:
-            playing[i] = performance, next(performance) if result is None else performance.send(result)
+            playing[i] = playback, next(playback) if result is None else playback.send(result)
         except StopIteration as end:
             # other sound may be played under the same name later
             if played := playing.pop(i, None):
@@ -73,11 +73,11 @@ def simulate(openings: Iterable[Callable[[], Performance]], engine: Engine, n_ro
             return [done[i] for i in sorted(done)]
         asked = list(playing.items())
         results = engine.step([request for _, (_, request) in asked])
-        for (i, (performance, _)), result in zip(asked, results, strict=True):
-            go_on(i, performance, result)
+        for (i, (playback, _)), result in zip(asked, results, strict=True):
+            go_on(i, playback, result)
 
 
-def perform(session: Session, front_end: FrontEnd, samples: NDArray[np.float32], pace: SimulatedPace) -> Performance:
+def perform(session: Session, front_end: FrontEnd, samples: NDArray[np.float32], pace: SimulatedPace) -> Playback:
     """
     Play one recording to a fresh session.
 
@@ -102,10 +102,10 @@ class _Awaited:
 class _Player:
     def __init__(self, session: Session, front_end: FrontEnd, pace: SimulatedPace, duration_s: float) -> None:
         self._session, self._front_end, self._pace = session, front_end, pace
-        self._ear, self._watch = Ear(), WordWatch(duration_s)
+        self._ear, self._watch = FeatureState(), LatencyTracker(duration_s)
         self._awaited: _Awaited | None = None
 
-    def play(self, samples: NDArray[np.float32]) -> Performance:
+    def play(self, samples: NDArray[np.float32]) -> Playback:
         now_s, n = 0.0, int(CHUNK_S * SAMPLE_RATE)
         for at in range(0, len(samples), n):
             chunk = samples[at : at + n]
@@ -120,7 +120,7 @@ class _Player:
         yield from self._results_until(float("inf"))
         if not self._session.is_over:
             raise EngineError(f"session {self._session.id} wants no step and is not over")
-        return self._watch.recital
+        return self._watch.transcript
 
     def _begin(self, now_s: float) -> Generator[StepRequest, StepResult, None]:
         """Start a step if the session wants one; never a second one beside it."""
@@ -137,7 +137,7 @@ class _Player:
             yield from self._begin(came.at_s)
 
     def _hear(self, samples: torch.Tensor, now_s: float) -> None:
-        heard = self._front_end.listen([self._ear], [samples])[0]
+        heard = self._front_end.extract([self._ear], [samples])[0]
         self._say(self._session.hear(heard.frames, heard.probabilities), now_s)
 
     def _say(self, events: Sequence[Event], now_s: float) -> None:

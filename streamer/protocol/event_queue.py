@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from streamer.protocol.events import Ack, Caption, Event
 
 
-class Unread:
+class CoalescingQueue:
     """A queue of events; its owner looks at its length and decides when a reader is too slow."""
 
     def __init__(self) -> None:

@@ -10,8 +10,8 @@ end of a turn, the event loop takes its part of a CPU too, and the rest is for b
 MAX_STEP_S = 0.4
 """A step takes no more rows than fit into this: while it runs nobody is heard, and nobody's words are shown."""
 FULL_LOAD = 1.75
-"""What a row costs at least when every lane is busy, against the measurement at start-up: lanes share memory and the
-interpreter, and later rows have more new sound. 1.4 to 1.9 was measured."""
+"""What a row costs at least when every worker is busy, against the measurement at start-up: workers share memory and
+the interpreter, and later rows have more new sound. 1.4 to 1.9 was measured."""
 SMOOTHING = 0.1
 """Weight of the newest step in the running cost."""
 

@@ -42,7 +42,7 @@ class RecordingOptions:
     """No recording begins while the folder holds more."""
 
 
-class Recording:
+class SessionRecorder:
     """
     One session being recorded. `audio` and `entry` never wait.
 
@@ -129,9 +129,9 @@ class Recordings:
 
     def __init__(self, options: RecordingOptions, on_stop: Callable[[str], None]) -> None:
         self._options, self._on_stop = options, on_stop
-        self._open: list[Recording] = []
+        self._open: list[SessionRecorder] = []
 
-    def open(self, session: str) -> Recording | None:
+    def open(self, session: str) -> SessionRecorder | None:
         """A recording for a session of this name; None where nothing is to be recorded, or there is no room."""
         folder = self._options.folder
         if folder is None:
@@ -143,7 +143,9 @@ class Recordings:
         # names may come from clients: nothing of them may lead out of the folder
         name = re.sub(r"[^A-Za-z0-9_-]", "_", session)[:64]
         place = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}"
-        recording = Recording(place, self._options.max_session_bytes, lambda reason: self._stopped(session, reason))
+        recording = SessionRecorder(
+            place, self._options.max_session_bytes, lambda reason: self._stopped(session, reason)
+        )
         self._open.append(recording)
         return recording
 

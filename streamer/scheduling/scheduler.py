@@ -1,7 +1,7 @@
 """
-The open sessions: who is admitted, on which lane, and how they end.
+The open sessions: who is admitted, on which worker, and how they end.
 
-A session stays on the lane it was given, so its soft state there stays warm. Lanes share nothing but the weights.
+A session stays on the worker it was given, so its soft state there stays warm. Workers share nothing but the weights.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import structlog
 
 from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
-from streamer.scheduling.recording import Recording, Recordings
-from streamer.scheduling.stream import Stream
-from streamer.scheduling.worker import Lane
+from streamer.scheduling.recording import Recordings, SessionRecorder
+from streamer.scheduling.session_handle import SessionHandle
+from streamer.scheduling.worker import Worker
 from streamer.session.audio_window import WindowOptions
 from streamer.session.journal import JournalledSession
 from streamer.session.session import Session
@@ -40,7 +40,7 @@ class SchedulerOptions:
     max_backlog_s: float = 30.0
     """Unheard audio of one stream, seconds, before its sender is slowed down."""
     max_sessions: int = 0
-    """Sessions at once; 0: as many as the lanes measure that they can bear."""
+    """Sessions at once; 0: as many as the workers measure that they can bear."""
     max_unread: int = 4096
     """Events of one stream that may wait to be read."""
     max_per_caller: int = 0
@@ -53,7 +53,7 @@ class Scheduler:
     """
     Args:
         model: Name of the model.
-        lanes: At least one.
+        workers: At least one.
         tokenizer: Of the model.
         n_mels: Mel bands of the model.
         options: See `SchedulerOptions`.
@@ -65,7 +65,7 @@ class Scheduler:
     def __init__(
         self,
         model: str,
-        lanes: Sequence[Lane],
+        workers: Sequence[Worker],
         tokenizer: Tokenizer,
         n_mels: int,
         options: SchedulerOptions,
@@ -75,33 +75,33 @@ class Scheduler:
     ) -> None:
         self.model = model
         self.languages = tuple(tokenizer.languages)
-        self._lanes, self._tokenizer, self._n_mels = lanes, tokenizer, n_mels
+        self._workers, self._tokenizer, self._n_mels = workers, tokenizer, n_mels
         self._options, self._window, self._metrics = options, window, metrics
         self._recordings = recordings
         self._left = asyncio.Event()
         self._draining = False
-        for lane in lanes:
-            lane.on_closed = self._closed
+        for worker in workers:
+            worker.on_closed = self._closed
         metrics.capacity.set_function(lambda: self.capacity)
         metrics.sessions.set_function(lambda: self.n_sessions)
-        metrics.speaking.set_function(lambda: sum(lane.n_speaking for lane in lanes))
+        metrics.speaking.set_function(lambda: sum(worker.n_speaking for worker in workers))
         metrics.detached.set_function(lambda: sum(not stream.is_attached for stream in self._streams()))
-        metrics.stalled.set_function(lambda: sum(stream.tally.is_stalled for stream in self._streams()))
+        metrics.stalled.set_function(lambda: sum(stream.counters.is_stalled for stream in self._streams()))
         metrics.backlog.set_function(lambda: max((stream.unheard_s for stream in self._streams()), default=0.0))
         metrics.unread.set_function(lambda: max((stream.n_unread for stream in self._streams()), default=0))
-        metrics.interval.set_function(lambda: max(lane.interval_s for lane in lanes))
-        metrics.queue.set_function(lambda: sum(lane.n_due for lane in lanes))
-        metrics.lag.set_function(lambda: max(lane.worst_lag_s for lane in lanes))
+        metrics.interval.set_function(lambda: max(worker.interval_s for worker in workers))
+        metrics.queue.set_function(lambda: sum(worker.n_due for worker in workers))
+        metrics.lag.set_function(lambda: max(worker.worst_lag_s for worker in workers))
 
     @property
     def n_sessions(self) -> int:
         """Sessions open, those without a connection included."""
-        return sum(len(lane.streams) for lane in self._lanes)
+        return sum(len(worker.streams) for worker in self._workers)
 
     @property
     def capacity(self) -> int:
         """Sessions admitted at most."""
-        return self._options.max_sessions or sum(lane.meter.capacity for lane in self._lanes)
+        return self._options.max_sessions or sum(worker.meter.capacity for worker in self._workers)
 
     def open(
         self,
@@ -112,15 +112,15 @@ class Scheduler:
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
-    ) -> Stream:
+    ) -> SessionHandle:
         """
-        A new session, on the lane with the fewest.
+        A new session, on the worker with the fewest.
 
         Args:
             options: Checked against the model by the caller (`languages`).
             session: Its name; by default a random one.
             token: What a client must show to resume it; by default a random one.
-            offset_s: Stream time of its first sample.
+            offset_s: SessionHandle time of its first sample.
             context: Text before it.
             caller: Who opens it: the name of an API key, or empty.
 
@@ -130,20 +130,20 @@ class Scheduler:
         if self._draining:
             raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
         self._check_places(caller)
-        lane = min(self._lanes, key=lambda lane: len(lane.streams))
+        worker = min(self._workers, key=lambda worker: len(worker.streams))
         name = session or f"s_{secrets.token_urlsafe(9)}"
         recording = self._recordings.open(name) if self._recordings else None
-        stream = Stream(
+        stream = SessionHandle(
             self._session(name, options, recording, offset_s, context),
             token=token or f"r_{secrets.token_urlsafe(18)}",
             max_backlog_s=self._options.max_backlog_s,
             max_unread=self._options.max_unread,
             caller=caller,
-            wake=lane.wake,
+            wake=worker.wake,
             on_detach=self._detached,
             recording=recording,
         )
-        lane.add(stream)
+        worker.add(stream)
         self._metrics.opened.inc()
         return stream
 
@@ -160,14 +160,14 @@ class Scheduler:
             raise OverloadError(refusal, retry_after_s=10.0)
 
     def _session(
-        self, name: str, options: SessionOptions, recording: Recording | None, offset_s: float, context: str
+        self, name: str, options: SessionOptions, recording: SessionRecorder | None, offset_s: float, context: str
     ) -> Session:
         given = (name, options, self._window, self._tokenizer, self._n_mels)
         if recording is None:
             return Session(*given, offset_s=offset_s, context=context)
         return JournalledSession(*given, write=recording.entry, model=self.model, offset_s=offset_s, context=context)
 
-    def resume(self, session: str, token: str, stable_s: float = 0.0) -> Stream | None:
+    def resume(self, session: str, token: str, stable_s: float = 0.0) -> SessionHandle | None:
         """
         The session of that name, if it is still kept and the token is its own.
 
@@ -178,7 +178,7 @@ class Scheduler:
             token: Its own.
             stable_s: What the client has up to, stream time; turns that ended later are said again.
         """
-        stream = next((lane.streams[session] for lane in self._lanes if session in lane.streams), None)
+        stream = next((worker.streams[session] for worker in self._workers if session in worker.streams), None)
         if stream is None or not hmac.compare_digest(stream.token, token):
             return None
         self._metrics.resumed.inc()
@@ -186,16 +186,16 @@ class Scheduler:
         return stream
 
     async def run(self) -> None:
-        """Serve until cancelled; the failure of one lane ends all."""
+        """Serve until cancelled; the failure of one worker ends all."""
         async with asyncio.TaskGroup() as group:
-            for lane in self._lanes:
-                group.create_task(lane.run())
+            for worker in self._workers:
+                group.create_task(worker.run())
 
     async def drain(self, deadline_s: float) -> None:
         """Take no more sessions, end all, and wait until each has said `Bye`, at most `deadline_s` seconds."""
         self._draining = True
-        for lane in self._lanes:
-            for stream in lane.streams.values():
+        for worker in self._workers:
+            for stream in worker.streams.values():
                 stream.end(goes_on=True)
         try:
             async with asyncio.timeout(deadline_s):
@@ -213,8 +213,8 @@ class Scheduler:
 
     @property
     def is_alive(self) -> bool:
-        """Whether every lane's loop runs and its device answers, during a drain too."""
-        return all(lane.is_alive for lane in self._lanes)
+        """Whether every worker's loop runs and its device answers, during a drain too."""
+        return all(worker.is_alive for worker in self._workers)
 
     def is_ready(self) -> bool:
         """Whether new sessions are taken, and could be served."""
@@ -224,25 +224,25 @@ class Scheduler:
         """What the scheduler is doing now."""
         return SchedulerStatistics(
             n_sessions=self.n_sessions,
-            n_speaking=sum(lane.n_speaking for lane in self._lanes),
+            n_speaking=sum(worker.n_speaking for worker in self._workers),
             capacity=self.capacity,
-            interval_s=max(lane.interval_s for lane in self._lanes),
-            row_cost_s=max(lane.meter.row_cost_s for lane in self._lanes),
-            worst_lag_s=max(lane.worst_lag_s for lane in self._lanes),
-            n_steps=sum(lane.n_steps for lane in self._lanes),
+            interval_s=max(worker.interval_s for worker in self._workers),
+            row_cost_s=max(worker.meter.row_cost_s for worker in self._workers),
+            worst_lag_s=max(worker.worst_lag_s for worker in self._workers),
+            n_steps=sum(worker.n_steps for worker in self._workers),
             sessions=tuple(map(_statistics, self._streams())),
         )
 
-    def _streams(self) -> Iterator[Stream]:
-        for lane in self._lanes:
-            yield from lane.streams.values()
+    def _streams(self) -> Iterator[SessionHandle]:
+        for worker in self._workers:
+            yield from worker.streams.values()
 
-    def _detached(self, stream: Stream) -> None:
-        if any(stream.id in lane.streams for lane in self._lanes):
+    def _detached(self, stream: SessionHandle) -> None:
+        if any(stream.id in worker.streams for worker in self._workers):
             loop = asyncio.get_running_loop()
             stream.expiry = loop.call_later(0 if self._draining else self._options.resume_s, stream.end)
 
-    def _closed(self, stream: Stream) -> None:
+    def _closed(self, stream: SessionHandle) -> None:
         if stream.expiry:
             stream.expiry.cancel()
         if stream.recording:
@@ -256,28 +256,28 @@ class Scheduler:
             outcome="error" if stream.has_failed else "end",
             audio_s=round(stream.received_s, 1),
             turns=stream.session.n_turns,
-            words=stream.tally.n_words,
+            words=stream.counters.n_words,
             steps=stream.session.n_steps,
-            failed_steps=stream.tally.n_failed_steps,
-            mean_commit_s=round(stream.tally.mean_commit_s, 2),
-            worst_commit_s=round(stream.tally.worst_commit_s, 2),
-            resumed=stream.tally.n_resumed,
+            failed_steps=stream.counters.n_failed_steps,
+            mean_commit_s=round(stream.counters.mean_commit_s, 2),
+            worst_commit_s=round(stream.counters.worst_commit_s, 2),
+            resumed=stream.counters.n_resumed,
         )
 
 
-def _statistics(stream: Stream) -> SessionStatistics:
+def _statistics(stream: SessionHandle) -> SessionStatistics:
     return SessionStatistics(
         id=stream.id,
         caller=stream.caller,
         audio_s=stream.received_s,
         lag_s=stream.session.lag_s + stream.unheard_s,
         n_turns=stream.session.n_turns,
-        n_words=stream.tally.n_words,
+        n_words=stream.counters.n_words,
         n_steps=stream.session.n_steps,
         n_unread=stream.n_unread,
-        mean_commit_s=stream.tally.mean_commit_s,
+        mean_commit_s=stream.counters.mean_commit_s,
         is_speaking=stream.session.is_speaking,
-        is_stalled=stream.tally.is_stalled,
+        is_stalled=stream.counters.is_stalled,
         is_attached=stream.is_attached,
     )
 

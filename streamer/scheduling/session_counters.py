@@ -12,7 +12,7 @@ STALL_S = 10.0
 
 
 @dataclass(slots=True)
-class Tally:
+class SessionCounters:
     """Stream times are seconds; the session says what time it is."""
 
     n_words: int = 0

@@ -2,11 +2,11 @@
 One device thread and the streams that it serves.
 
 One loop: hear what has come in for every stream, step the sessions that are due, hand out the events, repeat. Front
-end and engine run on the lane's own thread; while they run, the event loop keeps receiving, so whatever came in
+end and engine run on the worker's own thread; while they run, the event loop keeps receiving, so whatever came in
 meanwhile forms the next batch. Ends of turns go before partial captions; within each kind whoever has waited longest
 goes first; a session has at most one step in flight.
 
-A GPU has one lane. A CPU has one lane of one thread for each core (see docs/experiments.md for what is known of it).
+A GPU has one worker. A CPU has one worker of one thread for each core (docs/experiments.md has the measurements).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import structlog
 import torch
 from torch import Tensor
 
-from streamer.audio.frontend import FrontEnd, Heard
+from streamer.audio.frontend import Features, FrontEnd
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError
 from streamer.protocol.events import Event
 from streamer.scheduling.load import LoadMeter
-from streamer.scheduling.stream import Stream
+from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import MAX_HEARD_S
 from streamer.session.session import Step
 from streamer.step import Engine, StepResult
@@ -61,8 +61,8 @@ def most_heard_s(passed_s: float) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneOptions:
-    """How a lane works."""
+class WorkerOptions:
+    """How a worker works."""
 
     tick_s: float = 0.02
     """Shortest time between two rounds, seconds: chunks that arrive together are heard together."""
@@ -70,13 +70,13 @@ class LaneOptions:
     """CPU threads of the device thread's own products."""
 
 
-class Lane:
+class Worker:
     """
     Args:
-        engine: Runs steps; used by this lane's thread alone.
-        front_end: Hears samples; has no state, so lanes may share it.
-        meter: Knows the cost of this lane's steps.
-        options: See `LaneOptions`.
+        engine: Runs steps; used by this worker's thread alone.
+        front_end: Hears samples; has no state, so workers may share it.
+        meter: Knows the cost of this worker's steps.
+        options: See `WorkerOptions`.
         metrics: Where to count.
         tracer: Told of each step.
     """
@@ -86,14 +86,14 @@ class Lane:
         engine: Engine,
         front_end: FrontEnd,
         meter: LoadMeter,
-        options: LaneOptions,
+        options: WorkerOptions,
         metrics: ServiceMetrics,
         tracer: StepTracer | None = None,
     ) -> None:
         self.meter = meter
-        self.streams: dict[str, Stream] = {}
+        self.streams: dict[str, SessionHandle] = {}
         self.n_steps = 0
-        self.on_closed: Callable[[Stream], None] = lambda _: None
+        self.on_closed: Callable[[SessionHandle], None] = lambda _: None
         """Called with a stream that has said everything."""
         self._engine, self._front_end, self._options, self._metrics = engine, front_end, options, metrics
         self._device = ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(options.n_threads,))
@@ -103,7 +103,7 @@ class Lane:
         self._busy_since: float | None = None
         self._heard_at_s = time.monotonic()
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: SessionHandle) -> None:
         """Serve a stream until it has said everything."""
         self.streams[stream.id] = stream
 
@@ -166,14 +166,14 @@ class Lane:
             await self._on_device(lambda: self._forget(over))
         return bool(due) or bool(self._audible())
 
-    def _forget(self, streams: Sequence[Stream]) -> None:
+    def _forget(self, streams: Sequence[SessionHandle]) -> None:
         for stream in streams:
             self._engine.forget(stream.id)
 
-    def _audible(self) -> list[Stream]:
+    def _audible(self) -> list[SessionHandle]:
         return [s for s in self.streams.values() if s.has_input and not s.session.is_full]
 
-    async def _hear(self, streams: Sequence[Stream]) -> None:
+    async def _hear(self, streams: Sequence[SessionHandle]) -> None:
         if not streams:
             return
         now_s = time.monotonic()
@@ -189,22 +189,22 @@ class Lane:
             for command in stream.take_commands():
                 self._say(stream, command.apply(stream.session))
 
-    def _listen(self, streams: Sequence[Stream], samples: Sequence[Tensor]) -> list[Heard]:
-        return self._front_end.listen([stream.ear for stream in streams], samples)
+    def _listen(self, streams: Sequence[SessionHandle], samples: Sequence[Tensor]) -> list[Features]:
+        return self._front_end.extract([stream.state for stream in streams], samples)
 
-    def _due(self, interval_s: float) -> list[Stream]:
+    def _due(self, interval_s: float) -> list[SessionHandle]:
         """Sessions that want a step after so much new sound, in the order in which they get it."""
         due = [s for s in self.streams.values() if s.session.is_due(interval_s)]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.lag_s))
 
-    def _next_batch(self) -> list[Stream]:
+    def _next_batch(self) -> list[SessionHandle]:
         """Who is due now, and where anybody is, who soon will be."""
         interval_s = self.interval_s
         due = self._due(interval_s)
         joined = dict.fromkeys([*due, *self._due(EARLY * interval_s)]) if due else ()
         return list(joined)[: self.meter.batch]
 
-    async def _step(self, streams: Sequence[Stream]) -> None:
+    async def _step(self, streams: Sequence[SessionHandle]) -> None:
         steps = [stream.session.next_step() for stream in streams]
         started = time.perf_counter()
         with self._tracer.step(len(steps), sum(step.request.final for step in steps)):
@@ -230,10 +230,10 @@ class Lane:
                 return [error]
         return [result for step in steps for result in self._results([step])]
 
-    def _failed(self, stream: Stream, error: EngineError) -> None:
+    def _failed(self, stream: SessionHandle, error: EngineError) -> None:
         self._metrics.failures.inc()
         stream.n_failures += 1
-        stream.tally.n_failed_steps += 1
+        stream.counters.n_failed_steps += 1
         log.error("step_failed", session=stream.id, failures=stream.n_failures, error=str(error))
         stream.session.failed()
         if stream.n_failures >= MAX_FAILURES:
@@ -246,12 +246,12 @@ class Lane:
         finally:
             self._busy_since = None
 
-    def _say(self, stream: Stream, events: list[Event]) -> None:
+    def _say(self, stream: SessionHandle, events: list[Event]) -> None:
         for word in stream.session.take_newly_stable():
             commit_s = max(0.0, stream.received_s - word.said_s[1])
             self._metrics.words.inc()
             self._metrics.commit.observe(commit_s)
-            stream.tally.add_word(commit_s)
-        if stream.tally.watch(events, stream.session.received_s, speaking=stream.session.is_speaking):
+            stream.counters.add_word(commit_s)
+        if stream.counters.watch(events, stream.session.received_s, speaking=stream.session.is_speaking):
             log.warning("session_stalled", session=stream.id, at_s=round(stream.session.received_s, 1))
         stream.say(events)

@@ -22,22 +22,22 @@ from streamer.errors import KeyRefusedError
 from streamer.protocol.messages import Error, encode
 from streamer.server.captions_routes import native_routes
 from streamer.server.connection import Connections
-from streamer.server.interfaces import Scheduler
+from streamer.server.interfaces import SessionService
 from streamer.server.openai.routes import openai_routes
 from streamer.server.relay.routes import relayed_routes
-from streamer.server.rooms.room import Broadcast
+from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.status import status_routes
 
 
 def build_app(
-    scheduler: Scheduler,
+    scheduler: SessionService,
     config: Config,
     metrics: CollectorRegistry,
     *,
     keys: Keys | None = None,
     connections: Connections | None = None,
-    microphone: Broadcast | None = None,
+    microphone: Room | None = None,
 ) -> Starlette:
     """
     Build the ASGI application.

@@ -13,7 +13,7 @@ from streamer.access.security import presented_key
 from streamer.config import Config
 from streamer.server import websocket
 from streamer.server.connection import Connection, Connections
-from streamer.server.interfaces import Scheduler
+from streamer.server.interfaces import SessionService
 from streamer.server.rooms.rooms import MICROPHONE, Rooms
 from streamer.server.rooms.viewers import watch, watch_events
 
@@ -27,7 +27,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def native_routes(
-    scheduler: Scheduler, config: Config, keys: Keys, connections: Connections, rooms: Rooms
+    scheduler: SessionService, config: Config, keys: Keys, connections: Connections, rooms: Rooms
 ) -> list[BaseRoute]:
     """
     Args:

@@ -44,7 +44,7 @@ from streamer.protocol.projection import Projection
 from streamer.protocol.state_machine import CaptionsProtocol, State
 from streamer.server import websocket
 from streamer.server.intake import Intake, decoder_of
-from streamer.server.interfaces import Scheduler, Stream
+from streamer.server.interfaces import OpenSession, SessionService
 from streamer.server.rooms.rooms import Rooms
 
 
@@ -70,7 +70,7 @@ class Connections:
         """
         Tell every client that the daemon stops, and refuse new ones.
 
-        Call it before `Scheduler.drain`: from here on audio is no longer taken, and each connection closes
+        Call it before `SessionService.drain`: from here on audio is no longer taken, and each connection closes
         with 1012 after the `bye` of its session.
         """
         self.is_draining = True
@@ -92,7 +92,7 @@ class Connection:
     def __init__(
         self,
         socket: WebSocket,
-        scheduler: Scheduler,
+        scheduler: SessionService,
         config: Config,
         caller: Caller,
         rooms: Rooms,
@@ -175,7 +175,7 @@ class Connection:
         assert isinstance(message, Start)
         return message
 
-    def _open(self, start: Start) -> Stream:
+    def _open(self, start: Start) -> OpenSession:
         resume = start.resume
         known = self._scheduler.resume(resume.session, resume.token, resume.stable_s) if resume else None
         if known is not None:
@@ -199,7 +199,7 @@ class Connection:
         with self._rooms.speaking(name, session) as room:
             yield room.publish
 
-    async def _write(self, stream: Stream, events: AsyncIterator[Event], publish: Callable[[Event], None]) -> None:
+    async def _write(self, stream: OpenSession, events: AsyncIterator[Event], publish: Callable[[Event], None]) -> None:
         projection = Projection(stream.options)
         async for event in events:
             publish(event)
@@ -267,7 +267,7 @@ def _draining() -> ProtocolError:
     return ProtocolError("draining", "the daemon is stopping; connect again")
 
 
-def _started(stream: Stream, start: Start) -> Started:
+def _started(stream: OpenSession, start: Start) -> Started:
     return Started(
         session=stream.id,
         resume=stream.token,

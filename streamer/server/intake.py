@@ -8,7 +8,7 @@ from streamer.audio.opus import WebmDecoder
 from streamer.audio.pcm import AudioDecoder
 from streamer.protocol.messages import AudioFormat, Flush
 from streamer.protocol.options import Update
-from streamer.server.interfaces import Stream
+from streamer.server.interfaces import OpenSession
 
 Decoder: TypeAlias = AudioDecoder | WebmDecoder
 
@@ -29,11 +29,11 @@ class Intake:
         decoder: Of what the connection sends.
     """
 
-    def __init__(self, stream: Stream, decoder: Decoder) -> None:
+    def __init__(self, stream: OpenSession, decoder: Decoder) -> None:
         self._stream, self._decoder, self._holder = stream, decoder, stream.holder
 
     async def take(self, message: bytes | Update | Flush) -> None:
-        """Audio waits, and may be cancelled, as `Stream.feed`. Raises AudioFormatError."""
+        """Audio waits, and may be cancelled, as `OpenSession.feed`. Raises AudioFormatError."""
         match message:
             case bytes():
                 for samples in self._decoder.blocks(message):

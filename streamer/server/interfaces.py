@@ -13,7 +13,7 @@ from streamer.protocol.options import SessionOptions, Update
 from streamer.telemetry.statistics import SchedulerStatistics
 
 
-class Scheduler(Protocol):
+class SessionService(Protocol):
     """What the server needs of the scheduler."""
 
     @property
@@ -33,10 +33,10 @@ class Scheduler(Protocol):
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
-    ) -> Stream:
+    ) -> OpenSession:
         """A new session for a caller, from `offset_s` on; by default its name is random. Raises OverloadError."""
 
-    def resume(self, session: str, token: str, stable_s: float) -> Stream | None:
+    def resume(self, session: str, token: str, stable_s: float) -> OpenSession | None:
         """The session of this name, attached again from `stable_s` on; None if it is not known (any more)."""
 
     def is_ready(self) -> bool:
@@ -46,7 +46,7 @@ class Scheduler(Protocol):
         """What it is doing now."""
 
 
-class Stream(Protocol):
+class OpenSession(Protocol):
     """What a connection needs of its session."""
 
     @property
@@ -63,7 +63,7 @@ class Stream(Protocol):
 
     @property
     def received_s(self) -> float:
-        """Stream time of the sample that is expected next."""
+        """OpenSession time of the sample that is expected next."""
 
     @property
     def holder(self) -> int:

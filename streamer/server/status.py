@@ -16,7 +16,7 @@ from streamer.access.security import presented_key
 from streamer.config import Config
 from streamer.server import statz
 from streamer.server.connection import Connections
-from streamer.server.interfaces import Scheduler
+from streamer.server.interfaces import SessionService
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status_routes(
-    scheduler: Scheduler, config: Config, keys: Keys, connections: Connections, metrics: CollectorRegistry
+    scheduler: SessionService, config: Config, keys: Keys, connections: Connections, metrics: CollectorRegistry
 ) -> list[Route]:
     """
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from streamer.session.words import SpokenWord
 from streamer.step import StepResult
-from streamer.text.repetition import LONGEST_PIECE, loop_start
+from streamer.text.repetition import LONGEST_PIECE, repetition_start
 
 DOUBTED_S, DOUBTED = 0.2, 0.7
 """A word that ends so near to the newest sound is shown from this confidence on: half of all words that were shown and
@@ -26,22 +26,22 @@ def worth_showing(words: Sequence[SpokenWord], edge_s: float) -> list[SpokenWord
     return list(words[:n])
 
 
-def n_believed(result: StepResult, unended: int | None) -> tuple[int, bool]:
+def n_believed(result: StepResult, no_eot_at: int | None) -> tuple[int, bool]:
     """
     Leading tokens of a result that are taken for speech, and whether the rest goes in circles.
 
     Nothing, where it is no speech; nothing from the second round of a circle on; and of a text that was not allowed to
-    end after `unended` tokens, not what was only said because of that.
+    end after `no_eot_at` tokens, not what was only said because of that.
     """
     n = len(result.tokens)
     if is_no_speech(result):
         return 0, False
     # a sentence may be said three times, but not until the decoder's bound
-    loop = loop_start(result.tokens, LONGEST_PIECE if result.ended else n)
+    loop = repetition_start(result.tokens, LONGEST_PIECE if result.ended else n)
     if loop is not None:
         return loop, True
-    if unended is not None and is_unlikely(result.logprobs[unended:]):
-        return unended, False  # voice it may be, words it is none
+    if no_eot_at is not None and is_unlikely(result.logprobs[no_eot_at:]):
+        return no_eot_at, False  # voice it may be, words it is none
     return n, False
 
 

@@ -215,7 +215,7 @@ class Session:
             prefix=text.prefix,
             settled_tokens=text.n_tokens_until(sound.stream_s(edge) - SETTLED_TEXT_S),
             draft=text.draft,
-            unended=text.unended,
+            no_eot_at=text.no_eot_at,
             anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
             anchor_s=max(0.0, text.anchor.start_s - sound.start_s) if text.anchor else 0.0,
             language=self._language,
@@ -353,7 +353,7 @@ class Session:
         """The words of a result that are believed."""
         lag_s = self._window.alignment_lag_s
         words = spoken_words(result, self._tokenizer, self._sound.start_s, self._voice.trimmed, lag_s)
-        n, circles = n_believed(result, step.request.unended)
+        n, circles = n_believed(result, step.request.no_eot_at)
         if circles:
             self._prompt, self._context = [], []  # what led into the circles must not do so again
         return leading(words, n)

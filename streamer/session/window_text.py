@@ -34,7 +34,7 @@ class WindowText:
         self._tokenizer = tokenizer
         self._committed: list[SpokenWord] = []
         self._tail: list[SpokenWord] = []
-        self._unended: tuple[int, ...] | None = None
+        self._no_eot_at: tuple[int, ...] | None = None
         """Tokens from the beginning of the window after which the text is known to go on."""
 
     # --- for the next step
@@ -61,11 +61,11 @@ class WindowText:
         return len(_tokens(self._committed[:n]))
 
     @property
-    def unended(self) -> int | None:
+    def no_eot_at(self) -> int | None:
         """Tokens of the draft after which the text is known to go on."""
-        if self._unended is None or (*self.prefix, *self.draft)[: len(self._unended)] != self._unended:
+        if self._no_eot_at is None or (*self.prefix, *self.draft)[: len(self._no_eot_at)] != self._no_eot_at:
             return None
-        n = len(self._unended) - len(self.prefix)
+        n = len(self._no_eot_at) - len(self.prefix)
         return n if n >= 0 else None
 
     # --- what was heard
@@ -115,9 +115,9 @@ class WindowText:
     def go_on(self) -> bool:
         """The text does not end where it was heard to end; whether that is news."""
         heard = (*self.prefix, *self.draft)
-        if self._unended == heard:
+        if self._no_eot_at == heard:
             return False
-        self._unended = heard
+        self._no_eot_at = heard
         return True
 
     # --- the window moves
@@ -136,7 +136,7 @@ class WindowText:
         at = next((i for i, word in enumerate(committed) if word.start_s >= from_s), None)
         if at is None:
             at = len(committed) - bool(committed and committed[-1].start_s >= from_s - LONGEST_WORD_S)
-        self._committed, self._unended = committed[at:], None
+        self._committed, self._no_eot_at = committed[at:], None
         return self._committed[0].start_s if self._committed else from_s
 
 

@@ -141,7 +141,7 @@ class ServiceMetrics:
         )  # fmt: skip
         self.unread = Gauge("streamer_unread_events", "Events that wait for the slowest client.", registry=registry)
         self.interval = Gauge(
-            "streamer_step_interval_seconds", "New audio after which a speaking session is stepped, the busiest lane.",
+            "streamer_step_interval_seconds", "New audio after which a speaking session is stepped, busiest worker.",
             registry=registry,
         )  # fmt: skip
         self.restarts = Counter(

@@ -32,9 +32,9 @@ class SchedulerStatistics:
     n_speaking: int
     capacity: int
     interval_s: float
-    """Present interval between partial steps, of the busiest lane."""
+    """Present interval between partial steps, of the busiest worker."""
     row_cost_s: float
-    """Device time of one row of a step, of the slowest lane."""
+    """Device time of one row of a step, of the slowest worker."""
     worst_lag_s: float
     n_steps: int
     sessions: tuple[SessionStatistics, ...]

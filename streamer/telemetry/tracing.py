@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class StepTracer(Protocol):
-    """What a lane needs."""
+    """What a worker needs."""
 
     def step(self, n_rows: int, n_final: int) -> AbstractContextManager[object]:
         """Around a step of so many rows, so many of them ends of turns."""

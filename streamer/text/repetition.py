@@ -11,7 +11,7 @@ RUN_AWAY_ROUNDS, RUN_AWAY_TOKENS = 5, 20
 other rows of its batch do not wait for seconds, and more than anybody says: a number of zeros, a chorus."""
 
 
-def loop_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeats: int = 3) -> int | None:
+def repetition_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeats: int = 3) -> int | None:
     """
     Where a hypothesis begins to go in circles: the index after the first occurrence of the repeated piece.
 
@@ -31,7 +31,7 @@ def loop_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeats: int
     return None
 
 
-def runs_away(tokens: Sequence[int]) -> bool:
+def is_repetition_loop(tokens: Sequence[int]) -> bool:
     """Whether a text that is still being said should be stopped: it has gone in circles for long."""
     n = len(tokens)
     for size in range(1, min(LONGEST_PIECE, n // RUN_AWAY_ROUNDS) + 1):

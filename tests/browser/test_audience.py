@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import expect
 
 from streamer.config import Config, ServerConfig
-from streamer.server.rooms.room import Broadcast
+from streamer.server.rooms.room import Room
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving
@@ -61,7 +61,7 @@ async def test_a_room_that_is_not_there_is_explained(chromium: OpenChromium, mur
 async def test_overlay(chromium: OpenChromium, murmur: Path) -> None:
     """The microphone's captions on nothing, as the address says; what was said before does not come up again."""
     browser = await chromium(murmur)
-    microphone = Broadcast()
+    microphone = Room()
     script = [event for _, event in script_of(TURNS)]
     async with serving(CONFIG, microphone=microphone) as daemon:
         with microphone.speaking("s_1"):

@@ -14,7 +14,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from streamer.config import Config, ServerConfig
-from streamer.server.rooms.room import Broadcast
+from streamer.server.rooms.room import Room
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import Daemon, serving
@@ -56,7 +56,7 @@ async def assert_accessible(page: Page) -> None:
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def speak(room: Broadcast, n_turns: int = 2, n_words: int = 13) -> None:
+def speak(room: Room, n_turns: int = 2, n_words: int = 13) -> None:
     """So many turns, and some words of the next."""
     script = [event for _, event in script_of(TALK)]
     ends = [i for i, event in enumerate(script) if event.__class__.__name__ == "TurnEnd"]
@@ -68,7 +68,7 @@ def speak(room: Broadcast, n_turns: int = 2, n_words: int = 13) -> None:
 @pytest.mark.parametrize("size", SCREENS)
 async def test_every_page(chromium: OpenChromium, murmur: Path, size: str, scheme: str) -> None:
     """The live page before, while and after; its menu; an audience's page; the overlay."""
-    room = Broadcast()
+    room = Room()
     scheduler = FakeScheduler(script_of(TALK, word_s=0.2, pause_s=0.4))
     scheduler.model = "tiny.en"
     browser = await chromium(murmur)

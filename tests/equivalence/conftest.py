@@ -6,8 +6,8 @@ import pytest
 
 from streamer.audio.frontend import FrontEnd
 from streamer.engine.engine import WhisperEngine
+from tests.helpers import stepping
 from tests.helpers.engines import engine_on, published, toy
-from tests.helpers.stepping import front_end
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +23,6 @@ def toy_engine() -> WhisperEngine:
 
 
 @pytest.fixture(scope="session")
-def ears() -> FrontEnd:
+def front_end() -> FrontEnd:
     """A real front end, for mel frames of 80 bands."""
-    return front_end()
+    return stepping.front_end()

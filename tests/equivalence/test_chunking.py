@@ -17,10 +17,10 @@ from tests.helpers.recordings import Recording
 from tests.helpers.stepping import final_text, plain, play
 
 
-def caption(engine: WhisperEngine, ears: FrontEnd, chunks: Sequence[NDArray[np.float32]]) -> list[Event]:
+def caption(engine: WhisperEngine, front_end: FrontEnd, chunks: Sequence[NDArray[np.float32]]) -> list[Event]:
     """What a fresh session says of these chunks, in steps a second apart."""
     session = Session("s", SessionOptions(language="en"), WindowOptions(max_window_s=6.0), engine.tokenizer, 80)
-    return play(session, engine, ears, chunks, interval_s=1.0)
+    return play(session, engine, front_end, chunks, interval_s=1.0)
 
 
 def chopped(samples: NDArray[np.float32], seed: int, longest: int) -> list[NDArray[np.float32]]:
@@ -29,15 +29,15 @@ def chopped(samples: NDArray[np.float32], seed: int, longest: int) -> list[NDArr
     return np.split(samples, cuts[cuts < len(samples)])
 
 
-def test_chunks_of_any_size(tiny_engine: WhisperEngine, ears: FrontEnd, recordings: dict[str, Recording]) -> None:
+def test_chunks_of_any_size(tiny_engine: WhisperEngine, front_end: FrontEnd, recordings: dict[str, Recording]) -> None:
     """Same events, word for word and time for time, over a pause, the end of a turn and a window that rolls."""
     samples = np.concatenate([recordings["dev-LJ002-0020"].samples, np.zeros(14400, np.float32),
                               recordings["dev-sns-0870"].samples])  # fmt: skip
-    whole = caption(tiny_engine, ears, [samples])
+    whole = caption(tiny_engine, front_end, [samples])
     assert [len(text.split()) > 1 for text in final_text(whole)] == [True, True]
 
     for seed, longest in ((0, 700), (1, 9000), (2, 60000)):
-        events = caption(tiny_engine, ears, chopped(samples, seed, longest))
+        events = caption(tiny_engine, front_end, chopped(samples, seed, longest))
 
         assert said(events) == said(whole)
 

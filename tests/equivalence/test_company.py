@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.frontend import FrontEnd
 from streamer.engine.engine import WhisperEngine
-from streamer.evaluation.playback import Recital
+from streamer.evaluation.playback import LiveTranscript
 from streamer.evaluation.simulation import SimulatedPace, perform, simulate
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
@@ -42,7 +42,9 @@ def cuttings(recordings: dict[str, Recording], n: int, seed: int) -> list[NDArra
     return found
 
 
-def said(engine: WhisperEngine, ears: FrontEnd, streams: list[NDArray[np.float32]], n_rows: int) -> list[Recital]:
+def said(
+    engine: WhisperEngine, front_end: FrontEnd, streams: list[NDArray[np.float32]], n_rows: int
+) -> list[LiveTranscript]:
     """What streams say that are played so many at once."""
 
     def opening(number: int) -> Session:
@@ -50,36 +52,38 @@ def said(engine: WhisperEngine, ears: FrontEnd, streams: list[NDArray[np.float32
 
     pace = SimulatedPace()
     openings = [
-        functools.partial(lambda number, samples: perform(opening(number), ears, samples, pace), *each)
+        functools.partial(lambda number, samples: perform(opening(number), front_end, samples, pace), *each)
         for each in enumerate(streams)
     ]
     return simulate(openings, engine, n_rows)
 
 
-def same(one: Recital, other: Recital) -> bool:
+def same(one: LiveTranscript, other: LiveTranscript) -> bool:
     """Committed word for word."""
     return [turn.text for turn in one.turns] == [turn.text for turn in other.turns]
 
 
-def test_alone_and_among_31_others(engine: WhisperEngine, ears: FrontEnd, recordings: dict[str, Recording]) -> None:
+def test_alone_and_among_31_others(
+    engine: WhisperEngine, front_end: FrontEnd, recordings: dict[str, Recording]
+) -> None:
     """32 streams in the same steps: each has the turns and the words that it has by itself."""
     streams = cuttings(recordings, 32, seed=0)
 
-    alone, together = (said(engine, ears, streams, n_rows) for n_rows in (1, 32))
+    alone, together = (said(engine, front_end, streams, n_rows) for n_rows in (1, 32))
 
-    assert sum(len(recital.text.split()) for recital in alone) > 100
-    assert [recital.text for recital in together] == [recital.text for recital in alone]
+    assert sum(len(transcript.text.split()) for transcript in alone) > 100
+    assert [transcript.text for transcript in together] == [transcript.text for transcript in alone]
     assert all(map(same, alone, together))
 
 
 @settings(deadline=None, max_examples=3)
 @given(seed=st.integers(0, 2**20), n_rows=st.integers(2, 6))
 def test_any_company(
-    engine: WhisperEngine, ears: FrontEnd, recordings: dict[str, Recording], seed: int, n_rows: int
+    engine: WhisperEngine, front_end: FrontEnd, recordings: dict[str, Recording], seed: int, n_rows: int
 ) -> None:
     """Whatever is said beside it, and whoever comes when another one is over."""
     streams = cuttings(recordings, 6, seed)
 
-    alone, together = (said(engine, ears, streams, n) for n in (1, n_rows))
+    alone, together = (said(engine, front_end, streams, n) for n in (1, n_rows))
 
     assert all(map(same, alone, together))

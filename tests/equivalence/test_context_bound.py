@@ -19,7 +19,7 @@ from streamer.protocol.options import Delay, SessionOptions
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session
 from streamer.step import StepRequest, StepResult
-from streamer.text.repetition import runs_away
+from streamer.text.repetition import is_repetition_loop
 from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy
 from tests.helpers.recordings import Recording
@@ -79,7 +79,7 @@ def test_any_request(engine: WhisperEngine, batch: tuple[StepRequest, ...], n: i
         return
     for each, result in zip(asked, engine.step(asked), strict=True):
         assert len(result.tokens) <= bound(each)
-        assert result.ended or len(result.tokens) == bound(each) or runs_away(result.tokens)
+        assert result.ended or len(result.tokens) == bound(each) or is_repetition_loop(result.tokens)
         assert len(result.logprobs) == len(result.tokens) == len(result.starts_s) - 1
         assert not any(logprob != logprob for logprob in result.logprobs)
         assert list(result.starts_s) == sorted(result.starts_s)
@@ -181,7 +181,7 @@ class Babbler:
 @pytest.mark.parametrize(("spread_s", "silent_s"), [(1.0, 0.0), (6.0, 0.0), (2.0, 7.0), (1.0, 4.0)])
 def test_a_session_never_asks_the_impossible(
     tiny_engine: WhisperEngine,
-    ears: FrontEnd,
+    front_end: FrontEnd,
     recordings: dict[str, Recording],
     delay: Delay,
     spread_s: float,
@@ -193,6 +193,6 @@ def test_a_session_never_asks_the_impossible(
     session = Session("s", SessionOptions(language="en", delay=delay), window, tokenizer, 80)
     samples = np.tile(recordings["dev-sns-0870"].samples, 3)
 
-    events = play(session, Babbler(tokenizer, spread_s, silent_s), ears, [samples], interval_s=0.5)
+    events = play(session, Babbler(tokenizer, spread_s, silent_s), front_end, [samples], interval_s=0.5)
 
     assert isinstance(events[-1], Bye)

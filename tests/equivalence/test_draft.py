@@ -108,8 +108,8 @@ def test_a_text_that_does_not_end_goes_on_the_same_with_any_draft(
     ended = alone(tiny_engine, request(window))
     n = len(ended.tokens)
 
-    longer = alone(tiny_engine, request(window, draft=ended.tokens, unended=n))
-    again = alone(tiny_engine, request(window, draft=longer.tokens, unended=n))
+    longer = alone(tiny_engine, request(window, draft=ended.tokens, no_eot_at=n))
+    again = alone(tiny_engine, request(window, draft=longer.tokens, no_eot_at=n))
 
     assert longer.tokens[:n] == ended.tokens
     assert len(longer.tokens) > n

@@ -24,7 +24,7 @@ def test_quiet_speech_is_understood(
     samples = recordings["dev-jfk"].samples * 10 ** (decibels / 20)
     session = Session("quiet", SessionOptions(language="en"), WindowOptions(), tiny_engine.tokenizer, 80)
 
-    (recital,) = simulate([lambda: perform(session, front_end, samples, SimulatedPace())], tiny_engine, 1)
+    (transcript,) = simulate([lambda: perform(session, front_end, samples, SimulatedPace())], tiny_engine, 1)
 
-    heard = "".join(c for c in recital.text.lower() if c.isalpha() or c == " ")
+    heard = "".join(c for c in transcript.text.lower() if c.isalpha() or c == " ")
     assert "ask not what your country can do for you ask what you can do for your country" in heard

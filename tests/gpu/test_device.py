@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from model import CapturedDecoder, KVCache, Whisper
-from streamer.audio.frontend import Ear, FrontEnd
+from streamer.audio.frontend import FeatureState, FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.engine.engine import WhisperEngine
@@ -119,11 +119,11 @@ def test_the_front_end_hears_the_same(recordings: dict[str, Recording]) -> None:
     heard = []
     for device in ("cpu", "cuda"):
         front_end = FrontEnd(MelSpectrogram(80, device), VoiceDetector(read_weights(), device))
-        ears = [Ear() for _ in ENGLISH]
+        states = [FeatureState() for _ in ENGLISH]
         samples = [torch.from_numpy(recordings[id_].samples) for id_ in ENGLISH]
         blocks = [[each[i * n : (i + 1) * n] for each, n in zip(samples, (900, 1600, 3000, 512, 4000), strict=True)]
                   for i in range(12)]  # fmt: skip
-        heard.append([front_end.listen(ears, block) for block in blocks])
+        heard.append([front_end.extract(states, block) for block in blocks])
 
     for one, other in zip(*heard, strict=True):
         for a, b in zip(one, other, strict=True):

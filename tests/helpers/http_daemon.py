@@ -19,7 +19,7 @@ from streamer.config import Config, ServerConfig
 from streamer.server.app import build_app
 from streamer.server.connection import Connections
 from streamer.server.http_server import HttpServer
-from streamer.server.rooms.room import Broadcast
+from streamer.server.rooms.room import Room
 from tests.helpers.fake_scheduler import FakeScheduler
 
 CONFIG = Config(server=ServerConfig(port=0, idle_s=30.0, max_frame_bytes=100_000))
@@ -36,7 +36,7 @@ class Daemon:
         self,
         config: Config,
         scheduler: FakeScheduler,
-        microphone: Broadcast | None = None,
+        microphone: Room | None = None,
         keys: Keys | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class Daemon:
 async def serving(
     config: Config = CONFIG,
     scheduler: FakeScheduler | None = None,
-    microphone: Broadcast | None = None,
+    microphone: Room | None = None,
     keys: Keys | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Daemon]:

@@ -7,15 +7,15 @@ A daemon process with the engine that is never wrong, for what can only be done 
 from __future__ import annotations
 
 from streamer import daemon
-from streamer.build import Parts
+from streamer.build import Service
 from streamer.cli.commands import main
 from streamer.config import Config
-from tests.helpers.scripted_engine import Service
+from tests.helpers.scripted_engine import ScriptedService
 
 
-def build(config: Config) -> Parts:
+def build(config: Config) -> Service:
     """As `parts.build`, at once."""
-    return Service(max_sessions=config.scheduler.max_sessions, resume_s=config.server.resume_s).parts()
+    return ScriptedService(max_sessions=config.scheduler.max_sessions, resume_s=config.server.resume_s).parts()
 
 
 if __name__ == "__main__":

@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
-from streamer.audio.frontend import Ear, Heard
+from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.mel import SAMPLE_RATE
-from streamer.build import Parts
+from streamer.build import Service
 from streamer.errors import EngineError
 from streamer.protocol.events import Event, TurnEnd
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.load import LoadLimits, LoadMeter
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.scheduler import Scheduler, SchedulerOptions, running
-from streamer.scheduling.stream import Stream
-from streamer.scheduling.worker import Lane, LaneOptions
+from streamer.scheduling.session_handle import SessionHandle
+from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import WindowOptions
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
@@ -39,7 +39,7 @@ LETTERS = "bcdfghjkl"
 """Word of loudness 0.1, 0.2, …, 0.9."""
 WORD_S = 0.3
 INTERVAL_S = 0.3
-"""Between the steps of a `Service`."""
+"""Between the steps of a `ScriptedService`."""
 
 
 def spoken(text: str, pause_s: float = 0.0) -> NDArray[np.float32]:
@@ -61,14 +61,14 @@ def story(n_words: int, seed: int = 0) -> str:
 class LoudnessFrontEnd:
     """Frames whose every band is the loudness; voice is what is not silent."""
 
-    def listen(self, ears: Sequence[Ear], samples: Sequence[Tensor]) -> list[Heard]:
-        """As `FrontEnd.listen`."""
-        return [self._listen(ear, block) for ear, block in zip(ears, samples, strict=True)]
+    def extract(self, states: Sequence[FeatureState], samples: Sequence[Tensor]) -> list[Features]:
+        """As `FrontEnd.extract`."""
+        return [self._listen(state, block) for state, block in zip(states, samples, strict=True)]
 
-    def _listen(self, ear: Ear, block: Tensor) -> Heard:
-        frames = [part[:, 200:201].expand(-1, 5) for part in ear.frames.push(block)]
-        voiced = ear.whole_frames(block).abs().mean(dim=1) > 0.05
-        return Heard(torch.cat(frames) if frames else torch.empty(0, 5), voiced.float().tolist())
+    def _listen(self, state: FeatureState, block: Tensor) -> Features:
+        frames = [part[:, 200:201].expand(-1, 5) for part in state.frames.push(block)]
+        voiced = state.whole_frames(block).abs().mean(dim=1) > 0.05
+        return Features(torch.cat(frames) if frames else torch.empty(0, 5), voiced.float().tolist())
 
 
 class ScriptedEngine:
@@ -147,36 +147,36 @@ def seen(loudness: Tensor) -> list[tuple[str, float, float]]:
     return words
 
 
-class Service:
-    """A scheduler and what it is made of; `engine` and `lane` are the first ones."""
+class ScriptedService:
+    """A scheduler and what it is made of; `engine` and `worker` are the first ones."""
 
     def __init__(
         self,
         max_sessions: int = 8,
         max_batch: int = 16,
-        n_lanes: int = 1,
+        n_workers: int = 1,
         recordings: Recordings | None = None,
         **options: Any,
     ) -> None:
-        self.engines = [ScriptedEngine() for _ in range(n_lanes)]
+        self.engines = [ScriptedEngine() for _ in range(n_workers)]
         self.engine = self.engines[0]
         self.registry = CollectorRegistry()
         limits = LoadLimits(min_interval_s=INTERVAL_S, max_interval_s=INTERVAL_S)
         metrics = ServiceMetrics(self.registry)
-        self.lanes = [
-            Lane(
+        self.workers = [
+            Worker(
                 engine,
                 LoudnessFrontEnd(),  # type: ignore[arg-type]
                 LoadMeter(limits, max_batch=max_batch, fixed_s=0.0, row_s=0.001),
-                LaneOptions(tick_s=0.0),
+                WorkerOptions(tick_s=0.0),
                 metrics,
             )
             for engine in self.engines
         ]
-        self.lane = self.lanes[0]
+        self.worker = self.workers[0]
         self.scheduler = Scheduler(
             "toy",
-            self.lanes,
+            self.workers,
             self.engine.tokenizer,
             5,
             SchedulerOptions(max_sessions=max_sessions, **options),
@@ -185,7 +185,7 @@ class Service:
             recordings,
         )
 
-    def open(self, **fields: Any) -> Stream:
+    def open(self, **fields: Any) -> SessionHandle:
         """A session in English."""
         return self.scheduler.open(SessionOptions(language="en"), **fields)
 
@@ -193,9 +193,9 @@ class Service:
         """Value of a metric."""
         return self.registry.get_sample_value(metric)
 
-    def parts(self) -> Parts:
+    def parts(self) -> Service:
         """As `build` returns them."""
-        return Parts(
+        return Service(
             scheduler=self.scheduler,
             engine_metrics=EngineMetrics(CollectorRegistry()),
             tokenizer=self.engine.tokenizer,
@@ -208,11 +208,11 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[Service]:
-    """A running `Service`; a test that hangs, or whose scheduler fails, ends."""
-    service = Service(**options)
+async def serving(**options: Any) -> AsyncIterator[ScriptedService]:
+    """A running `ScriptedService`; a test that hangs, or whose scheduler fails, ends."""
+    service = ScriptedService(**options)
     async with asyncio.timeout(20), running(service.scheduler):
-        await asyncio.sleep(0)  # the scheduler has begun its lanes
+        await asyncio.sleep(0)  # the scheduler has begun its workers
         await asyncio.sleep(0)  # and they their loops
         try:
             yield service
@@ -221,12 +221,12 @@ async def serving(**options: Any) -> AsyncIterator[Service]:
                 engine.release()
 
 
-async def collect(stream: Stream) -> list[Event]:
+async def collect(stream: SessionHandle) -> list[Event]:
     """Everything until Bye."""
     return [event async for event in stream]
 
 
-async def recite(stream: Stream, text: str, pause_s: float = 0.0) -> list[Event]:
+async def recite(stream: SessionHandle, text: str, pause_s: float = 0.0) -> list[Event]:
     """Say words to a session, end it, and take what it says."""
     await stream.feed(spoken(text, pause_s))
     stream.end()

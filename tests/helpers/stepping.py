@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamer.audio.frontend import Ear, FrontEnd
+from streamer.audio.frontend import FeatureState, FrontEnd
 from streamer.audio.mel import N_FFT, SAMPLE_RATE, MelSpectrogram
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, read_weights
 from streamer.protocol.events import Event, TurnEnd
@@ -29,7 +29,11 @@ def front_end(n_mels: int = 80) -> FrontEnd:
 
 
 def play(
-    session: Session, engine: Engine, ears: FrontEnd, chunks: Iterable[NDArray[np.float32]], interval_s: float = 0.3
+    session: Session,
+    engine: Engine,
+    front_end: FrontEnd,
+    chunks: Iterable[NDArray[np.float32]],
+    interval_s: float = 0.3,
 ) -> list[Event]:
     """
     Everything a session says to a recording that comes in these chunks.
@@ -37,12 +41,12 @@ def play(
     Chunks are heard as they come; where one crosses the grid it is heard in two parts, and a step follows if one
     is due: what is decided depends on stream time alone.
     """
-    ear, events = Ear(), list[Event]()
+    state, events = FeatureState(), list[Event]()
     for block, on_grid in cut(chunks):
-        events += hear(session, ears, ear, block)
+        events += hear(session, front_end, state, block)
         if on_grid:
             events += step(session, engine, interval_s)
-    events += hear(session, ears, ear, np.zeros(N_FFT + FRAME_SAMPLES, np.float32))
+    events += hear(session, front_end, state, np.zeros(N_FFT + FRAME_SAMPLES, np.float32))
     events += session.end()
     while not session.is_over:
         said = step(session, engine, interval_s)
@@ -63,9 +67,9 @@ def cut(chunks: Iterable[NDArray[np.float32]]) -> Iterator[tuple[NDArray[np.floa
             rest = rest[n:]
 
 
-def hear(session: Session, ears: FrontEnd, ear: Ear, samples: NDArray[np.float32]) -> list[Event]:
+def hear(session: Session, front_end: FrontEnd, state: FeatureState, samples: NDArray[np.float32]) -> list[Event]:
     """Samples through the front end into the session."""
-    heard = ears.listen([ear], [torch.from_numpy(samples.copy())])[0]
+    heard = front_end.extract([state], [torch.from_numpy(samples.copy())])[0]
     return session.hear(heard.frames, heard.probabilities)
 
 

@@ -188,7 +188,7 @@ class Hall:
 
     def stopping(self, step: Step, words: list[SpokenWord]) -> StepResult:
         """What is audible, but of six words and more the first two, unless the request says that the text goes on."""
-        return self.perfect(step, words[:2] if step.request.unended is None and len(words) >= 6 else words)
+        return self.perfect(step, words[:2] if step.request.no_eot_at is None and len(words) >= 6 else words)
 
     def straying(self, step: Step, words: list[SpokenWord]) -> StepResult:
         """What is audible, but nothing at all where the text that it is given to go on from says "six"."""

@@ -67,11 +67,11 @@ def test_feed_forward_is_the_published_block() -> None:
     assert torch.equal(block(x), x + published(x))
 
 
-def packed_copy(linear: Linear, *, few_rows: bool = False) -> Linear:
+def packed_copy(linear: Linear, *, small_batch: bool = False) -> Linear:
     """The same product, laid out anew."""
     packed = Linear(linear.in_features, linear.out_features).to(linear.weight.dtype)
     packed.load_state_dict(linear.state_dict())
-    packed.pack(few_rows=few_rows)
+    packed.pack(small_batch=small_batch)
     assert packed.packed is not None
     return packed
 
@@ -121,7 +121,7 @@ def test_products_by_halves_lose_nothing(n_rows: int, after: str) -> None:
     x, residual = normal(2, n_rows, 384), normal(2, n_rows, 192, seed=1)
     asked: dict[str, Any] = {"gelu": after == "gelu", "residual": residual if after == "residual" else None}
 
-    assert_close(packed_copy(plain, few_rows=True)(x, **asked), plain(x, **asked), rtol=1e-5, atol=1e-6)
+    assert_close(packed_copy(plain, small_batch=True)(x, **asked), plain(x, **asked), rtol=1e-5, atol=1e-6)
 
 
 def test_weights_that_are_no_halves_keep_their_precision() -> None:
@@ -129,7 +129,7 @@ def test_weights_that_are_no_halves_keep_their_precision() -> None:
     plain = Linear(384, 192).requires_grad_(False)
     x = normal(1, 384)
 
-    assert torch.equal(packed_copy(plain, few_rows=True)(x), packed_copy(plain)(x))
+    assert torch.equal(packed_copy(plain, small_batch=True)(x), packed_copy(plain)(x))
 
 
 def test_a_residual_is_left_as_it_is() -> None:
@@ -145,15 +145,15 @@ def test_a_residual_is_left_as_it_is() -> None:
 
 def test_what_is_not_packed() -> None:
     """Half precision is multiplied as it lies, so are small weights, and one on a GPU is none of oneDNN's business."""
-    assert pack(normal(256, 256).half(), None, few_rows=False) is None
-    assert pack(normal(255, 255), None, few_rows=False) is None
-    assert pack(torch.empty(256, 256, device="meta"), None, few_rows=False) is None
+    assert pack(normal(256, 256).half(), None, small_batch=False) is None
+    assert pack(normal(255, 255), None, small_batch=False) is None
+    assert pack(torch.empty(256, 256, device="meta"), None, small_batch=False) is None
 
 
 def test_bfloat16_works_on_every_processor() -> None:
     """Where oneDNN has no such products the plain ones are taken."""
     linear = Linear(256, 256).bfloat16().requires_grad_(False)
-    linear.pack(few_rows=True)
+    linear.pack(small_batch=True)
 
     assert linear(normal(2, 256).bfloat16()).dtype == torch.bfloat16
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from model import PUBLISHED_DIMENSIONS, Whisper, published_shapes
-from model.layers import has_tiles
+from model.layers import has_amx
 from streamer.weights import Checkpoint
 from tests.helpers.networks import (
     SMALL,
@@ -92,7 +92,7 @@ def test_dtype_is_the_one_asked_for(dtype: torch.dtype) -> None:
 
     assert {tensor.dtype for tensor in network.state_dict().values()} == {dtype}
     assert network.dtype == dtype
-    assert network.new_cache(n_slots=1).dtype == (dtype if has_tiles() else torch.float32)
+    assert network.new_cache(n_slots=1).dtype == (dtype if has_amx() else torch.float32)
     assert network.device == torch.device("cpu")
 
 

@@ -20,7 +20,7 @@ from streamer import daemon
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, StreamerError
 from streamer.protocol.options import SessionOptions
-from tests.helpers.scripted_engine import Service, spoken
+from tests.helpers.scripted_engine import ScriptedService, spoken
 
 ENGLISH = SessionOptions(language="en")
 
@@ -60,9 +60,9 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 
 
 @pytest.fixture(autouse=True)
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Service:
+def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedService:
     """The parts that a configuration becomes here."""
-    service = Service()
+    service = ScriptedService()
     monkeypatch.setattr(daemon, "build", lambda _: service.parts())
     return service
 
@@ -140,7 +140,7 @@ def test_a_port_in_use(config: Config) -> None:
         daemon.serve(config, None)
 
 
-def test_open_to_the_network_without_keys(config: Config, scripted: Service) -> None:
+def test_open_to_the_network_without_keys(config: Config, scripted: ScriptedService) -> None:
     """The daemon refuses before it loads anything."""
     server = msgspec.structs.replace(config.server, host="0.0.0.0")
 
@@ -226,7 +226,7 @@ def test_a_microphone_that_is_lost(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "b c d f" in capsys.readouterr().out
 
 
-async def test_a_fault_ends_the_captions(scripted: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_ends_the_captions(scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler that fails does not leave the terminal waiting."""
 
     def fault(_: object) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from streamer.dialects.append_only import Growth
+from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai.errors import RequestError, error_detail
 from streamer.dialects.openai.language_names import NAMES
 from streamer.dialects.openai.session import known_language
@@ -134,7 +134,7 @@ class TranscriptEvents:
     """The server-sent events of one streamed answer: stable words as they come, then the whole."""
 
     def __init__(self) -> None:
-        self._growth = Growth()
+        self._growth = AppendOnlyText()
         self._turns: list[TurnEnd] = []
 
     def project(self, event: Event) -> bytes:

@@ -24,7 +24,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from streamer.dialects.append_only import Growth
+from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai import client_events
 from streamer.dialects.openai.client_events import read_audio, read_envelope, read_event
 from streamer.dialects.openai.errors import error_detail
@@ -52,13 +52,13 @@ ServerEvent: TypeAlias = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Hangup:
+class HangUp:
     """Close the connection with this code."""
 
     code: int
 
 
-Output: TypeAlias = ServerEvent | Start | Update | Flush | End | bytes | Hangup
+Output: TypeAlias = ServerEvent | Start | Update | Flush | End | bytes | HangUp
 """What a client event leads to: server events to send, messages to the native session in their order, or the end."""
 
 
@@ -74,7 +74,7 @@ class _Item:
     turns: list[str] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
     language: str = ""
-    growth: Growth = field(default_factory=Growth)
+    growth: AppendOnlyText = field(default_factory=AppendOnlyText)
     partial: str = ""
 
 
@@ -162,7 +162,7 @@ class RealtimeProtocol:
     def _refuse(self, error: ProtocolError, event_id: str | None) -> list[Output]:
         self._n_errors += 1
         refusal = self.error(error, event_id)
-        return [refusal] if self._n_errors < MAX_ERRORS else [refusal, Hangup(1008)]
+        return [refusal] if self._n_errors < MAX_ERRORS else [refusal, HangUp(1008)]
 
     def _update(self, raw: msgspec.Raw, *, is_beta: bool) -> list[Output]:
         self._is_beta = self._is_beta or is_beta

@@ -2,7 +2,7 @@
 Recordings over HTTP: an upload becomes a native session that is fed as fast as the scheduler takes it.
 
 Bounds: the size of an upload, the length of its audio, uploads read at the same time, and the wait for the next piece
-of one. The audio is decoded a second at a time while it is transcribed; `Stream.feed` slows the decoding down. A
+of one. The audio is decoded a second at a time while it is transcribed; `OpenSession.feed` slows the decoding down. A
 client that leaves has its session ended.
 """
 
@@ -29,7 +29,7 @@ from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_bo
 from streamer.errors import KeyRefusedError, OverloadError, StreamerError
 from streamer.protocol.events import Bye, Event, TurnEnd
 from streamer.protocol.options import Task
-from streamer.server.interfaces import Scheduler, Stream
+from streamer.server.interfaces import OpenSession, SessionService
 from streamer.server.websocket import run_until_first
 
 MAX_UPLOADS = 32
@@ -45,7 +45,7 @@ class FileApi:
         config: `limits` and `server` for the bounds, `session` for the defaults.
     """
 
-    def __init__(self, scheduler: Scheduler, config: Config) -> None:
+    def __init__(self, scheduler: SessionService, config: Config) -> None:
         self._scheduler, self._config = scheduler, config
         self._n_uploads = 0
 
@@ -81,9 +81,9 @@ class FileApi:
         answer = body(asked, turns, recording.duration_s)
         return Response(answer.content, media_type=answer.media_type)
 
-    async def _open(self, upload: UploadFile, stack: contextlib.AsyncExitStack) -> Recording:
+    async def _open(self, upload: UploadFile, stack: contextlib.AsyncExitStack) -> Upload:
         audio = await asyncio.to_thread(open_audio, upload.file, upload.filename or "file")
-        recording = Recording(audio, self._config.limits.max_recording_s)
+        recording = Upload(audio, self._config.limits.max_recording_s)
         stack.push_async_callback(recording.close)
         recording.check_length(audio.duration_s or 0.0)
         return recording
@@ -102,7 +102,7 @@ class FileApi:
             self._n_uploads -= 1
 
 
-class Recording:
+class Upload:
     """
     An uploaded recording on its way through a session.
 
@@ -117,7 +117,7 @@ class Recording:
         self.duration_s = 0.0
         """Of what has been fed."""
 
-    async def play(self, stream: Stream) -> AsyncGenerator[Event, None]:
+    async def play(self, stream: OpenSession) -> AsyncGenerator[Event, None]:
         """
         Feed all of it and yield what the session says, until after Bye.
 
@@ -137,7 +137,7 @@ class Recording:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
 
-    async def _feed(self, stream: Stream) -> None:
+    async def _feed(self, stream: OpenSession) -> None:
         try:
             while (samples := await self._next_block()) is not None:
                 self.duration_s += len(samples) / SAMPLE_RATE
@@ -203,7 +203,7 @@ async def _wait_disconnect(request: Request) -> None:
         pass
 
 
-def _leave(stream: Stream) -> None:
+def _leave(stream: OpenSession) -> None:
     stream.end()
     stream.detach()
 

@@ -24,14 +24,14 @@ from streamer.config import Config
 from streamer.dialects.openai.errors import error_detail, http_status
 from streamer.dialects.openai.http import JSON, error_body
 from streamer.dialects.openai.keys import REALTIME
-from streamer.dialects.openai.realtime import Hangup, Output, RealtimeProtocol, ServerEvent
+from streamer.dialects.openai.realtime import HangUp, Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai.session import Settings
 from streamer.errors import KeyRefusedError, StreamerError
 from streamer.protocol.messages import End, Flush, Start, close_code
 from streamer.protocol.options import Update
 from streamer.server import websocket
 from streamer.server.intake import Intake, decoder_of
-from streamer.server.interfaces import Scheduler, Stream
+from streamer.server.interfaces import OpenSession, SessionService
 
 
 class RealtimeConnection:
@@ -47,7 +47,7 @@ class RealtimeConnection:
     def __init__(
         self,
         socket: WebSocket,
-        scheduler: Scheduler,
+        scheduler: SessionService,
         config: Config,
         settings: Settings,
         caller: Caller,
@@ -64,9 +64,9 @@ class RealtimeConnection:
             max_frame_bytes=config.server.max_frame_bytes,
         )
         self._sending = asyncio.Lock()
-        self._stream: Stream | None = None
+        self._stream: OpenSession | None = None
         self._intake: Intake | None = None
-        self._opened: asyncio.Queue[Stream] = asyncio.Queue(1)
+        self._opened: asyncio.Queue[OpenSession] = asyncio.Queue(1)
         """The stream whose events are read next; the one before it has said everything by then."""
         self._is_silent = asyncio.Event()
         """No stream has anything more to say."""
@@ -131,7 +131,7 @@ class RealtimeConnection:
             case End():
                 self._is_replaced = True
                 await self._end_stream()
-            case Hangup(code=code):
+            case HangUp(code=code):
                 await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
                 raise WebSocketDisconnect(code)
 
@@ -153,7 +153,7 @@ class RealtimeConnection:
         await intake.finish()
         stream.end()
 
-    def _native(self) -> tuple[Stream, Intake]:
+    def _native(self) -> tuple[OpenSession, Intake]:
         # the protocol says Start before anything else
         assert self._stream is not None
         assert self._intake is not None

@@ -29,7 +29,7 @@ from streamer.dialects.openai.session import (
     updated,
 )
 from streamer.errors import KeyRefusedError, StreamerError
-from streamer.server.interfaces import Scheduler
+from streamer.server.interfaces import SessionService
 from streamer.server.openai.files import FileApi, bounded, refusal
 from streamer.server.openai.realtime import RealtimeConnection, refuse
 
@@ -38,7 +38,7 @@ MAX_SECRET_REQUEST_BYTES = 65_536
 Handler: TypeAlias = Callable[[Request, Caller], Awaitable[Response]]
 
 
-def openai_routes(scheduler: Scheduler, config: Config, keys: Keys) -> list[BaseRoute]:
+def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
     """
     Args:
         scheduler: Opens sessions.
@@ -92,7 +92,7 @@ def _guarded(handler: Handler, keys: Keys) -> Callable[[Request], Awaitable[Resp
 class _RealtimeApi:
     """Realtime connections, and the secrets that let pages make them."""
 
-    def __init__(self, scheduler: Scheduler, config: Config, keys: Keys) -> None:
+    def __init__(self, scheduler: SessionService, config: Config, keys: Keys) -> None:
         self._scheduler, self._config, self._keys = scheduler, config, keys
         self._secrets = ClientSecrets()
 

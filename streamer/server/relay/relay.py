@@ -20,7 +20,7 @@ from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.messages import End
 from streamer.server import websocket
 from streamer.server.intake import Intake, decoder_of
-from streamer.server.interfaces import Scheduler, Stream
+from streamer.server.interfaces import OpenSession, SessionService
 
 
 class Transport(Protocol):
@@ -72,12 +72,12 @@ class Relay:
     """
 
     def __init__(
-        self, transport: Transport, scheduler: Scheduler, config: Config, caller: Caller, dialect: Dialect
+        self, transport: Transport, scheduler: SessionService, config: Config, caller: Caller, dialect: Dialect
     ) -> None:
         self._transport, self._scheduler, self._config, self._caller = transport, scheduler, config, caller
         self._dialect = dialect
         self._sending = asyncio.Lock()
-        self._streams: list[Stream] = []
+        self._streams: list[OpenSession] = []
         self._intakes: list[Intake] = []
         self._opened = asyncio.Event()
         self._has_ended = False
@@ -120,7 +120,7 @@ class Relay:
             await asyncio.gather(*telling, return_exceptions=True)
         await self._say(self._dialect.finish())
 
-    async def _tell(self, session: int, stream: Stream) -> None:
+    async def _tell(self, session: int, stream: OpenSession) -> None:
         async for event in stream:
             await self._say(self._dialect.project(session, event))
 

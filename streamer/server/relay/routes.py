@@ -19,11 +19,11 @@ from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import KeyRefusedError, OverloadError, ProtocolError, StreamerError
 from streamer.protocol.messages import close_code
 from streamer.server import websocket
-from streamer.server.interfaces import Scheduler
+from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay, SocketTransport
 
 
-def relayed_routes(scheduler: Scheduler, config: Config, keys: Keys) -> list[BaseRoute]:
+def relayed_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
     """
     Args:
         scheduler: Opens sessions.

@@ -15,7 +15,7 @@ from streamer.access.security import is_loopback
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
 from streamer.errors import StreamerError
-from streamer.server.interfaces import Scheduler
+from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
 
 MAX_CONNECTIONS = 64
@@ -60,7 +60,7 @@ class TcpTransport:
 
 
 @asynccontextmanager
-async def wyoming_server(scheduler: Scheduler, config: Config) -> AsyncIterator[int]:
+async def wyoming_server(scheduler: SessionService, config: Config) -> AsyncIterator[int]:
     """
     Serve the protocol on `wyoming.port` while the block runs, where that is set; the port, 0 for none.
 
@@ -90,7 +90,7 @@ async def _listen(handler: _Handler, config: Config) -> asyncio.Server:
 
 
 class _Handler:
-    def __init__(self, scheduler: Scheduler, config: Config) -> None:
+    def __init__(self, scheduler: SessionService, config: Config) -> None:
         self._scheduler, self._config = scheduler, config
         self._n_connections = 0
 

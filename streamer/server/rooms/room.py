@@ -80,7 +80,7 @@ class Viewer:
             await self._news.wait()
 
 
-class Broadcast:
+class Room:
     """
     Where a speaker's events go in, and the viewers' messages come out.
 

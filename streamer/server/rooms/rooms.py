@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from streamer.config import Config
 from streamer.errors import OverloadError, ProtocolError
-from streamer.server.rooms.room import Broadcast, Viewer
+from streamer.server.rooms.room import Room, Viewer
 
 MICROPHONE = "microphone"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -26,11 +26,11 @@ class Rooms:
         microphone: The room of the box's own microphone; None if it captions none.
     """
 
-    def __init__(self, config: Config, microphone: Broadcast | None = None) -> None:
+    def __init__(self, config: Config, microphone: Room | None = None) -> None:
         self._are_open = config.server.rooms
         self._max_viewers = config.limits.max_viewers
         self._microphone = microphone
-        self._rooms: dict[str, Broadcast] = {}
+        self._rooms: dict[str, Room] = {}
         self._n_viewers = 0
 
     @property
@@ -39,7 +39,7 @@ class Rooms:
         return self._n_viewers
 
     @contextlib.contextmanager
-    def viewing(self, name: str, last_id: str = "") -> Iterator[tuple[Broadcast, Viewer]]:
+    def viewing(self, name: str, last_id: str = "") -> Iterator[tuple[Room, Viewer]]:
         """
         Join a room for the length of a block; it may be silent still.
 
@@ -64,7 +64,7 @@ class Rooms:
             self._forget_if_empty(name, room)
 
     @contextlib.contextmanager
-    def speaking(self, name: str, session: str) -> Iterator[Broadcast]:
+    def speaking(self, name: str, session: str) -> Iterator[Room]:
         """
         Let a session speak in a room for the length of a block.
 
@@ -82,7 +82,7 @@ class Rooms:
         finally:
             self._forget_if_empty(name, room)
 
-    def _find(self, name: str) -> Broadcast:
+    def _find(self, name: str) -> Room:
         if name == MICROPHONE:
             if self._microphone is None:
                 raise ProtocolError("no_microphone", "this daemon captions no microphone; start it with --mic")
@@ -91,14 +91,14 @@ class Rooms:
             raise ProtocolError("no_rooms", "this daemon has no rooms; set server.rooms = true")
         if not _NAME.fullmatch(name):
             raise ProtocolError("bad_room", "room: expected 1 to 64 letters, digits, - and _, no - or _ first")
-        return self._rooms.setdefault(name, Broadcast(name))
+        return self._rooms.setdefault(name, Room(name))
 
-    def _forget_if_empty(self, name: str, room: Broadcast) -> None:
+    def _forget_if_empty(self, name: str, room: Room) -> None:
         if not room.is_live and not room.n_viewers:
             self._rooms.pop(name, None)
 
 
-def _number(last_id: str, room: Broadcast) -> int:
+def _number(last_id: str, room: Room) -> int:
     """The number in an id of this run of the room, else 0."""
     run, _, number = last_id.partition("-")
     return int(number) if run == room.run and number.isdecimal() and len(number) < 20 else 0

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamer.errors import OverloadError, ProtocolError
 from streamer.protocol.messages import close_code, encode, error_message
 from streamer.server import websocket
-from streamer.server.rooms.room import Broadcast, Viewer
+from streamer.server.rooms.room import Room, Viewer
 from streamer.server.rooms.rooms import Rooms
 
 STILL_HERE_S = 15.0
@@ -74,7 +74,7 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _server_sent(room: Broadcast, viewer: Viewer) -> AsyncIterator[str]:
+async def _server_sent(room: Room, viewer: Viewer) -> AsyncIterator[str]:
     messages = aiter(viewer)
     while True:
         following = asyncio.ensure_future(anext(messages, None))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamer.audio.frontend import Ear, FrontEnd, Heard
+from streamer.audio.frontend import Features, FeatureState, FrontEnd
 from streamer.audio.mel import HOP_LENGTH, N_FFT
 from streamer.audio.vad import FRAME_SAMPLES
 from tests.helpers.hearing import cut_at, front_end, noise
@@ -16,18 +16,18 @@ from tests.helpers.recordings import Recording
 FRONT_END = front_end()
 
 
-def hear(blocks: list[Tensor], using: FrontEnd = FRONT_END) -> Heard:
+def hear(blocks: list[Tensor], using: FrontEnd = FRONT_END) -> Features:
     """What one session hears of these blocks, joined."""
-    ear = Ear()
-    return joined([using.listen([ear], [block])[0] for block in blocks])
+    state = FeatureState()
+    return joined([using.extract([state], [block])[0] for block in blocks])
 
 
-def joined(parts: list[Heard]) -> Heard:
+def joined(parts: list[Features]) -> Features:
     """Several pieces of hearing as one."""
-    return Heard(torch.cat([part.frames for part in parts]), [p for part in parts for p in part.probabilities])
+    return Features(torch.cat([part.frames for part in parts]), [p for part in parts for p in part.probabilities])
 
 
-def assert_same(one: Heard, other: Heard) -> None:
+def assert_same(one: Features, other: Features) -> None:
     """Equal but for the order of additions."""
     torch.testing.assert_close(one.frames, other.frames, rtol=0, atol=1e-3)
     torch.testing.assert_close(torch.tensor(one.probabilities), torch.tensor(other.probabilities), rtol=0, atol=1e-4)
@@ -35,11 +35,11 @@ def assert_same(one: Heard, other: Heard) -> None:
 
 def test_nothing_in_nothing_out() -> None:
     """Blocks too short for a frame yield none yet, and none is lost."""
-    ear = Ear()
-    [heard] = FRONT_END.listen([ear], [noise(N_FFT // 2)])
+    state = FeatureState()
+    [heard] = FRONT_END.extract([state], [noise(N_FFT // 2)])
     assert heard.frames.shape == (0, 80)
     assert heard.probabilities == []
-    assert FRONT_END.listen([], []) == []
+    assert FRONT_END.extract([], []) == []
 
 
 @settings(deadline=None, max_examples=25)
@@ -56,12 +56,12 @@ def test_together_as_alone(recordings: dict[str, Recording]) -> None:
     """Sessions heard in one go, some with nothing to say, hear what each hears alone."""
     names = ["dev-cv-22058266", "dev-LJ002-0020", "dev-de-cheetah"]
     sounds = [torch.from_numpy(recordings[name].samples) for name in names]
-    ears = [Ear() for _ in sounds]
-    parts: list[list[Heard]] = [[] for _ in sounds]
+    states = [FeatureState() for _ in sounds]
+    parts: list[list[Features]] = [[] for _ in sounds]
     sizes = [1600, 4800, 333]
     for turn in range(12):
         blocks = [sound[turn * n : (turn + 1) * n] for sound, n in zip(sounds, sizes, strict=True)]
-        for mine, heard in zip(parts, FRONT_END.listen(ears, blocks), strict=True):
+        for mine, heard in zip(parts, FRONT_END.extract(states, blocks), strict=True):
             mine.append(heard)
     for sound, n, mine in zip(sounds, sizes, parts, strict=True):
         assert_same(joined(mine), hear([sound[: 12 * n]]))

@@ -15,15 +15,15 @@ from streamer.cli import transcribe
 from streamer.config import Config
 from streamer.errors import StreamerError
 from streamer.protocol.options import SessionOptions
-from tests.helpers.scripted_engine import Service, spoken, story
+from tests.helpers.scripted_engine import ScriptedService, spoken, story
 
 CONFIG = Config(session=SessionOptions(language="en"))
 
 
 @pytest.fixture(autouse=True)
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedService]:
     """The parts that a configuration becomes here; the log, which the command line sends elsewhere, is kept away."""
-    service = Service()
+    service = ScriptedService()
     monkeypatch.setattr(transcribe, "build", lambda _: service.parts())
     with structlog.testing.capture_logs():
         yield service
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read(files: list[Path], tmp_path: Path, capsys: p
     assert capsys.readouterr().out == ""
 
 
-def test_a_fault_ends_the_program(files: list[Path], scripted: Service) -> None:
+def test_a_fault_ends_the_program(files: list[Path], scripted: ScriptedService) -> None:
     """A scheduler that fails does not leave the reader waiting."""
 
     def fault(_: object) -> None:

@@ -29,7 +29,7 @@ from streamer.protocol.options import Update
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.http_daemon import SECOND, Daemon, serving, within
-from tests.helpers.scripted_engine import Service, spoken, story
+from tests.helpers.scripted_engine import ScriptedService, spoken, story
 from tests.helpers.scripted_engine import serving as sessions
 from tests.helpers.talks import broken_promises
 
@@ -131,7 +131,7 @@ async def test_a_restart_costs_at_most_the_word_it_cuts(seed: int) -> None:
 
 
 @asynccontextmanager
-async def speaking() -> AsyncIterator[tuple[Service, Daemon]]:
+async def speaking() -> AsyncIterator[tuple[ScriptedService, Daemon]]:
     """A daemon whose sessions understand every word of `spoken`."""
     async with sessions(resume_s=60.0) as service, serving(scheduler=service.scheduler) as daemon:
         yield service, daemon

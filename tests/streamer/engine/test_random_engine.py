@@ -14,7 +14,7 @@ from model import ModelDimensions, Whisper
 from streamer.engine.decoding import token_budget
 from streamer.engine.engine import MIN_ROOM
 from streamer.engine.options import EngineOptions
-from streamer.engine.random_engine import TOKENS_PER_SECOND, StandInEngine
+from streamer.engine.random_engine import TOKENS_PER_SECOND, RandomEngine
 from streamer.errors import EngineError
 from streamer.step import StepRequest
 from streamer.telemetry.metrics import EngineMetrics
@@ -43,9 +43,9 @@ def network() -> Whisper:
 
 
 @pytest.fixture(scope="module")
-def engine() -> StandInEngine:
+def engine() -> RandomEngine:
     """Of which nothing is remembered between steps."""
-    return StandInEngine(network(), published("tiny.en")[1], OPTIONS, EngineMetrics(CollectorRegistry()))
+    return RandomEngine(network(), published("tiny.en")[1], OPTIONS, EngineMetrics(CollectorRegistry()))
 
 
 def noise(seconds: float) -> torch.Tensor:
@@ -54,7 +54,7 @@ def noise(seconds: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 3.0, 8.0])
-def test_text_grows_at_the_rate_of_speech(engine: StandInEngine, seconds: float) -> None:
+def test_text_grows_at_the_rate_of_speech(engine: RandomEngine, seconds: float) -> None:
     """As many tokens as are read in that time, each a word of letters, whatever the network would have chosen."""
     result = alone(engine, request(noise(seconds)))
 
@@ -68,7 +68,7 @@ def test_text_grows_at_the_rate_of_speech(engine: StandInEngine, seconds: float)
 def test_every_pass_of_the_network_is_run() -> None:
     """A step costs what it would with real weights: one encoder pass, and a decoder pass for each new token."""
     registry = CollectorRegistry()
-    engine = StandInEngine(network(), published("tiny.en")[1], OPTIONS, EngineMetrics(registry))
+    engine = RandomEngine(network(), published("tiny.en")[1], OPTIONS, EngineMetrics(registry))
 
     said = alone(engine, request(noise(3.0))).tokens
 
@@ -76,7 +76,7 @@ def test_every_pass_of_the_network_is_run() -> None:
     assert registry.get_sample_value("streamer_decoder_passes_total") == len(said) + 1
 
 
-def test_the_newest_word_is_misheard(engine: StandInEngine) -> None:
+def test_the_newest_word_is_misheard(engine: RandomEngine) -> None:
     """As a draft, a text is confirmed to its last word under more sound, and that is corrected."""
     draft = alone(engine, request(noise(3.0))).tokens
 
@@ -88,7 +88,7 @@ def test_the_newest_word_is_misheard(engine: StandInEngine) -> None:
     assert len(result.tokens) == int(4.0 * TOKENS_PER_SECOND)
 
 
-def test_text_goes_on_after_what_is_certain(engine: StandInEngine) -> None:
+def test_text_goes_on_after_what_is_certain(engine: RandomEngine) -> None:
     """After a prefix come the words that stood after it, as many as there is sound behind its last one."""
     whole = alone(engine, request(noise(4.0)))
     n = 6
@@ -104,7 +104,7 @@ def test_text_goes_on_after_what_is_certain(engine: StandInEngine) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.28, 1.0, 8.0])
-def test_times_end_at_the_edge(engine: StandInEngine, seconds: float) -> None:
+def test_times_end_at_the_edge(engine: RandomEngine, seconds: float) -> None:
     """One for each token and the end of the last, evenly before the newest sound, none before the window."""
     result = alone(engine, request(noise(seconds)))
 
@@ -134,7 +134,7 @@ def requests(draw: st.DrawFn, session: str) -> StepRequest:
 
 @settings(deadline=None, max_examples=40)
 @given(batch=st.tuples(requests("a"), requests("b"), requests("c")))
-def test_every_limit_holds(engine: StandInEngine, batch: tuple[StepRequest, ...]) -> None:
+def test_every_limit_holds(engine: RandomEngine, batch: tuple[StepRequest, ...]) -> None:
     """Rows are bounded as those of a real engine, and times in order."""
     for asked, result in zip(batch, engine.step(batch), strict=True):
         room = 64 - 2 - len(asked.prefix)
@@ -146,7 +146,7 @@ def test_every_limit_holds(engine: StandInEngine, batch: tuple[StepRequest, ...]
         assert result.starts_s[0] >= 0
 
 
-def test_impossible_requests_are_refused_as_ever(engine: StandInEngine) -> None:
+def test_impossible_requests_are_refused_as_ever(engine: RandomEngine) -> None:
     """A window that is too long."""
     with pytest.raises(EngineError, match="window of 999 frames"):
         engine.step([request(torch.zeros(5, 999))])

@@ -14,7 +14,7 @@ from streamer.errors import DeviceError, DeviceLostError, EngineError
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import ServiceMetrics
 from tests.helpers.engines import request
-from tests.helpers.scripted_engine import ScriptedEngine, Service, collect, serving, spoken, story, texts
+from tests.helpers.scripted_engine import ScriptedEngine, ScriptedService, collect, serving, spoken, story, texts
 
 PROBE = request(torch.zeros(5, 10), "probe")
 
@@ -114,8 +114,8 @@ async def test_sessions_see_a_late_step() -> None:
 
 
 async def test_a_lost_device_ends_the_scheduler() -> None:
-    """The lane raises: the daemon ends, and its service manager starts a new process."""
-    service = Service()
+    """The worker raises: the daemon ends, and its service manager starts a new process."""
+    service = ScriptedService()
     recovering(service).n_steps_fail = 1000
     stream = service.open()
     await stream.feed(spoken("b c d", pause_s=1.0))
@@ -125,9 +125,9 @@ async def test_a_lost_device_ends_the_scheduler() -> None:
     assert group.group_contains(DeviceLostError)
 
 
-def recovering(service: Service) -> Device:
-    """Put a device that can fail under the first lane of a service."""
+def recovering(service: ScriptedService) -> Device:
+    """Put a device that can fail under the first worker of a service."""
     device = Device()
-    lane: Any = service.lane
-    lane._engine = device.engine
+    worker: Any = service.worker
+    worker._engine = device.engine
     return device

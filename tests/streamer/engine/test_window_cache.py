@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model import EncodedAudio
-from streamer.engine.window_cache import ROOM, ReadText, SettledSound, Stretch, WindowMemory
+from streamer.engine.window_cache import ROOM, AudioKV, KVSpan, TextKV, WindowCache
 
 
 def pair(n: int, value: float = 0.0) -> Tensor:
@@ -14,14 +14,14 @@ def pair(n: int, value: float = 0.0) -> Tensor:
     return torch.stack([torch.full((2, 3, n, 4), value), torch.full((2, 3, n, 4), -value)])
 
 
-def settled(n: int) -> SettledSound:
+def settled(n: int) -> AudioKV:
     """A window with `n` settled positions, and no room for more."""
-    return SettledSound(Stretch(pair(n), n), Stretch(pair(n), n))
+    return AudioKV(KVSpan(pair(n), n), KVSpan(pair(n), n))
 
 
 def test_a_window_is_found_under_its_session_and_beginning() -> None:
     """Another beginning is another window, and a window seen once has none."""
-    windows = WindowMemory(settled(0), n_sessions=2, most_bytes=2**30)
+    windows = WindowCache(settled(0), n_sessions=2, most_bytes=2**30)
 
     windows.keep("a", 100, settled(5))
 
@@ -33,7 +33,7 @@ def test_a_window_is_found_under_its_session_and_beginning() -> None:
 
 def test_the_least_recently_kept_window_goes_first() -> None:
     """Memory is bounded by the number of sessions."""
-    windows = WindowMemory(settled(0), n_sessions=2, most_bytes=2**30)
+    windows = WindowCache(settled(0), n_sessions=2, most_bytes=2**30)
     windows.keep("a", 0, settled(1))
     windows.keep("b", 0, settled(2))
     windows.keep("a", 0, settled(3))
@@ -45,7 +45,7 @@ def test_the_least_recently_kept_window_goes_first() -> None:
 
 def test_memory_is_given_back() -> None:
     """Bytes of keys and values of both networks, until the session is over."""
-    windows = WindowMemory(settled(0), n_sessions=2, most_bytes=2**30)
+    windows = WindowCache(settled(0), n_sessions=2, most_bytes=2**30)
     windows.keep("a", 0, settled(5))
     assert windows.n_bytes == 4 * (2 * 3 * 5 * 4) * 4
 
@@ -68,7 +68,7 @@ def test_a_window_grows_by_leading_positions_of_a_pass() -> None:
 
 def test_text_is_shared_up_to_the_first_difference() -> None:
     """Tokens read under another beginning, or beyond the shorter text, are not the same."""
-    read = ReadText((1, 2, 3, 4), pair(4))
+    read = TextKV((1, 2, 3, 4), pair(4))
 
     assert [read.n_shared(tokens) for tokens in ((1, 2, 9, 4), (1, 2), (1, 2, 3, 4, 5), (9,), ())] == [2, 2, 4, 0, 0]
     assert read.n_bytes == 2 * (2 * 3 * 4 * 4) * 4
@@ -77,7 +77,7 @@ def test_text_is_shared_up_to_the_first_difference() -> None:
 def test_memory_is_bounded_in_bytes() -> None:
     """Whoever was kept least recently goes until the rest fits; the newest stays, however long it is."""
     of_one = settled(1).n_bytes
-    windows = WindowMemory(settled(0), n_sessions=9, most_bytes=6 * of_one)
+    windows = WindowCache(settled(0), n_sessions=9, most_bytes=6 * of_one)
     for session in "abc":
         windows.keep(session, 0, settled(2))
     assert windows.n_bytes == 6 * of_one
@@ -92,7 +92,7 @@ def test_memory_is_bounded_in_bytes() -> None:
 
 def test_a_window_grows_in_place_as_long_as_there_is_room() -> None:
     """The longer window shares the shorter one's memory, which stays what it was; then both are moved on."""
-    first = Stretch(pair(0), 0).followed_by(pair(5, 1.0))
+    first = KVSpan(pair(0), 0).followed_by(pair(5, 1.0))
     second = first.followed_by(pair(ROOM - 5, 2.0))
     third = second.followed_by(pair(1, 3.0))
 

@@ -11,10 +11,10 @@ import pytest
 
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError
-from streamer.evaluation.playback import CHUNK_S, Recital, listen, play
+from streamer.evaluation.playback import CHUNK_S, LiveTranscript, play, transcribe_live
 from streamer.protocol.events import Bye, Caption, Event, TurnEnd, Word
 from streamer.protocol.options import SessionOptions
-from streamer.scheduling.stream import Stream
+from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session
 from tests.helpers.words import TOKENIZER
@@ -43,11 +43,11 @@ def turn_end(said: tuple[Word, ...], turn: int = 0) -> TurnEnd:
 
 
 @asynccontextmanager
-async def scripted(script: dict[float, list[Event]]) -> AsyncIterator[Stream]:
+async def scripted(script: dict[float, list[Event]]) -> AsyncIterator[SessionHandle]:
     """A stream that says its lines as soon as that much was heard, and `Bye` at the end."""
     work = asyncio.Event()
     session = Session("s_1", SessionOptions(), WindowOptions(), TOKENIZER, 2)
-    stream = Stream(
+    stream = SessionHandle(
         session, token="", max_backlog_s=0.1, max_unread=4096, caller="", wake=work.set, on_detach=lambda _stream: None
     )
     lines = sorted(script.items())
@@ -75,10 +75,10 @@ def sound(seconds: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return np.zeros(round(seconds * SAMPLE_RATE), np.float32)
 
 
-async def listened(seconds: float, script: dict[float, list[Event]]) -> Recital:
-    """The recital of such a script, as fast as it goes."""
+async def listened(seconds: float, script: dict[float, list[Event]]) -> LiveTranscript:
+    """The transcript of such a script, as fast as it goes."""
     async with scripted(script) as stream:
-        return await listen(stream, sound(seconds), realtime=False)
+        return await transcribe_live(stream, sound(seconds), realtime=False)
 
 
 async def test_plays_all_of_it_in_chunks() -> None:
@@ -91,13 +91,13 @@ async def test_plays_all_of_it_in_chunks() -> None:
 
 async def test_empty_recording() -> None:
     """A recording without samples is ended at once."""
-    recital = await listened(0.0, {})
-    assert (recital.duration_s, recital.text, recital.turns) == (0.0, "", [])
+    transcript = await listened(0.0, {})
+    assert (transcript.duration_s, transcript.text, transcript.turns) == (0.0, "", [])
 
 
 async def test_latencies_count_from_the_end_of_the_word() -> None:
     """First sight and commit of each word are measured once, against the audio received by then."""
-    recital = await listened(
+    transcript = await listened(
         2.0,
         {
             0.5: [caption(words(0.4))],
@@ -107,16 +107,16 @@ async def test_latencies_count_from_the_end_of_the_word() -> None:
         },
     )
     # the sender may be a chunk ahead of what was heard
-    assert recital.first_sight_s == pytest.approx([0.1, 0.1], abs=2 * CHUNK_S + 1e-6)
-    assert recital.commit_s == pytest.approx([1.1, 1.1], abs=2 * CHUNK_S + 1e-6)
-    assert recital.n_rewritten == 0
-    assert recital.text == "a b"
-    assert recital.duration_s == 2.0
+    assert transcript.first_sight_s == pytest.approx([0.1, 0.1], abs=2 * CHUNK_S + 1e-6)
+    assert transcript.commit_s == pytest.approx([1.1, 1.1], abs=2 * CHUNK_S + 1e-6)
+    assert transcript.n_rewritten == 0
+    assert transcript.text == "a b"
+    assert transcript.duration_s == 2.0
 
 
 async def test_rewritten_words_are_counted() -> None:
     """Words that were shown and then replaced or withdrawn are churn; words that are added are not."""
-    recital = await listened(
+    transcript = await listened(
         2.0,
         {
             0.5: [caption(words(0.1, 0.2, 0.3))],
@@ -124,12 +124,12 @@ async def test_rewritten_words_are_counted() -> None:
             1.5: [turn_end(words(0.1, texts="a", stable=1))],
         },
     )
-    assert recital.n_rewritten == 1 + 3
+    assert transcript.n_rewritten == 1 + 3
 
 
 async def test_turns_are_apart() -> None:
     """A new turn begins with nothing shown; the texts are joined, empty ones left out."""
-    recital = await listened(
+    transcript = await listened(
         2.0,
         {
             0.5: [turn_end(words(0.1, stable=1))],
@@ -138,10 +138,10 @@ async def test_turns_are_apart() -> None:
             1.5: [turn_end(words(0.9, texts="z", stable=1), turn=2)],
         },
     )
-    assert recital.n_rewritten == 0
-    assert [turn.turn for turn in recital.turns] == [0, 1, 2]
-    assert recital.text == "a z"
-    assert len(recital.first_sight_s) == len(recital.commit_s) == 2
+    assert transcript.n_rewritten == 0
+    assert [turn.turn for turn in transcript.turns] == [0, 1, 2]
+    assert transcript.text == "a z"
+    assert len(transcript.first_sight_s) == len(transcript.commit_s) == 2
 
 
 async def test_real_time_is_the_speed_of_speech() -> None:
@@ -155,9 +155,9 @@ async def test_real_time_is_the_speed_of_speech() -> None:
 
 
 async def test_failure_of_the_session_is_raised() -> None:
-    """A session that fails ends the recital with its error, and nothing goes on feeding it."""
+    """A session that fails ends the transcript with its error, and nothing goes on feeding it."""
     async with scripted({}) as stream:
         stream.fail(EngineError("broken"))
         with pytest.raises(EngineError, match="broken"):
-            await listen(stream, sound(5.0), realtime=False)
+            await transcribe_live(stream, sound(5.0), realtime=False)
     assert len(asyncio.all_tasks()) <= 2

@@ -13,7 +13,7 @@ from streamer.errors import AudioFormatError
 from streamer.evaluation.replay import Replay, read_frames, read_journal, run
 from streamer.protocol.options import Update
 from streamer.scheduling.recording import AUDIO, JOURNAL, RecordingOptions, Recordings
-from streamer.scheduling.stream import Stream
+from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.journal import Opened
 from tests.helpers.engines import toy
 from tests.helpers.scripted_engine import collect, serving, spoken, story
@@ -25,7 +25,7 @@ def only(folder: Path) -> Path:
     return place
 
 
-async def record(folder: Path, *said: str, between: Callable[[Stream], None] = lambda _: None) -> Path:
+async def record(folder: Path, *said: str, between: Callable[[SessionHandle], None] = lambda _: None) -> Path:
     """A recording of these utterances; `between` is called after each."""
     kept = Recordings(RecordingOptions(folder=folder), lambda _: None)
     async with serving(recordings=kept) as service:
@@ -52,7 +52,7 @@ def replay(folder: Path) -> Replay:
 async def test_the_same_is_said_again(tmp_path: Path) -> None:
     """Over turns, flushes, changed options and a window that rolls."""
 
-    def between(stream: Stream) -> None:
+    def between(stream: SessionHandle) -> None:
         stream.flush(1)
         stream.update(Update(keyterms=("b",), endpoint_ms=800))
 

@@ -1,10 +1,10 @@
-"""Tests of streamer/evaluation/report.py: figures and tables of hand-made recitals."""
+"""Tests of streamer/evaluation/report.py: figures and tables of hand-made transcripts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from streamer.evaluation.playback import Recital
+from streamer.evaluation.playback import LiveTranscript
 from streamer.evaluation.report import Played, difference_lines, percentiles, report, table
 from streamer.evaluation.scoring import word_scorer
 from streamer.protocol.events import TurnEnd
@@ -19,7 +19,9 @@ def played(said: str, heard: str, whole: str | None = None, kind: str = "short",
         kind=kind,
         language="en",
         text=said,
-        recital=Recital(duration_s=2.0, turns=[turn], first_sight_s=[0.1], commit_s=[0.7, 0.9], n_rewritten=1),
+        transcript=LiveTranscript(
+            duration_s=2.0, turns=[turn], first_sight_s=[0.1], commit_s=[0.7, 0.9], n_rewritten=1
+        ),
         score=score("en", said, heard),
         one_shot=None if whole is None else score("en", said, whole),
         one_shot_text=whole,

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from streamer.errors import EngineError
-from streamer.evaluation.playback import Recital
-from streamer.evaluation.simulation import Performance, SimulatedPace, perform, simulate
+from streamer.evaluation.playback import LiveTranscript
+from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session
@@ -19,17 +19,17 @@ from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, spok
 
 def opening(
     engine: ScriptedEngine, name: str, samples: NDArray[np.float32], step_s: float = 0.06
-) -> Callable[[], Performance]:
-    """A performance of one recording that begins when it is called."""
+) -> Callable[[], Playback]:
+    """A playback of one recording that begins when it is called."""
 
-    def begin() -> Performance:
+    def begin() -> Playback:
         session = Session(name, SessionOptions(language="en"), WindowOptions(), engine.tokenizer, 5)
         return perform(session, LoudnessFrontEnd(), samples, SimulatedPace(step_s=step_s))  # type: ignore[arg-type]
 
     return begin
 
 
-def play(*texts: str, n_rows: int = 2, step_s: float = 0.06) -> tuple[list[Recital], ScriptedEngine]:
+def play(*texts: str, n_rows: int = 2, step_s: float = 0.06) -> tuple[list[LiveTranscript], ScriptedEngine]:
     """What is said of recordings of these words."""
     engine = ScriptedEngine()
     openings = [opening(engine, f"s{i}", spoken(text, pause_s=1.0), step_s) for i, text in enumerate(texts)]
@@ -40,9 +40,9 @@ def test_results_come_in_the_order_of_the_recordings() -> None:
     """However long each takes: short ones end first, and the next begin in their places."""
     texts = [story(20, seed=1), "c d", story(9, seed=2), "f"]
 
-    recitals, engine = play(*texts)
+    transcripts, engine = play(*texts)
 
-    assert [recital.text for recital in recitals] == texts
+    assert [transcript.text for transcript in transcripts] == texts
     assert {len(batch) for batch in engine.batches} == {1, 2}
     assert sorted(engine.forgotten) == ["s0", "s1", "s2", "s3"]
 
@@ -69,9 +69,9 @@ def test_silence_asks_for_no_step() -> None:
     """A recording without voice is over without the engine."""
     engine = ScriptedEngine()
 
-    recitals = simulate([opening(engine, "s", np.zeros(16_000, np.float32))], engine, 4)
+    transcripts = simulate([opening(engine, "s", np.zeros(16_000, np.float32))], engine, 4)
 
-    assert (recitals[0].text, recitals[0].duration_s, engine.batches) == ("", 1.0, [])
+    assert (transcripts[0].text, transcripts[0].duration_s, engine.batches) == ("", 1.0, [])
 
 
 def test_a_failed_step_ends_the_simulation() -> None:

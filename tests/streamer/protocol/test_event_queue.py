@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamer.protocol.event_queue import Unread
+from streamer.protocol.event_queue import CoalescingQueue
 from streamer.protocol.events import Ack, Caption, Flushed
 
 
@@ -18,7 +18,7 @@ def ack(received_s: float) -> Ack:
 
 def test_newest_of_a_kind() -> None:
     """A caption takes the place of that of its turn, an ack that of none."""
-    unread = Unread()
+    unread = CoalescingQueue()
     for event in (caption(0, 1), ack(1.0), caption(1, 1), caption(0, 2), Flushed(id=1), ack(2.0), Flushed(id=2)):
         unread.put(event)
 
@@ -28,7 +28,7 @@ def test_newest_of_a_kind() -> None:
 
 def test_put_back() -> None:
     """What comes again comes first, in its order."""
-    unread = Unread()
+    unread = CoalescingQueue()
     unread.put(Flushed(id=3))
     unread.put_back([Flushed(id=1), Flushed(id=2)])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from streamer.scheduling.recording import AUDIO, JOURNAL, Recording, RecordingOptions, Recordings
+from streamer.scheduling.recording import AUDIO, JOURNAL, RecordingOptions, Recordings, SessionRecorder
 from tests.helpers.scripted_engine import recite, serving, spoken, story, texts
 
 
@@ -68,7 +68,7 @@ def test_a_full_folder_takes_no_more(tmp_path: Path) -> None:
 
 def test_a_slow_disk_holds_nothing_up(tmp_path: Path) -> None:
     """When the queue is full the recording stops, at once and once."""
-    recording = Recording(tmp_path / "s", 10**9, (reasons := []).append)
+    recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append)
     # the writer opens its files only after the folder is there; a block that is never written fills the queue
     recording._queue.maxsize = 1
     for _ in range(1000):

@@ -13,7 +13,7 @@ from streamer.errors import OverloadError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.protocol.options import Update
 from streamer.step import StepRequest
-from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
+from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
 
 
 async def to_flushed(events: AsyncIterator[Event], id_: int) -> AsyncIterator[Event]:
@@ -264,15 +264,15 @@ async def test_drain_waits_no_longer_than_its_deadline() -> None:
 
 
 async def test_ready_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before the loops run, and not while a step hangs on any lane."""
-    assert not Service().scheduler.is_ready()
-    async with serving(n_lanes=2) as service:
+    """Not before the loops run, and not while a step hangs on any worker."""
+    assert not ScriptedService().scheduler.is_ready()
+    async with serving(n_workers=2) as service:
         assert service.scheduler.is_ready()
         service.engine.hold()
         await service.open().feed(spoken("b c d f"))
         await service.held()
         monkeypatch.setattr("streamer.scheduling.worker.LIVENESS_S", -1.0)
-        assert service.lanes[1].is_alive
+        assert service.workers[1].is_alive
         assert not service.scheduler.is_ready()
 
 
@@ -290,15 +290,15 @@ async def test_statistics() -> None:
     assert 0 < found.worst_lag_s <= 1.2
 
 
-# --- several lanes
+# --- several workers
 
 
-async def test_sessions_spread_over_the_lanes() -> None:
-    """Each goes to the lane with the fewest and stays there; the text is the same on every one."""
+async def test_sessions_spread_over_the_workers() -> None:
+    """Each goes to the worker with the fewest and stays there; the text is the same on every one."""
     said = [story(10, seed=i) for i in range(5)]
-    async with serving(n_lanes=2) as service:
+    async with serving(n_workers=2) as service:
         streams = [service.open() for _ in said]
-        assert [len(lane.streams) for lane in service.lanes] == [3, 2]
+        assert [len(worker.streams) for worker in service.workers] == [3, 2]
         events = await asyncio.gather(*(recite(stream, text) for stream, text in zip(streams, said, strict=True)))
 
         assert [texts(each) for each in events] == [[text] for text in said]
@@ -309,33 +309,33 @@ async def test_sessions_spread_over_the_lanes() -> None:
 
 
 async def test_a_place_that_is_left_is_taken_next() -> None:
-    """The lane that lost a session has the fewest."""
-    async with serving(n_lanes=2) as service:
+    """The worker that lost a session has the fewest."""
+    async with serving(n_workers=2) as service:
         streams = [service.open() for _ in range(4)]
         streams[1].end()
         await collect(streams[1])
 
         newest = service.open()
 
-        assert newest.id in service.lanes[1].streams
-        assert service.scheduler.resume(newest.id, newest.token) is newest, "found on whichever lane"
+        assert newest.id in service.workers[1].streams
+        assert service.scheduler.resume(newest.id, newest.token) is newest, "found on whichever worker"
 
 
-async def test_lanes_add_up() -> None:
-    """Two lanes bear twice the sessions of one; a limit that is set bounds all of them together."""
-    one, two = (Service(max_sessions=0, n_lanes=n).scheduler for n in (1, 2))
+async def test_workers_add_up() -> None:
+    """Two workers bear twice the sessions of one; a limit that is set bounds all of them together."""
+    one, two = (ScriptedService(max_sessions=0, n_workers=n).scheduler for n in (1, 2))
     assert two.statistics().capacity == 2 * one.statistics().capacity > 2
 
-    async with serving(max_sessions=3, n_lanes=2) as service:
+    async with serving(max_sessions=3, n_workers=2) as service:
         for _ in range(3):
             service.open()
         with pytest.raises(OverloadError, match="3 of 3 sessions open"):
             service.open()
 
 
-async def test_a_fault_on_one_lane_ends_all() -> None:
-    """What is not a failed step is a fault of the program: `run` raises it, and no lane goes on without the others."""
-    service = Service(n_lanes=2)
+async def test_a_fault_on_one_worker_ends_all() -> None:
+    """What is not a failed step is a fault of the program: `run` raises it, and no worker goes on alone."""
+    service = ScriptedService(n_workers=2)
 
     def fault(_: Sequence[StepRequest]) -> None:
         raise ZeroDivisionError
@@ -349,12 +349,12 @@ async def test_a_fault_on_one_lane_ends_all() -> None:
 
     assert raised.group_contains(ZeroDivisionError)
     assert not service.scheduler.is_ready()
-    assert not any(lane.is_alive for lane in service.lanes)
+    assert not any(worker.is_alive for worker in service.workers)
 
 
-async def test_drain_ends_the_sessions_of_every_lane() -> None:
+async def test_drain_ends_the_sessions_of_every_worker() -> None:
     """It waits for the slowest of them."""
-    async with serving(n_lanes=2) as service:
+    async with serving(n_workers=2) as service:
         streams = [service.open() for _ in range(4)]
         for i, stream in enumerate(streams):
             await stream.feed(spoken(story(8, seed=i), pause_s=0.3))

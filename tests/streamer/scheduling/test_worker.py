@@ -11,14 +11,14 @@ import pytest
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Event, TurnEnd
-from streamer.scheduling.stream import Stream
+from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import CATCH_UP, MIN_HEARD_S, most_heard_s
 from streamer.session.audio_window import MAX_HEARD_S
 from streamer.step import StepRequest
-from tests.helpers.scripted_engine import INTERVAL_S, Service, collect, recite, serving, spoken, story, texts
+from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
 
 
-async def until(stream: Stream, kind: type[Event]) -> Event:
+async def until(stream: SessionHandle, kind: type[Event]) -> Event:
     """The next event of a kind."""
     async for event in stream:
         if isinstance(event, kind):
@@ -243,9 +243,9 @@ async def test_impossible_requests_end_their_session_alone() -> None:
             await collect(bad)
 
 
-async def test_a_fault_ends_the_lane() -> None:
+async def test_a_fault_ends_the_worker() -> None:
     """What is not a failed step is a fault of the program: `run` raises it."""
-    service = Service()
+    service = ScriptedService()
 
     def fault(_: Sequence[StepRequest]) -> None:
         raise ZeroDivisionError
@@ -254,8 +254,8 @@ async def test_a_fault_ends_the_lane() -> None:
     await service.open().feed(spoken("b c d"))
 
     with pytest.raises(ZeroDivisionError):
-        await service.lane.run()
-    assert not service.lane.is_alive
+        await service.worker.run()
+    assert not service.worker.is_alive
 
 
 # --- whether it is alive
@@ -264,28 +264,28 @@ async def test_a_fault_ends_the_lane() -> None:
 async def test_alive_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not before the loop runs, nor while a step hangs; again once it is over, and not after the end."""
     async with serving() as service:
-        assert service.lane.is_alive
+        assert service.worker.is_alive
         service.engine.hold()
         stream = service.open()
         await stream.feed(spoken("b c d f"))
         await service.held()
-        assert service.lane.is_alive, "a step may take some time"
+        assert service.worker.is_alive, "a step may take some time"
         with monkeypatch.context() as patience:
             patience.setattr("streamer.scheduling.worker.LIVENESS_S", -1.0)
-            assert not service.lane.is_alive
+            assert not service.worker.is_alive
         service.engine.release()
         stream.end()
         await collect(stream)
-        assert service.lane.is_alive
+        assert service.worker.is_alive
 
-    assert not service.lane.is_alive
-    assert not Service().lane.is_alive
+    assert not service.worker.is_alive
+    assert not ScriptedService().worker.is_alive
 
 
-async def test_what_a_lane_knows_of_itself() -> None:
+async def test_what_a_worker_knows_of_itself() -> None:
     """Sessions that speak, that wait, and the sound that no step has seen."""
     async with serving() as service:
-        assert (service.lane.n_speaking, service.lane.n_due, service.lane.worst_lag_s) == (0, 0, 0.0)
+        assert (service.worker.n_speaking, service.worker.n_due, service.worker.worst_lag_s) == (0, 0, 0.0)
         service.engine.hold()
         stream, other = service.open(), service.open()
         await stream.feed(spoken("b c d f"))
@@ -293,12 +293,12 @@ async def test_what_a_lane_knows_of_itself() -> None:
         await other.feed(spoken("g h j k l"))
 
         # 0.3 s are in the step that waits, the rest is unheard; the other session is not heard yet
-        assert service.lane.n_speaking == 1
-        assert service.lane.worst_lag_s == pytest.approx(1.5)
-        assert service.lane.interval_s == INTERVAL_S
-        assert service.lane.n_steps == 0
+        assert service.worker.n_speaking == 1
+        assert service.worker.worst_lag_s == pytest.approx(1.5)
+        assert service.worker.interval_s == INTERVAL_S
+        assert service.worker.n_steps == 0
 
         service.engine.release()
         stream.end()
         await collect(stream)
-        assert service.lane.n_steps == len(service.engine.batches)
+        assert service.worker.n_steps == len(service.engine.batches)

@@ -449,7 +449,7 @@ class TestSteps:
         hall.end()
         assert hall.text == hall.spoken()
         assert_sound(hall)
-        assert any(step.request.unended is not None for step in hall.steps)
+        assert any(step.request.no_eot_at is not None for step in hall.steps)
 
     def test_what_is_only_said_to_go_on_is_not_believed(self) -> None:
         """Where the rest is unlikely the voice was no speech: the text ends where it did, once and for all."""
@@ -460,7 +460,7 @@ class TestSteps:
         hall.session.apply(hall.session.next_step(), result([so], 0.6))
         assert hall.session.is_due(10.0)
         asked = hall.session.next_step()
-        assert asked.request.unended == len(so.tokens)
+        assert asked.request.no_eot_at == len(so.tokens)
 
         events = hall.session.apply(asked, result([so, word(" thanks", 2.0, 2.5)], 0.6, logprob=-1.5))
 
@@ -472,7 +472,7 @@ class TestSteps:
         hall = Hall(talk(4.0, 6.0, 2.0), WINDOW, ENGLISH)
         hall.play(15.0)
         hall.end()
-        assert all(step.request.unended is None for step in hall.steps)
+        assert all(step.request.no_eot_at is None for step in hall.steps)
 
     def test_marks_at_the_edge_stay_open(self) -> None:
         """The full stop a network puts behind every cut hypothesis is not stable before the next word is."""

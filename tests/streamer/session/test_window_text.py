@@ -72,18 +72,18 @@ def test_the_place_where_text_goes_on_is_kept_while_the_text_before_it_stands() 
     words = phrase(" chapter one once upon")
     text = WindowText(TOKENIZER)
     text.hear(words[:2])
-    assert text.unended is None
+    assert text.no_eot_at is None
 
     assert text.go_on()
     assert not text.go_on(), "known already"
 
-    assert text.unended == len(text.draft)
+    assert text.no_eot_at == len(text.draft)
     text.hear(words)
-    assert text.unended == len(words[0].tokens) + len(words[1].tokens)
+    assert text.no_eot_at == len(words[0].tokens) + len(words[1].tokens)
     text.commit(1, closes=False)
-    assert text.unended == len(words[1].tokens)
+    assert text.no_eot_at == len(words[1].tokens)
     text.hear(phrase(" won once upon", 0.4))
-    assert text.unended is None
+    assert text.no_eot_at is None
 
 
 def test_a_cut_is_made_at_a_committed_word() -> None:

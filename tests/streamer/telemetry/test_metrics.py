@@ -63,7 +63,7 @@ def test_encoder_latency_is_for_one_window() -> None:
 
 
 def test_cache_sizes() -> None:
-    """Self-attention and cross-attention are told apart, and the engines of all lanes summed."""
+    """Self-attention and cross-attention are told apart, and the engines of all workers summed."""
     registry = CollectorRegistry()
     EngineMetrics(registry).cache_sizes(lambda: [(10, 20), (1, 2)])
     assert value(registry, "whisper_kv_cache_size_bytes") == 11

@@ -20,12 +20,12 @@ async def test_a_span_for_each_step() -> None:
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     async with serving() as service:
-        service.lane._tracer = OpenTelemetrySpans(provider)
+        service.worker._tracer = OpenTelemetrySpans(provider)
         await recite(service.open(), story(10))
     spans = exporter.get_finished_spans()
     provider.shutdown()
 
-    assert len(spans) == service.lane.n_steps
+    assert len(spans) == service.worker.n_steps
     assert {span.name for span in spans} == {"step"}
     assert {span.attributes["rows"] for span in spans} == {1}
     n_final = sum(asked.final for batch in service.engine.batches for asked in batch)

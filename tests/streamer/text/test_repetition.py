@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.text.repetition import LONGEST_PIECE, RUN_AWAY_ROUNDS, RUN_AWAY_TOKENS, loop_start, runs_away
+from streamer.text.repetition import (
+    LONGEST_PIECE,
+    RUN_AWAY_ROUNDS,
+    RUN_AWAY_TOKENS,
+    is_repetition_loop,
+    repetition_start,
+)
 
 
 class TestLoopStart:
@@ -27,7 +33,7 @@ class TestLoopStart:
     )
     def test_where_it_begins(self, tokens: list[int], start: int | None) -> None:
         """The first round is kept; two rounds are no loop, nor is one that was left again."""
-        assert loop_start(tokens) == start
+        assert repetition_start(tokens) == start
 
     @given(
         head=st.lists(st.integers(100, 200), max_size=6, unique=True),
@@ -36,12 +42,12 @@ class TestLoopStart:
     )
     def test_finds_every_loop(self, head: list[int], piece: list[int], repeats: int) -> None:
         """A piece said three times or more up to the end is cut after its first round."""
-        assert loop_start([*head, *piece * repeats]) == len(head) + len(piece)
+        assert repetition_start([*head, *piece * repeats]) == len(head) + len(piece)
 
     def test_piece_may_not_be_too_long(self) -> None:
         """A long sentence said three times is no loop of the network."""
-        assert loop_start(list(range(17)) * 3) is None
-        assert loop_start(list(range(17)) * 3, longest=17) == 17
+        assert repetition_start(list(range(17)) * 3) is None
+        assert repetition_start(list(range(17)) * 3, longest=17) == 17
 
 
 class TestRunsAway:
@@ -55,15 +61,15 @@ class TestRunsAway:
         """Five rounds, and twenty tokens, are enough; one token less is not. What is left is a loop."""
         n = max(RUN_AWAY_ROUNDS * len(piece), RUN_AWAY_TOKENS)
         text = [*head, *(piece * n)[:n]]
-        assert runs_away(text)
-        assert not runs_away(text[:-1])
-        assert loop_start(text, len(text)) is not None
+        assert is_repetition_loop(text)
+        assert not is_repetition_loop(text[:-1])
+        assert repetition_start(text, len(text)) is not None
 
     def test_numbers_and_choruses_do_not(self) -> None:
         """A million and more has fewer zeros, and a line is sung four times."""
-        assert not runs_away([1, *[0] * 12])
-        assert not runs_away([7, 8, 9, 10, 11] * 4)
+        assert not is_repetition_loop([1, *[0] * 12])
+        assert not is_repetition_loop([7, 8, 9, 10, 11] * 4)
 
     def test_a_circle_that_was_left(self) -> None:
         """What goes on is not stopped."""
-        assert not runs_away([*[1, 2] * 20, 3])
+        assert not is_repetition_loop([*[1, 2] * 20, 3])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.openai.realtime import MAX_ERRORS, Hangup, Output, RealtimeProtocol, ServerEvent
+from streamer.dialects.openai.realtime import MAX_ERRORS, HangUp, Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai.session import default_settings
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, TurnEndReason, Word
@@ -459,7 +459,7 @@ class TestTrouble:
             server.receive("{")
         append(server)
         outputs = [output for _ in range(MAX_ERRORS) for output in server.receive("{")]
-        assert outputs[-1] == Hangup(1008)
+        assert outputs[-1] == HangUp(1008)
         assert len(outputs) == MAX_ERRORS + 1
 
     def test_a_lost_session_fails_every_open_item(self) -> None:

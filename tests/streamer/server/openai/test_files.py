@@ -24,7 +24,7 @@ from streamer.config import LimitsConfig
 from streamer.dialects.openai.errors import RequestError
 from streamer.errors import EngineError
 from streamer.protocol.options import SessionOptions
-from streamer.server.openai.files import Recording
+from streamer.server.openai.files import Upload
 from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
 from tests.helpers.http_daemon import CONFIG, Daemon, serving, within
 
@@ -184,7 +184,7 @@ class TestRefusals:
         """A header can lie or say nothing: the audio itself is counted, and the session is ended."""
         blocks = iter([np.zeros(16000, np.float32)] * 100)
         stream = FakeStream("s", "r", SessionOptions(), (), 0.0)
-        recording = Recording(AudioFile(1.0, blocks, lambda: None), max_s=5.0)
+        recording = Upload(AudioFile(1.0, blocks, lambda: None), max_s=5.0)
         with pytest.raises(RequestError, match=r"audio of more than 5 s; split it, or raise limits\.max_recording_s"):
             [_ async for _ in recording.play(stream)]
         assert stream.has_ended
@@ -200,7 +200,7 @@ class TestRefusals:
             order.append("read")
             yield np.zeros(16000, np.float32)
 
-        recording = Recording(AudioFile(None, blocks(), lambda: order.append("closed")), max_s=5.0)
+        recording = Upload(AudioFile(None, blocks(), lambda: order.append("closed")), max_s=5.0)
         playing = asyncio.create_task(anext(recording.play(FakeStream("s", "r", SessionOptions(), (), 0.0))))
         await asyncio.to_thread(is_read.wait, 10.0)
         for _ in range(3):

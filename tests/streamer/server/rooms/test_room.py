@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from streamer.protocol.events import Ack, Caption, TurnEnd, Word
-from streamer.server.rooms.room import HISTORY, MAX_PENDING, Broadcast, Viewer
+from streamer.server.rooms.room import HISTORY, MAX_PENDING, Room, Viewer
 
 
 def caption(turn: int, stable: str) -> Caption:
@@ -32,7 +32,7 @@ async def shown(viewer: Viewer, n_messages: int) -> list[dict[str, Any]]:
 
 async def test_a_caption_replaces_the_one_that_waits() -> None:
     """A slow viewer skips captions of the same turn, and nothing else."""
-    room = Broadcast()
+    room = Room()
     viewer = room.join()
     for event in (caption(0, "a"), caption(0, "a b"), turn_end(0), caption(1, "c"), caption(1, "c d")):
         room.publish(event)
@@ -44,7 +44,7 @@ async def test_a_caption_replaces_the_one_that_waits() -> None:
 
 async def test_viewers_get_text_without_words() -> None:
     """Words and acknowledgements are for the speaker: a thousand viewers would pay for them."""
-    room = Broadcast()
+    room = Room()
     viewer = room.join()
     room.publish(Ack(received_s=1.0, stable_s=1.0, lag_s=0.0))
     room.publish(turn_end(0))
@@ -56,7 +56,7 @@ async def test_viewers_get_text_without_words() -> None:
 
 async def test_who_comes_late_sees_the_last_turns_and_the_open_one() -> None:
     """As many turns as are kept, and the words being spoken."""
-    room = Broadcast()
+    room = Room()
     for turn in range(HISTORY + 5):
         room.publish(turn_end(turn))
     room.publish(caption(HISTORY + 5, "now"))
@@ -70,7 +70,7 @@ async def test_who_comes_late_sees_the_last_turns_and_the_open_one() -> None:
 
 async def test_who_comes_back_sees_only_what_is_new() -> None:
     """Messages up to the last one seen are left out."""
-    room = Broadcast()
+    room = Room()
     first = room.join()
     for turn in range(3):
         room.publish(turn_end(turn))
@@ -85,7 +85,7 @@ async def test_who_comes_back_sees_only_what_is_new() -> None:
 
 async def test_another_speaker_begins_anew() -> None:
     """The turns of the speaker before are not shown as those of the new one; the same speaker goes on."""
-    room = Broadcast()
+    room = Room()
     with room.speaking("s_1"):
         room.publish(turn_end(0, "one"))
     with room.speaking("s_1"):
@@ -105,7 +105,7 @@ async def test_another_speaker_begins_anew() -> None:
 
 async def test_who_is_too_far_behind_is_cut() -> None:
     """Memory is bounded, and the others miss nothing."""
-    room = Broadcast()
+    room = Room()
     slow, quick = room.join(), room.join()
     for turn in range(MAX_PENDING + 1):
         room.publish(turn_end(turn))
@@ -119,7 +119,7 @@ async def test_who_is_too_far_behind_is_cut() -> None:
 
 async def test_a_full_room_is_told() -> None:
     """More viewers than are woken at once all hear of it."""
-    room = Broadcast()
+    room = Room()
     viewers = [room.join() for _ in range(200)]
     for viewer in viewers:
         await shown(viewer, 1)
@@ -130,7 +130,7 @@ async def test_a_full_room_is_told() -> None:
 
 async def test_who_has_left_gets_nothing() -> None:
     """A viewer that left is forgotten."""
-    room = Broadcast()
+    room = Room()
     viewer = room.join()
     room.leave(viewer)
     for turn in range(MAX_PENDING + 1):

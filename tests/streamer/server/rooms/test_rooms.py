@@ -6,11 +6,11 @@ import pytest
 
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import OverloadError, ProtocolError
-from streamer.server.rooms.room import Broadcast
+from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
 
 
-def rooms_of(microphone: Broadcast | None = None, *, rooms: bool = True, max_viewers: int = 10) -> Rooms:
+def rooms_of(microphone: Room | None = None, *, rooms: bool = True, max_viewers: int = 10) -> Rooms:
     """Rooms as configured."""
     config = Config(server=ServerConfig(rooms=rooms), limits=LimitsConfig(max_viewers=max_viewers))
     return Rooms(config, microphone)
@@ -36,7 +36,7 @@ def test_off_unless_enabled() -> None:
 
 def test_the_microphone_needs_no_key_and_takes_no_session() -> None:
     """It is there with --mic alone, and nobody else speaks in it."""
-    microphone = Broadcast()
+    microphone = Room()
     with rooms_of(microphone, rooms=False).viewing("microphone") as (room, _):
         assert room is microphone
     with pytest.raises(ProtocolError, match="--mic"), rooms_of().viewing("microphone"):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from streamer.config import Config, LimitsConfig, ServerConfig
-from streamer.server.rooms.room import MAX_PENDING, Broadcast
+from streamer.server.rooms.room import MAX_PENDING, Room
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import SECOND, Daemon, closing, end, receive, receive_until, serving, start
 from tests.streamer.server.rooms.test_room import caption, turn_end
@@ -21,7 +21,7 @@ ROOMS = Config(server=ServerConfig(port=0, rooms=True))
 
 async def test_viewers_see_what_is_published() -> None:
     """The open turn at once, then everything; `/v1/watch` is the microphone's room."""
-    microphone = Broadcast()
+    microphone = Room()
     async with serving(microphone=microphone) as daemon:
         microphone.publish(caption(0, "so"))
         async with daemon.connect("/v1/watch") as viewer, daemon.connect("/v1/watch/microphone") as other:
@@ -72,7 +72,7 @@ async def test_a_room_that_cannot_be_had_is_explained(config: Config, path: str,
 
 async def test_a_viewer_cut_is_told_to_come_back() -> None:
     """1013 means later."""
-    microphone = Broadcast()
+    microphone = Room()
     async with serving(microphone=microphone) as daemon, daemon.connect("/v1/watch") as viewer:
         await receive(viewer)
         for turn in range(MAX_PENDING + 1):
@@ -84,7 +84,7 @@ async def test_a_viewer_cut_is_told_to_come_back() -> None:
 
 async def test_a_stalled_viewer_is_cut_off_alone() -> None:
     """Who takes nothing any more loses its place; who reads misses nothing."""
-    microphone = Broadcast()
+    microphone = Room()
     async with serving(microphone=microphone) as daemon, daemon.connect("/v1/watch") as viewer:
         await receive(viewer)
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port, limit=1024)
@@ -148,7 +148,7 @@ async def _parsed(response: httpx.Response, n: int) -> AsyncIterator[tuple[str, 
 
 async def test_server_sent_events_go_on_where_they_stopped() -> None:
     """`Last-Event-ID` names what was seen last."""
-    microphone = Broadcast()
+    microphone = Room()
     for turn in range(3):
         microphone.publish(turn_end(turn))
     async with serving(microphone=microphone) as daemon:

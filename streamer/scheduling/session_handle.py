@@ -23,15 +23,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamer.audio.frontend import Ear
+from streamer.audio.frontend import FeatureState
 from streamer.audio.mel import N_FFT, SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 from streamer.errors import OverloadError, StreamerError
-from streamer.protocol.event_queue import Unread
+from streamer.protocol.event_queue import CoalescingQueue
 from streamer.protocol.events import Bye, Caption, Event, TurnEnd
 from streamer.protocol.options import SessionOptions, Update
-from streamer.scheduling.recording import Recording
-from streamer.scheduling.session_counters import Tally
+from streamer.scheduling.recording import SessionRecorder
+from streamer.scheduling.session_counters import SessionCounters
 from streamer.session.session import Session
 
 MAX_BLOCKS = 4096
@@ -49,7 +49,7 @@ class Command:
     apply: Callable[[Session], list[Event]]
 
 
-class Stream:
+class SessionHandle:
     """
     Args:
         session: The state machine behind it.
@@ -71,18 +71,18 @@ class Stream:
         max_unread: int,
         caller: str,
         wake: Callable[[], None],
-        on_detach: Callable[[Stream], None],
-        recording: Recording | None = None,
+        on_detach: Callable[[SessionHandle], None],
+        recording: SessionRecorder | None = None,
     ) -> None:
         self.session = session
         self.id = session.id
         self.token = token
         self.caller = caller
         self.recording = recording
-        self.ear = Ear()
+        self.state = FeatureState()
         self.received_s = session.received_s
         self.n_failures = 0
-        self.tally = Tally()
+        self.counters = SessionCounters()
         self.expiry: asyncio.TimerHandle | None = None
         """Runs while nobody is attached; when it fires the session ends by itself."""
         self._wake, self._on_detach = wake, on_detach
@@ -93,7 +93,7 @@ class Stream:
         self._n_unheard = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._events = Unread()
+        self._events = CoalescingQueue()
         self._unread = asyncio.Event()
         self._n_attached = 1
         self._reader = 0
@@ -205,7 +205,7 @@ class Stream:
             self.expiry.cancel()
             self.expiry = None
         self._n_attached += 1
-        self.tally.n_resumed += 1
+        self.counters.n_resumed += 1
         self._reader += 1
         self._events.put_back(self._perhaps_lost(stable_s))
         self._read_turns.clear()

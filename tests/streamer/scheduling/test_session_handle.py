@@ -1,4 +1,4 @@
-"""Tests of streamer/scheduling/stream.py: samples and commands in, events out, both bounded."""
+"""Tests of streamer/scheduling/session_handle.py: samples and commands in, events out, both bounded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError, OverloadError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.protocol.options import SessionOptions, Update
-from streamer.scheduling.stream import MAX_BLOCKS, MAX_COMMANDS, Stream
+from streamer.scheduling.session_handle import MAX_BLOCKS, MAX_COMMANDS, SessionHandle
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session
 from tests.helpers.words import TOKENIZER
@@ -27,9 +27,9 @@ class Owner:
 
     def __init__(self, max_backlog_s: float = 1.0, offset_s: float = 0.0) -> None:
         self.n_wakes = 0
-        self.detached: list[Stream] = []
+        self.detached: list[SessionHandle] = []
         session = Session("s_1", SessionOptions(language="en"), WindowOptions(), TOKENIZER, 2, offset_s=offset_s)
-        self.stream = Stream(
+        self.stream = SessionHandle(
             session,
             token="r_1",
             max_backlog_s=max_backlog_s,
@@ -67,7 +67,7 @@ def ack(received_s: float) -> Ack:
 BYE = Bye(reason="end", audio_s=0.0, turns=0)
 
 
-async def read(stream: Stream) -> list[Event]:
+async def read(stream: SessionHandle) -> list[Event]:
     """All events until the end."""
     return [event async for event in stream]
 
@@ -108,7 +108,7 @@ class TestFeed:
 
     async def test_end_and_failure_let_a_waiting_feed_go(self) -> None:
         """Nobody waits for ever for a session that is over."""
-        for close in (Stream.end, lambda stream: stream.fail(EngineError("broken"))):
+        for close in (SessionHandle.end, lambda stream: stream.fail(EngineError("broken"))):
             stream = Owner().stream
             await stream.feed(sound(1.0))
             waiting = asyncio.create_task(stream.feed(sound(0.3)))
