@@ -5,7 +5,7 @@ Where the processor's time goes at 1, 8 and 32 streams: event loop, front end, e
 
 The daemon runs as it does in service, as a process of its own on loopback, and this process sends it speech in real
 time. Processor time is what the kernel counts for each thread of the daemon: the first is the event loop, with
-WebSockets, sessions and JSON; the busiest others are the workers. What those do is timed by the daemon itself (metrics),
+WebSockets, sessions and JSON; the busiest others are the workers. What those do is timed by the daemon itself,
 so it holds what they waited for each other and for a processor. All in milliseconds for one second of sound.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -35,28 +36,35 @@ def probes(n_mels: int, n_rows: int, window_s: float = PROBE_WINDOWS_S[0]) -> li
     ]
 
 
-def measure_costs(engine: WhisperEngine, n_mels: int) -> tuple[float, float]:
+def measure_costs(
+    engine: WhisperEngine, n_mels: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, float]:
     """
     Device time of a typical step: its fixed part and what each row adds, seconds.
 
     The first step is the warm-up, and proves that a decode works. The fastest of several counts: load on the machine
     only ever adds to them, and the meter follows what steps really cost later.
+
+    Args:
+        engine: Its windows of the probes are forgotten afterwards.
+        n_mels: Mel bands of its model.
+        clock: Seconds.
     """
     n_rows = -(-engine.options.max_batch // 2)
-    one_s = _fastest_s(engine, n_mels, 1)
-    all_s = max(_fastest_s(engine, n_mels, n_rows), one_s)
+    one_s = _fastest_s(engine, n_mels, 1, clock)
+    all_s = max(_fastest_s(engine, n_mels, n_rows, clock), one_s)
     row_s = (all_s - one_s) / (n_rows - 1) if n_rows > 1 else one_s
     return max(one_s - row_s, 0.0), max(row_s, one_s / (4 * n_rows))
 
 
-def _fastest_s(engine: WhisperEngine, n_mels: int, n_rows: int) -> float:
+def _fastest_s(engine: WhisperEngine, n_mels: int, n_rows: int, clock: Callable[[], float]) -> float:
     """Of the steps of growing windows, the first, which has nothing settled, not counted."""
     times = []
     for window_s in PROBE_WINDOWS_S:
         requests = probes(n_mels, n_rows, window_s)
-        started = time.perf_counter()
+        started = clock()
         engine.step(requests)
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     for request in requests:
         engine.forget(request.session)
     return min(times[1:])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, Literal, cast
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -15,10 +13,8 @@ from model import PUBLISHED_DIMENSIONS
 from streamer import build
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.engine.engine import WhisperEngine
-from streamer.engine.options import EngineOptions
-from streamer.errors import CheckpointError, EngineError, ModelNotFoundError
+from streamer.errors import EngineError, ModelNotFoundError
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
-from streamer.step import StepRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
 
@@ -90,17 +86,6 @@ def test_unknown_model() -> None:
         build.build(Config(model=ModelConfig(name="tinny.en")))
 
 
-def test_store_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under systemd, models lie in the cache directory of the unit, which its XDG_CACHE_HOME names."""
-    store = tmp_path / "whisper-streamer" / "models" / "mine"
-    store.mkdir(parents=True)
-    (store / "model.bin").write_bytes(b"\x06\x00\x00\x00")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    with pytest.raises(CheckpointError, match=r"model\.bin"):
-        build.load_model("mine", torch.float32, torch.device("cpu"))
-
-
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one asked for; `auto` is the GPU if there is one; a GPU that is not there is an error."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -112,62 +97,6 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert build.choose_device(ModelConfig(device="cpu")).type == "cpu"
     assert build.choose_device(ModelConfig(device="auto")).type == "cuda"
-
-
-class SteppingClock:
-    """An engine whose steps cost a fixed part and one for each row, on a clock that only it moves."""
-
-    def __init__(self, fixed_s: float, row_s: float, max_batch: int) -> None:
-        self.now_s, self.batches = 0.0, list[list[StepRequest]]()
-        self.forgotten = set[str]()
-        self.options = EngineOptions(max_batch=max_batch)
-        self._fixed_s, self._row_s = fixed_s, row_s
-
-    def step(self, batch: Sequence[StepRequest]) -> None:
-        """Slower each time but the third of four: load on the machine. The first, cold, is fast by mistake."""
-        place = len(self.batches) % 4
-        self.batches.append(list(batch))
-        self.now_s += (0.1, 3.0, 1.0, 2.0)[place] * (self._fixed_s + len(batch) * self._row_s)
-
-    def forget(self, session: str) -> None:
-        """Noted."""
-        self.forgotten.add(session)
-
-    def perf_counter(self) -> float:
-        """As in `time`."""
-        return self.now_s
-
-
-@pytest.mark.parametrize(
-    ("cost", "max_batch", "found"),
-    [
-        ((0.08, 0.02), 8, (0.08, 0.02)),
-        # rows that cost nothing beside the first are not believed: a quarter of a whole row is the least
-        ((0.08, 0.0), 8, (0.08, 0.08 / 16)),
-        ((0.08, 0.02), 1, (0.0, 0.1)),
-    ],
-)
-def test_costs_are_taken_apart(
-    monkeypatch: pytest.MonkeyPatch, cost: tuple[float, float], max_batch: int, found: tuple[float, float]
-) -> None:
-    """What a step costs by itself and for each row, from the fastest of a few steps of one row and of several."""
-    engine = SteppingClock(*cost, max_batch)
-    monkeypatch.setattr(build, "time", engine)
-
-    assert build.measure_costs(cast(WhisperEngine, engine), 5) == pytest.approx(found)
-    assert {len(batch) for batch in engine.batches} == {1, min(4, max_batch)}
-
-
-def test_costs_are_those_of_growing_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each probe goes on with the window of the one before, a second longer, and none is left behind."""
-    engine = SteppingClock(0.08, 0.02, 2)
-    monkeypatch.setattr(build, "time", engine)
-
-    build.measure_costs(cast(WhisperEngine, engine), 5)
-
-    windows = [batch[-1].log_mel for batch in engine.batches[4:]]
-    assert all(torch.equal(b[:, : a.shape[1]], a) and b.shape[1] == a.shape[1] + 100 for a, b in pairwise(windows))
-    assert engine.forgotten == {request.session for batch in engine.batches for request in batch}
 
 
 @pytest.mark.parametrize(("flags", "chosen"), [("avx512_bf16 amx_bf16", torch.bfloat16), ("avx2", torch.float32)])
@@ -183,19 +112,6 @@ def test_arithmetic_asked_for(name: Literal["float32", "bfloat16", "float16"]) -
     """What the configuration names is taken, measured or not."""
     assert build.choose_dtype(ModelConfig(dtype=name), torch.device("cpu")) == getattr(torch, name)
     assert build.choose_dtype(ModelConfig(dtype="auto"), torch.device("cuda")) == torch.float16
-
-
-def test_random_weights() -> None:
-    """A published size with the same numbers every time; other names are refused with the sizes."""
-    (one, tokenizer), (other, _) = (
-        build.random_model("tiny.en", torch.bfloat16, torch.device("cpu")) for _ in range(2)
-    )
-
-    assert tokenizer.n_vocab == one.dims.n_vocab
-    assert one.dims == PUBLISHED_DIMENSIONS["tiny.en"]
-    assert torch.equal(one.encoder.conv1.weight, other.encoder.conv1.weight)
-    with pytest.raises(ModelNotFoundError, match=r"'huge'.*need one of tiny"):
-        build.random_model("huge", torch.float32, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(
