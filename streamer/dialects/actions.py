@@ -30,10 +30,10 @@ class To:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """Close at once: the client is told in the close frame."""
+    """Close the connection at once, with this code and reason in the WebSocket close frame."""
 
     code: int
-    reason: str
+    reason: str = ""
 
 
 Action: TypeAlias = Open | To | End | HangUp | str

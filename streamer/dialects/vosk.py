@@ -64,7 +64,7 @@ class VoskProtocol:
         if message.config is not UNSET:
             return self._configure(message.config)
         if message.eof:
-            return [End()] if self._is_open else [self._final(), HangUp(1000, "")]
+            return [End()] if self._is_open else [self._final(), HangUp(1000)]
         if message.reset:
             return [To(None, Flush(id=_RESET))] if self._is_open else [self._final()]
         return [_refused('expected {"config": …}, {"eof": 1}, {"reset": 1} or audio')]

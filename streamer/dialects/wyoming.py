@@ -223,7 +223,7 @@ class WyomingProtocol:
         if self._is_open:
             return [End()]
         self._is_open = True  # nothing was said
-        return [encode("transcript-start", {}), *self.finish(), HangUp(1000, "")]
+        return [encode("transcript-start", {}), *self.finish(), HangUp(1000)]
 
     def _check_language(self, language: str | None) -> None:
         if language is not None and _code(language) not in (*self._languages, "auto"):

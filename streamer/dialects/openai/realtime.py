@@ -24,6 +24,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET
 
+from streamer.dialects.actions import HangUp
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai import client_events
 from streamer.dialects.openai.client_events import read_audio, read_envelope, read_event
@@ -49,13 +50,6 @@ MAX_ERRORS = 50
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 ServerEvent: TypeAlias = dict[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class HangUp:
-    """Close the connection with this code."""
-
-    code: int
 
 
 Output: TypeAlias = ServerEvent | Start | Update | Flush | End | bytes | HangUp

@@ -21,10 +21,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamer.access.keys import Caller
 from streamer.access.security import CHALLENGE
 from streamer.config import Config
+from streamer.dialects.actions import HangUp
 from streamer.dialects.openai.errors import error_detail, http_status
 from streamer.dialects.openai.http import JSON, error_body
 from streamer.dialects.openai.keys import REALTIME
-from streamer.dialects.openai.realtime import HangUp, Output, RealtimeProtocol, ServerEvent
+from streamer.dialects.openai.realtime import Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai.session import Settings
 from streamer.errors import KeyRefusedError, StreamerError
 from streamer.protocol.messages import End, Flush, Start, close_code

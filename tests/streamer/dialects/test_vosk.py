@@ -81,7 +81,7 @@ def test_end_without_audio() -> None:
     """An empty text, and goodbye."""
     text, hangup = VoskProtocol().receive('{"eof":1}')
     assert json.loads(str(text)) == {"text": ""}
-    assert hangup == HangUp(1000, "")
+    assert hangup == HangUp(1000)
 
 
 def test_reset() -> None:

@@ -142,7 +142,7 @@ class TestUtterance:
         """The text is empty, and the connection closes."""
         *texts, hangup = protocol().receive(written("audio-stop"))
         assert [kind for kind, _ in read(texts)] == ["transcript-start", "transcript", "transcript-stop"]
-        assert hangup == HangUp(1000, "")
+        assert hangup == HangUp(1000)
 
     def test_after_the_end(self) -> None:
         """A second utterance needs a second connection; the first one's text is not hurt by it."""

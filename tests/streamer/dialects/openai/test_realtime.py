@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.openai.realtime import MAX_ERRORS, HangUp, Output, RealtimeProtocol, ServerEvent
+from streamer.dialects.actions import HangUp
+from streamer.dialects.openai.realtime import MAX_ERRORS, Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai.session import default_settings
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, TurnEndReason, Word
