@@ -25,7 +25,7 @@ from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
-from streamer.client.resumption import END_TOLERANCE_S, Backlog, Message, Revisions, Story
+from streamer.client.resumption import END_TOLERANCE_S, Backlog, Outgoing, Revisions, Story
 from streamer.errors import OverloadError, ProtocolError, StreamerError
 from streamer.protocol.event_queue import CoalescingQueue
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
@@ -345,7 +345,7 @@ class Captions:
         if len(self._events) > MAX_UNREAD:
             raise StreamerError(f"{MAX_UNREAD} events unread: iterate while sending")
 
-    async def _put(self, message: Message) -> None:
+    async def _put(self, message: Outgoing) -> None:
         self._backlog.put(message)
         await self._tell()
 

@@ -27,16 +27,16 @@ CONTEXT_CHARS = 200
 _SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 _SILENCE = {"mulaw": b"\xff", "alaw": b"\xd5"}
 
-Message: TypeAlias = bytes | Update | Flush | End
+Outgoing: TypeAlias = bytes | Update | Flush | End
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class _Queued:
     """Something to send, `n` sample frames long, where `at` frames come before it."""
 
     at: int
     n: int
-    message: Message
+    message: Outgoing
 
 
 class Backlog:
@@ -61,7 +61,7 @@ class Backlog:
         self._frame_bytes = _SAMPLE_BYTES[audio.encoding] * audio.channels
         self._silence = _SILENCE.get(audio.encoding, b"\0")
         self._max = int(max_s * audio.rate)
-        self._items: deque[_Item] = deque()
+        self._items: deque[_Queued] = deque()
         self._next = 0
         """Index in `_items` of what is sent next."""
         self._start = self._end = 0
@@ -88,7 +88,7 @@ class Backlog:
         """Whether there is something to send."""
         return self._next < len(self._items)
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Outgoing) -> None:
         """
         Add what is to be sent next.
 
@@ -96,19 +96,19 @@ class Backlog:
             ValueError: Audio that is not whole frames (one sample of every channel).
         """
         if not isinstance(message, bytes):
-            self._items.append(_Item(self._end, 0, message))
+            self._items.append(_Queued(self._end, 0, message))
             return
         if len(message) % self._frame_bytes:
             raise ValueError(f"{len(message)} bytes of audio: expected a multiple of {self._frame_bytes}")
         size = MAX_BLOCK_BYTES // self._frame_bytes * self._frame_bytes
         for at in range(0, len(message), size):
             block = message[at : at + size]
-            self._items.append(_Item(self._end, len(block) // self._frame_bytes, block))
+            self._items.append(_Queued(self._end, len(block) // self._frame_bytes, block))
             self._end += len(block) // self._frame_bytes
         while self._next and self._end - self._start > self._max:
             self._drop_first()
 
-    def take(self) -> Message | None:
+    def take(self) -> Outgoing | None:
         """The next message to send, None if all are sent. It is kept, for `rewind`."""
         if not self.has_unsent:
             return None
@@ -136,7 +136,7 @@ class Backlog:
         """Send a command again before anything else, unless it is about to be sent anyway."""
         if all(item.message != message for item in list(self._items)[self._next :]):
             at = self._items[self._next].at if self.has_unsent else self._end
-            self._items.insert(self._next, _Item(at, 0, message))
+            self._items.insert(self._next, _Queued(at, 0, message))
 
     def forget(self, before_s: float) -> None:
         """Audio before a stream time is not needed again; only what was sent is let go."""
@@ -154,8 +154,8 @@ class Backlog:
         item = self._items[index]
         assert isinstance(item.message, bytes)
         n = frame - item.at
-        self._items[index] = _Item(item.at, n, item.message[: n * self._frame_bytes])
-        self._items.insert(index + 1, _Item(frame, item.n - n, item.message[n * self._frame_bytes :]))
+        self._items[index] = _Queued(item.at, n, item.message[: n * self._frame_bytes])
+        self._items.insert(index + 1, _Queued(frame, item.n - n, item.message[n * self._frame_bytes :]))
 
     def _fill(self, frame: int) -> None:
         """Silence from a frame to the first that is held; it is not held itself."""
@@ -163,11 +163,11 @@ class Backlog:
         size = MAX_BLOCK_BYTES // self._frame_bytes
         for at in range(0, missing, size):
             n = min(size, missing - at)
-            self._items.insert(at // size, _Item(frame + at, n, self._silence * (n * self._frame_bytes)))
+            self._items.insert(at // size, _Queued(frame + at, n, self._silence * (n * self._frame_bytes)))
         self._next = 0
 
 
-def _reaches(item: _Item, frame: int) -> bool:
+def _reaches(item: _Queued, frame: int) -> bool:
     """Whether any of an item lies at or after a frame; a command at that very frame may not have arrived."""
     return item.at + item.n > frame or item.at >= frame
 

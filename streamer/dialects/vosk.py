@@ -21,17 +21,17 @@ POLICY_VIOLATION = 1008
 _RESET = 1
 
 
-class _Config(msgspec.Struct, frozen=True):
+class _ClientConfig(msgspec.Struct, frozen=True):
     sample_rate: float | UnsetType = UNSET
     words: bool | UnsetType = UNSET
     max_alternatives: int | UnsetType = UNSET
     phrase_list: tuple[str, ...] | UnsetType = UNSET
 
 
-class _Message(msgspec.Struct, frozen=True):
+class _ClientMessage(msgspec.Struct, frozen=True):
     """Any text message of a client; other fields are ignored, `model` and its like among them."""
 
-    config: _Config | UnsetType = UNSET
+    config: _ClientConfig | UnsetType = UNSET
     eof: int | bool | UnsetType = UNSET
     reset: int | bool | UnsetType = UNSET
 
@@ -58,7 +58,7 @@ class VoskProtocol:
         if isinstance(frame, bytes):
             return [*self._audio(frame), self._answer()]
         try:
-            message = msgspec.json.decode(frame, type=_Message)
+            message = msgspec.json.decode(frame, type=_ClientMessage)
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             return [_refused(str(error))]
         if message.config is not UNSET:
@@ -100,7 +100,7 @@ class VoskProtocol:
         chunk, self._rest = chunk[:whole], chunk[whole:]
         return [*opening, To(0, chunk)] if chunk else opening
 
-    def _configure(self, config: _Config) -> list[Action]:
+    def _configure(self, config: _ClientConfig) -> list[Action]:
         if config.sample_rate is not UNSET:
             if not MIN_RATE <= config.sample_rate <= MAX_RATE or config.sample_rate % 1:
                 return [_refused(f"sample_rate {config.sample_rate:g}: expected an integer {MIN_RATE} to {MAX_RATE}")]

@@ -33,7 +33,7 @@ _Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class WyomingMessage:
     """One event of the wire."""
 
     type: str
@@ -48,7 +48,7 @@ class _Header(msgspec.Struct, frozen=True):
     payload_length: int | None = None
 
 
-class Frames:
+class FrameReader:
     """
     Cuts a stream of bytes into messages.
 
@@ -61,7 +61,7 @@ class Frames:
         self._bytes = b""
         self._header: _Header | None = None
 
-    def receive(self, data: bytes) -> list[Message]:
+    def receive(self, data: bytes) -> list[WyomingMessage]:
         """
         The messages that `data` completes; no more than one message is ever kept.
 
@@ -74,7 +74,7 @@ class Frames:
             messages.append(message)
         return messages
 
-    def _next(self) -> Message | None:
+    def _next(self) -> WyomingMessage | None:
         if self._header is None:
             line, newline, rest = self._bytes.partition(b"\n")
             if len(line) > MAX_LINE_BYTES:
@@ -89,7 +89,7 @@ class Frames:
         data, payload = self._bytes[:n_data], self._bytes[n_data : n_data + n_payload]
         self._bytes, self._header = self._bytes[n_data + n_payload :], None
         more = _decoded(data, dict[str, object]) if data else {}
-        return Message(header.type, {**(header.data or {}), **more}, payload)
+        return WyomingMessage(header.type, {**(header.data or {}), **more}, payload)
 
     def _checked(self, header: _Header) -> _Header:
         for name, n, most in (
@@ -132,7 +132,7 @@ class WyomingProtocol:
 
     def __init__(self, model: str, languages: Sequence[str], max_payload_bytes: int) -> None:
         self._model, self._languages = model, languages
-        self._frames = Frames(max_payload_bytes)
+        self._frames = FrameReader(max_payload_bytes)
         self._asked = _Transcribe()
         self._is_open = self._has_ended = False
         self._growth = AppendOnlyText()
@@ -180,7 +180,7 @@ class WyomingProtocol:
 
     # --- from the client
 
-    def _answer(self, message: Message) -> list[Action]:
+    def _answer(self, message: WyomingMessage) -> list[Action]:
         match message.type:
             case "describe":
                 return [encode("info", self._info())]
@@ -201,7 +201,7 @@ class WyomingProtocol:
                 return self._end()
         return []  # others may come with newer clients
 
-    def _open(self, message: Message) -> list[Action]:
+    def _open(self, message: WyomingMessage) -> list[Action]:
         if self._is_open:
             raise ProtocolError("already_started", "a connection is one utterance: connect again for the next one")
         sound = _converted(message, _Sound)
@@ -261,7 +261,7 @@ def _chunks(text: str) -> list[str]:
     return [encode("transcript-chunk", {"text": text})] if text else []
 
 
-def _converted(message: Message, kind: type[_Kind]) -> _Kind:
+def _converted(message: WyomingMessage, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.convert(message.data, kind)
     except msgspec.ValidationError as error:

@@ -19,13 +19,13 @@ class ClientEvent(Struct, frozen=True, kw_only=True):
     event_id: str | None = None
 
 
-class Update(ClientEvent, frozen=True, kw_only=True):
+class SessionUpdateEvent(ClientEvent, frozen=True, kw_only=True):
     """`session.update` and its beta form; how `session` is read depends on the dialect."""
 
     session: Raw
 
 
-class Append(ClientEvent, frozen=True, kw_only=True):
+class AudioAppendEvent(ClientEvent, frozen=True, kw_only=True):
     """`input_audio_buffer.append`."""
 
     audio: str
@@ -39,9 +39,9 @@ class Envelope(ClientEvent, frozen=True, kw_only=True):
 
 
 KINDS: dict[str, type[ClientEvent]] = {
-    "session.update": Update,
-    "transcription_session.update": Update,
-    "input_audio_buffer.append": Append,
+    "session.update": SessionUpdateEvent,
+    "transcription_session.update": SessionUpdateEvent,
+    "input_audio_buffer.append": AudioAppendEvent,
     "input_audio_buffer.commit": ClientEvent,
     "input_audio_buffer.clear": ClientEvent,
 }

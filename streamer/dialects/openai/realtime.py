@@ -26,8 +26,13 @@ from msgspec import UNSET
 
 from streamer.dialects.actions import HangUp
 from streamer.dialects.append_only import AppendOnlyText
-from streamer.dialects.openai import client_events
-from streamer.dialects.openai.client_events import read_audio, read_envelope, read_event
+from streamer.dialects.openai.client_events import (
+    AudioAppendEvent,
+    SessionUpdateEvent,
+    read_audio,
+    read_envelope,
+    read_event,
+)
 from streamer.dialects.openai.errors import error_detail
 from streamer.dialects.openai.session import (
     BetaSessionUpdate,
@@ -147,9 +152,9 @@ class RealtimeProtocol:
     def _handle(self, type_: str, frame: str | bytes) -> list[Output]:
         event = read_event(type_, frame)
         match event:
-            case client_events.Update(session=raw):
+            case SessionUpdateEvent(session=raw):
                 return self._update(raw, is_beta=type_ == "transcription_session.update")
-            case client_events.Append(audio=audio):
+            case AudioAppendEvent(audio=audio):
                 return self._append(audio)
         return self._commit() if type_ == "input_audio_buffer.commit" else self._clear()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.dialects.actions import Action, HangUp, Open, To
-from streamer.dialects.wyoming import MAX_LINE_BYTES, Frames, Message, WyomingProtocol, encode
+from streamer.dialects.wyoming import MAX_LINE_BYTES, FrameReader, WyomingMessage, WyomingProtocol, encode
 from streamer.errors import OverloadError, ProtocolError
 from streamer.protocol.events import Bye, Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat, End
@@ -37,7 +37,7 @@ def written(kind: str, data: dict[str, Any] | None = None, payload: bytes = b"")
 def read(texts: list[str] | list[Action]) -> list[tuple[str, dict[str, Any]]]:
     """Type and data of what is sent."""
     sent = "".join(text for text in texts if isinstance(text, str)).encode()
-    return [(message.type, message.data) for message in Frames(0).receive(sent)]
+    return [(message.type, message.data) for message in FrameReader(0).receive(sent)]
 
 
 def caption(stable: str, partial: str = "") -> Caption:
@@ -60,17 +60,17 @@ class TestFrames:
     def test_any_cut(self, sent: list[tuple[str, dict[str, str], bytes]], sizes: list[int]) -> None:
         """The messages are the same."""
         data = b"".join(written(*message) for message in sent)
-        frames, received = Frames(1000), []
+        frames, received = FrameReader(1000), []
         for size in sizes:
             received += frames.receive(data[:size])
             data = data[size:]
         received += frames.receive(data)
-        assert received == [Message(kind, fields, payload) for kind, fields, payload in sent]
+        assert received == [WyomingMessage(kind, fields, payload) for kind, fields, payload in sent]
 
     def test_data_in_the_line(self) -> None:
         """Older writers put it there; both are merged."""
-        assert Frames(0).receive(b'{"type":"a","data":{"b":1},"data_length":7}\n{"c":2}') == [
-            Message("a", {"b": 1, "c": 2})
+        assert FrameReader(0).receive(b'{"type":"a","data":{"b":1},"data_length":7}\n{"c":2}') == [
+            WyomingMessage("a", {"b": 1, "c": 2})
         ]
 
     @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ class TestFrames:
     def test_refusals(self, data: bytes, message: str) -> None:
         """Before anything of that size is kept."""
         with pytest.raises(ProtocolError, match=message):
-            Frames(1000).receive(data)
+            FrameReader(1000).receive(data)
 
 
 class TestUtterance:
