@@ -40,7 +40,9 @@ async def captioned(url: str, spoken: Recording, on_event: Callable[[Event], Non
     return " ".join(turn.text for turn in turns)
 
 
-async def test_broken_connections(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_broken_connections_do_not_change_the_text(
+    daemon: DaemonProcess, recordings: dict[str, Recording]
+) -> None:
     """The text is that of an unbroken connection."""
     spoken = recordings["dev-jfk"]
     unbroken = await captioned(daemon.url("", "ws"), spoken)
@@ -52,7 +54,9 @@ async def test_broken_connections(daemon: DaemonProcess, recordings: dict[str, R
     assert word_errors(spoken.text, broken) < 0.25, broken
 
 
-async def test_killed_daemon(daemon: DaemonProcess, recordings: dict[str, Recording], tmp_path: Path) -> None:
+async def test_another_daemon_continues_after_a_killed_one(
+    daemon: DaemonProcess, recordings: dict[str, Recording], tmp_path: Path
+) -> None:
     """Another one goes on from the text that was stable; at most the words at the cut differ."""
     spoken = recordings["dev-jfk"]
     n_captions = 0

@@ -123,7 +123,9 @@ async def listening(daemon: DaemonProcess, **parameters: Any) -> AsyncIterator[L
         yield Live(connection)
 
 
-async def test_deepgram_text(daemon: DaemonProcess, utterances: bytes, native_text: str) -> None:
+async def test_deepgram_finals_joined_are_the_native_text(
+    daemon: DaemonProcess, utterances: bytes, native_text: str
+) -> None:
     """Finals joined are the native text; they follow each other without gaps, and words have their times."""
     async with listening(daemon, vad_events="true", utterance_end_ms="1000", keyterm=["Firefox"]) as live:
         await live.send(utterances)
@@ -143,7 +145,9 @@ async def test_deepgram_text(daemon: DaemonProcess, utterances: bytes, native_te
     assert ended[0].last_word_end == pytest.approx(live.finals[0].start + live.finals[0].duration)
 
 
-async def test_deepgram_in_mid_stream(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_deepgram_control_messages_are_answered_in_mid_stream(
+    daemon: DaemonProcess, recordings: dict[str, Recording]
+) -> None:
     """Interims while somebody speaks, new key terms, Finalize in mid-sentence and in silence: all are answered."""
     spoken = recordings["dev-sns-0870"]
     async with listening(daemon, interim_results="true", language="en-GB", smart_format="true") as live:
@@ -161,7 +165,9 @@ async def test_deepgram_in_mid_stream(daemon: DaemonProcess, recordings: dict[st
     assert word_errors(spoken.text, live.text) < 0.2, live.text
 
 
-async def test_deepgram_channels(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_deepgram_channels_have_texts_of_their_own(
+    daemon: DaemonProcess, recordings: dict[str, Recording]
+) -> None:
     """Two speakers on two channels of a call at 8 kHz: each has a text of its own."""
     left, right = (recordings[id_].samples[::2] for id_ in ("dev-LJ002-0020", "dev-cv-22058266"))
     stereo = np.zeros((max(len(left), len(right)), 2), np.float32)
@@ -176,7 +182,7 @@ async def test_deepgram_channels(daemon: DaemonProcess, recordings: dict[str, Re
     assert "fire" in said[1].lower()
 
 
-async def test_deepgram_errors(daemon: DaemonProcess) -> None:
+async def test_deepgram_mistakes_raise_the_errors_of_the_library(daemon: DaemonProcess) -> None:
     """A mistake is an exception of the library; one message that cannot be read is told, and ends nothing."""
     with pytest.raises(ApiError) as refused:
         async with listening(daemon, encoding="opus"):
@@ -188,7 +194,7 @@ async def test_deepgram_errors(daemon: DaemonProcess) -> None:
         assert (await live.close()).duration == 0
 
 
-async def test_abrupt_close(daemon: DaemonProcess, utterances: bytes) -> None:
+async def test_clients_that_vanish_leave_no_session_open(daemon: DaemonProcess, utterances: bytes) -> None:
     """Clients that are gone in mid-word leave no place taken."""
     for path in ("/v1/listen?encoding=linear16&sample_rate=16000", "/vosk"):
         async with connect(daemon.url(path, "ws"), proxy=None) as socket:
@@ -202,7 +208,9 @@ async def test_abrupt_close(daemon: DaemonProcess, utterances: bytes) -> None:
     assert "Traceback" not in daemon.log.read_text()
 
 
-async def test_deepgram_node(daemon: DaemonProcess, utterances: bytes, native_text: str, tmp_path: Path) -> None:
+async def test_deepgram_library_for_node_reads_the_native_text(
+    daemon: DaemonProcess, utterances: bytes, native_text: str, tmp_path: Path
+) -> None:
     """The npm library reads the same."""
     folder = npm.installed("@deepgram/sdk@5.13.0")
     (tmp_path / "speech.pcm").write_bytes(utterances)
@@ -216,7 +224,9 @@ async def test_deepgram_node(daemon: DaemonProcess, utterances: bytes, native_te
 # --- Vosk
 
 
-async def test_vosk(daemon: DaemonProcess, utterances: bytes, native_text: str) -> None:
+async def test_vosk_answers_each_chunk_and_says_the_native_text(
+    daemon: DaemonProcess, utterances: bytes, native_text: str
+) -> None:
     """A client in lock-step, as those of vosk-server are: one answer to each chunk, and the native text."""
     results = []
     async with connect(daemon.url("/vosk", "ws"), proxy=None) as socket:
@@ -236,7 +246,9 @@ async def test_vosk(daemon: DaemonProcess, utterances: bytes, native_text: str) 
 # --- Wyoming
 
 
-async def test_wyoming(daemon: DaemonProcess, wyoming_port: int, utterances: bytes, native_text: str) -> None:
+async def test_wyoming_chunks_and_transcript_are_the_native_text(
+    daemon: DaemonProcess, wyoming_port: int, utterances: bytes, native_text: str
+) -> None:
     """As Home Assistant speaks: the whole text comes, and its chunks before it."""
     texts: list[str] = []
     async with asyncio.timeout(60), AsyncTcpClient("127.0.0.1", wyoming_port) as client:

@@ -55,13 +55,13 @@ def texts(events: list[Event]) -> list[str]:
     return [turn.text for turn in turns]
 
 
-def test_needs_no_torch() -> None:
+def test_the_client_needs_no_torch() -> None:
     """Programs that only send audio do not load the network."""
     code = "import sys; sys.modules['torch'] = None; import streamer.client"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-async def test_whole_session(daemon: Daemon) -> None:
+async def test_a_whole_session_ends_with_bye(daemon: Daemon) -> None:
     """Send, iterate, and be done."""
     async with connect(daemon.url("", "ws"), Start(language="en")) as captions:
         events = [event async for event in captions.transcribe(seconds(5))]
@@ -71,7 +71,7 @@ async def test_whole_session(daemon: Daemon) -> None:
     assert daemon.scheduler.streams[0].options.language == "en"
 
 
-async def test_arrays_and_formats(daemon: Daemon) -> None:
+async def test_arrays_are_sent_as_their_bytes(daemon: Daemon) -> None:
     """An array of samples is its bytes; a source may be asynchronous."""
 
     async def source() -> AsyncIterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
@@ -84,7 +84,7 @@ async def test_arrays_and_formats(daemon: Daemon) -> None:
     assert events[-1] == Bye(reason="end", audio_s=1.0, turns=len(texts(events)))
 
 
-async def test_flush_and_update(daemon: Daemon) -> None:
+async def test_flush_is_answered_and_update_reaches_the_session(daemon: Daemon) -> None:
     """Commands reach the session, and a flush its answer."""
     async with connect(daemon.url("", "ws")) as captions:
         await captions.send(SECOND)
@@ -152,7 +152,7 @@ def distance(a: list[str], b: list[str]) -> int:
     return round(jiwer.wer(" ".join(b), " ".join(a)) * len(b))
 
 
-async def test_a_draining_daemon_is_left() -> None:
+async def test_the_client_leaves_a_draining_daemon() -> None:
     """Its goodbye is not the end: what it heard is made final there, the rest is said by the next daemon."""
     text, drained = story(60), asyncio.Event()
 
@@ -178,7 +178,7 @@ async def test_a_draining_daemon_is_left() -> None:
     assert distance(" ".join(texts(events)).split(), text.split()) <= 1, texts(events)
 
 
-async def test_nobody_listens() -> None:
+async def test_an_address_without_daemon_raises() -> None:
     """The first connection is tried once, and the message says where."""
     async with fault_proxy(1) as proxy:
         with pytest.raises(ConnectionLostError, match=f"127.0.0.1:{proxy.port}"):
@@ -186,7 +186,7 @@ async def test_nobody_listens() -> None:
                 pass
 
 
-async def test_a_daemon_that_does_not_come_back(daemon: Daemon) -> None:
+async def test_a_daemon_that_stays_away_is_given_up(daemon: Daemon) -> None:
     """After a while without any way to go on, sender and reader are told."""
     async with fault_proxy(daemon.http.port) as proxy, connect(proxy.url, give_up_s=0.3) as captions:
         proxy.target_port = 1
@@ -201,7 +201,7 @@ async def _all(events: AsyncIterator[Event]) -> list[Event]:
     return [event async for event in events]
 
 
-async def test_refused_options(daemon: Daemon) -> None:
+async def test_refused_options_raise(daemon: Daemon) -> None:
     """The daemon's own words, and no second try."""
     with pytest.raises(ProtocolError, match="language") as refused:
         async with connect(daemon.url("", "ws"), Start(language="xx")):
@@ -209,7 +209,7 @@ async def test_refused_options(daemon: Daemon) -> None:
     assert refused.value.code == "bad_value"
 
 
-async def test_no_capacity() -> None:
+async def test_a_full_daemon_raises() -> None:
     """It is told at once, with the time after which to try again."""
     async with serving(scheduler=FakeScheduler(max_sessions=0)) as daemon:
         with pytest.raises(OverloadError) as refused:
@@ -218,7 +218,7 @@ async def test_no_capacity() -> None:
     assert refused.value.retry_after_s == 5.0
 
 
-async def test_a_failed_session_is_taken_up_again(daemon: Daemon) -> None:
+async def test_a_failed_session_is_resumed(daemon: Daemon) -> None:
     """A fault of the daemon costs a connection, not the words."""
     async with connect(daemon.url("", "ws")) as captions:
         await captions.send(SECOND)
@@ -230,7 +230,7 @@ async def test_a_failed_session_is_taken_up_again(daemon: Daemon) -> None:
     assert isinstance(events[-1], Bye)
 
 
-async def test_silence_on_the_wire() -> None:
+async def test_idleness_raises_after_the_last_events() -> None:
     """The daemon's reason is raised, after the last events were told."""
     config = Config(server=ServerConfig(port=0, idle_s=1.0))
     events = []
@@ -242,7 +242,7 @@ async def test_silence_on_the_wire() -> None:
     assert texts(events) == TURNS
 
 
-async def test_a_source_that_fails(daemon: Daemon) -> None:
+async def test_an_error_of_the_source_is_raised_to_the_reader(daemon: Daemon) -> None:
     """Its error reaches whoever iterates."""
 
     def broken() -> Iterator[bytes]:
@@ -254,7 +254,7 @@ async def test_a_source_that_fails(daemon: Daemon) -> None:
             await within(_all(captions.transcribe(broken())))
 
 
-async def test_misuse(daemon: Daemon) -> None:
+async def test_misuse_raises(daemon: Daemon) -> None:
     """Part of a sample, audio after the end, a number: each is named, and none is sent."""
     async with connect(daemon.url("", "ws")) as captions:
         with pytest.raises(ValueError, match="3 bytes"):

@@ -59,17 +59,17 @@ class TestBacklog:
         assert sum(sizes) == 120_000
         assert not any(size % 6 for size in sizes)
 
-    def test_part_of_a_sample(self) -> None:
+    def test_part_of_a_sample_is_refused(self) -> None:
         """It is refused before anything is kept."""
         with pytest.raises(ValueError, match="3 bytes of audio: expected a multiple of 2"):
             Backlog(AudioFormat(), 60.0).put(bytes(3))
 
-    def test_container(self) -> None:
+    def test_a_container_is_refused(self) -> None:
         """A recording cannot be taken up in its middle."""
         with pytest.raises(ValueError, match="webm_opus: expected raw samples"):
             Backlog(AudioFormat(encoding="webm_opus"), 60.0)
 
-    def test_room(self) -> None:
+    def test_only_unsent_audio_takes_room(self) -> None:
         """Only what is unsent takes room; what was sent gives way to it."""
         backlog = Backlog(FORMAT, 1.0)
         for _ in range(2):
@@ -81,7 +81,7 @@ class TestBacklog:
         backlog.put(bytes(4000))
         assert (backlog.start_s, backlog.end_s) == (0.5, 1.5)
 
-    def test_what_is_not_held_is_silence(self) -> None:
+    def test_audio_that_is_not_held_is_replaced_by_silence(self) -> None:
         """Times stay true, the stretch is named, and it does not come again as if it were held."""
         backlog = Backlog(FORMAT, 1.0)
         for value in (1, 2, 3):
@@ -106,7 +106,7 @@ class TestBacklog:
         backlog.rewind(1.0)
         assert [backlog.take() for _ in range(4)] == [update, b"b" * 8000, End(), None]
 
-    def test_repeat(self) -> None:
+    def test_an_unanswered_flush_is_sent_again_once(self) -> None:
         """An unanswered flush goes first, unless it is still on its way."""
         backlog = Backlog(FORMAT, 60.0)
         backlog.put(b"a")
@@ -142,7 +142,7 @@ def turn_end(turn: int, text: str, start_s: float = 0.0) -> TurnEnd:
 class TestStory:
     """What a user is told."""
 
-    def test_one_session(self) -> None:
+    def test_events_of_one_session_pass_unchanged(self) -> None:
         """Events pass as they are."""
         story = Story()
         assert story.begin("s_1", "r_1") == []
@@ -157,7 +157,7 @@ class TestStory:
         assert [told for event in events for told in story.tell(event)] == events
         assert (story.n_turns, story.stable_s) == (1, 2.5)
 
-    def test_the_known_session_goes_on(self) -> None:
+    def test_repeated_events_of_a_known_session_are_dropped(self) -> None:
         """What is said again is not told again."""
         story = Story()
         story.begin("s_1", "r_1")
@@ -169,7 +169,7 @@ class TestStory:
         assert story.tell(caption(1, 1, "thing", "is", 2.0)) == []
         assert story.tell(caption(1, 4, "thing is", "", 2.0)) == [caption(1, 4, "thing is", "", 2.0)]
 
-    def test_a_new_session_goes_on(self) -> None:
+    def test_a_new_session_ends_the_open_turn_and_continues_the_numbers(self) -> None:
         """The open turn ends with its stable text, and numbers go on."""
         story = Story()
         story.begin("s_1", "r_1")
@@ -182,7 +182,7 @@ class TestStory:
         assert story.tell(turn_end(0, "is late", 2.5)) == [turn_end(2, "is late", 2.5)]
         assert story.tell(Bye(reason="end", audio_s=4.0, turns=1)) == [Bye(reason="end", audio_s=4.0, turns=3)]
 
-    def test_text_that_was_never_stable(self) -> None:
+    def test_partial_text_is_said_again_in_the_same_turn(self) -> None:
         """The new session says it again, in the same turn."""
         story = Story()
         story.begin("s_1", "r_1")
@@ -198,7 +198,7 @@ class TestStory:
         assert story.tell(Flushed(id=1)) == []
         assert story.flushes == []
 
-    def test_lost_audio_is_not_asked_for(self) -> None:
+    def test_resume_begins_where_audio_is_held(self) -> None:
         """A new session begins where there is audio again."""
         story = Story()
         story.begin("s_1", "r_1")
@@ -207,7 +207,7 @@ class TestStory:
         assert resume.stable_s == 7.5
 
 
-def test_revisions() -> None:
+def test_revisions_rise_by_one_in_each_turn() -> None:
     """Numbers rise by one in each turn, whatever was dropped on the way."""
     revisions = Revisions()
     events = [caption(0, 4, "so"), caption(0, 9, "so the"), turn_end(0, "so the"), caption(1, 2, "first")]

@@ -66,7 +66,7 @@ def test_several_turns_share_an_answer() -> None:
     assert answer(dialect.receive(b"ab"))["text"] == "so it goes"
 
 
-def test_end() -> None:
+def test_eof_is_answered_with_the_rest() -> None:
     """The last text is said when all is heard, and nothing after it."""
     dialect = VoskProtocol()
     dialect.receive(b"ab")
@@ -77,14 +77,14 @@ def test_end() -> None:
     assert dialect.finish() == []
 
 
-def test_end_without_audio() -> None:
+def test_eof_without_audio_is_answered_and_closes() -> None:
     """An empty text, and goodbye."""
     text, hangup = VoskProtocol().receive('{"eof":1}')
     assert json.loads(str(text)) == {"text": ""}
     assert hangup == HangUp(1000)
 
 
-def test_reset() -> None:
+def test_reset_is_answered_with_the_final_result() -> None:
     """What was said is final, and the session goes on."""
     dialect = VoskProtocol()
     dialect.receive(b"ab")
@@ -95,7 +95,7 @@ def test_reset() -> None:
     assert answer(dialect.receive(b"ab")) == {"partial": ""}
 
 
-def test_config() -> None:
+def test_config_sets_rate_words_and_phrases() -> None:
     """Rate, words, alternatives and phrases; a model that is named is not looked at."""
     dialect = VoskProtocol()
     config = {"sample_rate": 8000.0, "words": False, "phrase_list": ["zero one"], "model": "/etc/passwd"}
@@ -112,7 +112,7 @@ def test_config() -> None:
     assert answer(dialect.receive(b"ab")) == {"alternatives": [{"confidence": 0.5, "text": "so it"}]}
 
 
-def test_refusals() -> None:
+def test_wrong_messages_are_refused_with_the_reason() -> None:
     """The reason stands in the close frame: any text would be taken for a result."""
     dialect = VoskProtocol()
     for frame, reason in (
@@ -132,7 +132,7 @@ def test_refusals() -> None:
 
 
 @given(st.lists(st.text() | st.binary() | st.from_regex(r'\{"(config|eof|reset)":.*\}'), max_size=10))
-def test_any_frames(frames: list[str | bytes]) -> None:
+def test_no_frame_raises(frames: list[str | bytes]) -> None:
     """Nothing is raised, every chunk has its answer, and half samples wait for their other half."""
     dialect, sent = VoskProtocol(), b""
     for frame in frames:

@@ -14,7 +14,7 @@ def words(*texts: str) -> tuple[Word, ...]:
     return tuple(Word(text=text, start_s=0.0, end_s=0.0, confidence=1.0) for text in texts)
 
 
-def test_pieces() -> None:
+def test_a_piece_keeps_spaces_and_marks() -> None:
     """Marks stay with the word before them."""
     said = words("So,", "the", "thing")
     assert part_of("So, the thing!", said, 0, 1) == "So,"
@@ -26,7 +26,7 @@ def test_pieces() -> None:
     assert part_of("...", (), 0) == "..."
 
 
-def test_without_spaces() -> None:
+def test_words_without_spaces_are_cut_apart() -> None:
     """Not every language has them."""
     said = words("今日", "は", "晴れ")
     assert part_of("今日は晴れ", said, 0, 2) == "今日は"
@@ -34,7 +34,7 @@ def test_without_spaces() -> None:
 
 
 @given(st.lists(st.text("ab,'", min_size=1, max_size=3), max_size=8), st.data())
-def test_nothing_is_lost(texts: list[str], data: st.DataObject) -> None:
+def test_pieces_together_hold_every_word(texts: list[str], data: st.DataObject) -> None:
     """The pieces of a text are the text."""
     cut = data.draw(st.integers(0, len(texts)))
     text = " ".join(texts)

@@ -57,7 +57,9 @@ class TestFrames:
         st.lists(st.tuples(st.text(), st.dictionaries(st.text(), st.text()), st.binary(max_size=50)), max_size=5),
         st.lists(st.integers(1, 100)),
     )
-    def test_any_cut(self, sent: list[tuple[str, dict[str, str], bytes]], sizes: list[int]) -> None:
+    def test_messages_are_read_however_they_are_cut(
+        self, sent: list[tuple[str, dict[str, str], bytes]], sizes: list[int]
+    ) -> None:
         """The messages are the same."""
         data = b"".join(written(*message) for message in sent)
         frames, received = FrameReader(1000), []
@@ -67,7 +69,7 @@ class TestFrames:
         received += frames.receive(data)
         assert received == [WyomingMessage(kind, fields, payload) for kind, fields, payload in sent]
 
-    def test_data_in_the_line(self) -> None:
+    def test_data_may_stand_in_the_header_line(self) -> None:
         """Older writers put it there; both are merged."""
         assert FrameReader(0).receive(b'{"type":"a","data":{"b":1},"data_length":7}\n{"c":2}') == [
             WyomingMessage("a", {"b": 1, "c": 2})
@@ -84,7 +86,7 @@ class TestFrames:
             (b'{"type":"a","data_length":2}\n[]', "no message of the Wyoming protocol"),
         ],
     )
-    def test_refusals(self, data: bytes, message: str) -> None:
+    def test_wrong_frames_are_refused_with_the_reason(self, data: bytes, message: str) -> None:
         """Before anything of that size is kept."""
         with pytest.raises(ProtocolError, match=message):
             FrameReader(1000).receive(data)
@@ -93,7 +95,7 @@ class TestFrames:
 class TestUtterance:
     """Sound in, text out."""
 
-    def test_whole(self) -> None:
+    def test_a_whole_utterance(self) -> None:
         """The options open the session, stable text streams, the whole follows."""
         dialect = protocol()
         assert dialect.begin() == []
@@ -131,20 +133,20 @@ class TestUtterance:
             ("transcript-stop", {}),
         ]
 
-    def test_chunks_say_their_format(self) -> None:
+    def test_chunks_without_audio_start_open_the_session(self) -> None:
         """`audio-start` may be missing."""
         opening, _, sound = protocol().receive(written("audio-chunk", {**SOUND, "channels": 2}, b"abcd"))
         assert isinstance(opening, Open)
         assert opening.start.audio.channels == 2
         assert sound == To(0, b"abcd")
 
-    def test_nothing_was_said(self) -> None:
+    def test_an_utterance_without_audio_is_answered_empty(self) -> None:
         """The text is empty, and the connection closes."""
         *texts, hangup = protocol().receive(written("audio-stop"))
         assert [kind for kind, _ in read(texts)] == ["transcript-start", "transcript", "transcript-stop"]
         assert hangup == HangUp(1000)
 
-    def test_after_the_end(self) -> None:
+    def test_messages_after_the_end_are_ignored(self) -> None:
         """A second utterance needs a second connection; the first one's text is not hurt by it."""
         dialect = protocol()
         dialect.receive(written("audio-start", SOUND) + written("audio-stop"))
@@ -161,7 +163,7 @@ class TestUtterance:
             (b"hello\n", "bad_json"),
         ],
     )
-    def test_errors(self, message: bytes, code: str) -> None:
+    def test_wrong_messages_are_told_and_close(self, message: bytes, code: str) -> None:
         """Each has its code, and the connection closes."""
         *_, told, hangup = protocol().receive(message)
         [(kind, data)] = read([told])
@@ -169,13 +171,13 @@ class TestUtterance:
         assert data["text"]
         assert isinstance(hangup, HangUp)
 
-    def test_overload(self) -> None:
+    def test_an_overload_is_told_with_its_code(self) -> None:
         """The daemon's own errors have codes too."""
         [(kind, data)] = read(protocol().fail(OverloadError("full", 5.0)))
         assert (kind, data) == ("error", {"text": "full", "code": "overloaded"})
 
     @given(st.lists(st.binary() | st.sampled_from([written("audio-start", SOUND), b'{"type":"ping"}\n']), max_size=8))
-    def test_any_bytes(self, blocks: list[bytes]) -> None:
+    def test_no_bytes_raise(self, blocks: list[bytes]) -> None:
         """Nothing is raised."""
         dialect = protocol()
         for block in blocks:
@@ -185,7 +187,7 @@ class TestUtterance:
 class TestQuestions:
     """Answered at any time."""
 
-    def test_describe(self) -> None:
+    def test_describe_is_answered_with_the_model(self) -> None:
         """What Home Assistant asks first."""
         [(kind, data)] = read(protocol().receive(b'{"type":"describe"}\n'))
         assert kind == "info"
@@ -194,14 +196,14 @@ class TestQuestions:
         [model] = program["models"]
         assert (model["name"], model["languages"]) == ("tiny.en", ["en", "de"])
 
-    def test_ping(self) -> None:
+    def test_ping_is_answered_with_pong(self) -> None:
         """The text comes back."""
         assert read(protocol().receive(written("ping", {"text": "hi"}))) == [("pong", {"text": "hi"})]
 
-    def test_unknown(self) -> None:
+    def test_unknown_messages_are_ignored(self) -> None:
         """What newer clients may say is ignored."""
         assert protocol().receive(written("select-program", {"name": "x"})) == []
 
-    def test_length_is_in_bytes(self) -> None:
+    def test_data_length_is_in_bytes(self) -> None:
         """Not in characters."""
         assert read([encode("a", {"text": "ü€"})]) == [("a", {"text": "ü€"})]

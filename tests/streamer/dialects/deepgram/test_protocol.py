@@ -72,7 +72,7 @@ def transcript(message: dict[str, Any]) -> str:
 class TestResults:
     """Interims, finals, and what clients make of them."""
 
-    def test_shape(self) -> None:
+    def test_results_have_deepgrams_shape(self) -> None:
         """Everything that a client indexes is there."""
         [message] = told(opened(), turn_end("Hello, World"))
         assert message == {
@@ -128,14 +128,14 @@ class TestResults:
         messages = told(opened(ListenRequest(audio=AudioFormat())), caption(0, 2), caption(2, 4), turn_end())
         assert [transcript(message) for message in messages] == [TEXT]
 
-    def test_turn_that_was_said_already(self) -> None:
+    def test_a_turn_that_finals_have_said_ends_with_an_empty_final(self) -> None:
         """Its end is told all the same."""
         dialect = opened()
         told(dialect, caption(8, 8))
         [message] = told(dialect, turn_end(" ".join(TEXT.split()[:7])))
         assert (transcript(message), message["is_final"], message["speech_final"]) == ("", True, True)
 
-    def test_without_endpoints(self) -> None:
+    def test_endpoints_are_not_marked_where_they_are_off(self) -> None:
         """`endpointing=false`: no pause is told."""
         request = msgspec.structs.replace(REQUEST, marks_endpoints=False)
         assert not told(opened(request), turn_end())[0]["speech_final"]
@@ -145,7 +145,7 @@ class TestResults:
 class TestFinalize:
     """Every one is answered, once."""
 
-    def test_with_an_open_turn(self) -> None:
+    def test_finalize_ends_the_open_turn(self) -> None:
         """The turn is the answer."""
         dialect = opened()
         assert dialect.receive('{"type":"Finalize"}') == [To(None, Flush(id=1))]
@@ -153,18 +153,18 @@ class TestFinalize:
         assert message["from_finalize"]
         assert transcript(message) == TEXT
 
-    def test_in_silence(self) -> None:
+    def test_finalize_in_silence_is_answered_empty(self) -> None:
         """An empty result is the answer, up to where was heard."""
         [message] = told(opened(), Ack(received_s=4.0, stable_s=3.5, lag_s=0.5), Flushed(id=1))
         assert (transcript(message), message["is_final"], message["from_finalize"]) == ("", True, True)
         assert (message["start"], message["duration"]) == (0.0, 3.5)
 
-    def test_several(self) -> None:
+    def test_each_finalize_is_answered(self) -> None:
         """As many answers as questions."""
         messages = told(opened(), turn_end(reason="flush"), Flushed(id=1), Flushed(id=2), Flushed(id=3))
         assert [message["from_finalize"] for message in messages] == [True, True, True]
 
-    def test_one_channel(self) -> None:
+    def test_finalize_can_name_one_channel(self) -> None:
         """A client may name it."""
         request = ListenRequest(audio=AudioFormat(channels=2), is_multichannel=True)
         assert opened(request).receive('{"type":"Finalize","channel":1}') == [To(1, Flush(id=1))]
@@ -173,21 +173,21 @@ class TestFinalize:
 class TestSpeech:
     """What goes on between the results."""
 
-    def test_speech_started(self) -> None:
+    def test_speech_started_is_told_where_asked_for(self) -> None:
         """If asked for."""
         started = Speech(state="started", at_s=0.8)
         assert told(opened(), started) == []
         request = msgspec.structs.replace(REQUEST, vad_events=True)
         assert told(opened(request), started) == [{"type": "SpeechStarted", "channel": [0, 1], "timestamp": 0.8}]
 
-    def test_utterance_end(self) -> None:
+    def test_utterance_end_follows_the_asked_silence(self) -> None:
         """Once, when the gap after the last word is long enough."""
         dialect = opened(msgspec.structs.replace(REQUEST, utterance_end_ms=1000))
         said = turn_end("So")
         assert told(dialect, said, ack(2.9))[1:] == []
         assert told(dialect, ack(3.0), ack(3.5)) == [{"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": 2.0}]
 
-    def test_speech_that_goes_on(self) -> None:
+    def test_speech_within_the_gap_continues_the_utterance(self) -> None:
         """It ends no utterance, and where it comes late enough, that is told before it."""
         request = msgspec.structs.replace(REQUEST, utterance_end_ms=1000, vad_events=True)
         dialect = opened(request)
@@ -208,7 +208,7 @@ def ack(received_s: float) -> Ack:
 class TestClient:
     """What it sends."""
 
-    def test_options_of_the_sessions(self) -> None:
+    def test_the_query_becomes_options_of_each_session(self) -> None:
         """What the query says, and the daemon's defaults for the rest."""
         request = ListenRequest(audio=AudioFormat(rate=8000), language="de", keyterms=("Ray",), endpoint_ms=300)
         [action] = DeepgramProtocol(request, "r1", "m", "").begin()
@@ -218,7 +218,7 @@ class TestClient:
         assert isinstance(action, Open)
         assert action.start.language is action.start.endpoint_ms is msgspec.UNSET
 
-    def test_channels(self) -> None:
+    def test_channels_become_sessions(self) -> None:
         """Each gets its own session and its own samples; a stream may be cut in the middle of a sample."""
         request = ListenRequest(audio=AudioFormat(channels=2), is_multichannel=True)
         dialect = DeepgramProtocol(request, "r1", "m", "")
@@ -231,7 +231,7 @@ class TestClient:
         [message] = told(dialect, turn_end(), channel=1)
         assert message["channel_index"] == [1, 2]
 
-    def test_mixed_channels(self) -> None:
+    def test_channels_are_mixed_unless_asked_apart(self) -> None:
         """Without `multichannel` they are one speaker's."""
         dialect = DeepgramProtocol(ListenRequest(audio=AudioFormat(channels=2)), "r1", "m", "")
         [action] = dialect.begin()
@@ -239,7 +239,7 @@ class TestClient:
         assert (action.n_sessions, action.start.audio.channels) == (1, 2)
         assert dialect.receive(b"aAbB") == [To(0, b"aAbB")]
 
-    def test_wav(self) -> None:
+    def test_a_wav_header_opens_the_session(self) -> None:
         """The header opens the session."""
         dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
         assert dialect.begin() == []
@@ -250,13 +250,13 @@ class TestClient:
         assert opening.start.audio == AudioFormat(rate=48000)
         assert sound == To(0, b"abcd")
 
-    def test_no_wav(self) -> None:
+    def test_audio_that_is_neither_wav_nor_webm_is_refused(self) -> None:
         """It is told what to do."""
         message, hangup = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "").receive(b"OggS....")
         assert "send encoding=linear16" in json.loads(str(message))["description"]
         assert isinstance(hangup, HangUp)
 
-    def test_end(self) -> None:
+    def test_close_stream_ends_the_sessions(self) -> None:
         """By a message, or as the first clients did, by empty audio; the summary comes last."""
         dialect = opened()
         assert dialect.receive('{"type":"CloseStream"}') == [End()] == dialect.receive(b"")
@@ -274,11 +274,11 @@ class TestClient:
             }
         ]
 
-    def test_keep_alive(self) -> None:
+    def test_keep_alive_does_nothing(self) -> None:
         """No answer."""
         assert opened().receive('{"type":"KeepAlive"}') == []
 
-    def test_configure(self) -> None:
+    def test_configure_changes_key_terms(self) -> None:
         """New key terms are in force and confirmed; too many are refused; none leave them as they are."""
         dialect = opened()
         update, success = dialect.receive('{"type":"Configure","keyterms":["Ray Serve"]}')
@@ -293,7 +293,7 @@ class TestClient:
         [success] = dialect.receive('{"type":"Configure","features":{"numerals":true}}')
         assert json.loads(str(success)) == {"type": "ConfigureSuccess", "request_id": "r1"}
 
-    def test_what_cannot_be_read(self) -> None:
+    def test_unreadable_messages_are_answered_with_an_error(self) -> None:
         """It is named, with what was sent."""
         [error] = opened().receive('{"type":"Hello"}')
         assert json.loads(str(error)) == {
@@ -303,13 +303,13 @@ class TestClient:
             "message": '{"type":"Hello"}',
         }
 
-    def test_failure(self) -> None:
+    def test_a_failure_is_told(self) -> None:
         """The daemon's own errors have the same shape."""
         [error] = opened().fail(EngineError("broken"))
         assert json.loads(error)["description"] == "broken"
 
     @given(st.lists(st.text() | st.binary() | st.from_regex(r'\{"type":"[A-Z][a-z]*","\w+":.*\}'), max_size=10))
-    def test_any_frames(self, frames: list[str | bytes]) -> None:
+    def test_no_frame_raises(self, frames: list[str | bytes]) -> None:
         """Whatever comes, nothing is raised, with raw audio or in a container."""
         for request in (REQUEST, ListenRequest(audio=None)):
             dialect = opened(request)

@@ -22,7 +22,7 @@ def parsed(query: str) -> ListenRequest:
     return parse_query(parse_qsl(query, keep_blank_values=True), LANGUAGES)
 
 
-def test_everything_at_once() -> None:
+def test_every_parameter_is_read() -> None:
     """What Deepgram's own clients send; what has no meaning here is ignored."""
     request = parsed(
         "model=nova-3&encoding=linear32&sample_rate=48000&channels=2&multichannel=True&language=en-US"
@@ -41,7 +41,7 @@ def test_everything_at_once() -> None:
     )
 
 
-def test_defaults() -> None:
+def test_an_empty_query_takes_the_defaults() -> None:
     """Those of Deepgram where it has them, the daemon's for language and endpoint."""
     request = parsed(RAW)
     assert (request.language, request.endpoint_ms, request.marks_endpoints) == (None, None, True)
@@ -58,20 +58,20 @@ def test_defaults() -> None:
         ("endpointing=False&utterance_end_ms=1200", 1200, False),
     ],
 )
-def test_endpointing(query: str, endpoint_ms: int | None, marks: bool) -> None:
+def test_endpointing_becomes_a_bounded_endpoint(query: str, endpoint_ms: int | None, marks: bool) -> None:
     """Bounded to what turns can do; without it a turn still ends where an utterance does."""
     request = parsed(f"{RAW}&{query}")
     assert (request.endpoint_ms, request.marks_endpoints) == (endpoint_ms, marks)
 
 
-def test_languages() -> None:
+def test_languages_become_whisper_codes() -> None:
     """Regions are dropped, several languages are detected."""
     assert parsed(f"{RAW}&language=de-CH").language == "de"
     assert parsed(f"{RAW}&language=multi").language == "auto"
     assert parsed(f"{RAW}&detect_language=true").language == "auto"
 
 
-def test_formats() -> None:
+def test_encodings_become_native_formats() -> None:
     """Telephone audio has its rate; without an encoding the audio says so itself."""
     assert parsed("encoding=mulaw").audio == AudioFormat(encoding="mulaw", rate=8000)
     assert parsed("model=nova-3&sample_rate=16000").audio is None
@@ -92,7 +92,7 @@ def test_formats() -> None:
         (f"{RAW}&redact=pci", "redact=pci: it is not done here"),
     ],
 )
-def test_refusals(query: str, message: str) -> None:
+def test_wrong_values_are_refused_by_name(query: str, message: str) -> None:
     """The parameter, what was found, and what is allowed."""
     with pytest.raises(ProtocolError) as refused:
         parsed(query)
@@ -109,14 +109,14 @@ def test_refusals(query: str, message: str) -> None:
         )
     )
 )
-def test_any_query(query: list[tuple[str, str]]) -> None:
+def test_any_query_is_read_or_refused(query: list[tuple[str, str]]) -> None:
     """It is understood or refused, and nothing else happens."""
     with contextlib.suppress(ProtocolError):
         request = parse_query(query, LANGUAGES)
         assert request.audio is None or 8000 <= request.audio.rate <= 48000
 
 
-def test_keys() -> None:
+def test_keys_are_found_in_headers_and_subprotocols() -> None:
     """From a header, or from what a page offers; the answer names no key."""
     assert shown_key({"authorization": "Token abc"}) == "abc"
     assert shown_key({"authorization": "bearer abc"}) == "abc"

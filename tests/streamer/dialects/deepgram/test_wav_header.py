@@ -27,7 +27,7 @@ def wav(subtype: str, rate: int, channels: int) -> bytes:
     ("subtype", "encoding", "width"),
     [("PCM_16", "pcm_s16le", 2), ("FLOAT", "pcm_f32le", 4), ("ULAW", "mulaw", 1), ("ALAW", "alaw", 1)],
 )
-def test_formats(subtype: str, encoding: str, width: int) -> None:
+def test_written_formats_are_read(subtype: str, encoding: str, width: int) -> None:
     """Format and audio, however the bytes come."""
     data = wav(subtype, 44100, 2)
     header, found, n = WavHeader(), None, 0
@@ -50,14 +50,14 @@ def test_formats(subtype: str, encoding: str, width: int) -> None:
         (b"RIFF\0\0\0\0WAVEjunk\xff\xff\xff\x7f" + bytes(MAX_HEADER_BYTES), "no audio within"),
     ],
 )
-def test_refusals(data: bytes, message: str) -> None:
+def test_other_data_is_refused_with_the_reason(data: bytes, message: str) -> None:
     """What it is and what is taken."""
     with pytest.raises(AudioFormatError, match=message):
         WavHeader().receive(data)
 
 
 @given(st.binary(max_size=200), st.booleans())
-def test_any_bytes(data: bytes, begins_well: bool) -> None:
+def test_any_bytes_are_read_or_refused(data: bytes, begins_well: bool) -> None:
     """Nothing but its own error."""
     with contextlib.suppress(AudioFormatError):
         WavHeader().receive(b"RIFF\0\0\0\0WAVE" + data if begins_well else data)

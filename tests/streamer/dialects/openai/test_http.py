@@ -38,7 +38,7 @@ TURNS = [turn("One two. Three"), turn("Four.", 1, 9.0)]
 class TestForm:
     """What the fields of a request ask for."""
 
-    def test_defaults(self) -> None:
+    def test_an_empty_form_takes_the_defaults(self) -> None:
         """Nothing but a file: JSON, and what the operator has set."""
         asked = ask()
         assert asked == Asked(
@@ -48,7 +48,7 @@ class TestForm:
             options=SessionOptions(prompt="as configured"),
         )
 
-    def test_all_fields(self) -> None:
+    def test_every_field_is_read(self) -> None:
         """Lists come with brackets from OpenAI's clients and without from curl."""
         asked = ask(
             ("model", "whisper-1"),
@@ -102,18 +102,18 @@ class TestBodies:
             ("text", b"One two. Three Four.\n", "text/plain"),
         ],
     )
-    def test_text(self, response_format: str, content: bytes, media_type: str) -> None:
+    def test_each_format_has_its_content_and_type(self, response_format: str, content: bytes, media_type: str) -> None:
         """All turns, joined; seconds are begun ones."""
         assert body(ask(("response_format", response_format)), TURNS, 10.2) == (content, media_type)
 
-    def test_subtitles(self) -> None:
+    def test_subtitles_hold_every_turn(self) -> None:
         """As the command line writes them."""
         srt, vtt = (body(ask(("response_format", name)), TURNS, 10.0) for name in ("srt", "vtt"))
         assert srt.content.startswith(b"1\n00:00:01,000 --> ")
         assert vtt.content.startswith(b"WEBVTT\n\n00:00:01.000 --> ")
         assert vtt.media_type == "text/vtt"
 
-    def test_verbose(self) -> None:
+    def test_verbose_json_has_segments_and_words(self) -> None:
         """Valid by OpenAI's own type; a segment is a sentence, or what a turn has left of one."""
         asked = ask(("response_format", "verbose_json"), ("timestamp_granularities[]", "word"),
                     ("timestamp_granularities[]", "segment"))  # fmt: skip
@@ -137,7 +137,7 @@ class TestBodies:
         assert there in document
         assert absent not in document
 
-    def test_silence(self) -> None:
+    def test_silence_has_no_segments(self) -> None:
         """Nothing was said: every format is valid and empty."""
         form = ask(("response_format", "verbose_json"))
         assert TranscriptionVerbose.model_validate_json(body(form, [], 3.0).content).segments == []
@@ -151,7 +151,7 @@ class TestBodies:
 class TestStream:
     """Server-sent events."""
 
-    def test_deltas_and_the_whole(self) -> None:
+    def test_deltas_add_up_to_the_whole(self) -> None:
         """The deltas add up to the text of the last event."""
         events = TranscriptEvents()
         said = [
@@ -166,7 +166,7 @@ class TestStream:
         done = TranscriptionTextDoneEvent.model_validate(documents[-1])
         assert done.text == "".join(deltas)
 
-    def test_a_failure_on_the_way(self) -> None:
+    def test_a_failure_on_the_way_is_the_last_event(self) -> None:
         """The status was sent long ago: the error is an event."""
         document = read(TranscriptEvents().failed(EngineError("no device")))
         assert document["error"]["message"] == "no device"
