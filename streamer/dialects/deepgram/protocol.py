@@ -229,11 +229,11 @@ class _Channel:
         ready = sum(word.stable for word in words) - 1
         if ready > self._n_final and words[ready - 1].end_s - self._final_s >= SEGMENT_S:
             said = part_of(text, words, self._n_final, ready)
-            results.append(self._results(said, words[self._n_final : ready], is_final=True))
+            results.append(self._final(said, words[self._n_final : ready]))
             self._n_final = ready
         rest = part_of(text, words, self._n_final)
         if self._request.interim_results and rest:
-            results.append(self._results(rest, words[self._n_final :]))
+            results.append(self._interim(rest, words[self._n_final :]))
         return results
 
     def _turn_end(self, turn: TurnEnd) -> list[dict[str, object]]:
@@ -241,13 +241,8 @@ class _Channel:
         said, rest = part_of(turn.text, words, self._n_final), words[self._n_final :]
         is_flushed = turn.reason == "flush"
         self._n_answered += is_flushed
-        result = self._results(
-            said,
-            rest,
-            is_final=True,
-            speech_final=turn.reason != "limit" and self._request.marks_endpoints,
-            from_finalize=is_flushed,
-        )
+        is_endpoint = turn.reason != "limit" and self._request.marks_endpoints
+        result = self._final(said, rest, speech_final=is_endpoint, from_finalize=is_flushed)
         self._n_final = 0
         self._last_word_s = words[-1].end_s if words else self._last_word_s
         return [result]
@@ -257,7 +252,7 @@ class _Channel:
         if self._n_answered:
             self._n_answered -= 1
             return []
-        return [self._results("", (), is_final=True, from_finalize=True, until_s=self._heard_s)]
+        return [self._final("", (), until_s=self._heard_s, from_finalize=True)]
 
     def _speech_started(self, at_s: float) -> list[dict[str, object]]:
         # if the pause before it was long enough, the utterance has ended; if not, it goes on
@@ -274,20 +269,24 @@ class _Channel:
         self._last_word_s = None
         return [{"type": "UtteranceEnd", "channel": self._index, "last_word_end": end_s}]
 
-    def _results(
-        self,
-        transcript: str,
-        words: Sequence[Word],
-        *,
-        is_final: bool = False,
-        speech_final: bool = False,
-        from_finalize: bool = False,
-        until_s: float = 0.0,
+    def _final(
+        self, transcript: str, words: Sequence[Word], *, until_s: float = 0.0, **flags: bool
     ) -> dict[str, object]:
-        start_s = self._final_s
-        end_s = max(start_s, until_s, *(word.end_s for word in words[-1:]))
-        if is_final:
-            self._final_s = end_s
+        """A result that no later one changes, with `speech_final` or `from_finalize` set as in `flags`."""
+        end_s = max(self._end_s(words), until_s)
+        message = self._results(transcript, words, end_s) | {"is_final": True} | flags
+        self._final_s = end_s
+        return message
+
+    def _interim(self, transcript: str, words: Sequence[Word]) -> dict[str, object]:
+        """A result that later results replace."""
+        return self._results(transcript, words, self._end_s(words))
+
+    def _end_s(self, words: Sequence[Word]) -> float:
+        return max(self._final_s, words[-1].end_s) if words else self._final_s
+
+    def _results(self, transcript: str, words: Sequence[Word], end_s: float) -> dict[str, object]:
+        """A `Results` message from the end of the last final to `end_s`, with no flag set."""
         alternative = {
             "transcript": transcript,
             "confidence": round(sum(word.confidence for word in words) / len(words), 3) if words else 0.0,
@@ -296,11 +295,11 @@ class _Channel:
         return {
             "type": "Results",
             "channel_index": self._index,
-            "start": start_s,
-            "duration": round(end_s - start_s, 3),
-            "is_final": is_final,
-            "speech_final": speech_final,
-            "from_finalize": from_finalize,
+            "start": self._final_s,
+            "duration": round(end_s - self._final_s, 3),
+            "is_final": False,
+            "speech_final": False,
+            "from_finalize": False,
             "channel": {"alternatives": [alternative]},
             "metadata": self._metadata,
         }
