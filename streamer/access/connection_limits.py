@@ -8,7 +8,6 @@ is a matter of `keys`, how many sessions run one of `scheduler`.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 
@@ -16,8 +15,9 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streamer.access.refusals import refusal
 from streamer.config import LimitsConfig
-from streamer.protocol.messages import Error, encode
+from streamer.errors import OverloadError
 from streamer.telemetry.metrics import DoorMetrics
 
 BURST_S = 2.0
@@ -103,9 +103,7 @@ class Admission:
 
     def _refuse(self, reason: str, status: int, message: str, retry_after_s: float) -> Response:
         self._metrics.refused.labels(reason).inc()
-        body = encode(Error(code="overloaded", message=message, retry_after_s=round(retry_after_s, 3)))
-        headers = {"Retry-After": str(math.ceil(retry_after_s))}
-        return Response(body, status, headers, "application/json")
+        return refusal(OverloadError(message, round(retry_after_s, 3)), status)
 
 
 def _address(scope: Scope) -> str:

@@ -36,8 +36,6 @@ _PAGE_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
-"""Header of an answer that asks for a key."""
 SUBPROTOCOL_KEY = "auth."
 """A page cannot set headers on a WebSocket: it offers its key as a subprotocol, `auth.KEY`, which is never answered."""
 

@@ -19,7 +19,8 @@ import msgspec
 from streamer import __version__
 from streamer.dialects.actions import Action, HangUp, Open, To
 from streamer.dialects.append_only import AppendOnlyText
-from streamer.errors import OverloadError, ProtocolError, StreamerError
+from streamer.errors import ProtocolError, StreamerError
+from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat, End, Start
 
@@ -173,10 +174,7 @@ class WyomingProtocol:
 
     def fail(self, error: StreamerError) -> list[str]:
         """`error`."""
-        code = error.code if isinstance(error, ProtocolError) else "internal"
-        if isinstance(error, OverloadError):
-            code = "overloaded"
-        return [encode("error", {"text": str(error), "code": code})]
+        return [encode("error", {"text": str(error), "code": wire_error(error).code})]
 
     # --- from the client
 

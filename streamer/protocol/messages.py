@@ -24,7 +24,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from streamer.errors import AudioFormatError, OverloadError, ProtocolError, StreamerError
+from streamer.errors import StreamerError
+from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Event
 from streamer.protocol.options import Delay, EndpointMs, Keyterms, SessionOptions, Task, Text, Update
 
@@ -32,26 +33,6 @@ PROTOCOL = "captions.v1"
 """WebSocket subprotocol, and what `hello` says."""
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
-
-_CLOSE_CODES = {
-    "bad_audio": 1007,
-    "bad_room": 1008,
-    "draining": 1012,
-    "frame_too_large": 1009,
-    "idle": 1000,
-    "internal": 1011,
-    "no_codecs": 1008,
-    "no_microphone": 1008,
-    "no_rooms": 1008,
-    "overloaded": 1013,
-    "room_taken": 1008,
-    "unauthorized": 4401,
-}
-
-
-def close_code(code: str) -> int:
-    """The WebSocket close code that follows the fatal error `code`; 1002 for a broken protocol."""
-    return _CLOSE_CODES.get(code, 1002)
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,12 +156,7 @@ def encode(message: Event | ServerMessage | Started) -> str:
 
 
 def error_message(error: StreamerError) -> Error:
-    """What a client is told of an error."""
-    match error:
-        case ProtocolError(code=code):
-            return Error(code=code, message=str(error))
-        case OverloadError(retry_after_s=retry_after_s):
-            return Error(code="overloaded", message=str(error), retry_after_s=retry_after_s)
-        case AudioFormatError():
-            return Error(code="bad_audio", message=str(error))
-    return Error(code="internal", message=str(error))
+    """The `error` message that tells a client of an error."""
+    told = wire_error(error)
+    retry_after_s = UNSET if told.retry_after_s is None else told.retry_after_s
+    return Error(code=told.code, message=str(error), retry_after_s=retry_after_s)

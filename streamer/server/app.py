@@ -16,10 +16,10 @@ from starlette.websockets import WebSocket
 
 from streamer.access.connection_limits import Admission
 from streamer.access.keys import Keys
-from streamer.access.security import CHALLENGE, OriginGuard, PageHeaders
+from streamer.access.refusals import refusal
+from streamer.access.security import OriginGuard, PageHeaders
 from streamer.config import Config
 from streamer.errors import KeyRefusedError
-from streamer.protocol.messages import Error, encode
 from streamer.server.captions_routes import native_routes
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
@@ -85,8 +85,8 @@ class _Nowhere:
 
 
 async def _unauthorized(_: Request, error: Exception) -> Response:
-    message = encode(Error(code="unauthorized", message=str(error)))
-    return Response(message, 401, CHALLENGE, "application/json")
+    assert isinstance(error, KeyRefusedError)
+    return refusal(error)
 
 
 def _page_routes() -> list[BaseRoute]:

@@ -26,6 +26,7 @@ from streamer.access.keys import Caller
 from streamer.audio.opus import WebmDecoder
 from streamer.config import Config
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
+from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Bye, Event
 from streamer.protocol.messages import (
     ClientMessage,
@@ -36,7 +37,6 @@ from streamer.protocol.messages import (
     ServerMessage,
     Start,
     Started,
-    close_code,
     encode,
     error_message,
 )
@@ -251,9 +251,8 @@ class Connection:
     async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
         self._protocol.close()
-        message = error_message(error)
-        await self._send(message)
-        await self._close(close_code(message.code))
+        await self._send(error_message(error))
+        await self._close(wire_error(error).close_code)
 
     async def _close(self, code: int) -> None:
         self._protocol.close()

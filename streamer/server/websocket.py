@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
-from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streamer.access.keys import Caller, Keys
-from streamer.access.security import CHALLENGE, presented_key
-from streamer.errors import EngineError, KeyRefusedError, OverloadError, StreamerError
-from streamer.protocol.messages import PROTOCOL, Error, close_code, encode
+from streamer.access.refusals import refusal
+from streamer.access.security import presented_key
+from streamer.errors import EngineError, KeyRefusedError, StreamerError
+from streamer.protocol.errors import wire_error
+from streamer.protocol.messages import PROTOCOL, encode, error_message
 
 SEND_TIMEOUT_S = 20.0
 """A client that takes no message for so long has lost its connection."""
@@ -30,19 +31,19 @@ async def identify(socket: WebSocket, keys: Keys) -> Caller | None:
     try:
         return keys.identify(presented_key(socket.scope))
     except KeyRefusedError as error:
-        await _refuse(socket, Error(code="unauthorized", message=str(error)))
+        await _refuse(socket, error)
         return None
 
 
-async def _refuse(socket: WebSocket, error: Error) -> None:
+async def _refuse(socket: WebSocket, error: KeyRefusedError) -> None:
     """A program gets an HTTP answer; a page sees nothing of that but 1006, so it is accepted, told, and closed."""
     if "origin" not in socket.headers:
-        await socket.send_denial_response(Response(encode(error), 401, CHALLENGE, "application/json"))
+        await socket.send_denial_response(refusal(error))
         return
     with contextlib.suppress(WebSocketDisconnect):
         await accept(socket)
-        await send(socket, encode(error))
-        await close(socket, close_code(error.code))
+        await send(socket, encode(error_message(error)))
+        await close(socket, wire_error(error).close_code)
 
 
 async def receive(socket: WebSocket) -> str | bytes:
@@ -88,11 +89,6 @@ async def _lost_after(timeout_s: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise WebSocketDisconnect(1006) from None
-
-
-def failure_code(error: StreamerError) -> int:
-    """The close code of dialects that know but two reasons: come back later, and a fault."""
-    return 1013 if isinstance(error, OverloadError) else 1011
 
 
 @contextlib.asynccontextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from streamer.errors import AudioFormatError, KeyRefusedError, OverloadError, ProtocolError, StreamerError
+from streamer.errors import OverloadError, ProtocolError, StreamerError
+from streamer.protocol.errors import wire_error
 
 
 class RequestError(ProtocolError):
@@ -28,31 +29,31 @@ class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
     """Of the client's event that was wrong; realtime only."""
 
 
+_WORDS: dict[str, tuple[str, str, str | None]] = {
+    # our code: OpenAI's type and code, and the field to blame
+    "bad_audio": ("invalid_request_error", "invalid_audio", "file"),
+    "unauthorized": ("invalid_request_error", "invalid_api_key", None),
+    "overloaded": ("server_error", "overloaded", None),
+    "internal": ("server_error", "internal_error", None),
+}
+TOO_MANY_REQUESTS = 429
+"""Says "overloaded": with it OpenAI's clients come back by themselves."""
+
+
 def error_detail(error: StreamerError) -> ErrorDetail:
-    """How an error is said to a client."""
-    match error:
-        case RequestError(code=code, param=param):
-            return ErrorDetail(type="invalid_request_error", code=code, message=str(error), param=param)
-        case ProtocolError(code=code):
-            return ErrorDetail(type="invalid_request_error", code=code, message=str(error))
-        case AudioFormatError():
-            return ErrorDetail(type="invalid_request_error", code="invalid_audio", message=str(error), param="file")
-        case KeyRefusedError():
-            return ErrorDetail(type="invalid_request_error", code="invalid_api_key", message=str(error))
-        case OverloadError():
-            return ErrorDetail(type="server_error", code="overloaded", message=str(error))
-    return ErrorDetail(type="server_error", code="internal_error", message=str(error))
+    """How an error is told to a client."""
+    if isinstance(error, ProtocolError):
+        param = error.param if isinstance(error, RequestError) else None
+        return ErrorDetail(type="invalid_request_error", code=error.code, message=str(error), param=param)
+    type_, code, param = _WORDS[wire_error(error).code]
+    return ErrorDetail(type=type_, code=code, message=str(error), param=param)
 
 
 def http_status(error: StreamerError) -> int:
-    """The status of an HTTP answer that says `error`; 429 makes OpenAI's clients come back by themselves."""
+    """The HTTP status of the response that tells of an error."""
     match error:
         case RequestError(status=status):
             return status
-        case AudioFormatError():
-            return 400
-        case KeyRefusedError():
-            return 401
         case OverloadError():
-            return 429
-    return 500
+            return TOO_MANY_REQUESTS
+    return wire_error(error).http_status

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from starlette.datastructures import FormData, UploadFile
@@ -20,13 +19,13 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from streamer.access.keys import Caller
-from streamer.access.security import CHALLENGE
+from streamer.access.refusals import refusal_headers
 from streamer.audio.files import AudioFile, open_audio
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.config import Config
 from streamer.dialects.openai.errors import RequestError, http_status
 from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_body, read_form
-from streamer.errors import KeyRefusedError, OverloadError, StreamerError
+from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.events import Bye, Event, TurnEnd
 from streamer.protocol.options import Task
 from streamer.server.interfaces import OpenSession, SessionService
@@ -235,10 +234,4 @@ def bounded(request: Request, max_bytes: int, idle_s: float) -> Request:
 
 def refusal(error: StreamerError) -> Response:
     """The answer that tells of an error, and when to come back if that helps."""
-    headers: dict[str, str] = {}
-    match error:
-        case OverloadError(retry_after_s=retry_after_s):
-            headers = {"Retry-After": str(math.ceil(retry_after_s))}
-        case KeyRefusedError():
-            headers = CHALLENGE
-    return Response(error_body(error), http_status(error), headers, JSON)
+    return Response(error_body(error), http_status(error), refusal_headers(error), JSON)

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer.access.keys import Caller
-from streamer.access.security import CHALLENGE
+from streamer.access.refusals import refusal_headers
 from streamer.config import Config
 from streamer.dialects.actions import HangUp
 from streamer.dialects.openai.errors import error_detail, http_status
@@ -28,7 +28,8 @@ from streamer.dialects.openai.keys import REALTIME
 from streamer.dialects.openai.realtime import Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai.session import Settings
 from streamer.errors import KeyRefusedError, StreamerError
-from streamer.protocol.messages import End, Flush, Start, close_code
+from streamer.protocol.errors import wire_error
+from streamer.protocol.messages import End, Flush, Start
 from streamer.protocol.options import Update
 from streamer.server import websocket
 from streamer.server.intake import Intake, decoder_of
@@ -171,7 +172,7 @@ class RealtimeConnection:
     async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
         await self._send(self._protocol.fail(error))
-        await websocket.close(self._socket, websocket.failure_code(error), timeout_s=self._send_timeout_s)
+        await websocket.close(self._socket, wire_error(error).fault_close_code, timeout_s=self._send_timeout_s)
 
     def _leave(self) -> None:
         """Whoever is gone before its session has said everything needs no more of it."""
@@ -183,14 +184,14 @@ class RealtimeConnection:
 async def refuse(socket: WebSocket, error: KeyRefusedError) -> None:
     """Send a client without a good key away: a program by HTTP; a page would see nothing of that, so it is told."""
     if "origin" not in socket.headers:
-        answer = Response(error_body(error), http_status(error), CHALLENGE, JSON)
+        answer = Response(error_body(error), http_status(error), refusal_headers(error), JSON)
         await socket.send_denial_response(answer)
         return
     with contextlib.suppress(WebSocketDisconnect):
         await _accept(socket)
         event = msgspec.json.encode({"type": "error", "event_id": "event_1", "error": error_detail(error)})
         await websocket.send(socket, event.decode())
-        await websocket.close(socket, close_code("unauthorized"))
+        await websocket.close(socket, wire_error(error).close_code)
 
 
 async def _accept(socket: WebSocket) -> None:

@@ -17,6 +17,7 @@ from streamer.access.keys import Caller
 from streamer.config import Config
 from streamer.dialects.actions import Action, Dialect, HangUp, Open, To
 from streamer.errors import OverloadError, StreamerError
+from streamer.protocol.errors import wire_error
 from streamer.protocol.messages import End
 from streamer.server import websocket
 from streamer.server.intake import Intake, decoder_of
@@ -190,7 +191,7 @@ class Relay:
     async def _fail(self, error: StreamerError) -> None:
         """Say why, and close."""
         await self._say(self._dialect.fail(error))
-        await self._transport.close(websocket.failure_code(error), str(error))
+        await self._transport.close(wire_error(error).fault_close_code, str(error))
 
     def leave(self) -> None:
         """Nobody reads what the sessions still say."""

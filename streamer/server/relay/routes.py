@@ -17,7 +17,7 @@ from streamer.dialects.deepgram.protocol import DeepgramProtocol
 from streamer.dialects.deepgram.request import answered_subprotocol, parse_query, shown_key
 from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import KeyRefusedError, OverloadError, ProtocolError, StreamerError
-from streamer.protocol.messages import close_code
+from streamer.protocol.errors import wire_error
 from streamer.server import websocket
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay, SocketTransport
@@ -62,24 +62,25 @@ def relayed_routes(scheduler: SessionService, config: Config, keys: Keys) -> lis
     return [WebSocketRoute("/v1/listen", listen), WebSocketRoute("/vosk", vosk)]
 
 
+_WORDS = {"unauthorized": "INVALID_AUTH", "overloaded": "SERVICE_UNAVAILABLE"}
+"""Deepgram's names of our codes."""
+
+
 async def _refuse_listen(socket: WebSocket, error: StreamerError, request_id: str) -> None:
     """As Deepgram: an HTTP answer with the reason in a header too; a page would see nothing of that, so it is told."""
-    match error:
-        case KeyRefusedError():
-            status, code, close = 401, "INVALID_AUTH", close_code("unauthorized")
-        case OverloadError():
-            status, code, close = 503, "SERVICE_UNAVAILABLE", close_code("overloaded")
-        case _:
-            status, code, close = 400, "INVALID_QUERY_PARAMETER", 1008
+    told = wire_error(error)
+    code = _WORDS.get(told.code, told.code)
     if "origin" not in socket.headers:
         body = {"err_code": code, "err_msg": str(error), "request_id": request_id}
         # a header holds no other characters than these
         reason = str(error).encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")
         headers = {"dg-request-id": request_id, "dg-error": reason}
-        await socket.send_denial_response(Response(msgspec.json.encode(body), status, headers, "application/json"))
+        await socket.send_denial_response(
+            Response(msgspec.json.encode(body), told.http_status, headers, "application/json")
+        )
         return
     with contextlib.suppress(WebSocketDisconnect):
         await socket.accept(answered_subprotocol(socket.scope["subprotocols"]))
-        told = {"type": "Error", "variant": code, "description": str(error), "message": ""}
-        await websocket.send(socket, msgspec.json.encode(told).decode())
-        await websocket.close(socket, close)
+        event = {"type": "Error", "variant": code, "description": str(error), "message": ""}
+        await websocket.send(socket, msgspec.json.encode(event).decode())
+        await websocket.close(socket, told.close_code)

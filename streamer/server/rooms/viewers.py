@@ -11,8 +11,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from streamer.access.refusals import refusal
 from streamer.errors import OverloadError, ProtocolError
-from streamer.protocol.messages import close_code, encode, error_message
+from streamer.protocol.errors import wire_error
+from streamer.protocol.messages import encode, error_message
 from streamer.server import websocket
 from streamer.server.rooms.room import Room, Viewer
 from streamer.server.rooms.rooms import Rooms
@@ -30,9 +32,8 @@ async def watch(socket: WebSocket, rooms: Rooms, name: str) -> None:
                 await websocket.run_until_first(_send_all(socket, viewer), _wait_disconnect(socket), viewer.wait_cut())
             await websocket.close(socket, 1013)
         except (ProtocolError, OverloadError) as error:
-            message = error_message(error)
-            await websocket.send(socket, encode(message))
-            await websocket.close(socket, close_code(message.code))
+            await websocket.send(socket, encode(error_message(error)))
+            await websocket.close(socket, wire_error(error).close_code)
 
 
 async def _send_all(socket: WebSocket, viewer: Viewer) -> None:
@@ -51,11 +52,8 @@ async def watch_events(request: Request, rooms: Rooms, name: str) -> Response:
     joined = contextlib.ExitStack()
     try:
         room, viewer = joined.enter_context(rooms.viewing(name, request.headers.get("last-event-id", "")))
-    except ProtocolError as error:
-        return Response(encode(error_message(error)), 404, media_type="application/json")
-    except OverloadError as error:
-        headers = {"Retry-After": f"{error.retry_after_s:.0f}"}
-        return Response(encode(error_message(error)), 503, headers, media_type="application/json")
+    except (ProtocolError, OverloadError) as error:
+        return refusal(error)
     # proxies such as nginx hold an answer back unless they are told not to
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return _EventStream(joined, _server_sent(room, viewer), headers)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import msgspec
-import pytest
 
 from streamer.protocol.events import Ack
 from streamer.protocol.messages import (
@@ -15,7 +14,6 @@ from streamer.protocol.messages import (
     Hello,
     Limits,
     Started,
-    close_code,
     encode,
 )
 from streamer.protocol.options import SessionOptions
@@ -73,12 +71,3 @@ class TestEncode:
         assert encode(Draining(deadline_s=20.0)) == '{"type":"draining","deadline_s":20.0}'
         ack = Ack(received_s=12.0, stable_s=10.4, lag_s=0.2)
         assert encode(ack) == '{"type":"ack","received_s":12.0,"stable_s":10.4,"lag_s":0.2}'
-
-
-@pytest.mark.parametrize(
-    ("code", "number"),
-    [("bad_value", 1002), ("bad_audio", 1007), ("frame_too_large", 1009), ("internal", 1011), ("idle", 1000)],
-)
-def test_close_codes(code: str, number: int) -> None:
-    """Errors of the client are 1002 unless WebSocket has a closer code."""
-    assert close_code(code) == number
