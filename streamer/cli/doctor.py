@@ -34,7 +34,7 @@ MIN_DAYS = 14
 """A certificate that is not renewed by then is forgotten."""
 SPARE_DESCRIPTORS = 100
 """For files, pipes and listeners beside the connections."""
-EXTRAS = {"codecs": "av", "hub": "huggingface_hub", "eval": "jiwer", "ray": "ray", "otel": "opentelemetry"}
+EXTRAS = {"codecs": "av", "hub": "huggingface_hub", "eval": "jiwer", "otel": "opentelemetry"}
 """Optional parts and the module each brings."""
 
 
