@@ -1,1 +1,1 @@
-"""The messages, events and options of `captions.v1` as plain values, and which of them is legal when."""
+"""The protocol `captions.v1`: messages, events and options as plain values, and the state machine of a connection."""

@@ -1,4 +1,4 @@
-"""One table for every transport: the code, WebSocket close code, HTTP status and Retry-After of each error. Pure."""
+"""Error codes for every transport: the code, WebSocket close code, HTTP status and Retry-After of each error."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from streamer.errors import AudioFormatError, KeyRefusedError, OverloadError, Pr
 
 
 class WireError(NamedTuple):
-    """What a client is told of an error beside its message."""
+    """How an error is encoded for a client, beside its message."""
 
     code: str
     """Machine-readable word, as in the `error` message of `captions.v1`."""
     close_code: int
-    """Of the WebSocket."""
+    """Close code of the WebSocket."""
     http_status: int
-    """Of an HTTP response."""
+    """Status of an HTTP response."""
     retry_after_s: float | None = None
     """Seconds after which another try may succeed; None: unknown."""
 
@@ -31,10 +31,14 @@ class WireError(NamedTuple):
         return {} if self.retry_after_s is None else {"Retry-After": str(math.ceil(self.retry_after_s))}
 
 
-_TABLE = {
+ERROR_CODES = {
     # code: WebSocket close code, HTTP status
+    "after_end": (1002, 400),
+    "already_started": (1002, 400),
     "bad_audio": (1007, 400),
+    "bad_json": (1002, 400),
     "bad_room": (1008, 404),
+    "bad_value": (1002, 400),
     "draining": (1012, 503),
     "frame_too_large": (1009, 413),
     "idle": (1000, 408),
@@ -44,22 +48,26 @@ _TABLE = {
     "no_rooms": (1008, 404),
     "overloaded": (1013, 503),
     "room_taken": (1008, 409),
+    "start_required": (1002, 400),
     "unauthorized": (4401, 401),
-    # the dialect of Deepgram has words of its own
-    "INVALID_QUERY_PARAMETER": (1008, 400),
+    "unknown_field": (1002, 400),
+    "unknown_type": (1002, 400),
 }
+"""Every error code of `captions.v1`; `docs/protocol.md` says what a client does about each."""
+_FOREIGN_CODES = {"INVALID_QUERY_PARAMETER": (1008, 400)}
+"""Codes that only one dialect has: Deepgram's word for a wrong query."""
 _BROKEN_PROTOCOL = (1002, 400)
 
 
 def wire_error(error: StreamerError) -> WireError:
-    """Look an error up; a `ProtocolError` whose code is not in the table is a broken protocol (1002, 400)."""
+    """Return the codes of an error; a `ProtocolError` with a code that is in no table gets 1002 and 400."""
     match error:
         case ProtocolError(code=code):
-            return WireError(code, *_TABLE.get(code, _BROKEN_PROTOCOL))
+            return WireError(code, *(ERROR_CODES | _FOREIGN_CODES).get(code, _BROKEN_PROTOCOL))
         case OverloadError(retry_after_s=retry_after_s):
-            return WireError("overloaded", *_TABLE["overloaded"], retry_after_s)
+            return WireError("overloaded", *ERROR_CODES["overloaded"], retry_after_s)
         case AudioFormatError():
-            return WireError("bad_audio", *_TABLE["bad_audio"])
+            return WireError("bad_audio", *ERROR_CODES["bad_audio"])
         case KeyRefusedError():
-            return WireError("unauthorized", *_TABLE["unauthorized"])
-    return WireError("internal", *_TABLE["internal"])
+            return WireError("unauthorized", *ERROR_CODES["unauthorized"])
+    return WireError("internal", *ERROR_CODES["internal"])

@@ -1,7 +1,7 @@
 """
-Events on their way to a reader that may be slow: what an unread one gives its place to. Pure.
+Queue of events for a slow reader, which drops events that newer ones supersede.
 
-A caption replaces an unread caption of its turn, an ack an unread ack; everything else is kept, in order.
+A caption replaces an unread caption of the same turn, an ack an unread ack. All other events are kept in order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from streamer.protocol.events import Ack, Caption, Event
 
 
 class CoalescingQueue:
-    """A queue of events; its owner looks at its length and decides when a reader is too slow."""
+    """Unbounded queue of events. The owner checks the length and decides when the reader is too slow."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
@@ -25,32 +25,33 @@ class CoalescingQueue:
         return iter(self._events)
 
     def put(self, event: Event) -> None:
-        """Add the newest event."""
+        """Append an event, or replace the older one that it supersedes."""
         if not self._supersedes(event):
             self._events.append(event)
 
     def put_back(self, events: Iterable[Event]) -> None:
-        """Add events, in order, before all others."""
+        """Insert events, in order, before all queued ones."""
         self._events.extendleft(reversed(list(events)))
 
     def take(self) -> Event:
-        """The oldest event."""
+        """
+        Remove and return the oldest event.
+
+        Raises:
+            IndexError: The queue is empty.
+        """
         return self._events.popleft()
 
-    def clear(self) -> None:
-        """Drop them all."""
-        self._events.clear()
-
     def _supersedes(self, event: Event) -> bool:
-        """Whether an older event gave its place to this one."""
+        """Whether the event took the place of an older one; an older ack is removed instead."""
         for i in range(len(self._events) - 1, -1, -1):
             old = self._events[i]
             if isinstance(event, Caption) and isinstance(old, Caption) and old.turn == event.turn:
-                # in its place: text that an unread ack calls stable must be read before that ack
+                # keep the place: a reader must see stable text before the ack that reports it
                 self._events[i] = event
                 return True
             if isinstance(event, Ack) and isinstance(old, Ack):
-                # not in its place, for the same reason
+                # move to the end, for the same reason
                 del self._events[i]
                 return False
         return False

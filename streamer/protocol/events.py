@@ -1,8 +1,17 @@
 """
-What a session says: the events of `captions.v1` that speak of audio and text.
+Session events: the server messages of `captions.v1` about audio and text.
 
-They are plain values, encoded as JSON by `protocol.encode`; every other dialect is a projection of them.
-Times are seconds of stream time: 0 is the first sample of the session.
+Events are plain values, encoded as JSON by `messages.encode`. Every other dialect is a projection of these events.
+Times are seconds of stream time: 0 is the first sample of the session. Their order is a grammar (`{x}` means any number
+of x, `[x]` at most one, `n` rises by one from turn to turn):
+
+    session    = { utterance | ack | flushed }, ack, bye
+    utterance  = speech started, { turn | ack }, speech stopped
+    turn n     = { caption n | ack }, turn_end n
+
+An utterance without words has no turn. A turn that reaches its length limit ends inside its utterance, and the next
+turn follows. The messages about the connection around a session (`hello`, `started`, `draining`, `room`, `error`) are
+in `messages`.
 """
 
 from __future__ import annotations
@@ -15,7 +24,7 @@ TurnEndReason = Literal["silence", "flush", "limit", "end"]
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):
-    """One word as shown, with its punctuation."""
+    """One word with its punctuation, times and confidence."""
 
     text: str
     start_s: float
@@ -23,33 +32,36 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     """Geometric mean of the token probabilities, 0 to 1."""
     stable: bool = True
+    """False while the word is part of `partial`."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all events."""
+    """Base class of all events."""
 
 
 class Speech(Event, frozen=True, kw_only=True, tag="speech"):
-    """Voice began or ceased at `at_s`."""
+    """The voice detector found the start or the end of speech at `at_s`."""
 
     state: Literal["started", "stopped"]
     at_s: float
 
 
 class Caption(Event, frozen=True, kw_only=True, tag="caption"):
-    """The open turn as it stands. `stable` only ever grows by appending; `partial` may change."""
+    """The current text of the open turn. `stable` only grows by appending; `partial` may change completely."""
 
     turn: int
     rev: int
+    """Rises by one from caption to caption of a turn, on one connection."""
     stable: str
     partial: str
+    """Appended to `stable` as it is: it begins with the space between the two, if there is one."""
     start_s: float
     end_s: float
     words: tuple[Word, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class TurnEnd(Event, frozen=True, kw_only=True, tag="turn_end"):
-    """The turn is final; nothing about it is said again."""
+    """The final text of a turn. Text is empty where the decoder withdrew everything it had shown."""
 
     turn: int
     text: str
@@ -61,7 +73,7 @@ class TurnEnd(Event, frozen=True, kw_only=True, tag="turn_end"):
 
 
 class Ack(Event, frozen=True, kw_only=True, tag="ack"):
-    """How far the daemon is: audio received, text stable, and how far behind it runs."""
+    """Progress of a session: audio received, audio whose text is stable, and the transcription lag, in seconds."""
 
     received_s: float
     stable_s: float
@@ -69,13 +81,13 @@ class Ack(Event, frozen=True, kw_only=True, tag="ack"):
 
 
 class Flushed(Event, frozen=True, kw_only=True, tag="flushed"):
-    """Everything sent before the flush of this id is final."""
+    """Answer to the flush of this id: all audio sent before it is transcribed and its turn has ended."""
 
     id: int
 
 
 class Skipped(Event, frozen=True, kw_only=True, tag="skipped"):
-    """A stretch of audio that was not transcribed, and why."""
+    """An interval of audio that was not transcribed, and the reason."""
 
     start_s: float
     end_s: float
@@ -83,7 +95,7 @@ class Skipped(Event, frozen=True, kw_only=True, tag="skipped"):
 
 
 class Bye(Event, frozen=True, kw_only=True, tag="bye"):
-    """The last event of a session."""
+    """The last event of a session: audio transcribed, in seconds, and the number of turns."""
 
     reason: str
     audio_s: float
@@ -91,5 +103,5 @@ class Bye(Event, frozen=True, kw_only=True, tag="bye"):
 
 
 def words_of(event: Caption | TurnEnd) -> tuple[Word, ...]:
-    """Its words; none where they were not asked for."""
+    """Return the words of an event; empty if the client did not ask for words."""
     return event.words if isinstance(event.words, tuple) else ()

@@ -1,20 +1,8 @@
 """
-The messages of `captions.v1`, and which of them is legal when. No socket, no clock, no task.
+Client and server messages of `captions.v1` as structs, and their encoding as JSON.
 
-    awaiting_start --start--> streaming --end--> ending
-          any of them --protocol error, or the connection is done--> closed
-
-A fatal error message comes before every close but 1000 and 1012. What a client can expect to be closed with:
-
-    1000  after `bye`, also when the session was ended for silence on the wire (code `idle`)
-    1002  the client broke the protocol
-    1007  audio that is not what was announced (`bad_audio`)
-    1009  a message above `max_frame_bytes` (`frame_too_large`)
-    1011  a fault of the daemon (`internal`)
-    1012  the daemon is draining: come back and resume
-    1008  not allowed here: a room that is not there, or is taken (`bad_room`, `no_rooms`, `room_taken`, …)
-    1013  no capacity left (`overloaded`): come back after `retry_after_s`
-    4401  no API key, or one that is unknown or expired (`unauthorized`); programs get HTTP 401 instead
+`state_machine` decides which client message is legal when, `errors` holds the error codes, and `docs/protocol.md`
+describes the protocol for authors of clients.
 """
 
 from __future__ import annotations
@@ -30,35 +18,37 @@ from streamer.protocol.events import Event
 from streamer.protocol.options import Delay, EndpointMs, Keyterms, SessionOptions, Task, Text, Update
 
 PROTOCOL = "captions.v1"
-"""WebSocket subprotocol, and what `hello` says."""
+"""Name of the WebSocket subprotocol, repeated in `hello`."""
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the binary messages of one connection hold."""
+    """Format of the binary messages of one connection."""
 
     encoding: Encoding = "pcm_s16le"
-    """Of `webm_opus`, a browser's recording from its start, `rate` and `channels` are not looked at."""
+    """For `webm_opus`, the recording of a browser from its start, `rate` and `channels` are ignored."""
     rate: Annotated[int, msgspec.Meta(ge=8000, le=48000)] = 16000
-    """Samples per second of one channel."""
+    """Samples per second of each channel, in hertz."""
     channels: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
-    """Interleaved; their mean is transcribed."""
+    """Number of interleaved channels; their mean is transcribed."""
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a client that lost its connection names its session."""
+    """Part of `start` that continues a session after a lost connection."""
 
     session: Text
+    """`session` of the last `started`."""
     token: Text
+    """`resume` of the last `started`."""
     stable_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """Stream time up to which the client holds stable text."""
+    """Stream time, in seconds, up to which the client has stable text."""
     context: Text = ""
-    """Last words the client holds, for a daemon that does not know the session."""
+    """Last stable words that the client has: the prompt of a new session where the daemon does not know the old one."""
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
-    """First message of a client. Options left out take the daemon's defaults."""
+class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", forbid_unknown_fields=True):
+    """First message of a client. Options left out take the defaults of the daemon."""
 
     audio: AudioFormat = AudioFormat()
     resume: Resume | None = None
@@ -72,38 +62,38 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start"):
     words: bool | UnsetType = UNSET
 
     def options(self, defaults: SessionOptions) -> SessionOptions:
-        """The session options asked for, over `defaults`."""
+        """Return the session options: `defaults` with the fields that this message sets."""
         asked = msgspec.structs.asdict(self)
         given = {name: asked[name] for name in SessionOptions.__struct_fields__ if asked[name] is not UNSET}
         return msgspec.structs.replace(defaults, **given)
 
 
-class Flush(msgspec.Struct, frozen=True, kw_only=True, tag="flush"):
-    """Ask for `flushed` with this id once everything sent so far is final."""
+class Flush(msgspec.Struct, frozen=True, kw_only=True, tag="flush", forbid_unknown_fields=True):
+    """End the open turn after the audio sent so far; the server answers `flushed` with this id."""
 
     id: int
 
 
-class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
-    """No more audio comes; the tail is transcribed, then `bye`."""
+class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", forbid_unknown_fields=True):
+    """No more audio follows. The server transcribes the rest and sends `bye`."""
 
 
 ClientMessage: TypeAlias = Start | Update | Flush | End
 
 
 class ServerMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the messages that speak of the connection; `streamer.protocol.events` speak of the audio."""
+    """Base class of server messages about the connection; those about audio and text are in `events`."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the daemon puts up with."""
+    """Limits of a connection: the largest message, and seconds without a message until the session ends."""
 
     max_frame_bytes: int
     idle_s: float
 
 
 class Hello(ServerMessage, frozen=True, kw_only=True, tag="hello"):
-    """First message of the daemon; `session` and `resume` are what a `Resume` names later."""
+    """First message of the server. `session` and `resume` are the id and token of the session that `start` opens."""
 
     protocol: str = PROTOCOL
     session: str
@@ -112,37 +102,39 @@ class Hello(ServerMessage, frozen=True, kw_only=True, tag="hello"):
     limits: Limits
 
 
-class Started(SessionOptions, frozen=True, kw_only=True, tag="started"):
-    """The effective settings. `session` differs from that of `hello` where a known one goes on."""
+class Started(SessionOptions, frozen=True, kw_only=True, tag="started", forbid_unknown_fields=False):
+    """Answer to `start`: the effective options, and the id of the session, which is the old one after a resume."""
 
     session: str
     resume: str
     audio: AudioFormat
     resume_from_s: float
-    """Stream time of the first sample that is expected next."""
+    """Stream time, in seconds, of the sample that the client sends next."""
 
 
 class Draining(ServerMessage, frozen=True, kw_only=True, tag="draining"):
-    """The daemon is about to stop: audio is no longer taken, what has come is transcribed."""
+    """The daemon stops: it ignores further audio and transcribes what it has, for at most `deadline_s` seconds."""
 
     deadline_s: float
 
 
 class RoomState(ServerMessage, frozen=True, kw_only=True, tag="room"):
-    """To the viewers of a room: whether somebody speaks. With another `speaker`, turns are numbered from 0 again."""
+    """To viewers: whether a session speaks in the room. A new `speaker` number means that turns count from 0 again."""
 
     room: str
     speaker: int
     live: bool
     turns: int = 0
-    """Past turns that follow, for who has just come."""
+    """Number of past turns that follow this message, sent to a viewer that has just joined."""
 
 
 class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):
-    """Something went wrong; after a fatal one the connection ends."""
+    """An error. After a fatal one the server closes the connection."""
 
     code: str
+    """A key of `errors.ERROR_CODES`."""
     message: str
+    """For people: what was found, what is allowed, the remedy."""
     fatal: bool = True
     retry_after_s: float | UnsetType = UNSET
 
@@ -151,12 +143,12 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(message: Event | ServerMessage | Started) -> str:
-    """One JSON text frame."""
+    """Encode a message as one JSON text frame."""
     return _encoder.encode(message).decode()
 
 
 def error_message(error: StreamerError) -> Error:
-    """The `error` message that tells a client of an error."""
+    """Convert an error to the `error` message for a client."""
     told = wire_error(error)
     retry_after_s = UNSET if told.retry_after_s is None else told.retry_after_s
     return Error(code=told.code, message=str(error), retry_after_s=retry_after_s)

@@ -1,4 +1,4 @@
-"""What one session asks for: the options of `start`, validated, with their defaults."""
+"""Session options: the validated fields of `start` with their defaults, and `update`, which changes some of them."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import msgspec
 Delay = Literal["minimal", "low", "medium", "high"]
 Task = Literal["transcribe", "translate"]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
-"""More than the decoder's context holds would only cost time to cut."""
+"""Text of at most 4096 characters: more than fits into the decoder's context would be cut anyway."""
 EndpointMs = Annotated[int, msgspec.Meta(ge=100, le=5000)]
 Options = TypeVar("Options", bound=msgspec.Struct)
 Keyterms = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=256)]
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of one session. Changed in mid-stream only by an `Update`."""
+    """Options of one session. Only `Update` changes them while the session runs."""
 
     language: str = "auto"
     """Whisper language code, or `auto`: detected from the first seconds of speech."""
     task: Task = "transcribe"
-    """`translate` means to English."""
+    """`translate` translates to English; English-only models ignore it."""
     prompt: Text = ""
-    """Text before the first word: names, spelling, style."""
+    """Text that the decoder reads before the first word: names, spelling, style."""
     keyterms: Keyterms = ()
-    """Names to favour."""
+    """Words and names that decoding favours."""
     endpoint_ms: EndpointMs = 500
     """Silence that ends a turn, in milliseconds, 100 to 5000."""
     delay: Delay = "low"
-    """How long a word is held back until it is stable."""
+    """How long a word stays partial before it becomes stable: shorter is faster and makes more errors."""
     partials: bool = True
-    """Send the part that may still change."""
+    """Send `partial`, the text that may still change."""
     words: bool = True
-    """Send words with times and confidence."""
+    """Send `words` with times and confidence."""
 
 
-class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
-    """Change options in mid-stream, for the audio that comes; what is None stays. A message of `captions.v1` too."""
+class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", forbid_unknown_fields=True):
+    """Change options for the audio sent after this message. A field that is null or left out keeps its value."""
 
     language: str | None = None
     keyterms: Keyterms | None = None
     endpoint_ms: EndpointMs | None = None
 
     def over(self, options: Options) -> Options:
-        """The options, or a `Start` that asks for them, as they are from now on."""
+        """Return a copy of the options, or of a `Start` message, with the changes applied."""
         changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(options, **changes)

@@ -1,4 +1,4 @@
-"""The events of one session as its client asked for them."""
+"""Projection of session events to the options of a client: with or without words and partials."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from streamer.protocol.options import SessionOptions
 
 class Projection:
     """
-    The events of one session as its client asked for them: with or without words, with or without partials.
+    Removes words and partials that a client did not ask for, and renumbers `rev`.
 
-    Captions may be dropped on the way here, by a full queue or by `partials: false`, so `rev` is numbered
-    anew: within a turn it rises by one from caption to caption.
+    The event queue and `partials: false` drop captions, so `rev` is counted again here: within a turn it rises by one
+    from caption to caption.
+
+    Args:
+        options: Options of the session; `words` and `partials` are read.
     """
 
     def __init__(self, options: SessionOptions) -> None:
@@ -23,7 +26,7 @@ class Projection:
         self._last: Caption | None = None
 
     def project(self, event: Event) -> Event | None:
-        """What to send for `event`, None for nothing."""
+        """Return the event to send, or None if the client must not see it."""
         if isinstance(event, TurnEnd):
             return event if self._words else msgspec.structs.replace(event, words=UNSET)
         return self._project_caption(event) if isinstance(event, Caption) else event

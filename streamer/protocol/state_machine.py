@@ -1,4 +1,11 @@
-"""The server's side of one `captions.v1` connection: frames in, messages or a ProtocolError out."""
+"""
+State machine of one `captions.v1` connection on the server: frames in, validated messages or a ProtocolError out.
+
+    awaiting_start --start--> streaming --end--> ending
+          any state --protocol error, or the connection is done--> closed
+
+In `streaming`, audio, `update` and `flush` are legal in any order. The order of the server's messages is in `events`.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +52,7 @@ _Decoded = TypeVar("_Decoded")
 
 def decode_client(text: str) -> ClientMessage:
     """
-    Read one text frame of a client.
+    Decode one text frame of a client.
 
     Raises:
         ProtocolError: Code `bad_json`, `unknown_type`, `unknown_field` or `bad_value`; the message names
@@ -82,7 +89,7 @@ def _kind(fields: dict[str, msgspec.Raw]) -> tuple[str, type[ClientMessage]]:
 
 
 def _explained(error: msgspec.ValidationError, fields: dict[str, msgspec.Raw]) -> str:
-    """`endpoint_ms = 50: expected an integer from 100 to 5000 (milliseconds)`."""
+    """Describe a wrong value: `endpoint_ms = 50: expected an integer from 100 to 5000 (milliseconds)`."""
     problem, _, place = str(error).partition(" - at `$.")
     path = re.sub(r"\[.*?\]", "", place.rstrip("`"))
     if path not in _ALLOWED:
@@ -98,7 +105,7 @@ def _value(raw: msgspec.Raw) -> object:
 
 
 def _shown(found: object) -> str:
-    # JSON escapes some of what is no character to show; a line end of Unicode would forge a line in somebody's log
+    # JSON leaves some unprintable characters as they are; a Unicode line separator would forge a line in a log
     text = msgspec.json.encode(found).decode()
     shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:100])
     return shown if len(shown) <= 60 else shown[:60] + "…"
@@ -114,7 +121,7 @@ def _lowered(problem: object) -> str:
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """State of a connection."""
 
     AWAITING_START = "awaiting_start"
     STREAMING = "streaming"
@@ -124,11 +131,11 @@ class State(enum.Enum):
 
 class CaptionsProtocol:
     """
-    The server's side of one connection: frames in, messages or a ProtocolError out.
+    State machine of one connection, on the server.
 
     Args:
-        languages: Codes the model knows.
-        max_frame_bytes: Largest message taken.
+        languages: Language codes of the model.
+        max_frame_bytes: Largest accepted message, in bytes of audio or characters of text.
     """
 
     def __init__(self, languages: tuple[str, ...], max_frame_bytes: int) -> None:
@@ -138,10 +145,13 @@ class CaptionsProtocol:
 
     def receive(self, frame: str | bytes) -> ClientMessage | bytes:
         """
-        Take one frame: audio comes back as it is, text as the message it holds.
+        Validate one frame and advance the state.
+
+        Returns:
+            Audio bytes unchanged, or the message that a text frame holds.
 
         Raises:
-            ProtocolError: Not legal here; the connection is closed from now on.
+            ProtocolError: The frame is not legal in this state; the state is `CLOSED` now.
         """
         try:
             self._check_size(frame)
@@ -153,7 +163,7 @@ class CaptionsProtocol:
             raise
 
     def close(self) -> None:
-        """Nothing is sent or taken any more."""
+        """Set the state to `CLOSED`: every later frame is refused."""
         self.state = State.CLOSED
 
     def _check_size(self, frame: str | bytes) -> None:

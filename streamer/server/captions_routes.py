@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 from streamer.access.keys import Keys
 from streamer.access.security import presented_key
 from streamer.config import Config
+from streamer.protocol.schema import schema_text
 from streamer.server import websocket
 from streamer.server.connection import Connection, Connections
 from streamer.server.interfaces import SessionService
@@ -49,8 +50,12 @@ def native_routes(
         answer = msgspec.json.encode(Token(token=token.text, expires_at=token.expires_at))
         return Response(answer, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
+    async def schema(_: Request) -> Response:
+        return Response(schema_text(), media_type="application/schema+json")
+
     return [
         WebSocketRoute("/v1/captions", captions),
+        Route("/v1/captions/schema.json", schema),
         Route("/v1/tokens", issue_token, methods=["POST"]),
         *_watch_routes(keys, rooms),
     ]

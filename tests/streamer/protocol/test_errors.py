@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from streamer.errors import (
@@ -13,7 +16,10 @@ from streamer.errors import (
     ProtocolError,
     StreamerError,
 )
-from streamer.protocol.errors import WireError, wire_error
+from streamer.protocol.errors import ERROR_CODES, WireError, wire_error
+
+ROOT = Path(__file__).parent.parent.parent.parent
+RAISED = re.compile(r'ProtocolError\(\s*"(\w+)"')
 
 
 @pytest.mark.parametrize(
@@ -50,3 +56,12 @@ def test_an_overload_says_when_to_come_back() -> None:
 def test_foreign_protocols_know_two_close_codes(error: StreamerError, close_code: int) -> None:
     """Their clients tell a busy server from a fault, and nothing more."""
     assert wire_error(error).fault_close_code == close_code
+
+
+def test_every_code_that_captions_v1_uses_is_in_the_table() -> None:
+    """Codes are literals where they are raised; dialects have words of their own."""
+    sources = [path for path in (ROOT / "streamer").rglob("*.py") if "dialects" not in path.parts]
+    raised = {code for path in sources for code in RAISED.findall(path.read_text(encoding="utf-8"))}
+
+    assert {"bad_json", "idle", "room_taken", "no_codecs"} <= raised <= ERROR_CODES.keys()
+    assert ERROR_CODES.keys() - raised == {"bad_audio", "internal", "overloaded", "unauthorized"}

@@ -11,6 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from streamer.access.keys import Keys
+from streamer.protocol.schema import schema_text
 from tests.helpers.http_daemon import Daemon, closing, receive, serving
 
 KEY = "kitchen-0123456789abcdef"
@@ -72,3 +73,13 @@ class TestKeys:
 
         for headers in ({}, {"Authorization": f"Bearer {token}"}, {"Authorization": f"Basic {KEY}"}):
             assert (await self.ask_token(daemon, **headers)).status_code == 401
+
+
+async def test_the_schema_is_served_to_everybody(tmp_path: Path) -> None:
+    """The document that the structs give, without a key: it is needed before anything is sent."""
+    (tmp_path / "keys").write_text(f"kitchen {KEY}\n")
+    async with serving(keys=Keys(tmp_path / "keys")) as daemon:
+        answer = await daemon.get("/v1/captions/schema.json")
+
+    assert (answer.status_code, answer.text) == (200, schema_text())
+    assert answer.headers["content-type"] == "application/schema+json"
