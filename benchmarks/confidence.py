@@ -28,6 +28,7 @@ from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions
 from streamer.evaluation.evaluate import read_word_times
 from streamer.evaluation.manifest import read_manifest
+from streamer.evaluation.percentiles import percentile
 from streamer.evaluation.scoring import Normaliser, text_normaliser
 from streamer.evaluation.word_timing import word_start_errors
 from streamer.protocol.events import Word
@@ -73,7 +74,7 @@ def main() -> None:
         far = np.abs(late)
         print(
             f"word starts: {len(far)} words, median error {np.median(far):.3f} s, 95 % within "
-            f"{np.quantile(far, 0.95):.3f} s, median lateness {np.median(late):+.3f} s"
+            f"{percentile(far, 95):.3f} s, median lateness {np.median(late):+.3f} s"
         )
 
 

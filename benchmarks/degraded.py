@@ -23,6 +23,7 @@ from streamer.audio.mel import SAMPLE_RATE
 from streamer.build import Engines, build_engines, window_options
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.manifest import read_manifest
+from streamer.evaluation.percentiles import percentile
 from streamer.evaluation.playback import LiveTranscript
 from streamer.evaluation.scoring import word_scorer
 from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
@@ -113,7 +114,7 @@ def main() -> None:
         errors, words = sum(s.errors for s in scores), sum(s.words for s in scores)
         beyond = sum(max(0, len(s.hypothesis.split()) - s.words) for s in scores)
         commits = [x for transcript in transcripts for x in transcript.commit_s] or [0.0]
-        print(f"| {name} | {100 * errors / words:.2f} | {beyond} | {np.quantile(commits, 0.95):.2f} s |", flush=True)
+        print(f"| {name} | {100 * errors / words:.2f} | {beyond} | {percentile(commits, 95):.2f} s |", flush=True)
 
 
 def play(config: Config, decoders: Engines, recordings: list[Samples]) -> list[LiveTranscript]:

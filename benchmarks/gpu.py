@@ -30,6 +30,7 @@ from streamer.build import build_engines
 from streamer.config import Config
 from streamer.engine.random_engine import TOKENS_PER_SECOND, RandomEngine
 from streamer.engine.row import Row
+from streamer.evaluation.percentiles import percentile
 from streamer.step import StepRequest, StepResult
 
 SHORTEST_S, LONGEST_S = 2.0, 10.0
@@ -160,15 +161,15 @@ def steps(engine: TimedEngine, n: int, interval_s: float, peak: float) -> dict[s
         started = time.perf_counter()
         engine.step(batch)
         took.append(time.perf_counter() - started)
-    token_ms = sorted(engine.metrics.recent_token_ms())
+    token_ms = engine.metrics.recent_token_ms()
     parts = {part: statistics.median(spent) * 1e3 for part, spent in engine.spent.items()}
     rate = sum(work) / sum(engine.spent["hear"])
     row_s = statistics.mean(took) / n
     return {
         "step_ms": statistics.median(took) * 1e3,
-        "p95_ms": sorted(took)[int(0.95 * len(took))] * 1e3,
+        "p95_ms": percentile(took, 95) * 1e3,
         **{f"{part}_ms": spent for part, spent in parts.items()},
-        "token_ms": {"p50": statistics.median(token_ms), "p95": token_ms[int(0.95 * len(token_ms))]},
+        "token_ms": {"p50": percentile(token_ms, 50), "p95": percentile(token_ms, 95)},
         "encoder_flops": rate,
         "of_peak": rate / peak,
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0,

@@ -17,7 +17,6 @@ import asyncio
 import json
 import random
 import re
-import statistics
 import sys
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import psutil
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatu
 from benchmarks.served import daemon, free_port, metrics, pcm16
 from streamer.audio.files import read_audio
 from streamer.evaluation.manifest import read_manifest
+from streamer.evaluation.percentiles import percentiles
 
 RATE = 16_000
 CHUNK_S = 0.1
@@ -72,11 +73,8 @@ class Report:
         """Delays in the first or the last tenth of the time."""
         end_s = self.now_s
         low, high = (0.9 * end_s, end_s) if last else (0.0, 0.1 * end_s)
-        delays = sorted(delay for at, delay in self.delays if low <= at <= high)
-        if not delays:
-            return {"n": 0}
-        p95 = delays[int(0.95 * (len(delays) - 1))]
-        return {"n": len(delays), "p50": round(statistics.median(delays), 3), "p95": round(p95, 3)}
+        delays = [delay for at, delay in self.delays if low <= at <= high]
+        return {"n": len(delays), **msgspec.to_builtins(percentiles(delays) or {})}
 
 
 class Speaker:

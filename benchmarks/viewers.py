@@ -26,6 +26,7 @@ from websockets.typing import Subprotocol
 from benchmarks.served import daemon, free_port
 from streamer.audio.files import read_audio
 from streamer.audio.mel import SAMPLE_RATE
+from streamer.evaluation.percentiles import percentile
 
 RECORDING = Path(__file__).parent.parent / "tests" / "data" / "dev-jfk.flac"
 CHUNK_S = 0.1
@@ -57,11 +58,11 @@ async def measure(n_viewers: int, seconds: float, model: str) -> None:
     port = free_port()
     async with daemon(port, "--model", model, **settings):
         alone = await speak(port, seconds)
-        print(f"speaker alone:            {percentiles(alone)} from a word's end to its first caption")
+        print(f"speaker alone:            {shown(alone)} from a word's end to its first caption")
         arrivals: dict[str, list[float]] = defaultdict(list)
         viewers = await gather_viewers(port, n_viewers, arrivals)
         watched = await speak(port, seconds)
-        print(f"speaker before {n_viewers:5d}:     {percentiles(watched)}")
+        print(f"speaker before {n_viewers:5d}:     {shown(watched)}")
         await all_arrived(arrivals, n_viewers)
         report(arrivals, n_viewers)
         for viewer in viewers:
@@ -136,13 +137,14 @@ def report(arrivals: dict[str, list[float]], n_viewers: int) -> None:
     spoken = {text: times for text, times in arrivals.items() if '"type":"room"' not in text}
     delays = [at - min(times) for times in spoken.values() for at in times]
     ends = [len(times) for text, times in spoken.items() if '"type":"turn_end"' in text]
-    print(f"fan-out to {n_viewers:5d} viewers:  {percentiles(delays)} behind the first")
+    print(f"fan-out to {n_viewers:5d} viewers:  {shown(delays)} behind the first")
     print(f"{len(spoken)} messages; every turn's end reached {min(ends, default=0)} to {max(ends, default=0)} viewers")
 
 
-def percentiles(delays: list[float]) -> str:
-    """In milliseconds."""
-    return "P50 {:6.0f} ms, P95 {:6.0f} ms".format(*(1000 * np.percentile(delays or [0.0], [50, 95])))
+def shown(delays: list[float]) -> str:
+    """Median and 95th percentile in milliseconds."""
+    p50_ms, p95_ms = (1000 * percentile(delays or [0.0], p) for p in (50, 95))
+    return f"P50 {p50_ms:6.0f} ms, P95 {p95_ms:6.0f} ms"
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import msgspec
 
 from benchmarks.rivals.heard import Heard, plain_words
 from benchmarks.rivals.streams import Stream
-from streamer.evaluation.report import percentiles
+from streamer.evaluation.percentiles import Percentiles, percentiles
 from streamer.evaluation.scoring import Scorer
 
 DELAY_BOUND_S = 4.0
@@ -60,9 +60,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     n_without_final: int
     wer: float | None
     """None where no stream was taken."""
-    final_s: dict[str, float] | None
+    final_s: Percentiles | None
     """From the end of an utterance to its final text."""
-    sight_s: dict[str, float] | None
+    sight_s: Percentiles | None
     """From the end of an utterance to anything being shown in that place; negative while it is spoken."""
     cpu_per_audio_s: float | None
     peak_mb: float
@@ -135,7 +135,7 @@ def is_sustained(run: Figures, fewest: Figures) -> bool:
     if run.wer is None or fewest.wer is None or run.final_s is None:
         return False
     is_complete = run.n_without_final <= MISSING_BOUND * run.n_utterances
-    return is_complete and run.final_s["p95"] <= DELAY_BOUND_S and run.wer <= fewest.wer + WER_BOUND
+    return is_complete and run.final_s.p95 <= DELAY_BOUND_S and run.wer <= fewest.wer + WER_BOUND
 
 
 def most_sustained(runs: Sequence[Figures]) -> int:

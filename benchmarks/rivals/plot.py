@@ -41,7 +41,7 @@ def plot(title: str, runs: Mapping[str, Sequence[Figures]]) -> str:
     parts.append(text((LEFT + WIDTH) / 2, bottom + 40, "live streams; filled: sustained; up: P95 to the final text"))
     for i, (system, one) in enumerate(runs.items()):
         colour, legend_y = COLOURS[i % len(COLOURS)], HEIGHT + LEGEND * i
-        points = [(x(run.n_streams), y(run.final_s["p95"]), is_sustained(run, one[0])) for run in one if run.final_s]
+        points = [(x(run.n_streams), y(run.final_s.p95), is_sustained(run, one[0])) for run in one if run.final_s]
         parts += [line(*a[:2], *b[:2], colour) for a, b in pairwise(points)]
         parts += [_dot(*point, colour) for point in [*points, (LEFT, legend_y - 4, True)]]
         parts.append(text(LEFT + 12, legend_y, system, "start"))

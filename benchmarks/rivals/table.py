@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.rivals.figures import DELAY_BOUND_S, MISSING_BOUND, WER_BOUND, Figures, is_sustained, most_sustained
+from streamer.evaluation.percentiles import Percentiles
 
 HEAD = (
     "| system | streams | WER % | final P50 | P95 | sight P50 | P95 | CPU s / audio s | MB | without final | rewritten "
@@ -59,5 +60,5 @@ def _row(run: Figures, runs: Sequence[Figures]) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _percentiles(values: Mapping[str, float] | None) -> tuple[str, str]:
-    return (f"{values['p50']:.2f}", f"{values['p95']:.2f}") if values else ("-", "-")
+def _percentiles(values: Percentiles | None) -> tuple[str, str]:
+    return (f"{values.p50:.2f}", f"{values.p95:.2f}") if values else ("-", "-")

@@ -18,6 +18,7 @@ from benchmarks.rivals.table import page
 from benchmarks.rivals.whisper_live import Segments
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.evaluation.bench import GAP_S, Clip
+from streamer.evaluation.percentiles import Percentiles
 from streamer.evaluation.scoring import word_scorer
 
 SAID = Stream(
@@ -31,8 +32,8 @@ RUN = Figures(
     n_utterances=20,
     n_without_final=0,
     wer=0.05,
-    final_s={"p50": 1.0, "p95": 2.0},
-    sight_s={"p50": -0.5, "p95": 0.5},
+    final_s=Percentiles(p50=1.0, p95=2.0),
+    sight_s=Percentiles(p50=-0.5, p95=0.5),
     cpu_per_audio_s=0.5,
     peak_mb=300,
     n_rewritten=0,
@@ -129,12 +130,12 @@ def test_nothing_is_said_of_a_server_that_refuses_all() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"final_s": {"p50": 1.0, "p95": 4.1}}, {"wer": 0.081}, {"n_without_final": 2}, {"wer": None}],
+    [{"final_s": Percentiles(p50=1.0, p95=4.1)}, {"wer": 0.081}, {"n_without_final": 2}, {"wer": None}],
     ids=["late", "wrong", "missing", "refused"],
 )
 def test_what_is_late_or_wrong_or_missing_is_not_sustained(changes: dict[str, object]) -> None:
     """The bounds are 4 s, 3 points more than the fewest streams, and one utterance in twenty."""
-    within = run(4, final_s={"p50": 1.0, "p95": 4.0}, wer=0.08, n_without_final=1)
+    within = run(4, final_s=Percentiles(p50=1.0, p95=4.0), wer=0.08, n_without_final=1)
 
     assert most_sustained([RUN, run(2), within]) == 4
     assert most_sustained([RUN, run(2), run(4, **changes)]) == 2
@@ -142,7 +143,7 @@ def test_what_is_late_or_wrong_or_missing_is_not_sustained(changes: dict[str, ob
 
 def test_larger_numbers_are_not_tried_after_failures_in_a_row() -> None:
     """A number that is sustained between two that are not starts the count again."""
-    late = {"p50": 5.0, "p95": 9.0}
+    late = Percentiles(p50=5.0, p95=9.0)
 
     assert has_given_up([RUN, run(2, final_s=late), run(3, final_s=late)], 2)
     assert not has_given_up([RUN, run(2, final_s=late)], 2)
@@ -212,7 +213,7 @@ def test_the_page_names_every_system_and_what_it_sustains() -> None:
 
 def test_the_plot_draws_later_higher_and_hollow_where_not_sustained() -> None:
     """A dot for each run, and one in the legend."""
-    drawn = ElementTree.fromstring(plot("Side by side", {"one": [RUN, run(4, final_s={"p50": 5.0, "p95": 9.0})]}))
+    drawn = ElementTree.fromstring(plot("Side by side", {"one": [RUN, run(4, final_s=Percentiles(p50=5.0, p95=9.0))]}))
 
     good, late, _ = [circle.attrib for circle in drawn.iter("{http://www.w3.org/2000/svg}circle")]
     assert float(good["cx"]) < float(late["cx"])
