@@ -1,9 +1,8 @@
-"""`streamer replay`: a recorded session once more, and where each of its words came from."""
+"""`streamer replay`: repeats a recorded session without its engine, and shows where each of its words came from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,46 +14,27 @@ from torch import Tensor
 from streamer import weights
 from streamer.audio.mel import FrameStream, MelSpectrogram
 from streamer.errors import AudioFormatError
-from streamer.protocol.events import Caption, Event, TurnEnd, Word
+from streamer.evaluation.word_origins import Moment, OriginTracker, TurnOrigins
+from streamer.protocol.events import Event
 from streamer.scheduling.recording import AUDIO, JOURNAL
 from streamer.session.journal import VERSION, Answer, AnyEntry, Ask, Change, End, Failed, Flush, Hear, Opened, Said
 from streamer.session.session import Session, Step
 from streamer.text.tokenizer import Tokenizer
 
 BLOCK = 160_000
-"""Samples turned into frames at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WordOrigin:
-    """Where one final word came from."""
-
-    word: Word
-    first_step: int
-    """The step that said it first, in its place, and was not taken back since; counted from 1."""
-    first_s: float
-    """Sound heard by then."""
-    stable_step: int
-    stable_s: float
-    reason: str
-    """Why it became certain."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """One turn as it came about."""
-
-    turn: TurnEnd
-    origins: tuple[WordOrigin, ...]
+"""Samples that are turned into mel frames at once."""
 
 
 def run(folder: Path) -> int:
     """
-    Replay a recording and print the origin of every word; 0 when the session said exactly what it said then.
+    Replay a recording and print the origin of every word.
+
+    Returns:
+        Exit code: 0 if every event is the same as recorded, else 1.
 
     Raises:
         AudioFormatError: The folder holds no recording.
-        ModelNotFoundError, CheckpointError: The vocabulary of its model cannot be had.
+        ModelNotFoundError, CheckpointError: The vocabulary of the recorded model is not on this machine.
     """
     entries = read_journal(folder)
     opened = entries[0]
@@ -63,8 +43,8 @@ def run(folder: Path) -> int:
     replay = Replay(opened, tokenizer, read_frames(folder, opened.n_mels))
     for entry in entries[1:]:
         replay.take(entry)
-    for replayed in replay.turns:
-        click.echo(_turn_text(replayed))
+    for turn in replay.turns:
+        click.echo(str(turn))
     if replay.n_differences:
         click.echo(f"differs from the recording: {replay.n_differences} times, first {replay.first_difference}")
         return 1
@@ -74,10 +54,10 @@ def run(folder: Path) -> int:
 
 def read_journal(folder: Path) -> list[AnyEntry]:
     """
-    The entries of a recording, `Opened` first; a line cut off at the end of a recording that stopped is left out.
+    The entries of a recording, `Opened` first. A last line that was not written whole is left out.
 
     Raises:
-        AudioFormatError: It is none.
+        AudioFormatError: The folder holds no recording, or one of another version.
     """
     path = folder / JOURNAL
     if not path.is_file():
@@ -94,7 +74,7 @@ def read_journal(folder: Path) -> list[AnyEntry]:
 
 
 def read_frames(folder: Path, n_mels: int) -> Iterator[Tensor]:
-    """All mel frames of a recording, (n_mels,) each, in order."""
+    """The mel frames of a recording, (n_mels,) each, in order."""
     samples = np.fromfile(folder / AUDIO, dtype="<f4")
     spectrogram, stream = MelSpectrogram(n_mels), FrameStream()
     for block in torch.from_numpy(samples).split(BLOCK):
@@ -104,12 +84,12 @@ def read_frames(folder: Path, n_mels: int) -> Iterator[Tensor]:
 
 class Replay:
     """
-    Gives a fresh session what the recorded one was given.
+    Gives a new session what the recorded one was given, and compares the events of both.
 
     Args:
-        opened: How it began.
+        opened: How the recorded session was opened.
         tokenizer: Of its model.
-        frames: Mel frames of its sound.
+        frames: Mel frames of its audio, (n_mels,) each.
     """
 
     def __init__(self, opened: Opened, tokenizer: Tokenizer, frames: Iterator[Tensor]) -> None:
@@ -125,25 +105,25 @@ class Replay:
         self._frames, self._n_mels = frames, opened.n_mels
         self._step: Step | None = None
         self._events: tuple[Event, ...] = ()
-        self._origins = Origins()
+        self._origins = OriginTracker()
         self.n_steps = 0
         self.n_differences = 0
         self.first_difference = ""
 
     @property
-    def turns(self) -> list[Replayed]:
-        """The turns that ended, each with its words."""
+    def turns(self) -> list[TurnOrigins]:
+        """The turns that ended, each with the origins of its words."""
         return self._origins.turns
 
     def take(self, entry: AnyEntry) -> None:
-        """Repeat one entry; a `Said` is compared with what was said now."""
+        """Repeat one entry; the events of a `Said` are compared with those of this session."""
         if isinstance(entry, Said):
             self._compare(entry.events)
             self._events = ()
             return
         self._compare(())
         self._events = tuple(self._repeat(entry))
-        self._origins.watch(self._events, self.n_steps, self._session.received_s)
+        self._origins.see(self._events, Moment(self.n_steps, self._session.received_s))
 
     def _repeat(self, entry: AnyEntry) -> Sequence[Event]:
         session = self._session
@@ -173,62 +153,3 @@ class Replay:
             self.first_difference = self.first_difference or (
                 f"at {self._session.received_s:.2f} s: said {list(self._events)}, recorded {list(recorded)}"
             )
-
-
-class Origins:
-    """Follows the words of each turn from first sight to the end. Pure."""
-
-    def __init__(self) -> None:
-        self.turns: list[Replayed] = []
-        self._seen: list[tuple[str, int, float]] = []
-        self._stable: list[tuple[int, float]] = []
-
-    def watch(self, events: Sequence[Event], n_steps: int, now_s: float) -> None:
-        """Take what was said after so many steps."""
-        for event in events:
-            match event:
-                case Caption(words=tuple(words)):
-                    self._see(words, n_steps, now_s)
-                case TurnEnd(words=tuple(words)):
-                    n_agreed = len(self._stable)
-                    self._see(words, n_steps, now_s)
-                    origins = [self._origin(i, word, n_agreed, event.reason) for i, word in enumerate(words)]
-                    self.turns.append(Replayed(turn=event, origins=tuple(origins)))
-                    self._seen, self._stable = [], []
-
-    def _see(self, words: Sequence[Word], n_steps: int, now_s: float) -> None:
-        kept = [
-            old if old[0] == _key(word) else (_key(word), n_steps, now_s)
-            for old, word in zip(self._seen, words, strict=False)
-        ]
-        self._seen = [*kept, *((_key(word), n_steps, now_s) for word in words[len(kept) :])]
-        n_stable = sum(word.stable for word in words)
-        self._stable += [(n_steps, now_s)] * (n_stable - len(self._stable))
-
-    def _origin(self, i: int, word: Word, n_agreed: int, reason: str) -> WordOrigin:
-        _, first_step, first_s = self._seen[i]
-        stable_step, stable_s = self._stable[i]
-        agreed = f"{stable_step - first_step + 1} steps agreed"
-        return WordOrigin(
-            word=word,
-            first_step=first_step,
-            first_s=first_s,
-            stable_step=stable_step,
-            stable_s=stable_s,
-            reason=agreed if i < n_agreed else f"end of turn ({reason})",
-        )
-
-
-def _key(word: Word) -> str:
-    return "".join(c for c in word.text.casefold() if c.isalnum())
-
-
-def _turn_text(replayed: Replayed) -> str:
-    turn = replayed.turn
-    lines = [f"turn {turn.turn}, {turn.start_s:.2f} to {turn.end_s:.2f} s, {turn.language}, {turn.reason}: {turn.text}"]
-    lines += [
-        f"  {o.word.start_s:7.2f} s  {o.word.text:<20} said by step {o.first_step} at {o.first_s:.2f} s, "
-        f"stable by step {o.stable_step} at {o.stable_s:.2f} s: {o.reason}"
-        for o in replayed.origins
-    ]
-    return "\n".join(lines)

@@ -1,9 +1,9 @@
 """
-Recordings played to sessions by stream time alone: no clock, the same steps and the same words every time.
+Plays recordings to sessions on a simulated clock: the same steps, words and times in every run.
 
-Each session hears a tenth of a second at a time and has a device of its own, which takes `step_s` for every step; so
-latencies mean something, whatever the machine has to do besides. Sessions do not share their time: a batch is
-whatever the sessions played side by side wait for, each at its own place of its own recording.
+Each session receives a tenth of a second at a time and has a simulated device to itself, which takes `step_s` of stream
+time for every step. So latencies do not depend on how busy the machine is. Sessions do not share a clock: a batch
+holds the steps that the sessions side by side are waiting for, each at its own place of its own recording.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ from streamer.audio.frontend import FeatureState, FrontEnd
 from streamer.audio.mel import N_FFT, SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 from streamer.errors import EngineError
-from streamer.evaluation.playback import CHUNK_S, LatencyTracker, LiveTranscript
+from streamer.evaluation.latency import LatencyTracker, LiveTranscript
+from streamer.evaluation.playback import CHUNK_S
 from streamer.protocol.events import Event
 from streamer.session.session import Session, Step
 from streamer.step import Engine, StepRequest, StepResult
 
 Playback = Generator[StepRequest, StepResult, LiveTranscript]
-"""A session at play: asks for steps, takes their results, and leaves what it said."""
+"""A session while it is played: yields step requests, is sent their results, and returns its transcript."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedPace:
-    """What takes how much stream time."""
+    """How much stream time a step takes, and how often one is due."""
 
     interval_s: float = 0.3
-    """New sound after which a step is due."""
+    """New audio after which a step is due."""
     step_s: float = 0.06
-    """From the start of a step to its words."""
+    """From the start of a step to its events."""
 
 
 def simulate(openings: Iterable[Callable[[], Playback]], engine: Engine, n_rows: int) -> list[LiveTranscript]:
     """
-    Play recordings, `n_rows` side by side; the next begins when one is over.
+    Play recordings, `n_rows` side by side; the next one begins when one is over.
 
     Args:
-        openings: Each begins one playback; called when its turn comes, so that no more are held than played.
+        openings: Each begins one playback. It is called when the playback begins, so at most `n_rows` are held.
         engine: Runs the steps.
         n_rows: Rows of one step.
 
     Returns:
-        What was said, in the order of `openings`.
+        The transcripts, in the order of `openings`.
 
     Raises:
-        EngineError: A step failed, or a session that wants no step is not over.
+        EngineError: A step failed, or a session is not over and wants no step.
     """
     unopened = enumerate(openings)
     done: dict[int, LiveTranscript] = {}
@@ -61,7 +62,7 @@ def simulate(openings: Iterable[Callable[[], Playback]], engine: Engine, n_rows:
         try:
             playing[i] = playback, next(playback) if result is None else playback.send(result)
         except StopIteration as end:
-            # other sound may be played under the same name later
+            # another recording may be played under the same session name later
             if played := playing.pop(i, None):
                 engine.forget(played[1].session)
             done[i] = end.value
@@ -79,20 +80,20 @@ def simulate(openings: Iterable[Callable[[], Playback]], engine: Engine, n_rows:
 
 def perform(session: Session, front_end: FrontEnd, samples: NDArray[np.float32], pace: SimulatedPace) -> Playback:
     """
-    Play one recording to a fresh session.
+    Play one recording to a session.
 
     Args:
-        session: Its name must be its own among those played side by side.
-        front_end: Hears.
-        samples: Mono at 16 kHz.
-        pace: See `SimulatedPace`.
+        session: A session that has received nothing yet; its name is unique among those played side by side.
+        front_end: Turns samples into mel frames and voice probabilities.
+        samples: (n,), mono at 16 kHz.
+        pace: How much stream time a step takes, and how often one is due.
     """
     return _Player(session, front_end, pace, len(samples) / SAMPLE_RATE).play(samples)
 
 
 @dataclass(frozen=True, slots=True)
 class _Awaited:
-    """A step under way: its result is known, but not yet due."""
+    """A step under way: its result is computed, and is due at `at_s`."""
 
     step: Step
     result: StepResult
@@ -102,7 +103,7 @@ class _Awaited:
 class _Player:
     def __init__(self, session: Session, front_end: FrontEnd, pace: SimulatedPace, duration_s: float) -> None:
         self._session, self._front_end, self._pace = session, front_end, pace
-        self._ear, self._watch = FeatureState(), LatencyTracker(duration_s)
+        self._features, self._tracker = FeatureState(), LatencyTracker(duration_s)
         self._awaited: _Awaited | None = None
 
     def play(self, samples: NDArray[np.float32]) -> Playback:
@@ -113,33 +114,33 @@ class _Player:
             yield from self._results_until(now_s)
             self._hear(torch.from_numpy(chunk.copy()), now_s)
             yield from self._begin(now_s)
-        # the last frames of mel and voice are complete only with the sound after them: silence
+        # the last mel frame and voice frame need audio behind them: silence
         self._hear(torch.zeros(N_FFT + FRAME_SAMPLES), now_s)
         self._say(self._session.end(now_s), now_s)
         yield from self._begin(now_s)
         yield from self._results_until(float("inf"))
         if not self._session.is_over:
-            raise EngineError(f"session {self._session.id} wants no step and is not over")
-        return self._watch.transcript
+            raise EngineError(f"session {self._session.id} is not over after its last step")
+        return self._tracker.transcript
 
     def _begin(self, now_s: float) -> Generator[StepRequest, StepResult, None]:
-        """Start a step if the session wants one; never a second one beside it."""
+        """Start a step if one is due. A result that is awaited comes first: a session has one step at a time."""
         if self._session.is_due(self._pace.interval_s):
             step = self._session.next_step()
             result = yield step.request
             self._awaited = _Awaited(step, result, now_s + self._pace.step_s)
 
     def _results_until(self, now_s: float) -> Generator[StepRequest, StepResult, None]:
-        """Results that came up to now, each followed by the next step where it is due at once."""
+        """Apply results that are due by now; after each start the next step if one is due."""
         while self._awaited and self._awaited.at_s <= now_s:
             came, self._awaited = self._awaited, None
             self._say(self._session.apply(came.step, came.result), came.at_s)
             yield from self._begin(came.at_s)
 
     def _hear(self, samples: torch.Tensor, now_s: float) -> None:
-        heard = self._front_end.extract([self._ear], [samples])[0]
-        self._say(self._session.hear(heard.frames, heard.probabilities), now_s)
+        features = self._front_end.extract([self._features], [samples])[0]
+        self._say(self._session.hear(features.frames, features.probabilities), now_s)
 
     def _say(self, events: Sequence[Event], now_s: float) -> None:
         for event in events:
-            self._watch.see(event, now_s)
+            self._tracker.see(event, now_s)

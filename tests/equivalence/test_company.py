@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.frontend import FrontEnd
 from streamer.engine.engine import WhisperEngine
-from streamer.evaluation.playback import LiveTranscript
+from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.simulation import SimulatedPace, perform, simulate
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions

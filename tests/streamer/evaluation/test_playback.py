@@ -1,4 +1,4 @@
-"""Tests of streamer/evaluation/playback.py: a recording played to a stream whose other side is a script."""
+"""Tests of streamer/evaluation/playback.py: a recording played to a session handle whose other side is a script."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError
-from streamer.evaluation.playback import CHUNK_S, LiveTranscript, play, transcribe_live
+from streamer.evaluation.latency import LiveTranscript
+from streamer.evaluation.playback import CHUNK_S, play, transcribe_live
 from streamer.protocol.events import Bye, Caption, Event, TurnEnd, Word
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.session_handle import SessionHandle
@@ -75,29 +76,29 @@ def sound(seconds: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     return np.zeros(round(seconds * SAMPLE_RATE), np.float32)
 
 
-async def listened(seconds: float, script: dict[float, list[Event]]) -> LiveTranscript:
+async def transcribed(seconds: float, script: dict[float, list[Event]]) -> LiveTranscript:
     """The transcript of such a script, as fast as it goes."""
     async with scripted(script) as stream:
         return await transcribe_live(stream, sound(seconds), realtime=False)
 
 
-async def test_plays_all_of_it_in_chunks() -> None:
-    """Every sample is fed, the last chunk shorter, and the session is ended."""
+async def test_every_sample_is_fed() -> None:
+    """In chunks, of which the last is shorter; then the session is ended."""
     async with scripted({}) as stream:
         events = [event async for _, event in play(stream, sound(1.03), realtime=False)]
         assert stream.received_s == pytest.approx(1.03)
         assert [type(event) for event in events] == [Bye]
 
 
-async def test_empty_recording() -> None:
-    """A recording without samples is ended at once."""
-    transcript = await listened(0.0, {})
+async def test_a_recording_without_samples_is_ended_at_once() -> None:
+    """Its transcript is empty."""
+    transcript = await transcribed(0.0, {})
     assert (transcript.duration_s, transcript.text, transcript.turns) == (0.0, "", [])
 
 
 async def test_latencies_count_from_the_end_of_the_word() -> None:
     """First sight and commit of each word are measured once, against the audio received by then."""
-    transcript = await listened(
+    transcript = await transcribed(
         2.0,
         {
             0.5: [caption(words(0.4))],
@@ -116,7 +117,7 @@ async def test_latencies_count_from_the_end_of_the_word() -> None:
 
 async def test_rewritten_words_are_counted() -> None:
     """Words that were shown and then replaced or withdrawn are churn; words that are added are not."""
-    transcript = await listened(
+    transcript = await transcribed(
         2.0,
         {
             0.5: [caption(words(0.1, 0.2, 0.3))],
@@ -127,9 +128,9 @@ async def test_rewritten_words_are_counted() -> None:
     assert transcript.n_rewritten == 1 + 3
 
 
-async def test_turns_are_apart() -> None:
-    """A new turn begins with nothing shown; the texts are joined, empty ones left out."""
-    transcript = await listened(
+async def test_each_turn_starts_with_nothing_shown() -> None:
+    """The texts of turns are joined, empty ones left out."""
+    transcript = await transcribed(
         2.0,
         {
             0.5: [turn_end(words(0.1, stable=1))],

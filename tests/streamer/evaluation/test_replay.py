@@ -49,7 +49,7 @@ def replay(folder: Path) -> Replay:
     return again
 
 
-async def test_the_same_is_said_again(tmp_path: Path) -> None:
+async def test_a_replay_says_the_same_as_the_recorded_session(tmp_path: Path) -> None:
     """Over turns, flushes, changed options and a window that rolls."""
 
     def between(stream: SessionHandle) -> None:
@@ -68,14 +68,14 @@ async def test_words_tell_where_they_came_from(tmp_path: Path) -> None:
     (turn,) = replay(await record(tmp_path, story(20))).turns
 
     assert [origin.word for origin in turn.origins] == list(turn.turn.words or ())
-    assert all(o.first_step <= o.stable_step and o.first_s <= o.stable_s for o in turn.origins)
+    assert all(o.first.step <= o.stable.step and o.first.received_s <= o.stable.received_s for o in turn.origins)
     assert turn.origins[0].reason.endswith("steps agreed")
     assert turn.origins[-1].reason == "end of turn (silence)"
-    assert [o.first_step for o in turn.origins] == sorted(o.first_step for o in turn.origins)
+    assert [o.first.step for o in turn.origins] == sorted(o.first.step for o in turn.origins)
 
 
-async def test_another_decision_is_found(tmp_path: Path) -> None:
-    """A journal that says otherwise than the session does now is no longer the same."""
+async def test_an_event_that_differs_is_found(tmp_path: Path) -> None:
+    """The first difference is told with both sides."""
     folder = await record(tmp_path, "b c d")
     path = folder / JOURNAL
     path.write_text(path.read_text().replace('"text":"b c d"', '"text":"b c f"'))
@@ -86,8 +86,8 @@ async def test_another_decision_is_found(tmp_path: Path) -> None:
     assert "recorded" in again.first_difference
 
 
-async def test_a_recording_that_was_cut_off(tmp_path: Path) -> None:
-    """A line that was not written whole is left out; what came before is replayed."""
+async def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    """The entries before it are replayed."""
     folder = await record(tmp_path, story(20))
     path = folder / JOURNAL
     path.write_bytes(path.read_bytes()[:-20])
@@ -95,8 +95,8 @@ async def test_a_recording_that_was_cut_off(tmp_path: Path) -> None:
     assert replay(folder).n_differences <= 1
 
 
-def test_what_is_no_recording(tmp_path: Path) -> None:
-    """Is named, with what was looked for."""
+def test_a_folder_without_a_recording_is_refused(tmp_path: Path) -> None:
+    """The error names the folder and the files that were expected."""
     with pytest.raises(AudioFormatError, match=rf"is no recording: expected {AUDIO} and {JOURNAL}"):
         read_journal(tmp_path)
     (tmp_path / JOURNAL).write_text('{"t": 1}\n')
@@ -104,8 +104,10 @@ def test_what_is_no_recording(tmp_path: Path) -> None:
         read_journal(tmp_path)
 
 
-def test_command(tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file transcribed and recorded is replayed to the same words; every word is listed."""
+def test_the_command_lists_every_word_of_a_recorded_file(
+    tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words are those that were transcribed."""
     config = Config(model=ModelConfig(name="tiny.en", threads=1), recording=RecordingConfig(folder=str(tmp_path)))
     transcribe(config, [speech / "dev-LJ002-0020.flac"], "txt", realtime=False)
     heard = capsys.readouterr().out.splitlines()[-1]

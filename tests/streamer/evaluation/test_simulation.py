@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streamer.errors import EngineError
-from streamer.evaluation.playback import LiveTranscript
+from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
