@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from benchmarks.rivals.figures import DELAY_BOUND_S, Figures, is_sustained
-from streamer.evaluation.plot import HEIGHT, LEFT, RIGHT, TOP, WIDTH, line, picture, text
+from streamer.evaluation.svg import HEIGHT, LEFT, RIGHT, TOP, WIDTH, line, picture, text
 
 COLOURS = ("#06c", "#c30", "#e80", "#293", "#8a2", "#93c", "#c6a", "#666", "#630", "#099")
 LEGEND = 20

@@ -188,7 +188,7 @@ def replay(ctx: click.Context, folder: Path) -> None:
 @json_option
 @click.option(
     "--lead-in",
-    "lead_ins",
+    "lead_ins_s",
     type=click.FloatRange(0, 60),
     multiple=True,
     help="Seconds of silence before each recording; repeated: each recording once behind each.",
@@ -198,36 +198,21 @@ def replay(ctx: click.Context, folder: Path) -> None:
 @click.pass_context
 def evaluate(
     ctx: click.Context,
+    /,
     config_file: Path | None,
     model: str | None,
     manifest: Path,
-    pace: Any,
     step_ms: float,
     reference: str | None,
-    word_times: Path | None,
-    plot: Path | None,
-    differences: bool,
-    json_out: Path | None,
-    lead_ins: tuple[float, ...],
-    kinds: tuple[str, ...],
-    languages: tuple[str, ...],
+    **options: Any,
 ) -> None:
     """Measure accuracy and delay on the recordings of MANIFEST (JSON lines), each as a live stream."""
     settings = _configure(config_file, {"model.name": model})
-    from streamer.evaluation.evaluate import EvaluationOptions, run
+    from streamer.evaluation.evaluate import run
+    from streamer.evaluation.play import EvaluationOptions
 
-    options = EvaluationOptions(
-        pace=pace,
-        step_s=step_ms / 1e3,
-        one_shot=reference == "one-shot",
-        word_times=word_times,
-        plot=plot,
-        differences=differences,
-        kinds=kinds,
-        languages=languages,
-        lead_ins_s=lead_ins,
-    )
-    ctx.exit(run(settings, manifest, options, json_out))
+    chosen = EvaluationOptions(step_s=step_ms / 1e3, one_shot=reference == "one-shot", **options)
+    ctx.exit(run(settings, manifest, chosen))
 
 
 def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int | None:
@@ -253,25 +238,12 @@ def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int |
 @click.option("--random-weights", is_flag=True, help="Speed alone: the network's shape without its weights.")
 @click.option("--admission", is_flag=True, help="Refuse streams beyond the measured capacity, as the daemon does.")
 @click.pass_context
-def bench(
-    ctx: click.Context,
-    config_file: Path | None,
-    model: str | None,
-    streams: int | None,
-    seconds: float,
-    json_out: Path | None,
-    manifest: Path | None,
-    random_weights: bool,
-    admission: bool,
-) -> None:
+def bench(ctx: click.Context, /, config_file: Path | None, model: str | None, **options: Any) -> None:
     """Measure how many live streams this machine carries."""
     settings = _configure(config_file, {"model.name": model})
     from streamer.evaluation.bench import BenchOptions, run
 
-    options = BenchOptions(
-        streams=streams, seconds=seconds, manifest=manifest, random_weights=random_weights, admission=admission
-    )
-    ctx.exit(run(settings, options, json_out))
+    ctx.exit(run(settings, BenchOptions(**options)))
 
 
 @main.command()

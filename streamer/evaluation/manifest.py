@@ -1,4 +1,4 @@
-"""Manifests: JSON lines that name recordings and what is said in them. Pure but for reading the file."""
+"""Files that describe recordings: the manifest, with what is said in each, and the times of its words."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from pathlib import Path
 import msgspec
 
 from streamer.errors import ConfigError
-from streamer.evaluation.word_timing import Segment
+from streamer.evaluation.word_timing import Segment, TimedWord
 
 
 class ManifestRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One recording; other fields of a row are ignored."""
+    """One recording of a manifest; other fields of a row are ignored."""
 
     id: str
     file: str
     """Relative to the manifest, or absolute."""
     text: str = ""
-    """What is said in it; empty for recordings without speech."""
+    """The reference; empty for recordings without speech."""
     language: str = ""
+    """A code as `en`; empty to detect the language."""
     kind: str = ""
+    """Free text by which rows are chosen and figures grouped, as `short` or `noisy`."""
     segments: tuple[Segment, ...] = ()
-    """Where in it somebody speaks, if that is known."""
+    """Where somebody speaks; empty where that is not known."""
     lead_in_s: float = 0.0
-    """Digital silence to be played before it."""
+    """Digital silence to play before it."""
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
     """
-    Rows of a manifest.
+    Read a manifest: JSON lines, one row each; empty lines are skipped.
 
     Raises:
-        ConfigError: A line is not a row.
+        ConfigError: The file is not UTF-8 text, or a line is not a row.
     """
     rows = []
     try:
@@ -45,3 +47,16 @@ def read_manifest(path: Path) -> list[ManifestRow]:
             except msgspec.DecodeError as error:
                 raise ConfigError(f"{path} line {number}: {error}; expected an object with id, file and text") from None
     return rows
+
+
+def read_word_times(path: Path) -> dict[str, list[TimedWord]]:
+    """
+    Read a JSON table of words with their times, by the id of the recording.
+
+    Raises:
+        ConfigError: The file is not such a table.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, list[TimedWord]])
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}; expected id -> list of objects with word, start_s and end_s") from None

@@ -1,18 +1,17 @@
-"""Curves as SVG, by hand: delay against accuracy, and what other pictures need; no reason for a plotting library."""
+"""The plot of an evaluation: delay against accuracy, as SVG. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 640, 420
-LEFT, RIGHT, TOP, BOTTOM = 70, 24, 48, 60
+from streamer.errors import ConfigError
+from streamer.evaluation.figures import DelayFigures, Figures
+from streamer.evaluation.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, circle, line, picture, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DelayPoint:
-    """One `delay` setting as measured."""
+class _Point:
+    """One `delay` setting in the plot."""
 
     name: str
     commit_p50_s: float
@@ -23,15 +22,20 @@ class DelayPoint:
     high: float
 
 
-def delay_curve(title: str, points: Sequence[DelayPoint], one_shot: float | None = None) -> str:
+def delay_plot(figures: Figures) -> str:
     """
-    The picture: commit delay to the right (dot: median, line to the right: 95th percentile), errors upwards.
+    An SVG picture with a point for each `delay` setting that was measured.
 
-    Args:
-        title: Written above.
-        points: At least one.
-        one_shot: Error rate of whole recordings decoded at once, a line across.
+    To the right the commit latency: a dot at the median, a line to the 95th percentile. Upwards the error rate with its
+    interval; a line across the picture is the rate of recordings decoded at once.
+
+    Raises:
+        ConfigError: No setting has an error rate and a latency: there are no words.
     """
+    points = [point for name, one in (figures.delays or {}).items() if (point := _point(name, one))]
+    if not points:
+        raise ConfigError("--plot: no word in these recordings, expected at least one with a reference")
+    one_shot = figures.one_shot.wer if figures.one_shot else None
     right_s = 1.1 * max(p.commit_p95_s for p in points) or 1.0
     top = 1.1 * max([*(p.high for p in points), one_shot or 0.0]) or 0.01
 
@@ -41,6 +45,7 @@ def delay_curve(title: str, points: Sequence[DelayPoint], one_shot: float | None
     def y(rate: float) -> float:
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * rate / top, 1)
 
+    title = f"{figures.model}: delay against accuracy"
     parts = [text(LEFT, 26, title, "start", 15), line(LEFT, y(0), WIDTH - RIGHT, y(0)), line(LEFT, y(0), LEFT, TOP)]
     for i in range(1, 6):
         parts.append(text(x(right_s * i / 5), y(0) + 18, f"{right_s * i / 5:.1f}"))
@@ -54,25 +59,21 @@ def delay_curve(title: str, points: Sequence[DelayPoint], one_shot: float | None
     for p in points:
         parts.append(line(x(p.commit_p50_s), y(p.rate), x(p.commit_p95_s), y(p.rate), "#06c"))
         parts.append(line(x(p.commit_p50_s), y(p.low), x(p.commit_p50_s), y(p.high), "#06c"))
-        parts.append(f'<circle cx="{x(p.commit_p50_s)}" cy="{y(p.rate)}" r="5" fill="#06c"/>')
+        parts.append(circle(x(p.commit_p50_s), y(p.rate), "#06c"))
         parts.append(text(x(p.commit_p50_s) + 8, y(p.rate) - 8, p.name, "start"))
     return picture(parts)
 
 
-def picture(parts: Sequence[str], height: int = HEIGHT) -> str:
-    """An SVG file of drawn parts, on white."""
-    body = "\n".join(parts)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">\n'
-        f'<rect width="{WIDTH}" height="{height}" fill="white"/>\n{body}\n</svg>\n'
+def _point(name: str, figures: DelayFigures) -> _Point | None:
+    """None where there is no error rate or no latency. Without an interval the point stands for itself."""
+    if figures.wer is None or figures.commit_latency_s is None:
+        return None
+    low, high = figures.wer_interval or (figures.wer, figures.wer)
+    return _Point(
+        name=name,
+        commit_p50_s=figures.commit_latency_s.p50,
+        commit_p95_s=figures.commit_latency_s.p95,
+        rate=figures.wer,
+        low=low,
+        high=high,
     )
-
-
-def line(x1: float, y1: float, x2: float, y2: float, colour: str = "#333") -> str:
-    """A straight line."""
-    return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}"/>'
-
-
-def text(x: float, y: float, words: str, anchor: str = "middle", size: int = 12) -> str:
-    """Words at a place."""
-    return f'<text x="{x}" y="{y}" font-size="{size}" text-anchor="{anchor}" fill="#222">{escape(words)}</text>'

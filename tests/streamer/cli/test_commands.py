@@ -20,7 +20,7 @@ from streamer.cli.commands import main
 from streamer.config import Config
 from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError
 from streamer.evaluation.bench import BenchOptions
-from streamer.evaluation.evaluate import EvaluationOptions
+from streamer.evaluation.play import EvaluationOptions
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     serving = SimpleNamespace(serve=part("serve"), microphone=part("microphone"))
     monkeypatch.setitem(sys.modules, "streamer.daemon", serving)
     for name in ("cli.transcribe", "evaluation.evaluate", "evaluation.bench"):
-        run = part(name.rpartition(".")[2])
-        stand_in = SimpleNamespace(run=run, EvaluationOptions=EvaluationOptions, BenchOptions=BenchOptions)
+        stand_in = SimpleNamespace(run=part(name.rpartition(".")[2]), BenchOptions=BenchOptions)
         monkeypatch.setitem(sys.modules, f"streamer.{name}", stand_in)
     return seen
 
@@ -127,15 +126,15 @@ def test_eval(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     manifest.touch()
     assert run("eval", manifest, "--pace", "fast", "--json", out, "--kind", "a", "--kind", "b").exit_code == 0
     assert run("eval", manifest, "--pace", "simulated", "--step-ms", 90, "--reference", "one-shot").exit_code == 0
-    assert calls[0][2:] == (manifest, EvaluationOptions(pace="fast", kinds=("a", "b")), out)
-    assert calls[1][2:] == (manifest, EvaluationOptions(pace="simulated", step_s=0.09, one_shot=True), None)
+    assert calls[0][2:] == (manifest, EvaluationOptions(pace="fast", kinds=("a", "b"), json_out=out))
+    assert calls[1][2:] == (manifest, EvaluationOptions(pace="simulated", step_s=0.09, one_shot=True))
 
 
 @pytest.mark.parametrize(("streams", "n_streams"), [("auto", None), ("8", 8)])
 def test_bench(calls: list[tuple[object, ...]], streams: str, n_streams: int | None) -> None:
     """`auto` is None, a number a number."""
     assert run("bench", "--streams", streams, "--seconds", "5", "--random-weights").exit_code == 0
-    assert calls[0][2:] == (BenchOptions(streams=n_streams, seconds=5.0, random_weights=True), None)
+    assert calls[0][2:] == (BenchOptions(streams=n_streams, seconds=5.0, random_weights=True),)
 
 
 def test_bench_of_other_speech(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_bench_of_other_speech(calls: list[tuple[object, ...]], tmp_path: Path) 
     manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
     manifest.touch()
     assert run("bench", "--manifest", manifest, "--json", out, "--admission").exit_code == 0
-    assert calls[0][2:] == (BenchOptions(manifest=manifest, admission=True), out)
+    assert calls[0][2:] == (BenchOptions(manifest=manifest, admission=True, json_out=out),)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ from streamer.audio.mel import SAMPLE_RATE
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import ConfigError
 from streamer.evaluation import bench
-from streamer.evaluation.bench import BenchOptions, Clip, largest, looped, read_clips
+from streamer.evaluation.bench import BenchOptions, Clip, StreamsFigures, largest, looped, read_clips
+from streamer.evaluation.percentiles import Percentiles
 from tests.helpers.recordings import Recording
 
 GAP = round(bench.GAP_S * SAMPLE_RATE)
@@ -148,67 +148,66 @@ def test_every_stream_has_its_own_order() -> None:
 # --- what is reported
 
 
-def measured(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
-    """Let a machine carry so many streams; the numbers that were tried."""
-    tried: list[int] = []
+class MeasuredMachine(Machine):
+    """A machine whose figures are made up."""
 
-    def measure(_config: Config, _clips: Sequence[Clip], n: int, options: BenchOptions) -> Any:
-        tried.append(n)
-        assert not options.random_weights
-        assert not options.admission
-        latency = {"p50": 0.5, "p95": 1.0 if n <= most else 9.0}
-        return {
-            "streams": n,
-            "refused": 0,
-            "word_error_rate": 0.05,
-            "commit_latency_s": latency,
-            "first_partial_latency_s": None,
-            "decoder_token_ms": {"p50": 1.0, "p95": 2.0},
-            "cpu_s_per_audio_s": 0.25,
-            "within_bound": n <= most,
-        }
+    def measure(self, _config: Config, _clips: Sequence[Clip], n: int, _options: BenchOptions) -> StreamsFigures:
+        """Figures of `n` streams, within the bound if they are carried."""
+        is_carried = self.carries(n)
+        return StreamsFigures(
+            streams=n,
+            refused=0,
+            audio_s=30.0 * n,
+            wall_s=31.0,
+            words=50 * n,
+            word_error_rate=0.05,
+            commit_latency_s=Percentiles(p50=0.5, p95=1.0 if is_carried else 9.0),
+            first_partial_latency_s=None,
+            decoder_token_ms=Percentiles(p50=1.0, p95=2.0),
+            row_cost_ms=10.0,
+            cpu_s_per_audio_s=0.25,
+            peak_rss_mb=500,
+            within_bound=is_carried,
+        )
 
-    monkeypatch.setattr(bench, "measure", measure)
-    return tried
 
-
-def test_the_search_is_reported(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_search_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each number tried, the largest one carried, and all figures in the file."""
-    tried = measured(monkeypatch, 5)
+    machine = MeasuredMachine(5)
 
-    assert bench.run(Config(), BenchOptions(), tmp_path / "out.json") == 0
+    assert bench.run(Config(), BenchOptions(json_out=tmp_path / "out.json"), machine.measure) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert [int(line.split()[0]) for line in lines[1:-1]] == tried == [1, 2, 4, 8, 6, 5]
+    assert [int(line.split()[0]) for line in lines[1:-1]] == machine.tried == [1, 2, 4, 8, 6, 5]
     assert [line.split()[-1] for line in lines[1:-1]] == ["yes", "yes", "yes", "no", "no", "yes"]
     assert lines[-1] == "5 live streams within p95 2.5 s"
     report = json.loads((tmp_path / "out.json").read_text())
-    assert (report["streams"], report["bound_s"], [row["streams"] for row in report["results"]]) == (5, 2.5, tried)
+    assert (report["streams"], report["bound_s"], [row["streams"] for row in report["results"]]) == (
+        5,
+        2.5,
+        machine.tried,
+    )
+    assert report.keys() == {"model", "bound_s", "streams", "results"}
+    assert report["results"][0]["commit_latency_s"] == {"p50": 0.5, "p95": 1.0}
+    assert report["results"][0]["first_partial_latency_s"] is None
 
 
 @pytest.mark.parametrize(("streams", "most", "said", "code"), [(7, 9, 7, 0), (7, 3, 0, 1), (None, 0, 0, 1)])
-def test_exit_code(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    streams: int | None,
-    most: int,
-    said: int,
-    code: int,
+def test_the_exit_code_is_1_where_nothing_is_carried(
+    capsys: pytest.CaptureFixture[str], streams: int | None, most: int, said: int, code: int
 ) -> None:
-    """1 where the number asked for, or any at all, is not carried; nothing else is tried."""
-    tried = measured(monkeypatch, most)
+    """Neither the number asked for nor, without one, any number; nothing else is tried."""
+    machine = MeasuredMachine(most)
 
-    assert bench.run(Config(), BenchOptions(streams=streams), None) == code
+    assert bench.run(Config(), BenchOptions(streams=streams), machine.measure) == code
 
-    assert tried == [streams or 1]
+    assert machine.tried == [streams or 1]
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{said} live streams")
 
 
 @pytest.mark.usefixtures("restored_threads")
-def test_one_stream(recordings: dict[str, Recording], speech: Path, tmp_path: Path) -> None:
-    """Two seconds of speech in real time through a network of random weights: every figure is there."""
+def test_every_figure_of_one_stream_is_written(recordings: dict[str, Recording], speech: Path, tmp_path: Path) -> None:
+    """Two seconds of speech in real time through a network of random weights."""
     text = recordings["dev-LJ002-0020"].text
     row = {"id": "a", "file": str(speech / "dev-LJ002-0020.flac"), "language": "en", "text": text, "kind": "short"}
     (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
@@ -217,9 +216,15 @@ def test_one_stream(recordings: dict[str, Recording], speech: Path, tmp_path: Pa
         scheduler=SchedulerConfig(max_sessions=0),
     )
 
-    options = BenchOptions(streams=1, seconds=2.0, random_weights=True, manifest=tmp_path / "manifest.jsonl")
+    options = BenchOptions(
+        streams=1,
+        seconds=2.0,
+        random_weights=True,
+        manifest=tmp_path / "manifest.jsonl",
+        json_out=tmp_path / "out.json",
+    )
 
-    code = bench.run(config, options, tmp_path / "out.json")
+    code = bench.run(config, options)
 
     report = json.loads((tmp_path / "out.json").read_text())
     [result] = report["results"]
@@ -261,7 +266,7 @@ def test_admission_refuses_what_is_too_much(
 
     options = BenchOptions(seconds=2.0, admission=True)
 
-    result = bench.measure(config, [Clip(spoken.samples, spoken.text)], 2, options)
+    result = bench.measure_streams(config, [Clip(spoken.samples, spoken.text)], 2, options)
 
-    assert (result["streams"], result["refused"], result["word_error_rate"]) == (2, 1, 0.0)
+    assert (result.streams, result.refused, result.word_error_rate) == (2, 1, 0.0)
     assert capsys.readouterr().out.count("session_ended") <= 1

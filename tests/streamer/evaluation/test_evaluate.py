@@ -1,4 +1,4 @@
-"""Tests of streamer/evaluation/evaluate.py: manifests, and whole runs."""
+"""Tests of streamer/evaluation/evaluate.py: whole runs of the command, on two recordings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import soundfile
 
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import ConfigError
-from streamer.evaluation.evaluate import EvaluationOptions, Pace, read_word_times, run
-from streamer.evaluation.manifest import ManifestRow, read_manifest
+from streamer.evaluation.evaluate import run
+from streamer.evaluation.play import EvaluationOptions, Pace
 
 CONFIG = Config(model=ModelConfig(name="tiny.en", threads=1), scheduler=SchedulerConfig(max_sessions=4))
 
@@ -23,35 +23,6 @@ def manifest(folder: Path, *rows: object) -> Path:
     path = folder / "manifest.jsonl"
     path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
     return path
-
-
-class TestManifest:
-    """Reading JSON lines."""
-
-    def test_rows(self, tmp_path: Path) -> None:
-        """Blank lines and unknown fields are skipped; text, language and kind may be missing."""
-        path = manifest(
-            tmp_path, {"id": "a", "file": "a.wav", "text": "so", "language": "en", "kind": "short", "licence": "CC0"},
-            "", {"id": "b", "file": "b.wav"},
-        )  # fmt: skip
-        assert read_manifest(path) == [
-            ManifestRow(id="a", file="a.wav", text="so", language="en", kind="short"),
-            ManifestRow(id="b", file="b.wav"),
-        ]
-
-    @pytest.mark.parametrize("line", ["{", "[]", '{"id": "b"}', '{"id": 3, "file": "b.wav"}', "b.wav"])
-    def test_errors_name_the_line(self, tmp_path: Path, line: str) -> None:
-        """A line that is no row is named with its number and what is expected."""
-        path = manifest(tmp_path, {"id": "a", "file": "a.wav"}, line)
-        with pytest.raises(ConfigError, match=r"manifest\.jsonl line 2: .* expected an object with id, file and text"):
-            read_manifest(path)
-
-    def test_bytes_that_are_no_text(self, tmp_path: Path) -> None:
-        """A file that is not UTF-8, such as a recording given by mistake, is named as what it is not."""
-        path = tmp_path / "speech.flac"
-        path.write_bytes(b"fLaC\xff\xfe\x00")
-        with pytest.raises(ConfigError, match=r"speech\.flac"):
-            read_manifest(path)
 
 
 @pytest.fixture
@@ -64,10 +35,10 @@ def quiet_weights() -> object:
 
 @pytest.mark.usefixtures("quiet_weights")
 @pytest.mark.parametrize("pace", ["fast", "simulated"])
-def test_run(
+def test_speech_and_silence_become_figures_and_a_table(
     pace: Pace, tmp_path: Path, speech: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Speech and silence become the figures of the contract and a table; unknown languages are left out."""
+    """With the errors of decoding at once, of words and of utterances; unknown languages are left out."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     soundfile.write(tmp_path / "silence.wav", np.zeros(8000, np.float32), 16_000)
     path = manifest(
@@ -81,8 +52,10 @@ def test_run(
     out = tmp_path / "report.json"
     times = tmp_path / "times.json"
     times.write_text('{"year": [{"word": "in", "start_s": 0.05, "end_s": 0.2}]}')
-    options = EvaluationOptions(pace=pace, one_shot=True, differences=True, word_times=times, kinds=("short", "noise"))
-    assert run(CONFIG, path, options, out) == 0
+    options = EvaluationOptions(
+        pace=pace, one_shot=True, differences=True, word_times=times, kinds=("short", "noise"), json_out=out
+    )
+    assert run(CONFIG, path, options) == 0
     report = json.loads(out.read_text())
     assert [file["id"] for file in report["files"]] == ["year", "silence"]
     assert {"id", "wer", "reference", "text"} <= report["files"][0].keys()
@@ -106,16 +79,16 @@ def test_run(
 
 
 @pytest.mark.usefixtures("quiet_weights")
-def test_nothing_to_evaluate(tmp_path: Path) -> None:
-    """A choice that leaves no recording is an error before anything is played."""
+def test_a_choice_without_recordings_is_refused(tmp_path: Path) -> None:
+    """Before anything is played."""
     path = manifest(tmp_path, {"id": "a", "file": "a.wav", "kind": "short"})
     with pytest.raises(ConfigError, match="no recording of the kinds"):
-        run(CONFIG, path, EvaluationOptions(pace="fast", kinds=("long",)), None)
+        run(CONFIG, path, EvaluationOptions(pace="fast", kinds=("long",)))
 
 
 @pytest.mark.usefixtures("quiet_weights")
-def test_recordings_behind_silence(tmp_path: Path, speech: Path) -> None:
-    """Each is played once behind each length of it, and its times count from where it begins."""
+def test_each_recording_is_played_behind_each_lead_in(tmp_path: Path, speech: Path) -> None:
+    """Errors of times count from where the recording begins."""
     path = manifest(
         tmp_path,
         {"id": "year", "file": str(speech / "dev-LJ002-0020.flac"), "text": "In eighteen thirteen", "language": "en",
@@ -123,7 +96,7 @@ def test_recordings_behind_silence(tmp_path: Path, speech: Path) -> None:
     )  # fmt: skip
     out = tmp_path / "report.json"
 
-    assert run(CONFIG, path, EvaluationOptions(pace="simulated", lead_ins_s=(0.0, 1.13)), out) == 0
+    assert run(CONFIG, path, EvaluationOptions(pace="simulated", lead_ins_s=(0.0, 1.13), json_out=out)) == 0
 
     report = json.loads(out.read_text())
     assert [file["id"] for file in report["files"]] == ["year", "year"]
@@ -134,25 +107,16 @@ def test_recordings_behind_silence(tmp_path: Path, speech: Path) -> None:
 
 
 @pytest.mark.usefixtures("quiet_weights")
-def test_all_delays_in_one_picture(tmp_path: Path, speech: Path) -> None:
+def test_a_plot_measures_every_delay(tmp_path: Path, speech: Path) -> None:
     """Every setting is measured, and named in the figures and in the picture."""
     path = manifest(
         tmp_path, {"id": "year", "file": str(speech / "dev-LJ002-0020.flac"), "text": "In 1813", "language": "en"}
     )
     out, picture = tmp_path / "report.json", tmp_path / "curve.svg"
 
-    assert run(CONFIG, path, EvaluationOptions(pace="simulated", plot=picture), out) == 0
+    assert run(CONFIG, path, EvaluationOptions(pace="simulated", plot=picture, json_out=out)) == 0
 
     delays = json.loads(out.read_text())["delays"]
     assert list(delays) == ["minimal", "low", "medium", "high"]
     assert all(f">{name}<" in picture.read_text() for name in delays)
     assert delays["minimal"]["commit_latency_s"]["p50"] <= delays["high"]["commit_latency_s"]["p50"]
-
-
-@pytest.mark.parametrize("text", ["[]", '{"a": [{"word": "so"}]}', "{"])
-def test_word_times_that_are_none(tmp_path: Path, text: str) -> None:
-    """A file of another shape is named, with what is expected."""
-    path = tmp_path / "times.json"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=r"times\.json: .*expected id -> list of objects with word"):
-        read_word_times(path)

@@ -1,0 +1,66 @@
+"""The figures of an evaluation as text for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec import UNSET
+
+from streamer.evaluation.figures import Figures, Interval, Rates
+from streamer.evaluation.judge import JudgedRecording
+from streamer.evaluation.scoring import Difference
+
+MEASURED = (
+    "first_partial_latency_s",
+    "commit_latency_s",
+    "decoder_token_ms",
+    "word_start_error_s",
+    "utterance_start_error_s",
+    "utterance_end_error_s",
+)
+"""Fields of `Figures` with percentiles, a line each where they were measured."""
+
+
+def table(figures: Figures) -> str:
+    """A row for each kind and language and one for all, in percent with 95 % intervals; then delays and counts."""
+    head = f"{'kind':<14}{'files':>6}{'words':>7}{'errors':>7}{'wer %':>8}{'':>15}"
+    if figures.one_shot is not UNSET:
+        head += f"{'one-shot %':>12}{'more %':>8}{'':>15}{'only live':>11}{'only 1-shot':>13}"
+    lines = [head, *(_row(f"{kind.kind} {kind.language}".strip() or "all", kind) for kind in figures.kinds)]
+    if figures.wer is not None:
+        lines.append(_row("all", figures))
+    measured = [(name, found) for name in MEASURED if (found := getattr(figures, name))]
+    lines += [f"{name:<26} p50 {found.p50:.3f}  p95 {found.p95:.3f}" for name, found in measured]
+    lines.append(f"{'partial_churn':<26} {figures.partial_churn}   rtf {figures.rtf}")
+    lines.append(f"{'words said on non-speech':<26} {figures.hallucinated_words_nonspeech}")
+    return "\n".join(lines)
+
+
+def _row(name: str, rates: Rates) -> str:
+    line = f"{name:<14}{rates.recordings:>6}{rates.words:>7}{rates.errors:>7}{_percent(rates.wer, rates.wer_interval)}"
+    if at_once := rates.one_shot:
+        # there is a rate where there is a word, and only then is there a comparison
+        line += f"{100 * (at_once.wer or 0.0):>12.2f}{_percent(at_once.difference, at_once.difference_interval)}"
+        line += f"{at_once.errors_only_live:>11}{at_once.errors_only_one_shot:>13}"
+    return line
+
+
+def _percent(rate: float | None, interval: Interval | None) -> str:
+    """A rate and its interval, 23 columns."""
+    between = f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]" if interval else ""
+    return f"{100 * rate:>8.2f}{between:>15}" if rate is not None else f"{'-':>8}{'':>15}"
+
+
+def difference_lines(judged: Sequence[JudgedRecording]) -> Iterator[str]:
+    """The wrong words of each recording; where it was decoded at once too, only errors that one of the two makes."""
+    for one in judged:
+        if one.one_shot is None and one.score.differences:
+            yield f"{one.id}  {_listed(one.score.differences)}"
+        elif one.only_live or one.only_one_shot:
+            yield f"{one.id}  live {one.score.errors}, one-shot {one.one_shot.errors if one.one_shot else 0}"
+            yield f"    only live:     {_listed(one.only_live)}"
+            yield f"    only one-shot: {_listed(one.only_one_shot)}"
+
+
+def _listed(differences: Sequence[Difference]) -> str:
+    return "  ".join(map(str, differences)) or "-"

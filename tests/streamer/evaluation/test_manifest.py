@@ -1,0 +1,55 @@
+"""Tests of streamer/evaluation/manifest.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamer.errors import ConfigError
+from streamer.evaluation.manifest import ManifestRow, read_manifest, read_word_times
+
+
+def manifest(folder: Path, *rows: object) -> Path:
+    """A manifest of these rows; text is written as it is."""
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_row_needs_an_id_and_a_file(tmp_path: Path) -> None:
+    """Blank lines and unknown fields are skipped; text, language and kind may be missing."""
+    path = manifest(
+        tmp_path, {"id": "a", "file": "a.wav", "text": "so", "language": "en", "kind": "short", "licence": "CC0"},
+        "", {"id": "b", "file": "b.wav"},
+    )  # fmt: skip
+    assert read_manifest(path) == [
+        ManifestRow(id="a", file="a.wav", text="so", language="en", kind="short"),
+        ManifestRow(id="b", file="b.wav"),
+    ]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "b"}', '{"id": 3, "file": "b.wav"}', "b.wav"])
+def test_errors_name_the_line(tmp_path: Path, line: str) -> None:
+    """A line that is no row is named with its number and what is expected."""
+    path = manifest(tmp_path, {"id": "a", "file": "a.wav"}, line)
+    with pytest.raises(ConfigError, match=r"manifest\.jsonl line 2: .* expected an object with id, file and text"):
+        read_manifest(path)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    """A recording given in place of a manifest is named."""
+    path = tmp_path / "speech.flac"
+    path.write_bytes(b"fLaC\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"speech\.flac"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a": [{"word": "so"}]}', "{"])
+def test_word_times_of_another_shape_are_refused(tmp_path: Path, text: str) -> None:
+    """The error names the file and what is expected."""
+    path = tmp_path / "times.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"times\.json: .*expected id -> list of objects with word"):
+        read_word_times(path)
