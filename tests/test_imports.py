@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = (
-    ("errors", "model", "text"),
+    ("errors", "extras", "model", "text"),
     ("audio", "protocol", "weights"),
     ("client", "config", "step", "subtitles"),
     ("dialects", "host", "session", "telemetry"),

@@ -16,6 +16,7 @@ import numpy as np
 
 from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite, mean_of_channels
 from streamer.errors import AudioFormatError
+from streamer.extras import pip_install
 
 MIN_FILE_RATE, MAX_FILE_RATE = 1000, 384_000
 """Sample rates of files, hertz."""
@@ -118,7 +119,7 @@ def _open_with_codecs(file: IO[bytes], name: str) -> AudioFile:
         import av
     except ImportError:
         raise AudioFormatError(
-            f"{name}: not wav, flac, ogg or mp3; other formats need: pip install 'whisper-streamer[codecs]'"
+            f"{name}: not wav, flac, ogg or mp3; other formats need: {pip_install('codecs')}"
         ) from None
     options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
     try:

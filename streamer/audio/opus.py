@@ -15,6 +15,7 @@ import numpy as np
 from streamer.audio.pcm import Resampler, Samples
 from streamer.audio.webm import Packet, WebmReader
 from streamer.errors import AudioFormatError, ProtocolError
+from streamer.extras import pip_install
 
 OPUS_RATE = 48000
 SETTLE_S = 0.08
@@ -37,7 +38,7 @@ class WebmDecoder:
         try:
             import av
         except ImportError:
-            message = "webm_opus needs a part that is not installed here: pip install 'whisper-streamer[codecs]'"
+            message = f"webm_opus needs a package that the server does not have: {pip_install('codecs')}"
             raise ProtocolError("no_codecs", message) from None
         self._av = av
         self._codec = av.CodecContext.create("opus", "r")

@@ -1,15 +1,16 @@
 """
-`streamer doctor`: what this machine has, what it lacks, and the remedy.
+`streamer doctor`: checks this machine and prints a remedy for everything that is missing.
 
-Each check looks at one thing and changes nothing. `fail` is what the daemon cannot run without under the
-given configuration; `warn` is what costs a feature or speed.
+Each check looks at one thing and changes nothing. `fail`: the daemon cannot run under the given configuration; `warn`:
+a feature or speed is lost.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib.metadata
 import os
 import platform
+import re
 import resource
 import socket
 import sys
@@ -26,21 +27,20 @@ from streamer.access.security import check_exposure, is_loopback
 from streamer.access.tls import Certificate
 from streamer.config import Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError
+from streamer.extras import EXTRAS, pip_install
 from streamer.host import cpu, microphone
 
 State = Literal["ok", "warn", "fail"]
 
 MIN_DAYS = 14
-"""A certificate that is not renewed by then is forgotten."""
+"""Days before a certificate expires from which it is reported: automatic renewal comes earlier."""
 SPARE_DESCRIPTORS = 100
-"""For files, pipes and listeners beside the connections."""
-EXTRAS = {"codecs": "av", "hub": "huggingface_hub", "eval": "jiwer", "otel": "opentelemetry"}
-"""Optional parts and the module each brings."""
+"""Descriptors for files, pipes and listeners beside the connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of looking at one thing."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -53,7 +53,7 @@ class Check:
 
 
 def examine(config: Config) -> list[Check]:
-    """Every check, for this configuration."""
+    """Run every check for this configuration."""
     return [
         check_python(sys.version_info[:2]),
         Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads"),
@@ -62,7 +62,7 @@ def examine(config: Config) -> list[Check]:
         check_weights(config.model.name),
         check_microphone(config.capture.device, microphone.devices),
         check_port(config.server.host, config.server.port),
-        check_doors(config.server, os.environ),
+        check_keys(config.server, os.environ),
         check_tls(config.server),
         check_descriptors(config.limits.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         check_store(weights.default_store()),
@@ -71,7 +71,7 @@ def examine(config: Config) -> list[Check]:
 
 
 def check_python(version: tuple[int, int]) -> Check:
-    """3.11 or newer."""
+    """The version of Python, of which 3.11 is the oldest that works."""
     found = f"{version[0]}.{version[1]} on {platform.machine()}"
     if version < (3, 11):
         return Check("python", "fail", found, "install Python 3.11 or newer")
@@ -79,7 +79,7 @@ def check_python(version: tuple[int, int]) -> Check:
 
 
 def check_cpu(text: str) -> Check:
-    """Whether the CPU computes bfloat16, from the text of /proc/cpuinfo (empty where there is none)."""
+    """Whether the CPU multiplies bfloat16, from the text of /proc/cpuinfo (empty where there is no such file)."""
     found = f"{os.cpu_count()} CPUs"
     if not text:
         return Check("cpu", "ok", f"{found}, features unknown on this system")
@@ -90,7 +90,7 @@ def check_cpu(text: str) -> Check:
 
 
 def check_gpu(device: str, gpus: list[str]) -> Check:
-    """The GPUs that torch sees; needed only if the configuration says so."""
+    """The GPUs that torch sees; a missing one is a failure only if `model.device` is cuda."""
     if gpus:
         return Check("gpu", "ok", ", ".join(gpus))
     if device == "cuda":
@@ -105,7 +105,7 @@ def _gpu(index: int) -> str:
 
 
 def check_weights(name: str) -> Check:
-    """Whether the weights are on this machine."""
+    """Whether the weights of a model are on this machine."""
     try:
         source = weights.resolve(name)
     except ModelNotFoundError as error:
@@ -114,7 +114,13 @@ def check_weights(name: str) -> Check:
 
 
 def check_microphone(name: str, list_devices: Callable[[], list[microphone.InputDevice]]) -> Check:
-    """PortAudio, and the input device that would be used; a server needs neither."""
+    """
+    Whether PortAudio is installed, and which input device would be captured. A server needs neither.
+
+    Args:
+        name: Number of a device or part of its name; empty for the default device.
+        list_devices: Lists the input devices, or raises `CaptureError`.
+    """
     try:
         available = list_devices()
         device = microphone.find_device(name, available)
@@ -126,7 +132,7 @@ def check_microphone(name: str, list_devices: Callable[[], list[microphone.Input
 
 
 def check_port(host: str, port: int) -> Check:
-    """Whether the server could listen."""
+    """Whether the server can listen on this port."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
@@ -137,8 +143,8 @@ def check_port(host: str, port: int) -> Check:
     return Check("port", "ok", f"{port} on {host} is free")
 
 
-def check_doors(config: ServerConfig, environment: Mapping[str, str]) -> Check:
-    """Who is let in: the key file, who may read it, and whether the address asks for one."""
+def check_keys(config: ServerConfig, environment: Mapping[str, str]) -> Check:
+    """The key file: whether it can be used, who can read it, and whether the address needs one."""
     try:
         file = find_key_file(config.keys_file, environment)
         keys = Keys(file)
@@ -155,7 +161,7 @@ def check_doors(config: ServerConfig, environment: Mapping[str, str]) -> Check:
 
 
 def check_tls(config: ServerConfig) -> Check:
-    """Whether a browser would take the certificate, and for how long."""
+    """Whether the TLS certificate can be used, and for how many days it is valid."""
     try:
         certificate = Certificate(config)
         if certificate.context is None:
@@ -173,7 +179,7 @@ def check_tls(config: ServerConfig) -> Check:
 
 
 def check_descriptors(max_connections: int, limit: int) -> Check:
-    """Whether as many connections may be open as the configuration allows."""
+    """Whether the system allows as many open files as `limits.max_connections` needs."""
     if limit < max_connections + SPARE_DESCRIPTORS:
         remedy = "ulimit -n 65536 (LimitNOFILE= of a unit), or a smaller limits.max_connections"
         return Check("open files", "warn", f"{limit} allowed, limits.max_connections is {max_connections}", remedy)
@@ -181,7 +187,7 @@ def check_descriptors(max_connections: int, limit: int) -> Check:
 
 
 def check_store(store: Path) -> Check:
-    """Whether models can be downloaded to the store, or to where it would be created."""
+    """Whether models can be downloaded: the store, or the folder in which it would be created, can be written."""
     existing = next(folder for folder in (store, *store.parents) if folder.exists())
     if not os.access(existing, os.W_OK):
         remedy = "set XDG_CACHE_HOME to a folder that can be written, or use models that are here"
@@ -189,9 +195,23 @@ def check_store(store: Path) -> Check:
     return Check("model store", "ok", f"{store}")
 
 
-def check_extras() -> Check:
-    """Which optional parts are installed."""
-    missing = [extra for extra, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
+def _is_installed(requirement: str) -> bool:
+    name = re.split(r"[<>=!~;\[ ]", requirement, maxsplit=1)[0]
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def check_extras(is_installed: Callable[[str], bool] = _is_installed) -> Check:
+    """
+    Which optional parts are installed.
+
+    Args:
+        is_installed: Whether a requirement, as `av>=14`, is met by any version on this machine.
+    """
+    missing = [extra for extra, packages in EXTRAS.items() if not all(map(is_installed, packages))]
     installed = ", ".join(extra for extra in EXTRAS if extra not in missing) or "none"
-    remedy = f"if needed: pip install 'whisper-streamer[{','.join(missing)}]'" if missing else ""
-    return Check("extras", "ok", f"installed: {installed}", remedy)
+    remedies = "; ".join(f"{extra}: {pip_install(extra)}" for extra in missing)
+    return Check("extras", "ok", f"installed: {installed}", f"if needed, {remedies}" if remedies else "")

