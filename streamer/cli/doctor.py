@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import resource
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ from streamer.access.keys import Keys, find_key_file
 from streamer.access.security import check_exposure, is_loopback
 from streamer.access.tls import Certificate
 from streamer.config import Config, ServerConfig
-from streamer.errors import CaptureError, ConfigError, ModelNotFoundError
+from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError
 from streamer.extras import EXTRAS, pip_install
 from streamer.host import cpu, microphone
+from streamer.host.sockets import listen
 
 State = Literal["ok", "warn", "fail"]
 
@@ -134,12 +134,10 @@ def check_microphone(name: str, list_devices: Callable[[], list[microphone.Input
 def check_port(host: str, port: int) -> Check:
     """Whether the server can listen on this port."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        socket.create_server(address[:2], family=family).close()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        listen(host, port).close()
+    except StreamerError as error:
         remedy = "stop the program that holds it (is the daemon running?), or choose another with --port"
-        return Check("port", "fail", f"{port} on {host}: {reason}", remedy)
+        return Check("port", "fail", str(error), remedy)
     return Check("port", "ok", f"{port} on {host} is free")
 
 

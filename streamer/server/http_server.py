@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 import sys
@@ -20,7 +19,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamer.config import Config, LimitsConfig, ServerConfig
-from streamer.errors import StreamerError
+from streamer.host.sockets import listen
 
 STOP_TIMEOUT_S = 5
 """How long `HttpServer.stop` waits for handlers before it cancels them."""
@@ -74,7 +73,7 @@ class HttpServer:
             StreamerError: The port is taken or the address is not of this machine.
         """
         if not self._sockets:
-            self._sockets = [_listen(self._config.host, self._config.port)]
+            self._sockets = [listen(self._config.host, self._config.port)]
         for listener in self._sockets:
             _give_up_after(listener, self._send_timeout_s)
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
@@ -142,16 +141,6 @@ def _uvicorn_config(
     uvicorn_config.load()
     uvicorn_config.ssl = tls  # it takes file names only, and could not be told of renewed ones
     return uvicorn_config
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        state = "in use" if error.errno == errno.EADDRINUSE else "not available"
-        raise StreamerError(f"port {port} on {host} is {state}: {reason}") from None
 
 
 def _give_up_after(listener: socket.socket, seconds: float) -> None:
