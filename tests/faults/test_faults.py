@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.helpers.resuming import CHUNK, ResumingClient
 from tests.helpers.scripted_engine import spoken, story
 from tests.streamer.engine.test_recovery import recovering
 
-SCRIPTED = "tests.helpers.scripted_daemon"
+SCRIPTED = (sys.executable, "-m", "tests.helpers.scripted_daemon", "serve")
 N_CUTS = 40
 
 
@@ -173,14 +174,14 @@ async def test_a_process_that_is_killed_and_stopped(tmp_path: Path) -> None:
     client, said = client_of(port, 5, seed=5, pace=8.0)
     running = asyncio.create_task(client.run())
     for end in (signal.SIGKILL, signal.SIGTERM):
-        async with daemon_process(tmp_path, module=SCRIPTED, port=port) as daemon:
+        async with daemon_process(tmp_path, SCRIPTED, port=port) as daemon:
             await client.connected.wait()
             await asyncio.sleep(1.2)
             daemon.process.send_signal(end)
             assert await daemon.exit_code() == (-9 if end == signal.SIGKILL else 0)
             assert not running.done(), "the fault came too late"
             client.connected.clear()
-    async with daemon_process(tmp_path, module=SCRIPTED, port=port), asyncio.timeout(60):
+    async with daemon_process(tmp_path, SCRIPTED, port=port), asyncio.timeout(60):
         await running
 
     assert client.text == said
@@ -189,7 +190,7 @@ async def test_a_process_that_is_killed_and_stopped(tmp_path: Path) -> None:
 
 async def test_a_process_that_stands_still_and_a_full_disk(tmp_path: Path) -> None:
     """SIGSTOP for a while, and a log that cannot be written: late, whole, on one connection, and a clean end."""
-    async with daemon_process(tmp_path, module=SCRIPTED, log=Path("/dev/full")) as daemon:
+    async with daemon_process(tmp_path, SCRIPTED, log=Path("/dev/full")) as daemon:
         client, said = client_of(daemon.port, 4, seed=6, pace=10.0)
         running = asyncio.create_task(client.run())
         for _ in range(2):

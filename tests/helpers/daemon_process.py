@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -28,11 +29,14 @@ from whisper_normalizer.english import EnglishTextNormalizer
 ROOT = Path(__file__).parent.parent.parent
 CHUNK = 1600
 """Samples of one message: 0.1 s."""
+SERVE = (sys.executable, "-m", "streamer", "serve")
+DEFAULTS = {"STREAMER_MODEL_NAME": "tiny.en", "STREAMER_MODEL_THREADS": "1", "STREAMER_SCHEDULER_MAX_SESSIONS": "8"}
+"""Of a daemon in a test."""
 
 
 def environment(**variables: str) -> dict[str, str]:
     """One thread, no proxy, and nothing of the caller's configuration."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STREAMER_", "PYTHONPATH"))}
     return {**kept, "OMP_NUM_THREADS": "1", "NO_PROXY": "*"} | variables
 
 
@@ -93,31 +97,43 @@ class DaemonProcess:
 @asynccontextmanager
 async def daemon_process(
     folder: Path,
-    *arguments: str,
-    module: str = "streamer",
+    command: Sequence[object] = SERVE,
+    *,
+    cwd: Path = ROOT,
     port: int = 0,
     log: Path | None = None,
     **variables: str,
 ) -> AsyncIterator[DaemonProcess]:
-    """A daemon that is ready; its log is a file in `folder` unless it is named."""
+    """
+    Run a daemon until it is ready, and end it with all its children.
+
+    Args:
+        folder: Gets its log, `daemon.log`.
+        command: What starts it. Port, model and limits are set by variables, which are also those of its children.
+        cwd: Where it is started.
+        port: Its port; 0: a free one.
+        log: File of its log instead of that in `folder`.
+        variables: Of its environment.
+    """
     port, log = port or free_port(), log or folder / "daemon.log"
-    variables = {"STREAMER_MODEL_THREADS": "1", "STREAMER_SCHEDULER_MAX_SESSIONS": "8"} | variables
+    variables = DEFAULTS | {"STREAMER_SERVER_PORT": str(port)} | variables
     with log.open("w") as out:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", module, "serve", "--port", str(port), "--model", "tiny.en", *arguments),
+            *map(str, command),
             stdout=out,
             stderr=out,
-            cwd=ROOT,
+            cwd=cwd,
             env=environment(**variables),
+            start_new_session=True,
         )
     daemon = DaemonProcess(process, port, log)
     try:
         await _ready(daemon)
         yield daemon
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 async def _ready(daemon: DaemonProcess) -> None:

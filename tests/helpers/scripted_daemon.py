@@ -14,7 +14,7 @@ from tests.helpers.scripted_engine import ScriptedService
 
 
 def build(config: Config) -> Service:
-    """As `parts.build`, at once."""
+    """As `streamer.build.build`, at once."""
     return ScriptedService(max_sessions=config.scheduler.max_sessions, resume_s=config.server.resume_s).parts()
 
 
