@@ -14,6 +14,7 @@ import ssl
 import sys
 from collections.abc import Iterator, Sequence
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -93,22 +94,31 @@ class _Server(uvicorn.Server):
 
 
 class _ImpatientHttp(H11Protocol):
-    """uvicorn waits for ever for the first request of a connection; connections that send none could use up all."""
+    """
+    Aborts a connection that sends no whole request in time.
+
+    uvicorn waits for the first request for ever, so connections that send none could use up all descriptors.
+    """
 
     request_timeout_s: float
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A connection has come."""
+        """Start the clock of the first request."""
         super().connection_made(transport)
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
+        """Stop the clock."""
         self._patience.cancel()
         super().connection_lost(exc)
 
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Stop the clock: the WebSocket protocol takes the transport over, and this one hears nothing more of it."""
+        self._patience.cancel()
+        super().handle_websocket_upgrade(event)
+
     def _give_up(self) -> None:
-        if self.cycle is None and self.transport.get_protocol() is self:
+        if self.cycle is None:
             self.transport.abort()
 
 

@@ -6,13 +6,16 @@ import asyncio
 import signal
 import socket
 import time
+from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import connect
 
+from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig, ServerConfig
 from streamer.errors import StreamerError
 from streamer.protocol.events import TurnEnd
@@ -20,6 +23,7 @@ from streamer.server.app import build_app
 from streamer.server.http_server import HttpServer
 from tests.helpers.fake_scheduler import FakeScheduler
 from tests.helpers.http_daemon import CONFIG, Daemon, receive, serving, start, within
+from tests.streamer.access.test_tls import issue, trusting
 
 
 class TestHttpServer:
@@ -75,6 +79,28 @@ class TestStalls:
             assert await within(reader.read()) == b""
             writer.close()
             await start(client)
+
+    async def test_a_short_websocket_over_tls_is_no_error(self, tmp_path: Path) -> None:
+        """
+        The clock of the first request stops when the WebSocket begins.
+
+        It went on until it fired on a TLS transport that was closed by then, and each WebSocket shorter than the
+        request timeout logged an AttributeError.
+        """
+        authority, errors = trustme.CA(), list[dict[str, object]]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(request_timeout_s=0.2))
+        certificate, client = Certificate(issue(authority, tmp_path)), trusting(authority)
+        async with serving(config, tls=certificate.context) as daemon:
+            url = f"wss://127.0.0.1:{daemon.http.port}/v1/captions"
+            async with connect(url, ssl=client, proxy=None) as captions:
+                await receive(captions)
+            # its clock starts after that of the WebSocket: once it has fired, so would have the other
+            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port, ssl=client)
+            assert await within(reader.read()) == b""
+            writer.close()
+
+        assert errors == []
 
     async def test_a_client_that_stops_reading(self) -> None:
         """Its session is detached, and its descriptor is given back although its bytes were never taken."""
