@@ -11,10 +11,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streamer.audio.pcm import MAX_RATE, MIN_RATE
-from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.actions import Action, End, HangUp, Open, To, end_of_idle_client
 from streamer.errors import StreamerError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
-from streamer.protocol.messages import AudioFormat, End, Flush, Start
+from streamer.protocol.messages import AudioFormat, Flush, Start
 from streamer.protocol.options import Update
 
 POLICY_VIOLATION = 1008
@@ -68,6 +68,10 @@ class VoskProtocol:
         if message.reset:
             return [To(None, Flush(id=_RESET))] if self._is_open else [self._final()]
         return [_refused('expected {"config": …}, {"eof": 1}, {"reset": 1} or audio')]
+
+    def idle(self, idle_s: float) -> list[Action]:
+        """The sessions end, and their tails are delivered before the close."""
+        return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
         """Noted for the next answer; only a reset and the end are answered from here."""

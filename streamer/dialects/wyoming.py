@@ -17,12 +17,12 @@ from typing import TypeVar
 import msgspec
 
 from streamer import __version__
-from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.actions import Action, End, HangUp, Open, To, end_of_idle_client
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.errors import ProtocolError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Caption, Event, Speech, TurnEnd
-from streamer.protocol.messages import AudioFormat, End, Start
+from streamer.protocol.messages import AudioFormat, Start
 
 MAX_LINE_BYTES = 65_536
 """Of a header with what data it holds, and of the data behind it."""
@@ -151,6 +151,10 @@ class WyomingProtocol:
             return [action for message in messages for action in self._answer(message)]
         except ProtocolError as error:
             return [*self.fail(error), HangUp(1002, str(error))]
+
+    def idle(self, idle_s: float) -> list[Action]:
+        """The sessions end, and their tails are delivered before the close."""
+        return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
         """Speech and the growth of the text."""

@@ -12,11 +12,11 @@ from streamer.access.keys import Keys
 from streamer.access.security import presented_key
 from streamer.config import Config
 from streamer.protocol.schema import schema_text
-from streamer.server import websocket
 from streamer.server.connection import Connection, Connections
 from streamer.server.interfaces import SessionService
 from streamer.server.rooms.rooms import MICROPHONE, Rooms
 from streamer.server.rooms.viewers import watch, watch_events
+from streamer.server.websocket import WebSocketTransport, accept, identify
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,10 +39,14 @@ def native_routes(
         rooms: Where sessions are watched.
     """
 
+    send_timeout_s = config.limits.send_timeout_s
+
     async def captions(socket: WebSocket) -> None:
-        caller = await websocket.identify(socket, keys)
+        caller = await identify(socket, keys, send_timeout_s)
         if caller is not None:
-            await connections.serve(Connection(socket, scheduler, config, caller, rooms))
+            await accept(socket)
+            transport, room = WebSocketTransport(socket, send_timeout_s), socket.query_params.get("room")
+            await connections.serve(Connection(transport, scheduler, config, caller, rooms, room))
 
     async def issue_token(request: Request) -> Response:
         caller = keys.identify(presented_key(request.scope))
@@ -57,14 +61,16 @@ def native_routes(
         WebSocketRoute("/v1/captions", captions),
         Route("/v1/captions/schema.json", schema),
         Route("/v1/tokens", issue_token, methods=["POST"]),
-        *_watch_routes(keys, rooms),
+        *_watch_routes(keys, rooms, send_timeout_s),
     ]
 
 
-def _watch_routes(keys: Keys, rooms: Rooms) -> list[BaseRoute]:
+def _watch_routes(keys: Keys, rooms: Rooms, send_timeout_s: float) -> list[BaseRoute]:
     async def over_socket(socket: WebSocket) -> None:
-        if await websocket.identify(socket, keys) is not None:
-            await watch(socket, rooms, socket.path_params.get("room", MICROPHONE))
+        if await identify(socket, keys, send_timeout_s) is not None:
+            await accept(socket)
+            room = socket.path_params.get("room", MICROPHONE)
+            await watch(WebSocketTransport(socket, send_timeout_s), rooms, room)
 
     async def as_events(request: Request) -> Response:
         keys.identify(presented_key(request.scope))

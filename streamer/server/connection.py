@@ -1,15 +1,15 @@
 """
-One client's WebSocket on `/v1/captions`: a reader and a writer task between the socket and its session.
+One client of `/v1/captions`: the conversation of `captions.v1` between a connection and its session.
 
-What is legal is decided in `protocol`, what is transcribed in the scheduler. Here frames are carried, waits
-are bounded, and every way to leave has its error code, its close code and its effect on the session:
+`protocol` decides which message is legal, the scheduler transcribes, and `duplex` reads, writes and bounds the waits.
+How a connection ends decides what becomes of the session:
 
-    left by                          session
-    bye                              over
-    a broken protocol, bad audio     ended; its tail is transcribed, nobody reads it
-    silence on the wire (idle)       ended; its tail is delivered, then bye
-    age (max_connection_s)           ended; its tail is delivered, then bye; the client is asked to resume
-    a lost or stuck connection       detached: kept for a client that resumes
+    connection ends by               session
+    bye                              is over
+    a broken protocol, bad audio     is ended; its tail is transcribed, but not delivered
+    silence on the wire (idle)       is ended; its tail is delivered, then bye
+    age (max_connection_s)           is ended; its tail is delivered, then bye; the client is asked to resume
+    a lost or stuck connection       is detached: kept for a client that resumes
 """
 
 from __future__ import annotations
@@ -17,19 +17,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer.access.keys import Caller
 from streamer.audio.opus import WebmDecoder
 from streamer.config import Config
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
-from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Bye, Event
 from streamer.protocol.messages import (
-    ClientMessage,
     Draining,
     End,
     Hello,
@@ -43,6 +40,7 @@ from streamer.protocol.messages import (
 from streamer.protocol.projection import Projection
 from streamer.protocol.state_machine import CaptionsProtocol, State
 from streamer.server import websocket
+from streamer.server.duplex import ClientGone, Transport, converse
 from streamer.server.intake import Intake, decoder_of
 from streamer.server.interfaces import OpenSession, SessionService
 from streamer.server.rooms.rooms import Rooms
@@ -79,101 +77,156 @@ class Connections:
 
 class Connection:
     """
-    One client.
+    One client, from `hello` to the close.
 
     Args:
-        socket: Not accepted yet.
+        transport: Accepted.
         scheduler: Opens and resumes sessions.
         config: `server` and `limits` for the bounds, `session` for the defaults of `start`.
-        caller: Who it is.
-        rooms: Where the session's captions are shown too, if the address names one (`?room=NAME`).
+        caller: Owner of the client's key.
+        rooms: Rooms of the daemon.
+        room: Name of the room that shows this session's captions (`?room=NAME`); None: no room.
     """
 
     def __init__(
         self,
-        socket: WebSocket,
+        transport: Transport,
         scheduler: SessionService,
         config: Config,
         caller: Caller,
         rooms: Rooms,
+        room: str | None = None,
     ) -> None:
-        self._socket = socket
+        self._transport = transport
         self._scheduler = scheduler
         self._config = config
         self._caller = caller
-        self._rooms = rooms
-        self._send_timeout_s = config.limits.send_timeout_s
+        self._rooms, self._room = rooms, room
         self._protocol = CaptionsProtocol(scheduler.languages, config.server.max_frame_bytes)
         self._session = f"s_{secrets.token_urlsafe(9)}"
         self._token = f"r_{secrets.token_urlsafe(18)}"
         self._is_draining = False
+        self._was_idle = False
+        self._speaking = contextlib.ExitStack()
+        """Holds the room while the session speaks in it."""
+        self._publish: Callable[[Event], None] = _publish_nothing
+        self._stream: OpenSession | None = None
+        self._intake: Intake | None = None
+        self._started: asyncio.Queue[tuple[OpenSession, AsyncIterator[Event]]] = asyncio.Queue()
+        """The session and its events, once `started` was sent."""
 
     async def run(self, *, is_draining: bool = False) -> None:
         """
-        Carry the connection from accept to close.
+        Carry the connection to its close.
 
         Cancelling is safe: the session is detached. An unforeseen error closes with 1011 and is raised.
         """
-        await websocket.accept(self._socket)
-        try:
-            async with websocket.telling_errors(self._fail):
-                if is_draining or self._is_draining:
-                    raise _draining()
-                await self._converse()
-                await self._close(1012 if self._is_draining else 1000)
-        finally:
-            self._protocol.close()
+        self._is_draining = self._is_draining or is_draining
+        await converse(self._transport, self, self._config)
 
     async def announce_drain(self, deadline_s: float) -> None:
-        """Tell the client; audio that still comes is dropped, and resumed elsewhere from `stable_s`."""
+        """Send `draining` with its deadline; audio that still comes is dropped, and resumed elsewhere."""
         self._is_draining = True
-        with contextlib.suppress(WebSocketDisconnect):
+        with contextlib.suppress(ClientGone, TimeoutError):
             if self._protocol.state is State.AWAITING_START:
-                await self._fail(_draining())
+                await self.fail(_draining())
                 return
-            message = encode(Draining(deadline_s=deadline_s))
-            # short: a stuck client must not use up the deadline of the others; it is found out by its own tasks
-            await websocket.send(self._socket, message, timeout_s=1.0)
+            # short: a stuck client must not use up the deadline of the others; its own tasks find it out
+            async with asyncio.timeout(1.0):
+                await self._send(Draining(deadline_s=deadline_s))
 
-    async def _converse(self) -> None:
-        await self._send(self._hello())
-        start = await self._receive_start()
-        decoder = decoder_of(start.audio)
-        stream = self._open(start)
-        if isinstance(decoder, WebmDecoder):
-            decoder.skip_to(stream.received_s)
-        intake = Intake(stream, decoder)
-        events = aiter(stream)
-        try:
-            with self._room(stream.id) as publish:
-                await self._send(_started(stream, start))
-                await websocket.run_until_first(
-                    self._write(stream, events, publish), self._read(intake), self._grow_old(intake)
-                )
-        except (ProtocolError, AudioFormatError):
-            intake.end()
-            raise
-        finally:
-            stream.detach()
+    @property
+    def has_ended(self) -> bool:
+        """As `Conversation.has_ended`."""
+        return self._is_draining or self._was_idle or self._protocol.state in (State.ENDING, State.CLOSED)
 
-    def _hello(self) -> Hello:
+    @property
+    def closing(self) -> tuple[int, str]:
+        """As `Conversation.closing`."""
+        return (1012 if self._is_draining else 1000), ""
+
+    async def greet(self) -> None:
+        """Send `hello`. Raises ProtocolError while the daemon drains."""
+        if self._is_draining:
+            raise _draining()
         server = self._config.server
-        return Hello(
+        hello = Hello(
             session=self._session,
             resume=self._token,
             model=self._scheduler.model,
             limits=Limits(max_frame_bytes=server.max_frame_bytes, idle_s=server.idle_s),
         )
+        await self._send(hello)
 
-    async def _receive_start(self) -> Start:
-        try:
-            async with asyncio.timeout(self._config.server.idle_s):
-                message = await self._receive()
-        except TimeoutError:
-            raise self._idle() from None
-        # the protocol lets nothing else through in this state
-        assert isinstance(message, Start)
-        return message
+    async def write(self) -> None:
+        """Send the events of the session up to `bye`, as the client asked for them, and show them to the room."""
+        stream, events = await self._started.get()
+        projection = Projection(stream.options)
+        async for event in events:
+            self._publish(event)
+            message = projection.project(event)
+            if message is not None:
+                await self._send(message)
+            if isinstance(event, Bye):
+                return
+
+    async def take(self, frame: str | bytes) -> None:
+        """As `Conversation.take`; frames are dropped during a drain and after a silence of `idle_s`."""
+        if self._is_draining:
+            self._end_elsewhere()
+        if self._is_draining or self._was_idle:
+            return
+        message = self._protocol.receive(frame)
+        if isinstance(message, Start):
+            await self._start(message)
+        elif isinstance(message, End):
+            await self._end()
+        else:
+            # the protocol lets nothing but `start` through before the session is open
+            assert self._intake is not None
+            await self._intake.take(message)
+
+    async def idle(self) -> None:
+        """End the session; its tail is still delivered. Raises ProtocolError where none was started."""
+        error = ProtocolError("idle", f"no audio and no message for {self._config.server.idle_s:g} s")
+        if self._intake is None:
+            raise error
+        self._was_idle = True
+        await self._send(error_message(error))
+        await self._end()
+
+    async def expire(self) -> None:
+        """Send `draining` and end the session; the client resumes with a new connection."""
+        await self.announce_drain(self._config.server.drain_s)
+        self._end_elsewhere()
+
+    async def fail(self, error: StreamerError) -> None:
+        """Tell the error and close. A client that broke the protocol or sent bad audio loses its session."""
+        if self._intake is not None and isinstance(error, ProtocolError | AudioFormatError):
+            self._intake.end()
+        self.leave()
+        await websocket.tell_error(self._transport, error)
+
+    def leave(self) -> None:
+        """Leave the room and detach the session, which is kept for a while for a client that resumes."""
+        self._protocol.close()
+        self._speaking.close()
+        if self._stream is not None:
+            self._stream.detach()
+            self._stream = None
+
+    async def _start(self, start: Start) -> None:
+        decoder = decoder_of(start.audio)
+        stream = self._open(start)
+        self._stream, self._intake = stream, Intake(stream, decoder)
+        # before anything is awaited: from here on the events of a resumed session are this connection's
+        events = aiter(stream)
+        if isinstance(decoder, WebmDecoder):
+            decoder.skip_to(stream.received_s)
+        if self._room is not None:
+            self._publish = self._speaking.enter_context(self._rooms.speaking(self._room, stream.id)).publish
+        await self._send(_started(stream, start))
+        self._started.put_nowait((stream, events))
 
     def _open(self, start: Start) -> OpenSession:
         resume = start.resume
@@ -189,77 +242,21 @@ class Connection:
             caller=self._caller.name,
         )
 
-    @contextlib.contextmanager
-    def _room(self, session: str) -> Iterator[Callable[[Event], None]]:
-        """What shows an event to the audience of this connection, if it asked for one."""
-        name = self._socket.query_params.get("room")
-        if name is None:
-            yield lambda _: None
-            return
-        with self._rooms.speaking(name, session) as room:
-            yield room.publish
+    async def _end(self) -> None:
+        assert self._intake is not None
+        await self._intake.finish()
+        self._intake.end()
 
-    async def _write(self, stream: OpenSession, events: AsyncIterator[Event], publish: Callable[[Event], None]) -> None:
-        projection = Projection(stream.options)
-        async for event in events:
-            publish(event)
-            message = projection.project(event)
-            if message is not None:
-                await self._send(message)
-            if isinstance(event, Bye):
-                return
-
-    async def _read(self, intake: Intake) -> None:
-        while self._protocol.state is State.STREAMING:
-            try:
-                async with asyncio.timeout(self._config.server.idle_s):
-                    message = await self._receive()
-            except TimeoutError:
-                await self._send(error_message(self._idle()))
-                break
-            if self._is_draining:
-                break
-            # outside the timeout: waiting for room in the backlog is not the client's idleness
-            if not isinstance(message, Start | End):
-                await intake.take(message)
-        await self._finish(intake)
-
-    async def _grow_old(self, intake: Intake) -> None:
-        """At its greatest age a connection goes the way of all at a restart: told, finished, closed with 1012."""
-        await asyncio.sleep(self._config.limits.max_connection_s)
-        await self.announce_drain(self._config.server.drain_s)
-        intake.end(goes_on=True)
-        await asyncio.Event().wait()  # until the writer has said bye
-
-    async def _finish(self, intake: Intake) -> None:
-        """End the session, then go on reading: only so is a client noticed that leaves, or does not obey."""
-        has_ended = self._protocol.state is State.ENDING
-        if not self._is_draining:
-            await intake.finish()
-        intake.end(goes_on=self._is_draining)
-        while True:
-            frame = await websocket.receive(self._socket)
-            if has_ended:
-                self._protocol.receive(frame)
-
-    async def _receive(self) -> ClientMessage | bytes:
-        return self._protocol.receive(await websocket.receive(self._socket))
+    def _end_elsewhere(self) -> None:
+        if self._intake is not None:
+            self._intake.end(goes_on=True)
 
     async def _send(self, message: Event | ServerMessage | Started) -> None:
-        await websocket.send(self._socket, encode(message), timeout_s=self._send_timeout_s)
+        await self._transport.send(encode(message))
 
-    async def _fail(self, error: StreamerError) -> None:
-        """Say why, and close."""
-        self._protocol.close()
-        await self._send(error_message(error))
-        await self._close(wire_error(error).close_code)
 
-    async def _close(self, code: int) -> None:
-        self._protocol.close()
-        await websocket.close(self._socket, code, timeout_s=self._send_timeout_s)
-
-    def _idle(self) -> ProtocolError:
-        return ProtocolError("idle", f"no audio and no message for {self._config.server.idle_s:g} s")
+def _publish_nothing(_: Event) -> None:
+    """Of a session without a room."""
 
 
 def _draining() -> ProtocolError:

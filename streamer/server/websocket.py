@@ -1,127 +1,147 @@
-"""What every WebSocket handler needs: who comes, sends that are bounded in time, and a reader beside a writer."""
+"""WebSockets: frames with sends that are bounded in time, and the handshake of a client that may be refused."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
+from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streamer.access.keys import Caller, Keys
 from streamer.access.refusals import refusal
 from streamer.access.security import presented_key
-from streamer.errors import EngineError, KeyRefusedError, StreamerError
+from streamer.errors import KeyRefusedError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.protocol.messages import PROTOCOL, encode, error_message
-
-SEND_TIMEOUT_S = 20.0
-"""A client that takes no message for so long has lost its connection."""
+from streamer.server.duplex import ClientGone, Transport
 
 MAX_REASON_BYTES = 123
+"""What a close frame holds (RFC 6455, 5.5)."""
+
+
+class WebSocketTransport:
+    """
+    Carries frames over a WebSocket.
+
+    Args:
+        socket: Accepted before the first frame.
+        send_timeout_s: A client that takes no message for so many seconds is gone.
+    """
+
+    def __init__(self, socket: WebSocket, send_timeout_s: float) -> None:
+        self._socket, self._send_timeout_s = socket, send_timeout_s
+
+    async def receive(self) -> str | bytes:
+        """
+        Wait for the next message. Cancelling is safe: no message is lost.
+
+        Raises:
+            ClientGone: The client has left.
+        """
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise ClientGone
+        # ASGI allows a key to be present with None, or to be absent
+        text: str | None = message.get("text")
+        return text if text is not None else bytes(message["bytes"])
+
+    async def send(self, text: str) -> None:
+        """
+        Send one text message.
+
+        Raises:
+            ClientGone: The client has left, or took nothing for the send timeout.
+        """
+        async with self._sending():
+            await self._socket.send_text(text)
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """
+        Close with a code and a reason; the reason is cut to what the frame holds.
+
+        Raises:
+            ClientGone: The client has left, or took nothing for the send timeout.
+        """
+        async with self._sending():
+            await self._socket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
+
+    @contextlib.asynccontextmanager
+    async def _sending(self) -> AsyncIterator[None]:
+        if self._socket.application_state is not WebSocketState.CONNECTED:
+            raise ClientGone
+        try:
+            async with asyncio.timeout(self._send_timeout_s):
+                yield
+        except (TimeoutError, WebSocketDisconnect):
+            raise ClientGone from None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refused handshake, for programs and for pages."""
+
+    response: Response
+    """HTTP, for programs."""
+    message: str
+    """For pages: the text before the close."""
+    close_code: int
+    """For pages."""
+    subprotocol: str | None
+    """For pages: a browser fails a handshake that answers none of the subprotocols it offered."""
+
+
+async def refuse(socket: WebSocket, refused: Refusal, send_timeout_s: float) -> None:
+    """
+    Refuse a client that is not accepted yet.
+
+    A program gets the HTTP response. Browsers hide it (a page sees only close code 1006), so a page is accepted, sent
+    the message, and closed with the close code.
+
+    Args:
+        socket: Not accepted yet.
+        refused: Both forms of the refusal.
+        send_timeout_s: How long a page may take over the message.
+    """
+    if "origin" not in socket.headers:
+        await socket.send_denial_response(refused.response)
+        return
+    transport = WebSocketTransport(socket, send_timeout_s)
+    with contextlib.suppress(ClientGone):
+        await socket.accept(refused.subprotocol)
+        await transport.send(refused.message)
+        await transport.close(refused.close_code)
 
 
 async def accept(socket: WebSocket) -> None:
-    """Accept, with our subprotocol if it was offered: a browser fails a handshake that answers none."""
-    await socket.accept(subprotocol=PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None)
+    """Accept a client of `captions.v1`, with its subprotocol if that was offered."""
+    await socket.accept(_subprotocol(socket))
 
 
-async def identify(socket: WebSocket, keys: Keys) -> Caller | None:
-    """Who a client not accepted yet is, by its key; None: it has no good one, was told so, and is sent away."""
+async def identify(socket: WebSocket, keys: Keys, send_timeout_s: float) -> Caller | None:
+    """
+    Identify a client by its API key before it is accepted. None: the client had no valid key and was refused.
+
+    Args:
+        socket: Not accepted yet.
+        keys: Valid keys.
+        send_timeout_s: As for `refuse`.
+    """
     try:
         return keys.identify(presented_key(socket.scope))
     except KeyRefusedError as error:
-        await _refuse(socket, error)
+        told = Refusal(refusal(error), encode(error_message(error)), wire_error(error).close_code, _subprotocol(socket))
+        await refuse(socket, told, send_timeout_s)
         return None
 
 
-async def _refuse(socket: WebSocket, error: KeyRefusedError) -> None:
-    """A program gets an HTTP answer; a page sees nothing of that but 1006, so it is accepted, told, and closed."""
-    if "origin" not in socket.headers:
-        await socket.send_denial_response(refusal(error))
-        return
-    with contextlib.suppress(WebSocketDisconnect):
-        await accept(socket)
-        await send(socket, encode(error_message(error)))
-        await close(socket, wire_error(error).close_code)
+async def tell_error(transport: Transport, error: StreamerError) -> None:
+    """Send the `error` message of `captions.v1`, then close with its code."""
+    await transport.send(encode(error_message(error)))
+    await transport.close(wire_error(error).close_code)
 
 
-async def receive(socket: WebSocket) -> str | bytes:
-    """
-    Wait for the next message. Cancelling is safe: no message is lost.
-
-    Raises:
-        WebSocketDisconnect: The client has left.
-    """
-    message = await socket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message["code"])
-    # ASGI allows a key to be there with None, or not at all
-    text: str | None = message.get("text")
-    return text if text is not None else bytes(message["bytes"])
-
-
-async def send(socket: WebSocket, text: str, *, timeout_s: float = SEND_TIMEOUT_S) -> None:
-    """
-    Send one text message.
-
-    Raises:
-        WebSocketDisconnect: The client has left, or took nothing for `timeout_s`.
-    """
-    if socket.application_state is not WebSocketState.CONNECTED:
-        raise WebSocketDisconnect(1006)
-    async with _lost_after(timeout_s):
-        await socket.send_text(text)
-
-
-async def close(socket: WebSocket, code: int, reason: str = "", *, timeout_s: float = SEND_TIMEOUT_S) -> None:
-    """Close with a code, and a reason, cut to what the frame holds; raises as `send` does."""
-    if socket.application_state is not WebSocketState.CONNECTED:
-        raise WebSocketDisconnect(1006)
-    async with _lost_after(timeout_s):
-        await socket.close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
-
-
-@contextlib.asynccontextmanager
-async def _lost_after(timeout_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError:
-        raise WebSocketDisconnect(1006) from None
-
-
-@contextlib.asynccontextmanager
-async def telling_errors(tell: Callable[[StreamerError], Awaitable[None]]) -> AsyncIterator[None]:
-    """
-    The frame of one connection: whoever has left is told nothing, anybody else is told why it ends.
-
-    An unforeseen error is told as a fault of the daemon, and raised.
-
-    Args:
-        tell: Says why, and closes; may raise WebSocketDisconnect.
-    """
-    try:
-        yield
-    except WebSocketDisconnect:
-        pass  # nobody is there to be told
-    except StreamerError as error:
-        with contextlib.suppress(WebSocketDisconnect):
-            await tell(error)
-    except Exception:
-        with contextlib.suppress(WebSocketDisconnect):
-            await tell(EngineError("a fault of the daemon; its log says more"))
-        raise
-
-
-async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
-    """Run them side by side until one ends, cancel the others, and raise what it raised."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    # of two that ended at once, the one named first counts
-    next(task for task in tasks if task in done).result()
+def _subprotocol(socket: WebSocket) -> str | None:
+    return PROTOCOL if PROTOCOL in socket.scope["subprotocols"] else None

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.actions import Action, End, HangUp, Open, To, end_of_idle_client
 from streamer.dialects.deepgram.request import ListenRequest
 from streamer.dialects.deepgram.wav_header import WavHeader
 from streamer.dialects.word_slices import part_of
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word, words_of
-from streamer.protocol.messages import AudioFormat, End, Flush, Start
+from streamer.protocol.messages import AudioFormat, Flush, Start
 from streamer.protocol.options import Update
 
 SEGMENT_S = 3.0
@@ -77,6 +77,10 @@ class DeepgramProtocol:
                 *self.fail(error),
                 HangUp(1008, "DATA-0000: the audio is neither raw as announced nor wav nor webm"),
             ]
+
+    def idle(self, idle_s: float) -> list[Action]:
+        """The sessions end, and their tails are delivered before the close."""
+        return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
         """Results and what goes with them, of one channel."""

@@ -29,7 +29,7 @@ from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.events import Bye, Event, TurnEnd
 from streamer.protocol.options import Task
 from streamer.server.interfaces import OpenSession, SessionService
-from streamer.server.websocket import run_until_first
+from streamer.server.tasks import run_until_first
 
 MAX_UPLOADS = 32
 """Uploads read at the same time; each may fill `limits.max_upload_bytes` of the temporary folder."""

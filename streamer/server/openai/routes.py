@@ -31,7 +31,7 @@ from streamer.dialects.openai.session import (
 from streamer.errors import KeyRefusedError, StreamerError
 from streamer.server.interfaces import SessionService
 from streamer.server.openai.files import FileApi, bounded, refusal
-from streamer.server.openai.realtime import RealtimeConnection, refuse
+from streamer.server.openai.realtime import refuse_realtime, serve_realtime
 
 MAX_SECRET_REQUEST_BYTES = 65_536
 
@@ -102,10 +102,10 @@ class _RealtimeApi:
         try:
             caller = self._keys.identify(secret.key if secret is not None else shown)
         except KeyRefusedError as error:
-            await refuse(socket, error)
+            await refuse_realtime(socket, error, self._config.limits.send_timeout_s)
             return
         settings = secret.settings if secret is not None else default_settings(self._config.session)
-        await RealtimeConnection(socket, self._scheduler, self._config, settings, caller).run()
+        await serve_realtime(socket, self._scheduler, self._config, settings, caller)
 
     async def issue_secret(self, request: Request, caller: Caller) -> Response:
         asked = decode(await self._body(request), SecretRequest)

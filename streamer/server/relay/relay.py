@@ -1,75 +1,35 @@
 """
-Carries a dialect over its transport: frames to actions, actions to native sessions, events to texts.
+Relays a foreign protocol: frames to actions of its dialect, actions to sessions, session events to texts.
 
-A client that leaves has its sessions ended: these dialects have no resume. When the daemon stops, what was heard is
-still delivered, then the connection closes with 1012, after which clients come back by themselves.
+A client that leaves has its sessions ended: these protocols have no resume. When the daemon stops, the text of the
+audio so far is still delivered, then the connection closes with 1012, after which clients connect again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Protocol
-
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer.access.keys import Caller
 from streamer.config import Config
-from streamer.dialects.actions import Action, Dialect, HangUp, Open, To
+from streamer.dialects.actions import Action, Dialect, End, EndSessions, HangUp, Open, To
 from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.errors import wire_error
-from streamer.protocol.messages import End
-from streamer.server import websocket
+from streamer.server.duplex import ClientGone, Transport, converse
 from streamer.server.intake import Intake, decoder_of
 from streamer.server.interfaces import OpenSession, SessionService
 
 
-class Transport(Protocol):
-    """What carries frames; all of it raises WebSocketDisconnect once the client has left."""
-
-    async def receive(self) -> str | bytes:
-        """The next frame. Cancelling is safe."""
-
-    async def send(self, text: str) -> None:
-        """Send a text; a client that does not take it in time has left."""
-
-    async def close(self, code: int, reason: str) -> None:
-        """End the connection, with a WebSocket close code where there is such a thing."""
-
-
-class SocketTransport:
-    """
-    Args:
-        socket: Accepted before the first frame.
-        send_timeout_s: In which a client takes a message.
-    """
-
-    def __init__(self, socket: WebSocket, send_timeout_s: float) -> None:
-        self._socket, self._send_timeout_s = socket, send_timeout_s
-
-    async def receive(self) -> str | bytes:
-        """As `Transport.receive`."""
-        return await websocket.receive(self._socket)
-
-    async def send(self, text: str) -> None:
-        """As `Transport.send`."""
-        await websocket.send(self._socket, text, timeout_s=self._send_timeout_s)
-
-    async def close(self, code: int, reason: str) -> None:
-        """As `Transport.close`."""
-        await websocket.close(self._socket, code, reason, timeout_s=self._send_timeout_s)
-
-
 class Relay:
     """
-    One client.
+    One client of a foreign protocol.
 
     Args:
-        transport: How it is reached; not used before `run`.
-        scheduler: Opens native sessions.
+        transport: Accepted before `run`.
+        scheduler: Opens sessions.
         config: `server` and `limits` for the bounds, `session` for the defaults.
-        caller: Who it is.
-        dialect: What it speaks.
+        caller: Owner of the client's key.
+        dialect: Translates between the client and `captions.v1`.
     """
 
     def __init__(
@@ -77,24 +37,37 @@ class Relay:
     ) -> None:
         self._transport, self._scheduler, self._config, self._caller = transport, scheduler, config, caller
         self._dialect = dialect
+        self._greeting: list[str] = []
         self._sending = asyncio.Lock()
         self._streams: list[OpenSession] = []
         self._intakes: list[Intake] = []
-        self._opened = asyncio.Event()
-        self._has_ended = False
-        self._closing = 1012, "the daemon is stopping"
-        """What the connection closes with once every session has said everything."""
+        self._opened: asyncio.Queue[list[OpenSession]] = asyncio.Queue()
+        """Sessions whose events are delivered next; none: the connection ends without any."""
+        self._is_silent = asyncio.Event()
+        """Set while no session has anything more to say."""
+        self._is_silent.set()
+        self._received_s = 0.0
+        """Stream time at which the next sessions begin."""
+        self._is_followed = False
+        """Whether the sessions were ended for others to follow."""
+        self.has_ended = False
+        """Whether no more frames are expected."""
+        self.closing = 1012, "the daemon is stopping"
+        """Close code and reason once every session has said everything."""
 
     def begin(self) -> None:
         """
-        Do what is to be done before the handshake is answered; `run` or `leave` must follow.
+        Do what has to be done before the handshake is answered; `run` or `leave` must follow.
 
         Raises:
-            StreamerError: The client is to be refused; nothing was opened.
+            StreamerError: The client is to be refused; no session is open.
         """
         for action in self._dialect.begin():
-            assert isinstance(action, Open)
-            self._open(action)
+            if isinstance(action, Open):
+                self._open(action)
+            else:
+                assert isinstance(action, str)
+                self._greeting.append(action)
 
     async def run(self) -> None:
         """
@@ -102,100 +75,110 @@ class Relay:
 
         Cancelling is safe: the sessions are ended. An unforeseen error closes with 1011 and is raised.
         """
-        try:
-            async with websocket.telling_errors(self._fail):
-                await websocket.run_until_first(self._write(), self._read(), self._grow_old())
-                await self._transport.close(*self._closing)
-        finally:
-            self.leave()
+        await converse(self._transport, self, self._config)
 
-    async def _write(self) -> None:
-        """Every session's events, until all have said `Bye`."""
-        await self._opened.wait()
-        telling = [asyncio.create_task(self._tell(i, stream)) for i, stream in enumerate(self._streams)]
+    async def greet(self) -> None:
+        """Send the texts that come before the client's first frame."""
+        await self._say(self._greeting)
+
+    async def write(self) -> None:
+        """Send the events of every session, until all have said `Bye` and no others follow."""
+        while True:
+            await self._tell_all(await self._opened.get())
+            if not self._is_followed:
+                break
+            self._received_s = self._streams[0].received_s
+            self.leave()
+            self._is_silent.set()
+        await self._say(self._dialect.finish())
+
+    async def take(self, frame: str | bytes) -> None:
+        """As `Conversation.take`; frames after the end are dropped."""
+        if not self.has_ended:
+            await self._carry_out(self._dialect.receive(frame))
+
+    async def idle(self) -> None:
+        """Do what the dialect does about a silent client."""
+        await self._carry_out(self._dialect.idle(self._config.server.idle_s))
+
+    async def expire(self) -> None:
+        """End the sessions and deliver their tails."""
+        await self._end()
+
+    async def fail(self, error: StreamerError) -> None:
+        """Tell the error in the words of the dialect, and close."""
+        await self._say(self._dialect.fail(error))
+        await self._transport.close(wire_error(error).fault_close_code, str(error))
+
+    def leave(self) -> None:
+        """End and detach the sessions: nobody reads what they still say."""
+        for stream in self._streams:
+            stream.end()
+            stream.detach()
+        self._streams, self._intakes = [], []
+
+    async def _tell_all(self, streams: Sequence[OpenSession]) -> None:
+        telling = [asyncio.create_task(self._tell(i, stream)) for i, stream in enumerate(streams)]
         try:
             await asyncio.gather(*telling)
         finally:
             for task in telling:
                 task.cancel()
             await asyncio.gather(*telling, return_exceptions=True)
-        await self._say(self._dialect.finish())
 
     async def _tell(self, session: int, stream: OpenSession) -> None:
         async for event in stream:
             await self._say(self._dialect.project(session, event))
 
-    async def _read(self) -> None:
-        while not self._has_ended:
-            idle_s = self._config.server.idle_s
-            try:
-                async with asyncio.timeout(idle_s):
-                    frame = await self._transport.receive()
-            except TimeoutError:
-                self._closing = 1011, f"no audio and no message for {idle_s:g} s"
-                break
-            # outside the timeout: waiting for room in the backlog is not the client's idleness
-            for action in self._dialect.receive(frame):
-                await self._carry_out(action)
-        await self._end()
-        while True:  # only so is a client noticed that leaves before it was told everything
-            await self._transport.receive()
-
-    async def _carry_out(self, action: Action) -> None:
-        match action:
-            case str():
-                await self._say([action])
-            case Open():
-                self._open(action)
-            case To(session=session, message=message):
-                for intake in self._intakes if session is None else [self._intakes[session]]:
-                    await intake.take(message)
-            case End():
-                self._has_ended = True
-                self._closing = 1000, ""
-            case HangUp(code=code, reason=reason):
-                await self._transport.close(code, reason)
-                raise WebSocketDisconnect(code)
+    async def _carry_out(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case str():
+                    await self._say([action])
+                case Open():
+                    await self._is_silent.wait()
+                    self._open(action)
+                case To(session=session, message=message):
+                    for intake in self._intakes if session is None else [self._intakes[session]]:
+                        await intake.take(message)
+                case EndSessions():
+                    self._is_followed = True
+                    await self._end_sessions()
+                case End(code=code, reason=reason):
+                    self.closing = code, reason
+                    await self._end()
+                case HangUp(code=code, reason=reason):
+                    await self._transport.close(code, reason)
+                    raise ClientGone
 
     def _open(self, action: Open) -> None:
         options, audio = action.start.options(self._config.session), action.start.audio
         decoders = [decoder_of(audio) for _ in range(action.n_sessions)]
         try:
             for decoder in decoders:
-                stream = self._scheduler.open(options, caller=self._caller.name)
+                stream = self._scheduler.open(options, offset_s=self._received_s, caller=self._caller.name)
                 self._streams.append(stream)
                 self._intakes.append(Intake(stream, decoder))
         except OverloadError:
             self.leave()
             raise
-        self._opened.set()
+        self._is_followed = False
+        self._is_silent.clear()
+        self._opened.put_nowait(self._streams)
 
     async def _end(self) -> None:
-        """No more audio comes; a client that never sent any is owed the last texts as well."""
+        """End the connection once the sessions have said everything; no more frames are taken."""
+        self.has_ended, self._is_followed = True, False
+        await self._end_sessions()
+        if self._is_silent.is_set():
+            self._opened.put_nowait([])
+
+    async def _end_sessions(self) -> None:
         for intake in self._intakes:
             await intake.finish()
             intake.end()
-        self._opened.set()
-
-    async def _grow_old(self) -> None:
-        """At its greatest age a connection goes the way of all at a restart."""
-        await asyncio.sleep(self._config.limits.max_connection_s)
-        await self._end()
-        await asyncio.Event().wait()  # until the writer is done
 
     async def _say(self, texts: Sequence[str]) -> None:
-        async with self._sending:
+        async with self._sending:  # reader and writer do not mix their texts
             for text in texts:
                 await self._transport.send(text)
-
-    async def _fail(self, error: StreamerError) -> None:
-        """Say why, and close."""
-        await self._say(self._dialect.fail(error))
-        await self._transport.close(wire_error(error).fault_close_code, str(error))
-
-    def leave(self) -> None:
-        """Nobody reads what the sessions still say."""
-        for stream in self._streams:
-            stream.end()
-            stream.detach()
-        self._streams, self._intakes = [], []

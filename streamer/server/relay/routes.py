@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from datetime import UTC, datetime
 
 import msgspec
 from starlette.responses import Response
 from starlette.routing import BaseRoute, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from streamer.access.keys import Keys
 from streamer.config import Config
@@ -18,9 +17,9 @@ from streamer.dialects.deepgram.request import answered_subprotocol, parse_query
 from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import KeyRefusedError, OverloadError, ProtocolError, StreamerError
 from streamer.protocol.errors import wire_error
-from streamer.server import websocket
 from streamer.server.interfaces import SessionService
-from streamer.server.relay.relay import Relay, SocketTransport
+from streamer.server.relay.relay import Relay
+from streamer.server.websocket import Refusal, WebSocketTransport, identify, refuse
 
 
 def relayed_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
@@ -31,8 +30,7 @@ def relayed_routes(scheduler: SessionService, config: Config, keys: Keys) -> lis
         keys: Who is let in.
     """
 
-    def transport(socket: WebSocket) -> SocketTransport:
-        return SocketTransport(socket, config.limits.send_timeout_s)
+    send_timeout_s = config.limits.send_timeout_s
 
     async def listen(socket: WebSocket) -> None:
         request_id, offered = secrets.token_hex(16), socket.scope["subprotocols"]
@@ -41,46 +39,48 @@ def relayed_routes(scheduler: SessionService, config: Config, keys: Keys) -> lis
             request = parse_query(socket.query_params.multi_items(), scheduler.languages)
             created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             dialect = DeepgramProtocol(request, request_id, scheduler.model, created)
-            relay = Relay(transport(socket), scheduler, config, caller, dialect)
+            relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, dialect)
             relay.begin()
         except (KeyRefusedError, ProtocolError, OverloadError) as error:
-            await _refuse_listen(socket, error, request_id)
+            await refuse(socket, _refusal(socket, error, request_id), send_timeout_s)
             return
-        try:
-            await socket.accept(answered_subprotocol(offered))
-        except BaseException:
-            relay.leave()
-            raise
-        await relay.run()
+        await _run(relay, socket, answered_subprotocol(offered))
 
     async def vosk(socket: WebSocket) -> None:
-        caller = await websocket.identify(socket, keys)
+        caller = await identify(socket, keys, send_timeout_s)
         if caller is not None:
-            await socket.accept()
-            await Relay(transport(socket), scheduler, config, caller, VoskProtocol()).run()
+            relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, VoskProtocol())
+            relay.begin()
+            await _run(relay, socket, None)
 
     return [WebSocketRoute("/v1/listen", listen), WebSocketRoute("/vosk", vosk)]
+
+
+async def _run(relay: Relay, socket: WebSocket, subprotocol: str | None) -> None:
+    """Accept a client whose sessions may be open already, and carry its connection to the close."""
+    try:
+        await socket.accept(subprotocol)
+        await relay.run()
+    finally:
+        relay.leave()
 
 
 _WORDS = {"unauthorized": "INVALID_AUTH", "overloaded": "SERVICE_UNAVAILABLE"}
 """Deepgram's names of our codes."""
 
 
-async def _refuse_listen(socket: WebSocket, error: StreamerError, request_id: str) -> None:
-    """As Deepgram: an HTTP answer with the reason in a header too; a page would see nothing of that, so it is told."""
+def _refusal(socket: WebSocket, error: StreamerError, request_id: str) -> Refusal:
+    """As Deepgram refuses: the reason stands in the body and in the header `dg-error`."""
     told = wire_error(error)
     code = _WORDS.get(told.code, told.code)
-    if "origin" not in socket.headers:
-        body = {"err_code": code, "err_msg": str(error), "request_id": request_id}
-        # a header holds no other characters than these
-        reason = str(error).encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")
-        headers = {"dg-request-id": request_id, "dg-error": reason}
-        await socket.send_denial_response(
-            Response(msgspec.json.encode(body), told.http_status, headers, "application/json")
-        )
-        return
-    with contextlib.suppress(WebSocketDisconnect):
-        await socket.accept(answered_subprotocol(socket.scope["subprotocols"]))
-        event = {"type": "Error", "variant": code, "description": str(error), "message": ""}
-        await websocket.send(socket, msgspec.json.encode(event).decode())
-        await websocket.close(socket, told.close_code)
+    body = {"err_code": code, "err_msg": str(error), "request_id": request_id}
+    # a header holds ASCII alone, on one line
+    reason = str(error).encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")
+    headers = {"dg-request-id": request_id, "dg-error": reason}
+    event = {"type": "Error", "variant": code, "description": str(error), "message": ""}
+    return Refusal(
+        Response(msgspec.json.encode(body), told.http_status, headers, "application/json"),
+        msgspec.json.encode(event).decode(),
+        told.close_code,
+        answered_subprotocol(socket.scope["subprotocols"]),
+    )

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from starlette.websockets import WebSocketDisconnect
 
 from streamer.access.keys import Caller
 from streamer.access.security import is_loopback
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
 from streamer.errors import StreamerError
+from streamer.server.duplex import ClientGone
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
 
@@ -27,35 +27,48 @@ log = structlog.get_logger()
 
 class TcpTransport:
     """
+    Carries bytes over TCP.
+
     Args:
-        reader, writer: Of one connection.
-        send_timeout_s: In which a client takes a message.
+        reader: Of one connection.
+        writer: Of the same connection.
+        send_timeout_s: A client that takes no message for so many seconds is gone.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, send_timeout_s: float) -> None:
         self._reader, self._writer, self._send_timeout_s = reader, writer, send_timeout_s
 
     async def receive(self) -> bytes:
-        """Whatever has come. Raises WebSocketDisconnect, the sign by which a relay knows that a client has left."""
+        """
+        Wait for the next bytes, at most READ_BYTES. Cancelling is safe: nothing is lost.
+
+        Raises:
+            ClientGone: The client has closed its side, or the connection broke.
+        """
         try:
             data = await self._reader.read(READ_BYTES)
         except OSError:
             data = b""
         if not data:
-            raise WebSocketDisconnect(1006)
+            raise ClientGone
         return data
 
     async def send(self, text: str) -> None:
-        """As `Transport.send`."""
+        """
+        Send one text.
+
+        Raises:
+            ClientGone: The client has left, or took nothing for the send timeout.
+        """
         self._writer.write(text.encode())
         try:
             async with asyncio.timeout(self._send_timeout_s):
                 await self._writer.drain()
         except (OSError, TimeoutError):
-            raise WebSocketDisconnect(1006) from None
+            raise ClientGone from None
 
-    async def close(self, code: int, reason: str) -> None:
-        """Close; what was sent before is delivered. There are no codes here."""
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close; what was sent before is delivered. TCP has neither codes nor reasons."""
         self._writer.close()
 
 
@@ -99,7 +112,9 @@ class _Handler:
         self._n_connections += 1
         try:
             if self._n_connections <= MAX_CONNECTIONS:
-                await self._relay(reader, writer).run()
+                relay = self._relay(reader, writer)
+                relay.begin()
+                await relay.run()
         finally:
             self._n_connections -= 1
             writer.close()

@@ -9,42 +9,37 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamer.access.refusals import refusal
 from streamer.errors import OverloadError, ProtocolError
-from streamer.protocol.errors import wire_error
-from streamer.protocol.messages import encode, error_message
-from streamer.server import websocket
+from streamer.server.duplex import Transport, drop_frames, telling_errors
 from streamer.server.rooms.room import Room, Viewer
 from streamer.server.rooms.rooms import Rooms
+from streamer.server.tasks import run_until_first
+from streamer.server.websocket import tell_error
 
 STILL_HERE_S = 15.0
 """A silent stream of server-sent events says so, or proxies close it."""
 
 
-async def watch(socket: WebSocket, rooms: Rooms, name: str) -> None:
-    """Serve one viewer until it leaves, or is cut (1013); who asks for what there is not is told why (1008)."""
-    await websocket.accept(socket)
-    with contextlib.suppress(WebSocketDisconnect):
-        try:
-            with rooms.viewing(name) as (_, viewer):
-                await websocket.run_until_first(_send_all(socket, viewer), _wait_disconnect(socket), viewer.wait_cut())
-            await websocket.close(socket, 1013)
-        except (ProtocolError, OverloadError) as error:
-            await websocket.send(socket, encode(error_message(error)))
-            await websocket.close(socket, wire_error(error).close_code)
+async def watch(transport: Transport, rooms: Rooms, name: str) -> None:
+    """
+    Serve one viewer until it leaves, takes no message in time, or is too far behind (1013).
+
+    Args:
+        transport: Accepted. Frames of a viewer are dropped.
+        rooms: Rooms of the daemon.
+        name: Room to watch; a viewer of a room that does not exist is told so (1008).
+    """
+    async with telling_errors(lambda error: tell_error(transport, error)):
+        with rooms.viewing(name) as (_, viewer):
+            await run_until_first(_send_all(transport, viewer), drop_frames(transport), viewer.wait_cut())
+        await transport.close(1013)
 
 
-async def _send_all(socket: WebSocket, viewer: Viewer) -> None:
+async def _send_all(transport: Transport, viewer: Viewer) -> None:
     async for message in viewer:
-        await websocket.send(socket, message.text)
-
-
-async def _wait_disconnect(socket: WebSocket) -> None:
-    # a viewer has nothing to say: what comes is dropped
-    while True:
-        await websocket.receive(socket)
+        await transport.send(message.text)
 
 
 async def watch_events(request: Request, rooms: Rooms, name: str) -> Response:

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import Action, Dialect, HangUp, Open, To
+from streamer.dialects.actions import Action, Dialect, End, HangUp, Open, To
 from streamer.dialects.deepgram.protocol import DeepgramProtocol
 from streamer.dialects.deepgram.request import parse_query
 from streamer.dialects.vosk import VoskProtocol
 from streamer.dialects.wyoming import WyomingProtocol, encode
 from streamer.errors import ProtocolError
-from streamer.protocol.messages import End
 
 LANGUAGES = ("en", "de")
 

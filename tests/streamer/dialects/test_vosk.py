@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.actions import Action, End, HangUp, Open, To
 from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import EngineError
 from streamer.protocol.events import Bye, Caption, Flushed, TurnEnd, Word
-from streamer.protocol.messages import AudioFormat, End, Flush
+from streamer.protocol.messages import AudioFormat, Flush
 from streamer.protocol.options import Update
 
 BYE = Bye(reason="end", audio_s=1.0, turns=1)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import Action, HangUp, Open, To
+from streamer.dialects.actions import Action, End, HangUp, Open, To
 from streamer.dialects.wyoming import MAX_LINE_BYTES, FrameReader, WyomingMessage, WyomingProtocol, encode
 from streamer.errors import OverloadError, ProtocolError
 from streamer.protocol.events import Bye, Caption, Event, Speech, TurnEnd
-from streamer.protocol.messages import AudioFormat, End
+from streamer.protocol.messages import AudioFormat
 
 SOUND = {"rate": 16000, "width": 2, "channels": 1}
 

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from streamer.access.keys import Keys
-from streamer.config import LimitsConfig, ServerConfig
+from streamer.access.keys import Caller, Keys
+from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import EngineError
 from streamer.protocol.events import Speech
 from streamer.protocol.options import SessionOptions, Update
+from streamer.server.connection import Connection
+from streamer.server.rooms.rooms import Rooms
+from streamer.server.websocket import WebSocketTransport, accept
+from tests.helpers.asgi_client import AsgiClient
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import (
     CONFIG,
@@ -300,16 +304,43 @@ class TestLeaving:
         assert not stream.has_ended
 
     async def test_vanishing_is_noticed_while_the_backlog_is_full(self, daemon: Daemon) -> None:
-        """The writer finds out when the reader is stuck in `feed`."""
+        """The writer finds out when the reader is stuck in `feed`; the audio that waits is not taken."""
         async with daemon.connect() as client:
             await start(client)
             stream = daemon.scheduler.streams[0]
             stream.room.clear()
             await client.send(SECOND)
             client.transport.abort()
-            while not stream.detached.is_set():
-                stream.say(Speech(state="started", at_s=0.0))
-                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                while not stream.detached.is_set():
+                    stream.say(Speech(state="started", at_s=0.0))
+                    await asyncio.sleep(0)
+
+        assert not stream.has_ended
+        assert stream.samples == []
+
+    async def test_a_client_that_takes_no_message_is_detached(self) -> None:
+        """Its session is kept as for any lost connection; accept, hello and started had arrived."""
+        client = AsgiClient('{"type":"start"}', n_taken=3)
+        scheduler = FakeScheduler([(0.0, Speech(state="started", at_s=0.0))])
+        running = asyncio.create_task(run(client, scheduler, send_timeout_s=0.1))
+        stream = await within(scheduler.wait_stream())
+        stream.say(Speech(state="started", at_s=0.0))
+        await within(running)
+
+        assert stream.detached.is_set()
+        assert not stream.has_ended
+        assert client.taken_types == ["websocket.accept", "websocket.send", "websocket.send"]
+
+    async def test_a_cancelled_connection_is_detached(self) -> None:
+        """Stopping the server loses no session."""
+        client, scheduler = AsgiClient('{"type":"start"}', n_taken=100), FakeScheduler()
+        running = asyncio.create_task(run(client, scheduler, send_timeout_s=10.0))
+        stream = await within(scheduler.wait_stream())
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+        assert stream.detached.is_set()
 
     async def test_resume_of_a_known_session(self, daemon: Daemon) -> None:
         """The same session goes on from the audio it has."""
@@ -391,6 +422,13 @@ class TestLeaving:
         assert code == 1012
         assert daemon.scheduler.streams[0].detached.is_set()
         assert len(daemon.connections) == 0
+
+
+async def run(client: AsgiClient, scheduler: FakeScheduler, send_timeout_s: float) -> None:
+    """A connection to its end."""
+    await accept(client.socket)
+    transport = WebSocketTransport(client.socket, send_timeout_s)
+    await Connection(transport, scheduler, Config(), Caller(), Rooms(Config())).run()
 
 
 async def send_all(client: ClientConnection, n_messages: int) -> None:

@@ -1,137 +1,68 @@
-"""Tests of streamer/server/websocket.py, and of a client that takes nothing."""
+"""Tests of streamer/server/websocket.py: clients that take nothing, and refused handshakes."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
-from starlette.types import Message
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streamer.access.keys import Caller
-from streamer.config import Config, LimitsConfig
-from streamer.errors import EngineError, ProtocolError, StreamerError
-from streamer.protocol.events import Speech
+from streamer.access.keys import Keys
 from streamer.server import websocket
-from streamer.server.connection import Connection
-from streamer.server.rooms.rooms import Rooms
-from tests.helpers.fake_scheduler import FakeScheduler
+from streamer.server.duplex import ClientGone
+from streamer.server.websocket import WebSocketTransport
+from tests.helpers.asgi_client import AsgiClient
+
+TIMEOUT_S = 0.05
+PAGE = ((b"origin", b"http://localhost"),)
+"""Header of a browser's handshake."""
 
 
-class Client:
-    """The other end of an ASGI connection, which takes `n_taken` messages and then no more."""
-
-    def __init__(self, *texts: str, n_taken: int) -> None:
-        self._incoming: list[Message] = [{"type": "websocket.connect"}]
-        self._incoming += [{"type": "websocket.receive", "text": text} for text in texts]
-        self._n_taken = n_taken
-        self.taken: list[Message] = []
-        scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b"", "subprotocols": []}
-        self.socket = WebSocket(scope, self._receive, self._send)
-
-    async def _receive(self) -> Message:
-        if not self._incoming:
-            await asyncio.Event().wait()
-        return self._incoming.pop(0)
-
-    async def _send(self, message: Message) -> None:
-        if len(self.taken) >= self._n_taken:
-            await asyncio.Event().wait()
-        self.taken.append(message)
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """One key, which nobody shows."""
+    (tmp_path / "keys").write_text("box 0123456789abcdef\n")
+    return Keys(tmp_path / "keys")
 
 
-async def test_send_gives_up_on_a_client_that_takes_nothing() -> None:
-    """It counts as lost."""
-    client = Client(n_taken=1)
+async def test_a_client_that_takes_no_message_is_gone_after_the_send_timeout() -> None:
+    """For a text as for a close."""
+    client = AsgiClient(n_taken=1)
     await websocket.accept(client.socket)
+    transport = WebSocketTransport(client.socket, TIMEOUT_S)
 
-    with pytest.raises(WebSocketDisconnect):
-        await websocket.send(client.socket, "text", timeout_s=0.01)
-
-
-async def test_stuck_client_is_detached() -> None:
-    """Its session is kept as for any lost connection; accept, hello and started had arrived."""
-    client = Client(json.dumps({"type": "start"}), n_taken=3)
-    scheduler = FakeScheduler([(0.0, Speech(state="started", at_s=0.0))])
-    impatient = Config(limits=LimitsConfig(send_timeout_s=0.1))
-    connection = Connection(client.socket, scheduler, impatient, Caller(), Rooms(Config()))
-    running = asyncio.create_task(connection.run())
-    stream = await scheduler.wait_stream()
-    stream.say(Speech(state="started", at_s=0.0))
-    await running
-
-    assert stream.detached.is_set()
-    assert not stream.has_ended
-    assert [message["type"] for message in client.taken] == ["websocket.accept"] + 2 * ["websocket.send"]
+    async with asyncio.timeout(5):
+        with pytest.raises(ClientGone):
+            await transport.send("text")
+        with pytest.raises(ClientGone):
+            await transport.close(1000)
 
 
-async def test_cancelled_connection_is_detached() -> None:
-    """Stopping the server loses no session."""
-    client = Client(json.dumps({"type": "start"}), n_taken=100)
-    scheduler = FakeScheduler()
-    running = asyncio.create_task(Connection(client.socket, scheduler, Config(), Caller(), Rooms(Config())).run())
-    stream = await scheduler.wait_stream()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+async def test_a_page_without_a_key_is_told_and_closed(keys: Keys) -> None:
+    """A browser hides the HTTP response of a refused handshake."""
+    client = AsgiClient(n_taken=100, headers=PAGE)
 
-    assert stream.detached.is_set()
+    assert await websocket.identify(client.socket, keys, TIMEOUT_S) is None
+    assert client.taken_types == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert json.loads(client.taken[1]["text"])["code"] == "unauthorized"
+    assert client.taken[2]["code"] == 4401
 
 
-@pytest.mark.parametrize(
-    ("raised", "told"),
-    [
-        (WebSocketDisconnect(1006), None),
-        (ProtocolError("idle", "silent for 60 s"), "silent for 60 s"),
-        (EngineError("device lost"), "device lost"),
-    ],
-)
-@pytest.mark.parametrize("has_left", [False, True])
-async def test_foreseen_ends_are_told_and_over(raised: Exception, told: str | None, has_left: bool) -> None:
-    """Whoever is there is told why; whoever leaves, before it or over it, is no error."""
-    messages: list[str] = []
+async def test_a_refused_page_that_takes_nothing_is_let_go_after_the_send_timeout(keys: Keys) -> None:
+    """It holds its connection no longer than any other client."""
+    client = AsgiClient(n_taken=1, headers=PAGE)
 
-    async def tell(error: StreamerError) -> None:
-        messages.append(str(error))
-        if has_left:
-            raise WebSocketDisconnect(1006)
+    async with asyncio.timeout(5):
+        assert await websocket.identify(client.socket, keys, TIMEOUT_S) is None
 
-    async with websocket.telling_errors(tell):
-        raise raised
-
-    assert messages == ([told] if told else [])
+    assert client.taken_types == ["websocket.accept"]
 
 
-async def test_unforeseen_error_is_told_without_its_inside_and_raised() -> None:
-    """The log gets it; the client learns no more than that it is not at fault."""
-    messages: list[str] = []
+async def test_a_reason_is_cut_to_what_a_close_frame_holds() -> None:
+    """At a whole character."""
+    client = AsgiClient(n_taken=100)
+    await websocket.accept(client.socket)
+    await WebSocketTransport(client.socket, TIMEOUT_S).close(1008, "ü" * 100)
 
-    async def tell(error: StreamerError) -> None:
-        messages.append(str(error))
-        raise WebSocketDisconnect(1006)
-
-    with pytest.raises(KeyError, match="secret"):
-        async with websocket.telling_errors(tell):
-            raise KeyError("secret")
-
-    assert messages == ["a fault of the daemon; its log says more"]
-
-
-async def test_run_until_first_raises_what_ended_it() -> None:
-    """The other is cancelled, and has ended before the call returns."""
-    cleaned: list[str] = []
-
-    async def wait() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cleaned.append("waiter")
-
-    async def fail() -> None:
-        await asyncio.sleep(0)
-        raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        await websocket.run_until_first(wait(), fail())
-
-    assert cleaned == ["waiter"]
+    assert client.taken[-1]["reason"] == "ü" * (websocket.MAX_REASON_BYTES // 2)

@@ -10,12 +10,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import HangUp, Open, To
+from streamer.dialects.actions import End, HangUp, Open, To
 from streamer.dialects.deepgram.protocol import MAX_KEYTERMS, DeepgramProtocol
 from streamer.dialects.deepgram.request import ListenRequest
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnEndReason, Word
-from streamer.protocol.messages import AudioFormat, End, Flush
+from streamer.protocol.messages import AudioFormat, Flush
 from streamer.protocol.options import Update
 
 REQUEST = ListenRequest(audio=AudioFormat(), interim_results=True)

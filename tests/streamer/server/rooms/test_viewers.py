@@ -12,6 +12,10 @@ import pytest
 
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.server.rooms.room import MAX_PENDING, Room
+from streamer.server.rooms.rooms import Rooms
+from streamer.server.rooms.viewers import watch
+from streamer.server.websocket import WebSocketTransport, accept
+from tests.helpers.asgi_client import AsgiClient
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import SECOND, Daemon, closing, end, receive, receive_until, serving, start
 from tests.streamer.server.rooms.test_room import caption, turn_end
@@ -103,6 +107,20 @@ async def test_a_stalled_viewer_is_cut_off_alone() -> None:
         writer.close()
 
         assert microphone.n_viewers == 1
+
+
+async def test_a_viewer_that_takes_no_message_is_cut_after_the_send_timeout() -> None:
+    """Also while it is not far behind; its place is free again."""
+    microphone = Room()
+    microphone.publish(turn_end(0))
+    client = AsgiClient(n_taken=2)
+    await accept(client.socket)
+    rooms = Rooms(Config(), microphone)
+    async with asyncio.timeout(5):
+        await watch(WebSocketTransport(client.socket, 0.05), rooms, "microphone")
+
+    assert client.taken_types == ["websocket.accept", "websocket.send"]
+    assert rooms.n_viewers == microphone.n_viewers == 0
 
 
 async def test_without_microphone() -> None:

@@ -1,0 +1,71 @@
+"""OpenAI's Realtime API as a `Dialect`: its server events as texts, the rest as actions on native sessions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from streamer.dialects.actions import Action, EndSessions, HangUp, Open, To
+from streamer.dialects.openai.realtime import Output, RealtimeProtocol, ServerEvent
+from streamer.errors import StreamerError
+from streamer.protocol.events import Event
+from streamer.protocol.messages import End, Start
+
+
+class RealtimeDialect:
+    """
+    One client of the Realtime API, with at most one native session at a time.
+
+    The native session opens with the first audio and ends when the client is silent, so a client that only waits
+    occupies no session; push to talk may wait for long.
+    """
+
+    def __init__(self, protocol: RealtimeProtocol) -> None:
+        self._protocol = protocol
+
+    def begin(self) -> list[Action]:
+        """`session.created`."""
+        return _actions(self._protocol.open())
+
+    def receive(self, frame: str | bytes) -> list[Action]:
+        """One client event; an invalid one is answered with `error`."""
+        return _actions(self._protocol.receive(frame))
+
+    def idle(self, idle_s: float) -> list[Action]:
+        """End the native session, if one is open; the connection stays."""
+        return _actions(self._protocol.rest())
+
+    def project(self, session: int, event: Event) -> list[str]:
+        """Server events of one native event."""
+        return _texts(self._protocol.project(event))
+
+    def finish(self) -> list[str]:
+        """Nothing: every item was completed by `Bye`."""
+        return []
+
+    def fail(self, error: StreamerError) -> list[str]:
+        """Every item without a transcript has failed."""
+        return _texts(self._protocol.fail(error))
+
+
+def _actions(outputs: Sequence[Output]) -> list[Action]:
+    # server events first: they do not wait for room in the backlog of the native session
+    texts = _texts(output for output in outputs if isinstance(output, dict))
+    return [*texts, *(_action(output) for output in outputs if not isinstance(output, dict))]
+
+
+def _action(output: Output) -> Action:
+    match output:
+        case Start():
+            return Open(output)
+        case End():
+            return EndSessions()
+        case HangUp():
+            return output
+    assert not isinstance(output, dict)
+    return To(0, output)
+
+
+def _texts(events: Iterable[ServerEvent]) -> list[str]:
+    return [msgspec.json.encode(event).decode() for event in events]
