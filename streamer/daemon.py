@@ -1,4 +1,4 @@
-"""The daemon: builds the parts, serves until a signal, drains, and tells the service manager the truth about it."""
+"""The daemon: builds the service, serves until a signal, drains, and reports its state to the service manager."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 import structlog
 
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.security import check_exposure
 from streamer.access.tls import Certificate
+from streamer.audio.pcm import Samples
 from streamer.build import Service, build
-from streamer.config import Config
+from streamer.config import CaptureConfig, Config
 from streamer.errors import ConfigError, StreamerError
 from streamer.host.memory import give_back_forever
 from streamer.host.microphone import MicrophoneSource
@@ -33,29 +34,71 @@ from streamer.server.rooms.room import Room
 
 log = structlog.get_logger()
 
+LOADING_S = 300.0
+"""How long loading the model may take before the service manager gives up."""
 
-def serve(config: Config, microphone: str | None) -> int:
+
+class AudioSource(Protocol):
+    """A microphone that is being captured."""
+
+    def __aiter__(self) -> AsyncIterator[Samples]:
+        """
+        Blocks of samples, (n,), mono at 16 kHz.
+
+        Raises:
+            CaptureError: The device cannot be opened, or is lost for good.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device."""
+
+
+OpenMicrophone = Callable[[CaptureConfig], AudioSource]
+Build = Callable[[Config], Service]
+
+
+def serve(
+    config: Config,
+    *,
+    with_microphone: bool = False,
+    build: Build = build,
+    open_microphone: OpenMicrophone = MicrophoneSource,
+) -> int:
     """
-    Run the server until SIGTERM or SIGINT; 0 after a clean stop.
+    Serve over HTTP and WebSocket until SIGTERM or SIGINT, then drain.
 
     Args:
-        config: Everything that can be set.
-        microphone: Caption this input device as well ("" is the default one); None captions none.
+        config: The configuration.
+        with_microphone: Caption the device of `config.capture` too, for the viewers of this daemon.
+        build: Builds the service, on a thread of its own.
+        open_microphone: Opens the capture device.
+
+    Returns:
+        Exit code 0, after a clean stop.
 
     Raises:
-        StreamerError: The daemon cannot start, or cannot go on.
+        StreamerError: The daemon cannot start or cannot go on: no model, port in use, no microphone.
     """
-    return _run(_serve(config, microphone))
+    return _run(_serve(config, build, open_microphone if with_microphone else None))
 
 
-def microphone(config: Config) -> int:
+def microphone(config: Config, *, build: Build = build, open_microphone: OpenMicrophone = MicrophoneSource) -> int:
     """
-    Live captions of the microphone in the terminal until Ctrl-C; 0 after a clean stop.
+    Show live captions of the microphone in the terminal until SIGINT or SIGTERM.
+
+    Args:
+        config: The configuration.
+        build: Builds the service, on a thread of its own.
+        open_microphone: Opens the capture device.
+
+    Returns:
+        Exit code 0, after a clean stop.
 
     Raises:
-        StreamerError: There is no model or no microphone.
+        StreamerError: There is no model or no microphone, or the microphone is lost.
     """
-    return _run(_microphone(config))
+    return _run(_microphone(config, build, open_microphone))
 
 
 def _run(main: Coroutine[Any, Any, None]) -> int:
@@ -74,7 +117,7 @@ def _first(group: BaseExceptionGroup[StreamerError]) -> StreamerError:
     return error
 
 
-async def _serve(config: Config, device: str | None) -> None:
+async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone | None) -> None:
     stop = _stop_on_signals()
     notifier = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
     keys = Keys(find_key_file(config.server.keys_file, os.environ))
@@ -82,49 +125,48 @@ async def _serve(config: Config, device: str | None) -> None:
     sockets = inherited_sockets(os.environ)
     check_exposure([_host(listener) for listener in sockets] or [config.server.host], config.server, keys)
     notifier.status("loading the model")
-    notifier.extend_timeout(300)
-    parts = await asyncio.to_thread(build, config)
-    connections, broadcast = Connections(), Room() if device is not None else None
-    app = build_app(parts.scheduler, config, parts.registry, keys=keys, connections=connections, microphone=broadcast)
+    notifier.extend_timeout(LOADING_S)
+    service = await asyncio.to_thread(build, config)
+    scheduler, connections, room = service.scheduler, Connections(), Room() if open_microphone else None
+    app = build_app(scheduler, config, service.registry, keys=keys, connections=connections, microphone=room)
     server = HttpServer(app, config, sockets, certificate.context)
     await server.start()
     _on_reload(notifier, keys, certificate)
     try:
-        async with wyoming_server(parts.scheduler, config):
-            await _serve_until(stop, parts, config, server, connections, broadcast, notifier)
+        async with wyoming_server(scheduler, config):
+            works = [scheduler.run(), _feed_watchdog(scheduler, notifier), give_back_forever()]
+            if room and open_microphone:
+                works.append(_caption_microphone(scheduler, config, open_microphone, room))
+            async with _background(works):
+                notifier.ready()
+                notifier.status(f"serving {config.model.name} on port {server.port}")
+                log.info("serving", url=server.url, model=config.model.name)
+                await stop.wait()
+                notifier.stopping()
+                await _drain(config.server.drain_s, connections, scheduler)
     finally:
         await server.stop()
     log.info("stopped")
 
 
-async def _serve_until(
-    stop: asyncio.Event,
-    parts: Service,
-    config: Config,
-    server: HttpServer,
-    connections: Connections,
-    broadcast: Room | None,
-    notifier: Notifier,
-) -> None:
+@contextlib.asynccontextmanager
+async def _background(works: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run coroutines for the length of a block; a failure of one ends the block and is raised."""
     async with asyncio.TaskGroup() as group:
-        working = [parts.scheduler.run(), _watchdog(parts.scheduler, notifier), give_back_forever()]
-        if broadcast is not None:
-            working.append(_caption_microphone(parts, config, broadcast))
-        tasks = [group.create_task(work) for work in working]
-        notifier.ready()
-        notifier.status(f"serving {config.model.name} on port {server.port}")
-        log.info("serving", url=server.url, model=config.model.name)
-        await stop.wait()
-        notifier.stopping()
-        log.info("draining", deadline_s=config.server.drain_s)
-        await connections.announce_drain(config.server.drain_s)
-        await parts.scheduler.drain(config.server.drain_s)
+        tasks = [group.create_task(work) for work in works]
+        yield
         for task in tasks:
             task.cancel()
 
 
+async def _drain(deadline_s: float, connections: Connections, scheduler: Scheduler) -> None:
+    log.info("draining", deadline_s=deadline_s)
+    await connections.announce_drain(deadline_s)
+    await scheduler.drain(deadline_s)
+
+
 def _on_reload(notifier: Notifier, keys: Keys, certificate: Certificate) -> None:
-    """On SIGHUP read API keys and certificate again; files that cannot be used change nothing."""
+    """On SIGHUP read API keys and certificate again; a file that cannot be used changes nothing."""
 
     def reload() -> None:
         notifier.reloading()
@@ -133,7 +175,7 @@ def _on_reload(notifier: Notifier, keys: Keys, certificate: Certificate) -> None
             keys.reload()
             log.info("reloaded")
         except ConfigError as error:
-            log.error("not_reloaded", error=str(error))  # noqa: TRY400 - the message says it; there is no bug to trace
+            log.error("not_reloaded", error=str(error))  # noqa: TRY400 - a mistake in a file: a traceback says nothing more
         notifier.ready()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
@@ -141,12 +183,12 @@ def _on_reload(notifier: Notifier, keys: Keys, certificate: Certificate) -> None
 
 def _host(listener: socket.socket) -> str:
     address = listener.getsockname()
-    # of a Unix socket it is a path
+    # the address of a Unix socket is a path
     return str(address[0]) if isinstance(address, tuple) else f"/{address}"
 
 
-async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
-    """Feed the service manager's watchdog, from the loop that serves, while the device answers."""
+async def _feed_watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
+    """Feed the watchdog of the service manager from the event loop that serves, while the device answers."""
     interval_s = watchdog_interval_s(os.environ)
     if interval_s is None:
         return
@@ -156,37 +198,45 @@ async def _watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
         await asyncio.sleep(interval_s)
 
 
-async def _caption_microphone(parts: Service, config: Config, broadcast: Room) -> None:
-    stream = parts.scheduler.open(config.session)
-    with contextlib.closing(MicrophoneSource(config.capture)) as source:
-        feeding = asyncio.create_task(_feed(source, stream))
-        try:
-            with broadcast.speaking(stream.id):
-                async for event in stream:
-                    broadcast.publish(event)
-        finally:
-            await _stopped(feeding)
+async def _caption_microphone(
+    scheduler: Scheduler, config: Config, open_microphone: OpenMicrophone, room: Room
+) -> None:
+    """Publish the events of the microphone's session in a room, until cancelled or the microphone is lost."""
+    stream = scheduler.open(config.session)
+    async with _fed(stream, open_microphone(config.capture)):
+        with room.speaking(stream.id):
+            async for event in stream:
+                room.publish(event)
 
 
-async def _microphone(config: Config) -> None:
+async def _microphone(config: Config, build: Build, open_microphone: OpenMicrophone) -> None:
     stop = _stop_on_signals()
-    parts = await asyncio.to_thread(build, config)
+    service = await asyncio.to_thread(build, config)
     captions = TerminalCaptions(sys.stdout)
-    async with running(parts.scheduler):
-        stream = parts.scheduler.open(config.session)
-        with contextlib.closing(MicrophoneSource(config.capture)) as source:
-            feeding = asyncio.create_task(_feed(source, stream))
+    async with running(service.scheduler):
+        stream = service.scheduler.open(config.session)
+        async with _fed(stream, open_microphone(config.capture)) as feeding:
             stopping = asyncio.create_task(_end_when(stop, stream, feeding))
             try:
                 async for event in stream:
                     captions.show(event)
             finally:
                 stopping.cancel()
-                await _stopped(feeding)
 
 
-async def _feed(source: MicrophoneSource, stream: SessionHandle) -> None:
-    """Microphone into session; when the microphone is lost for good, the session ends and the error is raised."""
+@contextlib.asynccontextmanager
+async def _fed(stream: SessionHandle, source: AudioSource) -> AsyncIterator[asyncio.Task[None]]:
+    """Feed a microphone to a session for the length of a block; yields the task that does. Closes the microphone."""
+    with contextlib.closing(source):
+        feeding = asyncio.create_task(_feed(source, stream))
+        try:
+            yield feeding
+        finally:
+            await _stopped(feeding)
+
+
+async def _feed(source: AudioSource, stream: SessionHandle) -> None:
+    """Feed a microphone to a session. When the microphone is lost, the session ends and the error is raised."""
     try:
         async for samples in source:
             await stream.feed(samples)
@@ -201,7 +251,7 @@ async def _end_when(stop: asyncio.Event, stream: SessionHandle, feeding: asyncio
 
 
 async def _stopped(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait; its own error is raised, its cancellation is not."""
+    """Cancel a task and wait for its end; its own error is raised, its cancellation is not."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

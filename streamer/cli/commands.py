@@ -110,7 +110,7 @@ def serve(
     settings = _configure(config_file, flags)
     from streamer.daemon import serve as run
 
-    ctx.exit(run(settings, settings.capture.device if mic is not None else None))
+    ctx.exit(run(settings, with_microphone=mic is not None))
 
 
 @main.command()

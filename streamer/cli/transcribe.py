@@ -1,4 +1,4 @@
-"""`streamer transcribe`: files through the streaming engine, into text, JSON or subtitles."""
+"""`streamer transcribe`: transcribes files through the streaming engine into text, JSON or subtitles."""
 
 from __future__ import annotations
 
@@ -15,43 +15,57 @@ from numpy.typing import NDArray
 
 from streamer.audio.files import read_audio
 from streamer.audio.mel import SAMPLE_RATE
-from streamer.build import build
+from streamer.build import Service, build
 from streamer.config import Config
 from streamer.evaluation.playback import play
 from streamer.host.terminal import TerminalCaptions
 from streamer.protocol.events import Ack, Event, TurnEnd
 from streamer.protocol.messages import encode
+from streamer.protocol.options import SessionOptions
 from streamer.scheduling.scheduler import running
 from streamer.subtitles.cues import to_srt, to_ttml, to_txt, to_vtt
 
 
-def run(config: Config, files: Sequence[Path], format_: str, realtime: bool) -> int:
+def run(
+    config: Config,
+    files: Sequence[Path],
+    format_: str,
+    realtime: bool,
+    build: Callable[[Config], Service] = build,
+) -> int:
     """
-    Transcribe files one after the other to standard output; 0 when all went well.
+    Transcribe files one after the other to standard output.
 
     Args:
         config: Session defaults and model.
-        files: Anything `read_audio` reads.
+        files: Anything `read_audio` reads; all files are read before the first one is transcribed.
         format_: txt, json, jsonl, srt, vtt or ttml. `jsonl` writes every event as it comes.
-        realtime: At the speed of speech; with txt on a terminal, as live captions.
+        realtime: Feed audio at the speed of speech; with txt, show live captions.
+        build: Builds the service.
+
+    Returns:
+        Exit code 0.
 
     Raises:
-        StreamerError: No model, or a file that cannot be read.
+        StreamerError: There is no model, or a file cannot be read.
     """
     recordings = [(path, read_audio(path)) for path in files]
-    asyncio.run(_run(config, recordings, format_, realtime))
+    asyncio.run(_run(build(config), config.session, recordings, format_, realtime))
     return 0
 
 
 async def _run(
-    config: Config, recordings: Sequence[tuple[Path, NDArray[np.float32]]], format_: str, realtime: bool
+    service: Service,
+    options: SessionOptions,
+    recordings: Sequence[tuple[Path, NDArray[np.float32]]],
+    format_: str,
+    realtime: bool,
 ) -> None:
-    parts = build(config)
-    async with running(parts.scheduler):
+    async with running(service.scheduler):
         for path, samples in recordings:
             turns = []
             captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
-            stream = parts.scheduler.open(config.session, session=path.stem)
+            stream = service.scheduler.open(options, session=path.stem)
             is_quiet = not captions and format_ != "jsonl"
             with _progress(path.name, len(samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
                 async for _, event in play(stream, samples, realtime=realtime):
@@ -64,12 +78,12 @@ async def _run(
                         turns.append(event)
             if is_quiet:
                 click.echo(_written(path, turns, format_), nl=False)
-        await parts.scheduler.finish_recordings()
+        await service.scheduler.finish_recordings()
 
 
 @contextlib.contextmanager
 def _progress(name: str, duration_s: float, *, is_shown: bool) -> Iterator[Callable[[Event], None]]:
-    """A bar on standard error, where that is a terminal, which the events of a session advance."""
+    """A progress bar on standard error, if it is a terminal; yields the function that takes the events of a session."""
     if not is_shown or not sys.stderr.isatty():
         yield lambda _: None
         return

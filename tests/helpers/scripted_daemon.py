@@ -6,18 +6,16 @@ A daemon process with the engine that is never wrong, for what can only be done 
 
 from __future__ import annotations
 
-from streamer import daemon
 from streamer.build import Service
-from streamer.cli.commands import main
 from streamer.config import Config
+from tests.helpers.process import serve
 from tests.helpers.scripted_engine import ScriptedService
 
 
 def build(config: Config) -> Service:
-    """As `streamer.build.build`, at once."""
+    """A scripted service, at once."""
     return ScriptedService(max_sessions=config.scheduler.max_sessions, resume_s=config.server.resume_s).parts()
 
 
 if __name__ == "__main__":
-    daemon.build = build
-    main()
+    serve(build)

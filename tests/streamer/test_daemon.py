@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streamer import daemon
+from streamer.build import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, StreamerError
 from streamer.protocol.options import SessionOptions
@@ -59,12 +60,10 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
     manager.close()
 
 
-@pytest.fixture(autouse=True)
-def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedService:
-    """The parts that a configuration becomes here."""
-    service = ScriptedService()
-    monkeypatch.setattr(daemon, "build", lambda _: service.parts())
-    return service
+@pytest.fixture
+def scripted() -> ScriptedService:
+    """What the daemon builds here."""
+    return ScriptedService()
 
 
 @pytest.fixture
@@ -79,29 +78,47 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def microphone_of(
-    monkeypatch: pytest.MonkeyPatch, sound: NDArray[np.float32], then: Callable[[], None]
-) -> list[object]:
-    """Let the microphone hear a sound, then do something, once; what was opened and closed of it."""
-    seen: list[object] = []
+class Microphone:
+    """Hears a sound once, then does something, and waits for ever."""
 
-    class Microphone:
-        def __init__(self, config: CaptureConfig) -> None:
-            seen.append(config)
+    def __init__(self, sound: NDArray[np.float32], then: Callable[[], None]) -> None:
+        self.seen: list[object] = []
+        self._sound, self._then = sound, then
 
-        async def __aiter__(self) -> AsyncIterator[NDArray[np.float32]]:
-            yield sound
-            then()
-            await asyncio.Event().wait()
+    def open(self, config: CaptureConfig) -> Microphone:
+        """As the daemon opens it."""
+        self.seen.append(config)
+        return self
 
-        def close(self) -> None:
-            seen.append("closed")
+    async def __aiter__(self) -> AsyncIterator[NDArray[np.float32]]:
+        yield self._sound
+        self._then()
+        await asyncio.Event().wait()
 
-    monkeypatch.setattr(daemon, "MicrophoneSource", Microphone)
-    return seen
+    def close(self) -> None:
+        """Release nothing."""
+        self.seen.append("closed")
 
 
-def test_the_service_manager_is_told(manager: Manager, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def serve(scripted: ScriptedService, config: Config, microphone: Microphone | None = None) -> int:
+    """Run the daemon on the scripted service."""
+
+    def build(_: Config) -> Service:
+        return scripted.parts()
+
+    if microphone is None:
+        return daemon.serve(config, build=build)
+    return daemon.serve(config, with_microphone=True, build=build, open_microphone=microphone.open)
+
+
+def caption(scripted: ScriptedService, microphone: Microphone) -> int:
+    """Show captions of a microphone in the terminal."""
+    return daemon.microphone(Config(session=ENGLISH), build=lambda _: scripted.parts(), open_microphone=microphone.open)
+
+
+def test_the_service_manager_is_told(
+    manager: Manager, config: Config, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Loading, ready once the port answers, alive, stopping; and a clean stop is 0."""
     answers = []
     monkeypatch.setenv("WATCHDOG_USEC", "20000")
@@ -113,7 +130,7 @@ def test_the_service_manager_is_told(manager: Manager, config: Config, monkeypat
 
     manager.reactions["READY=1"] = look
 
-    assert daemon.serve(config, None) == 0
+    assert serve(scripted, config) == 0
 
     assert answers == ["ready\n"]
     told = [line for line in manager.heard if not line.startswith("EXTEND_TIMEOUT")]
@@ -122,34 +139,36 @@ def test_the_service_manager_is_told(manager: Manager, config: Config, monkeypat
     assert f"STATUS=serving tiny.en on port {config.server.port}" in told
 
 
-def test_no_watchdog_where_none_is_asked_for(manager: Manager, config: Config) -> None:
-    """Without WATCHDOG_USEC nobody is fed."""
+def test_no_watchdog_is_fed_where_there_is_none(manager: Manager, config: Config, scripted: ScriptedService) -> None:
+    """There is none without WATCHDOG_USEC."""
     manager.reactions["READY=1"] = terminate
 
-    daemon.serve(config, None)
+    serve(scripted, config)
 
     assert "WATCHDOG=1" not in manager.heard
 
 
-def test_a_port_in_use(config: Config) -> None:
-    """The daemon says which, and does not start."""
+def test_a_port_in_use_is_named(config: Config, scripted: ScriptedService) -> None:
+    """The daemon does not start."""
     with (
         socket.create_server(("127.0.0.1", config.server.port)),
         pytest.raises(StreamerError, match=f"port {config.server.port} on 127.0.0.1 is in use"),
     ):
-        daemon.serve(config, None)
+        serve(scripted, config)
 
 
-def test_open_to_the_network_without_keys(config: Config, scripted: ScriptedService) -> None:
-    """The daemon refuses before it loads anything."""
+def test_an_open_network_without_keys_is_refused(config: Config, scripted: ScriptedService) -> None:
+    """Before anything is loaded."""
     server = msgspec.structs.replace(config.server, host="0.0.0.0")
 
     with pytest.raises(ConfigError, match="no API keys"):
-        daemon.serve(msgspec.structs.replace(config, server=server), None)
+        serve(scripted, msgspec.structs.replace(config, server=server))
 
 
-def test_reload_of_the_keys(manager: Manager, config: Config, tmp_path: Path) -> None:
-    """SIGHUP reads the file again, which the service manager is told; a broken file leaves the keys as they are."""
+def test_sighup_reads_the_keys_again(
+    manager: Manager, config: Config, scripted: ScriptedService, tmp_path: Path
+) -> None:
+    """The service manager is told; a broken file leaves the keys as they are."""
     file = tmp_path / "keys"
     file.write_text("one 0123456789abcdef\n")
     statuses = []
@@ -176,64 +195,65 @@ def test_reload_of_the_keys(manager: Manager, config: Config, tmp_path: Path) ->
     manager.reactions["READY=1"] = look("broken\n", reload(look("two fedcba9876543210\n", reload(last))))
     server = msgspec.structs.replace(config.server, keys_file=str(file))
 
-    assert daemon.serve(msgspec.structs.replace(config, server=server), None) == 0
+    assert serve(scripted, msgspec.structs.replace(config, server=server)) == 0
 
     assert statuses == [200, 200, 401]
     assert manager.heard.count("RELOADING=1") == 2
 
 
-def test_a_microphone_that_is_not_there(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`serve --mic` without the device ends with its error, alone."""
+def test_a_microphone_that_is_not_there_ends_the_daemon(config: Config, scripted: ScriptedService) -> None:
+    """With the error of the microphone alone."""
 
     def missing() -> None:
         raise DeviceNotFoundError("no input device found")
 
-    seen = microphone_of(monkeypatch, np.zeros(160, np.float32), missing)
+    microphone = Microphone(np.zeros(160, np.float32), missing)
 
     with pytest.raises(DeviceNotFoundError):
-        daemon.serve(config, "")
-    assert seen == [config.capture, "closed"]
+        serve(scripted, config, microphone)
+    assert microphone.seen == [config.capture, "closed"]
 
 
-def test_served_microphone(manager: Manager, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A microphone is captioned until the stop, which closes it."""
-    seen = microphone_of(monkeypatch, spoken("b c d f", pause_s=1.0), terminate)
+def test_a_served_microphone_is_captioned_until_the_stop(
+    manager: Manager, config: Config, scripted: ScriptedService
+) -> None:
+    """The stop closes it."""
+    microphone = Microphone(spoken("b c d f", pause_s=1.0), terminate)
 
-    assert daemon.serve(config, "") == 0
-    assert seen == [config.capture, "closed"]
+    assert serve(scripted, config, microphone) == 0
+    assert microphone.seen == [config.capture, "closed"]
 
 
-def test_captions_in_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`mic` shows what is said; Ctrl-C makes the rest final, and is 0."""
-    seen = microphone_of(monkeypatch, spoken("b c d f"), lambda: os.kill(os.getpid(), signal.SIGINT))
+def test_captions_are_shown_in_the_terminal(scripted: ScriptedService, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C makes the rest final, and the exit code is 0."""
+    microphone = Microphone(spoken("b c d f"), lambda: os.kill(os.getpid(), signal.SIGINT))
 
-    assert daemon.microphone(Config(session=ENGLISH)) == 0
+    assert caption(scripted, microphone) == 0
 
     assert "b c d f" in capsys.readouterr().out
-    assert seen[-1] == "closed"
+    assert microphone.seen[-1] == "closed"
 
 
-def test_a_microphone_that_is_lost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_microphone_that_is_lost_ends_the_captions(
+    scripted: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What was said before is shown, then the error is raised."""
 
     def lost() -> None:
         raise CaptureError("the device is lost")
 
-    microphone_of(monkeypatch, spoken("b c d f"), lost)
-
     with pytest.raises(CaptureError, match="lost"):
-        daemon.microphone(Config(session=ENGLISH))
+        caption(scripted, Microphone(spoken("b c d f"), lost))
     assert "b c d f" in capsys.readouterr().out
 
 
-async def test_a_fault_ends_the_captions(scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_ends_the_captions(scripted: ScriptedService) -> None:
     """A scheduler that fails does not leave the terminal waiting."""
 
     def fault(_: object) -> None:
         raise ZeroDivisionError
 
     scripted.engine.on_step = fault
-    microphone_of(monkeypatch, spoken("b c d f"), lambda: None)
 
     with pytest.raises((ZeroDivisionError, ExceptionGroup)):
-        await asyncio.wait_for(daemon._microphone(Config(session=ENGLISH)), 5)
+        caption(scripted, Microphone(spoken("b c d f"), lambda: None))

@@ -40,8 +40,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     seen: list[tuple[object, ...]] = []
 
     def part(name: str) -> Callable[..., int]:
-        def run(*arguments: object) -> int:
-            seen.append((name, *arguments))
+        def run(*arguments: object, **options: object) -> int:
+            seen.append((name, *arguments, *options.values()))
             return 0
 
         return run
@@ -77,30 +77,32 @@ def test_serve_passes_flags_on(calls: list[tuple[object, ...]], tmp_path: Path) 
     (tmp_path / "a.toml").write_text("[server]\nport = 1\nidle_s = 5\n")
     result = run("serve", "--config", tmp_path / "a.toml", "--port", "9", "--host", "::1", "--model", "base")
     assert result.exit_code == 0, result.output
-    [(name, config, microphone)] = calls
+    [(name, config, with_microphone)] = calls
     assert isinstance(config, Config)
-    assert (name, microphone) == ("serve", None)
+    assert (name, with_microphone) == ("serve", False)
     assert (config.server.port, config.server.host, config.server.idle_s) == (9, "::1", 5)
     assert config.model.name == "base"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "microphone"),
+    ("arguments", "with_microphone", "device"),
     [
-        ((), None),
-        (("--mic",), "configured"),
-        (("--mic", "--port", "9"), "configured"),
-        (("--mic", "USB"), "USB"),
-        (("--mic=2",), "2"),
+        ((), False, "configured"),
+        (("--mic",), True, "configured"),
+        (("--mic", "--port", "9"), True, "configured"),
+        (("--mic", "USB"), True, "USB"),
+        (("--mic=2",), True, "2"),
     ],
 )
 def test_the_device_of_mic_is_optional(
-    calls: list[tuple[object, ...]], arguments: tuple[str, ...], microphone: str | None
+    calls: list[tuple[object, ...]], arguments: tuple[str, ...], with_microphone: bool, device: str
 ) -> None:
     """`--mic` alone is the configured device, with a value that device."""
     result = run("serve", *arguments, STREAMER_CAPTURE_DEVICE="configured")
     assert result.exit_code == 0, result.output
-    assert calls[0][2] == microphone
+    [(_, config, is_captured)] = calls
+    assert isinstance(config, Config)
+    assert (is_captured, config.capture.device) == (with_microphone, device)
 
 
 def test_mic(calls: list[tuple[object, ...]]) -> None:

@@ -21,12 +21,16 @@ CONFIG = Config(session=SessionOptions(language="en"))
 
 
 @pytest.fixture(autouse=True)
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedService]:
-    """The parts that a configuration becomes here; the log, which the command line sends elsewhere, is kept away."""
-    service = ScriptedService()
-    monkeypatch.setattr(transcribe, "build", lambda _: service.parts())
+def quiet_log() -> Iterator[None]:
+    """The log, which the command line sends elsewhere, is kept away from standard output."""
     with structlog.testing.capture_logs():
-        yield service
+        yield
+
+
+def run(files: list[Path], format_: str, service: ScriptedService | None = None) -> int:
+    """Transcribe with the scripted engine, as fast as it goes."""
+    built = service or ScriptedService()
+    return transcribe.run(CONFIG, files, format_, realtime=False, build=lambda _: built.parts())
 
 
 @pytest.fixture
@@ -37,16 +41,16 @@ def files(tmp_path: Path) -> list[Path]:
     return [tmp_path / "a.wav", tmp_path / "b.wav"]
 
 
-def test_text(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each turn, file after file."""
-    assert transcribe.run(CONFIG, files, "txt", realtime=False) == 0
+def test_text_has_a_line_for_each_turn(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """File after file."""
+    assert run(files, "txt") == 0
 
     assert capsys.readouterr().out == f"b c d f\ng h\n{story(30)}\n"
 
 
-def test_json(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """A document for each file: its text, and its turns with words and times."""
-    transcribe.run(CONFIG, files[:1], "json", realtime=False)
+def test_json_is_a_document_for_each_file(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """With its text, and its turns with words and times."""
+    run(files[:1], "json")
 
     document = json.loads(capsys.readouterr().out)
     assert (document["file"], document["text"]) == (str(files[0]), "b c d f\ng h")
@@ -56,9 +60,9 @@ def test_json(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert words[1]["start_s"] == pytest.approx(0.3, abs=0.03)
 
 
-def test_events_as_they_come(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    """`jsonl` is the protocol: every event, one a line, `bye` last of each file."""
-    transcribe.run(CONFIG, files, "jsonl", realtime=False)
+def test_jsonl_writes_events_as_they_come(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Every event of the protocol, one a line, `bye` last of each file."""
+    run(files, "jsonl")
 
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["type"] for event in events].count("bye") == 2
@@ -70,43 +74,48 @@ def test_events_as_they_come(files: list[Path], capsys: pytest.CaptureFixture[st
     ("format_", "beginning"),
     [("srt", "1\n00:00:00,000 --> 00:00:01,"), ("vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:01.")],
 )
-def test_subtitles(files: list[Path], capsys: pytest.CaptureFixture[str], format_: str, beginning: str) -> None:
-    """Cues with the times of the words."""
-    transcribe.run(CONFIG, files[:1], format_, realtime=False)
+def test_subtitles_have_the_times_of_the_words(
+    files: list[Path], capsys: pytest.CaptureFixture[str], format_: str, beginning: str
+) -> None:
+    """As SubRip and as WebVTT."""
+    run(files[:1], format_)
 
     out = capsys.readouterr().out
     assert out.startswith(beginning)
     assert "\nb c d f\n" in out
 
 
-def test_a_file_that_cannot_be_read(files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Named before anything is transcribed."""
+def test_a_file_that_cannot_be_read_is_named(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is transcribed."""
     (tmp_path / "c.wav").write_text("not sound")
 
     with pytest.raises(StreamerError, match=r"c\.wav"):
-        transcribe.run(CONFIG, [*files, tmp_path / "c.wav"], "txt", realtime=False)
+        run([*files, tmp_path / "c.wav"], "txt")
     assert capsys.readouterr().out == ""
 
 
-def test_a_fault_ends_the_program(files: list[Path], scripted: ScriptedService) -> None:
+def test_a_fault_ends_the_program(files: list[Path]) -> None:
     """A scheduler that fails does not leave the reader waiting."""
 
     def fault(_: object) -> None:
         raise ZeroDivisionError
 
-    scripted.engine.on_step = fault
+    service = ScriptedService()
+    service.engine.on_step = fault
 
     with pytest.raises(ExceptionGroup) as failed:
-        transcribe.run(CONFIG, files, "txt", realtime=False)
+        run(files, "txt", service)
     assert failed.group_contains(ZeroDivisionError)
 
 
-def test_a_bar_on_a_terminal(
+def test_a_terminal_shows_how_far_a_file_is(
     files: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Standard error shows how far a file is, where somebody looks; standard output stays as it is."""
+    """On standard error, if that is a terminal; standard output stays as it is."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    transcribe.run(CONFIG, files[:1], "txt", realtime=False)
+    run(files[:1], "txt")
 
     output = capsys.readouterr()
     assert output.out == "b c d f\ng h\n"
