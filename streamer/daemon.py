@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from streamer.access.exposure import check_exposure
 from streamer.access.keys import Keys, find_key_file
-from streamer.access.security import check_exposure
 from streamer.access.tls import Certificate
 from streamer.audio.pcm import Samples
 from streamer.build import Service, build

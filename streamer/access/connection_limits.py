@@ -1,8 +1,8 @@
 """
-How many may knock, and how often: bounds on WebSockets and on what costs work, before any of it is done. Pure ASGI.
+Connection limits: a bound on open WebSockets, and on the rate of new connections and uploads of each address.
 
-Refusals are plain HTTP answers with `Retry-After`, also for pages: a flood is not worth a handshake each. Who is let in
-is a matter of `keys`, how many sessions run one of `scheduler`.
+Refusals are plain HTTP responses with `Retry-After`, for pages too: in a flood, a handshake for each refusal would cost
+too much. `keys` decides who may connect, the scheduler how many sessions run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from streamer.errors import OverloadError
 from streamer.telemetry.metrics import DoorMetrics
 
 BURST_S = 2.0
-"""A caller who was quiet may come this many seconds' worth of times at once: all sessions reconnect after a restart."""
+"""Size of a bucket in seconds of its rate: after a restart all sessions of a caller reconnect at once."""
 MAX_REMEMBERED = 4096
-"""Callers whose rate is known; of more, the one who came longest ago is forgotten."""
+"""Callers whose bucket is kept; a forgotten caller starts with a full bucket."""
 RETRY_AFTER_S = 5.0
-"""When connections are exhausted."""
+"""`Retry-After` when all connections are taken."""
 
 
 class RateLimit:
@@ -33,34 +33,35 @@ class RateLimit:
     A token bucket for each caller.
 
     Args:
-        rate: Times a second that each may come.
-        burst: Times that one may come at once.
+        rate: Attempts a second that each caller may make.
+        burst: Attempts that a caller may make at once after a quiet time.
+        max_callers: Buckets that are kept; beyond that the caller whose last attempt is oldest is forgotten.
     """
 
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._buckets: dict[str, tuple[float, float]] = {}  # caller -> tokens left, when; the latest comers last
+    def __init__(self, rate: float, burst: float, max_callers: int = MAX_REMEMBERED) -> None:
+        self._rate, self._burst, self._max_callers = rate, burst, max_callers
+        self._buckets: dict[str, tuple[float, float]] = {}  # caller -> tokens left, when; the latest attempt last
 
     def wait_s(self, caller: str, now_s: float) -> float:
-        """Count one time; 0, or the seconds after which it would be allowed, and it is not counted."""
+        """Count an attempt and return 0; if the bucket is empty, return the seconds to wait and count nothing."""
         left, then_s = self._buckets.pop(caller, (self._burst, now_s))
         left = min(self._burst, left + (now_s - then_s) * self._rate)
         allowed = left >= 1
         self._buckets[caller] = (left - 1 if allowed else left, now_s)
-        if len(self._buckets) > MAX_REMEMBERED:
+        if len(self._buckets) > self._max_callers:
             del self._buckets[next(iter(self._buckets))]
         return 0.0 if allowed else (1 - left) / self._rate
 
 
 class Admission:
     """
-    Refuses WebSockets beyond `max_connections` with 503, and callers who come too often with 429.
+    ASGI middleware: refuses WebSockets beyond `max_connections` with 503, and callers above their rate with 429.
 
     Args:
-        app: What is guarded.
-        limits: See `LimitsConfig`.
-        registry: Where to count.
-        clock: Monotonic seconds.
+        app: The guarded application.
+        limits: `max_connections` and `handshakes_per_s` are read.
+        registry: Holds the counters of refusals and open connections.
+        clock: Monotonic time, seconds.
     """
 
     def __init__(
@@ -77,12 +78,19 @@ class Admission:
         self._n_open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or hand on."""
+        """
+        Refuse a WebSocket or POST request, or pass it on; other requests are not limited.
+
+        Args:
+            scope: As in ASGI.
+            receive: As in ASGI.
+            send: As in ASGI.
+        """
         is_socket = scope["type"] == "websocket"
         if not is_socket and scope.get("method") != "POST":
             await self._app(scope, receive, send)
         elif is_socket and self._n_open >= self._limits.max_connections:
-            message = f"{self._n_open} connections are open, as many as there may be; try again later"
+            message = f"{self._n_open} connections are open, and no more are allowed; try again later"
             await self._refuse("connections", 503, message, RETRY_AFTER_S)(scope, receive, send)
         elif wait_s := self._rate.wait_s(_address(scope), self._clock()):
             message = f"more than {self._limits.handshakes_per_s:g} new connections a second; try again later"
@@ -108,4 +116,4 @@ class Admission:
 
 def _address(scope: Scope) -> str:
     client = scope.get("client")
-    return str(client[0]) if client else ""  # none on a Unix socket
+    return str(client[0]) if client else ""  # a Unix socket has no client address

@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 
 from streamer import weights
+from streamer.access.exposure import check_exposure, is_loopback
 from streamer.access.keys import Keys, find_key_file
-from streamer.access.security import check_exposure, is_loopback
 from streamer.access.tls import Certificate
 from streamer.config import Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError

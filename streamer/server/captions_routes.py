@@ -1,4 +1,4 @@
-"""The native paths under `/v1`, who is let in, and what serves them: sessions, viewers of rooms, tokens for pages."""
+"""Routes of `captions.v1`: sessions over WebSocket, the JSON Schema of the messages, tokens for pages."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamer.access.keys import Keys
-from streamer.access.security import presented_key
+from streamer.access.presented_keys import presented_key
 from streamer.config import Config
 from streamer.protocol.schema import schema_text
 from streamer.server.connection import Connection, Connections
 from streamer.server.interfaces import SessionService
-from streamer.server.rooms.rooms import MICROPHONE, Rooms
-from streamer.server.rooms.viewers import watch, watch_events
+from streamer.server.rooms.rooms import Rooms
 from streamer.server.websocket import WebSocketTransport, accept, identify
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """What `POST /v1/tokens` answers."""
+    """Response of `POST /v1/tokens`."""
 
     token: str
     expires_at: int
     """Unix time, seconds."""
 
 
-def native_routes(
+def captions_routes(
     scheduler: SessionService, config: Config, keys: Keys, connections: Connections, rooms: Rooms
 ) -> list[BaseRoute]:
     """
+    Build the routes of `captions.v1`.
+
     Args:
         scheduler: Opens sessions.
         config: `server`, `limits` and `session` are read.
-        keys: Who is let in.
-        connections: Holds those that are open.
-        rooms: Where sessions are watched.
+        keys: Valid API keys.
+        connections: Holds the open connections.
+        rooms: Rooms in which sessions may speak.
     """
-
     send_timeout_s = config.limits.send_timeout_s
 
     async def captions(socket: WebSocket) -> None:
@@ -61,23 +61,4 @@ def native_routes(
         WebSocketRoute("/v1/captions", captions),
         Route("/v1/captions/schema.json", schema),
         Route("/v1/tokens", issue_token, methods=["POST"]),
-        *_watch_routes(keys, rooms, send_timeout_s),
-    ]
-
-
-def _watch_routes(keys: Keys, rooms: Rooms, send_timeout_s: float) -> list[BaseRoute]:
-    async def over_socket(socket: WebSocket) -> None:
-        if await identify(socket, keys, send_timeout_s) is not None:
-            await accept(socket)
-            room = socket.path_params.get("room", MICROPHONE)
-            await watch(WebSocketTransport(socket, send_timeout_s), rooms, room)
-
-    async def as_events(request: Request) -> Response:
-        keys.identify(presented_key(request.scope))
-        return await watch_events(request, rooms, request.path_params["room"])
-
-    return [
-        WebSocketRoute("/v1/watch", over_socket),
-        WebSocketRoute("/v1/watch/{room}", over_socket),
-        Route("/v1/watch/{room}", as_events),
     ]

@@ -1,4 +1,4 @@
-"""`/statz`: the state of the daemon as a page of plain text, for a person in a hurry."""
+"""The text of `/statz`: the state of the daemon for a person, one line for each session."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ _COLUMNS = ("session", "caller", "audio s", "behind s", "turns", "words", "commi
 
 
 def render(version: str, model: str, uptime_s: float, n_connections: int, statistics: SchedulerStatistics) -> str:
-    """Some lines on the whole, then a table of the sessions, the longest first."""
+    """
+    Render lines on the daemon, then a table of the sessions, the longest first.
+
+    Args:
+        version: Of this package.
+        model: Name of the model.
+        uptime_s: Seconds since the start.
+        n_connections: Open connections of `captions.v1`.
+        statistics: Of the scheduler, now.
+    """
     s = statistics
     days, rest_s = divmod(int(uptime_s), 86400)
     lines = [

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from streamer.access.keys import Caller, Keys
+from streamer.access.presented_keys import presented_key
 from streamer.access.refusals import refusal
-from streamer.access.security import presented_key
 from streamer.errors import KeyRefusedError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.protocol.messages import PROTOCOL, encode, error_message

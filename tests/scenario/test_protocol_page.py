@@ -17,7 +17,7 @@ from streamer.protocol.options import SessionOptions
 from streamer.protocol.schema import AnyServerMessage
 from streamer.protocol.state_machine import CaptionsProtocol, State, decode_client
 from streamer.server.captions_routes import Token
-from streamer.server.status import Info
+from streamer.server.status_routes import Info
 from tests.helpers.daemon_process import ROOT
 
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The paths of OpenAI's API under `/v1`, who is let in, and what serves them. Any model name is taken: there is one."""
+"""Routes of OpenAI's API under `/v1`. Any model name is accepted: the daemon serves one model."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ Handler: TypeAlias = Callable[[Request, Caller], Awaitable[Response]]
 
 def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
     """
+    Build the routes of OpenAI's API. Handlers raise RequestError for a bad request; `_guarded` answers it.
+
     Args:
         scheduler: Opens sessions.
         config: `server`, `limits` and `session` are read.
-        keys: Who is let in.
+        keys: Valid API keys.
     """
     files, realtime = FileApi(scheduler, config), _RealtimeApi(scheduler, config, keys)
 
@@ -78,7 +80,7 @@ def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list
 
 
 def _guarded(handler: Handler, keys: Keys) -> Callable[[Request], Awaitable[Response]]:
-    """The handler for who shows a key; errors in OpenAI's shape."""
+    """Wrap a handler: the caller must present a valid key, and errors are answered in OpenAI's shape."""
 
     async def guarded(request: Request) -> Response:
         try:
@@ -90,7 +92,7 @@ def _guarded(handler: Handler, keys: Keys) -> Callable[[Request], Awaitable[Resp
 
 
 class _RealtimeApi:
-    """Realtime connections, and the secrets that let pages make them."""
+    """Realtime connections, and the client secrets with which pages open them."""
 
     def __init__(self, scheduler: SessionService, config: Config, keys: Keys) -> None:
         self._scheduler, self._config, self._keys = scheduler, config, keys
@@ -128,7 +130,7 @@ class _RealtimeApi:
         return updated(default_settings(defaults), asked, defaults, self._scheduler.languages, "session")
 
     def _issue(self, caller: Caller, settings: Settings, lifetime: ExpiresAfter) -> ClientSecret:
-        """A secret that is worth as much as the caller's key."""
+        """A client secret that stands for the caller's key until it expires."""
         key = None
         if self._keys.are_required:
             key = self._keys.issue_token(caller, lifetime.seconds).text

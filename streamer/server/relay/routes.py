@@ -1,4 +1,4 @@
-"""The paths of the relayed dialects, and who is let in: Deepgram's `/v1/listen`, Vosk's `/vosk`."""
+"""Routes of the relayed protocols over WebSocket: Deepgram's `/v1/listen`, Vosk's `/vosk`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from streamer.server.relay.relay import Relay
 from streamer.server.websocket import Refusal, WebSocketTransport, identify, refuse
 
 
-def relayed_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
+def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
     """
+    Build the routes of the relayed protocols.
+
     Args:
         scheduler: Opens sessions.
         config: `server`, `limits` and `session` are read.
-        keys: Who is let in.
+        keys: Valid API keys.
     """
 
     send_timeout_s = config.limits.send_timeout_s

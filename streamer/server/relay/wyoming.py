@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from streamer.access.exposure import is_loopback
 from streamer.access.keys import Caller
-from streamer.access.security import is_loopback
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
 from streamer.errors import StreamerError

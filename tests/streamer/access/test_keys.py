@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from streamer.access.keys import Caller, Keys, find_key_file
-from streamer.access.security import check_exposure
-from streamer.config import ServerConfig
 from streamer.errors import ConfigError, KeyRefusedError
 
 KEY, OTHER = "kitchen-0123456789abcdef", "office-0123456789abcdef"
@@ -159,21 +157,3 @@ class TestFile:
         assert find_key_file("", environment) == tmp_path / "api-keys"
         assert find_key_file("/etc/keys", environment) == Path("/etc/keys")
         assert find_key_file("", {}) is None
-
-
-class TestExposure:
-    """A daemon that is open to the network without keys."""
-
-    @pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.168.1.2", "box.example"])
-    def test_is_refused_unless_meant(self, file: Path, address: str) -> None:
-        """The message names both ways out."""
-        with pytest.raises(ConfigError, match=r"server\.keys_file, or server\.allow_without_keys"):
-            check_exposure([address], ServerConfig(), Keys())
-
-        check_exposure([address], ServerConfig(), Keys(file))
-        check_exposure([address], ServerConfig(allow_without_keys=True), Keys())
-
-    @pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "/run/streamer.sock"])
-    def test_this_machine_alone(self, address: str) -> None:
-        """Nobody from elsewhere gets there."""
-        check_exposure([address], ServerConfig(), Keys())

@@ -1,4 +1,4 @@
-"""Tests of streamer/server/status.py."""
+"""Tests of streamer/server/status_routes.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the daemon is: its health for what restarts it, metrics and statistics for who runs it, facts for its pages."""
+"""Routes of the daemon's state: health and readiness, metrics, `/statz`, and facts for the pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from streamer import __version__
 from streamer.access.keys import Keys
-from streamer.access.security import presented_key
+from streamer.access.presented_keys import presented_key
 from streamer.config import Config
 from streamer.server import statz
 from streamer.server.connection import Connections
@@ -20,25 +20,27 @@ from streamer.server.interfaces import SessionService
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
-    """What `/info` says, for pages that offer a choice."""
+    """Response of `/info`, for pages that offer a choice."""
 
     version: str
     model: str
     languages: tuple[str, ...]
     rooms: bool
-    """Whether a session may speak to an audience."""
+    """Whether `server.rooms` is on: a session may be watched by an audience."""
 
 
 def status_routes(
     scheduler: SessionService, config: Config, keys: Keys, connections: Connections, metrics: CollectorRegistry
 ) -> list[Route]:
     """
+    Build the routes of the daemon's state.
+
     Args:
-        scheduler: Whose state it is.
+        scheduler: Tells readiness and statistics.
         config: `server` is read.
-        keys: Who may see metrics and statistics; the rest is for everybody.
-        connections: Tell whether the daemon drains.
-        metrics: What `/metrics` shows.
+        keys: Valid API keys, needed for metrics and statistics; the other routes are public.
+        connections: Tell whether the daemon drains, and how many connections are open.
+        metrics: Shown by `/metrics`.
     """
     started_s = time.monotonic()
 

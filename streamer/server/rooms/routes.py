@@ -1,0 +1,43 @@
+"""Routes of `/v1/watch`: viewers of a room, over WebSocket and as server-sent events."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from streamer.access.keys import Keys
+from streamer.access.presented_keys import presented_key
+from streamer.config import Config
+from streamer.server.rooms.rooms import MICROPHONE, Rooms
+from streamer.server.rooms.viewers import watch, watch_events
+from streamer.server.websocket import WebSocketTransport, accept, identify
+
+
+def room_routes(config: Config, keys: Keys, rooms: Rooms) -> list[BaseRoute]:
+    """
+    Build the routes of viewers.
+
+    Args:
+        config: `limits.send_timeout_s` is read.
+        keys: Valid API keys.
+        rooms: Rooms of the daemon.
+    """
+    send_timeout_s = config.limits.send_timeout_s
+
+    async def watch_socket(socket: WebSocket) -> None:
+        if await identify(socket, keys, send_timeout_s) is not None:
+            await accept(socket)
+            room = socket.path_params.get("room", MICROPHONE)
+            await watch(WebSocketTransport(socket, send_timeout_s), rooms, room)
+
+    async def stream_events(request: Request) -> Response:
+        keys.identify(presented_key(request.scope))
+        return await watch_events(request, rooms, request.path_params["room"])
+
+    return [
+        WebSocketRoute("/v1/watch", watch_socket),
+        WebSocketRoute("/v1/watch/{room}", watch_socket),
+        Route("/v1/watch/{room}", stream_events),
+    ]

@@ -1,0 +1,45 @@
+"""Tests of streamer/server/page_routes.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.helpers.http_daemon import Daemon, serving
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    """A server with nothing to say."""
+    async with serving() as running:
+        yield running
+
+
+class TestPages:
+    """What a browser loads."""
+
+    @pytest.mark.parametrize(
+        ("path", "type_"),
+        [
+            ("/", "text/html"),
+            ("/overlay", "text/html"),
+            ("/watch/stage", "text/html"),
+            ("/pages/client.d.ts", ""),
+            ("/pages/live.js", "javascript"),
+            ("/pages/page.css", "css"),
+        ],
+    )
+    async def test_are_served(self, daemon: Daemon, path: str, type_: str) -> None:
+        """Pages and what they load are served, and not again when they have not changed."""
+        response = await daemon.get(path)
+        again = await daemon.get(path, **{"If-None-Match": response.headers["etag"]})
+
+        assert response.status_code == 200
+        assert type_ in response.headers["content-type"]
+        assert again.status_code == 304 or path in ("/", "/overlay", "/watch/stage")
+
+    async def test_no_path_leads_out_of_the_pages(self, daemon: Daemon) -> None:
+        """Static files are those of the pages alone."""
+        assert (await daemon.get("/pages/%2e%2e/config.py")).status_code == 404
+        assert (await daemon.get("/nothing")).status_code == 404
