@@ -25,7 +25,7 @@ from streamer.config import Config, ModelConfig
 from streamer.evaluation.evaluate import Evaluation, EvaluationOptions, Judge
 from streamer.evaluation.manifest import ManifestRow, read_manifest
 from streamer.evaluation.report import Played
-from streamer.session import session, words
+from streamer.session import early_ends, plausibility
 from streamer.session.voice_activity import VoiceTracker
 
 
@@ -36,9 +36,9 @@ def _always_voice(voice: VoiceTracker, _probability: float, push: Any = VoiceTra
 RULES: dict[str, AbstractContextManager[object]] = {
     "as shipped": nullcontext(),
     "voice: every frame is speech": patch.object(VoiceTracker, "push", _always_voice),
-    "unlikely text is no speech, or said only to go on": patch.object(words, "is_unlikely", lambda _: False),
-    "circles are cut, and the prompt forgotten": patch.object(words, "repetition_start", lambda *_: None),
-    "an end with voice beyond it is not believed": patch.object(session, "EARLY_END_S", float("inf")),
+    "unlikely text is no speech, or said only to go on": patch.object(plausibility, "is_unlikely", lambda _: False),
+    "circles are cut, and the prompt forgotten": patch.object(plausibility, "repetition_start", lambda *_: None),
+    "an end with voice beyond it is not believed": patch.object(early_ends, "EARLY_END_S", float("inf")),
 }
 
 

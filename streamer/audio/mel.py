@@ -20,6 +20,8 @@ SAMPLE_RATE = 16_000
 N_FFT = 400
 HOP_LENGTH = 160
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH
+FRAME_S = 1 / FRAMES_PER_SECOND
+"""Time from one mel frame to the next, seconds."""
 DYNAMIC_RANGE = 8.0
 """Decades of power below the maximum at which the published front end clamps."""
 FIXED_MAXIMUM = 1.5

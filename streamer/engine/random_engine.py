@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model import Whisper
+from streamer.audio.mel import FRAME_S
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
@@ -21,7 +22,6 @@ from streamer.text.tokenizer import Tokenizer
 
 TOKENS_PER_SECOND = 3.5
 """Of read English."""
-FRAME_S = 0.01
 
 
 @dataclass(slots=True)

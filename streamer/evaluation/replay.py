@@ -17,7 +17,7 @@ from streamer.errors import AudioFormatError
 from streamer.evaluation.word_origins import Moment, OriginTracker, TurnOrigins
 from streamer.protocol.events import Event
 from streamer.scheduling.recording import AUDIO, JOURNAL
-from streamer.session.journal import VERSION, Answer, AnyEntry, Ask, Change, End, Failed, Flush, Hear, Opened, Said
+from streamer.session.journal import VERSION, Answer, AnyEntry, Ask, Change, End, Failed, Flush, Frames, Opened, Said
 from streamer.session.session import Session, Step
 from streamer.text.tokenizer import Tokenizer
 
@@ -128,9 +128,9 @@ class Replay:
     def _repeat(self, entry: AnyEntry) -> Sequence[Event]:
         session = self._session
         match entry:
-            case Hear(n_frames=n, voice=voice):
+            case Frames(n_frames=n, voice=voice):
                 frames = [next(self._frames) for _ in range(n)]
-                return session.hear(torch.stack(frames) if frames else torch.empty(0, self._n_mels), voice)
+                return session.push_frames(torch.stack(frames) if frames else torch.empty(0, self._n_mels), voice)
             case Ask():
                 self._step = session.next_step()
             case Answer(result=result):
@@ -138,13 +138,13 @@ class Replay:
                 self.n_steps += 1
                 return session.apply(self._step, result)
             case Failed():
-                session.failed()
+                session.cancel_step()
             case Flush(id=flush_id):
                 return session.flush(flush_id)
             case Change(update=update):
                 session.update(update)
-            case End(audio_s=audio_s, goes_on=goes_on):
-                return session.end(audio_s, goes_on=goes_on)
+            case End(audio_s=audio_s, continues_elsewhere=continues_elsewhere):
+                return session.end(audio_s, continues_elsewhere=continues_elsewhere)
         return ()
 
     def _compare(self, recorded: Sequence[Event]) -> None:

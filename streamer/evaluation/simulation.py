@@ -139,7 +139,7 @@ class _Player:
 
     def _hear(self, samples: torch.Tensor, now_s: float) -> None:
         features = self._front_end.extract([self._features], [samples])[0]
-        self._say(self._session.hear(features.frames, features.probabilities), now_s)
+        self._say(self._session.push_frames(features.frames, features.probabilities), now_s)
 
     def _say(self, events: Sequence[Event], now_s: float) -> None:
         for event in events:

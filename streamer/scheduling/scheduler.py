@@ -196,7 +196,7 @@ class Scheduler:
         self._draining = True
         for worker in self._workers:
             for stream in worker.streams.values():
-                stream.end(goes_on=True)
+                stream.end(continues_elsewhere=True)
         try:
             async with asyncio.timeout(deadline_s):
                 while self.n_sessions:

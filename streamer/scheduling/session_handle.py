@@ -170,12 +170,12 @@ class SessionHandle:
         """Make everything fed so far final; answered by `Flushed`."""
         self._command(lambda session: session.flush(id))
 
-    def end(self, *, goes_on: bool = False) -> None:
+    def end(self, *, continues_elsewhere: bool = False) -> None:
         """
         No more audio: everything fed is transcribed, then `Bye`. A second call does nothing.
 
         Args:
-            goes_on: The speaker does, see `Session.end`.
+            continues_elsewhere: See `Session.end`.
         """
         if self._has_ended:
             return
@@ -184,7 +184,7 @@ class SessionHandle:
         self._inbox.append(torch.zeros(rest))
         self._count(rest)
         audio_s = self.received_s
-        self._command(lambda session: session.end(audio_s, goes_on=goes_on))
+        self._command(lambda session: session.end(audio_s, continues_elsewhere=continues_elsewhere))
         self._has_ended = True
         self._room.set()
 

@@ -28,7 +28,7 @@ from streamer.errors import EngineError
 from streamer.protocol.events import Event
 from streamer.scheduling.load import LoadMeter
 from streamer.scheduling.session_handle import SessionHandle
-from streamer.session.audio_window import MAX_HEARD_S
+from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.session.session import Step
 from streamer.step import Engine, StepResult
 from streamer.telemetry.metrics import ServiceMetrics
@@ -57,7 +57,7 @@ def most_heard_s(passed_s: float) -> float:
     A little more than has passed, so that slow steps make nobody fall behind; at least `MIN_HEARD_S`, which is how
     audio that was sent faster than real time is taken.
     """
-    return min(max(passed_s * CATCH_UP, MIN_HEARD_S), MAX_HEARD_S)
+    return min(max(passed_s * CATCH_UP, MIN_HEARD_S), MAX_AUDIO_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,7 @@ class Worker:
         self._metrics.listen.observe((time.perf_counter() - started) * 1e3)
         for stream, sound, block in zip(streams, heard, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
-            self._say(stream, stream.session.hear(sound.frames, sound.probabilities))
+            self._say(stream, stream.session.push_frames(sound.frames, sound.probabilities))
             for command in stream.take_commands():
                 self._say(stream, command.apply(stream.session))
 
@@ -235,7 +235,7 @@ class Worker:
         stream.n_failures += 1
         stream.counters.n_failed_steps += 1
         log.error("step_failed", session=stream.id, failures=stream.n_failures, error=str(error))
-        stream.session.failed()
+        stream.session.cancel_step()
         if stream.n_failures >= MAX_FAILURES:
             stream.fail(EngineError(f"{MAX_FAILURES} steps failed in a row: the session cannot go on"))
 

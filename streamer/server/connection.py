@@ -249,7 +249,7 @@ class Connection:
 
     def _end_elsewhere(self) -> None:
         if self._intake is not None:
-            self._intake.end(goes_on=True)
+            self._intake.end(continues_elsewhere=True)
 
     async def _send(self, message: Event | ServerMessage | Started) -> None:
         await self._transport.send(encode(message))

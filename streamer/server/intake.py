@@ -48,10 +48,10 @@ class Intake:
         """No more audio comes, or none for a while: take what the resampler holds."""
         await self._stream.feed(self._decoder.finish(), self._holder)
 
-    def end(self, *, goes_on: bool = False) -> None:
-        """End the session, unless it is another's by now; `goes_on` where the client is to resume elsewhere."""
+    def end(self, *, continues_elsewhere: bool = False) -> None:
+        """End the session unless another connection has it; `continues_elsewhere`: the client will resume elsewhere."""
         if self._is_open:
-            self._stream.end(goes_on=goes_on)
+            self._stream.end(continues_elsewhere=continues_elsewhere)
 
     @property
     def _is_open(self) -> bool:

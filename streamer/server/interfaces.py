@@ -78,7 +78,7 @@ class OpenSession(Protocol):
     def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
         """Ask for a Flushed event once all audio so far is final."""
 
-    def end(self, *, goes_on: bool = False) -> None:
+    def end(self, *, continues_elsewhere: bool = False) -> None:
         """No more audio comes, here. Nobody needs to read the events for it to finish; twice is once."""
 
     def detach(self) -> None:

@@ -1,7 +1,7 @@
 """
-The newest sound of a session, and the window of it that the next step looks at. Pure.
+The newest mel frames of a session, and the window of them that the next step sees. Pure.
 
-Frames of sound are numbered from the first; here stream time becomes frames and back.
+Frames are numbered from the first of the session; this module converts stream time to frames and back.
 """
 
 from __future__ import annotations
@@ -10,57 +10,62 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from streamer.audio.mel import FRAMES_PER_SECOND, MelWindow
+from streamer.audio.mel import FRAME_S, FRAMES_PER_SECOND, MelWindow
 
-FRAME_S = 1 / FRAMES_PER_SECOND
 CAPACITY_S = 30.0
-"""Sound that is held."""
-MAX_HEARD_S = 3.0
-"""Most sound given to a session at a time."""
+"""Audio that is held, seconds."""
+MAX_AUDIO_S = 3.0
+"""Most audio that a session takes at a time, seconds."""
 LONGEST_WINDOW_S = 18.0
-"""Most that `max_window_s` may be: the window, the longest pause in a turn (5 s) and the longest after it that a window
-goes on over (3 s) must fit in what is held, or the session would refuse the sound that it waits for."""
+"""
+Largest `max_window_s`, seconds.
+
+The window, the longest pause in a turn (5 s) and the longest pause between turns that a window survives
+(`carry_s`, 3 s) must fit into `CAPACITY_S`, or the session would refuse the audio that it waits for.
+"""
 CATCH_UP_S = 4.0
-"""Sound beyond `max_window_s` that one step of a late session may see."""
+"""Audio beyond `max_window_s` that one step of a late session may see, seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowOptions:
-    """How much sound a step sees."""
+    """How much audio a step sees."""
 
     pre_roll_s: float = 0.4
-    """Sound before the first voice."""
+    """Audio before the first voice, seconds."""
     post_roll_s: float = 0.3
-    """Sound after the last voice: later silence is not looked at."""
+    """Audio after the last voice, seconds; later silence is not decoded."""
     pause_s: float = 0.2
-    """Silence after which a step is due at once: what was said is probably whole."""
+    """Silence after which a step is due at once, seconds: the last word is probably complete."""
     max_window_s: float = 15.0
-    """Longest window; then it rolls."""
+    """Length from which on a window rolls, seconds."""
     keep_s: float = 6.0
-    """Sound kept at a roll."""
+    """Audio kept at a roll, seconds."""
     carry_s: float = 3.0
-    """Speech that resumes within this long after a turn goes on in the same window."""
+    """Pause after a turn up to which speech continues in the same window, seconds."""
     alignment_lag_s: float = 0.0
-    """How much later than a word begins the model's attention arrives at it; negative where it is early."""
+    """Delay of the model's attention after the beginning of a word, seconds; negative where it is early."""
     max_turn_s: float = 30.0
-    """A turn without pause ends at the next end of a sentence after this long, or after 1.5 times as long."""
+    """Length from which on a turn without a pause ends with its sentence, and 1.5 times as long anywhere, seconds."""
 
 
-class SoundWindow:
+class AudioWindow:
     """
+    Mel frames of one session, and the start of its window.
+
     Args:
         n_mels: Mel bands.
         options: See `WindowOptions`.
-        offset_s: Stream time of the first frame.
+        offset_s: Stream time of the first frame, seconds.
     """
 
     def __init__(self, n_mels: int, options: WindowOptions, offset_s: float) -> None:
         self._options, self._offset_s = options, offset_s
         self._mel = MelWindow(n_mels, int(CAPACITY_S * FRAMES_PER_SECOND))
         self.id = 0
-        """Changes when the window is left: what a step heard in another one is of no use."""
+        """Changes when the session leaves the window: results of steps on an older one are dropped."""
         self.start = 0
-        """Its first frame."""
+        """First frame of the window."""
         self.seen = 0
         """One past the newest frame that a step has seen."""
 
@@ -71,78 +76,78 @@ class SoundWindow:
         return max(0, round((stream_s - self._offset_s) * FRAMES_PER_SECOND))
 
     def stream_s(self, frame: int) -> float:
-        """Where a frame begins."""
+        """Stream time at which a frame begins, seconds."""
         return self._offset_s + frame * FRAME_S
 
     @property
-    def heard_s(self) -> float:
-        """End of the newest sound."""
+    def end_s(self) -> float:
+        """End of the newest frame, stream time."""
         return self.stream_s(self._mel.end)
 
     @property
     def start_s(self) -> float:
-        """Where the window begins."""
+        """Start of the window, stream time."""
         return self.stream_s(self.start)
 
     @property
     def seen_s(self) -> float:
-        """How far a step has seen."""
+        """End of the newest frame that a step has seen, stream time."""
         return self.stream_s(self.seen)
 
-    # --- sound
+    # --- frames
 
-    def hear(self, frames: Tensor) -> None:
-        """Take new frames, (n, n_mels)."""
+    def append(self, frames: Tensor) -> None:
+        """Add new frames, (n, n_mels); n may be 0."""
         if frames.shape[0]:
             self._mel.append(frames)
 
     def log_mel(self, edge: int) -> Tensor:
-        """From the start of the window to frame `edge`, (n_mels, n_frames)."""
+        """Log10 mel power from the start of the window to frame `edge`, (n_mels, n_frames)."""
         return self._mel.gather(self.start, edge)
 
     @property
     def is_held(self) -> bool:
-        """Whether its start is not forgotten yet."""
+        """Whether the start of the window is still held."""
         return self._mel.start <= self.start
 
     @property
     def is_full(self) -> bool:
-        """Whether more sound, `MAX_HEARD_S` at a time, would push out what the window holds."""
-        return self._mel.end - self.start > int((CAPACITY_S - MAX_HEARD_S) * FRAMES_PER_SECOND)
+        """Whether `MAX_AUDIO_S` more audio would push out frames of the window."""
+        return self._mel.end - self.start > int((CAPACITY_S - MAX_AUDIO_S) * FRAMES_PER_SECOND)
 
     def forget(self) -> None:
-        """Let go of sound that no window will want while nobody speaks."""
+        """While nobody speaks, drop frames that no window will include."""
         self._mel.forget(self._mel.end - int((self._options.pre_roll_s + 1.0) * FRAMES_PER_SECOND))
 
     # --- where it ends
 
     def target(self, last_voice_s: float) -> int:
-        """One past the newest frame worth looking at."""
+        """One past the newest frame to decode: the last voice and its post-roll, `last_voice_s` in stream time."""
         return min(self._mel.end, self.frame(last_voice_s + self._options.post_roll_s))
 
     def edge(self, target: int) -> int:
-        """One past the last frame of the next step: the target, unless it is far away."""
+        """One past the last frame of the next step: `target`, or the longest window of a late session."""
         return min(target, self.start + int((self._options.max_window_s + CATCH_UP_S) * FRAMES_PER_SECOND))
 
     def has_seen_pause(self, last_voice_s: float) -> bool:
-        """Whether a step has seen that the last voice was followed by silence."""
+        """Whether a step has seen `pause_s` of silence after the last voice, `last_voice_s` in stream time."""
         return self.seen >= self.frame(last_voice_s + self._options.pause_s)
 
     # --- where it begins
 
     def open(self, from_s: float) -> None:
-        """Begin afresh."""
+        """Begin a new window at a stream time, or at the oldest frame held."""
         self.start = self.seen = max(self.frame(from_s), self._mel.start)
         self.leave()
 
     def leave(self) -> None:
-        """Make results of steps in flight worthless."""
+        """Invalidate the results of steps in flight."""
         self.id += 1
 
     def is_too_long(self, edge_s: float) -> bool:
-        """Whether a window up to there should roll."""
+        """Whether a window up to `edge_s`, stream time, should roll."""
         return edge_s - self.start_s >= self._options.max_window_s
 
     def move(self, to_s: float) -> None:
-        """Begin later; what is left out is done with."""
+        """Move the start of the window forward to a stream time; never back."""
         self.start = max(self.start, self.frame(to_s))

@@ -1,4 +1,11 @@
-"""Commit policy: which leading words of a hypothesis are certain."""
+"""
+Commit policy: which leading words of a hypothesis are certain. Pure.
+
+A word is committed when `agreement` successive hypotheses contain it in the same place (LocalAgreement-n, Liu et al.
+2020) and its end lies at least `hold_back_s` before the newest audio (the idea of AlignAtt, Papi et al. 2023: a word at
+the edge of the audio is not finished). A word directly followed by a doubtful one waits longer: both may be halves of a
+third word. The end of a turn commits everything.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +16,19 @@ from streamer.protocol.options import Delay
 from streamer.session.words import SpokenWord
 
 RUNS_INTO_S, HALF, HALF_HOLD_BACK_S = 0.1, 0.5, 0.7
-"""A word after which the next one comes so soon and with less confidence than this may be the first half of it ("die
-Nussaurier" for "Dinosaurier"), and is held back so much longer (docs/experiments.md)."""
+"""A word may be the first half of another one ("die Nussaurier" for "Dinosaurier") if the next word follows within
+`RUNS_INTO_S` seconds with a confidence below `HALF`; it is held back `HALF_HOLD_BACK_S` seconds longer
+(docs/experiments.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitPolicy:
-    """When a word is certain."""
+    """Conditions under which a word is certain."""
 
     agreement: int
-    """Successive hypotheses that must say it, at least 1."""
+    """Successive hypotheses that must contain the word, at least 1."""
     hold_back_s: float
-    """Distance its end must keep from the newest sound."""
+    """Distance of the word's end from the newest audio, at least, seconds."""
 
 
 POLICIES: dict[Delay, CommitPolicy] = {
@@ -33,7 +41,7 @@ POLICIES: dict[Delay, CommitPolicy] = {
 
 class Agreement:
     """
-    Remembers the last hypotheses after the committed prefix and says how many words of a new one are certain.
+    Compares each hypothesis after the committed prefix with the ones before it.
 
     Args:
         policy: See `CommitPolicy`.
@@ -44,7 +52,7 @@ class Agreement:
         self._earlier: list[list[str]] = []
 
     def certain(self, words: Sequence[SpokenWord], edge_s: float) -> int:
-        """Leading words of `words` that are certain now; `edge_s` is the newest sound heard, stream time."""
+        """Number of leading words that are certain now; `edge_s` is the end of the audio seen, stream time."""
         spoken = [i for i, word in enumerate(words) if word.key]  # marks alone agree with anything
         keys = [words[i].key for i in spoken]
         needed = self._policy.agreement - 1
@@ -61,17 +69,17 @@ class Agreement:
         return self._policy.hold_back_s + (HALF_HOLD_BACK_S if _may_be_half(words, i) else 0.0)
 
     def committed(self, words: Sequence[SpokenWord]) -> None:
-        """These leading words moved into the prefix: hypotheses start after them from now on."""
+        """Remove words that moved into the prefix: hypotheses begin after them from now on."""
         n = sum(1 for word in words if word.key)
         self._earlier = [keys[n:] for keys in self._earlier]
 
     def reset(self) -> None:
-        """Forget the hypotheses: a new window has nothing to do with them."""
+        """Forget the hypotheses: they do not apply to a new window."""
         self._earlier = []
 
 
 def _may_be_half(words: Sequence[SpokenWord], i: int) -> bool:
-    """Whether a word and the next one may turn out to be one."""
+    """Whether word `i` and the next one may be halves of one word."""
     if i + 1 == len(words):
         return False
     word, following = words[i], words[i + 1]

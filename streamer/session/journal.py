@@ -1,9 +1,9 @@
 """
-What happened to one session, entry by entry, so that it can happen again. Pure: entries go to whoever keeps them.
+The journal of one session: its inputs and its events, from which the session can be replayed. Pure: callers store it.
 
-A session decides from what it is given and nothing else; given the same once more, it says the same. The grammar:
-`Opened`, then `Hear`, `Ask`, `Answer`, `Failed`, `Flush`, `Change` and `End` in the order in which they happened, each
-followed by `Said` where the session said something.
+A session is deterministic: the same inputs give the same events. The grammar is `Opened`, then `Frames`, `Ask`,
+`Answer`, `Failed`, `Flush`, `Change` and `End` in the order in which they happened, each followed by `Said` if the
+session produced events.
 """
 
 from __future__ import annotations
@@ -40,29 +40,29 @@ class Opened(Entry, frozen=True, kw_only=True, tag="opened"):
     context: str
 
 
-class Hear(Entry, frozen=True, kw_only=True, tag="hear"):
-    """So many mel frames of the sound, and the voice probabilities that came with them."""
+class Frames(Entry, frozen=True, kw_only=True, tag="hear"):
+    """New mel frames, by their number only, and the voice probabilities that came with them."""
 
     n_frames: int
     voice: tuple[float, ...]
 
 
 class Ask(Entry, frozen=True, kw_only=True, tag="ask"):
-    """The session asked for a step."""
+    """A step began."""
 
 
 class Answer(Entry, frozen=True, kw_only=True, tag="answer"):
-    """The step's result."""
+    """The result of the step."""
 
     result: StepResult
 
 
 class Failed(Entry, frozen=True, kw_only=True, tag="failed"):
-    """The step came to nothing."""
+    """The step failed."""
 
 
 class Flush(Entry, frozen=True, kw_only=True, tag="flush"):
-    """The client wanted everything final."""
+    """The client asked to make all text final."""
 
     id: int
 
@@ -74,27 +74,27 @@ class Change(Entry, frozen=True, kw_only=True, tag="change"):
 
 
 class End(Entry, frozen=True, kw_only=True, tag="end"):
-    """No more sound."""
+    """The audio ended."""
 
     audio_s: float | None
-    goes_on: bool = False
+    continues_elsewhere: bool = msgspec.field(default=False, name="goes_on")
 
 
 class Said(Entry, frozen=True, kw_only=True, tag="said"):
-    """What the session said to the entry before."""
+    """The events that the entry before this one caused."""
 
     events: tuple[Speech | Caption | TurnEnd | Ack | Flushed | Skipped | Bye, ...]
 
 
-AnyEntry = Opened | Hear | Ask | Answer | Failed | Flush | Change | End | Said
+AnyEntry = Opened | Frames | Ask | Answer | Failed | Flush | Change | End | Said
 
 
 class JournalledSession(Session):
     """
-    A session that has everything that happens to it written down.
+    A session that writes its inputs and events to a journal.
 
     Args:
-        write: Takes each entry; must not wait and must not fail.
+        write: Takes each entry; must neither wait nor raise.
         model: Name of the model.
         Others: See `Session`.
     """
@@ -127,20 +127,20 @@ class JournalledSession(Session):
             )
         )
 
-    def hear(self, frames: Tensor, probabilities: Sequence[float]) -> list[Event]:
-        """As `Session.hear`."""
-        self._write(Hear(n_frames=frames.shape[0], voice=tuple(probabilities)))
-        return self._said(super().hear(frames, probabilities))
+    def push_frames(self, frames: Tensor, probabilities: Sequence[float]) -> list[Event]:
+        """As `Session.push_frames`."""
+        self._write(Frames(n_frames=frames.shape[0], voice=tuple(probabilities)))
+        return self._said(super().push_frames(frames, probabilities))
 
     def flush(self, flush_id: int) -> list[Event]:
         """As `Session.flush`."""
         self._write(Flush(id=flush_id))
         return self._said(super().flush(flush_id))
 
-    def end(self, audio_s: float | None = None, *, goes_on: bool = False) -> list[Event]:
+    def end(self, audio_s: float | None = None, *, continues_elsewhere: bool = False) -> list[Event]:
         """As `Session.end`."""
-        self._write(End(audio_s=audio_s, goes_on=goes_on))
-        return self._said(super().end(audio_s, goes_on=goes_on))
+        self._write(End(audio_s=audio_s, continues_elsewhere=continues_elsewhere))
+        return self._said(super().end(audio_s, continues_elsewhere=continues_elsewhere))
 
     def update(self, update: Update) -> None:
         """As `Session.update`."""
@@ -152,10 +152,10 @@ class JournalledSession(Session):
         self._write(Ask())
         return super().next_step()
 
-    def failed(self) -> None:
-        """As `Session.failed`."""
+    def cancel_step(self) -> None:
+        """As `Session.cancel_step`."""
         self._write(Failed())
-        super().failed()
+        super().cancel_step()
 
     def apply(self, step: Step, result: StepResult) -> list[Event]:
         """As `Session.apply`."""

@@ -1,4 +1,4 @@
-"""The text of one session as its clients see it: turns that grow, then end. Pure; produces the events."""
+"""The text of one session as clients see it: turns that grow, then end. Pure; produces caption and turn events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SENTENCE_ENDS = (
 
 class Transcript:
     """
-    Numbers turns and revisions, and holds the promise that stable text only grows.
+    Numbers turns and revisions, and keeps the promise that stable text only grows.
 
     Args:
         words: Whether events carry words.
@@ -37,7 +37,7 @@ class Transcript:
         self.n_turns = 0
         """Turns ended."""
         self.stable_until_s = 0.0
-        """Where the attention left the last stable word."""
+        """End of the last stable word, stream time."""
 
     @property
     def is_open(self) -> bool:
@@ -46,12 +46,12 @@ class Transcript:
 
     @property
     def started_s(self) -> float:
-        """Start of the open turn."""
+        """Start of the open turn, stream time; valid only while `is_open`."""
         return [*self._stable, *self._partial][0].said_s[0]
 
     @property
     def ends_sentence(self) -> bool:
-        """Whether the stable text of the open turn ends like a sentence."""
+        """Whether the stable text of the open turn ends with the punctuation of a sentence."""
         return bool(self._stable) and self._stable[-1].text.rstrip().endswith(SENTENCE_ENDS)
 
     def commit(self, words: Sequence[SpokenWord]) -> None:
@@ -64,7 +64,7 @@ class Transcript:
             self.stable_until_s = max(self.stable_until_s, word.end_s)
 
     def show(self, partial: Sequence[SpokenWord]) -> list[Caption]:
-        """The open turn with this tail; nothing where no text would change."""
+        """A caption of the open turn with this tail; nothing if the text is the same as before."""
         self._partial = list(partial)
         shown = _text(self._stable).lstrip(), _text(self._partial)
         shown = shown[0], shown[1] if shown[0] else shown[1].lstrip()
@@ -86,10 +86,10 @@ class Transcript:
         ]
 
     def end_turn(self, language: str, reason: TurnEndReason) -> list[TurnEnd]:
-        """Close the turn with its stable text; the tail must have been committed or is dropped."""
+        """End the turn with its stable text; words that were not committed are dropped."""
         self._partial = []
         if not self._stable:
-            # A turn whose text was withdrawn: it was shown, so it must end, with nothing in it.
+            # clients saw text that was withdrawn, so the turn must end, without text
             return self._withdrawn(language, reason)
         event = TurnEnd(
             turn=self.n_turns,

@@ -1,43 +1,47 @@
-"""Where and why turns are to end. Pure."""
+"""The queue of requested turn ends: at which frame and why. Pure."""
 
 from __future__ import annotations
 
 from streamer.protocol.events import TurnEndReason
 
 
-class Closing:
+class PendingTurnEnds:
     """
-    Ends that were asked for and not reached yet, in order: none, one, or a pause and what came after it.
+    Turn ends that were requested and not reached yet, in order: none, one, or a pause and a later end.
 
-    A flush or the end of a stream closes everything heard so far. Where it comes while a pause still waits for its last
-    step, and speech came in between, that is two turns.
+    A flush or the end of the audio ends everything received so far. If it comes while a pause still waits for its last
+    step and speech came in between, the speech before and after the pause are two turns.
     """
 
     def __init__(self) -> None:
-        self._asked: list[tuple[TurnEndReason, int]] = []
+        self._ends: list[tuple[TurnEndReason, int]] = []
 
-    @property
-    def is_asked(self) -> bool:
-        """Whether the open turn is to end."""
-        return bool(self._asked)
+    def __bool__(self) -> bool:
+        return bool(self._ends)
 
     @property
     def frame(self) -> int:
-        """Where it is to end: one past its last frame. Only while `is_asked`."""
-        return self._asked[0][1]
+        """One past the last mel frame of the open turn; valid only while an end is pending."""
+        return self._ends[0][1]
 
-    def ask(self, reason: TurnEndReason, frame: int) -> None:
-        """End the open turn at a frame, or, behind a pause that is being closed, the turn after it."""
+    def request(self, reason: TurnEndReason, frame: int) -> None:
+        """
+        End the open turn at a frame; behind a pending pause, end the turn after it.
+
+        Args:
+            reason: Why; a pause ("silence") gives way to every pending end.
+            frame: One past the last mel frame of the turn.
+        """
         if reason != "silence":
-            pauses = [end for end in self._asked[:1] if end[0] == "silence" and end[1] < frame]
-            self._asked = [*pauses, (reason, frame)]
-        elif not self._asked:
-            self._asked = [(reason, frame)]
+            pauses = [end for end in self._ends[:1] if end[0] == "silence" and end[1] < frame]
+            self._ends = [*pauses, (reason, frame)]
+        elif not self._ends:
+            self._ends = [(reason, frame)]
 
-    def done(self) -> TurnEndReason:
-        """The open turn has ended; why."""
-        return self._asked.pop(0)[0]
+    def pop(self) -> TurnEndReason:
+        """Remove the first end, which was reached, and return its reason."""
+        return self._ends.pop(0)[0]
 
-    def withdraw(self) -> None:
-        """There is nothing left to close."""
-        self._asked = []
+    def clear(self) -> None:
+        """Remove every end: no speech is left to end."""
+        self._ends = []

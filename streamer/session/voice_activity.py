@@ -1,13 +1,15 @@
-"""When somebody speaks: probabilities of voice in, stretches of speech out. Pure: time is counted in frames heard."""
+"""Voice activity of one session: voice probabilities in, spans of speech out. Pure: time is counted in frames."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 
+from streamer.audio.mel import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 
-FRAME_S = FRAME_SAMPLES / 16_000
+VOICE_FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
+"""Length of one frame of the voice detector, seconds: 32 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,19 +17,23 @@ class VoiceOptions:
     """When a frame counts as voiced."""
 
     enter: float = 0.5
-    """Probability that begins speech."""
+    """Probability from which on a frame after silence is voiced."""
     stay: float = 0.35
-    """Probability that keeps it going."""
+    """Probability from which on a frame after a voiced frame is voiced."""
     min_speech_s: float = 0.096
-    """Voice shorter than this does not begin speech: a click, a key."""
+    """Voice from which on speech begins, seconds: a click or a keystroke is shorter."""
 
 
 class VoiceTracker:
     """
-    Follows the voice of one session.
+    Tracks the voice of one session.
 
-    `speaking` turns on after `min_speech_s` of voice and stays on until `stop` is called: how much silence ends
-    a turn is the session's decision.
+    `speaking` turns on after `min_speech_s` of voice and stays on until `stop` is called: the session decides how much
+    silence ends a turn.
+
+    Args:
+        options: See `VoiceOptions`.
+        start_s: Stream time of the first frame, seconds.
     """
 
     def __init__(self, options: VoiceOptions, start_s: float = 0.0) -> None:
@@ -38,14 +44,14 @@ class VoiceTracker:
         self._voiced: deque[tuple[float, float]] = deque()
         self.speaking = False
         self.started_s = start_s
-        """Where the present or last speech began, stream seconds."""
+        """Start of the present or last speech, stream time."""
         self.last_voice_s = start_s
-        """End of the newest voiced frame, stream seconds."""
+        """End of the newest voiced frame during speech, stream time."""
 
     @property
     def now_s(self) -> float:
-        """End of the newest frame judged, stream seconds."""
-        return self._origin_s + self._n_frames * FRAME_S
+        """End of the newest frame, stream time."""
+        return self._origin_s + self._n_frames * VOICE_FRAME_S
 
     @property
     def silence_s(self) -> float:
@@ -53,7 +59,7 @@ class VoiceTracker:
         return self.now_s - self.last_voice_s
 
     def push(self, probability: float) -> bool:
-        """Judge one more frame; True where speech begins with it."""
+        """Take the voice probability of the next frame; True where speech begins with it."""
         began_s = self.now_s
         self._n_frames += 1
         voiced = probability >= (self._options.stay if self._run else self._options.enter)
@@ -65,38 +71,38 @@ class VoiceTracker:
         if self.speaking:
             self.last_voice_s = self.now_s
             return False
-        if self._run * FRAME_S < self._options.min_speech_s - 1e-9:
+        if self._run * VOICE_FRAME_S < self._options.min_speech_s - 1e-9:
             return False
         self.speaking = True
-        self.started_s = self.now_s - self._run * FRAME_S
+        self.started_s = self.now_s - self._run * VOICE_FRAME_S
         self.last_voice_s = self.now_s
         return True
 
     def stop(self) -> None:
-        """The turn is over; the next voice begins a new one."""
+        """End the speech; the next voice begins a new one."""
         self.speaking = False
 
     def resume(self, from_s: float, voiced_s: float) -> bool:
-        """Begin speech at an instant that has passed, if `voiced_s` of voice since is enough; whether it is."""
+        """Begin speech at `from_s`, stream time, if `voiced_s` seconds of voice since then suffice; whether they do."""
         if voiced_s < self._options.min_speech_s - 1e-9:
             return False
         self.speaking, self.started_s = True, from_s
         return True
 
     def forget(self, before_s: float) -> None:
-        """Let go of stretches that ended before `before_s`."""
+        """Drop spans that ended before `before_s`, stream time."""
         while self._voiced and self._voiced[0][1] < before_s:
             self._voiced.popleft()
 
     def trimmed(self, start_s: float, end_s: float) -> tuple[float, float]:
-        """From the first voice between two instants to the end of the last; as they are where none is known there."""
+        """The span from the first to the last voice between two stream times; both unchanged if there is no voice."""
         within = [(begin, end) for begin, end in self._voiced if begin < end_s and end > start_s]
         if not within:
             return start_s, end_s
         return max(start_s, within[0][0]), min(end_s, within[-1][1])
 
     def voiced_s(self, start_s: float, end_s: float) -> float:
-        """Seconds of voice between two instants."""
+        """Seconds of voice between two stream times."""
         return sum(max(0.0, min(end, end_s) - max(begin, start_s)) for begin, end in self._voiced)
 
     def _extend(self, began_s: float) -> None:

@@ -1,7 +1,7 @@
 """
-The text of one window: words that are committed, and the tail that may change. Pure.
+The text of one window: committed words, and a tail that may change. Pure.
 
-Committed words are fed to the decoder as its prefix, so what is stable cannot change by construction.
+The committed words are the decoder's forced prefix, so stable text cannot change.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from streamer.session.words import SpokenWord, split_final_marks
 from streamer.text.tokenizer import Tokenizer
 
 LONGEST_WORD_S = 1.0
-"""A cut reaches back this far to keep a committed word whole."""
+"""Distance before the cut within which the last committed word is kept, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The last committed word: new words cannot begin before it."""
+    """The last committed word: new words cannot begin before `start_s`, stream time."""
 
     n_tokens: int
     start_s: float
@@ -26,6 +26,8 @@ class Anchor:
 
 class WindowText:
     """
+    Committed words and tail of one window.
+
     Args:
         tokenizer: Of the model.
     """
@@ -35,7 +37,7 @@ class WindowText:
         self._committed: list[SpokenWord] = []
         self._tail: list[SpokenWord] = []
         self._no_eot_at: tuple[int, ...] | None = None
-        """Tokens from the beginning of the window after which the text is known to go on."""
+        """Tokens from the beginning of the window after which the text may not end; None: it may end anywhere."""
 
     # --- for the next step
 
@@ -51,28 +53,28 @@ class WindowText:
 
     @property
     def anchor(self) -> Anchor | None:
-        """The last committed word."""
+        """The last committed word; None if there is none."""
         last = self._committed[-1] if self._committed else None
         return Anchor(len(last.tokens), last.start_s) if last else None
 
     def n_tokens_until(self, until_s: float) -> int:
-        """Leading tokens of the prefix whose words end by then."""
+        """Leading prefix tokens of words that end by `until_s`, stream time."""
         n = next((i for i, word in enumerate(self._committed) if word.end_s > until_s), len(self._committed))
         return len(_tokens(self._committed[:n]))
 
     @property
     def no_eot_at(self) -> int | None:
-        """Tokens of the draft after which the text is known to go on."""
+        """Draft tokens after which the text may not end; None if the draft no longer begins with those tokens."""
         if self._no_eot_at is None or (*self.prefix, *self.draft)[: len(self._no_eot_at)] != self._no_eot_at:
             return None
         n = len(self._no_eot_at) - len(self.prefix)
         return n if n >= 0 else None
 
-    # --- what was heard
+    # --- words
 
     @property
     def tail(self) -> list[SpokenWord]:
-        """What was heard after the committed words."""
+        """Words after the committed ones."""
         return self._tail
 
     @property
@@ -82,28 +84,29 @@ class WindowText:
 
     @property
     def committed_end_s(self) -> float:
-        """Where the last committed word ends, stream time. Only while `has_committed`."""
+        """End of the last committed word, stream time; valid only while `has_committed`."""
         return self._committed[-1].end_s
 
     @property
     def end_s(self) -> float:
-        """Where the last word ends, certain or not, stream time. Only while `has_committed`."""
+        """End of the last word, committed or not, stream time; valid only while `has_committed`."""
         return (self._tail or self._committed)[-1].end_s
 
-    def hear(self, words: Sequence[SpokenWord]) -> None:
-        """A step heard these words after the prefix, in stream time."""
+    def set_tail(self, words: Sequence[SpokenWord]) -> None:
+        """Replace the tail by the words of a new step, stream time."""
         self._tail = list(words)
 
     def commit(self, n: int, *, closes: bool) -> list[SpokenWord]:
         """
-        The first `n` words of the tail are certain.
+        Move the first `n` words of the tail to the committed ones.
 
         Args:
             n: At most the length of the tail.
-            closes: Punctuation at the end is final too; otherwise it stays in the tail, since what comes may change it.
+            closes: Commit the punctuation at the end too; otherwise it stays in the tail, because the next words may
+                change it.
 
         Returns:
-            What became stable.
+            The words that became stable.
         """
         certain, self._tail = self._tail[:n], self._tail[n:]
         if certain and not self._tail and not closes:
@@ -112,25 +115,29 @@ class WindowText:
         self._committed += certain
         return certain
 
-    def go_on(self) -> bool:
-        """The text does not end where it was heard to end; whether that is news."""
-        heard = (*self.prefix, *self.draft)
-        if self._no_eot_at == heard:
+    def forbid_eot(self) -> bool:
+        """Forbid the text to end after its present words; False if that was forbidden already."""
+        present = (*self.prefix, *self.draft)
+        if self._no_eot_at == present:
             return False
-        self._no_eot_at = heard
+        self._no_eot_at = present
         return True
 
     # --- the window moves
 
     def has_committed_from(self, from_s: float) -> bool:
-        """Whether a committed word begins at `from_s` or later."""
+        """Whether a committed word begins at `from_s`, stream time, or later."""
         return any(word.start_s >= from_s for word in self._committed)
 
-    def cut(self, from_s: float) -> float:
+    def drop_before(self, from_s: float) -> float:
         """
-        Let go of the words before the first committed one that begins at `from_s` or later; where the rest begins.
+        Drop the words before the first committed word that begins at `from_s`, stream time, or later.
 
-        If no committed word does, the last one is kept unless it is long past: then it would hold the window back.
+        If no committed word begins there, the last one is kept, unless it began more than `LONGEST_WORD_S` earlier: it
+        would hold the window back.
+
+        Returns:
+            Start of the first word that is kept, stream time; `from_s` if none is.
         """
         committed = self._committed
         at = next((i for i, word in enumerate(committed) if word.start_s >= from_s), None)

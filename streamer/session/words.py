@@ -1,10 +1,5 @@
 """
-What a window is thought to say, word by word, and how much of it is certain. Pure.
-
-Commit policy: a word is committed when `agreement` successive hypotheses say it in the same place (LocalAgreement-n,
-Liu et al. 2020) and its end lies at least `hold_back_s` before the newest sound (the idea of AlignAtt, Papi et al.
-2023: what the attention puts at the edge is not finished). A word that runs into a doubtful one waits a little longer:
-both may be halves of a third. The end of a turn commits everything.
+The words of a hypothesis: tokens, text, times in stream time, confidence. Pure.
 """
 
 from __future__ import annotations
@@ -27,17 +22,17 @@ class SpokenWord:
     text: str
     """With its leading space and its punctuation, as decoded."""
     start_s: float
-    """Where the attention arrives at it, stream time."""
+    """Stream time at which the attention arrives at the word."""
     end_s: float
-    """Where the attention leaves it."""
+    """Stream time at which the attention leaves the word."""
     said_s: tuple[float, float]
-    """When it is said, from and to, as told to clients."""
+    """Start and end of the word as clients see them, stream time."""
     confidence: float
     """Geometric mean of its tokens' probabilities."""
 
     @property
     def key(self) -> str:
-        """What must be equal for two hypotheses to agree: letters and digits, case folded; empty for marks alone."""
+        """Letters and digits, case folded: hypotheses agree on a word if its keys are equal. Empty for marks alone."""
         return "".join(c for c in self.text.casefold() if not _is_mark(c))
 
 
@@ -52,11 +47,11 @@ def spoken_words(
     The words of a step's result in stream time.
 
     Args:
-        result: Its times are relative to the window.
+        result: Of the step; its times are relative to the window.
         tokenizer: Groups tokens into words.
         window_start_s: Stream time of the window's first frame.
-        trimmed: From the first to the last voice between two instants: attention gives words the silence around them.
-        lag_s: How much later than a word begins the attention arrives at it.
+        trimmed: Trims silence from a span of stream time: the attention adds the silence around a word to the word.
+        lag_s: Delay of the attention, from the beginning of a word to its arrival there, seconds.
     """
 
     def span(start_s: float, end_s: float) -> tuple[float, float]:
@@ -83,7 +78,7 @@ def spoken_words(
 
 
 def split_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> list[SpokenWord]:
-    """The word, and apart from it the punctuation at its end, which the words to come may still change."""
+    """Split the punctuation at the end off a word: the next words may still change it. One part if there is none."""
     n = len(word.tokens)
     while n and all(_is_mark(c) for c in tokenizer.decode(word.tokens[n - 1 : n]).strip()):
         n -= 1

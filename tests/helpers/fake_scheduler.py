@@ -71,7 +71,7 @@ class FakeStream:
         """Answer at once: the script has no backlog."""
         self.say(Flushed(id=id))
 
-    def end(self, *, goes_on: bool = False) -> None:
+    def end(self, *, continues_elsewhere: bool = False) -> None:
         """Say the rest of the script, then Bye; what goes on elsewhere is the same to it."""
         if not self.has_ended:
             self.has_ended = True

@@ -70,7 +70,7 @@ def cut(chunks: Iterable[NDArray[np.float32]]) -> Iterator[tuple[NDArray[np.floa
 def hear(session: Session, front_end: FrontEnd, state: FeatureState, samples: NDArray[np.float32]) -> list[Event]:
     """Samples through the front end into the session."""
     heard = front_end.extract([state], [torch.from_numpy(samples.copy())])[0]
-    return session.hear(heard.frames, heard.probabilities)
+    return session.push_frames(heard.frames, heard.probabilities)
 
 
 def step(session: Session, engine: Engine, interval_s: float) -> list[Event]:

@@ -11,7 +11,7 @@ from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session, Step
-from streamer.session.voice_activity import FRAME_S as VOICE_FRAME_S
+from streamer.session.voice_activity import VOICE_FRAME_S
 from streamer.session.words import SpokenWord
 from streamer.step import StepResult
 from tests.helpers.words import TOKENIZER, plain, result, word
@@ -116,7 +116,7 @@ class Hall:
             middle_s = self.offset_s + (self._n_judged + 0.5) * VOICE_FRAME_S
             probabilities.append(0.9 if self._voiced(middle_s) else 0.05)
             self._n_judged += 1
-        self.say(self.session.hear(frames, probabilities))
+        self.say(self.session.push_frames(frames, probabilities))
 
     def work(self) -> None:
         """Answer the step in flight if its time has come, and begin the next ones that are due."""
@@ -138,10 +138,10 @@ class Hall:
         """Ask for everything so far to be final."""
         self.say(self.session.flush(flush_id))
 
-    def end(self, *, goes_on: bool = False) -> list[Event]:
+    def end(self, *, continues_elsewhere: bool = False) -> list[Event]:
         """No more sound, here at least: everything is answered; all events."""
         self.hear(0.06)  # as a stream does, so that the last frames are complete
-        self.say(self.session.end(goes_on=goes_on))
+        self.say(self.session.end(continues_elsewhere=continues_elsewhere))
         for _ in range(1000):
             if self.session.is_over:
                 return self.events

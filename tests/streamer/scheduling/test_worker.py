@@ -13,7 +13,7 @@ from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Event, TurnEnd
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import CATCH_UP, MIN_HEARD_S, most_heard_s
-from streamer.session.audio_window import MAX_HEARD_S
+from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
 
@@ -43,7 +43,7 @@ def test_as_much_is_heard_as_time_has_passed() -> None:
     """And a little more, so that who is late catches up; never so much that one step could not see it."""
     assert most_heard_s(0.0) == MIN_HEARD_S
     assert most_heard_s(2.0) == 2.0 * CATCH_UP > 2.0
-    assert most_heard_s(60.0) == MAX_HEARD_S
+    assert most_heard_s(60.0) == MAX_AUDIO_S
 
 
 async def test_silence_costs_no_step() -> None:

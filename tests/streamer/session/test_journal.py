@@ -11,7 +11,7 @@ import pytest
 from streamer.protocol.events import Event
 from streamer.protocol.options import Update
 from streamer.scheduling.recording import JOURNAL, RecordingOptions, Recordings
-from streamer.session.journal import Answer, AnyEntry, Ask, Change, End, Failed, Flush, Hear, Opened, Said
+from streamer.session.journal import Answer, AnyEntry, Ask, Change, End, Failed, Flush, Frames, Opened, Said
 from tests.helpers.scripted_engine import collect, serving, spoken, story
 
 
@@ -48,7 +48,7 @@ def test_entries_follow_the_grammar(told: tuple[list[AnyEntry], list[Event]]) ->
     steps = [kind for kind in kinds if kind in (Ask, Answer, Failed)]
     assert steps[::2] == [Ask] * (len(steps) // 2)
     assert Ask not in steps[1::2]
-    assert all(before in (Hear, Answer, Flush, End) for before, kind in itertools.pairwise(kinds) if kind is Said)
+    assert all(before in (Frames, Answer, Flush, End) for before, kind in itertools.pairwise(kinds) if kind is Said)
 
 
 def test_all_that_the_client_was_told_is_there_in_order(told: tuple[list[AnyEntry], list[Event]]) -> None:
@@ -64,5 +64,5 @@ def test_an_entry_is_as_it_was_after_it_was_written(told: tuple[list[AnyEntry], 
     for entry in told[0]:
         assert msgspec.json.decode(msgspec.json.encode(entry), type=AnyEntry) == entry
     voice = (0.1 + 0.2, 1 / 3, 1e-17)
-    heard = msgspec.json.decode(msgspec.json.encode(Hear(n_frames=3, voice=voice)), type=AnyEntry)
-    assert heard == Hear(n_frames=3, voice=voice)
+    heard = msgspec.json.decode(msgspec.json.encode(Frames(n_frames=3, voice=voice)), type=AnyEntry)
+    assert heard == Frames(n_frames=3, voice=voice)

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from streamer.protocol.events import Ack, Bye, Caption, Flushed, Speech
 from streamer.protocol.options import SessionOptions, Update
-from streamer.session.audio_window import CAPACITY_S, CATCH_UP_S, LONGEST_WINDOW_S, MAX_HEARD_S, WindowOptions
-from streamer.session.session import NOTICE_S, SETTLE_LANGUAGE_S, Session
+from streamer.session.acks import NOTICE_S
+from streamer.session.audio_window import CAPACITY_S, CATCH_UP_S, LONGEST_WINDOW_S, MAX_AUDIO_S, WindowOptions
+from streamer.session.session import SETTLE_LANGUAGE_S, Session
 from streamer.session.words import SpokenWord
 from tests.helpers.talks import N_MELS, Hall, broken_promises, broken_requests, talk
 from tests.helpers.words import TOKENIZER, plain, result, word
@@ -296,7 +297,7 @@ class TestFlushAndEnd:
         words = talk(5.0)
         first = Hall(words, WINDOW, ENGLISH)
         first.play(cut_s)
-        first.end(goes_on=True)
+        first.end(continues_elsewhere=True)
         *_, ack, bye = first.events
         assert isinstance(ack, Ack)
         assert isinstance(bye, Bye)
@@ -310,7 +311,7 @@ class TestFlushAndEnd:
     def test_acks_never_go_back(self) -> None:
         """Silence that was put behind the audio is no audio, but what was acknowledged stays so."""
         session = Session("s_1", ENGLISH, WINDOW, TOKENIZER, N_MELS)
-        [early] = session.hear(torch.full((105, N_MELS), -5.0), [])
+        [early] = session.push_frames(torch.full((105, N_MELS), -5.0), [])
         [last, bye] = session.end(1.0)
         assert isinstance(early, Ack)
         assert isinstance(last, Ack)
@@ -353,7 +354,7 @@ class TestSteps:
         step = hall.session.next_step()
         hall.hear(1.0)
         assert not hall.session.is_due(0.3)
-        hall.session.failed()
+        hall.session.cancel_step()
         assert hall.session.is_due(0.3)
         again = hall.session.next_step()
         assert again.window_start_frame == step.window_start_frame
@@ -552,7 +553,7 @@ class TestWindow:
         hall = Hall(talk(60.0), WINDOW, ENGLISH)
         while not hall.session.is_full:
             hall.hear(0.3)
-        assert CAPACITY_S - MAX_HEARD_S <= hall.now_s <= CAPACITY_S + 1.0
+        assert CAPACITY_S - MAX_AUDIO_S <= hall.now_s <= CAPACITY_S + 1.0
         assert hall.session.lag_s > 25.0
         hall.work()
         assert hall.session.lag_s == pytest.approx(0.0, abs=0.3)
@@ -718,7 +719,7 @@ class TestClock:
         assert not session.is_speaking
         assert not session.is_over
         assert session.lag_s == 0.0
-        assert session.hear(torch.empty(0, N_MELS), []) == []
+        assert session.push_frames(torch.empty(0, N_MELS), []) == []
         assert session.end()[-1] == Bye(reason="end", audio_s=12.0, turns=0)
         assert session.is_over
 

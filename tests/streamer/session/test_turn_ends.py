@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from streamer.protocol.events import TurnEndReason
-from streamer.session.turn_ends import Closing
+from streamer.session.turn_ends import PendingTurnEnds
 
 
-def reached(closing: Closing) -> list[tuple[int, TurnEndReason]]:
+def reached(pending: PendingTurnEnds) -> list[tuple[int, TurnEndReason]]:
     """All ends in order, each where and why."""
     ends: list[tuple[int, TurnEndReason]] = []
-    while closing.is_asked:
-        frame = closing.frame
-        ends.append((frame, closing.done()))
+    while pending:
+        frame = pending.frame
+        ends.append((frame, pending.pop()))
     return ends
 
 
@@ -31,16 +31,16 @@ def reached(closing: Closing) -> list[tuple[int, TurnEndReason]]:
 )
 def test_ends_in_order(asked: list[tuple[TurnEndReason, int]], ends: list[tuple[int, TurnEndReason]]) -> None:
     """A pause keeps its own end, what covers everything so far takes the place of its like."""
-    closing = Closing()
+    pending = PendingTurnEnds()
     for reason, frame in asked:
-        closing.ask(reason, frame)
-    assert reached(closing) == ends
+        pending.request(reason, frame)
+    assert reached(pending) == ends
 
 
 def test_nothing_is_left_after_a_withdrawal() -> None:
     """The next end is the only one."""
-    closing = Closing()
-    closing.ask("silence", 10)
-    closing.ask("end", 20)
-    closing.withdraw()
-    assert not closing.is_asked
+    pending = PendingTurnEnds()
+    pending.request("silence", 10)
+    pending.request("end", 20)
+    pending.clear()
+    assert not pending

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.session.voice_activity import FRAME_S, VoiceOptions, VoiceTracker
+from streamer.session.voice_activity import VOICE_FRAME_S, VoiceOptions, VoiceTracker
 
 OPTIONS = VoiceOptions(enter=0.5, stay=0.35, min_speech_s=0.096)
 
@@ -24,8 +24,8 @@ def test_speech_begins_after_its_shortest_length() -> None:
     tracker = VoiceTracker(OPTIONS, 10.0)
     assert [tracker.push(p) for p in (0.0, 0.9, 0.9, 0.9, 0.9)] == [False, False, False, True, False]
     assert tracker.speaking
-    assert tracker.started_s == pytest.approx(10.0 + FRAME_S)
-    assert tracker.last_voice_s == pytest.approx(10.0 + 5 * FRAME_S)
+    assert tracker.started_s == pytest.approx(10.0 + VOICE_FRAME_S)
+    assert tracker.last_voice_s == pytest.approx(10.0 + 5 * VOICE_FRAME_S)
     assert tracker.now_s == tracker.last_voice_s
 
 
@@ -40,7 +40,7 @@ def test_hysteresis() -> None:
     kept = heard(0.6, 0.4, 0.4, 0.4)
     assert kept.speaking
     assert kept.silence_s == 0.0
-    assert heard(0.6, 0.6, 0.6, 0.3, 0.4, 0.4).silence_s == pytest.approx(3 * FRAME_S)
+    assert heard(0.6, 0.6, 0.6, 0.3, 0.4, 0.4).silence_s == pytest.approx(3 * VOICE_FRAME_S)
 
 
 def test_thresholds_are_inclusive() -> None:
@@ -54,7 +54,7 @@ def test_silence_grows_until_stopped_or_broken() -> None:
     """Speech stays on through silence; how much of it ends a turn is not decided here."""
     tracker = heard(*[0.9] * 3, *[0.0] * 100)
     assert tracker.speaking
-    assert tracker.silence_s == pytest.approx(100 * FRAME_S)
+    assert tracker.silence_s == pytest.approx(100 * VOICE_FRAME_S)
     tracker.push(0.9)
     assert tracker.silence_s == 0.0
     tracker.stop()
@@ -67,34 +67,34 @@ def test_voice_that_goes_on_after_a_stop_begins_again_at_once() -> None:
     tracker.stop()
     assert tracker.push(0.9)
     assert tracker.started_s == pytest.approx(0.0)
-    assert tracker.last_voice_s == pytest.approx(11 * FRAME_S)
+    assert tracker.last_voice_s == pytest.approx(11 * VOICE_FRAME_S)
 
 
 def test_a_stretch_without_the_silence_around_it() -> None:
     """It reaches from the first voice that touches it to the end of the last."""
     tracker = heard(*[0.9] * 10, *[0.0] * 10, *[0.9] * 10)
-    assert tracker.trimmed(0.1, 0.5) == pytest.approx((0.1, 10 * FRAME_S))
+    assert tracker.trimmed(0.1, 0.5) == pytest.approx((0.1, 10 * VOICE_FRAME_S))
     assert tracker.trimmed(0.1, 0.2) == pytest.approx((0.1, 0.2))
     assert tracker.trimmed(0.35, 0.6) == pytest.approx((0.35, 0.6))  # nothing voiced there
-    assert tracker.trimmed(0.4, 0.9) == pytest.approx((20 * FRAME_S, 0.9))
-    assert tracker.trimmed(0.1, 5.0) == pytest.approx((0.1, 30 * FRAME_S))
+    assert tracker.trimmed(0.4, 0.9) == pytest.approx((20 * VOICE_FRAME_S, 0.9))
+    assert tracker.trimmed(0.1, 5.0) == pytest.approx((0.1, 30 * VOICE_FRAME_S))
     assert VoiceTracker(OPTIONS).trimmed(1.0, 2.0) == (1.0, 2.0)
 
 
 def test_clicks_count_as_voice_in_stretches() -> None:
     """Voice too short to begin speech is still known to be there."""
     tracker = heard(0.0, 0.9, 0.0)
-    assert tracker.voiced_s(0.0, 1.0) == pytest.approx(FRAME_S)
+    assert tracker.voiced_s(0.0, 1.0) == pytest.approx(VOICE_FRAME_S)
 
 
 def test_forgets_what_ended_before() -> None:
     """Old stretches go, a stretch that reaches past the instant stays whole."""
     tracker = heard(*[0.9] * 10, *[0.0] * 10, *[0.9] * 10)
-    tracker.forget(15 * FRAME_S)
-    assert tracker.voiced_s(0.0, 10.0) == pytest.approx(10 * FRAME_S)
-    tracker.forget(25 * FRAME_S)
-    assert tracker.voiced_s(0.0, 10.0) == pytest.approx(10 * FRAME_S)
-    tracker.forget(31 * FRAME_S)
+    tracker.forget(15 * VOICE_FRAME_S)
+    assert tracker.voiced_s(0.0, 10.0) == pytest.approx(10 * VOICE_FRAME_S)
+    tracker.forget(25 * VOICE_FRAME_S)
+    assert tracker.voiced_s(0.0, 10.0) == pytest.approx(10 * VOICE_FRAME_S)
+    tracker.forget(31 * VOICE_FRAME_S)
     assert tracker.voiced_s(0.0, 10.0) == 0.0
 
 
@@ -102,8 +102,8 @@ def test_forgets_what_ended_before() -> None:
 def test_voiced_time_is_that_of_the_frames(voiced: list[bool], begin: int, length: int) -> None:
     """Voice between two instants is counted frame by frame."""
     tracker = heard(*[0.9 if v else 0.0 for v in voiced])
-    expected = sum(voiced[begin : begin + length]) * FRAME_S
-    assert tracker.voiced_s(begin * FRAME_S, (begin + length) * FRAME_S) == pytest.approx(expected)
+    expected = sum(voiced[begin : begin + length]) * VOICE_FRAME_S
+    assert tracker.voiced_s(begin * VOICE_FRAME_S, (begin + length) * VOICE_FRAME_S) == pytest.approx(expected)
 
 
 @given(voiced=st.lists(st.booleans(), max_size=80))

@@ -19,7 +19,7 @@ def texts(words: Sequence[SpokenWord]) -> list[str]:
 def window(heard: str, committed: int) -> WindowText:
     """A window that heard these words, 0.4 s each, of which some are committed."""
     text = WindowText(TOKENIZER)
-    text.hear(phrase(heard))
+    text.set_tail(phrase(heard))
     text.commit(committed, closes=True)
     return text
 
@@ -49,7 +49,7 @@ def test_a_new_hypothesis_replaces_the_tail_alone() -> None:
     """What is committed stays."""
     text = window(" so the first thing", committed=2)
 
-    text.hear(phrase(" fast things", 0.8))
+    text.set_tail(phrase(" fast things", 0.8))
 
     assert TOKENIZER.decode(text.prefix) == " so the"
     assert texts(text.tail) == ["fast", "things"]
@@ -59,7 +59,7 @@ def test_marks_at_the_end_stay_open_until_the_text_closes() -> None:
     """What comes next may still change a full stop into a comma."""
     open_text, closed = WindowText(TOKENIZER), WindowText(TOKENIZER)
     for text in (open_text, closed):
-        text.hear(phrase(" so first."))
+        text.set_tail(phrase(" so first."))
 
     assert texts(open_text.commit(2, closes=False)) == ["so", "first"]
     assert texts(open_text.tail) == ["."]
@@ -71,18 +71,18 @@ def test_the_place_where_text_goes_on_is_kept_while_the_text_before_it_stands() 
     """In tokens of the draft: through commits, and gone once the words before it change."""
     words = phrase(" chapter one once upon")
     text = WindowText(TOKENIZER)
-    text.hear(words[:2])
+    text.set_tail(words[:2])
     assert text.no_eot_at is None
 
-    assert text.go_on()
-    assert not text.go_on(), "known already"
+    assert text.forbid_eot()
+    assert not text.forbid_eot(), "known already"
 
     assert text.no_eot_at == len(text.draft)
-    text.hear(words)
+    text.set_tail(words)
     assert text.no_eot_at == len(words[0].tokens) + len(words[1].tokens)
     text.commit(1, closes=False)
     assert text.no_eot_at == len(words[1].tokens)
-    text.hear(phrase(" won once upon", 0.4))
+    text.set_tail(phrase(" won once upon", 0.4))
     assert text.no_eot_at is None
 
 
@@ -91,7 +91,7 @@ def test_a_cut_is_made_at_a_committed_word() -> None:
     text = window(" a b c d", committed=3)
 
     assert text.has_committed_from(0.5)
-    assert text.cut(0.5) == pytest.approx(0.8)
+    assert text.drop_before(0.5) == pytest.approx(0.8)
 
     assert (TOKENIZER.decode(text.prefix), TOKENIZER.decode(text.draft)) == (" c", " d")
 
@@ -101,6 +101,6 @@ def test_the_last_committed_word_goes_along() -> None:
     text, past = window(" a b", committed=2), window(" a b", committed=2)
 
     assert not text.has_committed_from(1.0)
-    assert text.cut(1.0) == pytest.approx(0.4)
-    assert past.cut(9.0) == 9.0
+    assert text.drop_before(1.0) == pytest.approx(0.4)
+    assert past.drop_before(9.0) == 9.0
     assert not past.has_committed
