@@ -87,7 +87,7 @@ class Scheduler:
         metrics.speaking.set_function(lambda: sum(worker.n_speaking for worker in workers))
         metrics.detached.set_function(lambda: sum(not stream.is_attached for stream in self._streams()))
         metrics.stalled.set_function(lambda: sum(stream.counters.is_stalled for stream in self._streams()))
-        metrics.backlog.set_function(lambda: max((stream.unheard_s for stream in self._streams()), default=0.0))
+        metrics.backlog.set_function(lambda: max((stream.backlog_s for stream in self._streams()), default=0.0))
         metrics.unread.set_function(lambda: max((stream.n_unread for stream in self._streams()), default=0))
         metrics.interval.set_function(lambda: max(worker.interval_s for worker in workers))
         metrics.queue.set_function(lambda: sum(worker.n_due for worker in workers))
@@ -270,7 +270,7 @@ def _statistics(stream: SessionHandle) -> SessionStatistics:
         id=stream.id,
         caller=stream.caller,
         audio_s=stream.received_s,
-        lag_s=stream.session.lag_s + stream.unheard_s,
+        lag_s=stream.session.lag_s + stream.backlog_s,
         n_turns=stream.session.n_turns,
         n_words=stream.counters.n_words,
         n_steps=stream.session.n_steps,

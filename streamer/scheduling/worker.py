@@ -135,7 +135,7 @@ class Worker:
     @property
     def worst_lag_s(self) -> float:
         """Sound of the session furthest behind that no step has seen, seconds."""
-        return max((s.session.lag_s + s.unheard_s for s in self.streams.values()), default=0.0)
+        return max((s.session.lag_s + s.backlog_s for s in self.streams.values()), default=0.0)
 
     async def run(self) -> None:
         """Serve until cancelled. An error that is not a failed step ends the daemon: it must not limp on."""

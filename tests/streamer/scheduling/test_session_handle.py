@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError, OverloadError
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
 from streamer.protocol.options import SessionOptions, Update
-from streamer.scheduling.session_handle import MAX_BLOCKS, MAX_COMMANDS, SessionHandle
+from streamer.scheduling.inbox import MAX_BLOCKS, MAX_COMMANDS
+from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session
+from tests.helpers.waiting import is_waiting
 from tests.helpers.words import TOKENIZER
 
 MAX_UNREAD = 100
@@ -72,13 +74,6 @@ async def read(stream: SessionHandle) -> list[Event]:
     return [event async for event in stream]
 
 
-async def is_waiting(task: asyncio.Task[None]) -> bool:
-    """Whether a task waits for something, after every other one had its turn."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-    return not task.done()
-
-
 class TestFeed:
     """Samples wait where there is no room, and none is dropped."""
 
@@ -87,7 +82,7 @@ class TestFeed:
         stream = Owner(max_backlog_s=1.0).stream
         await stream.feed(sound(0.6))
         await stream.feed(sound(0.6))
-        assert stream.unheard_s == pytest.approx(1.2)
+        assert stream.backlog_s == pytest.approx(1.2)
         third = asyncio.create_task(stream.feed(sound(0.3)))
         assert await is_waiting(third)
         assert stream.received_s == pytest.approx(1.2)
@@ -247,93 +242,11 @@ class TestOrder:
             taken += [("command", 0.0) for _ in stream.take_commands()]
         assert taken == fed
         assert not stream.has_input
-        assert stream.unheard_s == 0.0
+        assert stream.backlog_s == 0.0
 
 
 class TestEvents:
     """What the reader sees."""
-
-    async def test_captions_replace_captions_of_their_turn(self) -> None:
-        """Of unread captions only the newest of each turn is left; everything else is kept, in order."""
-        stream = Owner().stream
-        started = Speech(state="started", at_s=0.0)
-        stream.say([started, caption(0, 1), caption(0, 2), turn_end(0), caption(1, 1)])
-        stream.say([caption(1, 2), turn_end(1), BYE])
-        assert await read(stream) == [started, caption(0, 2), turn_end(0), caption(1, 2), turn_end(1), BYE]
-
-    async def test_acks_replace_acks(self) -> None:
-        """Only the newest unread ack is left."""
-        stream = Owner().stream
-        stream.say([ack(1.0), caption(0, 1), ack(2.0), Flushed(id=1), Flushed(id=2), BYE])
-        assert await read(stream) == [caption(0, 1), ack(2.0), Flushed(id=1), Flushed(id=2), BYE]
-
-    async def test_reading_waits(self) -> None:
-        """Events are yielded as they are said."""
-        stream = Owner().stream
-        events = aiter(stream)
-        stream.say([caption(0, 1)])
-        assert await anext(events) == caption(0, 1)
-        waiting = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        stream.say([turn_end(0)])
-        assert await waiting == turn_end(0)
-
-    async def test_next_reader_goes_on(self) -> None:
-        """A reader that was cancelled leaves the rest to the one that comes after a resume."""
-        stream = Owner().stream
-        stream.say([caption(0, 1)])
-        async for event in stream:
-            assert event == caption(0, 1)
-            break
-        lost = asyncio.create_task(read(stream))
-        await asyncio.sleep(0)
-        lost.cancel()
-        await asyncio.gather(lost, return_exceptions=True)
-        stream.say([turn_end(0), BYE])
-        assert await read(stream) == [turn_end(0), BYE]
-
-    async def test_reader_that_was_taken_over_before_it_began(self) -> None:
-        """A connection that is replaced while it still greets its client takes nothing from the new one."""
-        stream = Owner().stream
-        first = aiter(stream)
-        stream.attach(0.0)
-        stream.say([turn_end(0), BYE])
-
-        assert [event async for event in first] == []
-        assert await read(stream) == [turn_end(0), BYE]
-
-    async def test_text_is_read_before_the_ack_that_calls_it_stable(self) -> None:
-        """A newer caption takes the place of the unread one: no ack overtakes the text that it speaks of."""
-        stream = Owner().stream
-        stream.say([caption(0, 1), ack(1.0)])
-        stream.say([caption(0, 2)])
-        stream.say([BYE])
-        assert await read(stream) == [caption(0, 2), ack(1.0), BYE]
-
-    async def test_what_a_broken_connection_may_have_lost_is_said_again(self) -> None:
-        """The newest turn even if it ended before the client's text does, and the open one as it stands."""
-        stream = Owner().stream
-        stream.say([turn_end(0), turn_end(1), caption(2, 1)])
-        events = aiter(stream)
-        assert [await anext(events) for _ in range(3)] == [turn_end(0), turn_end(1), caption(2, 1)]
-
-        stream.attach(5.0)
-        stream.say([caption(2, 2), BYE])
-
-        assert await read(stream) == [turn_end(1), caption(2, 2), BYE]
-
-    async def test_an_unread_caption_is_not_said_twice(self) -> None:
-        """What waits for the new connection is newer than what the old one read."""
-        stream = Owner().stream
-        stream.say([caption(0, 1)])
-        assert await anext(aiter(stream)) == caption(0, 1)
-        stream.say([caption(0, 2), turn_end(0)])
-
-        stream.attach(0.0)
-        stream.say([BYE])
-
-        assert await read(stream) == [caption(0, 2), turn_end(0), BYE]
 
     async def test_reader_that_is_too_slow_is_cut_off(self) -> None:
         """Too many unread events end the session; every final text is delivered before the error."""
@@ -397,15 +310,6 @@ class TestEvents:
         with pytest.raises(EngineError, match="broken"):
             await read_on()
         assert seen == [caption(0, 1)]
-
-    async def test_failure_wakes_a_waiting_reader(self) -> None:
-        """A reader with nothing to read learns of the failure."""
-        stream = Owner().stream
-        reader = asyncio.create_task(read(stream))
-        await asyncio.sleep(0)
-        stream.fail(EngineError("broken"))
-        with pytest.raises(EngineError):
-            await reader
 
     def test_detach_is_told(self) -> None:
         """Whoever opened the stream hears that its connection is gone."""

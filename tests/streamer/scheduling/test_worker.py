@@ -96,7 +96,7 @@ async def test_a_full_session_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def look(_: Sequence[StepRequest]) -> None:
             nonlocal waited
-            waited += any(stream.session.is_full and stream.unheard_s > 0 for stream in streams)
+            waited += any(stream.session.is_full and stream.backlog_s > 0 for stream in streams)
 
         service.engine.on_step = look
         events = await asyncio.gather(*(recite(stream, text) for stream, text in zip(streams, said, strict=True)))
