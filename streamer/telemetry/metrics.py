@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -83,70 +84,42 @@ class EngineMetrics:
 
 
 class ServiceMetrics:
-    """What scheduler and server observe."""
+    """Metrics of the sessions and of their steps."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.sessions = Gauge("streamer_sessions", "Open sessions.", registry=registry)
-        self.capacity = Gauge("streamer_capacity_sessions", "Sessions admitted at most.", registry=registry)
-        self.refused = Counter("streamer_sessions_refused", "Sessions refused for lack of capacity.", registry=registry)
-        self.opened = Counter("streamer_sessions_opened", "Sessions opened.", registry=registry)
-        self.audio = Counter("streamer_audio_seconds", "Seconds of audio received.", registry=registry)
-        self.words = Counter("streamer_words", "Words made stable.", registry=registry)
-        self.skipped = Counter("streamer_skipped_seconds", "Seconds of audio given up.", ["reason"], registry=registry)
-        self.queue = Gauge("streamer_step_queue", "Sessions due for a step.", registry=registry)
-        self.listen = _milliseconds(
-            "streamer_listen_latency_ms",
-            "Milliseconds of mel and voice detection of one round.",
-            registry,
+        gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        # sessions
+        self.sessions = gauge("streamer_sessions", "Open sessions.")
+        self.capacity = gauge("streamer_capacity_sessions", "Sessions admitted at most.")
+        self.speaking = gauge("streamer_speaking_sessions", "Sessions with an open turn.")
+        self.detached = gauge("streamer_detached_sessions", "Sessions kept for a client that lost its connection.")
+        self.stalled = gauge("streamer_stalled_sessions", "Sessions with voice but no new text for many seconds.")
+        self.opened = counter("streamer_sessions_opened", "Sessions opened.")
+        self.refused = counter("streamer_sessions_refused", "Sessions refused for lack of capacity.")
+        self.resumed = counter("streamer_sessions_resumed", "Sessions taken over by a new connection.")
+        self.ended = counter("streamer_sessions_ended", "Sessions that are over.", ["outcome"])
+        self.audio = counter("streamer_audio_seconds", "Seconds of audio received.")
+        self.words = counter("streamer_words", "Words made stable.")
+        self.unread = gauge("streamer_unread_events", "Events that wait for the slowest client.")
+        self.backlog = gauge("streamer_backlog_seconds", "Seconds of audio that wait in the worst session.")
+        self.lag = gauge("streamer_lag_seconds", "Seconds of audio that no step has seen in the worst session.")
+        self.commit = histogram(
+            "streamer_commit_latency_seconds", "Seconds from the end of a word to its commit.", buckets=SECOND_BUCKETS
         )
-        self.step = _milliseconds(
-            "streamer_step_latency_ms",
-            "Milliseconds of one engine step.",
-            registry,
+        self.recordings_stopped = counter(
+            "streamer_recordings_stopped", "Recordings that could not begin or ended before their session.", ["reason"]
         )
-        self.batch = Histogram(
-            "streamer_step_batch",
-            "Rows of one engine step.",
-            buckets=(1, 2, 4, 8, 16, 32, 64),
-            registry=registry,
+        # steps
+        self.queue = gauge("streamer_step_queue", "Sessions due for a step.")
+        self.interval = gauge("streamer_step_interval_seconds", "New audio until a session's next step, worst worker.")
+        self.listen = histogram(
+            "streamer_listen_latency_ms", "Milliseconds of mel and voice detection of one round.", buckets=MS_BUCKETS
         )
-        self.commit = Histogram(
-            "streamer_commit_latency_seconds",
-            "Seconds from the end of a word to its being stable.",
-            buckets=SECOND_BUCKETS,
-            registry=registry,
-        )
-        self.lag = Gauge("streamer_lag_seconds", "Seconds of audio heard but not yet decoded, the worst session.",
-                         registry=registry)  # fmt: skip
-        self.recordings_stopped = Counter(
-            "streamer_recordings_stopped",
-            "Recordings that could not begin or ended before their session.",
-            ["reason"],
-            registry=registry,
-        )
-        self.failures = Counter("streamer_step_failures", "Steps of a session that failed.", registry=registry)
-        self.speaking = Gauge("streamer_speaking_sessions", "Sessions with an open turn.", registry=registry)
-        self.detached = Gauge(
-            "streamer_detached_sessions", "Sessions kept for a client that lost its connection.", registry=registry
-        )
-        self.stalled = Gauge(
-            "streamer_stalled_sessions", "Sessions with voice but no new text for many seconds.", registry=registry
-        )
-        self.ended = Counter("streamer_sessions_ended", "Sessions that are over.", ["outcome"], registry=registry)
-        self.resumed = Counter("streamer_sessions_resumed", "Sessions taken over by a new connection.",
-                               registry=registry)  # fmt: skip
-        self.backlog = Gauge(
-            "streamer_backlog_seconds", "Seconds of audio received but not yet heard, the worst session.",
-            registry=registry,
-        )  # fmt: skip
-        self.unread = Gauge("streamer_unread_events", "Events that wait for the slowest client.", registry=registry)
-        self.interval = Gauge(
-            "streamer_step_interval_seconds", "New audio after which a speaking session is stepped, busiest worker.",
-            registry=registry,
-        )  # fmt: skip
-        self.restarts = Counter(
-            "streamer_engine_restarts", "Engines built again after their device failed.", registry=registry
-        )
+        self.step = histogram("streamer_step_latency_ms", "Milliseconds of one engine step.", buckets=MS_BUCKETS)
+        self.batch = histogram("streamer_step_batch", "Rows of one engine step.", buckets=(1, 2, 4, 8, 16, 32, 64))
+        self.failures = counter("streamer_step_failures", "Steps of a session that failed.")
+        self.restarts = counter("streamer_engine_restarts", "Engines built again after their device failed.")
 
 
 class DoorMetrics:
