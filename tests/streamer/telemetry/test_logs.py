@@ -106,7 +106,7 @@ def test_transcripts_are_written_at_debug_only(key: str) -> None:
 LOG = """
 import os, sys
 import structlog
-from streamer import logs
+from streamer.telemetry import logs
 from streamer.config import LogConfig
 status = os.fstat(sys.stderr.fileno())
 journal = f"{status.st_dev}:{status.st_ino + int(sys.argv[1])}"
