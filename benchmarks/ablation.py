@@ -62,21 +62,21 @@ def main() -> None:
     arguments.add_argument("--model", default="tiny.en")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model))
-    decoders = build_engines(config, CollectorRegistry())
-    rows = [row for row in read_manifest(args.manifest) if decoders.tokenizer.multilingual or row.kind != "foreign"]
+    engines = build_engines(config, CollectorRegistry())
+    rows = [row for row in read_manifest(args.manifest) if engines.tokenizer.multilingual or row.kind != "foreign"]
     kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind != "nonspeech"]
     print(f"| without | {' | '.join(f'{kind} %' for kind in kinds)} | inserted | lost | words on no speech |")
     print("|---|" + "---:|" * (len(kinds) + 3))
     for rule, without in RULES.items():
         with without:
-            found = outcome(play(config, decoders, rows, args.manifest.parent))
+            found = outcome(play(config, engines, rows, args.manifest.parent))
         rates = " | ".join(f"{100 * found.errors[kind] / found.n_words[kind]:.2f}" for kind in kinds)
         print(f"| {rule} | {rates} | {found.inserted} | {found.deleted} | {found.invented} |", flush=True)
 
 
-def play(config: Config, decoders: Engines, rows: Sequence[ManifestRow], folder: Path) -> list[Played]:
+def play(config: Config, engines: Engines, rows: Sequence[ManifestRow], folder: Path) -> list[Played]:
     """All recordings."""
-    evaluation = Evaluation(config, decoders, rows, folder)
+    evaluation = Evaluation(config, engines, rows, folder)
     transcripts = evaluation.play(EvaluationOptions(pace="simulated"), config.session.delay)
     return Judge({}).played(rows, transcripts, None)
 

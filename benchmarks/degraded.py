@@ -29,6 +29,7 @@ from streamer.evaluation.scoring import word_scorer
 from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
 from streamer.protocol.options import SessionOptions
 from streamer.session.session import Session
+from streamer.session.spec import SessionSpec
 
 Samples = NDArray[np.float32]
 
@@ -102,14 +103,14 @@ def main() -> None:
     arguments.add_argument("--limit", type=int, default=1000, help="recordings at most")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model, threads=1))
-    decoders, score = build_engines(config, CollectorRegistry()), word_scorer()
+    engines, score = build_engines(config, CollectorRegistry()), word_scorer()
     rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind][: args.limit]
     recordings = [read_audio(args.manifest.parent / row.file) for row in rows]
-    print(f"{args.model}, {decoders.model.dtype}, {len(rows)} recordings\n")
+    print(f"{args.model}, {engines.model.dtype}, {len(rows)} recordings\n")
     print("| sound | wer % | words beyond | commit P95 |")
     print("|---|---:|---:|---:|", flush=True)
     for name, degrade in DEGRADATIONS.items():
-        transcripts = play(config, decoders, [degrade(x) for x in recordings])
+        transcripts = play(config, engines, [degrade(x) for x in recordings])
         scores = [score("en", row.text, transcript.text) for row, transcript in zip(rows, transcripts, strict=True)]
         errors, words = sum(s.errors for s in scores), sum(s.words for s in scores)
         beyond = sum(max(0, len(s.hypothesis.split()) - s.words) for s in scores)
@@ -117,20 +118,20 @@ def main() -> None:
         print(f"| {name} | {100 * errors / words:.2f} | {beyond} | {percentile(commits, 95):.2f} s |", flush=True)
 
 
-def play(config: Config, decoders: Engines, recordings: list[Samples]) -> list[LiveTranscript]:
+def play(config: Config, engines: Engines, recordings: list[Samples]) -> list[LiveTranscript]:
     """Each as a live session."""
 
     def opening(i: int) -> Callable[[], Playback]:
         def begin() -> Playback:
             options = SessionOptions(language="en")
-            n_mels = decoders.model.dims.n_mels
-            session = Session(f"{i}", options, window_options(config), decoders.tokenizer, n_mels)
-            return perform(session, decoders.front_end, recordings[i], SimulatedPace())
+            window = window_options(config, engines.model)
+            spec = SessionSpec(name=f"{i}", options=options, window=window, model=engines.facts)
+            return perform(Session(spec), engines.front_end, recordings[i], SimulatedPace())
 
         return begin
 
     openings = [opening(i) for i in range(len(recordings))]
-    return simulate(openings, decoders.engines[0], decoders.options.max_batch)
+    return simulate(openings, engines.engines[0], engines.options.max_batch)
 
 
 if __name__ == "__main__":

@@ -133,11 +133,11 @@ def measure(model: str, batches: Sequence[int], interval_s: float, device: str, 
     """One row for each size of batch."""
     config = Config()
     config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=model, device=device))
-    decoders = build_engines(config, CollectorRegistry(), random_weights=True)
+    engines = build_engines(config, CollectorRegistry(), random_weights=True)
     rows = []
     for n in batches:
-        options = replace(decoders.options, max_batch=max(8, n))
-        engine = TimedEngine(decoders.model, decoders.tokenizer, options, decoders.metrics)
+        options = replace(engines.options, max_batch=max(8, n))
+        engine = TimedEngine(engines.model, engines.tokenizer, options, engines.metrics)
         rows.append({"model": model, "batch": n, **steps(engine, n, interval_s, peak)})
         del engine
         if device == "cuda":

@@ -1,4 +1,4 @@
-"""From a configuration to a scheduler that is ready to serve: weights, arithmetic, warm-up, measured cost."""
+"""Build a scheduler that is ready to serve from a configuration: weights, device, dtype, warm-up, measured cost."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from streamer.scheduling.recording import RecordingOptions, Recordings
 from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import CATCH_UP_S, WindowOptions
+from streamer.session.spec import ModelFacts
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, OpenTelemetrySpans
 from streamer.text.tokenizer import Tokenizer
@@ -38,21 +39,22 @@ from streamer.text.tokenizer import Tokenizer
 log = structlog.get_logger()
 
 GROWING_MEMORY = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-"""What a GPU remembers of a window is a little longer with each step: in fixed segments every length leaves a hole."""
+"""Cached windows grow a little with each step: with segments of fixed sizes, every length would leave a hole."""
 COMPILED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "512", "LRU_CACHE_CAPACITY": "64"}
 """
-Compiled matrix products kept on a CPU, by the process and, before that, by each thread for each kind of product.
+Bounds of oneDNN's caches of compiled matrix products on a CPU: of the process, and of each thread and kind of product.
 
-Each takes a tenth to a whole megabyte. Both defaults are 1,024: an hour of speech then adds 200 MB of products that are
-never used again.
+A product takes 0.1 to 1 MB. Both defaults are 1,024, which makes an hour of speech add 200 MB of products that are not
+used again.
 """
 MOST_ROWS = 64
-"""Of one step on a GPU; twice as many make a row only a tenth cheaper, and everybody waits twice as long."""
+"""Largest step on a GPU: twice as many rows make a row only a tenth cheaper, and every session waits twice as long."""
+MEGABYTE = 10**6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What serving needs."""
+    """Everything that serving needs."""
 
     scheduler: Scheduler
     engine_metrics: EngineMetrics
@@ -62,135 +64,169 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """What hears and decodes, before anything schedules it."""
+    """The loaded model with an engine for each worker, not scheduled yet."""
 
     engines: Sequence[WhisperEngine]
     """One for each worker, on the same weights."""
     new_engine: Callable[[], WhisperEngine]
-    """One more like them."""
+    """Makes one more engine on the same weights."""
     front_end: FrontEnd
     model: Whisper
-    tokenizer: Tokenizer
+    facts: ModelFacts
     options: EngineOptions
     metrics: EngineMetrics
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the model."""
+        return self.facts.tokenizer
 
 
 def build(config: Config, *, random_weights: bool = False) -> Service:
     """
-    Load the weights, choose the arithmetic, run a real decode, and measure what a step costs.
+    Load the weights, choose device and dtype, run a real decode, and measure what a step costs.
 
     Args:
-        config: Everything that can be set.
-        random_weights: Take the shape of the published size of this name instead of its weights; for speed alone.
+        config: The configuration.
+        random_weights: Use random weights in the shape of the published model instead of its weights: for speed alone.
 
     Raises:
-        ModelNotFoundError, CheckpointError: The weights cannot be had.
-        EngineError: The device that was asked for does not work.
+        ModelNotFoundError, CheckpointError: The weights cannot be loaded.
+        EngineError: The configured device does not work.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return build_scheduler(config, build_engines(config, registry, random_weights=random_weights), registry)
 
 
-def build_scheduler(config: Config, decoders: Engines, registry: CollectorRegistry) -> Service:
-    """Workers for these decoders and a scheduler over them, after a measurement of what a step costs."""
-    model, options = decoders.model, decoders.options
-    worker_options, metrics = WorkerOptions(), ServiceMetrics(registry)
-    decoders.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in decoders.engines])
-    fixed_s, row_s = measure_costs(decoders.engines[0], model.dims.n_mels)
-    tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
-    workers = [
-        Worker(
-            RecoveringEngine(engine, decoders.new_engine, probes(model.dims.n_mels, 1)[0], metrics),
-            decoders.front_end,
-            LoadMeter(_limits(config), options.max_batch, fixed_s, row_s),
-            worker_options,
-            metrics,
-            tracer,
-        )
-        for engine in decoders.engines
-    ]
-    scheduler = Scheduler(
-        config.model.name,
-        workers,
-        decoders.tokenizer,
-        model.dims.n_mels,
-        SchedulerOptions(
-            max_sessions=config.scheduler.max_sessions,
-            max_backlog_s=config.server.max_backlog_s,
-            max_unread=config.limits.max_unread_events,
-            max_per_caller=config.limits.max_sessions_per_key,
-            resume_s=config.server.resume_s,
-        ),
-        window_options(config, model),
-        metrics,
-        Recordings(_recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
-    )
-    dtype = str(model.dtype).removeprefix("torch.")
-    about = {"version": __version__, "model": config.model.name, "device": str(model.device), "dtype": dtype}
-    Info("streamer_build", "What is running.", registry=registry).info(about)
-    log.info(
-        "engine_ready",
-        model=config.model.name,
-        device=str(model.device),
-        dtype=dtype,
-        workers=len(workers),
-        row_cost_ms=round(scheduler.statistics().row_cost_s * 1e3, 1),
-        capacity=scheduler.capacity,
-    )
-    return Service(
-        scheduler=scheduler, engine_metrics=decoders.metrics, tokenizer=decoders.tokenizer, registry=registry
-    )
-
-
 def build_engines(config: Config, registry: CollectorRegistry, *, random_weights: bool = False) -> Engines:
     """
-    Load the weights and choose the arithmetic; nothing is run yet.
+    Load the weights, choose device and dtype, and make an engine for each worker; nothing runs yet.
+
+    Args:
+        config: The configuration.
+        registry: Where the engines' metrics are published.
+        random_weights: See `build`.
 
     Raises:
-        As `build`.
+        ModelNotFoundError, CheckpointError: The weights cannot be loaded.
+        EngineError: The configured device does not work.
     """
     for name, value in (COMPILED_SHAPES | GROWING_MEMORY).items():  # read at the first product and the first allocation
         os.environ.setdefault(name, value)
     device = choose_device(config.model)
     n_workers = 1 if device.type == "cuda" else config.model.threads or physical_cores()
-    # this thread builds and measures on behalf of a worker, so it works like one
+    # this thread builds and measures on behalf of a worker, so it computes like a worker
     torch.set_num_threads(1)
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, RandomEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
-    options, metrics = _engine_options(config, model), EngineMetrics(registry)
+    options, metrics = engine_options(config, model), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, metrics)
     return Engines(
         engines=[new_engine() for _ in range(n_workers)],
         new_engine=new_engine,
         front_end=FrontEnd(MelSpectrogram(model.dims.n_mels, device), VoiceDetector(read_weights(), device)),
         model=model,
-        tokenizer=tokenizer,
+        facts=ModelFacts(name=config.model.name, tokenizer=tokenizer, n_mels=model.dims.n_mels),
         options=options,
         metrics=metrics,
     )
 
 
+def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistry) -> Service:
+    """
+    Measure what a step costs, and make a worker for each engine and a scheduler over them.
+
+    Args:
+        config: The configuration.
+        engines: Built from it.
+        registry: Where the scheduler's metrics are published.
+    """
+    metrics = ServiceMetrics(registry)
+    engines.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in engines.engines])
+    scheduler = Scheduler(
+        engines.facts,
+        _workers(config, engines, metrics),
+        scheduler_options(config),
+        window_options(config, engines.model),
+        metrics,
+        Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
+    )
+    _announce(engines, scheduler, registry)
+    return Service(scheduler=scheduler, engine_metrics=engines.metrics, tokenizer=engines.tokenizer, registry=registry)
+
+
+def _workers(config: Config, engines: Engines, metrics: ServiceMetrics) -> list[Worker]:
+    n_mels, max_batch = engines.facts.n_mels, engines.options.max_batch
+    fixed_s, row_s = measure_costs(engines.engines[0], n_mels)
+    tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
+    return [
+        Worker(
+            RecoveringEngine(engine, engines.new_engine, probes(n_mels, 1)[0], metrics),
+            engines.front_end,
+            LoadMeter(load_limits(config), max_batch, fixed_s, row_s),
+            WorkerOptions(),
+            metrics,
+            tracer,
+        )
+        for engine in engines.engines
+    ]
+
+
+def _announce(engines: Engines, scheduler: Scheduler, registry: CollectorRegistry) -> None:
+    """Log and publish what is running."""
+    dtype = str(engines.model.dtype).removeprefix("torch.")
+    running = {"model": engines.facts.name, "device": str(engines.model.device), "dtype": dtype}
+    Info("streamer_build", "What is running.", registry=registry).info({"version": __version__, **running})
+    log.info(
+        "engine_ready",
+        **running,
+        workers=len(engines.engines),
+        row_cost_ms=round(scheduler.statistics().row_cost_s * 1e3, 1),
+        capacity=scheduler.capacity,
+    )
+
+
+# --- from the sections of the configuration to the options of each component
+
+
+def scheduler_options(config: Config) -> SchedulerOptions:
+    """The bounds of all sessions."""
+    return SchedulerOptions(
+        max_sessions=config.scheduler.max_sessions,
+        max_backlog_s=config.server.max_backlog_s,
+        max_unread=config.limits.max_unread_events,
+        max_per_caller=config.limits.max_sessions_per_key,
+        resume_s=config.server.resume_s,
+    )
+
+
+def load_limits(config: Config) -> LoadLimits:
+    """The bounds of the step interval."""
+    return LoadLimits(
+        min_interval_s=config.scheduler.step_interval_ms / 1e3,
+        max_interval_s=config.scheduler.max_step_interval_ms / 1e3,
+    )
+
+
+def recording_options(config: Config) -> RecordingOptions:
+    """Where sessions are recorded, and the bounds of recordings."""
+    return RecordingOptions(
+        folder=Path(config.recording.folder) if config.recording.folder else None,
+        max_session_bytes=config.recording.max_session_mb * MEGABYTE,
+        max_folder_bytes=config.recording.max_folder_mb * MEGABYTE,
+    )
+
+
 def window_options(config: Config, model: Whisper) -> WindowOptions:
-    """How much sound a step of these sessions sees, and how late its words are."""
+    """How much audio a step sees, and the delay of the model's word times."""
     lag_s = weights.alignment_lag_s(model.dims, model.decoder.alignment_heads)
     return WindowOptions(max_window_s=config.scheduler.max_window_s, alignment_lag_s=lag_s)
 
 
-def rows_that_fit(dims: ModelDimensions, free_bytes: int, dtype: torch.dtype) -> int:
-    """
-    Rows of one step on a GPU: as many as fill it, if what they attend to takes no more than a quarter of its memory.
-
-    A row lays out the keys and values of a window for the encoder and for the decoder, and those of its text.
-    """
-    encoder = dims.n_audio_layer * dims.n_audio_state * dims.n_audio_ctx
-    decoder = dims.n_text_layer * dims.n_text_state * (dims.n_audio_ctx + dims.n_text_ctx)
-    row_bytes = 2 * dtype.itemsize * (encoder + decoder)
-    return max(1, min(MOST_ROWS, free_bytes // 4 // row_bytes))
-
-
-def _engine_options(config: Config, model: Whisper) -> EngineOptions:
+def engine_options(config: Config, model: Whisper) -> EngineOptions:
+    """Sizes of an engine; on a GPU they fit the memory that is free."""
     options = EngineOptions(
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
@@ -202,28 +238,29 @@ def _engine_options(config: Config, model: Whisper) -> EngineOptions:
     return options
 
 
-def _recording_options(config: Config) -> RecordingOptions:
-    megabyte = 10**6
-    return RecordingOptions(
-        folder=Path(config.recording.folder) if config.recording.folder else None,
-        max_session_bytes=config.recording.max_session_mb * megabyte,
-        max_folder_bytes=config.recording.max_folder_mb * megabyte,
-    )
+def rows_that_fit(dims: ModelDimensions, free_bytes: int, dtype: torch.dtype) -> int:
+    """
+    Rows of one step on a GPU: their keys and values take at most a quarter of its free memory.
 
+    A row holds the keys and values of a window in the encoder and in the decoder, and those of its text.
 
-def _limits(config: Config) -> LoadLimits:
-    return LoadLimits(
-        min_interval_s=config.scheduler.step_interval_ms / 1e3,
-        max_interval_s=config.scheduler.max_step_interval_ms / 1e3,
-    )
+    Args:
+        dims: Of the model.
+        free_bytes: Memory that is free once the weights are loaded.
+        dtype: Of the keys and values.
+    """
+    encoder = dims.n_audio_layer * dims.n_audio_state * dims.n_audio_ctx
+    decoder = dims.n_text_layer * dims.n_text_state * (dims.n_audio_ctx + dims.n_text_ctx)
+    row_bytes = 2 * dtype.itemsize * (encoder + decoder)
+    return max(1, min(MOST_ROWS, free_bytes // 4 // row_bytes))
 
 
 def choose_device(config: ModelConfig) -> torch.device:
     """
-    The device asked for, or the best there is.
+    The configured device; `auto` is the GPU if there is one.
 
     Raises:
-        EngineError: A GPU was asked for and there is none.
+        EngineError: A GPU is configured and torch sees none.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise EngineError("model.device = cuda, but torch sees no GPU: install its driver and a CUDA build of torch")
@@ -233,7 +270,7 @@ def choose_device(config: ModelConfig) -> torch.device:
 
 
 def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """The arithmetic asked for; `auto` is float16 on a GPU, and bfloat16 on a CPU that multiplies it natively."""
+    """The configured dtype; `auto` is float16 on a GPU, bfloat16 on a CPU that multiplies it natively, else float32."""
     if config.dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.dtype]
     if device.type == "cuda":

@@ -28,6 +28,7 @@ from streamer.evaluation.simulation import Playback, SimulatedPace, perform, sim
 from streamer.protocol.options import Delay, SessionOptions
 from streamer.scheduling.scheduler import running
 from streamer.session.session import Session
+from streamer.session.spec import SessionSpec
 from streamer.telemetry.metrics import EngineMetrics
 
 Pace = Literal["realtime", "fast", "simulated"]
@@ -148,15 +149,9 @@ class Evaluation:
         return [found[i] for i in range(len(self._rows))]
 
     def _playback(self, i: int, pace: SimulatedPace, delay: Delay) -> Playback:
-        engines = self._engines
-        session = Session(
-            f"{i}",
-            self._options(i, delay),
-            self._window,
-            engines.tokenizer,
-            engines.model.dims.n_mels,
-        )
-        return perform(session, engines.front_end, self._samples[i], pace)
+        engines, options = self._engines, self._options(i, delay)
+        spec = SessionSpec(name=f"{i}", options=options, window=self._window, model=engines.facts)
+        return perform(Session(spec), engines.front_end, self._samples[i], pace)
 
     def _options(self, i: int, delay: Delay) -> SessionOptions:
         language = self._rows[i].language or "auto"

@@ -93,15 +93,7 @@ class Replay:
     """
 
     def __init__(self, opened: Opened, tokenizer: Tokenizer, frames: Iterator[Tensor]) -> None:
-        self._session = Session(
-            opened.session,
-            opened.options,
-            opened.window,
-            tokenizer,
-            opened.n_mels,
-            offset_s=opened.offset_s,
-            context=opened.context,
-        )
+        self._session = Session(opened.spec(tokenizer))
         self._frames, self._n_mels = frames, opened.n_mels
         self._step: Step | None = None
         self._events: tuple[Event, ...] = ()

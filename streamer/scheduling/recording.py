@@ -1,10 +1,9 @@
 """
-Sessions kept on disk for replay: the sound, and the journal of every decision.
+Recordings of sessions on disk for replay: the audio, and the journal of every input and event.
 
-A folder for each session: `audio.f32` (float32 samples at 16 kHz, little-endian) and `journal.jsonl`. Writing never
-holds up a session and never harms it: it happens on a thread of each recording, behind a bounded queue. What does not
-fit, on the disk, in the queue or within the limits, ends the recording with a warning, and is counted; the session
-goes on.
+Each session has a folder with `audio.f32` (float32 samples at 16 kHz, little-endian) and `journal.jsonl`. A thread of
+each recording writes them from a bounded queue, so a slow or full disk neither delays nor harms the session. A
+recording that exceeds the disk, the queue or its limits ends with a warning and is counted.
 """
 
 from __future__ import annotations
@@ -25,37 +24,40 @@ from streamer.session.journal import Entry
 
 AUDIO, JOURNAL = "audio.f32", "journal.jsonl"
 MAX_QUEUED = 4096
-"""Pieces that wait to be written; entries and blocks of 0.1 s, so minutes of one session."""
+"""Journal entries and blocks of audio that wait for the disk; at 0.1 s a block, minutes of one session."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingOptions:
-    """Where recordings go, and how large they may become."""
+    """Where recordings go, and how large they may become; the defaults are those of the configuration."""
 
-    folder: Path | None = None
+    folder: Path | None
     """None: nothing is recorded."""
-    max_session_bytes: int = 500_000_000
-    """A recording stops there; an hour of sound is 230 MB."""
-    max_folder_bytes: int = 5_000_000_000
-    """No recording begins while the folder holds more."""
+    max_session_bytes: int
+    """Size at which a recording stops; an hour of audio is 230 MB."""
+    max_folder_bytes: int
+    """Size of the folder from which on no recording begins."""
 
 
 class SessionRecorder:
     """
-    One session being recorded. `audio` and `entry` never wait.
+    Records one session; `audio` and `entry` never wait.
 
     Args:
-        folder: Its own, fresh.
-        max_bytes: Of both files together.
+        folder: Made for this recording; must not exist.
+        max_bytes: Size of both files together at which the recording stops.
         on_stop: Called once, from any thread, with the reason, if the recording ends before its session.
+        max_queued: Blocks and entries that may wait for the disk.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, on_stop: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, on_stop: Callable[[str], None], max_queued: int = MAX_QUEUED
+    ) -> None:
         self.folder = folder
         self._room, self._on_stop = max_bytes, on_stop
-        self._queue: queue.Queue[tuple[str, bytes] | None] = queue.Queue(MAX_QUEUED)
+        self._queue: queue.Queue[tuple[str, bytes] | None] = queue.Queue(max_queued)
         self._stopped = False
         self._encoder = msgspec.json.Encoder()
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
@@ -70,7 +72,7 @@ class SessionRecorder:
         self._put(JOURNAL, self._encoder.encode(entry) + b"\n")
 
     def close(self) -> None:
-        """The session is over; what waits is still written."""
+        """End the recording; what waits is still written."""
         self._stopped = True
         try:
             self._queue.put_nowait(None)
@@ -79,11 +81,11 @@ class SessionRecorder:
 
     @property
     def is_writing(self) -> bool:
-        """Whether something may still be written."""
+        """Whether the thread may still write."""
         return self._thread.is_alive()
 
     def wait(self, timeout_s: float) -> None:
-        """Until all is written after `close`."""
+        """Wait until everything is written after `close`, at most `timeout_s` seconds."""
         self._thread.join(timeout_s)
 
     def _put(self, name: str, data: bytes) -> None:
@@ -120,7 +122,7 @@ class SessionRecorder:
 
 class Recordings:
     """
-    Begins recordings, and bounds them.
+    Begins the recordings of sessions, within bounds.
 
     Args:
         options: See `RecordingOptions`.
@@ -132,7 +134,7 @@ class Recordings:
         self._open: list[SessionRecorder] = []
 
     def open(self, session: str) -> SessionRecorder | None:
-        """A recording for a session of this name; None where nothing is to be recorded, or there is no room."""
+        """Begin the recording of a session; None if recording is off or the folder is full."""
         folder = self._options.folder
         if folder is None:
             return None
@@ -140,7 +142,7 @@ class Recordings:
         if _bytes_in(folder) >= self._options.max_folder_bytes:
             self._stopped(session, "folder full")
             return None
-        # names may come from clients: nothing of them may lead out of the folder
+        # clients may choose the name: it must not lead out of the folder
         name = re.sub(r"[^A-Za-z0-9_-]", "_", session)[:64]
         place = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}"
         recording = SessionRecorder(
@@ -150,7 +152,7 @@ class Recordings:
         return recording
 
     def wait(self, timeout_s: float) -> None:
-        """Until everything of closed recordings is written."""
+        """Wait until all closed recordings are written, at most `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         for recording in self._open:
             recording.wait(max(0.0, deadline - time.monotonic()))

@@ -17,15 +17,15 @@ import structlog
 
 from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
-from streamer.scheduling.recording import Recordings, SessionRecorder
+from streamer.scheduling.recording import Recordings
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker
 from streamer.session.audio_window import WindowOptions
 from streamer.session.journal import JournalledSession
 from streamer.session.session import Session
+from streamer.session.spec import ModelFacts, SessionSpec
 from streamer.telemetry.metrics import ServiceMetrics
 from streamer.telemetry.statistics import SchedulerStatistics, SessionStatistics
-from streamer.text.tokenizer import Tokenizer
 
 log = structlog.get_logger()
 
@@ -35,27 +35,25 @@ RECORDING_WAIT_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerOptions:
-    """Bounds of the service."""
+    """Bounds of all sessions; the defaults are those of the configuration."""
 
-    max_backlog_s: float = 30.0
-    """Unheard audio of one stream, seconds, before its sender is slowed down."""
-    max_sessions: int = 0
-    """Sessions at once; 0: as many as the workers measure that they can bear."""
-    max_unread: int = 4096
-    """Events of one stream that may wait to be read."""
-    max_per_caller: int = 0
-    """Sessions of one API key at once; 0: no bound but that of all."""
-    resume_s: float = 30.0
-    """A session without connection is kept this long, seconds."""
+    max_backlog_s: float
+    """Audio of one session that waits before its sender is slowed down, seconds."""
+    max_sessions: int
+    """Sessions at once; 0: as many as the workers can serve by their measurement."""
+    max_unread: int
+    """Events of one session that may wait to be read."""
+    max_per_caller: int
+    """Sessions of one API key at once; 0: only the bound of all sessions applies."""
+    resume_s: float
+    """Time that a session without a connection is kept, seconds."""
 
 
 class Scheduler:
     """
     Args:
-        model: Name of the model.
+        model: See `ModelFacts`.
         workers: At least one.
-        tokenizer: Of the model.
-        n_mels: Mel bands of the model.
         options: See `SchedulerOptions`.
         window: See `WindowOptions`.
         metrics: Where to count.
@@ -64,18 +62,16 @@ class Scheduler:
 
     def __init__(
         self,
-        model: str,
+        model: ModelFacts,
         workers: Sequence[Worker],
-        tokenizer: Tokenizer,
-        n_mels: int,
         options: SchedulerOptions,
         window: WindowOptions,
         metrics: ServiceMetrics,
         recordings: Recordings | None = None,
     ) -> None:
-        self.model = model
-        self.languages = tuple(tokenizer.languages)
-        self._workers, self._tokenizer, self._n_mels = workers, tokenizer, n_mels
+        self.model = model.name
+        self.languages = tuple(model.tokenizer.languages)
+        self._facts, self._workers = model, workers
         self._options, self._window, self._metrics = options, window, metrics
         self._recordings = recordings
         self._left = asyncio.Event()
@@ -133,8 +129,11 @@ class Scheduler:
         worker = min(self._workers, key=lambda worker: len(worker.streams))
         name = session or f"s_{secrets.token_urlsafe(9)}"
         recording = self._recordings.open(name) if self._recordings else None
+        spec = SessionSpec(
+            name=name, options=options, window=self._window, model=self._facts, offset_s=offset_s, context=context
+        )
         stream = SessionHandle(
-            self._session(name, options, recording, offset_s, context),
+            JournalledSession(spec, recording.entry) if recording else Session(spec),
             token=token or f"r_{secrets.token_urlsafe(18)}",
             max_backlog_s=self._options.max_backlog_s,
             max_unread=self._options.max_unread,
@@ -158,14 +157,6 @@ class Scheduler:
         if refusal:
             self._metrics.refused.inc()
             raise OverloadError(refusal, retry_after_s=10.0)
-
-    def _session(
-        self, name: str, options: SessionOptions, recording: SessionRecorder | None, offset_s: float, context: str
-    ) -> Session:
-        given = (name, options, self._window, self._tokenizer, self._n_mels)
-        if recording is None:
-            return Session(*given, offset_s=offset_s, context=context)
-        return JournalledSession(*given, write=recording.entry, model=self.model, offset_s=offset_s, context=context)
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> SessionHandle | None:
         """

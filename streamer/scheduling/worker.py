@@ -1,10 +1,10 @@
 """
-One device thread and the streams that it serves.
+One device thread and the sessions that it serves.
 
-One loop: hear what has come in for every stream, step the sessions that are due, hand out the events, repeat. Front
-end and engine run on the worker's own thread; while they run, the event loop keeps receiving, so whatever came in
-meanwhile forms the next batch. Ends of turns go before partial captions; within each kind whoever has waited longest
-goes first; a session has at most one step in flight.
+The loop: take the audio that came in for every session, step the sessions that are due, hand out the events, repeat.
+Front end and engine run on the worker's own thread; the event loop receives meanwhile, and that input forms the next
+batch. Ends of turns go before partial captions; within each kind the session with the most unseen audio goes first. A
+session has at most one step in flight.
 
 A GPU has one worker. A CPU has one worker of one thread for each core (docs/experiments.md has the measurements).
 """
@@ -35,50 +35,51 @@ from streamer.telemetry.metrics import ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, StepTracer
 
 MAX_FAILURES = 3
-"""Steps of one session that may fail in a row before it is given up."""
-MIN_HEARD_S = 1.0
-"""Audio of one stream that may be heard at once, however little time has passed."""
+"""Steps of one session in a row that fail before the session ends with an error."""
 CATCH_UP = 1.2
-"""How much faster than real time a late stream is heard."""
+"""Audio taken of a late session, as a multiple of the time that has passed."""
 EARLY = 0.5
-"""Part of the interval after which a session may join a step that others are due for: who steps together is due
-together again, and a row of a full batch costs half as much as a row alone."""
-LIVENESS_S = 30.0
-"""A step that takes longer than this means the device hangs."""
+"""Part of the step interval after which a session may join a step that another session is due for. Sessions that step
+together are due together again, and a row of a full batch costs half as much as a row alone."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
 
 
-def most_heard_s(passed_s: float) -> float:
-    """
-    Seconds of each stream to hear in a round that begins so long after the last one.
-
-    A little more than has passed, so that slow steps make nobody fall behind; at least `MIN_HEARD_S`, which is how
-    audio that was sent faster than real time is taken.
-    """
-    return min(max(passed_s * CATCH_UP, MIN_HEARD_S), MAX_AUDIO_S)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """How a worker works."""
+    """Pace and threads of a worker."""
 
     tick_s: float = 0.02
-    """Shortest time between two rounds, seconds: chunks that arrive together are heard together."""
+    """Shortest time between two rounds, seconds: chunks that arrive close together are taken together."""
     n_threads: int = 1
-    """CPU threads of the device thread's own products."""
+    """CPU threads of matrix products on the device thread."""
+    min_audio_s: float = 1.0
+    """Audio of one session that a round may always take, seconds: so audio sent faster than real time is consumed."""
+    liveness_s: float = 30.0
+    """Time that the device may take for one call before it counts as hanging, seconds."""
+
+    def most_audio_s(self, passed_s: float) -> float:
+        """
+        Audio to take of each session in a round, given the time since the last round, seconds.
+
+        A little more than has passed, so that slow steps leave no session behind; between `min_audio_s` and
+        `MAX_AUDIO_S`, the most that one step can see.
+        """
+        return min(max(passed_s * CATCH_UP, self.min_audio_s), MAX_AUDIO_S)
 
 
 class Worker:
     """
+    Runs the sessions of one device thread.
+
     Args:
-        engine: Runs steps; used by this worker's thread alone.
-        front_end: Hears samples; has no state, so workers may share it.
-        meter: Knows the cost of this worker's steps.
+        engine: Runs steps, on this worker's thread only.
+        front_end: Computes mel frames and voice probabilities; it has no state, so workers may share it.
+        meter: Measures the cost of this worker's steps.
         options: See `WorkerOptions`.
-        metrics: Where to count.
-        tracer: Told of each step.
+        metrics: Metrics of the service.
+        tracer: Makes a span of each step.
     """
 
     def __init__(
@@ -94,27 +95,27 @@ class Worker:
         self.streams: dict[str, SessionHandle] = {}
         self.n_steps = 0
         self.on_closed: Callable[[SessionHandle], None] = lambda _: None
-        """Called with a stream that has said everything."""
+        """Called with a session that is over."""
         self._engine, self._front_end, self._options, self._metrics = engine, front_end, options, metrics
         self._device = ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(options.n_threads,))
         self._tracer = tracer if tracer is not None else NoSpans()
         self._work = asyncio.Event()
         self._running = False
         self._busy_since: float | None = None
-        self._heard_at_s = time.monotonic()
+        self._took_at_s = time.monotonic()
 
     def add(self, stream: SessionHandle) -> None:
-        """Serve a stream until it has said everything."""
+        """Serve a session until it is over."""
         self.streams[stream.id] = stream
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Tell the loop that there is input."""
         self._work.set()
 
     @property
     def is_alive(self) -> bool:
         """Whether the loop runs and the device answers."""
-        hanging = self._busy_since is not None and time.monotonic() - self._busy_since > LIVENESS_S
+        hanging = self._busy_since is not None and time.monotonic() - self._busy_since > self._options.liveness_s
         return self._running and not hanging
 
     @property
@@ -129,16 +130,16 @@ class Worker:
 
     @property
     def interval_s(self) -> float:
-        """Present interval between partial steps of one session."""
+        """Present interval between partial steps of one session, seconds."""
         return self.meter.interval_s(self.n_speaking)
 
     @property
     def worst_lag_s(self) -> float:
-        """Sound of the session furthest behind that no step has seen, seconds."""
+        """Audio received and not yet seen by a step, of the session furthest behind, seconds."""
         return max((s.session.lag_s + s.backlog_s for s in self.streams.values()), default=0.0)
 
     async def run(self) -> None:
-        """Serve until cancelled. An error that is not a failed step ends the daemon: it must not limp on."""
+        """Serve until cancelled. Any error but a failed step propagates and ends the daemon."""
         self._running = True
         try:
             while True:
@@ -153,8 +154,8 @@ class Worker:
             self._device.shutdown(wait=False, cancel_futures=True)
 
     async def _round(self) -> bool:
-        """Hear, step, say; whether there is more to do at once."""
-        await self._hear(self._audible())
+        """Take audio, step, hand out events; whether there is more to do at once."""
+        await self._take_audio(self._with_input())
         due = self._next_batch()
         if due:
             await self._step(due)
@@ -164,41 +165,41 @@ class Worker:
             self.on_closed(stream)
         if over:
             await self._on_device(lambda: self._forget(over))
-        return bool(due) or bool(self._audible())
+        return bool(due) or bool(self._with_input())
 
     def _forget(self, streams: Sequence[SessionHandle]) -> None:
         for stream in streams:
             self._engine.forget(stream.id)
 
-    def _audible(self) -> list[SessionHandle]:
+    def _with_input(self) -> list[SessionHandle]:
         return [s for s in self.streams.values() if s.has_input and not s.session.is_full]
 
-    async def _hear(self, streams: Sequence[SessionHandle]) -> None:
+    async def _take_audio(self, streams: Sequence[SessionHandle]) -> None:
         if not streams:
             return
         now_s = time.monotonic()
-        most = int(most_heard_s(now_s - self._heard_at_s) * SAMPLE_RATE)
-        self._heard_at_s = now_s
+        most = int(self._options.most_audio_s(now_s - self._took_at_s) * SAMPLE_RATE)
+        self._took_at_s = now_s
         samples = [stream.take_samples(most) for stream in streams]
         started = time.perf_counter()
-        heard = await self._on_device(lambda: self._listen(streams, samples))
+        features = await self._on_device(lambda: self._extract(streams, samples))
         self._metrics.listen.observe((time.perf_counter() - started) * 1e3)
-        for stream, sound, block in zip(streams, heard, samples, strict=True):
+        for stream, new, block in zip(streams, features, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
-            self._say(stream, stream.session.push_frames(sound.frames, sound.probabilities))
+            self._say(stream, stream.session.push_frames(new.frames, new.probabilities))
             for command in stream.take_commands():
                 self._say(stream, command.apply(stream.session))
 
-    def _listen(self, streams: Sequence[SessionHandle], samples: Sequence[Tensor]) -> list[Features]:
+    def _extract(self, streams: Sequence[SessionHandle], samples: Sequence[Tensor]) -> list[Features]:
         return self._front_end.extract([stream.state for stream in streams], samples)
 
     def _due(self, interval_s: float) -> list[SessionHandle]:
-        """Sessions that want a step after so much new sound, in the order in which they get it."""
+        """Sessions due for a step at this interval, ends of turns first, then by unseen audio."""
         due = [s for s in self.streams.values() if s.session.is_due(interval_s)]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.lag_s))
 
     def _next_batch(self) -> list[SessionHandle]:
-        """Who is due now, and where anybody is, who soon will be."""
+        """Sessions due now; if there is any, also those due within half an interval."""
         interval_s = self.interval_s
         due = self._due(interval_s)
         joined = dict.fromkeys([*due, *self._due(EARLY * interval_s)]) if due else ()
@@ -222,7 +223,7 @@ class Worker:
                 self._say(stream, stream.session.apply(step, result))
 
     def _results(self, steps: Sequence[Step]) -> Sequence[StepResult | EngineError]:
-        """On the device thread: one step, or if it fails each row alone, so that one bad row hurts no other."""
+        """Run one step on the device thread; if it fails, each row alone, so that a bad row affects no other."""
         try:
             return self._engine.step([step.request for step in steps])
         except EngineError as error:

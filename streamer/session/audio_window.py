@@ -31,14 +31,14 @@ CATCH_UP_S = 4.0
 class WindowOptions:
     """How much audio a step sees."""
 
+    max_window_s: float
+    """Length from which on a window rolls, seconds."""
     pre_roll_s: float = 0.4
     """Audio before the first voice, seconds."""
     post_roll_s: float = 0.3
     """Audio after the last voice, seconds; later silence is not decoded."""
     pause_s: float = 0.2
     """Silence after which a step is due at once, seconds: the last word is probably complete."""
-    max_window_s: float = 15.0
-    """Length from which on a window rolls, seconds."""
     keep_s: float = 6.0
     """Audio kept at a roll, seconds."""
     carry_s: float = 3.0

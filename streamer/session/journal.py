@@ -17,6 +17,7 @@ from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped,
 from streamer.protocol.options import SessionOptions, Update
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session, Step
+from streamer.session.spec import ModelFacts, SessionSpec
 from streamer.step import StepResult
 from streamer.text.tokenizer import Tokenizer
 
@@ -38,6 +39,31 @@ class Opened(Entry, frozen=True, kw_only=True, tag="opened"):
     window: WindowOptions
     offset_s: float
     context: str
+
+    @classmethod
+    def of(cls, spec: SessionSpec) -> Opened:
+        """The first entry of a session."""
+        return cls(
+            version=VERSION,
+            session=spec.name,
+            model=spec.model.name,
+            n_mels=spec.model.n_mels,
+            options=spec.options,
+            window=spec.window,
+            offset_s=spec.offset_s,
+            context=spec.context,
+        )
+
+    def spec(self, tokenizer: Tokenizer) -> SessionSpec:
+        """What the session was made from, given the tokenizer of its model."""
+        return SessionSpec(
+            name=self.session,
+            options=self.options,
+            window=self.window,
+            model=ModelFacts(name=self.model, tokenizer=tokenizer, n_mels=self.n_mels),
+            offset_s=self.offset_s,
+            context=self.context,
+        )
 
 
 class Frames(Entry, frozen=True, kw_only=True, tag="hear"):
@@ -94,38 +120,14 @@ class JournalledSession(Session):
     A session that writes its inputs and events to a journal.
 
     Args:
+        spec: See `SessionSpec`.
         write: Takes each entry; must neither wait nor raise.
-        model: Name of the model.
-        Others: See `Session`.
     """
 
-    def __init__(
-        self,
-        session_id: str,
-        options: SessionOptions,
-        window: WindowOptions,
-        tokenizer: Tokenizer,
-        n_mels: int,
-        *,
-        write: Callable[[Entry], None],
-        model: str,
-        offset_s: float = 0.0,
-        context: str = "",
-    ) -> None:
-        super().__init__(session_id, options, window, tokenizer, n_mels, offset_s=offset_s, context=context)
+    def __init__(self, spec: SessionSpec, write: Callable[[Entry], None]) -> None:
+        super().__init__(spec)
         self._write = write
-        write(
-            Opened(
-                version=VERSION,
-                session=session_id,
-                model=model,
-                n_mels=n_mels,
-                options=options,
-                window=window,
-                offset_s=offset_s,
-                context=context,
-            )
-        )
+        write(Opened.of(spec))
 
     def push_frames(self, frames: Tensor, probabilities: Sequence[float]) -> list[Event]:
         """As `Session.push_frames`."""

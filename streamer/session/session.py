@@ -15,19 +15,19 @@ from torch import Tensor
 
 from streamer.audio.mel import FRAME_S, window_gain
 from streamer.protocol.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
-from streamer.protocol.options import SessionOptions, Update
+from streamer.protocol.options import Update
 from streamer.session.acks import Acks, Progress
-from streamer.session.audio_window import CAPACITY_S, AudioWindow, WindowOptions
+from streamer.session.audio_window import CAPACITY_S, AudioWindow
 from streamer.session.commit_policy import POLICIES, Agreement
 from streamer.session.early_ends import EarlyEnds
 from streamer.session.plausibility import n_believed, worth_showing
+from streamer.session.spec import SessionSpec
 from streamer.session.transcript import Transcript
 from streamer.session.turn_ends import PendingTurnEnds
 from streamer.session.voice_activity import VoiceOptions, VoiceTracker
 from streamer.session.window_text import WindowText
 from streamer.session.words import SpokenWord, leading, spoken_words
 from streamer.step import StepRequest, StepResult
-from streamer.text.tokenizer import Tokenizer
 
 MAX_PREFIX = 192
 """Committed tokens in a window from which on it rolls, however short it is: the decoder's context is bounded."""
@@ -58,37 +58,22 @@ class Session:
     One stream of speech, from its frames to its turns.
 
     Args:
-        session_id: Names the session to the engine.
-        options: What the client asked for.
-        window: See `WindowOptions`.
-        tokenizer: Of the model.
-        n_mels: Mel bands of the model.
-        offset_s: Stream time of the first sample: not 0 where a client resumes.
-        context: Text before the first sample.
+        spec: See `SessionSpec`.
     """
 
-    def __init__(
-        self,
-        session_id: str,
-        options: SessionOptions,
-        window: WindowOptions,
-        tokenizer: Tokenizer,
-        n_mels: int,
-        *,
-        offset_s: float = 0.0,
-        context: str = "",
-    ) -> None:
-        self.id, self.options = session_id, options
-        self._window, self._tokenizer = window, tokenizer
-        self._audio = AudioWindow(n_mels, window, offset_s)
+    def __init__(self, spec: SessionSpec) -> None:
+        options, offset_s = spec.options, spec.offset_s
+        self.id, self.options = spec.name, options
+        self._window, self._tokenizer = spec.window, spec.model.tokenizer
+        self._audio = AudioWindow(spec.model.n_mels, spec.window, offset_s)
         self._voice = VoiceTracker(VoiceOptions(), offset_s)
         self._transcript = Transcript(words=options.words)
         self._agreement = Agreement(POLICIES[options.delay])
         self._early_ends = EarlyEnds()
         self._turn_ends = PendingTurnEnds()
-        self._acks = Acks(window.pre_roll_s, offset_s)
+        self._acks = Acks(spec.window.pre_roll_s, offset_s)
         self._prompt = self._tokenizer.encode(f" {options.prompt}".rstrip())
-        self._context = self._tokenizer.encode(f" {context}".rstrip())
+        self._context = self._tokenizer.encode(f" {spec.context}".rstrip())
         self._language = None if options.language == "auto" else options.language
         self._spoken_language = ""
         self._flushes: list[int] = []

@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 from streamer.audio.frontend import FrontEnd
 from streamer.engine.engine import WhisperEngine
 from streamer.protocol.events import Ack, Event
-from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
-from streamer.session.session import Session
 from tests.helpers.recordings import Recording
+from tests.helpers.sessions import model_of, new_session
 from tests.helpers.stepping import final_text, plain, play
 
 
 def caption(engine: WhisperEngine, front_end: FrontEnd, chunks: Sequence[NDArray[np.float32]]) -> list[Event]:
     """What a fresh session says of these chunks, in steps a second apart."""
-    session = Session("s", SessionOptions(language="en"), WindowOptions(max_window_s=6.0), engine.tokenizer, 80)
+    session = new_session(model=model_of(engine.tokenizer), window=WindowOptions(max_window_s=6.0))
     return play(session, engine, front_end, chunks, interval_s=1.0)
 
 

@@ -14,11 +14,10 @@ from streamer.audio.frontend import FrontEnd
 from streamer.engine.engine import WhisperEngine
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.simulation import SimulatedPace, perform, simulate
-from streamer.protocol.options import SessionOptions
-from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session
 from tests.helpers.engines import engine_on, published
 from tests.helpers.recordings import Recording
+from tests.helpers.sessions import model_of, new_session
 
 RATE = 16_000
 ENGLISH = ("dev-jfk", "dev-sns-0870", "dev-cv-22058266", "dev-LJ002-0020", "dev-ls-1089-134686-0000")
@@ -48,7 +47,7 @@ def said(
     """What streams say that are played so many at once."""
 
     def opening(number: int) -> Session:
-        return Session(f"s{number}", SessionOptions(language="en"), WindowOptions(), engine.tokenizer, 80)
+        return new_session(f"s{number}", model=model_of(engine.tokenizer))
 
     pace = SimulatedPace()
     openings = [

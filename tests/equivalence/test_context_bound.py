@@ -17,12 +17,12 @@ from streamer.errors import EngineError
 from streamer.protocol.events import Bye
 from streamer.protocol.options import Delay, SessionOptions
 from streamer.session.audio_window import WindowOptions
-from streamer.session.session import Session
 from streamer.step import StepRequest, StepResult
 from streamer.text.repetition import is_repetition_loop
 from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy
 from tests.helpers.recordings import Recording
+from tests.helpers.sessions import model_of, new_session
 from tests.helpers.stepping import play
 
 N_TEXT_CTX = 48
@@ -190,7 +190,7 @@ def test_a_session_never_asks_the_impossible(
     """Whatever an engine says: windows roll, turns end, and no request is one that no step can answer."""
     tokenizer = tiny_engine.tokenizer
     window = WindowOptions(max_window_s=8.0, keep_s=3.0)
-    session = Session("s", SessionOptions(language="en", delay=delay), window, tokenizer, 80)
+    session = new_session(model=model_of(tokenizer), options=SessionOptions(language="en", delay=delay), window=window)
     samples = np.tile(recordings["dev-sns-0870"].samples, 3)
 
     events = play(session, Babbler(tokenizer, spread_s, silent_s), front_end, [samples], interval_s=0.5)

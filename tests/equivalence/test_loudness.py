@@ -9,10 +9,8 @@ from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.engine.engine import WhisperEngine
 from streamer.evaluation.simulation import SimulatedPace, perform, simulate
-from streamer.protocol.options import SessionOptions
-from streamer.session.audio_window import WindowOptions
-from streamer.session.session import Session
 from tests.helpers.recordings import Recording
+from tests.helpers.sessions import model_of, new_session
 
 
 @pytest.mark.parametrize("decibels", [-20, -40])
@@ -22,7 +20,7 @@ def test_quiet_speech_is_understood(
     """A recording played softly says what it says; under a fixed floor it would drown."""
     front_end = FrontEnd(MelSpectrogram(80), VoiceDetector(read_weights()))
     samples = recordings["dev-jfk"].samples * 10 ** (decibels / 20)
-    session = Session("quiet", SessionOptions(language="en"), WindowOptions(), tiny_engine.tokenizer, 80)
+    session = new_session("quiet", model=model_of(tiny_engine.tokenizer))
 
     (transcript,) = simulate([lambda: perform(session, front_end, samples, SimulatedPace())], tiny_engine, 1)
 

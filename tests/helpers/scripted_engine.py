@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,21 @@ from torch import Tensor
 
 from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.mel import SAMPLE_RATE
-from streamer.build import Service
+from streamer.build import Service, scheduler_options
+from streamer.config import Config
 from streamer.errors import EngineError
 from streamer.protocol.events import Event, TurnEnd
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.load import LoadLimits, LoadMeter
 from streamer.scheduling.recording import Recordings
-from streamer.scheduling.scheduler import Scheduler, SchedulerOptions, running
+from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import WindowOptions
+from streamer.session.spec import ModelFacts
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
+from streamer.telemetry.tracing import StepTracer
 from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import toy
 
@@ -156,6 +160,8 @@ class ScriptedService:
         max_batch: int = 16,
         n_workers: int = 1,
         recordings: Recordings | None = None,
+        worker: WorkerOptions = WorkerOptions(tick_s=0.0),  # noqa: B008 - frozen
+        tracer: StepTracer | None = None,
         **options: Any,
     ) -> None:
         self.engines = [ScriptedEngine() for _ in range(n_workers)]
@@ -168,18 +174,17 @@ class ScriptedService:
                 engine,
                 LoudnessFrontEnd(),  # type: ignore[arg-type]
                 LoadMeter(limits, max_batch=max_batch, fixed_s=0.0, row_s=0.001),
-                WorkerOptions(tick_s=0.0),
+                worker,
                 metrics,
+                tracer,
             )
             for engine in self.engines
         ]
         self.worker = self.workers[0]
         self.scheduler = Scheduler(
-            "toy",
+            ModelFacts(name="toy", tokenizer=self.engine.tokenizer, n_mels=5),
             self.workers,
-            self.engine.tokenizer,
-            5,
-            SchedulerOptions(max_sessions=max_sessions, **options),
+            replace(scheduler_options(Config()), max_sessions=max_sessions, **options),
             WindowOptions(max_window_s=6.0, keep_s=3.0),
             metrics,
             recordings,

@@ -10,13 +10,14 @@ import torch
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
-from streamer.session.session import Session, Step
+from streamer.session.session import Step
 from streamer.session.voice_activity import VOICE_FRAME_S
 from streamer.session.words import SpokenWord
 from streamer.step import StepResult
+from tests.helpers.sessions import MODEL, new_session
 from tests.helpers.words import TOKENIZER, plain, result, word
 
-N_MELS = 2
+N_MELS = MODEL.n_mels
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
@@ -74,7 +75,7 @@ class Hall:
         answer: str = "perfect",
     ) -> None:
         self.words, self.window, self.offset_s = words, window, offset_s
-        self.session = Session("s_1", options, window, TOKENIZER, N_MELS, offset_s=offset_s, context=context)
+        self.session = new_session(options=options, window=window, offset_s=offset_s, context=context)
         self.events: list[Event] = []
         self.steps: list[Step] = []
         self.now_s = offset_s

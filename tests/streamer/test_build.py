@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
 
 from model import PUBLISHED_DIMENSIONS
 from streamer import build
 from streamer.config import Config, ModelConfig, SchedulerConfig
-from streamer.engine.engine import WhisperEngine
 from streamer.errors import EngineError, ModelNotFoundError
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
 
@@ -27,36 +27,25 @@ def restored_threads() -> Iterator[None]:
     torch.set_num_threads(n)
 
 
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[WhisperEngine]:
-    """The engines that are built, as they are."""
-    built: list[WhisperEngine] = []
-
-    class Watched(WhisperEngine):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            built.append(self)
-
-    monkeypatch.setattr(build, "WhisperEngine", Watched)
-    return built
-
-
 def test_the_longest_window_that_can_be_set() -> None:
     """The configuration allows what a session has room for, and no more."""
     [bounds] = [
         field.type for field in msgspec.inspect.type_info(SchedulerConfig).fields if field.name == "max_window_s"
     ]
-    assert (bounds.ge, bounds.le) == (WindowOptions().keep_s + 2.0, LONGEST_WINDOW_S)
+    assert (bounds.ge, bounds.le) == (WindowOptions(max_window_s=LONGEST_WINDOW_S).keep_s + 2.0, LONGEST_WINDOW_S)
 
 
-def test_build(engines: list[WhisperEngine]) -> None:
+def test_build() -> None:
     """The weights by name, an engine for each thread with the options of the configuration, and a measured capacity."""
     config = Config(
         model=ModelConfig(name="tiny.en", dtype="float32", device="cpu", threads=2),
         scheduler=SchedulerConfig(kv_reuse="committed", max_window_s=9.0, step_interval_ms=400),
     )
 
-    built = build.build(config)
+    registry = CollectorRegistry()
+    loaded = build.build_engines(config, registry)
+    built = build.build_scheduler(config, loaded, registry)
+    engines = loaded.engines
 
     assert torch.get_num_threads() == 1
     assert (built.scheduler.model, built.scheduler.languages) == ("tiny.en", ("en",))

@@ -16,9 +16,7 @@ from streamer.evaluation.playback import CHUNK_S, play, transcribe_live
 from streamer.protocol.events import Bye, Caption, Event, TurnEnd, Word
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.session_handle import SessionHandle
-from streamer.session.audio_window import WindowOptions
-from streamer.session.session import Session
-from tests.helpers.words import TOKENIZER
+from tests.helpers.sessions import new_session
 
 Script = Callable[[float], list[Event]]
 """What is said once so many seconds were heard."""
@@ -47,7 +45,7 @@ def turn_end(said: tuple[Word, ...], turn: int = 0) -> TurnEnd:
 async def scripted(script: dict[float, list[Event]]) -> AsyncIterator[SessionHandle]:
     """A stream that says its lines as soon as that much was heard, and `Bye` at the end."""
     work = asyncio.Event()
-    session = Session("s_1", SessionOptions(), WindowOptions(), TOKENIZER, 2)
+    session = new_session(options=SessionOptions())
     stream = SessionHandle(
         session, token="", max_backlog_s=0.1, max_unread=4096, caller="", wake=work.set, on_detach=lambda _stream: None
     )

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from streamer.build import recording_options
 from streamer.cli.transcribe import run as transcribe
 from streamer.config import Config, ModelConfig, RecordingConfig
 from streamer.errors import AudioFormatError
 from streamer.evaluation.replay import Replay, read_frames, read_journal, run
 from streamer.protocol.options import Update
-from streamer.scheduling.recording import AUDIO, JOURNAL, RecordingOptions, Recordings
+from streamer.scheduling.recording import AUDIO, JOURNAL, Recordings
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.journal import Opened
 from tests.helpers.engines import toy
@@ -27,7 +29,7 @@ def only(folder: Path) -> Path:
 
 async def record(folder: Path, *said: str, between: Callable[[SessionHandle], None] = lambda _: None) -> Path:
     """A recording of these utterances; `between` is called after each."""
-    kept = Recordings(RecordingOptions(folder=folder), lambda _: None)
+    kept = Recordings(replace(recording_options(Config()), folder=folder), lambda _: None)
     async with serving(recordings=kept) as service:
         stream = service.open()
         for text in said:

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from streamer.errors import EngineError
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
-from streamer.protocol.options import SessionOptions
-from streamer.session.audio_window import WindowOptions
-from streamer.session.session import Session
 from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, spoken, story
+from tests.helpers.sessions import model_of, new_session
 
 
 def opening(
@@ -23,7 +21,7 @@ def opening(
     """A playback of one recording that begins when it is called."""
 
     def begin() -> Playback:
-        session = Session(name, SessionOptions(language="en"), WindowOptions(), engine.tokenizer, 5)
+        session = new_session(name, model=model_of(engine.tokenizer, 5))
         return perform(session, LoudnessFrontEnd(), samples, SimulatedPace(step_s=step_s))  # type: ignore[arg-type]
 
     return begin

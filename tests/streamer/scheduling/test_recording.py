@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from streamer.scheduling.recording import AUDIO, JOURNAL, RecordingOptions, Recordings, SessionRecorder
+from streamer.build import recording_options
+from streamer.config import Config
+from streamer.scheduling.recording import AUDIO, JOURNAL, Recordings, SessionRecorder
 from tests.helpers.scripted_engine import recite, serving, spoken, story, texts
 
 
 def recordings(folder: Path | None, reasons: list[str], **bounds: int) -> Recordings:
     """Those of a folder; reasons of recordings that stop are collected."""
-    return Recordings(RecordingOptions(folder=folder, **bounds), reasons.append)
+    options = replace(recording_options(Config()), folder=folder, **bounds)
+    return Recordings(options, reasons.append)
 
 
 def only(folder: Path) -> Path:
@@ -68,9 +72,7 @@ def test_a_full_folder_takes_no_more(tmp_path: Path) -> None:
 
 def test_a_slow_disk_holds_nothing_up(tmp_path: Path) -> None:
     """When the queue is full the recording stops, at once and once."""
-    recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append)
-    # the writer opens its files only after the folder is there; a block that is never written fills the queue
-    recording._queue.maxsize = 1
+    recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append, max_queued=1)
     for _ in range(1000):
         recording.audio(torch.zeros(16_000))
     recording.close()

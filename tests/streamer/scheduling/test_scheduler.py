@@ -12,8 +12,10 @@ import pytest
 from streamer.errors import OverloadError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.protocol.options import Update
+from streamer.scheduling.worker import WorkerOptions
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
+from tests.helpers.waiting import is_waiting
 
 
 async def to_flushed(events: AsyncIterator[Event], id_: int) -> AsyncIterator[Event]:
@@ -56,9 +58,7 @@ async def test_sound_faster_than_real_time_waits() -> None:
 
         sending = asyncio.create_task(send())
         await service.held()
-        for _ in range(1000):
-            await asyncio.sleep(0)
-        assert not sending.done()
+        assert await is_waiting(sending)
         assert 1.0 <= stream.backlog_s <= 1.1
         assert stream.received_s < 3.0
 
@@ -263,15 +263,14 @@ async def test_drain_waits_no_longer_than_its_deadline() -> None:
         assert service.scheduler.statistics().n_sessions == 1
 
 
-async def test_ready_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ready_while_the_device_answers() -> None:
     """Not before the loops run, and not while a step hangs on any worker."""
     assert not ScriptedService().scheduler.is_ready()
-    async with serving(n_workers=2) as service:
+    async with serving(n_workers=2, worker=WorkerOptions(tick_s=0.0, liveness_s=-1.0)) as service:
         assert service.scheduler.is_ready()
         service.engine.hold()
         await service.open().feed(spoken("b c d f"))
         await service.held()
-        monkeypatch.setattr("streamer.scheduling.worker.LIVENESS_S", -1.0)
         assert service.workers[1].is_alive
         assert not service.scheduler.is_ready()
 

@@ -13,13 +13,11 @@ from hypothesis import strategies as st
 from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError, OverloadError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
-from streamer.protocol.options import SessionOptions, Update
+from streamer.protocol.options import Update
 from streamer.scheduling.inbox import MAX_BLOCKS, MAX_COMMANDS
 from streamer.scheduling.session_handle import SessionHandle
-from streamer.session.audio_window import WindowOptions
-from streamer.session.session import Session
+from tests.helpers.sessions import new_session
 from tests.helpers.waiting import is_waiting
-from tests.helpers.words import TOKENIZER
 
 MAX_UNREAD = 100
 
@@ -30,7 +28,7 @@ class Owner:
     def __init__(self, max_backlog_s: float = 1.0, offset_s: float = 0.0) -> None:
         self.n_wakes = 0
         self.detached: list[SessionHandle] = []
-        session = Session("s_1", SessionOptions(language="en"), WindowOptions(), TOKENIZER, 2, offset_s=offset_s)
+        session = new_session(offset_s=offset_s)
         self.stream = SessionHandle(
             session,
             token="r_1",

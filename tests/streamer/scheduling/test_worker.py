@@ -12,7 +12,7 @@ from streamer.audio.mel import SAMPLE_RATE
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Event, TurnEnd
 from streamer.scheduling.session_handle import SessionHandle
-from streamer.scheduling.worker import CATCH_UP, MIN_HEARD_S, most_heard_s
+from streamer.scheduling.worker import CATCH_UP, WorkerOptions
 from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
@@ -36,14 +36,16 @@ async def test_a_long_message_is_heard_in_many_steps() -> None:
         events = await recite(service.open(), text)
 
     assert texts(events) == [text]
-    assert len(service.engine.batches) >= 10 / MIN_HEARD_S
+    assert len(service.engine.batches) >= 10 / WorkerOptions().min_audio_s
 
 
 def test_as_much_is_heard_as_time_has_passed() -> None:
     """And a little more, so that who is late catches up; never so much that one step could not see it."""
-    assert most_heard_s(0.0) == MIN_HEARD_S
-    assert most_heard_s(2.0) == 2.0 * CATCH_UP > 2.0
-    assert most_heard_s(60.0) == MAX_AUDIO_S
+    options = WorkerOptions(min_audio_s=1.0)
+
+    assert options.most_audio_s(0.0) == 1.0
+    assert options.most_audio_s(2.0) == 2.0 * CATCH_UP > 2.0
+    assert options.most_audio_s(60.0) == MAX_AUDIO_S
 
 
 async def test_silence_costs_no_step() -> None:
@@ -86,12 +88,11 @@ async def test_commands_are_obeyed_between_steps() -> None:
     assert [asked.final for asked in service.engine.batches[-1]] == [True]
 
 
-async def test_a_full_session_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_session_waits() -> None:
     """Sound that a late session has no room for stays in its stream; it is heard when steps have made room."""
-    monkeypatch.setattr("streamer.scheduling.worker.MIN_HEARD_S", 0.9)
     said = [story(120, seed=i) for i in range(40)]
     waited = 0
-    async with serving(max_sessions=40, max_batch=1) as service:
+    async with serving(max_sessions=40, max_batch=1, worker=WorkerOptions(tick_s=0.0, min_audio_s=0.9)) as service:
         streams = [service.open() for _ in said]
 
         def look(_: Sequence[StepRequest]) -> None:
@@ -128,11 +129,10 @@ async def test_finals_go_before_partials() -> None:
     assert any(final and n for final, _, n in met), "no final had to be preferred: the test shows nothing"
 
 
-async def test_who_has_waited_longest_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_has_waited_longest_goes_first() -> None:
     """With one place in a step, it goes to the session with the most unseen sound, partial by partial."""
-    monkeypatch.setattr("streamer.scheduling.worker.MIN_HEARD_S", 0.3)
     met = []
-    async with serving(max_batch=1) as service:
+    async with serving(max_batch=1, worker=WorkerOptions(tick_s=0.0, min_audio_s=0.3)) as service:
         streams = {stream.id: stream for stream in (service.open() for _ in range(5))}
 
         def look(batch: Sequence[StepRequest]) -> None:
@@ -261,18 +261,26 @@ async def test_a_fault_ends_the_worker() -> None:
 # --- whether it is alive
 
 
-async def test_alive_while_the_device_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not before the loop runs, nor while a step hangs; again once it is over, and not after the end."""
+async def test_not_alive_while_a_step_takes_too_long() -> None:
+    """The device hangs: an idle worker is alive, one that waits for its device longer than allowed is not."""
+    async with serving(worker=WorkerOptions(tick_s=0.0, liveness_s=-1.0)) as service:
+        assert service.worker.is_alive
+        service.engine.hold()
+        await service.open().feed(spoken("b c d f"))
+        await service.held()
+
+        assert not service.worker.is_alive
+
+
+async def test_alive_while_the_device_answers() -> None:
+    """Not before the loop runs and not after its end; a step may take some time."""
     async with serving() as service:
         assert service.worker.is_alive
         service.engine.hold()
         stream = service.open()
         await stream.feed(spoken("b c d f"))
         await service.held()
-        assert service.worker.is_alive, "a step may take some time"
-        with monkeypatch.context() as patience:
-            patience.setattr("streamer.scheduling.worker.LIVENESS_S", -1.0)
-            assert not service.worker.is_alive
+        assert service.worker.is_alive
         service.engine.release()
         stream.end()
         await collect(stream)

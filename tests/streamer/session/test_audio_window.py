@@ -8,7 +8,7 @@ from torch import Tensor
 
 from streamer.session.audio_window import CAPACITY_S, CATCH_UP_S, MAX_AUDIO_S, AudioWindow, WindowOptions
 
-OPTIONS = WindowOptions()
+OPTIONS = WindowOptions(max_window_s=15.0)
 
 
 def numbered(first: int, last: int) -> Tensor:

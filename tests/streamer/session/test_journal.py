@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from streamer.build import recording_options
+from streamer.config import Config
 from streamer.protocol.events import Event
 from streamer.protocol.options import Update
-from streamer.scheduling.recording import JOURNAL, RecordingOptions, Recordings
+from streamer.scheduling.recording import JOURNAL, Recordings
 from streamer.session.journal import Answer, AnyEntry, Ask, Change, End, Failed, Flush, Frames, Opened, Said
 from tests.helpers.scripted_engine import collect, serving, spoken, story
 
@@ -18,7 +21,7 @@ from tests.helpers.scripted_engine import collect, serving, spoken, story
 @pytest.fixture
 async def told(tmp_path: Path) -> tuple[list[AnyEntry], list[Event]]:
     """The journal of a session in which everything happens, and what its client was told."""
-    kept = Recordings(RecordingOptions(folder=tmp_path), lambda _: None)
+    kept = Recordings(replace(recording_options(Config()), folder=tmp_path), lambda _: None)
     async with serving(recordings=kept) as service:
         stream = service.open()
         await stream.feed(spoken(story(9, seed=1), pause_s=1.0))

@@ -15,8 +15,9 @@ from streamer.protocol.events import Ack, Bye, Caption, Flushed, Speech
 from streamer.protocol.options import SessionOptions, Update
 from streamer.session.acks import NOTICE_S
 from streamer.session.audio_window import CAPACITY_S, CATCH_UP_S, LONGEST_WINDOW_S, MAX_AUDIO_S, WindowOptions
-from streamer.session.session import SETTLE_LANGUAGE_S, Session
+from streamer.session.session import SETTLE_LANGUAGE_S
 from streamer.session.words import SpokenWord
+from tests.helpers.sessions import new_session
 from tests.helpers.talks import N_MELS, Hall, broken_promises, broken_requests, talk
 from tests.helpers.words import TOKENIZER, plain, result, word
 
@@ -310,7 +311,7 @@ class TestFlushAndEnd:
 
     def test_acks_never_go_back(self) -> None:
         """Silence that was put behind the audio is no audio, but what was acknowledged stays so."""
-        session = Session("s_1", ENGLISH, WINDOW, TOKENIZER, N_MELS)
+        session = new_session(options=ENGLISH, window=WINDOW)
         [early] = session.push_frames(torch.full((105, N_MELS), -5.0), [])
         [last, bye] = session.end(1.0)
         assert isinstance(early, Ack)
@@ -713,7 +714,7 @@ class TestClock:
 
     def test_fresh_session(self) -> None:
         """Before any sound there is nothing to do, and the clock stands at the offset."""
-        session = Session("s_1", ENGLISH, WINDOW, TOKENIZER, N_MELS, offset_s=12.0)
+        session = new_session(options=ENGLISH, window=WINDOW, offset_s=12.0)
         assert session.received_s == 12.0
         assert not session.is_due(0.0)
         assert not session.is_speaking

@@ -19,8 +19,7 @@ async def test_a_span_for_each_step() -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    async with serving() as service:
-        service.worker._tracer = OpenTelemetrySpans(provider)
+    async with serving(tracer=OpenTelemetrySpans(provider)) as service:
         await recite(service.open(), story(10))
     spans = exporter.get_finished_spans()
     provider.shutdown()
