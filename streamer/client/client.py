@@ -1,13 +1,13 @@
 """
-A client of `captions.v1` that loses no word: send audio, iterate events.
+Asynchronous client of `captions.v1` that reconnects and resumes: send audio, iterate over events.
 
     async with connect("ws://127.0.0.1:8000") as captions:
         async for event in captions.transcribe(blocks):
             ...
 
-Audio that is not stable text yet is kept (`resumption.Backlog`), and when the connection breaks or the daemon restarts,
-the client connects again by itself and sends from where the daemon wants it. Its user sees one story without a seam.
-Needs neither torch nor anything else of the daemon.
+The client keeps audio whose text is not stable yet (`resumption.Backlog`). When the connection breaks or the daemon
+restarts, it connects again and sends the audio that the daemon asks for, so that its user sees one transcript without
+a gap. It imports neither torch nor anything else of the daemon; `docs/python.md` describes it for users.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
-from streamer.client.resumption import END_TOLERANCE_S, Backlog, Outgoing, Revisions, Story
+from streamer.client.resumption import END_TOLERANCE_S, Backlog, EventMerger, Outgoing, RevisionCounter
 from streamer.errors import OverloadError, ProtocolError, StreamerError
 from streamer.protocol.event_queue import CoalescingQueue
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
@@ -50,17 +50,17 @@ __all__ = [
 ]
 
 MAX_KEPT_S = 120.0
-"""Audio kept for a resume, seconds."""
+"""Seconds of audio kept for a resume."""
 MAX_UNREAD = 4096
-"""Events that may wait for their reader."""
+"""Events that may wait for the reader of `Captions`."""
 GIVE_UP_S = 60.0
-"""A client that got no further for so long in spite of new connections gives up."""
+"""Seconds without progress, in spite of new connections, after which the client gives up."""
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 5.0
-"""Between two attempts; doubled each time."""
+"""Seconds between two attempts to connect, doubled each time."""
 PING_TIMEOUT_S = 60.0
-"""Silence of the network after which a connection counts as lost; longer than a full daemon pauses reading."""
+"""Seconds without a pong after which a connection is lost; a daemon with a full backlog pauses reading for less."""
 OPEN_TIMEOUT_S = 15.0
-"""From the open socket to `started`."""
+"""Seconds from the open socket to `started`."""
 PATH = "/v1/captions"
 _TYPES: dict[str, type[Event | Error]] = {
     "speech": Speech,
@@ -72,11 +72,11 @@ _TYPES: dict[str, type[Event | Error]] = {
     "bye": Bye,
     "error": Error,
 }
-"""What is read of the daemon's messages; a newer one may send others."""
+"""Server messages that the client reads; others, and those of a newer daemon, are ignored."""
 
 
 class ConnectionLostError(StreamerError):
-    """The daemon cannot be reached, or not any more."""
+    """The daemon cannot be reached, or the connection was lost and could not be resumed."""
 
 
 class _Tag(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ class _Tag(msgspec.Struct, frozen=True):
 
 
 class _Started(msgspec.Struct, frozen=True, kw_only=True):
-    """What of `started` a client needs; the rest may change with the daemon."""
+    """The fields of `started` that the client needs; it ignores the others, which may change with the daemon."""
 
     session: str
     resume: str
@@ -101,19 +101,20 @@ async def connect(
     give_up_s: float = GIVE_UP_S,
 ) -> AsyncIterator[Captions]:
     """
-    Open a session; leaving the block closes it.
+    Open a session; leaving the block closes the connection.
 
     Args:
         url: `ws://host:port` or `wss://…`; the path defaults to `/v1/captions`.
         start: Format of the audio (by default 16-bit samples, mono, 16 kHz) and options of the session.
-        key: API key, where the daemon asks for one.
-        max_kept_s: Audio kept for a resume, seconds. While so much is unsent, `send` waits.
-        give_up_s: Seconds without progress after which a lost connection is given up.
+        key: API key; empty if the daemon asks for none.
+        max_kept_s: Seconds of audio kept for a resume. `send` waits while that much audio is unsent.
+        give_up_s: Seconds without progress after which the client gives up a lost connection.
 
     Raises:
         ConnectionLostError: The daemon cannot be reached.
-        ProtocolError: It refuses the options.
-        OverloadError: It has no capacity left.
+        ProtocolError: The daemon refuses the options.
+        OverloadError: The daemon has no capacity left.
+        ValueError: The encoding is a container, which cannot be sent again in part.
     """
     path = "" if urlsplit(url).path.strip("/") else PATH
     captions = Captions(url.rstrip("/") + path, start, key, Backlog(start.audio, max_kept_s), give_up_s)
@@ -128,47 +129,55 @@ async def connect(
 
 class Captions:
     """
-    One stream of audio and its captions; made by `connect`.
+    One stream of audio and its events; made by `connect`.
 
-    Sending and iterating may go on in different tasks. Events wait for their reader, captions and acks only as the
-    newest of their kind; a reader that leaves `MAX_UNREAD` of them waiting ends the session.
+    One task may send while another iterates. Unread events are queued; a newer caption or ack replaces an unread one.
+    More than `MAX_UNREAD` queued events end the session with StreamerError.
+
+    Args:
+        url: Complete address of `/v1/captions`.
+        start: First message of every connection; `resume` is filled in.
+        key: API key; empty for none.
+        backlog: Holds audio and commands until they cannot be needed again.
+        give_up_s: Seconds without progress after which the client gives up a lost connection.
     """
 
     def __init__(self, url: str, start: Start, key: str, backlog: Backlog, give_up_s: float) -> None:
         self._url, self._start, self._give_up_s = url, start, give_up_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._backlog, self._story = backlog, Story()
-        self._events, self._revisions = CoalescingQueue(), Revisions()
+        self._backlog, self._merger = backlog, EventMerger()
+        self._events, self._revisions = CoalescingQueue(), RevisionCounter()
         self._changed = asyncio.Condition()
-        """Guards nothing: tells waiters that something of this object is different now."""
+        """Notifies tasks that wait in `_wait_until` after any change of this object; it protects no data."""
         self._resumed_from_s = 0.0
         self._is_started = self._has_ended = self._is_over = False
         self._idle: ProtocolError | None = None
-        """The daemon ends the session for silence on the wire; its last events are still to come."""
+        """Set when the daemon ends the session for idleness; raised at `bye`, after the last events."""
         self._failure: Exception | None = None
 
-    # --- for the user
+    # --- the user's side
 
     async def send(self, audio: Any) -> None:
         """
-        Take audio: bytes, or anything with a buffer of them, as a NumPy array of samples has.
+        Queue audio: bytes, or an object with a buffer, such as a NumPy array of samples.
 
-        Waits while `max_kept_s` of audio is unsent. Cancelling is safe: either all of it or none is taken.
+        Waits while `max_kept_s` seconds of audio are unsent. After cancellation either all of the audio is queued or
+        none.
 
         Raises:
             StreamerError: The session is over.
-            ValueError: Not whole samples, or sent after `end`.
-            TypeError: No buffer.
+            ValueError: The audio is not whole sample frames, or comes after `end`.
+            TypeError: The object has no buffer.
         """
-        await self._until(lambda: self._backlog.has_room or self._is_over)
+        await self._wait_until(lambda: self._backlog.has_room or self._is_over)
         self._raise_failure()
         if self._has_ended:
-            raise ValueError("audio after end()")
+            raise ValueError("audio after end(): open a new session with connect()")
         await self._put(bytes(memoryview(audio)))
 
     async def flush(self, flush_id: int) -> None:
-        """Ask for everything sent so far to be made final; answered by a `Flushed` with this id."""
-        self._story.expect_flushed(flush_id)
+        """End the open turn after the audio sent so far; a `Flushed` event with this id answers."""
+        self._merger.expect_flushed(flush_id)
         await self._put(Flush(id=flush_id))
 
     async def update(
@@ -178,34 +187,41 @@ class Captions:
         keyterms: tuple[str, ...] | None = None,
         endpoint_ms: int | None = None,
     ) -> None:
-        """Change options for the audio that comes; None leaves an option as it is."""
+        """
+        Change options for the audio sent from now on; None keeps an option.
+
+        Args:
+            language: Language code, or `auto`.
+            keyterms: Words and names to favour; replaces the list.
+            endpoint_ms: Silence that ends a turn, in milliseconds.
+        """
         update = Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
         self._start = update.over(self._start)
         await self._put(update)
 
     async def end(self) -> None:
-        """No more audio comes: the rest is transcribed, then iteration ends. A second call does nothing."""
+        """Send no more audio: the rest is transcribed, then iteration ends. A second call does nothing."""
         if not self._has_ended:
             self._has_ended = True
             await self._put(End())
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         """
-        Events up to `Bye`.
+        Yield events up to and including `Bye`.
 
         Raises:
-            ConnectionLostError: The connection was lost, and there was no way to go on.
-            ProtocolError: The daemon ended the session: for a broken promise, or for silence on the wire (`idle`).
+            ConnectionLostError: The connection was lost and could not be resumed.
+            ProtocolError: The daemon ended the session: for a violation of the protocol, or for idleness (`idle`).
         """
         while True:
-            await self._until(lambda: bool(self._events) or self._is_over)
+            await self._wait_until(lambda: bool(self._events) or self._is_over)
             if not self._events:
                 self._raise_failure()
                 return
             yield self._revisions.number(self._events.take())
 
     async def transcribe(self, blocks: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Event]:
-        """Send every block, then end, and iterate the events meanwhile; raises as `send` and iteration do."""
+        """Send every block, then end, and yield events meanwhile; raises what `send`, iteration and `blocks` raise."""
         sending = asyncio.create_task(self._send_all(blocks))
         try:
             async for event in self:
@@ -217,18 +233,18 @@ class Captions:
     # --- the connections
 
     async def run(self) -> None:
-        """Hold a connection until the session is over; the task of `connect`."""
+        """Keep the session connected until it is over; the background task of `connect`."""
         try:
             await self._connect_until_over()
-        except Exception as error:  # noqa: BLE001 - kept for the user's tasks, who are told by their next call
+        except Exception as error:  # noqa: BLE001 - raised by the next call of the user
             self._failure = error
         finally:
             self._is_over = True
-            await self._tell()
+            await self._notify()
 
     async def wait_started(self) -> None:
-        """Wait for the first `started`. Raises what `connect` raises."""
-        await self._until(lambda: self._is_started or self._is_over)
+        """Wait for the first `started`; raises what `connect` raises."""
+        await self._wait_until(lambda: self._is_started or self._is_over)
         if not self._is_started:
             self._raise_failure()
 
@@ -238,18 +254,20 @@ class Captions:
         while not self._is_over:
             began_at = loop.time()
             wait_s = await self._try_connection()
-            # sound that the daemon has is a way forward too, where no connection lasts until its text comes back
-            now_s = (self._story.stable_s, self._resumed_from_s)
+            # audio that the daemon has counts as progress too: a connection may break before any text comes back
+            now_s = (self._merger.stable_s, self._resumed_from_s)
             if now_s > reached_s or loop.time() - began_at > self._give_up_s:
                 pause_s, reached_s, moved_at = FIRST_PAUSE_S, now_s, loop.time()
             elif loop.time() - moved_at > self._give_up_s:
-                raise ConnectionLostError(f"{self._url}: no way to go on for {self._give_up_s:g} s")
+                raise ConnectionLostError(
+                    f"{self._url}: no progress for {self._give_up_s:g} s: check that the daemon is running"
+                )
             if not self._is_over:
                 await asyncio.sleep(max(wait_s, pause_s))
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
     async def _try_connection(self) -> float:
-        """One connection up to its end; the seconds that the daemon wants to be left alone."""
+        """Hold one connection until it ends; returns the seconds that the daemon asks to wait before the next one."""
         try:
             await self._connect()
         except OverloadError as error:
@@ -262,7 +280,7 @@ class Captions:
         return 0.0
 
     async def _connect(self) -> None:
-        """One connection, up to its end."""
+        """Hold one connection until it ends; returns normally only when the session is over."""
         async with connect_socket(
             self._url,
             subprotocols=[Subprotocol(PROTOCOL)],
@@ -278,33 +296,33 @@ class Captions:
                 await self._read(socket)
             finally:
                 sending.cancel()
-                # its own errors are those of the connection, which reading has met as well
+                # a failed send is a failed connection, and reading raises the same
                 await asyncio.gather(sending, return_exceptions=True)
 
     async def _begin(self, socket: ClientConnection) -> None:
-        resume = self._story.resume(self._backlog.start_s)
+        resume = self._merger.resume(self._backlog.start_s)
         await socket.send(msgspec.json.encode(msgspec.structs.replace(self._start, resume=resume)).decode())
         while (tag := _tag(text := await socket.recv())) != "started":
             if tag == "error":
                 raise _raised(msgspec.json.decode(text, type=Error))
         started = msgspec.json.decode(text, type=_Started)
-        self._say(self._story.begin(started.session, started.resume))
+        self._queue_events(self._merger.begin(started.session, started.resume))
         self._resumed_from_s = started.resume_from_s
         skipped = self._backlog.rewind(started.resume_from_s)
-        self._say([skipped] if skipped is not None else [])
-        for flush_id in self._story.flushes:
+        self._queue_events([skipped] if skipped is not None else [])
+        for flush_id in self._merger.flushes:
             self._backlog.repeat(Flush(id=flush_id))
         self._is_started = True
-        await self._tell()
+        await self._notify()
 
     async def _write(self, socket: ClientConnection) -> None:
         while True:
             message = self._backlog.take()
             if message is None:
-                await self._until(lambda: self._backlog.has_unsent)
+                await self._wait_until(lambda: self._backlog.has_unsent)
             elif isinstance(message, bytes):
                 await socket.send(message)
-                await self._tell()
+                await self._notify()
             else:
                 await socket.send(msgspec.json.encode(message).decode())
 
@@ -313,7 +331,7 @@ class Captions:
             kind = _TYPES.get(_tag(text))
             if kind is not None:
                 self._receive(msgspec.json.decode(text, type=kind))
-                await self._tell()
+                await self._notify()
             if self._is_over:
                 return
         raise ConnectionLostError("the daemon closed the connection")
@@ -327,27 +345,27 @@ class Captions:
             return
         if isinstance(message, Bye) and not self._is_last(message):
             return
-        self._say(self._story.tell(message))
-        self._backlog.forget(self._story.stable_s)
+        self._queue_events(self._merger.merge(message))
+        self._backlog.forget(self._merger.stable_s)
 
     def _is_last(self, bye: Bye) -> bool:
-        """Whether this is the end that was asked for; a daemon that goes down says goodbye as well."""
+        """Whether this `bye` answers `end` and covers all audio; a draining daemon sends `bye` too."""
         if self._idle is not None:
             raise self._idle
         self._is_over = self._has_ended and bye.audio_s >= self._backlog.end_s - END_TOLERANCE_S
         return self._is_over
 
-    # --- what both sides share
+    # --- shared by both sides
 
-    def _say(self, events: Iterable[Event]) -> None:
+    def _queue_events(self, events: Iterable[Event]) -> None:
         for event in events:
             self._events.put(event)
         if len(self._events) > MAX_UNREAD:
-            raise StreamerError(f"{MAX_UNREAD} events unread: iterate while sending")
+            raise StreamerError(f"more than {MAX_UNREAD} events unread: iterate over Captions while sending")
 
     async def _put(self, message: Outgoing) -> None:
         self._backlog.put(message)
-        await self._tell()
+        await self._notify()
 
     async def _send_all(self, blocks: Iterable[Any] | AsyncIterable[Any]) -> None:
         try:
@@ -358,15 +376,15 @@ class Captions:
                 for block in blocks:
                     await self.send(block)
             await self.end()
-        except Exception as error:  # noqa: BLE001 - whoever iterates shall raise it, and not wait for ever
+        except Exception as error:  # noqa: BLE001 - iteration raises it instead of waiting forever
             self._failure, self._is_over = self._failure or error, True
-            await self._tell()
+            await self._notify()
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
         async with self._changed:
             await self._changed.wait_for(condition)
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
@@ -380,7 +398,7 @@ def _tag(text: str | bytes) -> str:
 
 
 def _raised(error: Error) -> StreamerError:
-    """What a fatal error of the daemon raises: whether it is worth to connect again is in its type."""
+    """Convert a fatal error to an exception; `_try_connection` retries OverloadError and ConnectionLostError."""
     if error.code == "overloaded":
         return OverloadError(error.message, error.retry_after_s if error.retry_after_s is not UNSET else 5.0)
     if error.code in ("draining", "internal"):

@@ -1,8 +1,8 @@
 """
-What a client keeps so that a lost connection costs no word: audio not yet stable, and the story so far. Pure.
+State that a client keeps to resume after a lost connection: unstable audio, and the numbers of turns. Pure.
 
-`Backlog` holds what was and will be sent, `Story` makes one account of the events of successive connections. Stream
-time is the clock of both: seconds since the first sample that was ever sent.
+`Backlog` holds audio and commands to send, `EventMerger` merges the events of successive sessions into one transcript.
+Both count stream time: seconds since the first sample that was ever sent.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, TurnEnd, Word
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, TurnEnd, words_of
 from streamer.protocol.messages import AudioFormat, End, Flush, Resume
 from streamer.protocol.options import Update
 
 MAX_BLOCK_BYTES = 32768
-"""Longer audio is split into messages of this size: a second of 16-bit samples at 16 kHz."""
+"""Longer audio is split into messages of this size: one second of 16-bit samples at 16 kHz."""
 END_TOLERANCE_S = 0.1
-"""A resampler rounds; less than this is no audio that a daemon has missed."""
+"""A difference below this is rounding of the resampler, not audio that the daemon has missed."""
 CONTEXT_CHARS = 200
-"""Of the last words, for a daemon that does not know the session."""
+"""Length of the context sent for a daemon that does not know the session."""
 _SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 _SILENCE = {"mulaw": b"\xff", "alaw": b"\xd5"}
 
@@ -32,7 +32,7 @@ Outgoing: TypeAlias = bytes | Update | Flush | End
 
 @dataclass(frozen=True, slots=True)
 class _Queued:
-    """Something to send, `n` sample frames long, where `at` frames come before it."""
+    """A message to send: `n` sample frames long (0 for a command), after the first `at` frames of the stream."""
 
     at: int
     n: int
@@ -41,40 +41,43 @@ class _Queued:
 
 class Backlog:
     """
-    Audio and commands in the order in which they are to be sent, kept until they cannot be needed again.
+    Queue of audio and commands in sending order, kept until no resume can need them again.
 
-    Bounded by `max_s` seconds of audio: what was sent gives way to what was not, and the sender waits
-    while there is no room for more of that.
+    At most `max_s` seconds of audio are kept: new audio pushes out what was sent, and while that much is unsent there
+    is no room (`has_room`).
 
     Args:
         audio: Format of the bytes.
-        max_s: Audio kept at most, seconds.
+        max_s: Seconds of audio kept at most.
 
     Raises:
-        ValueError: A container: it has no beginning in its middle.
+        ValueError: The encoding is a container, which cannot be sent again in part.
     """
 
     def __init__(self, audio: AudioFormat, max_s: float) -> None:
         if audio.encoding not in _SAMPLE_BYTES:
-            raise ValueError(f"encoding {audio.encoding}: expected raw samples; only those can be sent again in part")
+            raise ValueError(
+                f"encoding {audio.encoding}: expected raw samples, since a container cannot be sent again in part; "
+                "use pcm_s16le, pcm_f32le, mulaw or alaw"
+            )
         self._rate = audio.rate
         self._frame_bytes = _SAMPLE_BYTES[audio.encoding] * audio.channels
         self._silence = _SILENCE.get(audio.encoding, b"\0")
         self._max = int(max_s * audio.rate)
         self._items: deque[_Queued] = deque()
         self._next = 0
-        """Index in `_items` of what is sent next."""
+        """Index in `_items` of the next item to send."""
         self._start = self._end = 0
-        """First frame held, and one past the last."""
+        """First sample frame held, and one past the last."""
 
     @property
     def start_s(self) -> float:
-        """Where the audio that is still held begins."""
+        """Stream time of the first audio still held, in seconds."""
         return self._start / self._rate
 
     @property
     def end_s(self) -> float:
-        """Audio taken so far."""
+        """Seconds of audio put in so far."""
         return self._end / self._rate
 
     @property
@@ -85,21 +88,23 @@ class Backlog:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether there is something to send."""
+        """Whether an item is still to be sent."""
         return self._next < len(self._items)
 
     def put(self, message: Outgoing) -> None:
         """
-        Add what is to be sent next.
+        Append a message.
 
         Raises:
-            ValueError: Audio that is not whole frames (one sample of every channel).
+            ValueError: The audio is not whole sample frames (one sample of every channel).
         """
         if not isinstance(message, bytes):
             self._items.append(_Queued(self._end, 0, message))
             return
         if len(message) % self._frame_bytes:
-            raise ValueError(f"{len(message)} bytes of audio: expected a multiple of {self._frame_bytes}")
+            raise ValueError(
+                f"{len(message)} bytes of audio: expected a multiple of {self._frame_bytes}, whole sample frames"
+            )
         size = MAX_BLOCK_BYTES // self._frame_bytes * self._frame_bytes
         for at in range(0, len(message), size):
             block = message[at : at + size]
@@ -109,7 +114,7 @@ class Backlog:
             self._drop_first()
 
     def take(self) -> Outgoing | None:
-        """The next message to send, None if all are sent. It is kept, for `rewind`."""
+        """Return the next message to send, None if all are sent. The message is kept for `rewind`."""
         if not self.has_unsent:
             return None
         self._next += 1
@@ -117,10 +122,10 @@ class Backlog:
 
     def rewind(self, to_s: float) -> Skipped | None:
         """
-        Send again from a stream time on; silence stands for what is no longer held, so that times stay true.
+        Go back to a stream time, in seconds, and send from there. Silence replaces audio that is no longer held.
 
         Returns:
-            That stretch, None if there is none.
+            The interval that silence replaces, None if all audio is held.
         """
         frame = min(round(to_s * self._rate), self._end)
         self._next = next((i for i, item in enumerate(self._items) if _reaches(item, frame)), len(self._items))
@@ -133,13 +138,13 @@ class Backlog:
         return None
 
     def repeat(self, message: Flush) -> None:
-        """Send a command again before anything else, unless it is about to be sent anyway."""
+        """Insert a command before all unsent items, unless it is among them."""
         if all(item.message != message for item in list(self._items)[self._next :]):
             at = self._items[self._next].at if self.has_unsent else self._end
             self._items.insert(self._next, _Queued(at, 0, message))
 
     def forget(self, before_s: float) -> None:
-        """Audio before a stream time is not needed again; only what was sent is let go."""
+        """Drop sent items that lie before a stream time, in seconds."""
         frame = int(before_s * self._rate)
         while self._next and self._items[0].at + self._items[0].n <= frame and self._items[0].at < frame:
             self._drop_first()
@@ -147,7 +152,7 @@ class Backlog:
     def _drop_first(self) -> None:
         item = self._items.popleft()
         self._next -= 1
-        # silence that stood for lost audio lies before what is held
+        # silence that replaced lost audio lies before `_start`: it is not held
         self._start = max(self._start, item.at + item.n)
 
     def _split(self, index: int, frame: int) -> None:
@@ -158,7 +163,7 @@ class Backlog:
         self._items.insert(index + 1, _Queued(frame, item.n - n, item.message[n * self._frame_bytes :]))
 
     def _fill(self, frame: int) -> None:
-        """Silence from a frame to the first that is held; it is not held itself."""
+        """Insert silence from a sample frame up to the first one held; the silence itself does not count as held."""
         missing = self._start - frame
         size = MAX_BLOCK_BYTES // self._frame_bytes
         for at in range(0, missing, size):
@@ -168,34 +173,34 @@ class Backlog:
 
 
 def _reaches(item: _Queued, frame: int) -> bool:
-    """Whether any of an item lies at or after a frame; a command at that very frame may not have arrived."""
+    """Whether an item ends after a frame; a command exactly at the frame counts, since it may not have arrived."""
     return item.at + item.n > frame or item.at >= frame
 
 
-class Story:
+class EventMerger:
     """
-    One account of one stream of audio, whatever sessions it took.
+    Merges the events of successive sessions on one stream of audio.
 
-    Turns are numbered without gaps over all of them, and each ends once. What is said twice after a resume is dropped;
-    a turn that was open when its session was lost ends with its stable text. `Revisions` numbers what is left to read.
+    Turns are numbered without gaps over all sessions, and each ends once. Repetitions after a resume are dropped. A
+    turn that was open when its session was lost ends with its stable text. `RevisionCounter` numbers the captions.
     """
 
     def __init__(self) -> None:
         self.n_turns = 0
-        """Turns ended."""
+        """Number of turns that have ended."""
         self.stable_s = 0.0
-        """Up to here all text is stable and here."""
+        """Stream time, in seconds, up to which this client has stable text."""
         self._identity: tuple[str, str] | None = None
         self._first_turn = 0
-        """Number, in the story, of the session's turn 0."""
+        """Merged number of turn 0 of the present session."""
         self._open: Caption | None = None
         self._language = ""
         self._context = ""
         self.flushes: list[int] = []
-        """Those not answered yet."""
+        """Ids of flushes that are not answered yet."""
 
     def resume(self, held_from_s: float) -> Resume | None:
-        """How to ask for the session to go on, if there was one; audio before `held_from_s` is no longer held."""
+        """Return the `resume` field of `start`, None before the first session; audio is held from `held_from_s` on."""
         if self._identity is None:
             return None
         session, token = self._identity
@@ -203,21 +208,21 @@ class Story:
         return Resume(session=session, token=token, stable_s=stable_s, context=self._context_with(self._open))
 
     def begin(self, session: str, token: str) -> list[Event]:
-        """A session has answered: the known one, or another one in its place."""
+        """Note the session of a `started` message. Returns events that end the open turn where the session is new."""
         is_new = self._identity is None or self._identity[0] != session
         self._identity = session, token
         if not is_new:
             return []
-        events = self._cut_short()
+        events = self._end_open_turn()
         self._first_turn = self.n_turns
         return events
 
     def expect_flushed(self, flush_id: int) -> None:
-        """A flush was asked for; it is answered once, however often it had to be sent."""
+        """Note a flush that the client sends: `merge` passes one answer on, even if the flush is sent again."""
         self.flushes.append(flush_id)
 
-    def tell(self, event: Event) -> list[Event]:
-        """What an event of the present session means for the story: itself with other numbers, or nothing."""
+    def merge(self, event: Event) -> list[Event]:
+        """Return an event of the present session with merged numbers; empty if it is a repetition."""
         match event:
             case Caption():
                 return self._caption(msgspec.structs.replace(event, turn=self._first_turn + event.turn))
@@ -238,7 +243,7 @@ class Story:
         if last is not None and (last.stable, last.partial) == (caption.stable, caption.partial):
             return []
         self._open = caption
-        stable = [word for word in _words(caption) if word.stable]
+        stable = [word for word in words_of(caption) if word.stable]
         self.stable_s = max(self.stable_s, *(word.end_s for word in stable[-1:]), 0.0)
         return [self._open]
 
@@ -260,11 +265,11 @@ class Story:
         text = turn.text if isinstance(turn, TurnEnd) else turn.stable if turn is not None else ""
         return f"{self._context} {text}".strip()[-CONTEXT_CHARS:]
 
-    def _cut_short(self) -> list[Event]:
-        """End the open turn where its stable text ends: the new session goes on from there."""
+    def _end_open_turn(self) -> list[Event]:
+        """End the open turn with its stable text: the new session continues from there."""
         if self._open is None or not self._open.stable:
-            return []  # what was only partial is said again under the same number
-        stable = tuple(word for word in _words(self._open) if word.stable)
+            return []  # the new session transcribes partial text again, under the same number
+        stable = tuple(word for word in words_of(self._open) if word.stable)
         return self._turn_end(
             TurnEnd(
                 turn=self._open.turn,
@@ -278,20 +283,16 @@ class Story:
         )
 
 
-class Revisions:
-    """Numbers the captions of each turn as they are read: some were replaced before."""
+class RevisionCounter:
+    """Counts the captions of each turn as they are read, since some were replaced before."""
 
     def __init__(self) -> None:
         self._turn, self._rev = -1, 0
 
     def number(self, event: Event) -> Event:
-        """The event; a caption with its number in its turn, from 1."""
+        """Return the event; a caption gets its number in its turn as `rev`, from 1."""
         if not isinstance(event, Caption):
             return event
         self._rev = self._rev + 1 if event.turn == self._turn else 1
         self._turn = event.turn
         return msgspec.structs.replace(event, rev=self._rev)
-
-
-def _words(caption: Caption) -> tuple[Word, ...]:
-    return caption.words if caption.words is not UNSET else ()

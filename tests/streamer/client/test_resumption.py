@@ -1,4 +1,4 @@
-"""Tests of streamer/client/resumption.py: audio that can be sent again, and one story out of several sessions."""
+"""Tests of streamer/client/resumption.py: audio that can be sent again, and one merger out of several sessions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.client.resumption import MAX_BLOCK_BYTES, Backlog, Revisions, Story
+from streamer.client.resumption import MAX_BLOCK_BYTES, Backlog, EventMerger, RevisionCounter
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word
 from streamer.protocol.messages import AudioFormat, End, Flush, Resume
 from streamer.protocol.options import Update
@@ -144,8 +144,8 @@ class TestStory:
 
     def test_events_of_one_session_pass_unchanged(self) -> None:
         """Events pass as they are."""
-        story = Story()
-        assert story.begin("s_1", "r_1") == []
+        merger = EventMerger()
+        assert merger.begin("s_1", "r_1") == []
         events: list[Event] = [
             Speech(state="started", at_s=0.1),
             caption(0, 1, "", "so"),
@@ -154,62 +154,62 @@ class TestStory:
             caption(1, 1, "", "first"),
             Ack(received_s=3.0, stable_s=2.5, lag_s=0.1),
         ]
-        assert [told for event in events for told in story.tell(event)] == events
-        assert (story.n_turns, story.stable_s) == (1, 2.5)
+        assert [told for event in events for told in merger.merge(event)] == events
+        assert (merger.n_turns, merger.stable_s) == (1, 2.5)
 
     def test_repeated_events_of_a_known_session_are_dropped(self) -> None:
         """What is said again is not told again."""
-        story = Story()
-        story.begin("s_1", "r_1")
+        merger = EventMerger()
+        merger.begin("s_1", "r_1")
         for event in (turn_end(0, "so the first"), caption(1, 1, "thing", "is", 2.0)):
-            story.tell(event)
-        assert story.resume(0.0) == Resume(session="s_1", token="r_1", stable_s=2.5, context="so the first thing")
-        assert story.begin("s_1", "r_1") == []
-        assert story.tell(turn_end(0, "so the first")) == []
-        assert story.tell(caption(1, 1, "thing", "is", 2.0)) == []
-        assert story.tell(caption(1, 4, "thing is", "", 2.0)) == [caption(1, 4, "thing is", "", 2.0)]
+            merger.merge(event)
+        assert merger.resume(0.0) == Resume(session="s_1", token="r_1", stable_s=2.5, context="so the first thing")
+        assert merger.begin("s_1", "r_1") == []
+        assert merger.merge(turn_end(0, "so the first")) == []
+        assert merger.merge(caption(1, 1, "thing", "is", 2.0)) == []
+        assert merger.merge(caption(1, 4, "thing is", "", 2.0)) == [caption(1, 4, "thing is", "", 2.0)]
 
     def test_a_new_session_ends_the_open_turn_and_continues_the_numbers(self) -> None:
         """The open turn ends with its stable text, and numbers go on."""
-        story = Story()
-        story.begin("s_1", "r_1")
-        story.tell(turn_end(0, "so the first"))
-        story.tell(caption(1, 1, "thing", "is", 2.0))
-        [cut] = story.begin("s_2", "r_2")
+        merger = EventMerger()
+        merger.begin("s_1", "r_1")
+        merger.merge(turn_end(0, "so the first"))
+        merger.merge(caption(1, 1, "thing", "is", 2.0))
+        [cut] = merger.begin("s_2", "r_2")
         assert isinstance(cut, TurnEnd)
         assert (cut.turn, cut.text, cut.start_s, cut.end_s) == (1, "thing", 2.0, 2.5)
-        assert story.tell(caption(0, 1, "", "is late", 2.5)) == [caption(2, 1, "", "is late", 2.5)]
-        assert story.tell(turn_end(0, "is late", 2.5)) == [turn_end(2, "is late", 2.5)]
-        assert story.tell(Bye(reason="end", audio_s=4.0, turns=1)) == [Bye(reason="end", audio_s=4.0, turns=3)]
+        assert merger.merge(caption(0, 1, "", "is late", 2.5)) == [caption(2, 1, "", "is late", 2.5)]
+        assert merger.merge(turn_end(0, "is late", 2.5)) == [turn_end(2, "is late", 2.5)]
+        assert merger.merge(Bye(reason="end", audio_s=4.0, turns=1)) == [Bye(reason="end", audio_s=4.0, turns=3)]
 
     def test_partial_text_is_said_again_in_the_same_turn(self) -> None:
         """The new session says it again, in the same turn."""
-        story = Story()
-        story.begin("s_1", "r_1")
-        story.tell(caption(0, 1, "", "so"))
-        assert story.begin("s_2", "r_2") == []
-        assert story.tell(caption(0, 1, "", "so the")) == [caption(0, 1, "", "so the")]
+        merger = EventMerger()
+        merger.begin("s_1", "r_1")
+        merger.merge(caption(0, 1, "", "so"))
+        assert merger.begin("s_2", "r_2") == []
+        assert merger.merge(caption(0, 1, "", "so the")) == [caption(0, 1, "", "so the")]
 
     def test_a_flush_is_answered_once(self) -> None:
         """It may have been sent twice."""
-        story = Story()
-        story.expect_flushed(1)
-        assert story.tell(Flushed(id=1)) == [Flushed(id=1)]
-        assert story.tell(Flushed(id=1)) == []
-        assert story.flushes == []
+        merger = EventMerger()
+        merger.expect_flushed(1)
+        assert merger.merge(Flushed(id=1)) == [Flushed(id=1)]
+        assert merger.merge(Flushed(id=1)) == []
+        assert merger.flushes == []
 
     def test_resume_begins_where_audio_is_held(self) -> None:
         """A new session begins where there is audio again."""
-        story = Story()
-        story.begin("s_1", "r_1")
-        resume = story.resume(7.5)
+        merger = EventMerger()
+        merger.begin("s_1", "r_1")
+        resume = merger.resume(7.5)
         assert resume is not None
         assert resume.stable_s == 7.5
 
 
 def test_revisions_rise_by_one_in_each_turn() -> None:
     """Numbers rise by one in each turn, whatever was dropped on the way."""
-    revisions = Revisions()
+    revisions = RevisionCounter()
     events = [caption(0, 4, "so"), caption(0, 9, "so the"), turn_end(0, "so the"), caption(1, 2, "first")]
     expected = [caption(0, 1, "so"), caption(0, 2, "so the"), turn_end(0, "so the"), caption(1, 1, "first")]
     assert [revisions.number(event) for event in events] == expected
