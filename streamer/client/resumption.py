@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, TurnEnd, words_of
-from streamer.protocol.messages import AudioFormat, End, Flush, Resume
+from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, End, Flush, Resume
 from streamer.protocol.options import Update
 
 MAX_BLOCK_BYTES = 32768
@@ -24,7 +24,6 @@ END_TOLERANCE_S = 0.1
 """A difference below this is rounding of the resampler, not audio that the daemon has missed."""
 CONTEXT_CHARS = 200
 """Length of the context sent for a daemon that does not know the session."""
-_SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 _SILENCE = {"mulaw": b"\xff", "alaw": b"\xd5"}
 
 Outgoing: TypeAlias = bytes | Update | Flush | End
@@ -55,13 +54,13 @@ class Backlog:
     """
 
     def __init__(self, audio: AudioFormat, max_s: float) -> None:
-        if audio.encoding not in _SAMPLE_BYTES:
+        if audio.encoding not in SAMPLE_BYTES:
             raise ValueError(
                 f"encoding {audio.encoding}: expected raw samples, since a container cannot be sent again in part; "
                 "use pcm_s16le, pcm_f32le, mulaw or alaw"
             )
         self._rate = audio.rate
-        self._frame_bytes = _SAMPLE_BYTES[audio.encoding] * audio.channels
+        self._frame_bytes = SAMPLE_BYTES[audio.encoding] * audio.channels
         self._silence = _SILENCE.get(audio.encoding, b"\0")
         self._max = int(max_s * audio.rate)
         self._items: deque[_Queued] = deque()

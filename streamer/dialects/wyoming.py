@@ -23,6 +23,7 @@ from streamer.errors import ProtocolError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat, Start
+from streamer.protocol.options import listed_languages
 
 MAX_LINE_BYTES = 65_536
 """Of a header with what data it holds, and of the data behind it."""
@@ -229,7 +230,7 @@ class WyomingProtocol:
 
     def _check_language(self, language: str | None) -> None:
         if language is not None and _code(language) not in (*self._languages, "auto"):
-            known = ", ".join(self._languages[:12])
+            known = listed_languages(self._languages)
             raise ProtocolError("bad_language", f"language {language[:20]}: this daemon's model knows {known}")
 
     def _info(self) -> dict[str, object]:

@@ -21,6 +21,8 @@ PROTOCOL = "captions.v1"
 """Name of the WebSocket subprotocol, repeated in `hello`."""
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
+SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+"""Bytes of one sample of one channel, for every encoding of plain samples."""
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -10,7 +11,8 @@ Delay = Literal["minimal", "low", "medium", "high"]
 Task = Literal["transcribe", "translate"]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 """Text of at most 4096 characters: more than fits into the decoder's context would be cut anyway."""
-EndpointMs = Annotated[int, msgspec.Meta(ge=100, le=5000)]
+MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 100, 5000
+EndpointMs = Annotated[int, msgspec.Meta(ge=MIN_ENDPOINT_MS, le=MAX_ENDPOINT_MS)]
 Options = TypeVar("Options", bound=msgspec.Struct)
 Keyterms = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=256)]
 
@@ -47,3 +49,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", forbid_unk
         """Return a copy of the options, or of a `Start` message, with the changes applied."""
         changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(options, **changes)
+
+
+def listed_languages(languages: Sequence[str], most: int = 12) -> str:
+    """Return the first `most` language codes as text for an error message."""
+    return ", ".join(languages[:most]) + (", …" if len(languages) > most else "")

@@ -17,13 +17,8 @@ import msgspec
 from msgspec import UnsetType
 
 from streamer.errors import ProtocolError
-from streamer.protocol.messages import (
-    ClientMessage,
-    End,
-    Flush,
-    Start,
-)
-from streamer.protocol.options import Update
+from streamer.protocol.messages import ClientMessage, End, Flush, Start
+from streamer.protocol.options import Update, listed_languages
 
 _KINDS: dict[str, type[ClientMessage]] = {"start": Start, "update": Update, "flush": Flush, "end": End}
 
@@ -196,7 +191,7 @@ class CaptionsProtocol:
     def _check_language(self, language: str | UnsetType | None) -> None:
         if not isinstance(language, str) or language == "auto" or language in self._languages:
             return
-        known = ", ".join(self._languages[:12]) + (", …" if len(self._languages) > 12 else "")
+        known = listed_languages(self._languages)
         raise ProtocolError("bad_value", f"language = {_shown(language)}: expected auto or one of {known}")
 
     def _advance(self, message: ClientMessage) -> None:

@@ -19,7 +19,7 @@ from streamer.dialects.deepgram.wav_header import WavHeader
 from streamer.dialects.word_slices import part_of
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word, words_of
-from streamer.protocol.messages import AudioFormat, Flush, Start
+from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush, Start
 from streamer.protocol.options import Update
 
 SEGMENT_S = 3.0
@@ -27,7 +27,6 @@ SEGMENT_S = 3.0
 MAX_KEYTERMS = 100
 WEBM = b"\x1a\x45\xdf\xa3"
 """How a browser's recording begins."""
-_SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1, "webm_opus": 1}
 
 
 class DeepgramProtocol:
@@ -136,7 +135,7 @@ class DeepgramProtocol:
     def _sound(self, data: bytes) -> list[Action]:
         """Whole samples of every channel; a client may cut its stream anywhere."""
         assert self._audio is not None
-        width = _SAMPLE_BYTES[self._audio.encoding]
+        width = SAMPLE_BYTES.get(self._audio.encoding, 1)
         data = self._rest + data
         whole = len(data) - len(data) % (width * self._audio.channels)
         data, self._rest = data[:whole], data[whole:]

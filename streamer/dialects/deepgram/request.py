@@ -16,6 +16,7 @@ import msgspec
 from streamer.audio.pcm import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from streamer.errors import ProtocolError
 from streamer.protocol.messages import AudioFormat, Encoding
+from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, listed_languages
 
 ENCODINGS: dict[str, Encoding] = {
     "linear16": "pcm_s16le",
@@ -25,7 +26,6 @@ ENCODINGS: dict[str, Encoding] = {
 }
 TELEPHONE_RATE = 8000
 """Of mu-law and A-law where the client names none."""
-MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 100, 5000
 SUBPROTOCOLS = ("token", "bearer")
 """What a page offers before its key; answered is the word alone."""
 _SPOKEN_BY = {"multi": "auto", "auto": "auto"}
@@ -146,7 +146,7 @@ def _language(values: _Values, languages: Sequence[str]) -> str | None:
         return None
     language = _SPOKEN_BY.get(asked, asked.partition("-")[0].partition("_")[0])
     if language != "auto" and language not in languages:
-        raise _refused("language", asked, f"this daemon's model knows {', '.join(languages[:12])}")
+        raise _refused("language", asked, f"this daemon's model knows {listed_languages(languages)}")
     return language
 
 

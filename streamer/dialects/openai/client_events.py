@@ -8,9 +8,7 @@ from msgspec import Raw, Struct
 
 from streamer.dialects.openai.errors import RequestError
 from streamer.dialects.openai.session import decode
-from streamer.protocol.messages import Encoding
-
-_SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "mulaw": 1, "alaw": 1}
+from streamer.protocol.messages import SAMPLE_BYTES, Encoding
 
 
 class ClientEvent(Struct, frozen=True, kw_only=True):
@@ -70,7 +68,7 @@ def read_audio(text: str, encoding: Encoding, rate: int) -> tuple[bytes, float]:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise RequestError("invalid_value", f"audio is not base64: {str(error).lower()}", "audio") from None
-    size = _SAMPLE_BYTES[encoding]
+    size = SAMPLE_BYTES[encoding]
     if len(data) % size:
         raise RequestError(
             "invalid_value", f"{len(data)} bytes of audio: expected whole samples of {size} bytes", "audio"

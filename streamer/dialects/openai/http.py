@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import UNSET
 
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai.errors import RequestError, error_detail
 from streamer.dialects.openai.language_names import NAMES
 from streamer.dialects.openai.session import known_language
 from streamer.errors import StreamerError
-from streamer.protocol.events import Caption, Event, TurnEnd, Word
+from streamer.protocol.events import Caption, Event, TurnEnd, Word, words_of
 from streamer.protocol.options import Keyterms, SessionOptions, Task, Text
 from streamer.subtitles.cues import to_srt, to_vtt
 from streamer.subtitles.line_breaking import SENTENCE_ENDS
@@ -208,7 +207,7 @@ def _verbose(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> dict[
         document["segments"] = [_segment(i, words) for i, words in enumerate(_sentences(turns))]
     if "word" in asked.granularities:
         document["words"] = [
-            {"word": word.text, "start": word.start_s, "end": word.end_s} for turn in turns for word in _words(turn)
+            {"word": word.text, "start": word.start_s, "end": word.end_s} for turn in turns for word in words_of(turn)
         ]
     return document
 
@@ -217,17 +216,13 @@ def _sentences(turns: Sequence[TurnEnd]) -> Iterator[list[Word]]:
     """Words up to the end of a sentence or of a turn."""
     for turn in turns:
         sentence: list[Word] = []
-        for word in _words(turn):
+        for word in words_of(turn):
             sentence.append(word)
             if word.text.endswith(SENTENCE_ENDS):
                 yield sentence
                 sentence = []
         if sentence:
             yield sentence
-
-
-def _words(turn: TurnEnd) -> tuple[Word, ...]:
-    return turn.words if turn.words is not UNSET else ()
 
 
 def _segment(number: int, words: Sequence[Word]) -> dict[str, object]:

@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import msgspec
-from msgspec import UNSET
 
 from streamer.dialects.actions import HangUp
 from streamer.dialects.append_only import AppendOnlyText
@@ -45,7 +44,7 @@ from streamer.dialects.openai.session import (
     updated,
 )
 from streamer.errors import ProtocolError, StreamerError
-from streamer.protocol.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
+from streamer.protocol.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word, words_of
 from streamer.protocol.messages import End, Flush, Start
 from streamer.protocol.options import SessionOptions, Update
 
@@ -285,7 +284,7 @@ class RealtimeProtocol:
         if item is not None:
             events += [*self._delta(item, item.growth.end_turn(turn.text)), *self._partial(item, "")]
             item.turns += [turn.text] if turn.text else []
-            item.words += turn.words if turn.words is not UNSET else ()
+            item.words += words_of(turn)
             item.language = turn.language
         if turn.reason == "limit" and not self._committed and self.settings.turn_detection is not None:
             events += self._close_item(turn.end_s)

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from streamer.dialects.openai.errors import RequestError
 from streamer.dialects.openai.language_names import CODES
 from streamer.protocol.messages import AudioFormat, Encoding, Start
-from streamer.protocol.options import Keyterms, SessionOptions, Text
+from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Keyterms, SessionOptions, Text, listed_languages
 
 DEFAULT_RATE = 24000
 """Of `audio/pcm` when none is given, hertz."""
@@ -208,7 +208,7 @@ def known_language(asked: str, languages: tuple[str, ...], param: str) -> str:
     name = asked.strip().lower().replace("_", "-")
     code = CODES.get(name, name.partition("-")[0]) or "auto"
     if code != "auto" and code not in languages:
-        known = ", ".join(languages[:12]) + (", …" if len(languages) > 12 else "")
+        known = listed_languages(languages)
         raise RequestError("invalid_value", f'{param} = "{asked[:40]}": this model knows {known}', param)
     return code
 
@@ -253,7 +253,7 @@ def prefix_padding_s(settings: Settings) -> float:
 def _endpoint_ms(detection: TurnDetection | None, defaults: SessionOptions) -> int:
     match detection:
         case ServerVad(silence_duration_ms=int(asked)):
-            return min(max(asked, 100), 5000)
+            return min(max(asked, MIN_ENDPOINT_MS), MAX_ENDPOINT_MS)
         case SemanticVad(eagerness=eagerness):
             return _ENDPOINT_MS[eagerness or "auto"]
     return defaults.endpoint_ms
