@@ -51,7 +51,7 @@ class TimedEngine(RandomEngine):
 
     def begin(self) -> None:
         """Forget all notes."""
-        self.spent: dict[str, list[float]] = {"hear": [], "verify": [], "decode": [], "times": []}
+        self.spent: dict[str, list[float]] = {"encode": [], "verify": [], "decode": [], "times": []}
         self.n_positions: list[int] = []
 
     def _timed(self, part: str, run: Callable[[], Any]) -> Any:
@@ -61,8 +61,8 @@ class TimedEngine(RandomEngine):
         self.spent[part].append(time.perf_counter() - started)
         return result
 
-    def _hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        heard: list[int] = self._timed("hear", lambda: RandomEngine._hear(self, batch, slots))
+    def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
+        heard: list[int] = self._timed("encode", lambda: RandomEngine._encode(self, batch, slots))
         return heard
 
     def _verify(self, rows: list[Row]) -> None:
@@ -163,7 +163,7 @@ def steps(engine: TimedEngine, n: int, interval_s: float, peak: float) -> dict[s
         took.append(time.perf_counter() - started)
     token_ms = engine.metrics.recent_token_ms()
     parts = {part: statistics.median(spent) * 1e3 for part, spent in engine.spent.items()}
-    rate = sum(work) / sum(engine.spent["hear"])
+    rate = sum(work) / sum(engine.spent["encode"])
     row_s = statistics.mean(took) / n
     return {
         "step_ms": statistics.median(took) * 1e3,
@@ -182,7 +182,7 @@ def encoder_flops(engine: TimedEngine, request: StepRequest) -> float:
     """Of the new positions of one window: products of the layers and of the stem, and attention."""
     options = engine.options
     n_positions = (request.log_mel.shape[1] + options.margin_frames) // 2
-    known = engine.hearing.n_settled(request)
+    known = engine.window_encoder.n_settled(request)
     return flops(engine.model.dims, n_positions - known, n_positions + 375 + 64)
 
 
@@ -220,7 +220,7 @@ def line(row: dict[str, Any]) -> str:
     cells = (
         f"{row['model']:<15}",
         f"{row['batch']:>5}",
-        *(f"{row[f'{part}_ms']:>7.1f}" for part in ("step", "p95", "hear", "verify", "decode")),
+        *(f"{row[f'{part}_ms']:>7.1f}" for part in ("step", "p95", "encode", "verify", "decode")),
         f"{row['times_ms']:>6.1f}",
         f"{row['token_ms']['p50']:>9.2f}",
         f"{row['token_ms']['p95']:>6.2f}",

@@ -1,6 +1,6 @@
 """Whisper's encoder-decoder as a pure network: tensors in, tensors out."""
 
-from model.cache import CacheFullError, KVCache, Placement
+from model.cache import AppendPlan, CacheFullError, KVCache
 from model.captured import CapturedDecoder
 from model.decoder import DecoderOutput, TextDecoder
 from model.dimensions import PUBLISHED_DIMENSIONS, ModelDimensions
@@ -12,6 +12,7 @@ from model.window_group import EncodedAudio
 __all__ = [
     "PUBLISHED_DIMENSIONS",
     "STEM_CONTEXT",
+    "AppendPlan",
     "AudioEncoder",
     "CacheFullError",
     "CapturedDecoder",
@@ -19,7 +20,6 @@ __all__ = [
     "EncodedAudio",
     "KVCache",
     "ModelDimensions",
-    "Placement",
     "SilenceCache",
     "TextDecoder",
     "Whisper",

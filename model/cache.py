@@ -19,7 +19,7 @@ from torch import Tensor
 from model.dimensions import ModelDimensions
 from model.ragged import padded_rows
 
-__all__ = ["CacheFullError", "Group", "KVCache", "Placement", "hiding"]
+__all__ = ["AppendPlan", "CacheFullError", "Group", "KVCache", "hiding"]
 
 
 class CacheFullError(ValueError):
@@ -52,8 +52,8 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the new tokens of one decoder pass go, and what they may see; made by `KVCache.place`."""
+class AppendPlan:
+    """Where the new tokens of one decoder pass go, and what they may see; made by `KVCache.plan_append`."""
 
     slots: tuple[int, ...]
     counts: tuple[int, ...]
@@ -137,7 +137,7 @@ class KVCache:
 
     def set_audio(self, slot: int, *parts: Tensor) -> None:
         """
-        Replace what `slot` hears. Its tokens stay: whether they are still true is the caller's decision.
+        Replace what `slot` n_audible. Its tokens stay: whether they are still true is the caller's decision.
 
         Args:
             slot: The session's slot.
@@ -156,7 +156,7 @@ class KVCache:
             at += part.shape[3]
         self._audio_lengths[slot] = n
 
-    def place(self, slots: Sequence[int], counts: Sequence[int]) -> Placement:
+    def plan_append(self, slots: Sequence[int], counts: Sequence[int]) -> AppendPlan:
         """
         Plan an append of `counts[i]` tokens to `slots[i]`. Writes nothing.
 
@@ -170,7 +170,7 @@ class KVCache:
         slot_of = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]
         firsts = list(itertools.accumulate(counts, initial=0))
         together = [slice(i, i + 1) for i in range(len(slots))] if self.row_by_row else [slice(0, len(slots))]
-        return Placement(
+        return AppendPlan(
             slots=tuple(slots),
             counts=tuple(counts),
             written=torch.tensor(slot_of).to(self.device),
@@ -185,8 +185,8 @@ class KVCache:
         n = max(counts)
         positions = starts[:, None] + torch.minimum(torch.arange(n), lengths[:, None] - 1)
         n_keys = int(positions.max()) + 1
-        hears = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])
-        n_audio_keys = int(hears.max())
+        n_audible = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])
+        n_audio_keys = int(n_audible.max())
         tokens, real = padded_rows(lengths, first, self.device)
         return Group(
             tokens=tokens,
@@ -196,10 +196,10 @@ class KVCache:
             n_keys=n_keys,
             mask=self._mask(torch.arange(n_keys) > positions[:, :, None]),
             n_audio_keys=n_audio_keys,
-            audio_mask=self._mask((torch.arange(n_audio_keys) >= hears[:, None])[:, None]),
+            audio_mask=self._mask((torch.arange(n_audio_keys) >= n_audible[:, None])[:, None]),
         )
 
-    def append(self, layer: int, k: Tensor, v: Tensor, place: Placement) -> None:
+    def append(self, layer: int, k: Tensor, v: Tensor, plan: AppendPlan) -> None:
         """
         Write the keys and values of one layer's new tokens.
 
@@ -210,10 +210,10 @@ class KVCache:
             layer: Decoder layer, 0 <= layer < n_text_layer.
             k: (n_tokens, n_text_head, d_head), row after row.
             v: Same shape as `k`.
-            place: From `place`, for the same rows.
+            plan: From `plan_append`, for the same rows.
         """
-        self.keys[layer][place.written, :, place.positions] = k.to(self.dtype)
-        self.values[layer][place.written, :, place.positions] = v.to(self.dtype)
+        self.keys[layer][plan.written, :, plan.positions] = k.to(self.dtype)
+        self.values[layer][plan.written, :, plan.positions] = v.to(self.dtype)
 
     def text(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
         """Self-attention keys and values of one layer, each (rows, n_text_head, n_keys, d_head)."""
@@ -264,7 +264,7 @@ class KVCache:
         Whether `counts[i]` tokens can be appended to `slots[i]`.
 
         Raises:
-            ValueError, CacheFullError: As `place`.
+            ValueError, CacheFullError: As `plan_append`.
         """
         if len(slots) != len(counts) or not slots:
             raise ValueError(f"{len(slots)} slots and {len(counts)} counts: expected as many, at least one")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.cache import Group, KVCache, Placement, hiding
+from model.cache import AppendPlan, Group, KVCache, hiding
 from model.decoder import TextDecoder
 
 __all__ = ["CapturedDecoder"]
@@ -40,7 +40,7 @@ class Captured:
     """One graph, and where it reads and writes."""
 
     inputs: Tensor
-    """(3, n_slots), int64: each slot's token, its position, and the audio positions it hears, the tail included."""
+    """(3, n_slots), int64: each slot's token, its position, and the audio positions it n_audible, the tail included."""
     logits: Tensor
     """(n_slots, n_vocab), float32."""
     queries: Tensor
@@ -108,26 +108,26 @@ class CapturedDecoder:
         """The smallest of each kind that is large enough."""
         cache = self._cache
         longest = max(cache.length(slot) for slot in slots) + 1
-        heard = cache.n_tail + max(cache.audio_length(slot) for slot in slots)
-        needed = zip((max(slots) + 1, longest, heard), (self._batches, self._texts, self._windows), strict=True)
+        n_audio_keys = cache.n_tail + max(cache.audio_length(slot) for slot in slots)
+        needed = zip((max(slots) + 1, longest, n_audio_keys), (self._batches, self._texts, self._windows), strict=True)
         return Shape(*(next(size for size in sizes if size >= n) for n, sizes in needed))
 
     def _inputs(self, n_slots: int, slots: Sequence[int], tokens: Sequence[int]) -> Tensor:
         """A slot that takes no part writes behind its last token, where nothing is visible; if full, over it."""
         cache = self._cache
-        said = [0] * n_slots
+        last_tokens = [0] * n_slots
         for slot, token in zip(slots, tokens, strict=True):
-            said[slot] = token
+            last_tokens[slot] = token
         positions = [min(cache.length(slot), cache.dims.n_text_ctx - 1) for slot in range(n_slots)]
-        hears = [cache.n_tail + cache.audio_length(slot) for slot in range(n_slots)]
-        return torch.tensor([said, positions, hears])
+        n_audible = [cache.n_tail + cache.audio_length(slot) for slot in range(n_slots)]
+        return torch.tensor([last_tokens, positions, n_audible])
 
     def _capture(self, shape: Shape) -> Captured:
         inputs = self._inputs(shape.n_slots, [], []).to(self._cache.device)
         outputs: list[Tensor] = []
 
         def run() -> None:
-            output = self._decoder.run(inputs[0], self._cache, _placement(self._cache, shape, inputs))
+            output = self._decoder.run(inputs[0], self._cache, _plan(self._cache, shape, inputs))
             outputs[:] = self._decoder.project(output.hidden), output.queries
 
         if self._pool is None:
@@ -156,24 +156,24 @@ def _again(outputs: list[Tensor], run: Callable[[], None]) -> Callable[[], None]
     return replay
 
 
-def _placement(cache: KVCache, shape: Shape, inputs: Tensor) -> Placement:
+def _plan(cache: KVCache, shape: Shape, inputs: Tensor) -> AppendPlan:
     """One token for each of the first slots, every decision on the device."""
     n, device = shape.n_slots, cache.device
-    _, positions, hears = inputs
-    unsaid = torch.arange(shape.n_keys, device=device) > positions[:, None]
-    unheard = torch.arange(shape.n_audio_keys, device=device) >= hears[:, None]
+    _, positions, n_audible = inputs
+    hidden_text = torch.arange(shape.n_keys, device=device) > positions[:, None]
+    hidden_audio = torch.arange(shape.n_audio_keys, device=device) >= n_audible[:, None]
     group = Group(
         tokens=slice(0, n),
         real=None,
         slots=slice(0, n),
         n=1,
         n_keys=shape.n_keys,
-        mask=hiding(unsaid, cache.dtype)[:, None, None],
+        mask=hiding(hidden_text, cache.dtype)[:, None, None],
         n_audio_keys=shape.n_audio_keys,
-        audio_mask=hiding(unheard, cache.dtype)[:, None, None],
+        audio_mask=hiding(hidden_audio, cache.dtype)[:, None, None],
         recurring=True,
     )
-    return Placement(
+    return AppendPlan(
         slots=tuple(range(n)),
         counts=(1,) * n,
         written=torch.arange(n, device=device),

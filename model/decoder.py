@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from model.cache import Group, KVCache, Placement
+from model.cache import AppendPlan, Group, KVCache
 from model.dimensions import ModelDimensions
 from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, attend
 
@@ -44,18 +44,18 @@ class DecoderBlock(nn.Module):
         self.cross_out = Linear(n_state, n_state)
         self.feed_forward = FeedForward(n_state)
 
-    def attend_to_text(self, x: Tensor, layer: int, cache: KVCache, place: Placement) -> Tensor:
+    def attend_to_text(self, x: Tensor, layer: int, cache: KVCache, plan: AppendPlan) -> Tensor:
         """Append this layer's keys and values, attend to all of them, add to the residual stream."""
         q, k, v = (part.unflatten(-1, (self.n_head, -1)) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
-        cache.append(layer, k, v, place)
-        read = [(group, *cache.text(layer, group), group.mask) for group in place.groups]
+        cache.append(layer, k, v, plan)
+        read = [(group, *cache.text(layer, group), group.mask) for group in plan.groups]
         attended: Tensor = self.out(_attend_in_groups(q, read), residual=x)
         return attended
 
-    def attend_to_audio(self, x: Tensor, layer: int, cache: KVCache, place: Placement) -> tuple[Tensor, Tensor]:
+    def attend_to_audio(self, x: Tensor, layer: int, cache: KVCache, plan: AppendPlan) -> tuple[Tensor, Tensor]:
         """Residual stream after cross-attention, and the queries (n_tokens, n_head, d_head)."""
         q = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.n_head, -1))
-        read = [(group, *cache.audio(layer, group), group.audio_mask) for group in place.groups]
+        read = [(group, *cache.audio(layer, group), group.audio_mask) for group in plan.groups]
         return self.cross_out(_attend_in_groups(q, read), residual=x), q
 
 
@@ -88,31 +88,31 @@ class TextDecoder(nn.Module):
         self.cross_keys_values = Linear(n_state, dims.n_text_layer * 2 * n_state)
         self.norm = LayerNorm(n_state)
 
-    def forward(self, tokens: Tensor, cache: KVCache, place: Placement) -> DecoderOutput:
+    def forward(self, tokens: Tensor, cache: KVCache, plan: AppendPlan) -> DecoderOutput:
         """
         Append tokens to their slots and run them. Rows of any lengths share every product; nothing is padded there.
 
         Args:
             tokens: (n_tokens,), int64: the rows' new tokens, row after row.
             cache: Holds what the rows have said and hear; advanced by this call.
-            place: From `cache.place`, for these rows.
+            plan: From `KVCache.plan_append`, for these rows.
 
         Raises:
             ValueError: `tokens` has the wrong shape, or a token is outside the vocabulary.
         """
-        self._check(tokens, place)
-        output = self.run(tokens, cache, place)
-        cache.advance(place.slots, place.counts)
+        self._check(tokens, plan)
+        output = self.run(tokens, cache, plan)
+        cache.advance(plan.slots, plan.counts)
         return output
 
-    def run(self, tokens: Tensor, cache: KVCache, place: Placement) -> DecoderOutput:
+    def run(self, tokens: Tensor, cache: KVCache, plan: AppendPlan) -> DecoderOutput:
         """As `forward`, without its checks, and without the cache's lengths: on the device alone."""
-        x = self.token_embedding(tokens) + self.positions[place.positions]
+        x = self.token_embedding(tokens) + self.positions[plan.positions]
         queries = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, DecoderBlock)
-            x = block.attend_to_text(x, layer, cache, place)
-            x, q = block.attend_to_audio(x, layer, cache, place)
+            x = block.attend_to_text(x, layer, cache, plan)
+            x, q = block.attend_to_audio(x, layer, cache, plan)
             queries += [q[:, head] for head in self._heads_of(layer)]
             x = block.feed_forward(x)
         return DecoderOutput(self.norm(x), torch.stack(queries, dim=1))
@@ -145,7 +145,7 @@ class TextDecoder(nn.Module):
         logits: Tensor = nn.functional.linear(hidden, self.token_embedding.weight)
         return logits.float()
 
-    def hear(self, features: Tensor) -> Tensor:
+    def audio_keys_values(self, features: Tensor) -> Tensor:
         """
         Cross-attention keys and values of audio features, for all layers at once.
 
@@ -157,14 +157,14 @@ class TextDecoder(nn.Module):
         """
         dims = self.dims
         both = self.cross_keys_values(features).unflatten(-1, (dims.n_text_layer, 2, dims.n_text_head, dims.d_head))
-        heard: Tensor = both.permute(3, 0, 2, 4, 1, 5)
-        return heard
+        result: Tensor = both.permute(3, 0, 2, 4, 1, 5)
+        return result
 
     def _heads_of(self, layer: int) -> list[int]:
         return [head for at, head in self.alignment_heads if at == layer]
 
-    def _check(self, tokens: Tensor, place: Placement) -> None:
-        n = sum(place.counts)
+    def _check(self, tokens: Tensor, plan: AppendPlan) -> None:
+        n = sum(plan.counts)
         if tokens.shape != (n,):
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}, the placement needs {(n,)}")
         # on another device this would wait for it; the engine's tokens come from its own argmax or are checked there

@@ -163,11 +163,11 @@ class AudioEncoder(nn.Module):
             row[end - window.mel.shape[1] : end] = window.mel.T
             if window.end == n_ctx:
                 row[end] = 0.0
-        x: Tensor = self.conv1(_threes(mels, stride=1), gelu=True)
+        x: Tensor = self.conv1(im2col(mels, stride=1), gelu=True)
         # before a window's first frame its convolutions see nothing, not what the first one makes of nothing
         x[[row for row, window in enumerate(group.windows) if not window.start], :STEM_CONTEXT] = 0.0
         # the first position of a context has heard zeros on its left; it is cut off
-        x = self.conv2(_threes(x, stride=2), gelu=True)[:, STEM_CONTEXT // 2 :][:, :n]
+        x = self.conv2(im2col(x, stride=2), gelu=True)[:, STEM_CONTEXT // 2 :][:, :n]
         starts = torch.tensor([window.start for window in group.windows])
         places = (starts[:, None] + torch.arange(n)).clamp_max(n_ctx - 1).to(x.device)
         embedded: Tensor = (x + self.positions[places]).flatten(0, 1)
@@ -229,8 +229,8 @@ class AudioEncoder(nn.Module):
         n = mel.shape[-1] // 2
         if silence is not None and n < self.dims.n_audio_ctx:
             mel = F.pad(mel, (0, 2), value=silence.mel_value)
-        x: Tensor = self.conv1(_threes(mel.transpose(1, 2), stride=1), gelu=True)
-        x = self.conv2(_threes(x, stride=2)[:, :n], gelu=True)
+        x: Tensor = self.conv1(im2col(mel.transpose(1, 2), stride=1), gelu=True)
+        x = self.conv2(im2col(x, stride=2)[:, :n], gelu=True)
         return x + self.positions[:n]
 
     def _check(self, mel: Tensor, silence: SilenceCache | None) -> None:
@@ -248,7 +248,7 @@ class AudioEncoder(nn.Module):
             raise ValueError(f"mel has {n_frames} frames, expected an even number from 2 to {dims.n_frames}")
 
 
-def _threes(x: Tensor, *, stride: int) -> Tensor:
+def im2col(x: Tensor, *, stride: int) -> Tensor:
     """(batch, n, d) -> (batch, n // stride, 3 * d): each frame between its neighbours, zeros past the ends."""
     batch, n, d = x.shape
     padded = F.pad(x, (0, 0, 1, 1)).contiguous()

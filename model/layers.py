@@ -30,7 +30,7 @@ __all__ = [
     "split_heads",
 ]
 
-FEW_ROWS = 8
+SMALL_BATCH = 8
 """Rows up to which products by halves are the faster ones."""
 SMALLEST_PACKED = 2**16
 """Numbers of a weight from which it is laid out anew."""
@@ -86,15 +86,15 @@ class PackedWeight:
         self._bias = bias
         # otherwise this layout is made anew in every call, which for a few rows costs more than the product itself
         self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
-        self._halves = (
-            torch.ops.quantized.linear_prepack_fp16(weight, bias) if small_batch and _are_halves(weight) else None
+        self._fp16 = (
+            torch.ops.quantized.linear_prepack_fp16(weight, bias) if small_batch and _is_exact_in_fp16(weight) else None
         )
 
     def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
         """The product plus the bias, then GELU or plus `residual`."""
         n = x.numel() // x.shape[-1]
-        if self._halves is not None and n <= FEW_ROWS:
-            product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._halves)
+        if self._fp16 is not None and n <= SMALL_BATCH:
+            product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._fp16)
             return _finished(product, gelu=gelu, residual=residual)
         n_compiled = compiled_rows(n)
         if n == n_compiled:
@@ -146,7 +146,7 @@ def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> PackedWei
     return None
 
 
-def _are_halves(weight: Tensor) -> bool:
+def _is_exact_in_fp16(weight: Tensor) -> bool:
     """Whether a weight loses nothing in half precision, and this build of torch multiplies by halves."""
     if weight.dtype != torch.float32 or "fbgemm" not in torch.backends.quantized.supported_engines:
         return False

@@ -104,7 +104,7 @@ class Whisper(nn.Module):
         """
         if not 1 <= n_tail <= self.dims.n_audio_ctx:
             raise ValueError(f"n_tail = {n_tail}: expected 1 to {self.dims.n_audio_ctx}")
-        return self.decoder.hear(silence.features[None, -n_tail:])[:, 0]
+        return self.decoder.audio_keys_values(silence.features[None, -n_tail:])[:, 0]
 
     def new_cache(self, *, n_slots: int, audio_capacity: int | None = None, tail: Tensor | None = None) -> KVCache:
         """
@@ -148,10 +148,10 @@ class Whisper(nn.Module):
             raise ValueError(f"{tokens.shape[1]} tokens, the decoder holds n_text_ctx = {self.dims.n_text_ctx}")
         batch, n = tokens.shape
         cache = self.new_cache(n_slots=batch, audio_capacity=features.shape[1])
-        heard = self.decoder.hear(features)
+        heard = self.decoder.audio_keys_values(features)
         for slot in range(batch):
             cache.set_audio(slot, heard[:, slot])
-        output = self.decoder(tokens.to(self.device).flatten(), cache, cache.place(range(batch), [n] * batch))
+        output = self.decoder(tokens.to(self.device).flatten(), cache, cache.plan_append(range(batch), [n] * batch))
         logits: Tensor = self.decoder.project(output.hidden).unflatten(0, (batch, n))
         return logits
 

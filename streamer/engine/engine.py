@@ -61,7 +61,8 @@ class WhisperEngine:
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=capacity, tail=tail)
             self._captured = self._capture() if model.device.type == "cuda" else None
         n_sessions, text_bytes = options.max_remembered, options.max_remembered_bytes // 8
-        self.hearing = WindowEncoder(model, self._cache, silence, options, options.max_remembered_bytes - text_bytes)
+        audio_bytes = options.max_remembered_bytes - text_bytes
+        self.window_encoder = WindowEncoder(model, self._cache, silence, options, audio_bytes)
         self._texts = WindowCache(TextKV((), self._cache.text_of(0, 0, model.dtype)), n_sessions, text_bytes)
 
     def _capture(self) -> CapturedDecoder:
@@ -73,12 +74,12 @@ class WhisperEngine:
     def cache_bytes(self) -> tuple[int, int]:
         """Bytes in memory: the decoder's own keys and values; those of the audio; both with what is remembered."""
         text, audio = self._cache.n_bytes()
-        return text + self._texts.n_bytes, audio + self.hearing.n_bytes
+        return text + self._texts.n_bytes, audio + self.window_encoder.n_bytes
 
     def forget(self, session: str) -> None:
         """Forget a session that is over."""
         self._texts.release(session)
-        self.hearing.forget(session)
+        self.window_encoder.forget(session)
 
     def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         """
@@ -109,7 +110,7 @@ class WhisperEngine:
         self._check(batch)
         with torch.inference_mode():
             slots = range(len(batch))
-            lengths = self._hear(batch, slots)
+            lengths = self._encode(batch, slots)
             languages = self._languages(batch, slots)
             rows = [self._row(*each) for each in zip(batch, slots, lengths, languages, strict=True)]
             self._verify(rows)
@@ -117,10 +118,10 @@ class WhisperEngine:
             self._remember(rows)
             return self._results(rows)
 
-    def _hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
+    def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
         """Encode the windows into their slots; positions of own sound of each."""
         started = time.perf_counter()
-        self.hearing.hear(batch, slots)
+        self.window_encoder.encode(batch, slots)
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)  # or the decoder would be measured with the encoder's work
         self.metrics.encoded(time.perf_counter() - started, len(batch))
@@ -137,9 +138,9 @@ class WhisperEngine:
         if asked:
             for i in asked:
                 self._cache.set_length(slots[i], 0)
-            place = self._cache.place([slots[i] for i in asked], [1] * len(asked))
+            plan = self._cache.plan_append([slots[i] for i in asked], [1] * len(asked))
             tokens = torch.full((len(asked),), self.tokenizer.sot, device=self.model.device)
-            hidden = self.model.decoder(tokens, self._cache, place).hidden
+            hidden = self.model.decoder(tokens, self._cache, plan).hidden
             found = self.rules.best_language(self.model.decoder.project(hidden))
             for i, language in zip(asked, found, strict=True):
                 languages[i] = language
@@ -153,19 +154,19 @@ class WhisperEngine:
             raise ValueError(f"prefix of {len(request.prefix)} tokens leaves {room} of {dims.n_text_ctx} for new ones")
         # the prompt takes half of what is left at most, `sot_prev` included: new text goes before old
         prompt = request.prompt[-max(1, min(dims.max_prompt, room // 2 - 1)) :]
-        known = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
+        context = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
         plausible = token_budget(request.log_mel.shape[1]) - len(request.prefix)
-        budget = min(dims.n_text_ctx - len(known), max(plausible, MIN_ROOM))
-        first = len(known) - len(request.prefix) - len(start)
+        budget = min(dims.n_text_ctx - len(context), max(plausible, MIN_ROOM))
+        first = len(context) - len(request.prefix) - len(start)
         self._cache.set_length(slot, 0)
-        fed = self._take_over(slot, request, known) if self.options.kv_reuse and request.prefix else 0
-        return Row(request, slot, n_positions, language, known, sot_at=first, fed=fed, budget=budget)
+        n_cached = self._take_over(slot, request, context) if self.options.kv_reuse and request.prefix else 0
+        return Row(request, slot, n_positions, language, context, sot_at=first, n_cached=n_cached, budget=budget)
 
-    def _take_over(self, slot: int, request: StepRequest, known: Sequence[int]) -> int:
-        """Give a slot the known tokens that an earlier step has read; the anchor is fed again. How many they are."""
+    def _take_over(self, slot: int, request: StepRequest, context: Sequence[int]) -> int:
+        """Give a slot the tokens of its context that an earlier step has read; the anchor is fed again. How many they are."""
         read = self._texts.of(request.session, request.window)
         # the pass over a token says where the next one is heard: the anchor needs the token before it
-        n = read.n_shared(known[: max(0, len(known) - 1 - request.anchor_tokens)])
+        n = read.n_shared(context[: max(0, len(context) - 1 - request.anchor_tokens)])
         self._cache.set_text(slot, read.keys_values[:, :, :, :n])
         return n
 
@@ -173,7 +174,7 @@ class WhisperEngine:
         """One pass over what is known and guessed: keep the guesses that greedy decoding confirms."""
         started = time.perf_counter()
         drafts = [list(row.request.draft[: row.budget - 1]) for row in rows]
-        fed = [[*row.known[row.fed :], *draft] for row, draft in zip(rows, drafts, strict=True)]
+        fed = [[*row.context[row.n_cached :], *draft] for row, draft in zip(rows, drafts, strict=True)]
         output = self._pass(rows, fed)
         firsts = list(itertools.accumulate(map(len, fed), initial=0))
         # logits are computed only where they are read: at the start token, and from the last known token on
@@ -182,7 +183,7 @@ class WhisperEngine:
             for i, (row, draft) in enumerate(zip(rows, drafts, strict=True))
             for place in range(len(fed[i]) - len(draft) - 1, len(fed[i]))
         ]
-        starts = [(i, row.sot_at - row.fed) for i, row in enumerate(rows) if row.sot_at >= row.fed]
+        starts = [(i, row.sot_at - row.n_cached) for i, row in enumerate(rows) if row.sot_at >= row.n_cached]
         read_at = torch.tensor([firsts[i] + place for i, place in places + starts]).to(self.model.device)
         logits = self.model.decoder.project(output.hidden[read_at])
         for (i, _), probability in zip(starts, self.rules.no_speech(logits[len(places) :]), strict=True):
@@ -190,7 +191,11 @@ class WhisperEngine:
         begins = [n for n, (i, place) in enumerate(places) if not rows[i].request.prefix and _begins(places, n)]
         self._keyterms.boost(
             logits,
-            [row.place(draft[:n]) for row, draft in zip(rows, drafts, strict=True) for n in range(len(draft) + 1)],
+            [
+                row.token_context(draft[:n])
+                for row, draft in zip(rows, drafts, strict=True)
+                for n in range(len(draft) + 1)
+            ],
         )
         attached = self._attached(rows, drafts)
         choice = self.rules.choose(logits[: len(places)], begins, _no_eot_at(rows, drafts), attached)
@@ -201,7 +206,7 @@ class WhisperEngine:
             at += n
             read = len(fed[i]) - len(draft) + row.n_verified
             row.add_queries(output.queries, firsts[i], read)
-            self._cache.set_length(row.slot, row.fed + read)
+            self._cache.set_length(row.slot, row.n_cached + read)
         said = sum(row.n_verified + 1 for row in rows) / len(rows)
         self.metrics.decoded((time.perf_counter() - started) / said, len(rows), sum(map(len, drafts)))
 
@@ -211,12 +216,12 @@ class WhisperEngine:
         while active:
             started = time.perf_counter()
             logits, queries = self._next(active)
-            self._keyterms.boost(logits, [row.place(row.tokens) for row in active])
+            self._keyterms.boost(logits, [row.token_context(row.tokens) for row in active])
             attached = [i for i, row in enumerate(active) if row.follows_words and self._touches(row.tokens)]
             choice = self.rules.choose(logits, [], [], attached)
             for i, row in enumerate(active):
                 row.add_queries(queries, i, 1)
-                row.say(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
+                row.append(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
             self.metrics.decoded(time.perf_counter() - started, len(active), 0)
             active = [row for row in active if not row.done]
 
@@ -244,17 +249,17 @@ class WhisperEngine:
 
     def _pass(self, rows: list[Row], fed: list[list[int]]) -> DecoderOutput:
         """Append each row's tokens to its slot and run them."""
-        place = self._cache.place([row.slot for row in rows], [len(tokens) for tokens in fed])
+        plan = self._cache.plan_append([row.slot for row in rows], [len(tokens) for tokens in fed])
         tokens = torch.tensor([*itertools.chain.from_iterable(fed)])
-        output: DecoderOutput = self.model.decoder(tokens.to(self.model.device), self._cache, place)
+        output: DecoderOutput = self.model.decoder(tokens.to(self.model.device), self._cache, plan)
         return output
 
     def _remember(self, rows: list[Row]) -> None:
         for row in rows:
             request = row.request
             if self.options.kv_reuse and request.window_start is not None and request.settled_tokens:
-                n = len(row.known) - len(request.prefix) + min(request.settled_tokens, len(request.prefix))
-                text = TextKV(row.known[:n], self._cache.text_of(row.slot, n, self.model.dtype))
+                n = len(row.context) - len(request.prefix) + min(request.settled_tokens, len(request.prefix))
+                text = TextKV(row.context[:n], self._cache.text_of(row.slot, n, self.model.dtype))
                 self._texts.keep(request.session, request.window, text)
 
     # --- times
@@ -276,7 +281,7 @@ class WhisperEngine:
     def _starts(self, rows: list[Row]) -> list[list[int]]:
         """For each row where the anchor, the new tokens and what followed them begin, positions from the anchor on."""
         # what was fed before the start token, the prompt, has no place in the sound
-        queries = [torch.cat(row.queries)[max(0, row.sot_at - row.fed) :] for row in rows]
+        queries = [torch.cat(row.queries)[max(0, row.sot_at - row.n_cached) :] for row in rows]
         sizes = [(len(each), row.n_positions) for each, row in zip(queries, rows, strict=True)]
         slots, n_positions = [row.slot for row in rows], max(row.n_positions for row in rows)
         scores = self.model.decoder.align(pad_sequence(queries, batch_first=True), self._cache, slots, n_positions)

@@ -83,7 +83,7 @@ class TermTrie:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TokenContext:
     """Where a token is chosen: what is favoured there."""
 
     terms: tuple[str, ...]
@@ -107,7 +107,7 @@ class KeyTermBias:
         self._tries: OrderedDict[tuple[str, ...], TermTrie] = OrderedDict()
         self._tensors: dict[tuple[str, ...], dict[bool, Tensor]] = {}
 
-    def boost(self, logits: Tensor, places: Sequence[Place]) -> None:
+    def boost(self, logits: Tensor, places: Sequence[TokenContext]) -> None:
         """Add to the logits, (n, n_vocab), in place; one row for each of the n places."""
         begins: dict[tuple[tuple[str, ...], bool], list[int]] = {}
         going_on: list[tuple[int, int, float]] = []
@@ -137,7 +137,7 @@ class KeyTermBias:
             held[bare] = torch.tensor(tokens, dtype=torch.int64, device=self._device)
         return held[bare]
 
-    def _may_begin_bare(self, place: Place) -> bool:
+    def _may_begin_bare(self, place: TokenContext) -> bool:
         """Whether a word may begin without a space: at the beginning, after a mark, in languages without spaces."""
         if not place.before or place.language in UNSPACED_LANGUAGES:
             return True

@@ -34,8 +34,8 @@ class ScriptedRow(Row):
         scripted = [self._scripted(place, eot) for place in range(len(chosen))]
         Row.accept(self, draft, scripted, logprobs, eot)
 
-    def say(self, token: int, logprob: float, eot: int) -> None:
-        Row.say(self, self._scripted(len(self.tokens), eot), logprob, eot)
+    def append(self, token: int, logprob: float, eot: int) -> None:
+        Row.append(self, self._scripted(len(self.tokens), eot), logprob, eot)
 
     def _scripted(self, place: int, eot: int) -> int:
         return self.script[place] if place < len(self.script) else eot

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from streamer.engine.keyterms import Place
+from streamer.engine.keyterms import TokenContext
 from streamer.step import StepRequest
 from streamer.text.repetition import RUN_AWAY_TOKENS, is_repetition_loop
 from streamer.text.tokenizer import UNSPACED_LANGUAGES
@@ -23,12 +23,12 @@ class Row:
     n_positions: int
     """Audio positions of the window's own sound, the margin not counted."""
     language: str
-    known: tuple[int, ...]
+    context: tuple[int, ...]
     """Prompt, start sequence and prefix."""
     sot_at: int
-    """Index of the start token in `known`."""
-    fed: int
-    """Leading tokens of `known` that stand in the cache already."""
+    """Index of the start token in `context`."""
+    n_cached: int
+    """Leading tokens of `context` that stand in the cache already."""
     budget: int
     """Most tokens this step may say."""
     tokens: list[int] = field(default_factory=list)
@@ -37,14 +37,14 @@ class Row:
     """Of the alignment heads, (n, n_heads, d_head) a pass: one for each token fed."""
     n_verified: int = 0
     ended: bool = False
-    circles: bool = False
+    loops: bool = False
     """Whether it was stopped because it said the same again and again."""
     no_speech_prob: float = 0.0
 
     @property
     def done(self) -> bool:
         """Whether the row said `eot`, reached its bound, or goes in circles."""
-        return self.ended or self.circles or len(self.tokens) >= self.budget
+        return self.ended or self.loops or len(self.tokens) >= self.budget
 
     @property
     def follows_words(self) -> bool:
@@ -64,20 +64,20 @@ class Row:
         self.n_verified = next((k - 1 for k in range(RUN_AWAY_TOKENS, n + 1) if is_repetition_loop(draft[:k])), n)
         self.tokens = draft[: self.n_verified]
         self.logprobs = logprobs[: self.n_verified]
-        self.say(chosen[self.n_verified], logprobs[self.n_verified], eot)
+        self.append(chosen[self.n_verified], logprobs[self.n_verified], eot)
 
-    def say(self, token: int, logprob: float, eot: int) -> None:
+    def append(self, token: int, logprob: float, eot: int) -> None:
         """Add one token, or end."""
         if token == eot:
             self.ended = True
         else:
             self.tokens.append(token)
             self.logprobs.append(logprob)
-            self.circles = is_repetition_loop(self.tokens)
+            self.loops = is_repetition_loop(self.tokens)
 
-    def place(self, said: Sequence[int]) -> Place:
+    def token_context(self, new_tokens: Sequence[int]) -> TokenContext:
         """Where the token after these new ones is chosen."""
-        return Place(self.request.keyterms, (*self.request.prefix, *said), self.language)
+        return TokenContext(self.request.keyterms, (*self.request.prefix, *new_tokens), self.language)
 
     def add_queries(self, queries: Tensor, first: int, n: int) -> None:
         """Keep those of `n` tokens that a pass was fed, from its number `first` on."""

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from model import EncodedAudio
 
-ROOM = 128
-"""Positions by which the room of a window grows."""
+BLOCK = 128
+"""Positions by which the buffer of a window grows."""
 
 
 class Remembered(Protocol):
@@ -33,32 +33,32 @@ class Remembered(Protocol):
 @dataclass(frozen=True, slots=True)
 class KVSpan:
     """
-    Keys and values from the beginning of a window, with room for more.
+    Keys and values of the first `n` positions of a window, in a buffer with capacity for more.
 
-    A continuation is written into the room behind; who holds the shorter stretch does not see it. Of two continuations
-    of one stretch only the later one counts.
+    `followed_by` writes into the free part of the same buffer, which the shorter span never reads. So one span may be
+    continued twice, but only the later continuation is valid.
     """
 
-    room: Tensor
+    buffer: Tensor
     """(2, n_layer, n_head, n and more, d_head)"""
     n: int
     """Positions that are known."""
 
     @property
-    def known(self) -> Tensor:
+    def keys_values(self) -> Tensor:
         """(2, n_layer, n_head, n, d_head), a view."""
-        return self.room[..., : self.n, :]
+        return self.buffer[..., : self.n, :]
 
     def followed_by(self, new: Tensor) -> KVSpan:
-        """The stretch with `new` (2, n_layer, n_head, n, d_head) behind it; moved only where the room ends."""
+        """The stretch with `new` (2, n_layer, n_head, n, d_head) behind it; moved only where the buffer ends."""
         n = self.n + new.shape[3]
-        room = self.room
-        if n > room.shape[3]:
+        buffer = self.buffer
+        if n > buffer.shape[3]:
             *outer, _, d_head = new.shape
-            room = new.new_empty(*outer, -(-n // ROOM) * ROOM, d_head)
-            room[..., : self.n, :] = self.known
-        room[..., self.n : n, :] = new
-        return KVSpan(room, n)
+            buffer = new.new_empty(*outer, -(-n // BLOCK) * BLOCK, d_head)
+            buffer[..., : self.n, :] = self.keys_values
+        buffer[..., self.n : n, :] = new
+        return KVSpan(buffer, n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class AudioKV:
     @property
     def n_bytes(self) -> int:
         """Held in memory."""
-        return self.encoder.room.nbytes + self.audio.room.nbytes
+        return self.encoder.buffer.nbytes + self.audio.buffer.nbytes
 
     def followed_by(self, encoded: EncodedAudio, audio: Tensor, n: int) -> AudioKV:
         """The window with the first `n` of the positions that a pass computed after it."""

@@ -36,48 +36,49 @@ class WindowEncoder:
         self, model: Whisper, cache: KVCache, silence: SilenceCache | None, options: EngineOptions, most_bytes: int
     ) -> None:
         self._model, self._cache, self._silence, self._options = model, cache, silence, options
-        self._sounds = WindowCache(self._no_sound(), options.max_remembered, most_bytes)
+        self._windows = WindowCache(self._no_window(), options.max_remembered, most_bytes)
 
     @property
     def n_bytes(self) -> int:
         """Held of all windows."""
-        return self._sounds.n_bytes
+        return self._windows.n_bytes
 
     def n_settled(self, request: StepRequest) -> int:
         """Positions of the request's window that need not be encoded."""
-        return self._sounds.of(request.session, request.window).n
+        return self._windows.of(request.session, request.window).n
 
     def forget(self, session: str) -> None:
         """Forget a session that is over."""
-        self._sounds.release(session)
+        self._windows.release(session)
 
-    def hear(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
+    def encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
         """Encode the windows into these slots."""
         if self._silence is None:
-            self._hear_full(batch, slots)
+            self._encode_full(batch, slots)
         else:
-            self._hear_newest(batch, slots, self._silence)
+            self._encode_new(batch, slots, self._silence)
 
-    def _hear_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
+    def _encode_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
         """Full windows: the reference."""
         windows = self._scaled([self._window(r.log_mel, 0, self._model.dims.n_frames) for r in batch])
-        heard = self._model.decoder.hear(self._model.embed_audio(torch.stack(windows)))
+        heard = self._model.decoder.audio_keys_values(self._model.embed_audio(torch.stack(windows)))
         for row, slot in enumerate(slots):
             self._cache.set_audio(slot, heard[:, row])
 
-    def _hear_newest(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
+    def _encode_new(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
         """Short windows, each from where it is settled on."""
-        settled = [self._sounds.of(r.session, r.window) for r in batch]
+        settled = [self._windows.of(r.session, r.window) for r in batch]
         windows = [
             self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
             for r, old in zip(batch, settled, strict=True)
         ]
-        known = [old.encoder.known for old in settled]
+        known = [old.encoder.keys_values for old in settled]
         encoded = self._model.encoder.extend(self._scaled(windows), known, silence, row_by_row=self._cache.row_by_row)
         counts = [new.features.shape[0] for new in encoded]
-        audio = self._model.decoder.hear(torch.cat([new.features for new in encoded])[None])[:, 0].split(counts, dim=3)
+        features = torch.cat([new.features for new in encoded])[None]
+        audio = self._model.decoder.audio_keys_values(features)[:, 0].split(counts, dim=3)
         for request, slot, old, new, heard in zip(batch, slots, settled, encoded, audio, strict=True):
-            self._cache.set_audio(slot, old.audio.known, heard)
+            self._cache.set_audio(slot, old.audio.keys_values, heard)
             self._settle(request, old, new, heard)
 
     def _settle(self, request: StepRequest, old: AudioKV, new: EncodedAudio, heard: Tensor) -> None:
@@ -87,7 +88,7 @@ class WindowEncoder:
         edge = request.log_mel.shape[1] // 2 - int(self._options.settle_s / POSITION_S)
         n = edge // self._options.bucket * self._options.bucket - old.n
         if n > 0:
-            self._sounds.keep(request.session, request.window, old.followed_by(new, heard, n))
+            self._windows.keep(request.session, request.window, old.followed_by(new, heard, n))
 
     def _positions(self, n_frames: int) -> int:
         n = self._options.in_buckets(-(-(n_frames + self._options.margin_frames) // 2))
@@ -104,7 +105,7 @@ class WindowEncoder:
         moved = torch.cat([*windows], dim=1).to(self._model.device)
         return list(mel.scale(moved, self._options.mel_maximum).to(self._model.dtype).split(lengths, dim=1))
 
-    def _no_sound(self) -> AudioKV:
+    def _no_window(self) -> AudioKV:
         dims, like = self._model.dims, self._model.encoder.positions
         d_head = dims.n_audio_state // dims.n_audio_head
         encoder = like.new_empty(2, dims.n_audio_layer, dims.n_audio_head, 0, d_head)

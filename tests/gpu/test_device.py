@@ -59,7 +59,7 @@ def test_a_graph_is_the_ordinary_pass() -> None:
             for slot in range(5):
                 generator = torch.Generator().manual_seed(slot)
                 features = torch.randn(1, 2 * slot + 1, SMALL.n_audio_state, generator=generator).cuda()
-                caches[-1].set_audio(slot, model.decoder.hear(features)[:, 0])
+                caches[-1].set_audio(slot, model.decoder.audio_keys_values(features)[:, 0])
         captured = CapturedDecoder(model.decoder, caches[0])
         for turn, slots in enumerate(([0], [0, 1, 2], [3, 1], [0, 1, 2, 3, 4], [4, 2], [0, 1, 2, 3, 4]) * 2):
             tokens = [(7 * turn + slot) % SMALL.n_vocab for slot in slots]

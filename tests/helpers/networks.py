@@ -113,14 +113,14 @@ def random_features(dims: ModelDimensions, *shape: int, seed: int = 0) -> Tensor
 
 def listen(model: Whisper, cache: KVCache, slot: int, features: Tensor) -> None:
     """Let `slot` hear audio features (T, n_audio_state)."""
-    cache.set_audio(slot, model.decoder.hear(features[None])[:, 0])
+    cache.set_audio(slot, model.decoder.audio_keys_values(features[None])[:, 0])
 
 
 def append(model: Whisper, cache: KVCache, rows: Mapping[int, Sequence[int]]) -> dict[int, Tensor]:
     """Append the tokens of each slot in one pass; logits of each slot's new tokens, (n, n_vocab)."""
     counts = [len(tokens) for tokens in rows.values()]
     fed = torch.tensor([token for tokens in rows.values() for token in tokens])
-    logits = model.decoder.project(model.decoder(fed, cache, cache.place(list(rows), counts)).hidden)
+    logits = model.decoder.project(model.decoder(fed, cache, cache.plan_append(list(rows), counts)).hidden)
     return dict(zip(rows, logits.split(counts), strict=True))
 
 

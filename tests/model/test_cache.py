@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import CacheFullError, KVCache, Placement
+from model import AppendPlan, CacheFullError, KVCache
 from tests.helpers.networks import SMALL, same_snapshots, snapshot
 
 HEADS, WIDTH = SMALL.n_text_head, SMALL.d_head
@@ -28,19 +28,19 @@ def window(n: int, *, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def write(cache: KVCache, place: Placement, *, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+def write(cache: KVCache, plan: AppendPlan, *, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
     """Append random keys and values to every layer and advance; what the first group of each layer attends to."""
-    shape = (SMALL.n_text_layer, 2, sum(place.counts), HEADS, WIDTH)
+    shape = (SMALL.n_text_layer, 2, sum(plan.counts), HEADS, WIDTH)
     new = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     for layer, (k, v) in enumerate(new):
-        cache.append(layer, k, v, place)
-    cache.advance(place.slots, place.counts)
-    return [tuple(map(torch.clone, cache.text(layer, place.groups[0]))) for layer in range(SMALL.n_text_layer)]
+        cache.append(layer, k, v, plan)
+    cache.advance(plan.slots, plan.counts)
+    return [tuple(map(torch.clone, cache.text(layer, plan.groups[0]))) for layer in range(SMALL.n_text_layer)]
 
 
 def fill(cache: KVCache, slot: int, n: int, *, seed: int = 0) -> None:
     """Append `n` random tokens to `slot`."""
-    write(cache, cache.place([slot], [n]), seed=seed)
+    write(cache, cache.plan_append([slot], [n]), seed=seed)
 
 
 def test_needs_at_least_one_slot() -> None:
@@ -86,7 +86,7 @@ def test_n_bytes_is_what_is_allocated() -> None:
 def test_place_refuses_impossible_rows(slots: list[int], counts: list[int], message: str) -> None:
     """Duplicates, unknown slots, empty rows and unequal lists are refused by name."""
     with pytest.raises(ValueError, match=message):
-        new_cache().place(slots, counts)
+        new_cache().plan(slots, counts)
 
 
 def test_place_writes_nothing() -> None:
@@ -95,7 +95,7 @@ def test_place_writes_nothing() -> None:
     fill(cache, 0, 5)
     before = snapshot(cache)
 
-    cache.place([0, 2], [3, 1])
+    cache.plan_append([0, 2], [3, 1])
 
     assert same_snapshots(snapshot(cache), before)
 
@@ -106,11 +106,11 @@ def test_place_hides_the_future_and_other_rows_excess() -> None:
     fill(cache, 0, 3)
     fill(cache, 2, 1)
 
-    place = cache.place([0, 2], [1, 2])
+    plan = cache.plan_append([0, 2], [1, 2])
 
-    (group,) = place.groups
+    (group,) = plan.groups
     assert group.n_keys == 4
-    assert [place.written.tolist(), place.positions.tolist()] == [[0, 2, 2], [3, 1, 2]]
+    assert [plan.written.tolist(), plan.positions.tolist()] == [[0, 2, 2], [3, 1, 2]]
     assert isinstance(group.tokens, Tensor)
     assert group.real is not None
     assert (group.tokens.tolist(), group.real.tolist()) == ([0, 0, 1, 2], [0, 2, 3])
@@ -126,7 +126,7 @@ def test_rows_by_themselves_are_neither_padded_nor_gathered() -> None:
     fill(cache, 2, 1)
     cache.set_audio(0, window(3))
 
-    first, second = cache.place([0, 2], [1, 2]).groups
+    first, second = cache.plan_append([0, 2], [1, 2]).groups
 
     assert [(group.tokens, group.real, group.n, group.n_keys) for group in (first, second)] == [
         (slice(0, 1), None, 1, 4),
@@ -148,9 +148,9 @@ def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
         fill(cache, slot, 2)
         cache.set_audio(slot, window(4))
 
-    place = cache.place([0, 1], [1, 1])
+    plan = cache.plan_append([0, 1], [1, 1])
 
-    (group,) = place.groups
+    (group,) = plan.groups
     assert (group.mask, group.audio_mask) == (None, None)
 
 
@@ -160,7 +160,7 @@ def test_place_hides_audio_past_each_rows_window() -> None:
     cache.set_audio(0, window(3))
     cache.set_audio(1, window(1))
 
-    (group,) = cache.place([0, 1], [1, 1]).groups
+    (group,) = cache.plan_append([0, 1], [1, 1]).groups
 
     assert group.n_audio_keys == 5
     assert group.audio_mask is not None
@@ -170,8 +170,8 @@ def test_place_hides_audio_past_each_rows_window() -> None:
 def test_text_is_what_was_written_and_what_was_there() -> None:
     """The keys to attend to are the earlier ones followed by the new ones, row by row."""
     cache = new_cache()
-    first = write(cache, cache.place([2], [3]), seed=1)
-    second = write(cache, cache.place([2], [2]), seed=2)
+    first = write(cache, cache.plan_append([2], [3]), seed=1)
+    second = write(cache, cache.plan_append([2], [2]), seed=2)
 
     for (old_keys, old_values), (keys, values) in zip(first, second, strict=True):
         assert torch.equal(keys[:, :, :3], old_keys)
@@ -185,7 +185,7 @@ def test_append_leaves_other_slots_alone() -> None:
     fill(cache, 1, 4)
     keys, values = cache.keys[:, 1].clone(), cache.values[:, 1].clone()
 
-    write(cache, cache.place([0, 2], [3, 1]))
+    write(cache, cache.plan_append([0, 2], [3, 1]))
 
     assert torch.equal(cache.keys[:, 1], keys)
     assert torch.equal(cache.values[:, 1], values)
@@ -195,7 +195,7 @@ def test_padding_is_never_written() -> None:
     """The positions behind a short row's tokens stay empty, although its attention carried padding for them."""
     cache = new_cache()
 
-    write(cache, cache.place([0, 1], [4, 1]))
+    write(cache, cache.plan_append([0, 1], [4, 1]))
 
     assert torch.count_nonzero(cache.keys[:, 1, :, 1:]) == 0
     assert torch.count_nonzero(cache.values[:, 1, :, 1:]) == 0
@@ -204,12 +204,12 @@ def test_padding_is_never_written() -> None:
 def test_lengths_move_only_on_advance() -> None:
     """Between append and advance nothing new is visible."""
     cache = new_cache()
-    place = cache.place([0, 1], [2, 1])
+    plan = cache.plan_append([0, 1], [2, 1])
     new = torch.ones(3, HEADS, WIDTH)
 
-    cache.append(0, new, new, place)
+    cache.append(0, new, new, plan)
     before = [cache.length(0), cache.length(1)]
-    cache.advance(place.slots, place.counts)
+    cache.advance(plan.slots, plan.counts)
 
     assert before == [0, 0]
     assert [cache.length(0), cache.length(1)] == [2, 1]
@@ -234,7 +234,7 @@ def test_append_past_the_context_is_refused(held: int, more: int) -> None:
     before = snapshot(cache)
 
     with pytest.raises(CacheFullError, match=rf"slot 0 holds {held} tokens, {more} more pass n_text_ctx = 20"):
-        cache.place([0], [more])
+        cache.plan_append([0], [more])
 
     assert same_snapshots(snapshot(cache), before)
 
@@ -247,10 +247,10 @@ def test_one_full_row_refuses_the_batch() -> None:
     before = snapshot(cache)
 
     with pytest.raises(CacheFullError, match="slot 1 holds 20 tokens"):
-        cache.place([0, 1, 2], [1, 1, 1])
+        cache.plan_append([0, 1, 2], [1, 1, 1])
 
     assert same_snapshots(snapshot(cache), before)
-    write(cache, cache.place([0, 2], [1, 1]))
+    write(cache, cache.plan_append([0, 2], [1, 1]))
     assert [cache.length(slot) for slot in range(3)] == [3, SMALL.n_text_ctx, 1]
 
 
@@ -267,11 +267,11 @@ def test_set_length_forgets_from_there_on(length: int) -> None:
     kept = cache.keys[:, 0, :, :length].clone()
 
     cache.set_length(0, length)
-    place = cache.place([0], [1])
+    plan = cache.plan_append([0], [1])
 
     assert cache.length(0) == length
     assert torch.equal(cache.keys[:, 0, :, :length], kept)
-    assert place.positions.tolist() == [length]
+    assert plan.positions.tolist() == [length]
 
 
 @pytest.mark.parametrize("length", [-1, 6])
@@ -305,7 +305,7 @@ def test_set_audio_replaces_the_window_and_keeps_the_tokens() -> None:
 
     cache.set_audio(1, torch.stack([keys, values]))
 
-    heard_keys, heard_values = cache.audio(0, cache.place([1], [1]).groups[0])
+    heard_keys, heard_values = cache.audio(0, cache.plan_append([1], [1]).groups[0])
     assert (cache.audio_length(1), cache.length(1)) == (3, 4)
     assert torch.equal(heard_keys[0, :, 2:], keys[0])
     assert torch.equal(heard_values[0, :, 2:], values[0])
@@ -317,7 +317,7 @@ def test_every_slot_hears_the_tail() -> None:
     for slot in range(3):
         cache.set_audio(slot, window(slot + 1))
 
-    keys, values = cache.audio(1, cache.place([0, 1, 2], [1, 1, 1]).groups[0])
+    keys, values = cache.audio(1, cache.plan_append([0, 1, 2], [1, 1, 1]).groups[0])
 
     assert torch.equal(keys[:, :, :2], torch.ones(3, HEADS, 2, WIDTH))
     assert torch.equal(values[:, :, :2], torch.full((3, HEADS, 2, WIDTH), 2.0))
@@ -391,8 +391,8 @@ def test_consecutive_slots_are_read_as_views() -> None:
     for slot in range(3):
         cache.set_audio(slot, window(2))
 
-    together, _ = cache.audio(0, cache.place([1, 2], [1, 1]).groups[0])
-    scattered, _ = cache.audio(0, cache.place([2, 0], [1, 1]).groups[0])
+    together, _ = cache.audio(0, cache.plan_append([1, 2], [1, 1]).groups[0])
+    scattered, _ = cache.audio(0, cache.plan_append([2, 0], [1, 1]).groups[0])
 
     assert together.untyped_storage().data_ptr() == cache.audio_keys.untyped_storage().data_ptr()
     assert scattered.untyped_storage().data_ptr() != cache.audio_keys.untyped_storage().data_ptr()

@@ -31,7 +31,7 @@ def test_one_token_for_each_slot_is_the_ordinary_pass(small: Pair, slots: list[i
         logits, queries = captured(slots, [token + slot for slot in slots])
 
         output = small.ours.decoder(
-            torch.tensor([token + slot for slot in slots]), plain, plain.place(slots, [1] * len(slots))
+            torch.tensor([token + slot for slot in slots]), plain, plain.plan_append(slots, [1] * len(slots))
         )
         assert_close(logits, small.ours.decoder.project(output.hidden), rtol=1e-4, atol=1e-4)
         assert_close(queries, output.queries, rtol=1e-4, atol=1e-4)

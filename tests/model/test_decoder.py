@@ -93,7 +93,7 @@ def test_alignment_scores_are_the_published_ones(pair: Pair, heard: list[Heard])
     for one in heard[:2]:
         cache = cache_hearing(pair, one.features)
         queries = [
-            pair.ours.decoder(piece, cache, cache.place([0], [len(piece)])).queries
+            pair.ours.decoder(piece, cache, cache.plan_append([0], [len(piece)])).queries
             for piece in one.tokens[0].tensor_split([3])
         ]
 
@@ -113,7 +113,7 @@ def test_alignment_leaves_the_tail_out(small: Pair) -> None:
     cache = small.ours.new_cache(n_slots=1, audio_capacity=6, tail=tail)
     listen(small.ours, cache, 0, features[0])
 
-    queries = small.ours.decoder(tokens[0], cache, cache.place([0], [4])).queries
+    queries = small.ours.decoder(tokens[0], cache, cache.plan_append([0], [4])).queries
 
     everything = torch.cat([silence.features[None, -5:], features], dim=1)
     every = published_cross_scores(small.published, tokens, everything)
@@ -144,7 +144,7 @@ def test_hear_gives_each_layers_published_projections(small: Pair) -> None:
     """One product for all layers equals the published key and value of each layer's cross-attention."""
     features = random_features(SMALL, 2, 7)
 
-    keys, values = small.ours.decoder.hear(features)
+    keys, values = small.ours.decoder.audio_keys_values(features)
 
     for layer, block in enumerate(small.published.decoder.blocks):
         for found, project in ((keys, block.cross_attn.key), (values, block.cross_attn.value)):
@@ -176,14 +176,14 @@ def test_tokens_outside_the_vocabulary_are_refused(small: Pair, token: int) -> N
 
 
 @pytest.mark.parametrize("shape", [(4,), (6,), (1, 5), (5, 1)])
-def test_tokens_must_fit_the_placement(small: Pair, shape: tuple[int, ...]) -> None:
+def test_tokens_must_fit_the_plan(small: Pair, shape: tuple[int, ...]) -> None:
     """Another number of tokens than planned is refused before anything is written."""
     cache = cache_hearing(small, random_features(SMALL, 1, 6), random_features(SMALL, 1, 6))
-    place = cache.place([0, 1], [3, 2])
+    plan = cache.plan_append([0, 1], [3, 2])
     before = snapshot(cache)
 
     with pytest.raises(ValueError, match=r"tokens have shape .*, the placement needs \(5,\)"):
-        small.ours.decoder(torch.zeros(shape, dtype=torch.int64), cache, place)
+        small.ours.decoder(torch.zeros(shape, dtype=torch.int64), cache, plan)
 
     assert same_snapshots(snapshot(cache), before)
 

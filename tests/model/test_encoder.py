@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from model import STEM_CONTEXT, AudioEncoder, SilenceCache
-from model.encoder import _threes
+from model.encoder import im2col
 from tests.helpers.networks import SMALL, Heard, Pair, largest_difference
 
 FEATURE_BOUND = 2e-3
@@ -154,7 +154,7 @@ def test_products_of_three_frames_are_the_convolution(stride: int, n_frames: int
     generator = torch.Generator().manual_seed(0)
     x, kernel = (torch.randn(shape, generator=generator) for shape in ((2, n_frames, 5), (6, 5, 3)))
 
-    product = F.linear(_threes(x, stride=stride), kernel.transpose(1, 2).flatten(1))
+    product = F.linear(im2col(x, stride=stride), kernel.transpose(1, 2).flatten(1))
 
     expected = F.conv1d(x.transpose(1, 2), kernel, stride=stride, padding=1).transpose(1, 2)
     assert_close(product, expected, rtol=1e-5, atol=1e-5)

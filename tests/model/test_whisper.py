@@ -109,7 +109,7 @@ def test_silence_tail_is_the_end_of_the_silence(small: Pair, n_tail: int) -> Non
 
     tail = small.ours.silence_tail(silence, n_tail)
 
-    everything = small.ours.decoder.hear(silence.features[None])[:, 0]
+    everything = small.ours.decoder.audio_keys_values(silence.features[None])[:, 0]
     assert tail.shape == (2, SMALL.n_text_layer, SMALL.n_text_head, n_tail, SMALL.d_head)
     assert_close(tail, everything[:, :, :, -n_tail:])
 

@@ -146,10 +146,14 @@ def test_a_device_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         raise error
 
     with monkeypatch.context() as broken:
-        broken.setattr(engine.model.decoder, "hear", functools.partial(fail, error=torch.OutOfMemoryError("no memory")))
+        broken.setattr(
+            engine.model.decoder,
+            "audio_keys_values",
+            functools.partial(fail, error=torch.OutOfMemoryError("no memory")),
+        )
         with pytest.raises(DeviceError, match="step of 1 failed on the device: no memory"):
             engine.step([asked])
-        broken.setattr(engine.model.decoder, "hear", functools.partial(fail, error=TypeError("a fault")))
+        broken.setattr(engine.model.decoder, "audio_keys_values", functools.partial(fail, error=TypeError("a fault")))
         with pytest.raises(TypeError):
             engine.step([asked])
 

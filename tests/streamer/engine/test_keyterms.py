@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import torch
 
-from streamer.engine.keyterms import KeyTermBias, Place, Strength, TermTrie
+from streamer.engine.keyterms import KeyTermBias, Strength, TermTrie, TokenContext
 from tests.helpers.words import TOKENIZER
 
 CPU = torch.device("cpu")
 STRENGTH = Strength(begin=1.0, go_on=3.0)
 
 
-def boosted(places: list[Place]) -> list[dict[str, float]]:
+def boosted(places: list[TokenContext]) -> list[dict[str, float]]:
     """For each place what was added, by the text of the token."""
     logits = torch.zeros(len(places), TOKENIZER.n_vocab)
     KeyTermBias(TOKENIZER, CPU, STRENGTH).boost(logits, places)
     return [{TOKENIZER.decode([int(i)]): float(row[i]) for i in row.nonzero()[:, 0]} for row in logits]
 
 
-def place(text: str, *terms: str, language: str = "en") -> Place:
+def place(text: str, *terms: str, language: str = "en") -> TokenContext:
     """After this text."""
-    return Place(terms, TOKENIZER.encode(text), language)
+    return TokenContext(terms, TOKENIZER.encode(text), language)
 
 
 def first(text: str) -> str:
@@ -51,7 +51,7 @@ def test_a_begun_term_is_favoured_more() -> None:
     tokens = TOKENIZER.encode(" Zorbak")
     assert len(tokens) > 1
 
-    found = boosted([Place(("Zorbak",), tokens[:n], "en") for n in range(1, len(tokens) + 1)])
+    found = boosted([TokenContext(("Zorbak",), tokens[:n], "en") for n in range(1, len(tokens) + 1)])
 
     for n, token in enumerate(tokens[1:]):
         assert found[n][TOKENIZER.decode([token])] == 3.0

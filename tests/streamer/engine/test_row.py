@@ -15,7 +15,7 @@ EOT = 99
 def row(*, budget: int = 10, language: str = "en", **fields: object) -> Row:
     """A row that has said nothing yet."""
     request = StepRequest(session="s", log_mel=torch.zeros(5, 10), **fields)  # type: ignore[arg-type]
-    return Row(request, slot=0, n_positions=5, language=language, known=(1, 2), sot_at=0, fed=0, budget=budget)
+    return Row(request, slot=0, n_positions=5, language=language, context=(1, 2), sot_at=0, n_cached=0, budget=budget)
 
 
 def test_a_draft_is_kept_as_far_as_it_was_chosen() -> None:
@@ -50,7 +50,7 @@ def test_a_row_that_goes_in_circles_is_done() -> None:
     """The others of its step do not wait until it reaches its bound."""
     mine = row(budget=200)
     while not mine.done:
-        mine.say(len(mine.tokens) % 2, -0.1, eot=99)
+        mine.append(len(mine.tokens) % 2, -0.1, eot=99)
     assert len(mine.tokens) == RUN_AWAY_TOKENS
     assert not mine.ended
 
@@ -71,7 +71,7 @@ def test_a_row_is_done_at_its_budget() -> None:
     mine.accept([], [5], [-0.1], EOT)
     assert not mine.done
 
-    mine.say(6, -0.1, EOT)
+    mine.append(6, -0.1, EOT)
 
     assert (mine.done, mine.ended) == (True, False)
 
@@ -82,7 +82,7 @@ def test_anchor_text_and_end_get_times() -> None:
     mine.accept([], [5], [-0.1], EOT)
     assert mine.n_aligned == 2 + 1
 
-    mine.say(EOT, -0.1, EOT)
+    mine.append(EOT, -0.1, EOT)
 
     assert mine.n_aligned == 2 + 1 + 1
 

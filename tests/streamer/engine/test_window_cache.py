@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model import EncodedAudio
-from streamer.engine.window_cache import ROOM, AudioKV, KVSpan, TextKV, WindowCache
+from streamer.engine.window_cache import BLOCK, AudioKV, KVSpan, TextKV, WindowCache
 
 
 def pair(n: int, value: float = 0.0) -> Tensor:
@@ -15,7 +15,7 @@ def pair(n: int, value: float = 0.0) -> Tensor:
 
 
 def settled(n: int) -> AudioKV:
-    """A window with `n` settled positions, and no room for more."""
+    """A window with `n` settled positions, and no buffer for more."""
     return AudioKV(KVSpan(pair(n), n), KVSpan(pair(n), n))
 
 
@@ -62,8 +62,8 @@ def test_a_window_grows_by_leading_positions_of_a_pass() -> None:
     window = settled(2).followed_by(encoded, pair(6, 2.0), 3)
 
     assert window.n == 5
-    assert window.encoder.known[0, 0, 0, :, 0].tolist() == [0, 0, 1, 1, 1]
-    assert window.audio.known[1, 0, 0, :, 0].tolist() == [0, 0, -2, -2, -2]
+    assert window.encoder.keys_values[0, 0, 0, :, 0].tolist() == [0, 0, 1, 1, 1]
+    assert window.audio.keys_values[1, 0, 0, :, 0].tolist() == [0, 0, -2, -2, -2]
 
 
 def test_text_is_shared_up_to_the_first_difference() -> None:
@@ -93,10 +93,10 @@ def test_memory_is_bounded_in_bytes() -> None:
 def test_a_window_grows_in_place_as_long_as_there_is_room() -> None:
     """The longer window shares the shorter one's memory, which stays what it was; then both are moved on."""
     first = KVSpan(pair(0), 0).followed_by(pair(5, 1.0))
-    second = first.followed_by(pair(ROOM - 5, 2.0))
+    second = first.followed_by(pair(BLOCK - 5, 2.0))
     third = second.followed_by(pair(1, 3.0))
 
-    assert [stretch.room.shape[3] for stretch in (first, second, third)] == [ROOM, ROOM, 2 * ROOM]
-    assert second.room is first.room
-    assert torch.equal(first.known, pair(5, 1.0))
-    assert third.known[0, 0, 0, :, 0].tolist() == [1.0] * 5 + [2.0] * (ROOM - 5) + [3.0]
+    assert [stretch.buffer.shape[3] for stretch in (first, second, third)] == [BLOCK, BLOCK, 2 * BLOCK]
+    assert second.buffer is first.buffer
+    assert torch.equal(first.keys_values, pair(5, 1.0))
+    assert third.keys_values[0, 0, 0, :, 0].tolist() == [1.0] * 5 + [2.0] * (BLOCK - 5) + [3.0]

@@ -26,11 +26,11 @@ def test_sound_settles_behind_the_newest() -> None:
     for n_frames in (40, 80, 140, 200):
         asked = request(noise(n_frames), window_start=0)
         ours.step([asked])
-        settled.append(ours.hearing.n_settled(asked))
+        settled.append(ours.window_encoder.n_settled(asked))
     ours.step([request(noise(200), "once")])
 
     assert settled == [0, 8, 40, 72]
-    assert ours.hearing.n_settled(request(noise(200), "once")) == 0
+    assert ours.window_encoder.n_settled(request(noise(200), "once")) == 0
 
 
 def test_another_window_or_gain_is_another_sound() -> None:
@@ -38,17 +38,17 @@ def test_another_window_or_gain_is_another_sound() -> None:
     ours = engine()
     ours.step([request(noise(200), window_start=0)])
 
-    assert ours.hearing.n_settled(request(noise(200), window_start=0)) == 72
-    assert ours.hearing.n_settled(request(noise(200), window_start=50)) == 0
-    assert ours.hearing.n_settled(request(noise(200), window_start=0, gain=1.0)) == 0
+    assert ours.window_encoder.n_settled(request(noise(200), window_start=0)) == 72
+    assert ours.window_encoder.n_settled(request(noise(200), window_start=50)) == 0
+    assert ours.window_encoder.n_settled(request(noise(200), window_start=0, gain=1.0)) == 0
 
 
 def test_a_session_that_is_over_is_forgotten() -> None:
     """And its memory is given back."""
     ours = engine()
     ours.step([request(noise(200), window_start=0)])
-    assert ours.hearing.n_bytes > 0
+    assert ours.window_encoder.n_bytes > 0
 
     ours.forget("s")
 
-    assert ours.hearing.n_bytes == 0
+    assert ours.window_encoder.n_bytes == 0
