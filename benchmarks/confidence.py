@@ -22,7 +22,8 @@ from prometheus_client import CollectorRegistry
 
 from streamer import build
 from streamer.audio.files import read_audio
-from streamer.audio.mel import SAMPLE_RATE, MelSpectrogram
+from streamer.audio.mel import MelSpectrogram
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.config import ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions

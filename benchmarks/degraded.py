@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from streamer.audio.files import read_audio
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Engines, build_engines, window_options
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.manifest import read_manifest

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from whisper_normalizer.english import EnglishTextNormalizer
 
 from streamer.audio.files import read_audio
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Service, build
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.manifest import ManifestRow, read_manifest

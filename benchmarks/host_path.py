@@ -25,7 +25,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from benchmarks.served import daemon, free_port, metrics, pcm16
 from streamer.audio.files import read_audio
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.manifest import read_manifest
 from streamer.host.cpu import physical_cores
 

@@ -26,7 +26,8 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from streamer import build
 from streamer.audio.files import read_audio
-from streamer.audio.mel import FIXED_MAXIMUM, SAMPLE_RATE, MelSpectrogram
+from streamer.audio.mel import FIXED_MAXIMUM, MelSpectrogram
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.config import ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions

@@ -25,7 +25,7 @@ from websockets.typing import Subprotocol
 
 from benchmarks.served import daemon, free_port
 from streamer.audio.files import read_audio
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.percentiles import percentile
 
 RECORDING = Path(__file__).parent.parent / "tests" / "data" / "dev-jfk.flac"

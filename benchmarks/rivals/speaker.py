@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from benchmarks.rivals.heard import Heard
 from benchmarks.rivals.streams import Stream
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 
 CHUNK_S = 0.1
 

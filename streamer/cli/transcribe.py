@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.files import read_audio
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Service, build
 from streamer.config import Config
 from streamer.evaluation.playback import play

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from model import Whisper
 from streamer.audio.frontend import FeatureState, FrontEnd
-from streamer.audio.mel import DYNAMIC_RANGE, FRAMES_PER_SECOND, SAMPLE_RATE, MelSpectrogram
+from streamer.audio.mel import DYNAMIC_RANGE, FRAMES_PER_SECOND, MelSpectrogram
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions

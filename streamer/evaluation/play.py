@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from streamer import weights
 from streamer.audio.files import read_audio
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Engines, build_scheduler, window_options
 from streamer.config import Config
 from streamer.evaluation.latency import LiveTranscript

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.latency import LatencyTracker, LiveTranscript
 from streamer.protocol.events import Bye, Event
 from streamer.scheduling.session_handle import SessionHandle

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from streamer.audio.frontend import FeatureState, FrontEnd
-from streamer.audio.mel import N_FFT, SAMPLE_RATE
+from streamer.audio.mel import N_FFT
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 from streamer.errors import EngineError
 from streamer.evaluation.latency import LatencyTracker, LiveTranscript

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamer.audio.frontend import FeatureState
-from streamer.audio.mel import N_FFT, SAMPLE_RATE
+from streamer.audio.mel import N_FFT
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.events import Event

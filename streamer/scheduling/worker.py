@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from streamer.audio.frontend import Features, FrontEnd
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError
 from streamer.protocol.events import Event
 from streamer.scheduling.load import LoadMeter

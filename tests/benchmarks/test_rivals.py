@@ -16,7 +16,7 @@ from benchmarks.rivals.streams import Stream, Utterance, make_stream
 from benchmarks.rivals.systems import SYSTEMS
 from benchmarks.rivals.table import page
 from benchmarks.rivals.whisper_live import Segments
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.bench import GAP_S, Clip
 from streamer.evaluation.percentiles import Percentiles
 from streamer.evaluation.scoring import word_scorer

@@ -9,12 +9,11 @@ import msgspec
 from numpy import float32
 from numpy.typing import NDArray
 
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import OverloadError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd, Word
 from streamer.protocol.options import SessionOptions, Update
 from streamer.telemetry.statistics import SchedulerStatistics
-
-SAMPLE_RATE = 16000
 
 ScriptLine = tuple[float, Event]
 """An event, and the seconds of audio after which it is said."""

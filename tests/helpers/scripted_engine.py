@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from torch import Tensor
 
 from streamer.audio.frontend import Features, FeatureState
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Service, scheduler_options
 from streamer.config import Config
 from streamer.errors import EngineError

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from streamer.audio.frontend import FeatureState, FrontEnd
-from streamer.audio.mel import N_FFT, SAMPLE_RATE, MelSpectrogram
+from streamer.audio.mel import N_FFT, MelSpectrogram
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, read_weights
 from streamer.protocol.events import Event, TurnEnd
 from streamer.session.session import Session

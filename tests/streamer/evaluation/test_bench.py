@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import ConfigError
 from streamer.evaluation import bench

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.playback import CHUNK_S, play, transcribe_live

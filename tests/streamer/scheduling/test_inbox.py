@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import OverloadError
 from streamer.protocol.events import Event
 from streamer.scheduling.inbox import MAX_BLOCKS, MAX_COMMANDS, Inbox

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError, OverloadError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
 from streamer.protocol.options import Update

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from streamer.audio.mel import SAMPLE_RATE
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Event, TurnEnd
 from streamer.scheduling.session_handle import SessionHandle
