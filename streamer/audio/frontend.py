@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from streamer.audio.mel import FrameStream, MelSpectrogram
+from streamer.audio.mel import N_FFT, FrameStream, MelSpectrogram
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
+
+END_SAMPLES = N_FFT + FRAME_SAMPLES
+"""Samples of silence to append after the last audio: mel and voice frames that reach past its end become complete."""
 
 
 class FeatureState:

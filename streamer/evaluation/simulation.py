@@ -15,10 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamer.audio.frontend import FeatureState, FrontEnd
-from streamer.audio.mel import N_FFT
+from streamer.audio.frontend import END_SAMPLES, FeatureState, FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.audio.vad import FRAME_SAMPLES
 from streamer.errors import EngineError
 from streamer.evaluation.latency import LatencyTracker, LiveTranscript
 from streamer.evaluation.playback import CHUNK_S
@@ -115,8 +113,7 @@ class _Player:
             yield from self._results_until(now_s)
             self._hear(torch.from_numpy(chunk.copy()), now_s)
             yield from self._begin(now_s)
-        # the last mel frame and voice frame need audio behind them: silence
-        self._hear(torch.zeros(N_FFT + FRAME_SAMPLES), now_s)
+        self._hear(torch.zeros(END_SAMPLES), now_s)
         self._say(self._session.end(now_s), now_s)
         yield from self._begin(now_s)
         yield from self._results_until(float("inf"))

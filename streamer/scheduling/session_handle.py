@@ -14,10 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamer.audio.frontend import FeatureState
-from streamer.audio.mel import N_FFT
+from streamer.audio.frontend import END_SAMPLES, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.audio.vad import FRAME_SAMPLES
 from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.events import Event
 from streamer.protocol.options import SessionOptions, Update
@@ -150,8 +148,7 @@ class SessionHandle:
         """
         if self._inbox.is_closed:
             return
-        # the last mel and voice frames are complete only with audio after them: silence
-        self._inbox.put_samples(torch.zeros(N_FFT + FRAME_SAMPLES))
+        self._inbox.put_samples(torch.zeros(END_SAMPLES))
         audio_s = self.received_s
         self._command(lambda session: session.end(audio_s, continues_elsewhere=continues_elsewhere))
         self._inbox.close()

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamer.audio.frontend import FeatureState, FrontEnd
-from streamer.audio.mel import N_FFT, MelSpectrogram
+from streamer.audio.frontend import END_SAMPLES, FeatureState, FrontEnd
+from streamer.audio.mel import MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, read_weights
+from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.protocol.events import Event, TurnEnd
 from streamer.session.session import Session
 from streamer.step import Engine
@@ -47,7 +47,7 @@ def play(
         events += hear(session, front_end, state, block)
         if on_grid:
             events += step(session, engine, interval_s)
-    events += hear(session, front_end, state, np.zeros(N_FFT + FRAME_SAMPLES, np.float32))
+    events += hear(session, front_end, state, np.zeros(END_SAMPLES, np.float32))
     events += session.end()
     while not session.is_over:
         said = step(session, engine, interval_s)
