@@ -163,7 +163,7 @@ class WhisperEngine:
         return Row(request, slot, n_positions, language, context, sot_at=first, n_cached=n_cached, budget=budget)
 
     def _take_over(self, slot: int, request: StepRequest, context: Sequence[int]) -> int:
-        """Copy into a slot the keys and values of the settled tokens that `context` begins with; returns their number."""
+        """Copy the cached keys and values that `context` shares with the last step into a slot; number of tokens."""
         read = self._texts.of(request.session, request.window)
         # the pass over a token says where the next one is heard: the anchor needs the token before it
         n = read.n_shared(context[: max(0, len(context) - 1 - request.anchor_tokens)])

@@ -83,13 +83,13 @@ def test_n_bytes_is_what_is_allocated() -> None:
         ([], [], "0 slots and 0 counts: expected as many, at least one"),
     ],
 )
-def test_place_refuses_impossible_rows(slots: list[int], counts: list[int], message: str) -> None:
+def test_plan_append_refuses_impossible_rows(slots: list[int], counts: list[int], message: str) -> None:
     """Duplicates, unknown slots, empty rows and unequal lists are refused by name."""
     with pytest.raises(ValueError, match=message):
-        new_cache().plan(slots, counts)
+        new_cache().plan_append(slots, counts)
 
 
-def test_place_writes_nothing() -> None:
+def test_plan_append_writes_nothing() -> None:
     """Planning an append changes neither tensors nor lengths."""
     cache = new_cache()
     fill(cache, 0, 5)
@@ -100,7 +100,7 @@ def test_place_writes_nothing() -> None:
     assert same_snapshots(snapshot(cache), before)
 
 
-def test_place_hides_the_future_and_other_rows_excess() -> None:
+def test_plan_append_hides_the_future_and_other_rows_excess() -> None:
     """Row 0 appends one token to three, row 1 two to one: each new token sees itself and what came before."""
     cache = new_cache()
     fill(cache, 0, 3)
@@ -141,7 +141,7 @@ def test_rows_by_themselves_are_neither_padded_nor_gathered() -> None:
         assert keys.data_ptr() == cache.audio_keys[1, slot].data_ptr()
 
 
-def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
+def test_plan_append_needs_no_mask_where_nothing_is_hidden() -> None:
     """One token for rows of equal length hearing equally long windows: no mask is built."""
     cache = new_cache()
     for slot in (0, 1):
@@ -154,7 +154,7 @@ def test_place_needs_no_mask_where_nothing_is_hidden() -> None:
     assert (group.mask, group.audio_mask) == (None, None)
 
 
-def test_place_hides_audio_past_each_rows_window() -> None:
+def test_plan_append_hides_audio_past_each_rows_window() -> None:
     """Rows hear the tail and their own window; the shorter row does not hear the rest of the longer."""
     cache = new_cache(n_tail=2)
     cache.set_audio(0, window(3))

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.pcm import SAMPLE_RATE, AudioDecoder, Resampler, alaw_table, mulaw_table
 from streamer.errors import AudioFormatError
-
-FRAME_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+from streamer.protocol.messages import SAMPLE_BYTES
 
 
 def tone(rate: int, seconds: float = 0.5, hertz: float = 440.0) -> NDArray[np.float32]:
@@ -37,7 +36,7 @@ def decode_all(decoder: AudioDecoder, parts: list[bytes]) -> NDArray[np.float32]
 
 @settings(max_examples=40, deadline=None)
 @given(
-    encoding=st.sampled_from(sorted(FRAME_BYTES)),
+    encoding=st.sampled_from(sorted(SAMPLE_BYTES)),
     rate=st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000]) | st.integers(8000, 48000),
     channels=st.integers(1, 8),
     cuts=st.lists(st.integers(0, 2000), max_size=20),
@@ -47,7 +46,7 @@ def test_any_split_gives_the_same_samples(encoding: str, rate: int, channels: in
     """However a stream is cut into messages, the decoder says bit for bit the same."""
     samples = np.random.default_rng(seed).uniform(-1, 1, 2000 * channels).astype(np.float32)
     data = encode(samples, encoding)
-    frame_bytes = FRAME_BYTES[encoding] * channels
+    frame_bytes = SAMPLE_BYTES[encoding] * channels
     edges = [0, *(frame_bytes * cut for cut in sorted(cuts)), len(data)]
     parts = [data[start:end] for start, end in itertools.pairwise(edges)]
     whole = decode_all(AudioDecoder(encoding, rate, channels), [data])
@@ -55,7 +54,7 @@ def test_any_split_gives_the_same_samples(encoding: str, rate: int, channels: in
     np.testing.assert_array_equal(split, whole)
 
 
-@pytest.mark.parametrize("encoding", sorted(FRAME_BYTES))
+@pytest.mark.parametrize("encoding", sorted(SAMPLE_BYTES))
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000])
 def test_a_tone_comes_out_as_the_same_tone_at_16_khz(encoding: str, rate: int) -> None:
     """Every encoding and rate keeps frequency, level and length; quantisation is the only loss."""
