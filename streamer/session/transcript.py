@@ -9,15 +9,7 @@ import msgspec
 
 from streamer.protocol.events import Caption, TurnEnd, TurnEndReason, Word
 from streamer.session.words import SpokenWord
-
-SENTENCE_ENDS = (
-    *".?!",
-    "\N{IDEOGRAPHIC FULL STOP}",
-    "\N{FULLWIDTH QUESTION MARK}",
-    "\N{FULLWIDTH EXCLAMATION MARK}",
-    "\N{DEVANAGARI DANDA}",
-    "\N{ARABIC QUESTION MARK}",
-)
+from streamer.text.punctuation import SENTENCE_ENDS
 
 
 class Transcript:

@@ -20,12 +20,12 @@ from streamer.subtitles.line_breaking import (
     CLAUSE_ENDS,
     LINE,
     NARROW,
-    SENTENCE_ENDS,
     cut,
     is_right_to_left,
     printable,
     width,
 )
+from streamer.text.punctuation import SENTENCE_ENDS
 
 MAX_CUE_S = 7.0
 MIN_CUE_S = 5 / 6

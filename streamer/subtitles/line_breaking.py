@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from streamer.text.punctuation import SENTENCE_ENDS
+
 LINE_LETTERS = 42
 """Narrow characters of a line of captions, as broadcasters have it."""
 LINE_WIDE_LETTERS = 16
@@ -19,7 +21,6 @@ LINE = LINE_LETTERS * LINE_WIDE_LETTERS // 2
 """The width of a line in the units of `width`, in which both kinds are whole."""
 NARROW, WIDE = LINE // LINE_LETTERS, LINE // LINE_WIDE_LETTERS
 
-SENTENCE_ENDS = (*".!?…؟", "。", "！", "？", "।", "۔")  # noqa: RUF001 - as written in the scripts of the world
 CLAUSE_ENDS = (*SENTENCE_ENDS, *",;:،؛", "、", "，", "；", "：")  # noqa: RUF001
 CLOSING = frozenset("".join(CLAUSE_ENDS) + ")]}»”’）」』】》〉ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ")  # noqa: RUF001
 """What no line begins with."""

@@ -20,7 +20,7 @@ from streamer.errors import StreamerError
 from streamer.protocol.events import Caption, Event, TurnEnd, Word, words_of
 from streamer.protocol.options import Keyterms, SessionOptions, Task, Text
 from streamer.subtitles.cues import to_srt, to_vtt
-from streamer.subtitles.line_breaking import SENTENCE_ENDS
+from streamer.text.punctuation import SENTENCE_ENDS
 
 ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
 Granularity = Literal["word", "segment"]
