@@ -1,7 +1,7 @@
 """
-The open sessions: who is admitted, on which worker, and how they end.
+Admission, placement and end of sessions.
 
-A session stays on the worker it was given, so its soft state there stays warm. Workers share nothing but the weights.
+A session stays on its first worker, where the engine keeps its cache. Workers share nothing but the weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from streamer.telemetry.statistics import SchedulerStatistics, SessionStatistics
 log = structlog.get_logger()
 
 RECORDING_WAIT_S = 5.0
-"""For the disk, at the end."""
+"""Longest wait for recordings at the end, seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +51,15 @@ class SchedulerOptions:
 
 class Scheduler:
     """
+    Opens sessions on its workers, resumes and drains them.
+
     Args:
         model: See `ModelFacts`.
         workers: At least one.
         options: See `SchedulerOptions`.
         window: See `WindowOptions`.
-        metrics: Where to count.
-        recordings: Where sessions are kept for replay, if they are.
+        metrics: Metrics of the service.
+        recordings: Records sessions for replay; None: they are not recorded.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class Scheduler:
 
     @property
     def n_sessions(self) -> int:
-        """Sessions open, those without a connection included."""
+        """Open sessions, including those without a connection."""
         return sum(len(worker.streams) for worker in self._workers)
 
     @property
@@ -110,18 +112,18 @@ class Scheduler:
         caller: str = "",
     ) -> SessionHandle:
         """
-        A new session, on the worker with the fewest.
+        Open a session on the worker with the fewest sessions.
 
         Args:
-            options: Checked against the model by the caller (`languages`).
-            session: Its name; by default a random one.
-            token: What a client must show to resume it; by default a random one.
-            offset_s: SessionHandle time of its first sample.
-            context: Text before it.
-            caller: Who opens it: the name of an API key, or empty.
+            options: Options whose language the model knows (`languages`); callers check it.
+            session: Name of the session; by default a random one.
+            token: Secret that a client must present to resume; by default a random one.
+            offset_s: Stream time of the first sample, seconds.
+            context: Text before the first sample.
+            caller: Name of the API key that opens the session, or empty.
 
         Raises:
-            OverloadError: The daemon is full or going down, or the caller has as many as it may have.
+            OverloadError: The daemon is full or shutting down, or the caller has `max_per_caller` sessions.
         """
         if self._draining:
             raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
@@ -160,14 +162,14 @@ class Scheduler:
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> SessionHandle | None:
         """
-        The session of that name, if it is still kept and the token is its own.
+        Resume a session by its name and token; None if it is over or the token is wrong.
 
-        A client may be back before its old connection is found dead: the new one takes over.
+        A client may return before its old connection is found dead: the new connection takes over.
 
         Args:
-            session: Its name.
-            token: Its own.
-            stable_s: What the client has up to, stream time; turns that ended later are said again.
+            session: Name of the session.
+            token: Secret that `open` returned.
+            stable_s: End of the text that the client has, stream time in seconds; later turns are sent again.
         """
         stream = next((worker.streams[session] for worker in self._workers if session in worker.streams), None)
         if stream is None or not hmac.compare_digest(stream.token, token):
@@ -177,13 +179,13 @@ class Scheduler:
         return stream
 
     async def run(self) -> None:
-        """Serve until cancelled; the failure of one worker ends all."""
+        """Run all workers until cancelled; the failure of one worker ends all."""
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.run())
 
     async def drain(self, deadline_s: float) -> None:
-        """Take no more sessions, end all, and wait until each has said `Bye`, at most `deadline_s` seconds."""
+        """Refuse new sessions, end all open ones, and wait until each has said `Bye`, at most `deadline_s` seconds."""
         self._draining = True
         for worker in self._workers:
             for stream in worker.streams.values():
@@ -198,17 +200,17 @@ class Scheduler:
         await self.finish_recordings()
 
     async def finish_recordings(self) -> None:
-        """Wait until what was recorded of sessions that are over is on disk, a few seconds at most."""
+        """Wait until the recordings of ended sessions are on disk, at most `RECORDING_WAIT_S`."""
         if self._recordings:
             await asyncio.to_thread(self._recordings.wait, RECORDING_WAIT_S)
 
     @property
     def is_alive(self) -> bool:
-        """Whether every worker's loop runs and its device answers, during a drain too."""
+        """Whether every worker's loop runs and its device answers; true during a drain too."""
         return all(worker.is_alive for worker in self._workers)
 
     def is_ready(self) -> bool:
-        """Whether new sessions are taken, and could be served."""
+        """Whether new sessions are admitted and can be served."""
         return not self._draining and self.is_alive
 
     def statistics(self) -> SchedulerStatistics:
@@ -223,6 +225,16 @@ class Scheduler:
             n_steps=sum(worker.n_steps for worker in self._workers),
             sessions=tuple(map(_statistics, self._streams())),
         )
+
+    def check_integrity(self) -> None:
+        """
+        Check the counters of every open session, for tests and long runs.
+
+        Raises:
+            AssertionError: A counter does not match what is held.
+        """
+        for stream in self._streams():
+            stream.check_integrity()
 
     def _streams(self) -> Iterator[SessionHandle]:
         for worker in self._workers:

@@ -38,6 +38,7 @@ from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
 from streamer.telemetry.tracing import StepTracer
 from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import toy
+from tests.helpers.waiting import until_idle
 
 LETTERS = "bcdfghjkl"
 """Word of loudness 0.1, 0.2, …, 0.9."""
@@ -221,6 +222,8 @@ async def serving(**options: Any) -> AsyncIterator[ScriptedService]:
         await asyncio.sleep(0)  # and they their loops
         try:
             yield service
+            await until_idle()
+            service.scheduler.check_integrity()
         finally:
             for engine in service.engines:
                 engine.release()
