@@ -1,9 +1,9 @@
 """
-The configuration: one frozen section per part, read from a file, the environment and the command line.
+The configuration: one frozen section per component, read from a file, the environment and the command line.
 
-Later wins: defaults, TOML file, `STREAMER_SECTION_KEY` variables, flags. Every value is checked on its own:
-an error names the key, where the value came from, what was found and what is allowed. A key nobody knows is
-an error too: a misspelt key that is ignored is found only in production.
+Later sources win: defaults, TOML file, `STREAMER_SECTION_KEY` variables, flags. Each value is checked on its own: an
+error names the key, the source of the value, the value found and the values allowed. An unknown key is an error too,
+because a misspelt key that is ignored is noticed only in production.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     keys_file: str = ""
     """File of API keys, `NAME KEY` a line; empty: systemd's credential `api-keys` if there is one, else no keys."""
     allow_without_keys: bool = False
-    """Serve networks beyond this machine although no keys are set: whoever reaches the port may use the daemon."""
+    """Serve networks beyond this machine without API keys: every client that reaches the port may use the daemon."""
     token_s: Annotated[int, Meta(ge=10, le=86400)] = 300
     """Seconds that a token of `POST /v1/tokens` lets a page connect; open connections outlast it."""
     tls_certificate: str = ""
@@ -84,7 +84,7 @@ class WyomingConfig(Section, frozen=True, kw_only=True):
 
 
 class LimitsConfig(Section, frozen=True, kw_only=True):
-    """What clients may take of the daemon; the reason of each default is in docs/operations.md."""
+    """Bounds of what clients may use; docs/operations.md has the reason of each default."""
 
     max_connections: Annotated[int, Meta(ge=1, le=1048576)] = 1024
     """WebSockets open at once, those without a session included; one more gets HTTP 503."""
@@ -109,7 +109,7 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
 
 
 class SchedulerConfig(Section, frozen=True, kw_only=True):
-    """When sessions are decoded, and how many there may be."""
+    """Step intervals, windows, and the number of sessions."""
 
     step_interval_ms: Annotated[int, Meta(ge=10, le=10000)] = 300
     """New audio after which a session is decoded again, in milliseconds, while there is capacity."""
@@ -133,14 +133,14 @@ class CaptureConfig(Section, frozen=True, kw_only=True):
 
 
 class RecordingConfig(Section, frozen=True, kw_only=True):
-    """Sessions kept on disk, to be replayed: sound, text and every decision."""
+    """Recordings of sessions on disk, for replay: audio, text and every decision."""
 
     folder: str = ""
-    """Where to keep every session; empty: none is kept."""
+    """Folder for the recordings of all sessions; empty: none is recorded."""
     max_session_mb: Annotated[int, Meta(ge=1, le=1000000)] = 500
-    """Megabytes of one session, after which its recording stops; an hour of sound is 230."""
+    """Size at which the recording of a session stops, in megabytes; an hour of audio is 230."""
     max_folder_mb: Annotated[int, Meta(ge=1, le=100000000)] = 5000
-    """Megabytes in the folder from which no recording begins."""
+    """Size of the folder from which on no recording begins, in megabytes."""
 
 
 class LogConfig(Section, frozen=True, kw_only=True):
@@ -169,7 +169,7 @@ class Config(Section, frozen=True, kw_only=True):
 
 
 class Key(NamedTuple):
-    """What one key may hold."""
+    """The type of one key: as annotated with its bounds, and as msgspec describes it."""
 
     annotation: object
     type: inspect.Type
@@ -185,15 +185,15 @@ KEYS: dict[str, dict[str, Key]] = {
 
 
 class Setting(NamedTuple):
-    """One value as given, before it is checked."""
+    """One value of a source, before it is checked."""
 
     section: str
     key: str
     value: object
     origin: str
-    """Where it came from, for messages: `in configs/cpu.toml`."""
+    """The source, for messages: `in configs/cpu.toml`."""
     is_text: bool
-    """Whether the value is text that stands for another type, as in the environment."""
+    """Whether the value is text that is converted to the type of its key, as in the environment."""
 
 
 def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]) -> Config:
@@ -202,9 +202,9 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
 
     Args:
         path: TOML file, or None.
-        environment: `os.environ`; what names no section is left alone, since container platforms set
-            `STREAMER_PORT` and the like for a service of that name.
-        flags: Values by dotted key (`server.port`); None means the flag was not given.
+        environment: `os.environ`; variables that name no section are ignored, because container platforms set
+            `STREAMER_PORT` and the like for a service named streamer.
+        flags: Values by dotted key (`server.port`); None: the flag was not given.
 
     Raises:
         ConfigError: The file cannot be read, a key is unknown, a value is of the wrong type or out of range.
@@ -292,7 +292,7 @@ def _shown(value: object) -> str:
 
 def _unknown_key(dotted: str, origin: str) -> ConfigError:
     key = dotted.rpartition(".")[2]
-    # by key alone: for who forgot the section, or put the key into another one
+    # keys without their section: it may be missing or wrong
     known = {name: f"{section}.{name}" for section, names in reversed(KEYS.items()) for name in names}
     known |= {f"{section}.{name}": f"{section}.{name}" for section, names in KEYS.items() for name in names}
     if key == dotted:

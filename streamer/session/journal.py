@@ -130,7 +130,7 @@ class JournalledSession(Session):
         write(Opened.of(spec))
 
     def push_frames(self, frames: Tensor, probabilities: Sequence[float]) -> list[Event]:
-        """As `Session.push_frames`."""
+        """As `Session.push_frames`; frames are (n, n_mels)."""
         self._write(Frames(n_frames=frames.shape[0], voice=tuple(probabilities)))
         return self._said(super().push_frames(frames, probabilities))
 

@@ -3,8 +3,8 @@ The log: structlog events on standard error, one line each.
 
 Readable on a terminal, JSON elsewhere; under systemd each line begins with its priority, which the journal
 takes off. Events of libraries that use `logging` go the same way. Event names are constant `snake_case`;
-what varies is in the values. What people said is nobody's business: transcripts are taken out above `debug`. Control
-characters are escaped: a value cannot end its line and begin one of its own.
+what varies is in the values. Transcripts are private: they are removed above level `debug`. Control characters
+are escaped, so a value cannot end its line and forge another one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamer.config import LogConfig
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Priorities of syslog by level."""
 TRANSCRIPT_KEYS = ("text", "stable", "partial", "prompt", "keyterms", "words", "context")
-"""Values that hold what somebody said or is about to say."""
+"""Keys whose values are transcripts or hints of what will be said."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -94,14 +94,28 @@ def _renderers(config: LogConfig, stream: TextIO, environment: Mapping[str, str]
 
 
 def without_transcripts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Take what was said out of every event that is not `debug`."""
+    """
+    Remove transcripts from every event above level `debug`: a processor of structlog.
+
+    Args:
+        _logger: Unused.
+        _method: Unused.
+        event: Keys and values of the event.
+    """
     if event["level"] == "debug":
         return event
     return {key: value for key, value in event.items() if key not in TRANSCRIPT_KEYS}
 
 
 def without_controls(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape the control characters of every text."""
+    """
+    Escape control characters in every text: a processor of structlog.
+
+    Args:
+        _logger: Unused.
+        _method: Unused.
+        event: Keys and values of the event.
+    """
     return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
@@ -110,7 +124,12 @@ def _escaped(text: str) -> str:
 
 
 class WithPriority:
-    """Puts the priority before the line of another renderer, as the journal reads it."""
+    """
+    A renderer that puts the syslog priority before the line of another renderer, as the journal reads it.
+
+    Args:
+        render: Makes the line.
+    """
 
     def __init__(self, render: Callable[[WrappedLogger, str, EventDict], str | bytes]) -> None:
         self._render = render

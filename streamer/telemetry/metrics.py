@@ -1,4 +1,4 @@
-"""Every metric the daemon publishes, in a registry of its own; cheap enough to be always on."""
+"""All metrics of the daemon, in a registry that callers pass; cheap enough to be always on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 MS_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 250, 500, 1000, 2500)
 RECENT = 100_000
-"""Observations kept exactly, for evaluation and benchmarks."""
+"""Observations that are kept exactly, for evaluation and benchmarks."""
 SECOND_BUCKETS = (0.1, 0.2, 0.3, 0.45, 0.6, 0.9, 1.2, 1.8, 2.5, 4, 6, 10, 20)
 
 
@@ -19,7 +19,7 @@ def _milliseconds(name: str, about: str, registry: CollectorRegistry) -> Histogr
 
 
 class EngineMetrics:
-    """What the engine observes. Names of the first four are fixed: dashboards use them."""
+    """Metrics of the engines. The names of the first four are fixed: dashboards use them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._encoder = _milliseconds(
@@ -59,23 +59,30 @@ class EngineMetrics:
         return list(self._recent_token_ms)
 
     def forget_recent(self) -> None:
-        """The recent observations begin anew; what is exposed goes on."""
+        """Drop the recent observations; the published metrics continue."""
         self._recent_token_ms.clear()
         self._recent_encoder_ms.clear()
 
     def cache_sizes(self, sizes: Callable[[], Iterable[tuple[int, int]]]) -> None:
-        """Where to read what the caches of all engines occupy: bytes for self-attention, bytes for the sound."""
+        """Set the function that reads the cache sizes of all engines: bytes of text, bytes of audio of each."""
         self._kv.set_function(lambda: sum(text for text, _ in sizes()))
         self._attention.set_function(lambda: sum(audio for _, audio in sizes()))
 
     def encoded(self, seconds: float, n_windows: int) -> None:
-        """One step's encoder passes over `n_windows` windows took `seconds`."""
+        """Count the encoder passes of one step: `n_windows` windows in `seconds`."""
         for _ in range(n_windows):
             self._encoder.observe(seconds / n_windows * 1e3)
         self._recent_encoder_ms.append(seconds / n_windows * 1e3)
 
     def decoded(self, seconds: float, n_rows: int, n_drafted: int) -> None:
-        """One decoder pass; `seconds` until a row's next token."""
+        """
+        Count one decoder pass.
+
+        Args:
+            seconds: Time until a row's next token.
+            n_rows: Rows of the pass.
+            n_drafted: Draft tokens that the pass verified.
+        """
         self._token.observe(seconds * 1e3)
         self._recent_token_ms.append(seconds * 1e3)
         self._passes.inc()
@@ -123,7 +130,7 @@ class ServiceMetrics:
 
 
 class DoorMetrics:
-    """What is counted before a session begins."""
+    """Metrics of connections, before a session begins."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.connections = Gauge("streamer_connections", "Open WebSockets.", registry=registry)

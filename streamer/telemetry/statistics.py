@@ -1,4 +1,4 @@
-"""What the scheduler and its sessions are doing now, as plain values."""
+"""The present state of the scheduler and its sessions, as plain values."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatistics:
-    """How one session is now."""
+    """The present state of one session."""
 
     id: str
     caller: str
     audio_s: float
     lag_s: float
-    """Audio received and not yet decoded."""
+    """Audio received and not yet seen by a step, seconds."""
     n_turns: int
     n_words: int
     n_steps: int
@@ -26,15 +26,15 @@ class SessionStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerStatistics:
-    """What the scheduler is doing now."""
+    """The present state of the scheduler."""
 
     n_sessions: int
     n_speaking: int
     capacity: int
     interval_s: float
-    """Present interval between partial steps, of the busiest worker."""
+    """Present interval between partial steps of the busiest worker, seconds."""
     row_cost_s: float
-    """Device time of one row of a step, of the slowest worker."""
+    """Device time of one row of a step on the slowest worker, seconds."""
     worst_lag_s: float
     n_steps: int
     sessions: tuple[SessionStatistics, ...]

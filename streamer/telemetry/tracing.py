@@ -1,8 +1,8 @@
 """
-A span for each step, by OpenTelemetry, for who already watches other services so. Needs the extra `otel`.
+An OpenTelemetry span for each step. Needs the extra `otel`.
 
-Where spans go is said by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and so on). They are sent by a
-thread of the library; a collector that does not answer costs spans, never captions.
+OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT` and so on) say where spans go. A thread of the library
+sends them: a collector that does not answer loses spans and never delays captions.
 """
 
 from __future__ import annotations
@@ -19,34 +19,36 @@ if TYPE_CHECKING:
 
 
 class StepTracer(Protocol):
-    """What a worker needs."""
+    """Makes a span for each step of a worker."""
 
     def step(self, n_rows: int, n_final: int) -> AbstractContextManager[object]:
-        """Around a step of so many rows, so many of them ends of turns."""
+        """A context manager around a step of `n_rows` rows, `n_final` of which end turns."""
 
 
 class NoSpans:
-    """The default."""
+    """Makes no spans: the default."""
 
     def step(self, n_rows: int, n_final: int) -> AbstractContextManager[object]:
-        """Nothing."""
+        """A context manager that does nothing."""
         return contextlib.nullcontext()
 
 
 class OpenTelemetrySpans:
     """
+    Makes OpenTelemetry spans.
+
     Args:
-        provider: Makes tracers; None: one that exports by OTLP over HTTP.
+        provider: Provider of tracers; None: a new one that exports by OTLP over HTTP.
 
     Raises:
-        ConfigError: The extra is not installed.
+        ConfigError: The extra `otel` is not installed.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
         self._tracer = (provider or _exporting()).get_tracer("streamer")
 
     def step(self, n_rows: int, n_final: int) -> AbstractContextManager[object]:
-        """A span named `step`."""
+        """A context manager of a span named `step`, with the number of rows and of rows that end turns."""
         return self._tracer.start_as_current_span("step", attributes={"rows": n_rows, "final_rows": n_final})
 
 
