@@ -1,1 +1,1 @@
-"""Open sessions on their devices: admission, batching, bounded queues, recordings."""
+"""Sessions on their devices: admission, batches, bounded queues, recordings."""

@@ -1,1 +1,1 @@
-"""One stream as pure state: its window, its words, what is committed, where turns end."""
+"""The state machine of one session: audio window, words, commits, turns. Pure: no I/O, no clock, no threads."""

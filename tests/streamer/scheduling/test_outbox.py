@@ -9,6 +9,7 @@ import pytest
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.scheduling.outbox import Outbox
+from tests.helpers.waiting import until_idle
 
 MAX_UNREAD = 100
 
@@ -59,7 +60,7 @@ async def test_reading_waits() -> None:
     outbox.put([caption(0, 1)])
     assert await anext(events) == caption(0, 1)
     waiting = asyncio.ensure_future(anext(events))
-    await asyncio.sleep(0)
+    await until_idle()
     assert not waiting.done()
     outbox.put([turn_end(0)])
     assert await waiting == turn_end(0)
@@ -73,7 +74,7 @@ async def test_next_reader_goes_on() -> None:
         assert event == caption(0, 1)
         break
     lost = asyncio.create_task(read(outbox))
-    await asyncio.sleep(0)
+    await until_idle()
     lost.cancel()
     await asyncio.gather(lost, return_exceptions=True)
     outbox.put([turn_end(0), BYE])
@@ -130,7 +131,7 @@ async def test_failure_wakes_a_waiting_reader() -> None:
     """A reader with nothing to read learns of the failure."""
     outbox = Outbox(MAX_UNREAD)
     reader = asyncio.create_task(read(outbox))
-    await asyncio.sleep(0)
+    await until_idle()
     outbox.fail(EngineError("broken"))
     with pytest.raises(EngineError):
         await reader

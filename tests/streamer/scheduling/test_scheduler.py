@@ -15,7 +15,7 @@ from streamer.protocol.options import Update
 from streamer.scheduling.worker import WorkerOptions
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
-from tests.helpers.waiting import is_waiting
+from tests.helpers.waiting import is_waiting, until_idle
 
 
 async def to_flushed(events: AsyncIterator[Event], id_: int) -> AsyncIterator[Event]:
@@ -180,7 +180,7 @@ async def test_a_token_takes_over() -> None:
         stream = service.open()
         await stream.feed(sound[:40_000])
         old = asyncio.create_task(collect(stream))
-        await asyncio.sleep(0)
+        await until_idle()
 
         again = service.scheduler.resume(stream.id, stream.token)
 

@@ -7,14 +7,12 @@ import asyncio
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError, OverloadError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
 from streamer.protocol.options import Update
-from streamer.scheduling.inbox import MAX_BLOCKS, MAX_COMMANDS
+from streamer.scheduling.inbox import MAX_COMMANDS
 from streamer.scheduling.session_handle import SessionHandle
 from tests.helpers.sessions import new_session
 from tests.helpers.waiting import is_waiting
@@ -211,37 +209,6 @@ class TestOrder:
         assert 512 + 200 <= taken.shape[0] - 1600 <= 1600
         assert stream.received_s == 0.1
 
-    @given(
-        inputs=st.lists(st.one_of(st.integers(0, 50), st.just("flush")), max_size=20),
-        bites=st.lists(st.integers(1, 60), max_size=60),
-    )
-    def test_nothing_is_lost_or_moved(self, inputs: list[int | str], bites: list[int]) -> None:
-        """However it is taken: the same samples in order, and each command behind those that were fed before it."""
-        stream = Owner(max_backlog_s=100.0).stream
-
-        async def feed() -> list[tuple[str, float]]:
-            fed: list[tuple[str, float]] = []
-            for item in inputs:
-                if isinstance(item, int):
-                    block = np.arange(len(fed), len(fed) + item, dtype=np.float32)
-                    fed += [("sample", float(x)) for x in block]
-                    await stream.feed(block)
-                else:
-                    fed.append(("command", 0.0))
-                    stream.flush(1)
-            return fed
-
-        fed = asyncio.run(feed())
-        taken: list[tuple[str, float]] = []
-        for bite in [*bites, *[10**6] * 30]:
-            samples = stream.take_samples(bite)
-            assert samples.shape[0] <= bite
-            taken += [("sample", float(x)) for x in samples]
-            taken += [("command", 0.0) for _ in stream.take_commands()]
-        assert taken == fed
-        assert not stream.has_input
-        assert stream.backlog_s == 0.0
-
 
 class TestEvents:
     """What the reader sees."""
@@ -259,17 +226,6 @@ class TestEvents:
         with pytest.raises(OverloadError, match="too slowly"):
             await anext(events)
         assert n == MAX_UNREAD
-
-    async def test_tiny_blocks_fill_the_backlog_too(self) -> None:
-        """A sender of single samples is slowed down by their number: each block has a cost of its own."""
-        stream = Owner(max_backlog_s=600.0).stream
-        for _ in range(MAX_BLOCKS):
-            await stream.feed(np.zeros(1, np.float32))
-        waiting = asyncio.ensure_future(stream.feed(np.zeros(1, np.float32)))
-        await asyncio.sleep(0)
-        assert not waiting.done()
-        stream.take_samples(10)
-        await waiting
 
     async def test_commands_do_not_pile_up(self) -> None:
         """More updates than any client has a use for end the session with an error."""
