@@ -3,21 +3,21 @@ Every error this package raises on purpose.
 
     StreamerError
     ├── ConfigError            a configuration key, flag or environment variable
-    ├── ModelNotFoundError     a model name that resolves to nothing on this machine
-    ├── CheckpointError        a checkpoint file: truncated, foreign, wrong hash, wrong shapes
-    ├── AudioFormatError       audio bytes that are not what was announced
+    ├── ModelNotFoundError     a model name that is found nowhere
+    ├── CheckpointError        a checkpoint file: truncated, unknown format, wrong hash, wrong shapes
+    ├── AudioFormatError       audio bytes that are not as announced
     ├── CaptureError           the microphone
     │   ├── PortAudioMissingError
     │   └── DeviceNotFoundError
-    ├── KeyRefusedError        no API key, or one that is unknown or expired
-    ├── ProtocolError          a client message; carries the wire code
+    ├── KeyRefusedError        an API key that is missing, unknown or expired
+    ├── ProtocolError          a client message; carries the error code
     ├── OverloadError          no capacity left; carries the seconds after which to try again
     ├── EngineError            a step that failed
-    │   └── DeviceError        the device failed in it
-    └── DeviceLostError        the device does not come back; the daemon ends
+    │   └── DeviceError        the device failed in the step
+    └── DeviceLostError        the device did not recover; the daemon ends
 
-Messages are lower case and say what was found, what is allowed, and the remedy. What goes to a client is
-the message alone, never a traceback.
+Messages are lower case and say what was found, what is allowed, and the remedy. A client gets the message alone, never
+a traceback. `streamer.protocol.errors` maps errors to codes, close codes and HTTP statuses.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class ConfigError(StreamerError):
 
 
 class ModelNotFoundError(StreamerError):
-    """A model name resolves to nothing: no path, no stored copy, no installed package, no known source."""
+    """A model name is found nowhere: no path, no stored copy, no installed package, no known source."""
 
 
 class CheckpointError(StreamerError):
-    """A checkpoint cannot be used: truncated, of another format, wrong hash, or wrong tensors."""
+    """A checkpoint cannot be used: truncated, unknown format, wrong hash, or wrong tensors."""
 
 
 class AudioFormatError(StreamerError):
-    """Audio is not what was announced: unsupported encoding or rate, odd byte count, not a number."""
+    """Audio is not as announced: unsupported encoding or rate, half a sample, or NaN."""
 
 
 class CaptureError(StreamerError):
@@ -52,15 +52,15 @@ class PortAudioMissingError(CaptureError):
 
 
 class DeviceNotFoundError(CaptureError):
-    """The named input device does not exist, or there is none at all."""
+    """The named input device does not exist, or the machine has no input device."""
 
 
 class KeyRefusedError(StreamerError):
-    """A caller shows no API key, or one that is unknown or has expired."""
+    """An API key is missing, unknown or expired."""
 
 
 class ProtocolError(StreamerError):
-    """A client broke the protocol; `code` is the machine-readable word sent to it."""
+    """A client broke the protocol; `code` is the machine-readable error code sent to it."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -68,7 +68,7 @@ class ProtocolError(StreamerError):
 
 
 class OverloadError(StreamerError):
-    """The daemon is at its measured capacity."""
+    """No capacity is left; `retry_after_s` is the number of seconds after which to try again."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -76,12 +76,12 @@ class OverloadError(StreamerError):
 
 
 class EngineError(StreamerError):
-    """A step failed; the sessions in it are intact."""
+    """A step failed; the sessions of its batch are intact."""
 
 
 class DeviceError(EngineError):
-    """The device failed in a step: out of memory, a broken context, a fault of its driver."""
+    """The device failed in a step: out of memory, a broken context, or a driver fault."""
 
 
 class DeviceLostError(StreamerError):
-    """The device fails whatever is tried: only a new process may help."""
+    """The device failed after every retry; only a new process may help."""

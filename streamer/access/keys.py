@@ -1,14 +1,14 @@
 """
-API keys: who a caller is, by the key it shows.
+API keys and page tokens: identify a caller by the key or token it presents.
 
-A key file holds one key a line, `NAME KEY`; empty lines and lines that begin with `#` are skipped:
+A key file holds one key per line, `NAME KEY`; empty lines and lines that begin with `#` are skipped:
 
     # made by: openssl rand -hex 32
     kitchen-box  3f0c5f…
 
-Pages must not hold a key that lives for months, so a program that has one can ask for a token of a few minutes.
-Tokens are signed with their caller's key instead of being kept: they survive a restart, any daemon with the same
-file takes them, and they end with the key they came from.
+Pages must not hold a long-lived key, so a program that has a key can ask for a token that is valid for minutes.
+Tokens are signed with the caller's key and not stored: they survive a restart, are accepted by every daemon with the
+same key file, and end when the key is removed.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _TOKEN = re.compile(r"t\.([A-Za-z0-9_-]{1,64})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is at the other end; the name is that of the key, empty where no keys are asked for."""
+    """The owner of a presented key. `name` is the name of the key; empty where no keys are required."""
 
     name: str = ""
     by_token: bool = False
-    """Whether a short-lived token was shown instead of the key itself."""
+    """Whether a token was presented instead of the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrowserToken:
-    """What a page shows instead of a key. Its characters are all legal in a subprotocol and in a URL."""
+    """A token for a page. All its characters are legal in a WebSocket subprotocol and in a URL."""
 
     text: str
     expires_at: int
@@ -53,12 +53,14 @@ class BrowserToken:
 
 class Keys:
     """
+    The valid API keys.
+
     Args:
-        path: The key file; None: no keys, everybody is let in.
-        clock: Unix time, seconds; tokens expire by it.
+        path: The key file; None: no keys are required.
+        clock: Unix time, seconds, by which tokens expire.
 
     Raises:
-        ConfigError: The file cannot be read or holds something else than keys.
+        ConfigError: The file cannot be read, or a line is not `NAME KEY`.
     """
 
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -68,15 +70,15 @@ class Keys:
 
     @property
     def are_required(self) -> bool:
-        """Whether callers must show a key."""
+        """Whether callers must present a key."""
         return self._path is not None
 
     def identify(self, presented: str | None) -> Caller:
         """
-        Who shows this key or token; None: nothing was shown.
+        Find the caller of a presented key or token; None: the request carries neither.
 
         Raises:
-            KeyRefusedError: Nothing was shown, or something unknown or expired.
+            KeyRefusedError: A key is required, and none was presented, or it is unknown or expired.
         """
         if not self.are_required:
             return Caller()
@@ -91,23 +93,23 @@ class Keys:
 
     def issue_token(self, caller: Caller, seconds: float) -> BrowserToken:
         """
-        A token that stands for a caller who has shown a key, for a while.
+        Issue a token for a caller that presented a key, valid for so many seconds.
 
         Raises:
-            KeyRefusedError: It showed a token: those cannot be prolonged for ever. Or no keys are asked for.
+            KeyRefusedError: The caller presented a token, which cannot be prolonged, or no keys are required.
         """
         if caller.by_token or caller.name not in self._digests:
-            raise KeyRefusedError("a token is issued to who shows an API key")
+            raise KeyRefusedError("a token is issued only for an API key: send the key, not a token")
         expires_at = int(self._clock() + seconds)
         return BrowserToken(f"t.{caller.name}.{expires_at}.{self._signature(caller.name, expires_at)}", expires_at)
 
     def reload(self) -> None:
-        """Read the file again; after a ConfigError the keys from before stay in force."""
+        """Read the key file again. Raises ConfigError as the constructor does; then the old keys stay valid."""
         if self._path is not None:
             self._digests = {name: _digest(key) for name, key in _read(self._path).items()}
 
     def _name_of(self, key: str) -> str | None:
-        """Every key is compared, each in constant time: how long it takes says nothing about them."""
+        """Name of a key, or None. Every key is compared in constant time, so the duration reveals nothing."""
         digest, found = _digest(key), None
         for name, known in self._digests.items():
             if hmac.compare_digest(digest, known):
@@ -116,7 +118,9 @@ class Keys:
 
     def _by_token(self, name: str, expires_at: str, signature: str) -> Caller:
         if name not in self._digests or not hmac.compare_digest(signature, self._signature(name, int(expires_at))):
-            raise KeyRefusedError("this token is not from here, or its key is gone")
+            raise KeyRefusedError(
+                "this token was not issued here, or its key was removed: ask for a new one with POST /v1/tokens"
+            )
         if int(expires_at) <= self._clock():
             raise KeyRefusedError("this token has expired: ask for a new one with POST /v1/tokens")
         return Caller(name, by_token=True)
@@ -127,7 +131,7 @@ class Keys:
 
 
 def find_key_file(configured: str, environment: Mapping[str, str]) -> Path | None:
-    """The key file of the configuration, else the credential that systemd hands over, else none."""
+    """Find the key file: the configured path, else the systemd credential `api-keys`, else None."""
     if configured:
         return Path(configured)
     credential = Path(environment.get("CREDENTIALS_DIRECTORY", "/nonexistent"), CREDENTIAL)
@@ -135,7 +139,7 @@ def find_key_file(configured: str, environment: Mapping[str, str]) -> Path | Non
 
 
 def _digest(key: str) -> bytes:
-    # of equal length whatever was shown, which a comparison in constant time needs
+    # digests have equal length, as a comparison in constant time needs
     return hashlib.sha256(key.encode()).digest()
 
 
@@ -159,7 +163,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _parsed(line: str, place: str) -> tuple[str, str]:
-    """Name and key; the messages never show what may be a key."""
+    """Split a line into name and key; error messages never show text that may be a key."""
     fields = line.split()
     if len(fields) != 2:
         raise ConfigError(f"{place}: found {len(fields)} words, expected NAME KEY")

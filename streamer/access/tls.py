@@ -1,4 +1,4 @@
-"""TLS: the certificate and key of the configuration as a context, which takes renewed files while it serves."""
+"""TLS: the configured certificate and key as an SSL context that can reload renewed files while it serves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from streamer.errors import ConfigError
 
 class Certificate:
     """
+    The certificate of the server; `context` is None where TLS is off.
+
     Args:
-        config: Names the files.
+        config: `tls_certificate` and `tls_key` name the files; both empty: TLS is off.
 
     Raises:
-        ConfigError: One of the two files is not named, or they cannot be used.
+        ConfigError: Only one of the two files is named, or they cannot be used.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -32,22 +34,22 @@ class Certificate:
 
     def reload(self) -> None:
         """
-        Take the files as they are now, for connections from now on.
+        Load the files again; they are used for new connections. Does nothing where TLS is off.
 
         Raises:
-            ConfigError: They cannot be used; those from before stay.
+            ConfigError: The files cannot be used; the old certificate stays in use.
         """
         if self.context is not None:
-            # into a context of its own first: a certificate without its key must not replace a whole pair
+            # first into a separate context: a certificate without its key must not replace a valid pair
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self._load(self.context)
 
     def days_left(self) -> float:
         """
-        Days until the certificate expires, as a client sees it: by a handshake in memory.
+        Days until the certificate expires, as a client sees it in a handshake in memory. Needs TLS to be on.
 
         Raises:
-            ConfigError: It is not valid now.
+            ConfigError: The certificate has expired or is not valid yet.
         """
         assert self.context is not None
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -63,9 +65,9 @@ class Certificate:
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         try:
             context.load_cert_chain(self._certificate, self._key)
-        except ssl.SSLError as error:  # a kind of OSError: first
+        except ssl.SSLError as error:  # a subclass of OSError, so it comes first
             raise ConfigError(
-                f"{self._certificate} and {self._key} are no PEM certificate chain and its key: {error.reason}"
+                f"{self._certificate} and {self._key} are not a PEM certificate chain and its key: {error.reason}"
             ) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
@@ -74,7 +76,7 @@ class Certificate:
 
 
 def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> Mapping[str, object]:
-    """The certificate that a client is shown by a server, without a socket."""
+    """Handshake between two contexts without a socket; return the certificate that the client sees."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     near = client.wrap_bio(to_client, to_server)
     far = server.wrap_bio(to_server, to_client, server_side=True)

@@ -47,7 +47,7 @@ from streamer.server.rooms.rooms import Rooms
 
 
 class Connections:
-    """The open connections of `/v1/captions`, for a drain to speak to all of them."""
+    """The open connections of `/v1/captions`, so that a drain reaches all of them."""
 
     def __init__(self) -> None:
         self.is_draining = False
@@ -66,10 +66,10 @@ class Connections:
 
     async def announce_drain(self, deadline_s: float) -> None:
         """
-        Tell every client that the daemon stops, and refuse new ones.
+        Send `draining` to every client, and refuse new clients.
 
-        Call it before `SessionService.drain`: from here on audio is no longer taken, and each connection closes
-        with 1012 after the `bye` of its session.
+        Call it before the scheduler drains. From here on audio is dropped, and each connection closes with 1012 after
+        the `bye` of its session. `deadline_s`: seconds until the daemon stops, for the message.
         """
         self.is_draining = True
         await asyncio.gather(*(connection.announce_drain(deadline_s) for connection in self._open))
@@ -256,7 +256,7 @@ class Connection:
 
 
 def _publish_nothing(_: Event) -> None:
-    """Of a session without a room."""
+    """Stand for the room of a session that has none."""
 
 
 def _draining() -> ProtocolError:

@@ -1,8 +1,8 @@
 """
-Runs the application on a listening socket, inside the daemon's event loop.
+Runs the ASGI application on a TCP port inside the daemon's event loop, with uvicorn.
 
-Signals are left alone: uvicorn by itself would close every WebSocket within 0.1 s of SIGTERM, before a session could
-be drained. Peers that stall have their limits here: one that sends no request, and one that takes nothing.
+uvicorn's signal handlers are off: it would close every WebSocket within 0.1 s of SIGTERM, before the sessions could be
+drained. Two bounds on stalled peers are here: a peer that sends no request, and a peer that reads nothing.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PING_INTERVAL_S = 20.0
 
 class HttpServer:
     """
-    Runs the application on a TCP port, inside the running event loop.
+    The HTTP server on its port.
 
     Args:
         app: The application.
-        config: `server` for host, port (0: any free one) and message size, `limits` for what clients may do.
-        sockets: Listening sockets that were handed over, as by systemd; they replace host and port.
-        tls: Speaks TLS by it; None: plain HTTP.
+        config: `server` for host, port (0: any free port) and message size, `limits` for the timeouts.
+        sockets: Listening sockets that systemd or a test has opened; they replace host and port.
+        tls: Certificate and key; None: plain HTTP.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on; 0 before `start` if any free one was asked for."""
+        """The listening port; 0 before `start` if the configuration asks for any free port."""
         if not self._sockets:
             return self._config.port
         return int(self._sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
-        """Where a browser finds it."""
+        """Address for a browser."""
         host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
         return f"{'https' if self._is_tls else 'http'}://{host}:{self.port}/"
 
     async def start(self) -> None:
         """
-        Listen. Connections are taken from now on.
+        Listen, and accept connections from now on.
 
         Raises:
-            StreamerError: The port is taken or the address is not of this machine.
+            StreamerError: The port is taken, or the address is not one of this machine.
         """
         if not self._sockets:
             self._sockets = [listen(self._config.host, self._config.port)]
@@ -80,7 +80,7 @@ class HttpServer:
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
 
     async def stop(self) -> None:
-        """Close the port and every connection (1012), and wait for their handlers."""
+        """Close the port and every connection (1012); wait for the handlers, at most STOP_TIMEOUT_S."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
@@ -89,7 +89,7 @@ class HttpServer:
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to the daemon."""
+        """Install no signal handlers: the daemon has its own."""
         yield
 
 
@@ -123,7 +123,7 @@ class _ImpatientHttp(H11Protocol):
 
 
 def _http_protocol(request_timeout_s: float) -> type[asyncio.Protocol]:
-    # uvicorn makes the protocols itself, and passes nothing on to them
+    # uvicorn constructs the protocols itself and passes no arguments of ours
     return type("HttpProtocol", (_ImpatientHttp,), {"request_timeout_s": request_timeout_s})
 
 
@@ -140,25 +140,25 @@ def _uvicorn_config(
         server_header=False,
         proxy_headers=False,
         ws="websockets-sansio",
-        # one above the limit is answered with a message that says so; far above is cut while it is read
+        # a message above max_frame_bytes is answered with an error; above twice that, it is cut while it is read
         ws_max_size=2 * config.max_frame_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_INTERVAL_S,
-        # reading, pongs included, pauses while a session's backlog is full: that is no lost connection
+        # reading pauses while a session's backlog is full, and then no pong is seen: the connection is not lost
         ws_ping_timeout=None,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
     uvicorn_config.load()
-    uvicorn_config.ssl = tls  # it takes file names only, and could not be told of renewed ones
+    uvicorn_config.ssl = tls  # uvicorn takes file names alone and would not reload a renewed certificate
     return uvicorn_config
 
 
 def _give_up_after(listener: socket.socket, seconds: float) -> None:
     """
-    Let the kernel end connections whose peer takes or acknowledges nothing for so long; they inherit this.
+    Let the kernel drop connections whose peer acknowledges no data for so many seconds (TCP_USER_TIMEOUT).
 
-    A transport with unsent bytes cannot be closed from here, so a peer that has stopped reading would hold its
-    descriptor for ever; one that has vanished is found out by the next ping.
+    Accepted connections inherit the option from the listener. asyncio cannot close a transport that has unsent bytes,
+    so a peer that stopped reading would hold its descriptor for ever; a vanished peer is found by the next ping.
     """
     if sys.platform == "linux" and listener.family in (socket.AF_INET, socket.AF_INET6):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))

@@ -1,4 +1,4 @@
-"""The way of what one client sends into its session: audio decoded, messages carried out."""
+"""Feeds one client's audio and messages into its session: audio is decoded to 16 kHz mono first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Decoder: TypeAlias = AudioDecoder | WebmDecoder
 
 
 def decoder_of(audio: AudioFormat) -> Decoder:
-    """What takes audio as announced. Raises ProtocolError: a part that it needs is not installed."""
+    """Make the decoder for an announced format. Raises ProtocolError (`no_codecs`): webm_opus needs PyAV."""
     if audio.encoding == "webm_opus":
         return WebmDecoder()
     return AudioDecoder(audio.encoding, audio.rate, audio.channels)
@@ -22,18 +22,23 @@ def decoder_of(audio: AudioFormat) -> Decoder:
 
 class Intake:
     """
-    Closed once another connection has taken the session over.
+    Input of one connection to its session. Once another connection has resumed the session, input does nothing.
 
     Args:
         stream: The session, just opened or resumed.
-        decoder: Of what the connection sends.
+        decoder: For the audio format of the connection.
     """
 
     def __init__(self, stream: OpenSession, decoder: Decoder) -> None:
         self._stream, self._decoder, self._holder = stream, decoder, stream.holder
 
     async def take(self, message: bytes | Update | Flush) -> None:
-        """Audio waits, and may be cancelled, as `OpenSession.feed`. Raises AudioFormatError."""
+        """
+        Feed audio, change options, or flush. Waits while the backlog is full; cancelling is safe at any block of audio.
+
+        Raises:
+            AudioFormatError: The audio is not as announced.
+        """
         match message:
             case bytes():
                 for samples in self._decoder.blocks(message):
@@ -41,11 +46,11 @@ class Intake:
             case Update() if self._is_open:
                 self._stream.update(message)
             case Flush(id=id_) if self._is_open:
-                await self.finish()  # what the resampler holds was sent before it
+                await self.finish()  # the samples in the resampler were sent before the flush
                 self._stream.flush(id_)
 
     async def finish(self) -> None:
-        """No more audio comes, or none for a while: take what the resampler holds."""
+        """Feed the samples that the resampler still holds: no audio follows, or none for a while."""
         await self._stream.feed(self._decoder.finish(), self._holder)
 
     def end(self, *, continues_elsewhere: bool = False) -> None:

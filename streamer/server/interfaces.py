@@ -1,4 +1,4 @@
-"""What the server needs of a scheduler and of an open session, as protocols."""
+"""What the server needs of the scheduler and of an open session, as protocols; `scheduling` implements both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.telemetry.statistics import SchedulerStatistics
 
 
 class SessionService(Protocol):
-    """What the server needs of the scheduler."""
+    """Opens and resumes sessions."""
 
     @property
     def model(self) -> str:
@@ -22,7 +22,7 @@ class SessionService(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages it knows."""
+        """Codes of the languages that the model knows."""
 
     def open(
         self,
@@ -34,20 +34,40 @@ class SessionService(Protocol):
         context: str = "",
         caller: str = "",
     ) -> OpenSession:
-        """A new session for a caller, from `offset_s` on; by default its name is random. Raises OverloadError."""
+        """
+        Open a session.
+
+        Args:
+            options: Of the session, complete.
+            session: Its name; empty: a random name.
+            token: Secret with which a client may resume it; empty: a random secret.
+            offset_s: Stream time of its first sample, seconds.
+            context: Text before that, as context of the first words.
+            caller: Owner of the client's key, for limits and logs.
+
+        Raises:
+            OverloadError: No capacity is left, or the caller has as many sessions as one key may have.
+        """
 
     def resume(self, session: str, token: str, stable_s: float) -> OpenSession | None:
-        """The session of this name, attached again from `stable_s` on; None if it is not known (any more)."""
+        """
+        Attach a new connection to a session. None: the session is unknown or over, or the token is wrong.
+
+        Args:
+            session: Name of the session.
+            token: Its secret.
+            stable_s: Stream time up to which the client holds stable text, seconds; later events are sent again.
+        """
 
     def is_ready(self) -> bool:
-        """Whether a real decode has worked and the last step is recent."""
+        """Whether a real decode has succeeded and the last step is recent."""
 
     def statistics(self) -> SchedulerStatistics:
-        """What it is doing now."""
+        """Counts and timings as of now."""
 
 
 class OpenSession(Protocol):
-    """What a connection needs of its session."""
+    """One session, as its connection uses it."""
 
     @property
     def id(self) -> str:
@@ -55,34 +75,51 @@ class OpenSession(Protocol):
 
     @property
     def token(self) -> str:
-        """What proves that a client may resume it."""
+        """Secret with which a client may resume the session."""
 
     @property
     def options(self) -> SessionOptions:
-        """As they are now."""
+        """Options in force now."""
 
     @property
     def received_s(self) -> float:
-        """OpenSession time of the sample that is expected next."""
+        """Stream time of the next expected sample, seconds."""
 
     @property
     def holder(self) -> int:
-        """Which connection has the session; another number once a newer one has taken it over."""
+        """Number of the connection that holds the session; it changes when a newer connection resumes it."""
 
     async def feed(self, samples: NDArray[float32], holder: int | None = None) -> None:
-        """Take samples, (n,), mono at 16 kHz, from this holder; wait while the session's backlog is full."""
+        """
+        Take samples; wait while the session's backlog is full. Cancelling is safe: all samples are taken, or none.
+
+        Args:
+            samples: (n,), mono at 16 kHz, within [-1, 1].
+            holder: `holder` as it was when the connection got the session. Samples of an earlier holder are dropped:
+                its successor sends them again. None: the session has only one connection ever.
+        """
 
     def update(self, update: Update) -> None:
-        """Change options for the audio that comes."""
+        """Change options for the audio fed from now on."""
 
     def flush(self, id: int) -> None:  # noqa: A002 - the wire's word
-        """Ask for a Flushed event once all audio so far is final."""
+        """Ask for a `Flushed` event with this id once all audio fed so far is final."""
 
     def end(self, *, continues_elsewhere: bool = False) -> None:
-        """No more audio comes, here. Nobody needs to read the events for it to finish; twice is once."""
+        """
+        End the audio: the tail is transcribed, then comes `Bye`, also if nobody reads it. A second call does nothing.
+
+        Args:
+            continues_elsewhere: The client goes on elsewhere, so the audio breaks off in the middle of speech.
+        """
 
     def detach(self) -> None:
-        """Nobody reads the events for now: keep the session for a while, then end it."""
+        """Stop reading events: the session is kept for a while for a client that resumes, then ended. Call it once."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        """The events, until after Bye."""
+        """
+        Iterate over the events up to `Bye`. Events of an earlier holder end when a newer connection resumes.
+
+        Raises:
+            StreamerError: The session could not go on.
+        """

@@ -37,7 +37,7 @@ def test_every_metric_exists(published: set[str], file: str) -> None:
     assert named - published == set()
 
 
-def test_dashboard_is_one() -> None:
+def test_the_dashboard_has_panels_with_queries() -> None:
     """JSON with panels, each with at least one query and a unit."""
     dashboard = json.loads((MONITORING / "dashboard.json").read_text())
 

@@ -14,7 +14,7 @@ from tests.helpers.recordings import Recording
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_live_captions(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_live_captions_keep_every_promise(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
     """Speech at four times its speed: captions that grow, the right text, every promise kept, and a clean close."""
     spoken = recordings["dev-jfk"]
     async with daemon.connect() as socket:
@@ -44,7 +44,7 @@ async def test_live_captions(daemon: DaemonProcess, recordings: dict[str, Record
     assert [word["start_s"] for word in words] == sorted(word["start_s"] for word in words)
 
 
-async def test_several_speakers(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_several_speakers_get_their_own_text(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
     """Sessions at the same time get their own text each."""
     ids = ("dev-sns-0870", "dev-ls-1089-134686-0000", "dev-LJ002-0020")
 
@@ -65,7 +65,9 @@ async def test_several_speakers(daemon: DaemonProcess, recordings: dict[str, Rec
         assert word_errors(recordings[id_].text, client.text) < 0.3, client.text
 
 
-async def test_flush(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_a_flush_makes_everything_before_it_final(
+    daemon: DaemonProcess, recordings: dict[str, Recording]
+) -> None:
     """Everything sent before is final when `flushed` comes, and the session goes on."""
     async with daemon.connect() as socket:
         client = Client(socket)
@@ -164,7 +166,7 @@ async def test_an_unknown_session_continues_as_a_new_one(
     assert 61.5 <= turn["start_s"] < turn["end_s"] <= 63.2
 
 
-async def test_metrics(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_the_metrics_have_their_fixed_names(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
     """The four metrics with fixed names, and the state of the service."""
     shown = (await daemon.get("/metrics")).text
 
@@ -182,7 +184,7 @@ async def test_metrics(daemon: DaemonProcess, recordings: dict[str, Recording]) 
     assert (await daemon.get("/info")).json()["model"] == "tiny.en"
 
 
-async def test_stop_during_speech(tmp_path: Path, recordings: dict[str, Recording]) -> None:
+async def test_a_stop_during_speech_loses_no_words(tmp_path: Path, recordings: dict[str, Recording]) -> None:
     """SIGTERM: the client is told, the open turn made final, then bye, close 1012, and exit code 0."""
     sound = recordings["dev-sns-0870"].samples[: 5 * 16_000]
     async with daemon_process(tmp_path, STREAMER_SERVER_DRAIN_S="15") as daemon:
@@ -212,7 +214,9 @@ async def test_stop_during_speech(tmp_path: Path, recordings: dict[str, Recordin
     assert '"stopped"' in log or "stopped" in log
 
 
-async def test_faster_than_it_can_be_heard(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_a_sender_faster_than_the_transcription_is_slowed_down(
+    daemon: DaemonProcess, recordings: dict[str, Recording]
+) -> None:
     """Half a minute of speech at once: the sender is slowed down, and all words are there."""
     ids = ("dev-sns-0870", "dev-ls-1089-134686-0000", "dev-LJ002-0020", "dev-jfk")
     sound = joined([recordings[id_].samples for id_ in ids], gap_s=1.0)
@@ -232,7 +236,7 @@ async def test_faster_than_it_can_be_heard(daemon: DaemonProcess, recordings: di
     assert not any(caption["partial"] for caption in client.of("caption"))
 
 
-async def test_audio_formats(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
+async def test_stereo_float_is_the_same_speech(daemon: DaemonProcess, recordings: dict[str, Recording]) -> None:
     """Stereo float at 48 kHz is the same speech."""
     samples = np.repeat(np.repeat(recordings["dev-LJ002-0020"].samples, 3), 2)
     async with daemon.connect() as socket:

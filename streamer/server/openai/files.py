@@ -1,9 +1,9 @@
 """
-Recordings over HTTP: an upload becomes a native session that is fed as fast as the scheduler takes it.
+OpenAI's transcription of uploaded files: each upload is fed to a native session as fast as the scheduler takes it.
 
-Bounds: the size of an upload, the length of its audio, uploads read at the same time, and the wait for the next piece
-of one. The audio is decoded a second at a time while it is transcribed; `OpenSession.feed` slows the decoding down. A
-client that leaves has its session ended.
+Bounded are the size of an upload, the duration of its audio, the uploads read at the same time, and the wait for the
+next part of a body. The audio is decoded one second at a time while it is transcribed; the back-pressure of
+`OpenSession.feed` slows the decoding down. The session of a client that leaves is ended.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from streamer.server.interfaces import OpenSession, SessionService
 from streamer.server.tasks import run_until_first
 
 MAX_UPLOADS = 32
-"""Uploads read at the same time; each may fill `limits.max_upload_bytes` of the temporary folder."""
+"""Uploads read at the same time; each may take `limits.max_upload_bytes` in the temporary folder."""
 MAX_FIELDS = 200
-"""Fields of a form, the file included."""
+"""Most fields of a form, the file included."""
 
 
 class FileApi:
     """
+    Transcribes uploaded recordings.
+
     Args:
         scheduler: Opens sessions.
         config: `limits` and `server` for the bounds, `session` for the defaults.
@@ -50,10 +52,15 @@ class FileApi:
 
     async def transcribe(self, request: Request, task: Task, caller: Caller) -> Response:
         """
-        Answer one form of a caller.
+        Answer one upload form, with the whole transcript or a stream of events. Cancelling ends the session.
+
+        Args:
+            request: A multipart form.
+            task: `transcribe`, or `translate` into English.
+            caller: Owner of the client's key.
 
         Raises:
-            StreamerError: What `refusal` tells the client.
+            StreamerError: The upload is refused or failed; `refusal` makes the response.
         """
         async with contextlib.AsyncExitStack() as stack:
             return await self._transcribe(request, task, caller, stack)
@@ -103,27 +110,27 @@ class FileApi:
 
 class Upload:
     """
-    An uploaded recording on its way through a session.
+    An uploaded recording that is decoded and fed to a session.
 
     Args:
-        audio: Open; `close` closes it.
-        max_s: Longest audio taken, seconds.
+        audio: An open file; `close` closes it.
+        max_s: Longest accepted duration, seconds.
     """
 
     def __init__(self, audio: AudioFile, max_s: float) -> None:
         self._audio, self._max_s = audio, max_s
         self._decoding: asyncio.Task[Samples | None] | None = None
         self.duration_s = 0.0
-        """Of what has been fed."""
+        """Duration of the audio fed so far, seconds."""
 
     async def play(self, stream: OpenSession) -> AsyncGenerator[Event, None]:
         """
-        Feed all of it and yield what the session says, until after Bye.
+        Feed the whole recording and yield the session's events up to `Bye`.
 
         Raises:
-            AudioFormatError: The audio goes bad on the way.
-            RequestError: It is longer than its header says, and too long.
-            OverloadError: The daemon stopped before all of it was heard.
+            AudioFormatError: The audio cannot be decoded to its end.
+            RequestError: The audio is longer than its header says, and too long.
+            OverloadError: The daemon stopped before the whole recording was transcribed.
             StreamerError: The session could not go on.
         """
         feeding = asyncio.create_task(self._feed(stream))
@@ -146,7 +153,7 @@ class Upload:
             stream.end()
 
     def _check_heard(self, audio_s: float, feeding: asyncio.Task[None]) -> None:
-        """A drain ends sessions from outside: what was said by then must not pass for the whole."""
+        """Raise if a drain ended the session early: part of a transcript must not pass for the whole."""
         if feeding.done():
             feeding.result()
         if not feeding.done() or audio_s < self.duration_s - 0.1:
@@ -157,20 +164,20 @@ class Upload:
         return await asyncio.shield(self._decoding)
 
     async def close(self) -> None:
-        """Close the file, but not under the thread that reads it: however often its reader was cancelled."""
+        """Close the file once the decoding thread has let go of it, even if `play` was cancelled."""
         if self._decoding is not None:
             await asyncio.wait({self._decoding})
         self._audio.close()
 
     def check_length(self, duration_s: float) -> None:
-        """Raise RequestError for audio that is too long."""
+        """Raise RequestError (413) if the audio is longer than `max_s`."""
         if duration_s > self._max_s:
             message = f"audio of more than {self._max_s:g} s; split it, or raise limits.max_recording_s"
             raise RequestError("audio_too_long", message, "file", status=413)
 
 
 class _Streamed(StreamingResponse):
-    """Server-sent events, and what has to be closed after them however they end."""
+    """Server-sent events; closes a stack of resources when they end, fail or are cancelled."""
 
     def __init__(self, events: AsyncIterator[bytes], stack: contextlib.AsyncExitStack) -> None:
         super().__init__(events, media_type="text/event-stream")
@@ -208,7 +215,17 @@ def _leave(stream: OpenSession) -> None:
 
 
 def bounded(request: Request, max_bytes: int, idle_s: float) -> Request:
-    """The request with a body that is cut where it grows too long or stops coming; both raise RequestError."""
+    """
+    Bound the body of a request while it is read.
+
+    Args:
+        request: Its body was not read yet.
+        max_bytes: Longest body.
+        idle_s: Longest wait for the next part of the body, seconds.
+
+    Raises:
+        RequestError: The body is longer (413), or no part of it came in time (408); also raised while it is read.
+    """
     n_bytes = 0
 
     async def receive() -> Message:
@@ -233,5 +250,5 @@ def bounded(request: Request, max_bytes: int, idle_s: float) -> Request:
 
 
 def refusal(error: StreamerError) -> Response:
-    """The answer that tells of an error, and when to come back if that helps."""
+    """Make the response that tells of an error in OpenAI's shape, with `Retry-After` where a later try may succeed."""
     return Response(error_body(error), http_status(error), refusal_headers(error), JSON)

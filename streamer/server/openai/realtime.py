@@ -54,7 +54,14 @@ async def serve_realtime(
 
 
 async def refuse_realtime(socket: WebSocket, error: KeyRefusedError, send_timeout_s: float) -> None:
-    """Refuse a client without a valid key, in OpenAI's words; a page has `send_timeout_s` to take them."""
+    """
+    Refuse a client without a valid key, in OpenAI's words.
+
+    Args:
+        socket: Not accepted yet.
+        error: Why the key is refused.
+        send_timeout_s: How long a page may take over the message.
+    """
     event = {"type": "error", "event_id": "event_1", "error": error_detail(error)}
     refused = Refusal(
         Response(error_body(error), http_status(error), refusal_headers(error), JSON),

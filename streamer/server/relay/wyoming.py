@@ -1,4 +1,4 @@
-"""The Wyoming protocol over TCP: the listening port, and the bytes of one connection."""
+"""The Wyoming protocol over TCP: the listening port, and the transport of one connection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
 
 MAX_CONNECTIONS = 64
-"""Open at once; one more is closed at once."""
+"""Most open connections; one more is closed as soon as it is accepted."""
 READ_BYTES = 65_536
 
 log = structlog.get_logger()
@@ -75,10 +75,10 @@ class TcpTransport:
 @asynccontextmanager
 async def wyoming_server(scheduler: SessionService, config: Config) -> AsyncIterator[int]:
     """
-    Serve the protocol on `wyoming.port` while the block runs, where that is set; the port, 0 for none.
+    Serve the Wyoming protocol on `wyoming.port` while the block runs; yield the port, or 0 where none is configured.
 
     Raises:
-        StreamerError: The port is taken or the address is not of this machine.
+        StreamerError: The port is taken, or the address is not one of this machine.
     """
     if not config.wyoming.port:
         yield 0
@@ -86,7 +86,9 @@ async def wyoming_server(scheduler: SessionService, config: Config) -> AsyncIter
     server = await _listen(_Handler(scheduler, config), config)
     if not is_loopback(config.wyoming.host):
         log.warning(
-            "wyoming_is_open", host=config.wyoming.host, remedy="it knows no keys: keep its port off the internet"
+            "wyoming_is_open",
+            host=config.wyoming.host,
+            remedy="the Wyoming protocol has no keys: keep the port away from the internet",
         )
     try:
         yield config.wyoming.port
@@ -108,7 +110,7 @@ class _Handler:
         self._n_connections = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection to its end."""
         self._n_connections += 1
         try:
             if self._n_connections <= MAX_CONNECTIONS:

@@ -1,9 +1,9 @@
 """
-One room: the captions of one speaker at a time, for any number of viewers who hear, and are heard by, nobody.
+One room: the captions of one speaker at a time, for any number of read-only viewers.
 
-Every event is encoded once for all viewers. Each has a bounded queue of its own, so a slow one costs no other
-anything: a caption replaces an unread caption of its turn, and who leaves `MAX_PENDING` messages unread is cut.
-Viewers are woken in slices, so that a full room never holds up the loop that also hears the speaker.
+Each event is encoded once for all viewers. Each viewer has its own bounded queue, so a slow viewer does not delay the
+others: a caption replaces an unread caption of its turn, and a viewer with more than MAX_PENDING unread messages is
+cut. Viewers are woken in slices, so that a full room does not hold up the event loop.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from streamer.protocol.events import Caption, Event, TurnEnd
 from streamer.protocol.messages import RoomState, encode
 
 MAX_PENDING = 256
-"""Messages a viewer may be behind; with one more it is cut, and shall connect again."""
+"""Most unread messages of a viewer; with one more it is cut (1013), and its page connects again."""
 HISTORY = 50
-"""Turns that are kept for who comes late."""
+"""Past turns that are kept for viewers who join late."""
 WAKE_AT_ONCE = 64
-"""Viewers woken before the event loop turns to anything else."""
+"""Viewers woken before the event loop runs anything else."""
 
 
 class Message(NamedTuple):
-    """One encoded event; `turn` is that of a caption, which a newer one may replace."""
+    """One encoded event. `turn` is set for a caption, which a newer caption of the same turn may replace."""
 
     number: int
     turn: int | None
@@ -38,17 +38,17 @@ class Message(NamedTuple):
 
 
 class Viewer:
-    """The queue of one viewer. A caption replaces an older one of its turn; nothing else is lost."""
+    """The queue of one viewer. A caption replaces an older caption of its turn; all other messages are kept."""
 
     def __init__(self, messages: list[Message]) -> None:
         self._cut = asyncio.Event()
         self.is_behind = False
-        """Whether it has messages of which it was not told yet."""
+        """Whether it has messages since it was last woken."""
         self._pending: deque[Message] = deque(messages)
         self._news = asyncio.Event()
 
     def put(self, message: Message) -> None:
-        """Queue a message, or cut the viewer if it is too far behind; `wake` tells it."""
+        """Queue a message, or cut the viewer if its queue is full; `wake` lets it read."""
         if self._pending and message.turn is not None and self._pending[-1].turn == message.turn:
             self._pending[-1] = message
         elif len(self._pending) < MAX_PENDING and not self.is_cut:
@@ -59,20 +59,20 @@ class Viewer:
 
     @property
     def is_cut(self) -> bool:
-        """Whether it was too far behind."""
+        """Whether the queue was full."""
         return self._cut.is_set()
 
     async def wait_cut(self) -> None:
-        """Wait until it is too far behind: it may be stuck in the middle of a message."""
+        """Wait until the viewer is cut; its reader may be stuck in the middle of a message."""
         await self._cut.wait()
 
     def wake(self) -> None:
-        """Let it read what is there."""
+        """Let the viewer read the queued messages."""
         self.is_behind = False
         self._news.set()
 
     async def __aiter__(self) -> AsyncIterator[Message]:
-        """The messages; ends when the viewer was cut."""
+        """Iterate over the messages; ends when the viewer is cut."""
         while not self.is_cut:
             while self._pending:
                 yield self._pending.popleft()
@@ -82,15 +82,15 @@ class Viewer:
 
 class Room:
     """
-    Where a speaker's events go in, and the viewers' messages come out.
+    A room: takes the events of a speaker and gives each viewer its messages.
 
     Args:
-        room: Its name, as viewers know it.
+        room: Name that viewers know.
     """
 
     def __init__(self, room: str = "microphone") -> None:
         self.run = secrets.token_hex(4)
-        """Tells the numbers of this room from those of one before a restart."""
+        """Random; distinguishes the message numbers of this room from those before a restart."""
         self._room = room
         self._numbers = itertools.count(1)
         self._viewers: dict[Viewer, None] = {}
@@ -99,7 +99,7 @@ class Room:
         self._open_turn: Message | None = None
         self._speaker = 0
         self.session = ""
-        """Who speaks, or did last."""
+        """Session that speaks, or spoke last."""
         self._n_speaking = 0
 
     @property
@@ -109,15 +109,15 @@ class Room:
 
     @property
     def is_live(self) -> bool:
-        """Whether somebody may speak now."""
+        """Whether a session speaks in the room now."""
         return self._n_speaking > 0
 
     @contextlib.contextmanager
     def speaking(self, session: str) -> Iterator[None]:
         """
-        Let a session speak for the length of a block; another one than before begins the transcript anew.
+        Let a session speak for the duration of the block; a new session clears the transcript of the one before.
 
-        Of one session two blocks may overlap: a client comes back before its lost connection is noticed.
+        Two blocks of the same session may overlap: a client resumes before its lost connection is noticed.
         """
         if session != self.session:
             self.session, self._speaker, self._open_turn = session, self._speaker + 1, None
@@ -131,7 +131,7 @@ class Room:
             self._send(self._state())
 
     def publish(self, event: Event) -> None:
-        """Hand a caption or the end of a turn to every viewer, words left out; never waits."""
+        """Queue a caption or the end of a turn for every viewer, without its words; ignore other events."""
         if not isinstance(event, Caption | TurnEnd):
             return
         message = self._message(structs.replace(event, words=UNSET))
@@ -143,14 +143,14 @@ class Room:
         self._send(message)
 
     def join(self, after: int = 0) -> Viewer:
-        """A new viewer, who is shown the last turns at once, those up to the message `after` left out."""
+        """Add a viewer; its queue holds the last turns after message number `after`, and the open turn."""
         turns = [message for message in self._turns if message.number > after]
         viewer = Viewer([self._state(len(turns)), *turns, *([self._open_turn] if self._open_turn else ())])
         self._viewers[viewer] = None
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
-        """Forget a viewer."""
+        """Remove a viewer; an unknown viewer is ignored."""
         self._viewers.pop(viewer, None)
 
     def _state(self, n_turns: int = 0) -> Message:

@@ -1,8 +1,8 @@
 """
-Which rooms there are: who speaks in them, who watches, and how many may.
+The rooms of the daemon: speakers and viewers enter by name, and the number of viewers is bounded.
 
-`microphone` is the box's own. Others are there as long as a session speaks or somebody waits in them; then all that
-was said in them is forgotten.
+`microphone` is the room of the daemon's own microphone. Any other room exists while a session speaks in it or a viewer
+waits in it; then its transcript is dropped.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 class Rooms:
     """
+    All rooms by name.
+
     Args:
         config: `server.rooms` and `limits.max_viewers` are read.
-        microphone: The room of the box's own microphone; None if it captions none.
+        microphone: The room of the daemon's own microphone; None: it captions no microphone.
     """
 
     def __init__(self, config: Config, microphone: Room | None = None) -> None:
@@ -35,21 +37,21 @@ class Rooms:
 
     @property
     def n_viewers(self) -> int:
-        """Viewers of all rooms."""
+        """Viewers in all rooms."""
         return self._n_viewers
 
     @contextlib.contextmanager
     def viewing(self, name: str, last_id: str = "") -> Iterator[tuple[Room, Viewer]]:
         """
-        Join a room for the length of a block; it may be silent still.
+        Join a room as a viewer for the duration of the block; nobody needs to speak in it yet.
 
         Args:
             name: Of the room.
-            last_id: What the viewer saw last, `RUN-NUMBER`, to be told only what came after.
+            last_id: Id of the last message the viewer has seen, `RUN-NUMBER`; only later messages are sent.
 
         Raises:
-            ProtocolError: There is no such room here.
-            OverloadError: As many viewers as are allowed.
+            ProtocolError: Rooms are off, the name is not valid, or the daemon captions no microphone.
+            OverloadError: `limits.max_viewers` are in rooms already.
         """
         room = self._find(name)
         if self._n_viewers >= self._max_viewers:
@@ -66,16 +68,18 @@ class Rooms:
     @contextlib.contextmanager
     def speaking(self, name: str, session: str) -> Iterator[Room]:
         """
-        Let a session speak in a room for the length of a block.
+        Let a session speak in a room for the duration of the block.
 
         Raises:
-            ProtocolError: Rooms are off, the name is none, or somebody speaks there.
+            ProtocolError: Rooms are off, the name is not valid, or another session speaks there.
         """
         if name == MICROPHONE:
-            raise ProtocolError("room_taken", "room microphone is that of the daemon's own microphone")
+            raise ProtocolError(
+                "room_taken", "room microphone belongs to the daemon's own microphone; choose another name"
+            )
         room = self._find(name)
         if room.is_live and room.session != session:
-            raise ProtocolError("room_taken", f"somebody else speaks in room {name}; choose another name")
+            raise ProtocolError("room_taken", f"another session speaks in room {name}; choose another name")
         try:
             with room.speaking(session):
                 yield room
@@ -90,7 +94,10 @@ class Rooms:
         if not self._are_open:
             raise ProtocolError("no_rooms", "this daemon has no rooms; set server.rooms = true")
         if not _NAME.fullmatch(name):
-            raise ProtocolError("bad_room", "room: expected 1 to 64 letters, digits, - and _, no - or _ first")
+            raise ProtocolError(
+                "bad_room",
+                f"room = {name[:80]!r}: expected 1 to 64 letters, digits, - and _, beginning with a letter or digit",
+            )
         return self._rooms.setdefault(name, Room(name))
 
     def _forget_if_empty(self, name: str, room: Room) -> None:
@@ -99,6 +106,6 @@ class Rooms:
 
 
 def _number(last_id: str, room: Room) -> int:
-    """The number in an id of this run of the room, else 0."""
+    """The message number of an id `RUN-NUMBER`; 0 for an id of another run or of another form."""
     run, _, number = last_id.partition("-")
     return int(number) if run == room.run and number.isdecimal() and len(number) < 20 else 0

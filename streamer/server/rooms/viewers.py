@@ -1,4 +1,4 @@
-"""Serving the viewers of a room, read-only: over WebSocket, and as server-sent events for what has no WebSocket."""
+"""Serves the viewers of a room, read-only: over WebSocket, and as server-sent events for tools without WebSockets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamer.server.tasks import run_until_first
 from streamer.server.websocket import tell_error
 
 STILL_HERE_S = 15.0
-"""A silent stream of server-sent events says so, or proxies close it."""
+"""Seconds between comments in a silent stream of server-sent events, which proxies would close otherwise."""
 
 
 async def watch(transport: Transport, rooms: Rooms, name: str) -> None:
@@ -43,26 +43,40 @@ async def _send_all(transport: Transport, viewer: Viewer) -> None:
 
 
 async def watch_events(request: Request, rooms: Rooms, name: str) -> Response:
-    """The same as `text/event-stream`; a browser that reconnects goes on after what it saw last."""
+    """
+    Answer with the messages of a room as `text/event-stream`; `Last-Event-ID` continues after the last seen message.
+
+    Args:
+        request: Of the viewer.
+        rooms: Rooms of the daemon.
+        name: Room to watch. A viewer that cannot join gets 404 or 503 with the reason.
+    """
     joined = contextlib.ExitStack()
     try:
         room, viewer = joined.enter_context(rooms.viewing(name, request.headers.get("last-event-id", "")))
     except (ProtocolError, OverloadError) as error:
         return refusal(error)
-    # proxies such as nginx hold an answer back unless they are told not to
+    # proxies such as nginx buffer a response unless this header forbids it
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return _EventStream(joined, _server_sent(room, viewer), headers)
 
 
 class _EventStream(StreamingResponse):
-    """Leaves the room when the answer is over, also if it never began."""
+    """Leaves the room when the response is over, also if it never began."""
 
     def __init__(self, joined: contextlib.ExitStack, events: AsyncIterator[str], headers: dict[str, str]) -> None:
         super().__init__(events, headers=headers, media_type="text/event-stream")
         self._joined = joined
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+        """
+        Send the events until the viewer leaves or is cut.
+
+        Args:
+            scope: As in ASGI.
+            receive: As in ASGI.
+            send: As in ASGI.
+        """
         with self._joined:
             await super().__call__(scope, receive, send)
 

@@ -31,8 +31,8 @@ def file(tmp_path: Path) -> Path:
 class TestIdentify:
     """Who is who."""
 
-    def test_by_key(self, file: Path) -> None:
-        """Each key has its name."""
+    def test_each_key_has_its_name(self, file: Path) -> None:
+        """The caller is named by its key."""
         keys = Keys(file)
 
         assert (keys.identify(KEY), keys.identify(OTHER)) == (Caller("kitchen"), Caller("office"))
@@ -49,7 +49,7 @@ class TestIdentify:
             ("t.kitchen.1.2", "not known"),
         ],
     )
-    def test_no_or_unknown_key(self, file: Path, presented: str | None, message: str) -> None:
+    def test_no_key_and_an_unknown_key_are_refused(self, file: Path, presented: str | None, message: str) -> None:
         """The message says what is missing, and nothing of the keys there are."""
         with pytest.raises(KeyRefusedError, match=message) as refusal:
             Keys(file).identify(presented)
@@ -60,8 +60,8 @@ class TestIdentify:
         """Nobody is asked, and what is shown does not matter."""
         assert Keys().identify(None) == Keys().identify("anything") == Caller()
 
-    def test_reload(self, file: Path) -> None:
-        """A key that is taken out of the file is refused; a file that is broken changes nothing."""
+    def test_a_reload_drops_removed_keys(self, file: Path) -> None:
+        """A broken file changes nothing."""
         keys = Keys(file)
         file.write_text(f"office {OTHER}\n")
         keys.reload()
@@ -77,7 +77,7 @@ class TestIdentify:
 class TestTokens:
     """What pages show."""
 
-    def test_stands_for_its_caller_until_it_expires(self, file: Path) -> None:
+    def test_a_token_stands_for_its_caller_until_it_expires(self, file: Path) -> None:
         """Also for a daemon that was started later; the second it expires it is refused."""
         clock = Clock()
         keys = Keys(file, clock=clock)
@@ -88,7 +88,7 @@ class TestTokens:
         with pytest.raises(KeyRefusedError, match="expired"):
             keys.identify(token.text)
 
-    def test_begets_no_token(self, file: Path) -> None:
+    def test_a_token_begets_no_token(self, file: Path) -> None:
         """A page cannot prolong what it was given."""
         keys = Keys(file)
         caller = keys.identify(keys.issue_token(keys.identify(KEY), 300).text)
@@ -96,18 +96,18 @@ class TestTokens:
         with pytest.raises(KeyRefusedError):
             keys.issue_token(caller, 300)
 
-    def test_ends_with_its_key(self, file: Path) -> None:
+    def test_a_token_ends_with_its_key(self, file: Path) -> None:
         """A new key under the same name, or none, and the token is void."""
         keys = Keys(file)
         token = keys.issue_token(keys.identify(KEY), 300).text
         for content in (f"kitchen {OTHER}\n", f"office {KEY}\n"):
             file.write_text(content)
             keys.reload()
-            with pytest.raises(KeyRefusedError, match="not from here"):
+            with pytest.raises(KeyRefusedError, match="not issued here"):
                 keys.identify(token)
 
     @pytest.mark.parametrize("field", [1, 2, 3])
-    def test_cannot_be_changed(self, file: Path, field: int) -> None:
+    def test_a_changed_token_is_refused(self, file: Path, field: int) -> None:
         """Neither the name, nor the time, nor the signature."""
         keys = Keys(file)
         fields = keys.issue_token(keys.identify(KEY), 300).text.split(".")
@@ -133,15 +133,15 @@ class TestFile:
             (f"kitchen {KEY}\noffice {KEY}\n", "line 2: the name or the key is there twice"),
         ],
     )
-    def test_mistakes(self, tmp_path: Path, content: str, message: str) -> None:
-        """The line and what is wrong, never what may be a key."""
+    def test_a_mistake_in_the_file_is_named_by_its_line(self, tmp_path: Path, content: str, message: str) -> None:
+        """The message never shows text that may be a key."""
         (tmp_path / "keys").write_text(content)
 
         with pytest.raises(ConfigError, match=message) as error:
             Keys(tmp_path / "keys")
         assert KEY not in str(error.value)
 
-    def test_missing_or_not_text(self, tmp_path: Path) -> None:
+    def test_a_file_that_cannot_be_read_is_an_error(self, tmp_path: Path) -> None:
         """A file that was named and cannot be read stops the daemon: without it everybody would be let in."""
         with pytest.raises(ConfigError, match="no such file"):
             Keys(tmp_path / "keys")
@@ -149,8 +149,8 @@ class TestFile:
         with pytest.raises(ConfigError, match="not text"):
             Keys(tmp_path / "keys")
 
-    def test_which_file(self, tmp_path: Path) -> None:
-        """What the configuration says, else the service manager's credential, else none."""
+    def test_the_configured_file_comes_before_the_credential(self, tmp_path: Path) -> None:
+        """Else the credential of the service manager, else none."""
         environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
         assert find_key_file("", environment) is None
         (tmp_path / "api-keys").touch()

@@ -34,8 +34,8 @@ def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-async def test_captions_over_tls(tmp_path: Path) -> None:
-    """A certificate that is renewed is shown to the next client, with connections that go on."""
+async def test_a_renewed_certificate_is_shown_to_new_clients(tmp_path: Path) -> None:
+    """Open connections go on."""
     old, new = trustme.CA(), trustme.CA()
     certificate = Certificate(issue(old, tmp_path))
     config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=0))
@@ -63,14 +63,14 @@ def test_old_versions_are_not_spoken(tmp_path: Path) -> None:
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     """Which files, and why; a bad renewal leaves the old pair in force."""
     config = issue(trustme.CA(), tmp_path)
     certificate = Certificate(config)
     with pytest.raises(ConfigError, match="belong together"):
         Certificate(ServerConfig(tls_key="key.pem"))
     (tmp_path / "key.pem").write_text("no key")
-    with pytest.raises(ConfigError, match=r"cert\.pem and .*key\.pem are no PEM"):
+    with pytest.raises(ConfigError, match=r"cert\.pem and .*key\.pem are not a PEM"):
         certificate.reload()
     (tmp_path / "key.pem").unlink()
     with pytest.raises(ConfigError, match=r"cannot read .*key\.pem: no such file"):
@@ -85,8 +85,8 @@ def test_plain_http_is_the_default() -> None:
     assert certificate.context is None
 
 
-def test_days_left(tmp_path: Path) -> None:
-    """As a client sees it; one that has expired is an error."""
+def test_the_days_left_are_those_of_a_client(tmp_path: Path) -> None:
+    """An expired certificate is an error."""
     authority = trustme.CA()
     for days in (10, -1):
         expires = datetime.now(tz=UTC) + timedelta(days=days)

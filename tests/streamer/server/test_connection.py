@@ -47,7 +47,7 @@ async def daemon() -> AsyncIterator[Daemon]:
 class TestSession:
     """What a well-behaved client sees."""
 
-    async def test_whole_session(self, daemon: Daemon) -> None:
+    async def test_a_whole_session_ends_with_bye_and_1000(self, daemon: Daemon) -> None:
         """Hello, started, captions as audio comes, the turn, bye, close 1000."""
         async with daemon.connect() as client:
             hello, started = await start(client, language="en")
@@ -79,7 +79,7 @@ class TestSession:
         assert len(samples) == 16000
         assert abs(float(samples[8000]) - 0.25) < 1e-3
 
-    async def test_projection(self, daemon: Daemon) -> None:
+    async def test_captions_come_as_the_client_asked(self, daemon: Daemon) -> None:
         """The writer leaves out what was not asked for."""
         async with daemon.connect() as client:
             await start(client, words=False, partials=False)
@@ -90,8 +90,8 @@ class TestSession:
         assert [(message["rev"], message["stable"]) for message in captions] == [(2, "so"), (3, "so the")]
         assert not any("words" in message or message.get("partial") for message in messages)
 
-    async def test_update_and_flush(self, daemon: Daemon) -> None:
-        """Both reach the session; the flush is answered."""
+    async def test_update_and_flush_reach_the_session(self, daemon: Daemon) -> None:
+        """The flush is answered."""
         async with daemon.connect() as client:
             await start(client)
             await client.send('{"type":"update","language":"de","keyterms":["Ray Serve"]}')
@@ -121,8 +121,8 @@ class TestSession:
 
         assert daemon.scheduler.streams[0].caller == "kitchen"
 
-    async def test_client_without_subprotocol(self, daemon: Daemon) -> None:
-        """Programs need not offer it."""
+    async def test_a_program_need_not_offer_the_subprotocol(self, daemon: Daemon) -> None:
+        """Then none is answered."""
         async with daemon.connect(subprotocols=None) as client:
             assert (await receive(client))["type"] == "hello"
         assert client.subprotocol is None
@@ -152,7 +152,7 @@ class TestBadInput:
             ({}, "x" * 100_001, "frame_too_large", 1009),
         ],
     )
-    async def test_code_and_close(
+    async def test_each_mistake_has_its_code_and_close_code(
         self, daemon: Daemon, begin: Message | None, frame: str | bytes, code: str, close: int
     ) -> None:
         """A fatal error comes first, then the close; the session beside it goes on to its end."""
@@ -179,7 +179,7 @@ class TestBadInput:
 
         assert messages[-1]["message"] == 'expected "start" before audio, got 3200 bytes of audio'
 
-    async def test_message_after_end(self, daemon: Daemon) -> None:
+    async def test_a_message_after_end_is_an_error(self, daemon: Daemon) -> None:
         """Nothing is said after `end`."""
         async with daemon.connect() as client:
             await start(client)
@@ -209,7 +209,7 @@ class TestBadInput:
 
         assert daemon.scheduler.streams[0].has_ended
 
-    async def test_idle_ends_with_the_tail(self) -> None:
+    async def test_a_silent_client_gets_its_tail(self) -> None:
         """Silence on the wire is an error, but what was said is transcribed and delivered."""
         config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=0, idle_s=0.05))
         scheduler = FakeScheduler(script_of(["so the first thing"]))
@@ -223,16 +223,16 @@ class TestBadInput:
         assert [message["type"] for message in messages[-2:]] == ["turn_end", "bye"]
         assert code == 1000
 
-    async def test_idle_before_start(self) -> None:
-        """Who never starts is let go too."""
+    async def test_a_client_that_never_starts_is_closed(self) -> None:
+        """With the code `idle`."""
         config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=0, idle_s=0.05))
         async with serving(config) as daemon, daemon.connect() as client:
             messages, code = await closing(client)
 
         assert (messages[-1]["code"], code) == ("idle", 1000)
 
-    async def test_overload(self) -> None:
-        """A full daemon says so, and when to come back."""
+    async def test_a_full_daemon_says_when_to_come_back(self) -> None:
+        """Then it closes with 1013."""
         full = FakeScheduler(max_sessions=1)
         async with serving(scheduler=full) as daemon, daemon.connect() as first, daemon.connect() as second:
             await start(first)
@@ -255,8 +255,8 @@ class TestBadInput:
 
             assert client.protocol.extensions == []
 
-    async def test_greatest_age(self) -> None:
-        """A connection that is too old ends as at a restart: its tail comes, then 1012, and the client resumes."""
+    async def test_an_old_connection_ends_as_at_a_restart(self) -> None:
+        """Its tail comes, then 1012, and the client resumes."""
         config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(max_connection_s=1.0))
         scheduler = FakeScheduler(script_of(["so the first thing"]))
         async with serving(config, scheduler) as daemon, daemon.connect() as client:
@@ -268,8 +268,8 @@ class TestBadInput:
         assert types[types.index("draining") :][-2:] == ["turn_end", "bye"]
         assert code == 1012
 
-    async def test_fault_of_the_engine(self, daemon: Daemon) -> None:
-        """A known fault is told, and closes with 1011."""
+    async def test_a_fault_of_the_engine_is_told(self, daemon: Daemon) -> None:
+        """Then the connection closes with 1011."""
         async with daemon.connect() as client:
             await start(client)
             daemon.scheduler.streams[0].say(EngineError("the step failed"))
@@ -277,7 +277,7 @@ class TestBadInput:
 
         assert (messages[-1]["code"], messages[-1]["message"], code) == ("internal", "the step failed", 1011)
 
-    async def test_unforeseen_fault(self, daemon: Daemon) -> None:
+    async def test_an_unforeseen_fault_is_told_without_details(self, daemon: Daemon) -> None:
         """Of a bug the client sees no more than that there is one."""
         async with daemon.connect() as client:
             await start(client)
@@ -291,7 +291,7 @@ class TestBadInput:
 class TestLeaving:
     """Connections that break, stall, come back, or have to go."""
 
-    async def test_vanished_client_detaches(self, daemon: Daemon) -> None:
+    async def test_a_vanished_client_detaches(self, daemon: Daemon) -> None:
         """A socket that is gone without `end` keeps its session for a while."""
         async with daemon.connect() as client:
             await start(client)
@@ -342,7 +342,7 @@ class TestLeaving:
 
         assert stream.detached.is_set()
 
-    async def test_resume_of_a_known_session(self, daemon: Daemon) -> None:
+    async def test_a_known_session_is_resumed(self, daemon: Daemon) -> None:
         """The same session goes on from the audio it has."""
         async with daemon.connect() as client:
             hello, _ = await start(client, language="de")
@@ -361,7 +361,7 @@ class TestLeaving:
         assert messages[-1]["audio_s"] == 2.0
         assert len(daemon.scheduler.streams) == 1
 
-    async def test_resume_of_an_unknown_session(self, daemon: Daemon) -> None:
+    async def test_an_unknown_session_continues_as_a_new_one(self, daemon: Daemon) -> None:
         """Another node continues from what the client has."""
         async with daemon.connect() as client:
             resume = {"session": "s_other", "token": "r_other", "stable_s": 12.5, "context": "last words"}
@@ -371,7 +371,7 @@ class TestLeaving:
         assert started["resume_from_s"] == 12.5
         assert daemon.scheduler.streams[0].context == "last words"
 
-    async def test_back_pressure(self, daemon: Daemon) -> None:
+    async def test_a_fast_sender_is_slowed_down(self, daemon: Daemon) -> None:
         """A sender faster than the transcription is held by TCP; nothing is dropped, others are not held."""
         async with daemon.connect() as client, daemon.connect() as other:
             await start(client)
@@ -390,7 +390,7 @@ class TestLeaving:
 
         assert messages[-1]["audio_s"] == pytest.approx(3.0 * n_messages)
 
-    async def test_drain(self, daemon: Daemon) -> None:
+    async def test_a_drain_delivers_tails_and_refuses_new_clients(self, daemon: Daemon) -> None:
         """Open sessions are told, get their tail and 1012; waiting and new clients are sent away."""
         async with daemon.connect() as client, daemon.connect() as waiting:
             await start(client)

@@ -29,7 +29,7 @@ from tests.streamer.access.test_tls import issue, trusting
 class TestHttpServer:
     """The listening socket."""
 
-    async def test_taken_port(self) -> None:
+    async def test_a_taken_port_is_named(self) -> None:
         """The error names port, address and reason."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
@@ -39,14 +39,14 @@ class TestHttpServer:
             with pytest.raises(StreamerError, match=f"port {port} on 127.0.0.1 is in use: address already in use"):
                 await server.start()
 
-    async def test_foreign_address(self) -> None:
-        """An address of another machine cannot be listened on."""
+    async def test_an_address_of_another_machine_is_an_error(self) -> None:
+        """The message names port and address."""
         config = msgspec.structs.replace(CONFIG, server=ServerConfig(host="192.0.2.1", port=0))
 
         with pytest.raises(StreamerError, match=r"port 0 on 192\.0\.2\.1 is not available"):
             await Daemon(config, FakeScheduler()).http.start()
 
-    async def test_socket_handed_over(self) -> None:
+    async def test_a_given_socket_is_used(self) -> None:
         """A socket opened by someone else is used as it is."""
         inherited = socket.create_server(("127.0.0.1", 0))
         app = build_app(FakeScheduler(), CONFIG, CollectorRegistry())
@@ -70,8 +70,8 @@ class TestHttpServer:
 class TestStalls:
     """Peers that hold a connection and do nothing with it."""
 
-    async def test_no_request(self) -> None:
-        """Who sends no whole request in time is cut; who is served is not."""
+    async def test_a_peer_that_sends_no_request_is_cut(self) -> None:
+        """A client that is served is not."""
         config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(request_timeout_s=0.2))
         async with serving(config) as daemon, daemon.connect() as client:
             reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
@@ -102,7 +102,7 @@ class TestStalls:
 
         assert errors == []
 
-    async def test_a_client_that_stops_reading(self) -> None:
+    async def test_a_client_that_stops_reading_loses_its_connection(self) -> None:
         """Its session is detached, and its descriptor is given back although its bytes were never taken."""
         config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(send_timeout_s=0.3))
         async with serving(config) as daemon:

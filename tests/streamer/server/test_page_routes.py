@@ -30,8 +30,8 @@ class TestPages:
             ("/pages/page.css", "css"),
         ],
     )
-    async def test_are_served(self, daemon: Daemon, path: str, type_: str) -> None:
-        """Pages and what they load are served, and not again when they have not changed."""
+    async def test_pages_are_served(self, daemon: Daemon, path: str, type_: str) -> None:
+        """And not sent again while they have not changed."""
         response = await daemon.get(path)
         again = await daemon.get(path, **{"If-None-Match": response.headers["etag"]})
 

@@ -21,16 +21,16 @@ async def daemon() -> AsyncIterator[Daemon]:
         yield running
 
 
-async def test_health_and_readiness(daemon: Daemon) -> None:
-    """Alive at once, ready when the scheduler says so."""
+async def test_the_daemon_is_alive_at_once_and_ready_later(daemon: Daemon) -> None:
+    """Ready when the scheduler says so."""
     assert (await daemon.get("/healthz")).status_code == 200
     assert (await daemon.get("/readyz")).status_code == 200
     daemon.scheduler.ready = False
     assert (await daemon.get("/readyz")).status_code == 503
 
 
-async def test_metrics(daemon: Daemon) -> None:
-    """The registry that was given is shown."""
+async def test_the_given_registry_is_shown(daemon: Daemon) -> None:
+    """As Prometheus reads it."""
     Counter("captions_shown", "Captions.", registry=daemon.metrics).inc(3)
 
     response = await daemon.get("/metrics")
@@ -39,14 +39,14 @@ async def test_metrics(daemon: Daemon) -> None:
     assert "captions_shown_total 3.0" in response.text
 
 
-async def test_info(daemon: Daemon) -> None:
-    """What the page needs to offer a choice."""
+async def test_info_tells_a_page_its_choices(daemon: Daemon) -> None:
+    """Model, languages and rooms."""
     info = (await daemon.get("/info")).json()
 
     assert (info["model"], info["languages"]) == ("fake", ["en", "de", "fr"])
 
 
-async def test_what_is_open_and_what_is_not(tmp_path: Path) -> None:
+async def test_health_is_public_and_use_is_not(tmp_path: Path) -> None:
     """Whether the daemon lives is no secret; how it is used is."""
     (tmp_path / "keys").write_text(f"kitchen {KEY}\n")
     async with serving(keys=Keys(tmp_path / "keys")) as daemon:

@@ -7,8 +7,8 @@ from tests.helpers.http_daemon import serving as serving_http
 from tests.helpers.scripted_engine import serving, spoken
 
 
-async def test_page_for_a_person() -> None:
-    """The whole first, then a line for each session, who holds it and how it is; no secret."""
+async def test_each_session_has_a_line_after_those_of_the_daemon() -> None:
+    """With its caller and its state, and without any secret."""
     async with serving(resume_s=3600) as service:
         service.engine.hold()
         first, second = service.open(session="s_1", caller="kitchen"), service.open(session="s_2")
@@ -28,8 +28,8 @@ async def test_page_for_a_person() -> None:
     assert first.token not in page
 
 
-async def test_over_http() -> None:
-    """Plain text, also without any session."""
+async def test_the_page_is_plain_text() -> None:
+    """Also without any session."""
     async with serving_http() as daemon:
         answer = await daemon.get("/statz")
 

@@ -58,8 +58,8 @@ async def post(client: httpx.AsyncClient, audio: bytes, path: str = PATH, **fiel
 class TestTranscription:
     """A file is a session that is fed as fast as it takes it."""
 
-    async def test_whole_answer(self) -> None:
-        """All audio is heard at 16 kHz, then the session is over and left."""
+    async def test_a_whole_answer_holds_the_text_of_all_audio(self) -> None:
+        """The session gets all of it at 16 kHz, then is ended and detached."""
         async with asking() as (daemon, client):
             answer = await post(client, wav(3.0), language="de", prompt="Ray")
         [stream] = daemon.scheduler.streams
@@ -70,7 +70,7 @@ class TestTranscription:
         assert (stream.options.language, stream.options.prompt, stream.options.task) == ("de", "Ray", "transcribe")
         assert stream.detached.is_set()
 
-    async def test_a_browsers_recording(self) -> None:
+    async def test_a_recording_of_a_browser_is_transcribed(self) -> None:
         """webm with Opus, out of the temporary file of an upload, which is open for writing."""
         av = pytest.importorskip("av")
         file = io.BytesIO()
@@ -86,15 +86,15 @@ class TestTranscription:
         assert answer.status_code == 200, answer.text
         assert daemon.scheduler.streams[0].received_s == pytest.approx(2.0, abs=0.1)
 
-    async def test_translation(self) -> None:
-        """The other path is the other task."""
+    async def test_the_path_of_translations_translates(self) -> None:
+        """Its session has the other task."""
         async with asking() as (daemon, client):
             answer = await post(client, wav(3.0), "/v1/audio/translations", response_format="verbose_json")
         assert daemon.scheduler.streams[0].options.task == "translate"
         assert (answer.json()["task"], answer.json()["language"]) == ("translate", "english")
 
-    async def test_streamed_answer(self) -> None:
-        """Deltas while the file is heard, then the whole."""
+    async def test_a_streamed_answer_sends_deltas_and_then_the_whole(self) -> None:
+        """Deltas come while the file is transcribed."""
         async with asking() as (daemon, client):
             answer = await post(client, wav(3.0), stream="true")
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -103,7 +103,7 @@ class TestTranscription:
         assert events[-1] == {"type": "transcript.text.done", "text": "so the first thing"}
         assert daemon.scheduler.streams[0].detached.is_set()
 
-    async def test_back_pressure(self) -> None:
+    async def test_a_full_backlog_slows_the_decoding_down(self) -> None:
         """While the session's backlog is full, no more of the file is decoded."""
         async with asking() as (daemon, client):
             asked = asyncio.create_task(post(client, wav(60.0)))
@@ -116,8 +116,8 @@ class TestTranscription:
         assert stream.received_s == pytest.approx(60.0)
 
     @pytest.mark.parametrize("is_streamed", ["false", "true"])
-    async def test_a_client_that_leaves(self, is_streamed: str) -> None:
-        """Its session is ended instead of being fed to the end."""
+    async def test_the_session_of_a_client_that_leaves_is_ended(self, is_streamed: str) -> None:
+        """It is not fed to the end."""
         async with asking() as (daemon, client):
             asked = asyncio.create_task(post(client, wav(60.0), stream=is_streamed))
             stream = await within(daemon.scheduler.wait_stream())
@@ -144,16 +144,18 @@ class TestRefusals:
             (bytes(2_000_000), {}, 413, "file_too_large", "file"),
         ],
     )
-    async def test_bad_requests(self, audio: bytes, fields: dict[str, str], status: int, code: str, param: str) -> None:
-        """No session is opened for them."""
+    async def test_bad_requests_open_no_session(
+        self, audio: bytes, fields: dict[str, str], status: int, code: str, param: str
+    ) -> None:
+        """Each gets its status, its code and the field to blame."""
         async with asking(max_upload_bytes=1_000_000, max_recording_s=5.0) as (daemon, client):
             answer = await post(client, audio, **fields)
         error = answer.json()["error"]
         assert (answer.status_code, error["code"], error["param"]) == (status, code, param)
         assert daemon.scheduler.streams == []
 
-    async def test_no_file_and_no_form(self) -> None:
-        """Both say what is missing."""
+    async def test_a_missing_file_and_a_broken_form_are_told_apart(self) -> None:
+        """Each message says what is missing."""
         async with asking() as (_, client):
             for answer in (
                 await client.post(PATH, data={"file": "clip.wav"}),
@@ -180,7 +182,7 @@ class TestRefusals:
             "body of more than 1000000 bytes: split the file, or raise limits.max_upload_bytes"
         )
 
-    async def test_audio_longer_than_its_header_says(self) -> None:
+    async def test_audio_longer_than_its_header_says_is_refused(self) -> None:
         """A header can lie or say nothing: the audio itself is counted, and the session is ended."""
         blocks = iter([np.zeros(16000, np.float32)] * 100)
         stream = FakeStream("s", "r", SessionOptions(), (), 0.0)
@@ -213,8 +215,8 @@ class TestRefusals:
         assert order == ["read", "closed"]
         assert playing.cancelled()
 
-    async def test_bad_samples_on_the_way(self) -> None:
-        """What was said before is not passed off as the whole."""
+    async def test_audio_that_breaks_off_is_an_error(self) -> None:
+        """Part of the text is not passed off as the whole."""
         floats = bytearray(wav(3.0, subtype="FLOAT"))
         floats[-4:] = np.float32(np.nan).tobytes()
         async with asking() as (daemon, client):
@@ -226,15 +228,15 @@ class TestRefusals:
         assert "transcript.text.done" not in streamed.text
         assert all(stream.detached.is_set() for stream in daemon.scheduler.streams)
 
-    async def test_a_full_daemon(self) -> None:
-        """429 and when to come back, which OpenAI's clients do by themselves."""
+    async def test_a_full_daemon_answers_429_and_when_to_come_back(self) -> None:
+        """OpenAI's clients come back by themselves."""
         async with asking(FakeScheduler(max_sessions=0)) as (_, client):
             answer = await post(client, wav(1.0))
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
         assert answer.json()["error"]["type"] == "server_error"
 
-    async def test_a_failed_session(self) -> None:
-        """500, with what the engine says."""
+    async def test_a_failed_session_answers_500(self) -> None:
+        """With the message of the engine."""
         async with asking(FakeScheduler()) as (daemon, client):
             asked = asyncio.create_task(post(client, wav(60.0)))
             stream = await within(daemon.scheduler.wait_stream())
@@ -245,8 +247,8 @@ class TestRefusals:
         assert answer.json()["error"]["message"] == "three steps failed in a row"
 
     @pytest.mark.parametrize("is_streamed", ["false", "true"])
-    async def test_a_daemon_that_stops(self, is_streamed: str) -> None:
-        """What was said so far is not passed off as the whole: the client shall ask again."""
+    async def test_a_daemon_that_stops_asks_the_client_to_come_back(self, is_streamed: str) -> None:
+        """Part of the text is not passed off as the whole."""
         async with asking() as (daemon, client):
             asked = asyncio.create_task(post(client, wav(60.0), stream=is_streamed))
             stream = await within(daemon.scheduler.wait_stream())
@@ -257,8 +259,8 @@ class TestRefusals:
         assert "the daemon stops in the middle of the recording; ask again" in answer.text
         assert answer.status_code == (200 if is_streamed == "true" else 429)
 
-    async def test_keys(self, tmp_path: Path) -> None:
-        """401 in OpenAI's shape without one."""
+    async def test_a_request_without_a_key_gets_401(self, tmp_path: Path) -> None:
+        """In OpenAI's shape."""
         (tmp_path / "keys").write_text("box 0123456789abcdef\n")
         async with asking(keys=Keys(tmp_path / "keys")) as (_, client):
             refused = await post(client, wav(1.0))
@@ -268,7 +270,7 @@ class TestRefusals:
         assert served.status_code == 200
 
 
-async def test_models() -> None:
+async def test_the_one_model_is_listed() -> None:
     """The one model, by its own name; any name is taken for it in requests."""
     async with asking() as (_, client):
         listed, one, other = [await client.get(f"/v1/models{path}") for path in ("", "/fake", "/whisper-1")]

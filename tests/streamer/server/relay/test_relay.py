@@ -39,7 +39,7 @@ async def close_stream(client: ClientConnection) -> list[Message]:
 class TestDeepgram:
     """`/v1/listen`."""
 
-    async def test_whole_stream(self, daemon: Daemon) -> None:
+    async def test_a_whole_stream_is_captioned_to_its_end(self, daemon: Daemon) -> None:
         """Results as audio comes, the summary, close 1000; the session got every sample."""
         async with listen(daemon, "&interim_results=true&keyterm=Ray") as client:
             await client.send(SECOND * 3)
@@ -50,7 +50,7 @@ class TestDeepgram:
         [stream] = daemon.scheduler.streams
         assert (stream.received_s, stream.options.keyterms) == (3.0, ("Ray",))
 
-    async def test_finalize_and_configure(self, daemon: Daemon) -> None:
+    async def test_finalize_and_configure_are_answered(self, daemon: Daemon) -> None:
         """Both are answered, and the session is told."""
         async with listen(daemon) as client:
             await client.send('{"type":"Finalize"}')
@@ -63,8 +63,8 @@ class TestDeepgram:
             assert (await close_stream(client))[-1]["type"] == "Metadata"
         assert daemon.scheduler.streams[0].updates[0].keyterms == ("Ray",)
 
-    async def test_channels(self, daemon: Daemon) -> None:
-        """A session each, with the samples of its channel; the end waits for all of them."""
+    async def test_each_channel_has_a_session(self, daemon: Daemon) -> None:
+        """It gets the samples of its channel; the end waits for all of them."""
         async with listen(daemon, "&channels=2&multichannel=true") as client:
             stereo = np.tile(np.array([1000, -2000], "<i2"), 16_000)
             await client.send(stereo.tobytes())
@@ -75,7 +75,7 @@ class TestDeepgram:
         for stream, value in zip(daemon.scheduler.streams, (1000, -2000), strict=True):
             assert np.array_equal(np.concatenate(stream.samples), np.full(16_000, value, np.float32) / 32768)
 
-    async def test_no_wav(self, daemon: Daemon) -> None:
+    async def test_audio_of_an_unknown_format_is_refused(self, daemon: Daemon) -> None:
         """Audio that does not say what it is: the client is told, and nothing was opened."""
         async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
             await client.send(b"OggS" * 10)
@@ -84,7 +84,7 @@ class TestDeepgram:
         assert code == 1008
         assert daemon.scheduler.streams == []
 
-    async def test_recording_of_a_browser(self, daemon: Daemon) -> None:
+    async def test_a_recording_of_a_browser_is_transcribed(self, daemon: Daemon) -> None:
         """MediaRecorder's chunks, as Deepgram's browser examples send them."""
         recording = recorded(np.zeros(2 * 48_000, np.float32))
         async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
@@ -97,7 +97,7 @@ class TestDeepgram:
 class TestVosk:
     """`/vosk`."""
 
-    async def test_whole_stream(self, daemon: Daemon) -> None:
+    async def test_a_whole_stream_is_captioned_to_its_end(self, daemon: Daemon) -> None:
         """One answer to each chunk, the last text, close 1000."""
         answers = []
         async with vosk(daemon) as client:
@@ -115,8 +115,8 @@ class TestVosk:
         # the resampler holds back a few samples until the end
         assert daemon.scheduler.streams[0].received_s == pytest.approx(3.0)
 
-    async def test_refused_config(self, daemon: Daemon) -> None:
-        """The close frame says why."""
+    async def test_a_refused_config_closes_with_the_reason(self, daemon: Daemon) -> None:
+        """In the close frame."""
         async with vosk(daemon) as client:
             await client.send('{"config":{"sample_rate":1}}')
             with pytest.raises(ConnectionClosed):
@@ -124,8 +124,8 @@ class TestVosk:
             assert client.close_code == 1008
             assert client.close_reason == "sample_rate 1: expected an integer 8000 to 48000"
 
-    async def test_no_capacity(self) -> None:
-        """It shows with the first audio."""
+    async def test_a_full_daemon_closes_with_1013(self) -> None:
+        """At the first audio."""
         async with serving(scheduler=FakeScheduler(max_sessions=0)) as daemon, vosk(daemon) as client:
             await client.send(SECOND)
             assert (await closing(client))[1] == 1013
@@ -142,7 +142,7 @@ async def receive_any(client: ClientConnection) -> Message:
 class TestLeaving:
     """All the ways in which a connection ends."""
 
-    async def test_abrupt_close(self, daemon: Daemon) -> None:
+    async def test_a_client_that_vanishes_has_its_sessions_ended(self, daemon: Daemon) -> None:
         """The sessions end, and nobody is left to read them."""
         async with listen(daemon) as client:
             await client.send(SECOND)
@@ -151,8 +151,8 @@ class TestLeaving:
         await within(stream.detached.wait())
         assert stream.has_ended
 
-    async def test_stop_of_the_daemon(self, daemon: Daemon) -> None:
-        """What was heard is delivered, then 1012: come back."""
+    async def test_a_daemon_that_stops_delivers_the_text_so_far(self, daemon: Daemon) -> None:
+        """Then it closes with 1012: come back."""
         async with listen(daemon) as client:
             await client.send(SECOND * 2)
             await within((await daemon.scheduler.wait_stream()).fed.wait())
@@ -161,29 +161,29 @@ class TestLeaving:
         assert [message["type"] for message in messages] == ["Results", "Metadata"]
         assert code == 1012
 
-    async def test_silence_on_the_wire(self) -> None:
-        """The tail is delivered, and the close frame says what was missing."""
+    async def test_a_silent_client_gets_its_tail_and_the_reason(self) -> None:
+        """The reason stands in the close frame."""
         config = Config(server=ServerConfig(port=0, idle_s=1.0))
         async with serving(config, FakeScheduler(script_of([TEXT]))) as daemon, listen(daemon) as client:
             messages, code = await closing(client)
         assert messages[-1]["type"] == "Metadata"
         assert (code, client.close_reason) == (1011, "no audio and no message for 1 s")
 
-    async def test_silence_before_any_audio(self) -> None:
-        """Also where no session was opened yet."""
+    async def test_silence_before_any_audio_closes_too(self) -> None:
+        """No session was opened yet."""
         config = Config(server=ServerConfig(port=0, idle_s=1.0))
         async with serving(config) as daemon, vosk(daemon) as client:
             assert await closing(client) == ([], 1011)
 
-    async def test_great_age(self) -> None:
-        """A connection ends as at a restart."""
+    async def test_an_old_connection_ends_as_at_a_restart(self) -> None:
+        """With 1012: come back."""
         config = Config(server=ServerConfig(port=0), limits=LimitsConfig(max_connection_s=1.0))
         async with serving(config) as daemon, listen(daemon) as client:
             messages, code = await closing(client)
         assert ([message["type"] for message in messages], code) == (["Metadata"], 1012)
 
-    async def test_a_session_that_fails(self, daemon: Daemon) -> None:
-        """The error is told in the dialect's words, close 1011."""
+    async def test_a_failed_session_is_told_in_the_words_of_the_dialect(self, daemon: Daemon) -> None:
+        """Then the connection closes with 1011."""
         async with listen(daemon) as client:
             stream = await within(daemon.scheduler.wait_stream())
             stream.say(EngineError("broken"))
@@ -191,8 +191,8 @@ class TestLeaving:
         assert messages[-1]["description"] == "broken"
         assert code == 1011
 
-    async def test_frames_after_the_end(self, daemon: Daemon) -> None:
-        """They are ignored: the text that is owed still comes."""
+    async def test_frames_after_the_end_are_dropped(self, daemon: Daemon) -> None:
+        """The text that is owed still comes."""
         async with listen(daemon) as client:
             await client.send('{"type":"CloseStream"}')
             await client.send(SECOND)

@@ -49,7 +49,7 @@ async def speak(client: AsyncTcpClient, seconds: int) -> None:
     await client.write_event(AudioStop().event())
 
 
-async def test_utterance() -> None:
+async def test_an_utterance_is_answered_with_its_text() -> None:
     """The chunks are the text, the whole comes too, and the connection closes."""
     scheduler = FakeScheduler(script_of([TEXT]))
     async with serving(scheduler) as port, AsyncTcpClient("127.0.0.1", port) as client:
@@ -62,8 +62,8 @@ async def test_utterance() -> None:
     assert scheduler.streams[0].received_s == 3.0
 
 
-async def test_describe() -> None:
-    """The library reads what is told."""
+async def test_the_library_reads_the_description() -> None:
+    """With every field that it needs."""
     async with serving(FakeScheduler()) as port, AsyncTcpClient("127.0.0.1", port) as client:
         await client.write_event(Describe().event())
         event = await within(client.read_event())
@@ -73,8 +73,8 @@ async def test_describe() -> None:
     assert program.models[0].languages == ["en", "de", "fr"]
 
 
-async def test_errors() -> None:
-    """A full daemon and what is no Wyoming at all."""
+async def test_errors_are_told_before_the_close() -> None:
+    """Of a full daemon, and of bytes that are not of the protocol."""
     async with serving(FakeScheduler(max_sessions=0)) as port:
         async with AsyncTcpClient("127.0.0.1", port) as client:
             await speak(client, 1)
@@ -86,8 +86,8 @@ async def test_errors() -> None:
         writer.close()
 
 
-async def test_abrupt_close() -> None:
-    """The session of a client that is gone ends."""
+async def test_the_session_of_a_client_that_vanishes_is_ended() -> None:
+    """Nobody reads its text any more."""
     scheduler = FakeScheduler()
     async with serving(scheduler) as port:
         async with AsyncTcpClient("127.0.0.1", port) as client:
@@ -97,8 +97,8 @@ async def test_abrupt_close() -> None:
     assert stream.has_ended
 
 
-async def test_silence_on_the_wire() -> None:
-    """The text so far is delivered."""
+async def test_the_text_of_a_silent_client_is_delivered() -> None:
+    """Then the connection closes."""
     scheduler = FakeScheduler(script_of([TEXT]))
     async with serving(scheduler, idle_s=1.0) as port, AsyncTcpClient("127.0.0.1", port) as client:
         await client.write_event(AudioChunk(rate=16000, width=2, channels=1, audio=SECOND).event())
@@ -106,8 +106,8 @@ async def test_silence_on_the_wire() -> None:
     assert any(Transcript.is_type(event.type) for event in events)
 
 
-async def test_too_many_connections() -> None:
-    """One more is closed at once, the others stay."""
+async def test_a_connection_too_many_is_closed_at_once() -> None:
+    """The others stay."""
     async with serving(FakeScheduler()) as port:
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
         clients[0][1].write(b'{"type":"ping"}\n')
@@ -120,14 +120,14 @@ async def test_too_many_connections() -> None:
             each.close()
 
 
-async def test_off_by_default() -> None:
-    """No port is opened."""
+async def test_no_port_is_opened_by_default() -> None:
+    """The protocol has no keys."""
     async with wyoming_server(FakeScheduler(), Config()) as port:
         assert port == 0
 
 
-async def test_port_is_taken() -> None:
-    """The message names the key."""
+async def test_a_taken_port_is_named_with_its_key() -> None:
+    """The error names the configuration key."""
     async with serving(FakeScheduler()) as port:
         config = Config(wyoming=WyomingConfig(port=port))
         with pytest.raises(StreamerError, match=f"wyoming.port {port} on 127.0.0.1"):

@@ -54,7 +54,7 @@ async def test_viewers_get_text_without_words() -> None:
     assert (message["type"], message["text"], "words" in message) == ("turn_end", "a", False)
 
 
-async def test_who_comes_late_sees_the_last_turns_and_the_open_one() -> None:
+async def test_a_late_viewer_sees_the_last_turns_and_the_open_one() -> None:
     """As many turns as are kept, and the words being spoken."""
     room = Room()
     for turn in range(HISTORY + 5):
@@ -68,7 +68,7 @@ async def test_who_comes_late_sees_the_last_turns_and_the_open_one() -> None:
     assert now["stable"] == "now"
 
 
-async def test_who_comes_back_sees_only_what_is_new() -> None:
+async def test_a_returning_viewer_sees_only_new_messages() -> None:
     """Messages up to the last one seen are left out."""
     room = Room()
     first = room.join()
@@ -83,7 +83,7 @@ async def test_who_comes_back_sees_only_what_is_new() -> None:
     assert message["turn"] == 3
 
 
-async def test_another_speaker_begins_anew() -> None:
+async def test_another_speaker_begins_a_new_transcript() -> None:
     """The turns of the speaker before are not shown as those of the new one; the same speaker goes on."""
     room = Room()
     with room.speaking("s_1"):
@@ -103,7 +103,7 @@ async def test_another_speaker_begins_anew() -> None:
     assert [message["text"] for message in messages] == ["other", "a"]
 
 
-async def test_who_is_too_far_behind_is_cut() -> None:
+async def test_a_viewer_too_far_behind_is_cut() -> None:
     """Memory is bounded, and the others miss nothing."""
     room = Room()
     slow, quick = room.join(), room.join()
@@ -117,8 +117,8 @@ async def test_who_is_too_far_behind_is_cut() -> None:
     assert not quick.is_cut
 
 
-async def test_a_full_room_is_told() -> None:
-    """More viewers than are woken at once all hear of it."""
+async def test_every_viewer_of_a_full_room_is_woken() -> None:
+    """Also with more viewers than are woken at once."""
     room = Room()
     viewers = [room.join() for _ in range(200)]
     for viewer in viewers:
@@ -128,8 +128,8 @@ async def test_a_full_room_is_told() -> None:
     assert [len(await shown(viewer, 1)) for viewer in viewers] == [1] * 200
 
 
-async def test_who_has_left_gets_nothing() -> None:
-    """A viewer that left is forgotten."""
+async def test_a_viewer_that_has_left_gets_nothing() -> None:
+    """The room forgets it."""
     room = Room()
     viewer = room.join()
     room.leave(viewer)

@@ -17,15 +17,15 @@ def rooms_of(microphone: Room | None = None, *, rooms: bool = True, max_viewers:
 
 
 @pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "../x", "ä", "a" * 65])
-def test_names_are_checked(name: str) -> None:
-    """What could be mistaken for a path, or cannot be read aloud, is no name."""
+def test_a_bad_name_of_a_room_is_refused(name: str) -> None:
+    """A name could be mistaken for a path, or not be readable aloud."""
     with pytest.raises(ProtocolError, match="letters, digits") as error, rooms_of().viewing(name):
         pass
 
     assert error.value.code == "bad_room"
 
 
-def test_off_unless_enabled() -> None:
+def test_rooms_are_off_unless_enabled() -> None:
     """Neither speaking nor watching; the message says which key."""
     rooms = rooms_of(rooms=False)
     with pytest.raises(ProtocolError, match=r"server\.rooms"), rooms.viewing("stage"):
@@ -34,8 +34,8 @@ def test_off_unless_enabled() -> None:
         pass
 
 
-def test_the_microphone_needs_no_key_and_takes_no_session() -> None:
-    """It is there with --mic alone, and nobody else speaks in it."""
+def test_no_session_speaks_in_the_room_of_the_microphone() -> None:
+    """The room exists with --mic alone."""
     microphone = Room()
     with rooms_of(microphone, rooms=False).viewing("microphone") as (room, _):
         assert room is microphone
@@ -49,7 +49,7 @@ async def test_one_session_speaks_at_a_time() -> None:
     """Another one is told; the same one, coming back early, takes over."""
     rooms = rooms_of()
     with rooms.speaking("stage", "s_1"):
-        with pytest.raises(ProtocolError, match="somebody else speaks"), rooms.speaking("stage", "s_2"):
+        with pytest.raises(ProtocolError, match="another session speaks"), rooms.speaking("stage", "s_2"):
             pass
         with rooms.speaking("stage", "s_1") as room:
             pass
@@ -71,8 +71,8 @@ async def test_a_room_is_forgotten_when_the_last_one_leaves() -> None:
     assert rooms.n_viewers == 0
 
 
-def test_viewers_are_bounded() -> None:
-    """One too many is told to come later."""
+def test_no_more_viewers_join_than_allowed() -> None:
+    """One more is told to come later."""
     rooms = rooms_of(max_viewers=1)
     with rooms.viewing("stage"), pytest.raises(OverloadError), rooms.viewing("stage"):
         pass

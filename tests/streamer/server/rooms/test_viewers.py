@@ -123,7 +123,7 @@ async def test_a_viewer_that_takes_no_message_is_cut_after_the_send_timeout() ->
     assert rooms.n_viewers == microphone.n_viewers == 0
 
 
-async def test_without_microphone() -> None:
+async def test_a_viewer_of_a_daemon_without_microphone_is_told_so() -> None:
     """The page can say why it shows nothing."""
     async with serving() as daemon, daemon.connect("/v1/watch") as viewer:
         messages, code = await closing(viewer)
@@ -131,8 +131,8 @@ async def test_without_microphone() -> None:
     assert (messages[-1]["code"], code) == ("no_microphone", 1008)
 
 
-async def test_no_more_viewers_than_allowed() -> None:
-    """Over WebSocket and over HTTP they are told when to try again."""
+async def test_a_viewer_too_many_is_told_when_to_come_back() -> None:
+    """Over WebSocket and over HTTP."""
     config = Config(server=ServerConfig(port=0, rooms=True), limits=LimitsConfig(max_viewers=0))
     async with serving(config) as daemon, daemon.connect("/v1/watch/stage") as viewer:
         messages, code = await closing(viewer)
