@@ -42,20 +42,20 @@ class EndSessions:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndAndClose:
     """End every session; once they have said everything, close the connection with this code and reason."""
 
     code: int = 1000
     reason: str = ""
 
 
-Action: TypeAlias = Open | To | EndSessions | End | HangUp | str
+Action: TypeAlias = Open | To | EndSessions | EndAndClose | HangUp | str
 """A `str` is a text to send to the client."""
 
 
-def end_of_idle_client(idle_s: float) -> End:
+def end_of_idle_client(idle_s: float) -> EndAndClose:
     """The end of a client that sent nothing for `idle_s` seconds, in the dialects that have no rule of their own."""
-    return End(1011, f"no audio and no message for {idle_s:g} s")
+    return EndAndClose(1011, f"no audio and no message for {idle_s:g} s")
 
 
 class Dialect(Protocol):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streamer.audio.pcm import MAX_RATE, MIN_RATE
-from streamer.dialects.actions import Action, End, HangUp, Open, To, end_of_idle_client
+from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
 from streamer.errors import StreamerError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
 from streamer.protocol.messages import AudioFormat, Flush, Start
@@ -64,7 +64,7 @@ class VoskProtocol:
         if message.config is not UNSET:
             return self._configure(message.config)
         if message.eof:
-            return [End()] if self._is_open else [self._final(), HangUp(1000)]
+            return [EndAndClose()] if self._is_open else [self._final(), HangUp(1000)]
         if message.reset:
             return [To(None, Flush(id=_RESET))] if self._is_open else [self._final()]
         return [_refused('expected {"config": …}, {"eof": 1}, {"reset": 1} or audio')]

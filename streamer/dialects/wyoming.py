@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from streamer import __version__
-from streamer.dialects.actions import Action, End, HangUp, Open, To, end_of_idle_client
+from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.errors import ProtocolError, StreamerError
 from streamer.protocol.errors import wire_error
@@ -224,7 +224,7 @@ class WyomingProtocol:
     def _end(self) -> list[Action]:
         self._has_ended = True
         if self._is_open:
-            return [End()]
+            return [EndAndClose()]
         self._is_open = True  # nothing was said
         return [encode("transcript-start", {}), *self.finish(), HangUp(1000)]
 

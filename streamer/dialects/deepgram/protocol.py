@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamer.dialects.actions import Action, End, HangUp, Open, To, end_of_idle_client
+from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
 from streamer.dialects.deepgram.request import ListenRequest
 from streamer.dialects.deepgram.wav_header import WavHeader
 from streamer.dialects.word_slices import part_of
@@ -65,7 +65,7 @@ class DeepgramProtocol:
         if isinstance(frame, str):
             return self._control(frame)
         if not frame:
-            return [End()]  # how the first clients closed a stream
+            return [EndAndClose()]  # how the first clients closed a stream
         self._sha.update(frame)
         if self._header is None:
             return self._sound(frame)
@@ -153,7 +153,7 @@ class DeepgramProtocol:
             case "KeepAlive":
                 return []
             case "CloseStream":
-                return [End()]
+                return [EndAndClose()]
             case "Finalize":
                 return self._finalize(message.channel)
             case "Configure":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from streamer.access.keys import Caller
 from streamer.config import Config
-from streamer.dialects.actions import Action, Dialect, End, EndSessions, HangUp, Open, To
+from streamer.dialects.actions import Action, Dialect, EndAndClose, EndSessions, HangUp, Open, To
 from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.server.duplex import ClientGone, Transport, converse
@@ -144,7 +144,7 @@ class Relay:
                 case EndSessions():
                     self._is_followed = True
                     await self._end_sessions()
-                case End(code=code, reason=reason):
+                case EndAndClose(code=code, reason=reason):
                     self.closing = code, reason
                     await self._end()
                 case HangUp(code=code, reason=reason):

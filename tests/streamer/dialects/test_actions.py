@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import Action, Dialect, End, HangUp, Open, To
+from streamer.dialects.actions import Action, Dialect, EndAndClose, HangUp, Open, To
 from streamer.dialects.deepgram.protocol import DeepgramProtocol
 from streamer.dialects.deepgram.request import parse_query
 from streamer.dialects.vosk import VoskProtocol
@@ -56,10 +56,10 @@ def test_any_frames_lead_to_actions_in_a_legal_order(name: str, frames: list[str
     taken: list[Action] = dialect.begin()
     for frame in frames:
         taken += dialect.receive(frame)
-        if any(isinstance(action, HangUp | End) for action in taken):
+        if any(isinstance(action, HangUp | EndAndClose) for action in taken):
             break  # the carrier reads no more
     opened = [i for i, action in enumerate(taken) if isinstance(action, Open)]
-    ended = [i for i, action in enumerate(taken) if isinstance(action, End)]
+    ended = [i for i, action in enumerate(taken) if isinstance(action, EndAndClose)]
 
     assert len(opened) <= 1
     n_sessions = sum(action.n_sessions for action in taken if isinstance(action, Open))

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import Action, End, HangUp, Open, To
+from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To
 from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import EngineError
 from streamer.protocol.events import Bye, Caption, Flushed, TurnEnd, Word
@@ -70,7 +70,7 @@ def test_eof_is_answered_with_the_rest() -> None:
     """The last text is said when all is heard, and nothing after it."""
     dialect = VoskProtocol()
     dialect.receive(b"ab")
-    assert dialect.receive('{"eof" : 1}') == [End()]
+    assert dialect.receive('{"eof" : 1}') == [EndAndClose()]
     assert dialect.project(0, turn_end("so")) == []
     [text] = dialect.project(0, BYE)
     assert json.loads(text)["text"] == "so"

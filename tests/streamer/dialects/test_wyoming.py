@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import Action, End, HangUp, Open, To
+from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To
 from streamer.dialects.wyoming import MAX_LINE_BYTES, FrameReader, WyomingMessage, WyomingProtocol, encode
 from streamer.errors import OverloadError, ProtocolError
 from streamer.protocol.events import Bye, Caption, Event, Speech, TurnEnd
@@ -112,7 +112,7 @@ class TestUtterance:
         assert (opening.start.language, opening.start.keyterms) == ("de", ("Küche", "Licht"))
         assert read([started]) == [("transcript-start", {"language": "de-CH"})]
         assert dialect.receive(written("audio-chunk", SOUND, b"ab")) == [To(0, b"ab")]
-        assert dialect.receive(written("audio-stop")) == [End()]
+        assert dialect.receive(written("audio-stop")) == [EndAndClose()]
         events: list[Event] = [
             Speech(state="started", at_s=0.25),
             caption("so", " the"),

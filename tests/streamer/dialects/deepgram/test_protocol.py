@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.actions import End, HangUp, Open, To
+from streamer.dialects.actions import EndAndClose, HangUp, Open, To
 from streamer.dialects.deepgram.protocol import MAX_KEYTERMS, DeepgramProtocol
 from streamer.dialects.deepgram.request import ListenRequest
 from streamer.errors import EngineError
@@ -259,7 +259,7 @@ class TestClient:
     def test_close_stream_ends_the_sessions(self) -> None:
         """By a message, or as the first clients did, by empty audio; the summary comes last."""
         dialect = opened()
-        assert dialect.receive('{"type":"CloseStream"}') == [End()] == dialect.receive(b"")
+        assert dialect.receive('{"type":"CloseStream"}') == [EndAndClose()] == dialect.receive(b"")
         dialect.receive(b"ab")
         told(dialect, Bye(reason="end", audio_s=1.5, turns=0))
         assert [json.loads(text) for text in dialect.finish()] == [
