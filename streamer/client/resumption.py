@@ -1,5 +1,5 @@
 """
-State that a client keeps to resume after a lost connection: unstable audio, and the numbers of turns. Pure.
+State that a client keeps to resume after a lost connection: unstable audio, and the numbers of turns.
 
 `Backlog` holds audio and commands to send, `EventMerger` merges the events of successive sessions into one transcript.
 Both count stream time: seconds since the first sample that was ever sent.

@@ -1,4 +1,4 @@
 """
-What existing clients speak: each dialect is a pure projection of the events of `captions.v1`, with a small adapter
-that carries it over its transport.
+Protocols of existing clients (Deepgram, OpenAI, Vosk, Wyoming), translated to `captions.v1` and back. All are pure:
+`server` carries their frames over sockets.
 """

@@ -1,4 +1,4 @@
-"""What a dialect wants done with a client's frame, in the words of `captions.v1`. Pure."""
+"""The `Dialect` interface, and the actions that a dialect asks of the server for each client frame."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from streamer.protocol.options import Update
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open sessions, before anything is sent to them; after `EndSessions` open others."""
+    """Open the sessions of this connection. Comes before any `To`, and again only after `EndSessions`."""
 
     start: Start
-    """Format of the audio that each of them gets, and its options."""
+    """Audio format and options of each session."""
     n_sessions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class To:
-    """Something for one session, or for all of them (None)."""
+    """Send audio or a command to one session, by its index, or to all sessions (None)."""
 
     session: int | None
     message: bytes | Update | Flush
@@ -38,43 +38,47 @@ class HangUp:
 
 @dataclass(frozen=True, slots=True)
 class EndSessions:
-    """End every session; the connection stays, and the next `Open` goes on at the same stream time."""
+    """End every session but keep the connection: the next `Open` continues at the same stream time."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndAndClose:
-    """End every session; once they have said everything, close the connection with this code and reason."""
+    """End every session, and close the connection with this code and reason after their last events."""
 
     code: int = 1000
     reason: str = ""
 
 
 Action: TypeAlias = Open | To | EndSessions | EndAndClose | HangUp | str
-"""A `str` is a text to send to the client."""
+"""A `str` is a text for the client."""
 
 
 def end_of_idle_client(idle_s: float) -> EndAndClose:
-    """The end of a client that sent nothing for `idle_s` seconds, in the dialects that have no rule of their own."""
+    """Return the action for a client that sent nothing for `idle_s` seconds, where a dialect has no rule for it."""
     return EndAndClose(1011, f"no audio and no message for {idle_s:g} s")
 
 
 class Dialect(Protocol):
-    """One client's side of a foreign protocol: frames in, actions out; native events in, texts out."""
+    """
+    One connection of a foreign protocol: client frames to actions, session events to texts for the client.
+
+    The server reads no more frames after `EndAndClose` or `HangUp`.
+    """
 
     def begin(self) -> list[Action]:
-        """Sessions and texts for before the client's first frame."""
+        """Return the actions before the first frame of the client."""
 
     def receive(self, frame: str | bytes) -> list[Action]:
-        """A frame of the client; whatever is in it, it raises nothing."""
+        """Return the actions for a frame of the client. Never raises, whatever the frame holds."""
 
     def idle(self, idle_s: float) -> list[Action]:
-        """The client sent nothing for `idle_s` seconds."""
+        """Return the actions for a client that sent nothing for `idle_s` seconds."""
 
     def project(self, session: int, event: Event) -> list[str]:
-        """What an event of a session is to the client."""
+        """Return the texts that tell the client of an event of a session, which is named by its index."""
 
     def finish(self) -> list[str]:
-        """The last texts: every session has said `Bye`."""
+        """Return the last texts, after `Bye` of every session."""
 
     def fail(self, error: StreamerError) -> list[str]:
-        """The last texts where something went wrong."""
+        """Return the last texts before the connection closes with an error."""

@@ -1,19 +1,19 @@
-"""Stable text as an append-only stream, for dialects whose partial results can only be added to. Pure."""
+"""Stable text as an append-only stream, for dialects whose results can only be appended to."""
 
 from __future__ import annotations
 
 
 class AppendOnlyText:
-    """What the stable text of successive turns has grown by; the turns are joined by a space."""
+    """Computes the text to append for successive captions and turns; turns are joined by a space."""
 
     def __init__(self) -> None:
         self._sent = ""
-        """Of the open turn."""
+        """Text of the open turn that was appended."""
         self._has_earlier = False
-        """Whether an earlier turn had text."""
+        """Whether an earlier turn had text, so that a space must precede the next."""
 
     def grow(self, stable: str) -> str:
-        """What to append for the stable text of the open turn; nothing where it does not continue what was sent."""
+        """Return what to append for the stable text of the open turn; empty unless it begins with the sent text."""
         if not stable.startswith(self._sent):
             return ""
         delta = stable[len(self._sent) :]
@@ -23,7 +23,7 @@ class AppendOnlyText:
         return delta
 
     def end_turn(self, text: str) -> str:
-        """What to append for the final text of the turn; the next one begins."""
+        """Return the text to append for the final text of the turn, and begin the next turn."""
         delta = self.grow(text)
         self._has_earlier = self._has_earlier or bool(self._sent)
         self._sent = ""

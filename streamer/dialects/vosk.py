@@ -1,8 +1,8 @@
 """
-The WebSocket protocol of vosk-server as a projection of `captions.v1`. Pure: frames and events in, texts out.
+The WebSocket protocol of vosk-server as a projection of `captions.v1`.
 
-Lock-step: every chunk of audio is answered by exactly one text, at once, with what is known by then, since clients
-wait for it before they send more. Whatever path or model a client names, the daemon's own model runs.
+Clients work in lock-step: each chunk of audio is answered at once by exactly one text with the result so far, since a
+client waits for it before it sends more. The model that a client names is ignored; the daemon's own model runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _ClientConfig(msgspec.Struct, frozen=True):
 
 
 class _ClientMessage(msgspec.Struct, frozen=True):
-    """Any text message of a client; other fields are ignored, `model` and its like among them."""
+    """Any text message of a client; other fields, such as `model`, are ignored."""
 
     config: _ClientConfig | UnsetType = UNSET
     eof: int | bool | UnsetType = UNSET
@@ -37,7 +37,7 @@ class _ClientMessage(msgspec.Struct, frozen=True):
 
 
 class VoskProtocol:
-    """One connection: 16-bit mono audio, at 16 kHz unless `config` says otherwise before the first chunk."""
+    """One connection: 16-bit mono audio, at 16 kHz unless `config` sets another rate before the first chunk."""
 
     def __init__(self) -> None:
         self._rate = 16_000
@@ -47,14 +47,14 @@ class VoskProtocol:
         self._rest = b""
         self._partial = ""
         self._ended: list[TurnEnd] = []
-        """Turns that no answer has told yet; one answer tells them all."""
+        """Ended turns for the next answer, which holds all of them."""
 
     def begin(self) -> list[Action]:
-        """The first chunk opens the session: `config` may come before it."""
+        """Return nothing: the first chunk opens the session, since `config` may come before it."""
         return []
 
     def receive(self, frame: str | bytes) -> list[Action]:
-        """A chunk, or a command."""
+        """Return the actions for a chunk of audio or a command. Never raises."""
         if isinstance(frame, bytes):
             return [*self._audio(frame), self._answer()]
         try:
@@ -74,7 +74,7 @@ class VoskProtocol:
         return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
-        """Noted for the next answer; only a reset and the end are answered from here."""
+        """Note captions and turns for the next answer; return the answer to a reset or to the end."""
         match event:
             case Caption():
                 self._partial = event.stable + event.partial
@@ -86,11 +86,11 @@ class VoskProtocol:
         return []
 
     def finish(self) -> list[str]:
-        """Nothing: the end was answered by the last result."""
+        """Return nothing: the result at `Bye` was the last text."""
         return []
 
     def fail(self, error: StreamerError) -> list[str]:
-        """Nothing: a client takes any text for a result, so the reason stands in the close frame."""
+        """Return nothing: a client takes every text for a result, so the reason is in the close frame."""
         return []
 
     def _audio(self, chunk: bytes) -> list[Action]:
@@ -124,7 +124,7 @@ class VoskProtocol:
         return self._final() if self._ended else _encoded({"partial": self._partial})
 
     def _final(self) -> str:
-        """All turns that have ended since the last one."""
+        """Return one result with all turns that have ended since the last result."""
         text = " ".join(turn.text for turn in self._ended if turn.text)
         words = [word for turn in self._ended for word in words_of(turn)]
         self._ended = []

@@ -1,11 +1,11 @@
 """
-The Wyoming protocol (Home Assistant), as a projection of `captions.v1`. Pure: bytes in, actions and texts out.
+The Wyoming protocol of Home Assistant as a projection of `captions.v1`: bytes in, actions and texts out.
 
-One connection is one utterance: `transcribe`, `audio-start`, `audio-chunk`…, `audio-stop`. While it is spoken, stable
-text comes as `transcript-start` and `transcript-chunk`, which are only appended to; the whole always comes as
-`transcript`, for clients that know no streaming, then `transcript-stop`. `describe` and `ping` may come at any time.
+One connection carries one utterance: `transcribe`, `audio-start`, `audio-chunk`…, `audio-stop`. During the utterance
+stable text is sent as `transcript-start` and `transcript-chunk`, which append. At its end the whole text is sent as
+`transcript`, for clients without streaming, then `transcript-stop`. `describe` and `ping` may come at any time.
 
-The protocol knows no keys and no encryption: it is off unless configured.
+The protocol has neither keys nor encryption, so it is off unless configured.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from streamer.protocol.messages import AudioFormat, Start
 from streamer.protocol.options import listed_languages
 
 MAX_LINE_BYTES = 65_536
-"""Of a header with what data it holds, and of the data behind it."""
+"""Largest header line, and largest data block after it."""
 SAMPLE_BYTES = 2
 VERSION = "1.7.1"
-"""Of the protocol, as its own library counts."""
+"""Version of the protocol, as numbered by its own library."""
 
 _Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, slots=True)
 class WyomingMessage:
-    """One event of the wire."""
+    """One message of the protocol."""
 
     type: str
     data: dict[str, object] = field(default_factory=dict)
@@ -52,10 +52,10 @@ class _Header(msgspec.Struct, frozen=True):
 
 class FrameReader:
     """
-    Cuts a stream of bytes into messages.
+    Splits a stream of bytes into messages.
 
     Args:
-        max_payload_bytes: Largest payload taken.
+        max_payload_bytes: Largest accepted payload.
     """
 
     def __init__(self, max_payload_bytes: int) -> None:
@@ -65,10 +65,10 @@ class FrameReader:
 
     def receive(self, data: bytes) -> list[WyomingMessage]:
         """
-        The messages that `data` completes; no more than one message is ever kept.
+        Return the messages that `data` completes; at most one incomplete message is kept.
 
         Raises:
-            ProtocolError: No message of this protocol, or too large a one.
+            ProtocolError: The data is not a message of this protocol, or the message is too large.
         """
         self._bytes += data
         messages = []
@@ -104,7 +104,7 @@ class FrameReader:
 
 
 def encode(kind: str, data: dict[str, object]) -> str:
-    """One message: a line, and its data behind it, as every reader understands."""
+    """Encode one message as a header line followed by its data, a form that every reader understands."""
     body = msgspec.json.encode(data).decode()
     header = {"type": kind, "version": VERSION, "data_length": len(body.encode())}
     return f"{msgspec.json.encode(header).decode()}\n{body}"
@@ -127,9 +127,9 @@ class WyomingProtocol:
     One connection.
 
     Args:
-        model: Name of the model that runs.
-        languages: Codes that it knows.
-        max_payload_bytes: Largest piece of audio taken.
+        model: Name of the model.
+        languages: Language codes of the model.
+        max_payload_bytes: Largest accepted chunk of audio.
     """
 
     def __init__(self, model: str, languages: Sequence[str], max_payload_bytes: int) -> None:
@@ -142,11 +142,11 @@ class WyomingProtocol:
         self._language = ""
 
     def begin(self) -> list[Action]:
-        """The first audio opens the session: `transcribe` comes before it."""
+        """Return nothing: the first audio opens the session, since `transcribe` comes before it."""
         return []
 
     def receive(self, frame: str | bytes) -> list[Action]:
-        """Bytes, cut anywhere."""
+        """Return the actions for bytes that are split anywhere. Never raises."""
         try:
             messages = self._frames.receive(frame if isinstance(frame, bytes) else frame.encode())
             return [action for message in messages for action in self._answer(message)]
@@ -158,7 +158,7 @@ class WyomingProtocol:
         return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
-        """Speech and the growth of the text."""
+        """Return the messages about speech and appended text for an event."""
         match event:
             case Speech(state=state, at_s=at_s):
                 return [encode(f"voice-{state}", {"timestamp": round(at_s * 1000)})]
@@ -171,14 +171,14 @@ class WyomingProtocol:
         return []
 
     def finish(self) -> list[str]:
-        """The whole text."""
+        """Return the whole text, if a session was open."""
         data: dict[str, object] = {"text": " ".join(turn for turn in self._turns if turn)}
         if self._language:
             data["language"] = self._language
         return [encode("transcript", data), encode("transcript-stop", {})] if self._is_open else []
 
     def fail(self, error: StreamerError) -> list[str]:
-        """`error`."""
+        """Return the `error` message."""
         return [encode("error", {"text": str(error), "code": wire_error(error).code})]
 
     # --- from the client
@@ -190,7 +190,7 @@ class WyomingProtocol:
             case "ping":
                 return [encode("pong", {"text": message.data.get("text")})]
             case _ if self._has_ended:
-                return []  # one utterance is all, and its text is on the way
+                return []  # a connection carries one utterance, and its text is on the way
             case "transcribe":
                 self._asked = _converted(message, _Transcribe)
                 self._check_language(self._asked.language)
@@ -202,11 +202,13 @@ class WyomingProtocol:
                 return [*opening, To(0, message.payload)] if message.payload else opening
             case "audio-stop":
                 return self._end()
-        return []  # others may come with newer clients
+        return []  # newer clients may send other messages
 
     def _open(self, message: WyomingMessage) -> list[Action]:
         if self._is_open:
-            raise ProtocolError("already_started", "a connection is one utterance: connect again for the next one")
+            raise ProtocolError(
+                "already_started", "a connection carries one utterance: open another connection for the next one"
+            )
         sound = _converted(message, _Sound)
         if sound.width != SAMPLE_BYTES:
             raise ProtocolError("bad_audio", f"width {sound.width}: expected {SAMPLE_BYTES} bytes a sample")
@@ -225,7 +227,7 @@ class WyomingProtocol:
         self._has_ended = True
         if self._is_open:
             return [EndAndClose()]
-        self._is_open = True  # nothing was said
+        self._is_open = True  # an utterance without audio
         return [encode("transcript-start", {}), *self.finish(), HangUp(1000)]
 
     def _check_language(self, language: str | None) -> None:
@@ -256,7 +258,7 @@ class WyomingProtocol:
 
 
 def _code(language: str) -> str:
-    """`de-CH` -> `de`"""
+    """Convert `de-CH` to `de`."""
     return language.lower().partition("-")[0].partition("_")[0]
 
 
@@ -275,7 +277,7 @@ def _decoded(data: bytes, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ProtocolError("bad_json", f"no message of the Wyoming protocol: {error}") from None
+        raise ProtocolError("bad_json", f"not a message of the Wyoming protocol: {error}") from None
 
 
 def _too_large(name: str, n: int, most: int) -> ProtocolError:

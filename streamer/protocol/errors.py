@@ -9,7 +9,7 @@ from streamer.errors import AudioFormatError, KeyRefusedError, OverloadError, Pr
 
 
 class WireError(NamedTuple):
-    """How an error is encoded for a client, beside its message."""
+    """Codes of one error, for every transport."""
 
     code: str
     """Machine-readable word, as in the `error` message of `captions.v1`."""

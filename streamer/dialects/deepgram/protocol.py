@@ -1,9 +1,9 @@
 """
-Deepgram's live API, `/v1/listen`, as a projection of `captions.v1`. Pure: frames and events in, actions and texts out.
+Deepgram's live API, `/v1/listen`, as a projection of `captions.v1`: frames and events in, actions and texts out.
 
-An interim result is all of the open turn that no final has said. Finals follow each other without gaps: one for every
-few seconds of stable words, one for the rest where the turn ends; that one is `speech_final`. The word before the
-newest stable one is the last that a final may hold, since marks may still join the newest.
+An interim result holds the words of the open turn that are in no final result yet. Final results follow each other
+without gaps in time: one after every `SEGMENT_S` seconds of stable words, and one for the rest at the end of the turn,
+which is `speech_final`. A final result leaves out the newest stable word, since marks may still be added to it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush, Start
 from streamer.protocol.options import Update
 
 SEGMENT_S = 3.0
-"""Stable words as long as this are made final before their turn ends."""
+"""Seconds of stable words that become a final result before their turn ends."""
 MAX_KEYTERMS = 100
 WEBM = b"\x1a\x45\xdf\xa3"
-"""How a browser's recording begins."""
+"""First bytes of a WebM recording."""
 
 
 class DeepgramProtocol:
@@ -34,10 +34,10 @@ class DeepgramProtocol:
     One connection.
 
     Args:
-        request: What its query asked for.
-        request_id: Names it in every message.
-        model: Name of the model that really runs.
-        created: When it began, ISO 8601 in UTC.
+        request: The parsed query.
+        request_id: Id of the connection in every message.
+        model: Name of the model that runs.
+        created: Time of the connection, ISO 8601 in UTC.
     """
 
     def __init__(self, request: ListenRequest, request_id: str, model: str, created: str) -> None:
@@ -50,22 +50,22 @@ class DeepgramProtocol:
         self._header = WavHeader() if request.audio is None else None
         self._audio = request.audio
         self._rest = b""
-        """Part of a sample that the last message ended with."""
+        """Incomplete sample frame at the end of the last message."""
         self._sha = hashlib.sha256()
         self._n_flushes = 0
         self._channels: list[_Channel] = []
         self._audio_s = 0.0
 
     def begin(self) -> list[Action]:
-        """Sessions open at once, unless the format is still to come in a header."""
+        """Return the action that opens the sessions; nothing where the format comes in a header."""
         return [] if self._audio is None else [self._open(self._audio)]
 
     def receive(self, frame: str | bytes) -> list[Action]:
-        """Audio or a control message."""
+        """Return the actions for audio or a control message. Never raises."""
         if isinstance(frame, str):
             return self._control(frame)
         if not frame:
-            return [EndAndClose()]  # how the first clients closed a stream
+            return [EndAndClose()]  # early clients closed a stream with an empty message
         self._sha.update(frame)
         if self._header is None:
             return self._sound(frame)
@@ -82,13 +82,13 @@ class DeepgramProtocol:
         return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
-        """Results and what goes with them, of one channel."""
+        """Return the Deepgram messages for an event of one channel."""
         if isinstance(event, Bye):
             self._audio_s = max(self._audio_s, event.audio_s)
-        return [_encoded(message) for message in self._channels[session].tell(event)]
+        return [_encoded(message) for message in self._channels[session].project(event)]
 
     def finish(self) -> list[str]:
-        """`Metadata`, the last message of all."""
+        """Return `Metadata`, the last message of a connection."""
         summary = {
             "type": "Metadata",
             "transaction_key": "deprecated",
@@ -101,7 +101,7 @@ class DeepgramProtocol:
         return [_encoded(summary)]
 
     def fail(self, error: StreamerError) -> list[str]:
-        """`Error`."""
+        """Return the `Error` message."""
         variant = error.code if isinstance(error, ProtocolError) else type(error).__name__.removesuffix("Error")
         return [_encoded({"type": "Error", "variant": variant, "description": str(error), "message": ""})]
 
@@ -133,7 +133,7 @@ class DeepgramProtocol:
         return [self._open(audio), *self._sound(sound)]
 
     def _sound(self, data: bytes) -> list[Action]:
-        """Whole samples of every channel; a client may cut its stream anywhere."""
+        """Return whole sample frames for each session; a client may split its stream anywhere."""
         assert self._audio is not None
         width = SAMPLE_BYTES.get(self._audio.encoding, 1)
         data = self._rest + data
@@ -162,7 +162,7 @@ class DeepgramProtocol:
 
     def _finalize(self, channel: int | None) -> list[Action]:
         if not self._channels:
-            return []  # nothing was sent that could be made final
+            return []  # without audio there is nothing to finalize
         self._n_flushes += 1
         return [To(channel if channel in range(len(self._channels)) else None, Flush(id=self._n_flushes))]
 
@@ -177,7 +177,7 @@ class DeepgramProtocol:
                 "description": f"{len(message.keyterms)} keyterms: expected at most {MAX_KEYTERMS}",
             }
             return [_encoded(failure)]
-        # for sessions that are not open yet as well
+        # sessions that are not open yet take them at `_open`
         self._request = msgspec.structs.replace(self._request, keyterms=message.keyterms)
         success: dict[str, object] = {
             "type": "ConfigureSuccess",
@@ -197,21 +197,21 @@ class _Control(msgspec.Struct, frozen=True):
 
 
 class _Channel:
-    """The results of one channel."""
+    """Deepgram messages for the events of one channel."""
 
     def __init__(self, index: int, n: int, request: ListenRequest, metadata: dict[str, object]) -> None:
         self._index, self._request, self._metadata = [index, n], request, metadata
         self._final_s = 0.0
-        """Finals reach to here."""
+        """Stream time where the last final result ends, in seconds."""
         self._n_final = 0
-        """Words of the open turn that finals have said."""
+        """Number of words of the open turn that are in final results."""
         self._heard_s = 0.0
         self._last_word_s: float | None = None
-        """End of the newest word, once its turn has ended and until somebody speaks or the utterance has ended."""
+        """End of the newest word, from the end of its turn until speech starts or the utterance ends; else None."""
         self._n_answered = 0
         """Flushes that the end of a turn has answered before their `Flushed`."""
 
-    def tell(self, event: Event) -> list[dict[str, object]]:
+    def project(self, event: Event) -> list[dict[str, object]]:
         match event:
             case Caption():
                 return self._caption(event)
@@ -251,14 +251,14 @@ class _Channel:
         return [result]
 
     def _flushed(self) -> list[dict[str, object]]:
-        """Every Finalize has its answer, an empty one where there was nothing left to say."""
+        """Answer a Finalize, with an empty result where the end of a turn has not answered it."""
         if self._n_answered:
             self._n_answered -= 1
             return []
         return [self._final("", (), until_s=self._heard_s, from_finalize=True)]
 
     def _speech_started(self, at_s: float) -> list[dict[str, object]]:
-        # if the pause before it was long enough, the utterance has ended; if not, it goes on
+        # a long enough pause before this speech ends the utterance; after a shorter one it continues
         ended = self._utterance_end(at_s)
         self._last_word_s = None
         if not self._request.vad_events:
@@ -275,7 +275,7 @@ class _Channel:
     def _final(
         self, transcript: str, words: Sequence[Word], *, until_s: float = 0.0, **flags: bool
     ) -> dict[str, object]:
-        """A result that no later one changes, with `speech_final` or `from_finalize` set as in `flags`."""
+        """A result that no later result changes; `flags` sets `speech_final` and `from_finalize`."""
         end_s = max(self._end_s(words), until_s)
         message = self._results(transcript, words, end_s) | {"is_final": True} | flags
         self._final_s = end_s
@@ -320,7 +320,7 @@ def _word(word: Word) -> dict[str, object]:
 
 
 def _channel_of(interleaved: bytes, index: int, n: int, width: int) -> bytes:
-    """One channel of whole sample frames."""
+    """Extract one of `n` channels from whole sample frames of `width` bytes per sample."""
     if n == 1:
         return interleaved
     samples = memoryview(interleaved)

@@ -1,8 +1,8 @@
 """
-What a client of Deepgram's live API asks for: the query of `/v1/listen` and the key it shows. Pure.
+The request of a Deepgram live client: the query of `/v1/listen`, and the API key.
 
-Every parameter is accepted, those without a meaning here are ignored, as Deepgram does. Refused are values that cannot
-be what their parameter says, and what a client would miss without noticing: `callback` and `redact`.
+Unknown parameters are ignored, as Deepgram ignores them. Two kinds are refused: values that their parameter does not
+allow, and the parameters `callback` and `redact`, whose effect a client would miss without noticing.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ ENCODINGS: dict[str, Encoding] = {
     "alaw": "alaw",
 }
 TELEPHONE_RATE = 8000
-"""Of mu-law and A-law where the client names none."""
+"""Sample rate of mu-law and A-law where the client names none, in hertz."""
 SUBPROTOCOLS = ("token", "bearer")
-"""What a page offers before its key; answered is the word alone."""
+"""Subprotocols that a page offers before its key; the server answers with this word alone."""
 _SPOKEN_BY = {"multi": "auto", "auto": "auto"}
 _MISSED = ("callback", "redact")
 
 
 class ListenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One live request, understood."""
+    """A parsed live request."""
 
     audio: AudioFormat | None
-    """None: the audio says so itself, in its header."""
+    """None: the format comes in the header of the audio."""
     is_multichannel: bool = False
-    """Every channel is a speaker of its own."""
+    """Whether every channel gets a session of its own."""
     language: str | None = None
     """None: the daemon's default."""
     keyterms: tuple[str, ...] = ()
     endpoint_ms: int | None = None
     """None: the daemon's default."""
     marks_endpoints: bool = True
-    """Whether a pause is told as `speech_final`."""
+    """Whether the end of a turn is marked as `speech_final`."""
     interim_results: bool = False
     utterance_end_ms: int | None = None
     vad_events: bool = False
 
 
 def shown_key(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> str | None:
-    """The key in `Authorization: Token KEY` or `Bearer KEY`; of a page, the subprotocol after `token` or `bearer`."""
+    """Return the key in `Authorization: Token KEY` or `Bearer KEY`, else the subprotocol after `token` or `bearer`."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() in SUBPROTOCOLS and key.strip():
         return key.strip()
@@ -60,17 +60,17 @@ def shown_key(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> s
 
 
 def answered_subprotocol(subprotocols: Sequence[str]) -> str | None:
-    """A browser fails a handshake that answers none of what it offered; the key itself is never answered."""
+    """Return the subprotocol to answer, None if none was offered: browsers require one, and the key is not repeated."""
     return next((name for name in subprotocols if name in SUBPROTOCOLS), None)
 
 
 def parse_query(query: Iterable[tuple[str, str]], languages: Sequence[str]) -> ListenRequest:
     """
-    Understand a query.
+    Parse a query.
 
     Args:
-        query: Names and values, decoded, in order.
-        languages: Codes that the model knows.
+        query: Decoded names and values, in order.
+        languages: Language codes of the model.
 
     Raises:
         ProtocolError: Code `INVALID_QUERY_PARAMETER`; the message names the parameter, what was found and what is
@@ -79,7 +79,7 @@ def parse_query(query: Iterable[tuple[str, str]], languages: Sequence[str]) -> L
     values = _Values(query)
     for name in _MISSED:
         if values.text(name) not in ("", "false"):
-            raise _refused(name, values.text(name), "it is not done here; leave it out")
+            raise _refused(name, values.text(name), "not supported here; leave it out")
     utterance_end_ms = values.integer("utterance_end_ms", 1, 60_000)
     endpointing = values.text("endpointing").lower()
     return ListenRequest(
@@ -102,7 +102,7 @@ class _Values:
             self._values.setdefault(name, []).append(value)
 
     def text(self, name: str) -> str:
-        """The last value given; empty if none was."""
+        """Return the last value given; empty if there is none."""
         return self._values.get(name, [""])[-1].strip()
 
     def all(self, name: str) -> list[str]:
@@ -151,7 +151,7 @@ def _language(values: _Values, languages: Sequence[str]) -> str | None:
 
 
 def _keyterms(values: _Values) -> tuple[str, ...]:
-    """`keyterm` as it is; `keywords` without their boost, `word:2`."""
+    """Return `keyterm` unchanged and `keywords` without the boost of `word:2`."""
     keywords = [word.rpartition(":")[0] if _is_boosted(word) else word for word in values.all("keywords")]
     return (*values.all("keyterm"), *keywords)
 
@@ -162,14 +162,14 @@ def _is_boosted(keyword: str) -> bool:
 
 
 def _endpoint_ms(values: _Values, utterance_end_ms: int | None) -> int | None:
-    """Silence that ends a turn; without endpointing that of an utterance, else as much as there can be."""
+    """Return the silence that ends a turn, in ms: without endpointing `utterance_end_ms`, else the maximum."""
     endpointing = values.text("endpointing").lower()
     if endpointing in ("", "true"):
         return None
     if endpointing == "false":
         asked = utterance_end_ms or MAX_ENDPOINT_MS
     else:
-        # never None: it is not empty
+        # not None, since the value is not empty
         asked = cast(int, values.integer("endpointing", 0, 60_000))
     return min(max(asked, MIN_ENDPOINT_MS), MAX_ENDPOINT_MS)
 

@@ -1,4 +1,4 @@
-"""The header of a wav stream: what follows it, and where. Pure."""
+"""The header of a WAV stream: the format of its samples, and where they begin."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from streamer.errors import AudioFormatError
 from streamer.protocol.messages import AudioFormat, Encoding
 
 MAX_HEADER_BYTES = 65_536
-"""With more and no audio yet, it is none."""
+"""Largest header; more bytes without a data chunk are refused."""
 _ENCODINGS: dict[tuple[int, int], Encoding] = {
     (1, 16): "pcm_s16le",
     (3, 32): "pcm_f32le",
     (6, 8): "alaw",
     (7, 8): "mulaw",
 }
-"""By format tag and bits of a sample."""
+"""Encoding by format tag and bits per sample."""
 _EXTENSIBLE = 0xFFFE
 
 
 class WavHeader:
-    """Takes the beginning of a stream in pieces of any size."""
+    """Reads the header from the beginning of a stream, in pieces of any size."""
 
     def __init__(self) -> None:
         self._bytes = b""
 
     def receive(self, data: bytes) -> tuple[AudioFormat, bytes] | None:
         """
-        The format and the audio that came behind the header; None while the header is not complete.
+        Return the format and the audio bytes after the header; None while the header is incomplete.
 
         Raises:
-            AudioFormatError: It is no wav header, or one of audio that is not taken.
+            AudioFormatError: The data is not a WAV header, or announces audio that is not supported.
         """
         self._bytes += data
         if not b"RIFF".startswith(self._bytes[:4]) and not self._bytes.startswith(b"RIFF"):

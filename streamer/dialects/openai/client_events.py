@@ -1,4 +1,4 @@
-"""The events that a client of OpenAI's Realtime API sends to a transcription session. Pure."""
+"""Client events of OpenAI's Realtime API for transcription sessions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from streamer.protocol.messages import SAMPLE_BYTES, Encoding
 
 
 class ClientEvent(Struct, frozen=True, kw_only=True):
-    """Base of all; an error that an event leads to names its id."""
+    """Base class of client events; an error names the id of the event that caused it."""
 
     event_id: str | None = None
 
 
 class SessionUpdateEvent(ClientEvent, frozen=True, kw_only=True):
-    """`session.update` and its beta form; how `session` is read depends on the dialect."""
+    """`session.update` and its beta form, which decides how `session` is decoded."""
 
     session: Raw
 
@@ -27,11 +27,11 @@ class AudioAppendEvent(ClientEvent, frozen=True, kw_only=True):
     """`input_audio_buffer.append`."""
 
     audio: str
-    """Base64."""
+    """Audio in base64."""
 
 
 class Envelope(ClientEvent, frozen=True, kw_only=True):
-    """What every event has."""
+    """The fields that every event has."""
 
     type: str
 
@@ -43,11 +43,16 @@ KINDS: dict[str, type[ClientEvent]] = {
     "input_audio_buffer.commit": ClientEvent,
     "input_audio_buffer.clear": ClientEvent,
 }
-"""What is taken, by its type."""
+"""Accepted events by their type."""
 
 
 def read_envelope(frame: str | bytes, max_frame_bytes: int) -> Envelope:
-    """Type and id of a message. Raises RequestError if it is no event, or too long."""
+    """
+    Decode type and id of a message.
+
+    Raises:
+        RequestError: The message is binary, too long, or not an event.
+    """
     if isinstance(frame, bytes):
         raise RequestError("invalid_value", "a binary message: audio goes into input_audio_buffer.append as base64")
     if len(frame) > max_frame_bytes:
@@ -56,14 +61,32 @@ def read_envelope(frame: str | bytes, max_frame_bytes: int) -> Envelope:
 
 
 def read_event(type_: str, frame: str | bytes) -> ClientEvent:
-    """The event of a type. Raises RequestError if there is no such type, or a field is wrong."""
+    """
+    Decode an event of a type.
+
+    Raises:
+        RequestError: The type is unknown, or a field is wrong.
+    """
     if type_ not in KINDS:
         raise RequestError("invalid_value", f'type = "{type_[:60]}": expected one of {", ".join(KINDS)}', "type")
     return decode(frame, KINDS[type_])
 
 
 def read_audio(text: str, encoding: Encoding, rate: int) -> tuple[bytes, float]:
-    """The bytes of base64 audio and how many seconds they last. Raises RequestError if they are no whole samples."""
+    """
+    Decode base64 audio.
+
+    Args:
+        text: Audio in base64.
+        encoding: Encoding of plain samples.
+        rate: Samples per second, in hertz.
+
+    Returns:
+        The bytes and their duration in seconds.
+
+    Raises:
+        RequestError: The text is not base64, or the audio is not whole samples.
+    """
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:

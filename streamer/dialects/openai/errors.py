@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients expect them: one shape over HTTP and in realtime `error` events. Pure."""
+"""Errors in OpenAI's format, which HTTP responses and realtime `error` events share."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from streamer.protocol.errors import wire_error
 
 
 class RequestError(ProtocolError):
-    """A request or event that cannot be carried out; `param` names the field that is to blame."""
+    """
+    A request or event that cannot be served.
+
+    Args:
+        code: OpenAI's word for the problem.
+        message: For people: what was found, and what is allowed.
+        param: Path of the wrong field; None if no field is to blame.
+        status: Status of the HTTP response.
+    """
 
     def __init__(self, code: str, message: str, param: str | None = None, status: int = 400) -> None:
         super().__init__(code, message)
         self.param = param
         self.status = status
-        """Of the answer, over HTTP."""
+        """Status of the HTTP response."""
 
 
 class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands under `error`."""
+    """The object under `error`."""
 
     type: str
     code: str
     message: str
     param: str | None = None
     event_id: str | msgspec.UnsetType | None = msgspec.UNSET
-    """Of the client's event that was wrong; realtime only."""
+    """Id of the client event that was wrong; realtime only."""
 
 
 _WORDS: dict[str, tuple[str, str, str | None]] = {
@@ -37,11 +45,11 @@ _WORDS: dict[str, tuple[str, str, str | None]] = {
     "internal": ("server_error", "internal_error", None),
 }
 TOO_MANY_REQUESTS = 429
-"""Says "overloaded": with it OpenAI's clients come back by themselves."""
+"""HTTP status for an overload: OpenAI's clients retry after it by themselves."""
 
 
 def error_detail(error: StreamerError) -> ErrorDetail:
-    """How an error is told to a client."""
+    """Convert an error to OpenAI's format."""
     if isinstance(error, ProtocolError):
         param = error.param if isinstance(error, RequestError) else None
         return ErrorDetail(type="invalid_request_error", code=error.code, message=str(error), param=param)
@@ -50,7 +58,7 @@ def error_detail(error: StreamerError) -> ErrorDetail:
 
 
 def http_status(error: StreamerError) -> int:
-    """The HTTP status of the response that tells of an error."""
+    """Return the status of the HTTP response for an error."""
     match error:
         case RequestError(status=status):
             return status

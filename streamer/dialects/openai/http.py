@@ -1,6 +1,5 @@
 """
-OpenAI's `/v1/audio/transcriptions` and `/translations`: what a form asks for, and what native turns look like in each
-format. Pure.
+OpenAI's `/v1/audio/transcriptions` and `/translations`: parsing of the form, and turns in each response format.
 """
 
 from __future__ import annotations
@@ -30,24 +29,24 @@ _TEXT_TYPES = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request wants to know about its file."""
+    """A parsed request."""
 
     response_format: ResponseFormat
     granularities: tuple[Granularity, ...]
-    """What `verbose_json` shows the times of."""
+    """Units whose times `verbose_json` shows."""
     is_streamed: bool
     options: SessionOptions
 
 
 class _Fields(msgspec.Struct, frozen=True, kw_only=True):
-    """Form fields that are looked at; a model, a chunking strategy and the like mean nothing here."""
+    """Form fields with an effect; others, such as `model` and `chunking_strategy`, are ignored."""
 
     language: str = ""
     prompt: Text = ""
     keywords: Keyterms = ()
     response_format: ResponseFormat = "json"
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
-    """Decoding is greedy, which is what 0 asks for; higher ones are read over."""
+    """Ignored: decoding is always greedy, as with temperature 0."""
     stream: bool = False
 
 
@@ -61,7 +60,7 @@ _ALLOWED = {
 
 
 class Body(NamedTuple):
-    """An answer."""
+    """Body of an HTTP response."""
 
     content: bytes
     media_type: str
@@ -71,16 +70,16 @@ def read_form(
     fields: Iterable[tuple[str, str]], defaults: SessionOptions, languages: tuple[str, ...], task: Task
 ) -> Asked:
     """
-    What the fields of a form ask for; lists come as `name[]` or as `name`, once for each entry.
+    Parse the fields of a form. A list comes as one field `name[]` or `name` for each entry.
 
     Args:
-        fields: Name and text, without the file.
-        defaults: Options of a session that are not asked about.
-        languages: Codes the model knows.
-        task: What the path stands for.
+        fields: Names and texts, without the file.
+        defaults: Session options for fields that are not given.
+        languages: Language codes of the model.
+        task: Task of the path.
 
     Raises:
-        RequestError: A field holds something else than it may.
+        RequestError: A field has a value that is not allowed.
     """
     lists: dict[str, list[str]] = {}
     for name, text in fields:
@@ -106,7 +105,14 @@ def read_form(
 
 
 def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> Body:
-    """The whole answer for the turns of a file of this length."""
+    """
+    Build the response body.
+
+    Args:
+        asked: The parsed request.
+        turns: Turns of the whole file.
+        duration_s: Length of the file in seconds.
+    """
     match asked.response_format:
         case "text":
             return _plain("text", f"{transcript(turns)}\n")
@@ -120,24 +126,24 @@ def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> Body:
 
 
 def error_body(error: StreamerError) -> bytes:
-    """The answer that tells of an error."""
+    """Build the body of an error response."""
     return msgspec.json.encode({"error": error_detail(error)})
 
 
 def transcript(turns: Sequence[TurnEnd]) -> str:
-    """The text of all turns."""
+    """Return the text of all turns, joined by spaces."""
     return " ".join(turn.text for turn in turns if turn.text)
 
 
 class TranscriptEvents:
-    """The server-sent events of one streamed answer: stable words as they come, then the whole."""
+    """Server-sent events of one streamed response: stable text as it grows, then the whole text."""
 
     def __init__(self) -> None:
         self._growth = AppendOnlyText()
         self._turns: list[TurnEnd] = []
 
     def project(self, event: Event) -> bytes:
-        """What to send for a native event, if anything."""
+        """Return the server-sent events for a session event; empty if there are none."""
         match event:
             case Caption(stable=stable):
                 return self._delta(self._growth.grow(stable))
@@ -147,11 +153,11 @@ class TranscriptEvents:
         return b""
 
     def done(self) -> bytes:
-        """The last event; without usage, which OpenAI counts in tokens here."""
+        """Return the last event. It has no `usage`, which OpenAI counts in tokens here."""
         return _server_sent({"type": "transcript.text.done", "text": transcript(self._turns)})
 
     def failed(self, error: StreamerError) -> bytes:
-        """The last event where something went wrong on the way."""
+        """Return the last event after an error."""
         return _server_sent({"type": "error", "error": error_detail(error)})
 
     def _delta(self, delta: str) -> bytes:
@@ -159,7 +165,7 @@ class TranscriptEvents:
 
 
 def model_json(name: str) -> dict[str, object]:
-    """One entry of `/v1/models`; the weights' age is nothing that a client acts on."""
+    """Return one entry of `/v1/models`; `created` is 0, since no client uses it."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "openai"}
 
 
@@ -213,7 +219,7 @@ def _verbose(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> dict[
 
 
 def _sentences(turns: Sequence[TurnEnd]) -> Iterator[list[Word]]:
-    """Words up to the end of a sentence or of a turn."""
+    """Split the words of turns at the ends of sentences and of turns."""
     for turn in turns:
         sentence: list[Word] = []
         for word in words_of(turn):
@@ -227,10 +233,10 @@ def _sentences(turns: Sequence[TurnEnd]) -> Iterator[list[Word]]:
 
 def _segment(number: int, words: Sequence[Word]) -> dict[str, object]:
     """
-    One sentence with the fields that clients insist on.
+    Build one segment with every field that clients require.
 
-    Native events carry no token ids, and there is no segment without speech: `tokens` is empty and `no_speech_prob`
-    is 0. `seek` is the mel frame of the first word.
+    Session events carry no token ids, and no segment is without speech: `tokens` is empty and `no_speech_prob` is 0.
+    `seek` is the mel frame (10 ms) of the first word.
     """
     text = " " + " ".join(word.text for word in words)
     raw = text.encode()
@@ -242,7 +248,7 @@ def _segment(number: int, words: Sequence[Word]) -> dict[str, object]:
         "text": text,
         "tokens": [],
         "temperature": 0.0,
-        # no logarithm of nothing: confidences are rounded to three places
+        # at least half of the rounding step of confidences, since the logarithm of 0 is infinite
         "avg_logprob": sum(math.log(max(word.confidence, 5e-4)) for word in words) / len(words),
         "compression_ratio": len(raw) / len(zlib.compress(raw)),
         "no_speech_prob": 0.0,

@@ -1,8 +1,8 @@
 """
-What a client of OpenAI's API shows to be let in, and the short-lived secrets that pages show instead of a key.
+API keys of OpenAI clients, and the short-lived client secrets that pages use instead of a key.
 
-A secret carries the settings of the session it is for, and a token of who asked for it: it is worth no more than
-their key at the time it is shown. Pure: time and randomness are arguments.
+A secret holds the settings of its session and a token of the caller that asked for it, so it is valid only while that
+caller's key is. Time and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from streamer.dialects.openai.session import SessionUpdate, Settings
 from streamer.errors import OverloadError
 
 REALTIME = "realtime"
-"""The subprotocol that is answered; a page's key is offered beside it and never answered."""
+"""The subprotocol that the server answers with; a page offers its key beside it."""
 MAX_SECRETS = 10_000
-"""Secrets that have not expired; with more, none is issued until one expires."""
+"""Largest number of secrets that have not expired; further requests are refused."""
 
 _KEY_SUBPROTOCOLS = ("openai-insecure-api-key.", "realtime-token.")
 
 
 def shown_key(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> str | None:
-    """The key in `Authorization: Bearer KEY`, in `api-key: KEY`, or in a page's subprotocol; None if there is none."""
+    """Return the key in `Authorization: Bearer KEY`, in `api-key: KEY`, or in a subprotocol of a page, else None."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key.strip():
         return key.strip()
@@ -38,7 +38,7 @@ def shown_key(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> s
 
 
 class ExpiresAfter(Struct, frozen=True, kw_only=True):
-    """How long a secret is good."""
+    """Lifetime of a secret, in seconds."""
 
     anchor: Literal["created_at"] = "created_at"
     seconds: Annotated[int, Meta(ge=10, le=7200)] = 600
@@ -53,22 +53,22 @@ class SecretRequest(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class ClientSecret:
-    """What a page may show for a while."""
+    """A secret that a page uses instead of a key until it expires."""
 
     value: str
     expires_at: int
     """Unix time, seconds."""
     key: str | None
-    """What stands for who asked for it; None where no keys are asked for."""
+    """Token of the caller that asked for the secret; None if the daemon requires no keys."""
     settings: Settings
 
 
 class ClientSecrets:
     """
-    The secrets that are out.
+    The issued secrets.
 
     Args:
-        most: How many may be out at once.
+        most: Largest number of secrets that have not expired.
     """
 
     def __init__(self, most: int = MAX_SECRETS) -> None:
@@ -77,17 +77,20 @@ class ClientSecrets:
 
     def add(self, secret: ClientSecret, now: float) -> None:
         """
-        Take note of a new secret.
+        Store a new secret and drop expired ones; `now` is Unix time in seconds.
 
         Raises:
-            OverloadError: Too many are out.
+            OverloadError: `most` secrets have not expired.
         """
         self._secrets = {value: kept for value, kept in self._secrets.items() if kept.expires_at > now}
         if len(self._secrets) >= self._most:
-            raise OverloadError(f"{self._most} client secrets are out; one expires soon", retry_after_s=10.0)
+            raise OverloadError(
+                f"{self._most} client secrets are valid, the most allowed; try again when one has expired",
+                retry_after_s=10.0,
+            )
         self._secrets[secret.value] = secret
 
     def find(self, value: str | None, now: float) -> ClientSecret | None:
-        """The secret of this value; None if it is none, or has expired."""
+        """Return the secret of this value, None if it is unknown or has expired; `now` is Unix time in seconds."""
         secret = self._secrets.get(value) if value is not None else None
         return secret if secret is not None and secret.expires_at > now else None

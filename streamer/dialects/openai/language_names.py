@@ -1,4 +1,4 @@
-"""English names of Whisper's languages, as its command line has them and OpenAI's API answers them."""
+"""English names of Whisper's languages, as in its command line and in responses of OpenAI's API."""
 
 # fmt: off
 NAMES: dict[str, str] = {

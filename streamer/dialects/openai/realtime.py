@@ -1,18 +1,18 @@
 """
-OpenAI's Realtime API for transcription sessions, as a translation of `captions.v1` in both directions.
+State machine of OpenAI's Realtime API for transcription sessions, translated to `captions.v1` in both directions.
 
-Client events become messages of `captions.v1` (start, audio, update, flush, end) and answers; native events become
-server events. Pure: no socket, no clock, no task.
+Client events become messages of `captions.v1` (start, audio, update, flush, end) and answers. Session events become
+server events.
 
-An item is one utterance. With turn detection it is what lies between the native start and stop of speech; without, what
-lies between two commits, however many native turns that are. Deltas only ever append, so they carry stable words alone;
-the tail that may still change has an event type of its own, which clients that do not know it read over:
+An item is one utterance: with turn detection the audio between the start and the stop of speech, without it the audio
+between two commits, however many turns that holds. Deltas append, so they carry stable words only. Partial text has an
+event type of its own, which other clients ignore:
 
     {"type": "conversation.item.input_audio_transcription.partial", "item_id": …, "partial": " tail"}
 
-An `error` event makes most clients give up their session, so an empty commit is answered with an empty transcript
-instead of OpenAI's error. Settings that a native session cannot change while it runs end it and start another at the
-same stream time.
+An `error` event makes most clients give up, so an empty commit is answered with an empty transcript instead of OpenAI's
+error. A change of settings that a running native session cannot take ends it and starts another one at the same stream
+time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from streamer.protocol.messages import End, Flush, Start
 from streamer.protocol.options import SessionOptions, Update
 
 MAX_ERRORS = 50
-"""Wrong events in a row after which a client is given up."""
+"""Wrong events in a row after which the connection is closed."""
 
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
@@ -57,18 +57,18 @@ ServerEvent: TypeAlias = dict[str, object]
 
 
 Output: TypeAlias = ServerEvent | Start | Update | Flush | End | bytes | HangUp
-"""What a client event leads to: server events to send, messages to the native session in their order, or the end."""
+"""Results of a client event, in order: server events to send, messages to the native session, or a close."""
 
 
 @dataclass(slots=True)
 class _Item:
-    """An utterance on its way from first sound to transcript."""
+    """An utterance, from its first audio to its transcript."""
 
     id: str
     start_s: float
     end_s: float = 0.0
     is_spoken: bool = False
-    """Whether its `speech_started` was sent."""
+    """Whether `speech_started` was sent for it."""
     turns: list[str] = field(default_factory=list)
     words: list[Word] = field(default_factory=list)
     language: str = ""
@@ -78,26 +78,26 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Committed:
-    """An item whose audio is complete and whose text is not."""
+    """An item whose audio is complete, waiting for its text."""
 
     item: _Item
     flush_id: int | None
-    """None: complete when the native session says bye."""
+    """The flush that completes the item; None: `bye` of the native session completes it."""
     is_discarded: bool = False
 
 
 class RealtimeProtocol:
     """
-    The server's side of one connection.
+    One connection, on the server.
 
     Args:
-        session: Its name.
+        session: Id of the session.
         model: Name of the model.
-        languages: Codes the model knows.
-        settings: What is in force before the client's first update.
-        defaults: What `null` in an update brings back.
-        is_beta: Whether the client announced the beta form; one that speaks it without is found out.
-        max_frame_bytes: Longest message taken.
+        languages: Language codes of the model.
+        settings: Settings before the first update of the client.
+        defaults: Options that `null` in an update restores.
+        is_beta: Whether the client announced the beta form; a beta event switches to it too.
+        max_frame_bytes: Longest accepted message, in characters.
     """
 
     def __init__(
@@ -116,24 +116,24 @@ class RealtimeProtocol:
         self._is_beta, self._max_frame_bytes = is_beta, max_frame_bytes
         self._n_events = self._n_items = self._n_flushes = self._n_errors = 0
         self._has_native = False
-        """Whether audio goes to a native session, or the next one starts it."""
+        """Whether a native session is open; if not, the next audio opens one."""
         self._awaits_bye = False
-        """Whether a native session was ended so that another one takes over."""
+        """Whether a native session has been ended and its `bye` is still to come."""
         self._received_s = 0.0
         self._committed_s = 0.0
         self._last_item: str | None = None
         self._item: _Item | None = None
-        """The one that is being heard."""
+        """The item whose audio is arriving."""
         self._committed: deque[_Committed] = deque()
 
     # --- from the client
 
     def open(self) -> list[Output]:
-        """The first event of a connection."""
+        """Return the first event of a connection."""
         return [self._session_event("created")]
 
     def receive(self, frame: str | bytes) -> list[Output]:
-        """Take one message; what is wrong with it is answered, never raised."""
+        """Return the outputs for one message. Never raises: a wrong message is answered with `error`."""
         event_id: str | None = None
         try:
             envelope = read_envelope(frame, self._max_frame_bytes)
@@ -145,7 +145,7 @@ class RealtimeProtocol:
         return outputs
 
     def rest(self) -> list[Output]:
-        """The client has sent nothing for long: its native session ends, and its next audio starts another."""
+        """Return the outputs for an idle client: its native session ends, and its next audio opens another one."""
         return self._end_native() if self._has_native else []
 
     def _handle(self, type_: str, frame: str | bytes) -> list[Output]:
@@ -203,14 +203,14 @@ class RealtimeProtocol:
         return [*outputs, *self._await_text(item, is_discarded=True)]
 
     def _complete_item(self) -> _Item:
-        """The item being heard, which ends here; a new one if there is none."""
+        """End the item whose audio is arriving, or a new empty one, and return it."""
         item = self._item or self._new_item(self._committed_s)
         self._item = None
         item.end_s = self._committed_s = self._received_s
         return item
 
     def _await_text(self, item: _Item, *, is_discarded: bool = False) -> list[Output]:
-        """Complete the item once everything sent so far is final; without a native session it is."""
+        """Complete the item when its text is final, which it is at once without a native session."""
         if self._has_native:
             self._n_flushes += 1
             self._committed.append(_Committed(item, self._n_flushes, is_discarded))
@@ -223,7 +223,7 @@ class RealtimeProtocol:
     # --- from the native session
 
     def project(self, event: Event) -> list[ServerEvent]:
-        """Server events for one native event."""
+        """Return the server events for one session event."""
         match event:
             case Speech(state="started", at_s=at_s):
                 return self._speech_started(at_s)
@@ -243,12 +243,12 @@ class RealtimeProtocol:
         return []
 
     def error(self, error: StreamerError, event_id: str | None = None) -> ServerEvent:
-        """An `error` event."""
+        """Build an `error` event; `event_id` names the client event that caused it."""
         detail = msgspec.structs.replace(error_detail(error), event_id=event_id)
         return self._event("error", error=msgspec.to_builtins(detail))
 
     def fail(self, error: StreamerError) -> list[ServerEvent]:
-        """The native session could not go on, or was refused: every item without transcript has failed."""
+        """Return the events after a failed or refused native session: every item without transcript fails."""
         detail = msgspec.to_builtins(error_detail(error))
         items = [committed.item for committed in self._committed if not committed.is_discarded]
         items += [self._item] if self._item is not None else []
@@ -291,14 +291,14 @@ class RealtimeProtocol:
         return events
 
     def _text_item(self, start_s: float) -> tuple[_Item | None, list[ServerEvent]]:
-        """Where text goes that the native session says now, None if the client does not want it any more."""
+        """Return the item that text of the native session belongs to, None if the client has discarded it."""
         if self._committed:
             oldest = self._committed[0]
             return (None if oldest.is_discarded else oldest.item), []
         return self._heard_item(start_s)
 
     def _heard_item(self, start_s: float) -> tuple[_Item, list[ServerEvent]]:
-        """The item being heard, begun if need be."""
+        """Return the item whose audio is arriving, and the events that begin it if it is new."""
         if self._item is not None:
             return self._item, []
         if self.settings.turn_detection is None:
@@ -386,7 +386,7 @@ class RealtimeProtocol:
             usage={"type": "duration", "seconds": round(max(0.0, item.end_s - item.start_s), 3)},
             languages=[{"code": item.language}] if item.language else [],
             logprobs=None,
-            # beyond OpenAI's: seconds of stream time
+            # not in OpenAI's API; seconds of stream time
             words=[
                 {"word": w.text, "start": w.start_s, "end": w.end_s, "confidence": w.confidence} for w in item.words
             ],

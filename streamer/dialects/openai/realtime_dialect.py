@@ -1,4 +1,4 @@
-"""OpenAI's Realtime API as a `Dialect`: its server events as texts, the rest as actions on native sessions. Pure."""
+"""OpenAI's Realtime API as a `Dialect`: server events as texts, messages to native sessions as actions."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class RealtimeDialect:
         self._protocol = protocol
 
     def begin(self) -> list[Action]:
-        """`session.created`."""
+        """Return `session.created`."""
         return _actions(self._protocol.open())
 
     def receive(self, frame: str | bytes) -> list[Action]:
-        """One client event; an invalid one is answered with `error`."""
+        """Return the actions for one client event. Never raises: a wrong event is answered with `error`."""
         return _actions(self._protocol.receive(frame))
 
     def idle(self, idle_s: float) -> list[Action]:
@@ -37,15 +37,15 @@ class RealtimeDialect:
         return _actions(self._protocol.rest())
 
     def project(self, session: int, event: Event) -> list[str]:
-        """Server events of one native event."""
+        """Return the server events for one session event."""
         return _texts(self._protocol.project(event))
 
     def finish(self) -> list[str]:
-        """Nothing: every item was completed by `Bye`."""
+        """Return nothing: `Bye` has completed every item."""
         return []
 
     def fail(self, error: StreamerError) -> list[str]:
-        """Every item without a transcript has failed."""
+        """Return the failure of every item without a transcript, and an `error` event."""
         return _texts(self._protocol.fail(error))
 
 

@@ -1,8 +1,8 @@
 """
-What a client of OpenAI's Realtime API may set on a transcription session, in the present form and in the beta form.
+Settings of a transcription session of OpenAI's Realtime API, in the present and in the beta form.
 
-Updates are partial: only the fields that are there change, and `null` brings a default back. Fields that mean nothing
-here are read over, as an `error` event makes most clients give up; `session.updated` tells what is in force. Pure.
+Updates are partial: only the given fields change, and `null` restores a default. Fields without an effect here are
+ignored, since an `error` event makes most clients give up; `session.updated` shows the settings in force.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from streamer.protocol.messages import AudioFormat, Encoding, Start
 from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Keyterms, SessionOptions, Text, listed_languages
 
 DEFAULT_RATE = 24000
-"""Of `audio/pcm` when none is given, hertz."""
+"""Rate of `audio/pcm` where none is given, in hertz."""
 VOICE_THRESHOLD = 0.5
-"""The one in force; a client's wish is read over, since the voice detector's working point is measured."""
+"""Shown to clients. A value they set is ignored, since the threshold of the voice detector is measured."""
 
 FormatName = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 Eagerness = Literal["low", "medium", "high", "auto"]
@@ -29,7 +29,7 @@ _ENCODINGS: dict[str, Encoding] = {"audio/pcm": "pcm_s16le", "audio/pcmu": "mula
 _FORMATS: dict[str, FormatName] = {"pcm_s16le": "audio/pcm", "mulaw": "audio/pcmu", "alaw": "audio/pcma"}
 _BETA_FORMATS: dict[str, FormatName] = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _ENDPOINT_MS: dict[Eagerness, int] = {"low": 1500, "medium": 900, "high": 400, "auto": 900}
-"""Silence that ends a turn for `semantic_vad`: an eager server waits less."""
+"""Silence that ends a turn for `semantic_vad`, in ms: an eager server waits less."""
 
 
 _ALLOWED = {
@@ -39,25 +39,25 @@ _ALLOWED = {
     "transcription.delay": "minimal, low, medium, high or xhigh",
     "input_audio_format": "pcm16, g711_ulaw or g711_alaw",
 }
-"""What the fields take that are chosen from a list, by the end of their path."""
+"""Allowed values of fields, by the end of their path."""
 
 _Struct = TypeVar("_Struct", bound=Struct)
 
 
 class Format(Struct, frozen=True, kw_only=True):
-    """Encoding of the audio; OpenAI takes one rate for each, this daemon any from 8 to 48 kHz."""
+    """Encoding of the audio. OpenAI allows one rate for each encoding, this daemon any from 8 to 48 kHz."""
 
     type: FormatName = "audio/pcm"
     rate: Annotated[int, Meta(ge=8000, le=48000)] | None = None
 
     def audio(self) -> AudioFormat:
-        """The same in words of `captions.v1`."""
+        """Convert to the audio format of `captions.v1`."""
         rate = self.rate or (DEFAULT_RATE if self.type == "audio/pcm" else 8000)
         return AudioFormat(encoding=_ENCODINGS[self.type], rate=rate)
 
 
 class ServerVad(Struct, frozen=True, kw_only=True, tag_field="type", tag="server_vad"):
-    """A turn ends by silence."""
+    """Turns end after silence."""
 
     threshold: float | None = None
     prefix_padding_ms: Annotated[int, Meta(ge=0, le=10000)] | None = 300
@@ -65,7 +65,7 @@ class ServerVad(Struct, frozen=True, kw_only=True, tag_field="type", tag="server
 
 
 class SemanticVad(Struct, frozen=True, kw_only=True, tag_field="type", tag="semantic_vad"):
-    """A turn ends where it seems complete; here by silence too, longer or shorter."""
+    """Turns end where they seem complete; here after silence whose length depends on `eagerness`."""
 
     eagerness: Eagerness | None = "auto"
 
@@ -74,7 +74,7 @@ TurnDetection: TypeAlias = ServerVad | SemanticVad
 
 
 class Transcription(Struct, frozen=True, kw_only=True):
-    """How to transcribe. `model` is read over: there is one."""
+    """Options of transcription. `model` is ignored, since the daemon has one."""
 
     language: str | UnsetType | None = UNSET
     languages: tuple[str, ...] | UnsetType | None = UNSET
@@ -84,7 +84,7 @@ class Transcription(Struct, frozen=True, kw_only=True):
 
 
 class AudioInput(Struct, frozen=True, kw_only=True):
-    """Everything under `session.audio.input`."""
+    """The object `session.audio.input`."""
 
     format: Format | UnsetType | None = UNSET
     transcription: Transcription | UnsetType | None = UNSET
@@ -92,7 +92,7 @@ class AudioInput(Struct, frozen=True, kw_only=True):
 
 
 class Audio(Struct, frozen=True, kw_only=True):
-    """Everything under `session.audio`."""
+    """The object `session.audio`."""
 
     input: AudioInput | None = None
 
@@ -104,7 +104,12 @@ class SessionUpdate(Struct, frozen=True, kw_only=True):
     audio: Audio | None = None
 
     def input(self) -> AudioInput:
-        """The part that matters."""
+        """
+        Return `audio.input`, the part with an effect.
+
+        Raises:
+            RequestError: The session is not one of transcription.
+        """
         if self.type not in (None, "transcription"):
             raise RequestError(
                 "invalid_value", f'session.type = "{self.type}": only "transcription" is served here', "session.type"
@@ -113,14 +118,14 @@ class SessionUpdate(Struct, frozen=True, kw_only=True):
 
 
 class BetaSessionUpdate(Struct, frozen=True, kw_only=True):
-    """`session` in the beta form, which upstream has given up and others still speak."""
+    """`session` in the beta form, which OpenAI has retired and some clients still send."""
 
     input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | UnsetType | None = UNSET
     input_audio_transcription: Transcription | UnsetType | None = UNSET
     turn_detection: TurnDetection | UnsetType | None = UNSET
 
     def input(self) -> AudioInput:
-        """The same in the present form."""
+        """Convert to the present form."""
         name = self.input_audio_format
         return AudioInput(
             format=Format(type=_BETA_FORMATS[name]) if isinstance(name, str) else name,
@@ -130,24 +135,29 @@ class BetaSessionUpdate(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What is in force, in words of `captions.v1`."""
+    """The settings in force, in terms of `captions.v1`."""
 
     audio: AudioFormat
     options: SessionOptions
     turn_detection: TurnDetection | None
-    """None: the client says where a turn ends."""
+    """None: the client ends turns by a commit."""
 
     def start(self) -> Start:
-        """The native session that these settings ask for."""
+        """Return the `start` message of a native session with these settings."""
         return Start(audio=self.audio, **msgspec.structs.asdict(self.options))
 
 
 def decode(frame: str | bytes | msgspec.Raw, kind: type[_Struct], path: str = "") -> _Struct:
     """
-    Read JSON into a struct.
+    Decode JSON into a struct.
+
+    Args:
+        frame: JSON.
+        kind: The struct.
+        path: Path of the JSON in its message, which precedes `param` in errors.
 
     Raises:
-        RequestError: It is none, or a field holds something else than it may; `param` is the field's path below `path`.
+        RequestError: The frame is not JSON, or a field has a value that is not allowed.
     """
     try:
         return msgspec.json.decode(frame, type=kind)
@@ -164,7 +174,7 @@ def decode(frame: str | bytes | msgspec.Raw, kind: type[_Struct], path: str = ""
 
 
 def default_settings(defaults: SessionOptions) -> Settings:
-    """Before a client has said anything."""
+    """Return the settings before the first update of a client."""
     return Settings(audio=Format().audio(), options=defaults, turn_detection=ServerVad())
 
 
@@ -172,14 +182,14 @@ def updated(
     settings: Settings, asked: AudioInput, defaults: SessionOptions, languages: tuple[str, ...], path: str
 ) -> Settings:
     """
-    Settings after an update.
+    Apply an update to the settings.
 
     Args:
-        settings: Before.
-        asked: What the client sent.
-        defaults: What `null` brings back.
-        languages: Codes the model knows.
-        path: Where a client finds the transcription settings, for messages.
+        settings: Settings before the update.
+        asked: The update.
+        defaults: Options that `null` restores.
+        languages: Language codes of the model.
+        path: Path of the transcription settings in the client's message, for errors.
 
     Raises:
         RequestError: The model does not know the language.
@@ -200,10 +210,15 @@ def updated(
 
 def known_language(asked: str, languages: tuple[str, ...], param: str) -> str:
     """
-    The code of a language; `de-AT` and `German` are `de`, and nothing at all is `auto`.
+    Return the code of a language: `de-AT` and `German` are `de`, empty text is `auto`.
+
+    Args:
+        asked: Code or English name.
+        languages: Language codes of the model.
+        param: Path of the field, for errors.
 
     Raises:
-        RequestError: The model does not know it.
+        RequestError: The model does not know the language.
     """
     name = asked.strip().lower().replace("_", "-")
     code = CODES.get(name, name.partition("-")[0]) or "auto"
@@ -214,7 +229,14 @@ def known_language(asked: str, languages: tuple[str, ...], param: str) -> str:
 
 
 def to_json(settings: Settings, session: str, model: str) -> dict[str, object]:
-    """The session as a client sees it, in the present form."""
+    """
+    Build the `session` object of server events, in the present form.
+
+    Args:
+        settings: Settings in force.
+        session: Id of the session.
+        model: Name of the model.
+    """
     return {
         "type": "transcription",
         "id": session,
@@ -232,7 +254,14 @@ def to_json(settings: Settings, session: str, model: str) -> dict[str, object]:
 
 
 def to_beta_json(settings: Settings, session: str, model: str) -> dict[str, object]:
-    """The session as a client sees it, in the beta form."""
+    """
+    Build the `session` object of server events, in the beta form.
+
+    Args:
+        settings: Settings in force.
+        session: Id of the session.
+        model: Name of the model.
+    """
     names = {present: beta for beta, present in _BETA_FORMATS.items()}
     return {
         "id": session,
@@ -245,7 +274,7 @@ def to_beta_json(settings: Settings, session: str, model: str) -> dict[str, obje
 
 
 def prefix_padding_s(settings: Settings) -> float:
-    """Sound before the first voice that counts as speech, seconds."""
+    """Return the audio before the first voice that counts as speech, in seconds."""
     detection = settings.turn_detection
     return (detection.prefix_padding_ms or 0) / 1000 if isinstance(detection, ServerVad) else 0.0
 

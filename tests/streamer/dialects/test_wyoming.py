@@ -78,12 +78,12 @@ class TestFrames:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (b"GET / HTTP/1.1\r\n\r\n", "no message of the Wyoming protocol"),
+            (b"GET / HTTP/1.1\r\n\r\n", "not a message of the Wyoming protocol"),
             (b'{"type":"a","payload_length":1001}\n', "a payload of 1001 bytes: expected at most 1000"),
             (b'{"type":"a","payload_length":-1}\n', "a payload of -1 bytes"),
             (b'{"type":"a","data_length":99999999}\n', "data of 99999999 bytes"),
             (b"x" * (MAX_LINE_BYTES + 1), "a header of 65537 bytes"),
-            (b'{"type":"a","data_length":2}\n[]', "no message of the Wyoming protocol"),
+            (b'{"type":"a","data_length":2}\n[]', "not a message of the Wyoming protocol"),
         ],
     )
     def test_wrong_frames_are_refused_with_the_reason(self, data: bytes, message: str) -> None:

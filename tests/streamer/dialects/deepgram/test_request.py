@@ -88,8 +88,8 @@ def test_encodings_become_native_formats() -> None:
         (f"{RAW}&endpointing=soon", "endpointing=soon: expected an integer"),
         (f"{RAW}&utterance_end_ms=-1", "utterance_end_ms=-1: expected an integer"),
         (f"{RAW}&language=xx", "language=xx: this daemon's model knows en, de"),
-        (f"{RAW}&callback=http://example.org", "callback=http://example.org: it is not done here"),
-        (f"{RAW}&redact=pci", "redact=pci: it is not done here"),
+        (f"{RAW}&callback=http://example.org", "callback=http://example.org: not supported here"),
+        (f"{RAW}&redact=pci", "redact=pci: not supported here"),
     ],
 )
 def test_wrong_values_are_refused_by_name(query: str, message: str) -> None:

@@ -82,7 +82,7 @@ async def test_errors_are_told_before_the_close() -> None:
             assert errors[0].code == "overloaded"
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        assert b"no message of the Wyoming protocol" in await within(reader.read())
+        assert b"not a message of the Wyoming protocol" in await within(reader.read())
         writer.close()
 
 
