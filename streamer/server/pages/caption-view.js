@@ -1,5 +1,5 @@
-// Captions as they are read: lines that roll up, the open turn at the bottom. Stable words never move or change; the
-// unstable tail is set apart, and its words settle when they become stable.
+// The captions on the page: lines that roll up, with the open turn at the bottom. Stable words never move or change;
+// the unstable tail has a style of its own until its words become stable.
 
 const SHOWN = 4; // turns
 
@@ -12,7 +12,7 @@ export class CaptionView {
     this.#stage = stage;
   }
 
-  /** Show a turn as it stands now. */
+  /** Show the current state of a turn. */
   show({ key, text, partial, isFinal }) {
     const row = this.#row(key);
     const grown = text.startsWith(row.stable) ? text.slice(row.stable.length) : "";
@@ -25,7 +25,7 @@ export class CaptionView {
     this.settle();
   }
 
-  /** Take everything away. */
+  /** Remove all turns. */
   clear() {
     this.#rows = [];
     this.#stage.replaceChildren();
@@ -40,12 +40,12 @@ export class CaptionView {
     const known = this.#rows.find((row) => row.key === key);
     if (known) return known;
     if (!this.#rows.length) this.#stage.replaceChildren();
-    // the turn that was said before steps back once a new one begins
+    // earlier turns are dimmed once a new turn begins
     this.#rows.forEach(({ element }) => element.classList.add("past"));
     const row = { key, element: Object.assign(document.createElement("p"), { dir: "auto" }), stable: "" };
     this.#stage.append(row.element);
     this.#rows.push(row);
-    // only what has rolled out of sight goes, so that nothing in sight is set anew
+    // only a row that has rolled out of view is removed, so that no visible row changes its layout
     if (this.#rows.length > SHOWN) this.#rows.shift().element.remove();
     return row;
   }

@@ -42,9 +42,9 @@ export interface Caption {
   type: "caption";
   turn: number;
   rev: number;
-  /** Only ever grows within a turn. */
+  /** Stable text; grows within a turn and never changes. */
   stable: string;
-  /** May change. */
+  /** Text after `stable`, which may change. */
   partial: string;
   start_s: number;
   end_s: number;
@@ -72,10 +72,10 @@ export type State = "connecting" | "live" | "reconnecting" | "overloaded" | "dra
 export interface WatchEvents {
   caption: Caption;
   turn_end: TurnEnd;
-  /** Whether somebody speaks; with another `speaker`, turns are numbered from 0 again. `turns` past ones follow. */
+  /** Whether a session speaks. A new `speaker` numbers its turns from 0. `turns`: number of past turns that follow. */
   room: { type: "room"; room: string; speaker: number; live: boolean; turns: number };
   state: State;
-  /** Connected: the turns that are kept come (again). */
+  /** Connected: the server sends the turns that it keeps (again). */
   joined: undefined;
   end: { error: Failure | null };
   "*": { type: string };
@@ -89,7 +89,7 @@ export interface CaptionsEvents {
   ack: { type: "ack"; received_s: number; stable_s: number; lag_s: number };
   skipped: { type: "skipped"; start_s: number; end_s: number; reason: string };
   state: State;
-  /** Another session goes on after a restart of the server: turns are numbered from 0 again. */
+  /** A new session continues after a restart of the server: its turns are numbered from 0. */
   restart: undefined;
   end: { error: Failure | null };
   "*": { type: string };
@@ -97,13 +97,13 @@ export interface CaptionsEvents {
 
 export class Captions {
   constructor(options: CaptionsOptions);
-  /** Seconds of audio given so far. */
+  /** Seconds of audio passed to `send` so far. */
   readonly capturedS: number;
   on<T extends keyof CaptionsEvents>(type: T, listener: (event: CaptionsEvents[T]) => void): this;
   /** Audio in the announced format; `endS` is the end of a chunk of a container, in seconds. */
   send(chunk: ArrayBufferView | ArrayBuffer, endS?: number): void;
   update(options: { language?: string; keyterms?: string[]; endpoint_ms?: number }): void;
-  /** No more audio comes; resolves once the rest is transcribed. */
+  /** End the audio; resolves once the tail is transcribed. */
   end(): Promise<{ error: Failure | null }>;
   /** Leave at once. */
   abandon(): void;
@@ -117,19 +117,19 @@ export class Watch {
 }
 
 export interface SourceOptions {
-  /** As webm/opus, an eighth of the data, where the browser can. */
+  /** Send webm/opus, an eighth of the data, if the browser can record it. */
   compressed?: boolean;
 }
 
-/** A source of audio; its errors have messages that a person can act on. */
+/** A source of audio; messages of its errors say what to do. */
 export class Source {
   readonly audio: AudioFormat;
   onChunk: ((chunk: ArrayBufferView | ArrayBuffer, endS: number) => void) | null;
   /** Loudness of the last tenth of a second, in decibels below full scale. */
   onLevel: ((db: number) => void) | null;
-  /** It was unplugged, or sharing was stopped. */
+  /** Called when the microphone was unplugged or sharing was stopped. */
   onLost: (() => void) | null;
-  /** Stop; what was collected comes first. */
+  /** Stop; the collected audio is delivered first. */
   close(): Promise<void>;
 }
 
@@ -144,5 +144,5 @@ export class SharedAudio extends Source {
 
 export function listMicrophones(): Promise<{ deviceId: string; label: string }[]>;
 
-/** Why this page can have no microphone at all, or null. */
+/** Why browsers give this page no microphone; null: they do. */
 export function microphoneObstacle(): string | null;

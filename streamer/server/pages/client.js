@@ -1,4 +1,5 @@
-// Live captions from a streamer daemon: one session that outlives its connections, and a room to watch. No dependency.
+// Client of a streamer daemon: a session of live captions that survives reconnections, and viewers of rooms. Has no
+// dependencies.
 //
 //     import { Captions, Microphone } from "/pages/client.js";
 //
@@ -12,23 +13,23 @@
 //     await microphone.close();
 //     await captions.end();
 //
-// Audio that is not stable text yet is kept, and sent again from wherever the server wants it after a reconnection.
+// Audio whose text is not stable yet is kept; after a reconnection it is sent again from where the server asks for it.
 // Types: client.d.ts.
 
 export { Microphone, SharedAudio, listMicrophones, microphoneObstacle } from "./sources.js";
 
 const KEPT_S = 120;
-const KEPT_BYTES = 16 * 2 ** 20; // of a container, about an hour: it can only be sent again as a whole
+const KEPT_BYTES = 16 * 2 ** 20; // of a container file, about an hour; it can be sent again only as a whole
 const RETRY_MS = [500, 1000, 2000, 5000];
 const BROKEN = new Set([1002, 1007, 1009]);
 const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
 const CONTEXT_LETTERS = 200;
 
-/** Calls listeners by the name of what happened. */
+/** Calls listeners by event type. */
 class Emitter {
   #listeners = {};
 
-  /** Call `listener` for every event of a type; "*" is all of the server's. */
+  /** Call `listener` for every event of a type; "*": every message of the server. */
   on(type, listener) {
     (this.#listeners[type] ??= []).push(listener);
     return this;
@@ -47,7 +48,7 @@ export class Captions extends Emitter {
   #stableS = 0;
   #capturedS = 0;
   #text = new Text();
-  #identity = null; // what `resume` names
+  #identity = null; // session and token, for `resume`
   #socket = null;
   #isStarted = false;
   #isEnding = false;
@@ -57,7 +58,7 @@ export class Captions extends Emitter {
   #timer = 0;
   #ended;
 
-  /** `audio` and the other fields of `start`; `url`, `token` and `room` say where to. */
+  /** `audio` and other fields of `start`; `url`, `token` and `room` address the server. */
   constructor({ url, token, room, ...options }) {
     super();
     this.#address = address(url, "/v1/captions");
@@ -66,16 +67,16 @@ export class Captions extends Emitter {
     this.#options = options;
     this.#kept = options.audio?.encoding?.endsWith("_opus") ? new Container() : new Samples(options.audio);
     this.#ended = new Promise((resolve) => this.on("end", resolve));
-    // listeners are added first
+    // after the caller has added its listeners
     queueMicrotask(() => this.#connect("connecting"));
   }
 
-  /** Seconds of audio given so far. */
+  /** Seconds of audio passed to `send` so far. */
   get capturedS() {
     return this.#capturedS;
   }
 
-  /** Take audio: sent now, or after a reconnection. `endS` is its end, for what is not plain samples. */
+  /** Send audio now, or after a reconnection. `endS`: end of a chunk of a container, seconds. */
   send(chunk, endS) {
     if (this.#isOver) return;
     this.#capturedS = this.#kept.add(chunk, endS);
@@ -83,20 +84,20 @@ export class Captions extends Emitter {
     if (this.#isStarted) this.#socket.send(chunk);
   }
 
-  /** Change options in mid-stream: language, keyterms, endpoint_ms. */
+  /** Change options during the session: language, keyterms, endpoint_ms. */
   update(options) {
     Object.assign(this.#options, options);
     if (this.#isStarted) this.#socket.send(JSON.stringify({ type: "update", ...options }));
   }
 
-  /** No more audio comes; resolves once the rest is transcribed, with an error if there was one. */
+  /** End the audio. Resolves once the tail is transcribed, with the error if there was one. */
   end() {
     this.#isEnding = true;
     if (this.#isStarted) this.#sendEnd();
     return this.#ended;
   }
 
-  /** Give up: also what stops waiting for a server that does not come back. */
+  /** Leave at once; also stops the wait for a server that does not come back. */
   abandon() {
     this.#finish(null);
   }
@@ -220,7 +221,7 @@ export class Watch extends Emitter {
     };
   }
 
-  /** All that is kept comes again: who listens begins anew. */
+  /** The server sends all turns that it keeps again: listeners clear what they show. */
   #joined() {
     this.#failures = 0;
     this._emit("joined");
@@ -229,7 +230,7 @@ export class Watch extends Emitter {
   }
 }
 
-/** Plain samples since the last that must not be lost. */
+/** Plain samples that may have to be sent again. */
 class Samples {
   #rate;
   #frameBytes;
@@ -257,7 +258,7 @@ class Samples {
   *from(seconds) {
     const from = Math.round(seconds * this.#rate);
     const first = this.#chunks.length ? this.#chunks[0].at : this.#captured;
-    // what was dropped is silence to the server, so that times stay true
+    // silence replaces dropped audio, so that times stay right
     for (let at = from; at < first; at += this.#rate) {
       yield new Uint8Array(Math.min(this.#rate, first - at) * this.#frameBytes);
     }
@@ -269,7 +270,7 @@ class Samples {
   }
 }
 
-/** A recording in its container: only as a whole can it be read; the server skips what it has. */
+/** A recording in a container: it can be read only as a whole; the server skips the audio that it has. */
 class Container {
   #chunks = [];
   #bytes = 0;
@@ -292,7 +293,7 @@ class Container {
   }
 }
 
-/** The last words that are certain, for a server that does not know them. */
+/** The last stable words, as context for a server that does not know the session. */
 class Text {
   #final = "";
   #open = "";

@@ -1,4 +1,4 @@
-// How captions look: letter size, lines, colours, and the menu for it. Kept in this browser, shared by the pages.
+// The display menu of the pages: text size, lines, colours and typeface. Stored in this browser, shared by all pages.
 
 const SIZES = [0.6, 0.75, 0.9, 1, 1.2, 1.45, 1.75, 2.1];
 const DEFAULTS = { size: 3, lines: "2", theme: "auto", face: "sans" };
@@ -34,7 +34,7 @@ export class Display {
   #choices = { ...DEFAULTS };
   #onChange;
 
-  /** Fills a `<details>` with the menu; `onChange` is called when text is set anew. */
+  /** Fill a `<details>` with the menu; `onChange` is called after each change, when the text has a new layout. */
   constructor(menu, onChange) {
     this.#menu = menu;
     this.#onChange = onChange;
@@ -78,7 +78,7 @@ export class Display {
   }
 }
 
-/** Close a menu on Escape, and when something else is pressed. */
+/** Close a menu on Escape, and on a press outside of it. */
 function closeOutside(menu) {
   addEventListener("pointerdown", ({ target }) => { if (!menu.contains(target)) menu.open = false; });
   menu.addEventListener("keydown", ({ key }) => {

@@ -1,4 +1,4 @@
-// The live page: wires a source of sound, a session, and what is seen.
+// The live page: connects an audio source, a session, and the captions on the page.
 
 import { Captions, Microphone, SharedAudio, listMicrophones, microphoneObstacle } from "./client.js";
 import { CaptionView } from "./caption-view.js";
@@ -41,7 +41,7 @@ let lagS = 0;
 // ---- start and stop
 
 async function start() {
-  if (isStarting) return; // the button is not disabled meanwhile: that would take the keyboard's focus away
+  if (isStarting) return; // a disabled button would lose the keyboard focus
   isStarting = true;
   notify(null);
   show("asking");
@@ -87,7 +87,7 @@ function openSession() {
 }
 
 async function stop() {
-  if (!source) return session?.abandon(); // pressed again while finishing
+  if (!source) return session?.abandon(); // the button was pressed again while the session was finishing
   const closing = source;
   source = null;
   $("toggle-text").textContent = "Leave";
@@ -97,7 +97,7 @@ async function stop() {
 }
 
 async function ended({ error }) {
-  // a second recording goes on where the first one ended
+  // a second recording continues the times of the first
   turns.offsetS += session.capturedS;
   session = null;
   const closing = source;
@@ -120,7 +120,7 @@ function setRunning(isRunning) {
   if (!isRunning) $("delay").hidden = true;
 }
 
-// ---- what comes back
+// ---- events of the server
 
 function receive(event) {
   if (event.type === "ack") lagS = event.lag_s;
@@ -132,14 +132,14 @@ function receive(event) {
   if (turn.isFinal) transcript.append(turn);
 }
 
-/** Close a turn that no server will close. */
+/** Close a turn whose server is gone. */
 function append(turn) {
   if (!turn) return;
   view.show(turn);
   transcript.append(turn);
 }
 
-/** From a word's end to its caption, what the speaker waits for; while none come, how far the server is behind. */
+/** Show the delay from the end of a word to its caption, or the server's lag if that is larger. */
 function showDelay() {
   const median = delays.toSorted((a, b) => a - b)[delays.length >> 1];
   $("delay").textContent = `${Math.max(0, median, lagS).toFixed(1)} s behind`;
@@ -155,7 +155,7 @@ function show(state) {
 function explain({ code, message }) {
   notify(TROUBLES[code] ?? `The server ended the session: ${message}.`);
   if (code !== "unauthorized") return;
-  if (!sessionStorage.getItem("key")) notify(null); // none was given yet: the question is enough
+  if (!sessionStorage.getItem("key")) notify(null); // no key was entered yet: the form alone asks for one
   sessionStorage.removeItem("key");
   $("key-form").hidden = false;
   $("key").focus();
@@ -170,7 +170,7 @@ function level(db) {
   $("level").style.transform = `scaleX(${Math.max(0, Math.min(1, (db + 60) / 50))})`;
 }
 
-// ---- choices
+// ---- settings
 
 async function fillDevices() {
   if (!navigator.mediaDevices) return;
@@ -195,7 +195,7 @@ function fillLanguages(languages) {
   const names = new Intl.DisplayNames([navigator.language, "en"], { type: "language" });
   const name = (code) => { try { return names.of(code); } catch { return code; } };
   const options = languages.map((code) => new Option(name(code), code)).sort((a, b) => a.text.localeCompare(b.text));
-  // an empty value leaves the choice to the operator's configuration
+  // an empty value leaves the language to the server's configuration
   if (options.length > 1) options.unshift(new Option("Detect language", "auto"));
   $("language").replaceChildren(...options);
   const wanted = localStorage.getItem("language");
@@ -216,7 +216,7 @@ function remember(id, property) {
   $(id).addEventListener("change", () => localStorage.setItem(id, $(id)[property]));
 }
 
-// ---- begin
+// ---- setup
 
 $("toggle").onclick = () => (session ? stop() : start());
 $("room").oninput = showWatchLink;

@@ -1,10 +1,10 @@
-// Captions of a room on a transparent page, for a browser source in OBS or a second screen. What the address can set:
-//   room=NAME       whose captions; by default the box's microphone
-//   size=48         height of a line's letters, pixels            lines=2     lines shown
-//   width=26        longest line, in letter heights               hold=5      seconds until captions go away
+// Captions of a room on a transparent page, for a browser source in OBS or a second screen. Parameters of the address:
+//   room=NAME       room to show; by default the daemon's microphone
+//   size=48         font size, pixels                             lines=2     lines shown
+//   width=26        longest line, in font sizes                   hold=5      seconds until captions disappear
 //   align=center    left, center or right                         place=bottom   bottom or top
-//   color=ffffff    of the text                                   back=000000c0   behind it; none for nothing
-//   font=NAME       a typeface of this machine                    partials=no    only what is certain
+//   color=ffffff    colour of the text                            back=000000c0   colour behind it, or none
+//   font=NAME       a typeface of this machine                    partials=no    stable text alone
 
 import { CaptionView } from "./caption-view.js";
 import { Watch } from "./client.js";
@@ -17,7 +17,7 @@ const view = new CaptionView(stage);
 const turns = new Turns();
 let speaker = -1;
 let timer = 0;
-let nPast = 0; // turns to come that were said before the page was opened, or while the connection was lost
+let nPast = 0; // turns still to come from before the page was opened, or while the connection was lost
 
 function receive(event) {
   if (event.type === "caption" && settings.get("partials") === "no") event = { ...event, partial: "" };

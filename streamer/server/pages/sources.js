@@ -1,5 +1,5 @@
-// Where audio comes from: the microphone, or the sound of a tab or the screen. As 100 ms blocks of 16-bit samples at
-// whatever rate the audio hardware runs, or as webm/opus.
+// Audio sources: the microphone, or the sound of a tab or the screen. They deliver blocks of 100 ms as 16-bit samples at
+// the rate of the audio hardware, or webm/opus.
 
 const MAX_RATE = 48000;
 const WEBM = "audio/webm;codecs=opus";
@@ -10,7 +10,7 @@ class Source {
   onChunk = null;
   onLevel = null;
   onLost = null;
-  #waiting = []; // chunks before anybody takes them
+  #waiting = []; // chunks from before onChunk was set
   #context;
   #stream;
   #node;
@@ -19,7 +19,7 @@ class Source {
   #encoded = Promise.resolve();
   #samples = 0;
 
-  /** Read `stream`. Throws an Error whose message a person can act on. */
+  /** Read `stream`. Throws an Error whose message says what to do. */
   async _read(stream, { compressed = false } = {}) {
     this.#stream = stream;
     stream.getAudioTracks()[0].onended = () => this.onLost?.();
@@ -32,13 +32,13 @@ class Source {
     return this;
   }
 
-  /** What `start` announces. */
+  /** The audio format for `start`. */
   get audio() {
     if (this.#recorder) return { encoding: "webm_opus", rate: MAX_RATE, channels: 1 };
     return { encoding: "pcm_s16le", rate: this.#context.sampleRate, channels: 1 };
   }
 
-  /** Stop; what was collected comes first. */
+  /** Stop; the collected audio is delivered first. */
   async close() {
     const isStopped = this.#recorder && new Promise((resolve) => (this.#recorder.onstop = resolve));
     if (this.#recorder && this.#recorder.state !== "inactive") this.#recorder.stop();
@@ -70,7 +70,7 @@ class Source {
     this.#node = node;
   }
 
-  // the worklet runs beside a recorder too: it tells the level, and how much was heard
+  // the worklet runs beside a recorder too: it measures the level and counts the samples
   #take(samples) {
     this.#samples += samples.length;
     this.onLevel?.(decibels(samples));
@@ -80,7 +80,7 @@ class Source {
   #record() {
     this.#recorder = new MediaRecorder(new MediaStream(this.#stream.getAudioTracks()), { mimeType: WEBM, audioBitsPerSecond: WEBM_BITS_PER_S });
     this.#recorder.ondataavailable = ({ data }) => {
-      // one after the other, or chunks would overtake each other
+      // one after the other, to keep the chunks in order
       this.#encoded = this.#encoded.then(async () => this.#deliver(new Uint8Array(await data.arrayBuffer())));
     };
     this.#recorder.start(WEBM_CHUNK_MS);
@@ -107,7 +107,7 @@ export class SharedAudio extends Source {
       throw new Error("This browser cannot share the sound of a tab or the screen; Chrome and Edge on a computer can.");
     }
     const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, suppressLocalAudioPlayback: false };
-    // browsers share sound only with a picture; it is not looked at
+    // browsers share sound only together with a picture, which is not used
     const request = { video: true, audio: plain, systemAudio: "include" };
     const stream = await ask(() => navigator.mediaDevices.getDisplayMedia(request), SHARING_TROUBLES);
     if (!stream.getAudioTracks().length) {
@@ -118,13 +118,13 @@ export class SharedAudio extends Source {
   }
 }
 
-/** The microphones there are; names are known only once permission was given. */
+/** List the microphones; browsers tell their names only after permission was given. */
 export async function listMicrophones() {
   const devices = await navigator.mediaDevices.enumerateDevices();
   return devices.filter(({ kind, deviceId, label }) => kind === "audioinput" && deviceId && deviceId !== "default" && label);
 }
 
-/** Why this page can have no microphone at all, or null. */
+/** Why browsers give this page no microphone; null: they do. */
 export function microphoneObstacle() {
   if (window.isSecureContext) return null;
   return (
@@ -134,7 +134,7 @@ export function microphoneObstacle() {
 }
 
 function constraints(deviceId) {
-  // the cleaning that calls need costs recognition accuracy
+  // noise suppression for calls costs recognition accuracy
   const plain = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   return deviceId ? { ...plain, deviceId: { exact: deviceId } } : plain;
 }

@@ -1,15 +1,15 @@
-// Final turns as files: plain text, SubRip, WebVTT and JSON, as streamer/subtitles/cues.py makes them; both are tested with
-// tests/data/subtitles.json.
+// Final turns as files: plain text, SubRip, WebVTT and JSON. The same rules as streamer/subtitles/cues.py; both are tested
+// with tests/data/subtitles.json.
 
 const LINE_LETTERS = 42; // narrow characters of a line
 const LINE_WIDE_LETTERS = 16; // wide characters of a line
-const LINE = (LINE_LETTERS * LINE_WIDE_LETTERS) / 2; // the width of a line in units of which both kinds are whole
+const LINE = (LINE_LETTERS * LINE_WIDE_LETTERS) / 2; // line width in units in which both kinds of characters are whole numbers
 const NARROW = LINE / LINE_LETTERS;
 const WIDE = LINE / LINE_WIDE_LETTERS;
 const MAX_CUE_S = 7;
 const MIN_CUE_S = 5 / 6;
 const LETTERS_PER_S = 17; // reading speed, narrow characters
-const FULL_BREAK = Math.floor((LINE * 2) / 7); // how much less even lines may be if the first ends a clause
+const FULL_BREAK = Math.floor((LINE * 2) / 7); // unevenness that is accepted for a first line that ends a clause
 
 const SENTENCE_ENDS = new Set(".!?…؟。！？।۔");
 const CLAUSE_ENDS = new Set([...SENTENCE_ENDS, ...",;:،؛、，；："]);
@@ -53,7 +53,7 @@ function cues(turns) {
   return all.map((cue, i) => timed(cue, all[i + 1]));
 }
 
-/** Long enough to be read, as far as the cue after it allows. */
+/** Extend a cue to its reading time, at most to the start of the next cue. */
 function timed(cue, following) {
   const letters = cue.lines.reduce((sum, line) => sum + width(line), 0) / NARROW;
   const readingS = Math.min(letters / LETTERS_PER_S, MAX_CUE_S);
@@ -61,7 +61,7 @@ function timed(cue, following) {
   return { ...cue, endS: following ? Math.max(cue.startS, Math.min(endS, following.startS)) : endS };
 }
 
-/** Words as they stand in the text, so that languages without spaces stay without; what is longer than a line is cut. */
+/** Words with the spacing of the text (none in some languages); words longer than a line are cut. */
 function pieces(turn) {
   const text = printable(turn.text);
   if (!turn.words.length) return split({ space: "", text: text.trim(), startS: turn.startS, endS: turn.endS });
@@ -92,7 +92,7 @@ function split({ space, text, startS, endS }) {
   return parts;
 }
 
-/** Where to end a line in a text longer than one: at a space, after a clause, or where it is full. */
+/** Where to break a text that is longer than a line: at a space, after a clause, or where the line is full. */
 function cut(letters) {
   let end = 0;
   for (let taken = 0; (taken += width(letters[end])) <= LINE; ) end += 1;
@@ -121,7 +121,7 @@ function groups(all) {
   return group.length ? [...found, group] : found;
 }
 
-/** How many pieces of a full cue to show: up to the last clause in its second half, else all. */
+/** Number of pieces of a full cue: up to the end of the last clause in its second half, else all. */
 function lastClause(group) {
   const half = width(textOf(group)) / 2;
   for (let at = group.length - 1; at > 0; at--) {
@@ -134,7 +134,7 @@ function isCue(group) {
   return group.at(-1).endS - group[0].startS <= MAX_CUE_S && lines(group) !== null;
 }
 
-/** One line if it fits, else the two best; null if two are not enough. */
+/** One line if the text fits, else the best two; null if two are not enough. */
 function lines(group) {
   const whole = textOf(group);
   if (width(whole) <= LINE) return [whole];
@@ -147,7 +147,7 @@ function lines(group) {
   return best;
 }
 
-/** Even lines read best, a break after a comma or full stop better still. */
+/** Cost of a pair of lines: even lines are best, and a break at the end of a clause is worth FULL_BREAK. */
 function unevenness([first, second]) {
   return Math.abs(width(first) - width(second)) - (CLAUSE_ENDS.has(first.at(-1)) ? FULL_BREAK : 0);
 }
@@ -166,7 +166,7 @@ function printable(text) {
   return text.replace(/[\p{Cc}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}]|(?![\u200b-\u200f\u2060\ufeff])\p{Cf}|(?! )\p{Zs}/gu, " ");
 }
 
-/** Players lay SubRip out from the left unless a line is embedded. */
+/** Mark a right-to-left line with embedding characters: players lay SubRip out from left to right otherwise. */
 function embedded(line) {
   const first = line.match(/\p{L}/u);
   return first && RIGHT_TO_LEFT.test(first[0]) ? `\u202b${line}\u202c` : line;

@@ -1,4 +1,4 @@
-// The transcript below the captions: final turns with their times, to read back, copy and download.
+// The transcript below the captions: final turns with their times, to read, copy and download.
 
 import { toFile } from "./subtitles.js";
 import { clock } from "./turns.js";
@@ -29,7 +29,7 @@ export class Transcript {
   #empty;
   #buttons;
 
-  /** Fills a `<section>` that has a `<header>` with its title. */
+  /** Fill a `<section>` whose `<header>` holds the title. */
   constructor(section, turns) {
     this.#turns = turns;
     section.querySelector("header").insertAdjacentHTML("beforeend", TOOLS);
@@ -46,7 +46,7 @@ export class Transcript {
     }
   }
 
-  /** Add a final turn. Who has scrolled back is left there. */
+  /** Add a final turn; scroll to it unless the reader has scrolled back. */
   append({ startS, text }) {
     if (!text.trim()) return;
     const isAtEnd = this.#isAtEnd;
@@ -61,7 +61,7 @@ export class Transcript {
     else this.#latest.hidden = false;
   }
 
-  /** Take everything away. */
+  /** Remove all turns. */
   clear() {
     this.#log.replaceChildren();
     this.#latest.hidden = true;
@@ -87,7 +87,7 @@ export class Transcript {
   }
 }
 
-/** Whether the text is on the clipboard now; pages without https have the old way only. */
+/** Copy a text; return whether that was allowed. Pages without https have execCommand alone. */
 async function copied(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
   const area = Object.assign(document.createElement("textarea"), { value: text });

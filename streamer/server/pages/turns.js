@@ -1,13 +1,13 @@
-// What was said: turns in order, the last of which may be open. No page, no socket.
+// The turns of a transcript in order; the last turn may be open. No page, no socket.
 
 export class Turns {
   /** { key, text, partial, startS, endS, words, isFinal }, in order. */
   all = [];
-  /** Seconds before the first sample of the running recording: those of the recordings before it. */
+  /** Duration of the recordings before the current one, seconds: added to its times. */
   offsetS = 0;
   #epoch = 0;
 
-  /** Apply an event; the turn it changed, or null. */
+  /** Apply an event; return the changed turn, or null. */
   apply(event) {
     if (event.type === "caption") {
       return this.#set(event, { text: event.stable, partial: event.partial, isFinal: false });
@@ -18,7 +18,7 @@ export class Turns {
     return null;
   }
 
-  /** A new session goes on: what is stable of the open turn stays, its numbers begin again. */
+  /** Begin a new session, whose turns are numbered from 0: close the open turn with its stable words, and return it. */
   restart() {
     this.#epoch += 1;
     const open = this.all.at(-1);
@@ -28,7 +28,7 @@ export class Turns {
     return open;
   }
 
-  /** Forget everything. */
+  /** Remove all turns. */
   clear() {
     this.all = [];
     this.#epoch += 1;

@@ -1,4 +1,4 @@
-// Captions of a room for an audience: nothing is asked of the viewer.  /watch/ROOM, by default the box's microphone
+// Captions of a room for an audience, read-only: /watch/ROOM, by default the room of the daemon's microphone.
 
 import { CaptionView } from "./caption-view.js";
 import { Watch } from "./client.js";
@@ -53,7 +53,7 @@ function explain({ error }) {
 $("title").textContent = room;
 document.title = `Captions: ${room}`;
 new Display($("display"), () => view.settle());
-// after the #: a browser sends that to no server
+// the key stands after the #: a browser sends that part to no server
 new Watch({ room, token: new URLSearchParams(location.hash.slice(1)).get("key") })
   .on("joined", () => (speaker = -1))
   .on("room", follow)

@@ -1,4 +1,4 @@
-// Runs on the audio thread: collects 100 ms of 16-bit samples and hands them to the page.
+// Runs on the audio thread: collects blocks of 100 ms as 16-bit samples and posts them to the page.
 
 class Collector extends AudioWorkletProcessor {
   #block = new Int16Array(Math.round(sampleRate / 10));
@@ -16,7 +16,7 @@ class Collector extends AudioWorkletProcessor {
 
   process([channels]) {
     if (!this.#isOpen) return false;
-    // no channel at all means that the source is not delivering yet
+    // no channel: the source delivers nothing yet
     for (const sample of channels[0] ?? []) {
       const bounded = Math.max(-1, Math.min(1, sample));
       this.#block[this.#filled++] = bounded * 32767;
