@@ -17,7 +17,19 @@ from streamer.errors import AudioFormatError
 from streamer.evaluation.word_origins import Moment, OriginTracker, TurnOrigins
 from streamer.protocol.events import Event
 from streamer.scheduling.recording import AUDIO, JOURNAL
-from streamer.session.journal import VERSION, Answer, AnyEntry, Ask, Change, End, Failed, Flush, Frames, Opened, Said
+from streamer.session.journal import (
+    VERSION,
+    Answer,
+    AnyEntry,
+    Ask,
+    Change,
+    EndEntry,
+    Failed,
+    FlushEntry,
+    Frames,
+    Opened,
+    Said,
+)
 from streamer.session.session import Session, Step
 from streamer.text.tokenizer import Tokenizer
 
@@ -131,11 +143,11 @@ class Replay:
                 return session.apply(self._step, result)
             case Failed():
                 session.cancel_step()
-            case Flush(id=flush_id):
+            case FlushEntry(id=flush_id):
                 return session.flush(flush_id)
             case Change(update=update):
                 session.update(update)
-            case End(audio_s=audio_s, continues_elsewhere=continues_elsewhere):
+            case EndEntry(audio_s=audio_s, continues_elsewhere=continues_elsewhere):
                 return session.end(audio_s, continues_elsewhere=continues_elsewhere)
         return ()
 

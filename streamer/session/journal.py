@@ -2,7 +2,7 @@
 The journal of one session: its inputs and its events, from which the session can be replayed. Pure: callers store it.
 
 A session is deterministic: the same inputs give the same events. The grammar is `Opened`, then `Frames`, `Ask`,
-`Answer`, `Failed`, `Flush`, `Change` and `End` in the order in which they happened, each followed by `Said` if the
+`Answer`, `Failed`, `FlushEntry`, `Change` and `EndEntry` in the order of what happened, each followed by `Said` if the
 session produced events.
 """
 
@@ -87,7 +87,7 @@ class Failed(Entry, frozen=True, kw_only=True, tag="failed"):
     """The step failed."""
 
 
-class Flush(Entry, frozen=True, kw_only=True, tag="flush"):
+class FlushEntry(Entry, frozen=True, kw_only=True, tag="flush"):
     """The client asked to make all text final."""
 
     id: int
@@ -99,7 +99,7 @@ class Change(Entry, frozen=True, kw_only=True, tag="change"):
     update: Update
 
 
-class End(Entry, frozen=True, kw_only=True, tag="end"):
+class EndEntry(Entry, frozen=True, kw_only=True, tag="end"):
     """The audio ended."""
 
     audio_s: float | None
@@ -112,7 +112,7 @@ class Said(Entry, frozen=True, kw_only=True, tag="said"):
     events: tuple[Speech | Caption | TurnEnd | Ack | Flushed | Skipped | Bye, ...]
 
 
-AnyEntry = Opened | Frames | Ask | Answer | Failed | Flush | Change | End | Said
+AnyEntry = Opened | Frames | Ask | Answer | Failed | FlushEntry | Change | EndEntry | Said
 
 
 class JournalledSession(Session):
@@ -136,12 +136,12 @@ class JournalledSession(Session):
 
     def flush(self, flush_id: int) -> list[Event]:
         """As `Session.flush`."""
-        self._write(Flush(id=flush_id))
+        self._write(FlushEntry(id=flush_id))
         return self._said(super().flush(flush_id))
 
     def end(self, audio_s: float | None = None, *, continues_elsewhere: bool = False) -> list[Event]:
         """As `Session.end`."""
-        self._write(End(audio_s=audio_s, continues_elsewhere=continues_elsewhere))
+        self._write(EndEntry(audio_s=audio_s, continues_elsewhere=continues_elsewhere))
         return self._said(super().end(audio_s, continues_elsewhere=continues_elsewhere))
 
     def update(self, update: Update) -> None:

@@ -14,7 +14,7 @@ from streamer.config import Config
 from streamer.protocol.events import Event
 from streamer.protocol.options import Update
 from streamer.scheduling.recording import JOURNAL, Recordings
-from streamer.session.journal import Answer, AnyEntry, Ask, Change, End, Failed, Flush, Frames, Opened, Said
+from streamer.session.journal import Answer, AnyEntry, Ask, Change, EndEntry, Failed, FlushEntry, Frames, Opened, Said
 from tests.helpers.scripted_engine import collect, serving, spoken, story
 
 
@@ -47,11 +47,13 @@ def test_entries_follow_the_grammar(told: tuple[list[AnyEntry], list[Event]]) ->
     kinds = [type(entry) for entry in entries]
 
     assert kinds.index(Opened) == 0
-    assert kinds.count(Opened) == kinds.count(Flush) == kinds.count(Change) == kinds.count(End) == 1
+    assert kinds.count(Opened) == kinds.count(FlushEntry) == kinds.count(Change) == kinds.count(EndEntry) == 1
     steps = [kind for kind in kinds if kind in (Ask, Answer, Failed)]
     assert steps[::2] == [Ask] * (len(steps) // 2)
     assert Ask not in steps[1::2]
-    assert all(before in (Frames, Answer, Flush, End) for before, kind in itertools.pairwise(kinds) if kind is Said)
+    assert all(
+        before in (Frames, Answer, FlushEntry, EndEntry) for before, kind in itertools.pairwise(kinds) if kind is Said
+    )
 
 
 def test_all_that_the_client_was_told_is_there_in_order(told: tuple[list[AnyEntry], list[Event]]) -> None:
