@@ -1,5 +1,5 @@
 # make run     the daemon with the embedded model, on a fresh machine too; ARGS='--mic' are passed on
-# make test    everything that has to hold: format, lint, types, tests; installs what they need
+# make test    everything that has to hold: format, lint, types, tests, coverage; installs what they need
 # make check   the same, without installing system packages
 # make pictures   the screenshots in docs/pictures, anew
 
@@ -22,7 +22,9 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	@mkdir -p build
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python tests/coverage_floors.py
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[tiny-en]'
