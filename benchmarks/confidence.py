@@ -1,34 +1,32 @@
 """
-Whether a word's confidence is what it says: of words with confidence 0.8, are 80 % right?
+Calibration of the confidence of words: of the words with confidence 0.8, are 80 % right?
 
-    python benchmarks/confidence.py MANIFEST [--model tiny.en] [--word-times FILE]
+    python -m benchmarks.confidence MANIFEST [--model tiny.en] [--word-times FILE]
 
 Each recording is decoded once, as the live path decodes a window. A word is right where it is aligned with the same
-word of the reference, both normalised. The table's last lines: the expected calibration error (mean distance of
-confidence and rate over the bins, by words) and how well confidence tells right from wrong (area under the curve:
-0.5 is chance). With word times, how far off the starts of words are.
+word of the reference, both normalised. Below the table: the expected calibration error (mean distance between
+confidence and rate over the bins, weighted by words), and the area under the curve (how well confidence tells right
+words from wrong ones; 0.5 is chance). With word times, also the errors of the starts of words.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import jiwer
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from streamer import build
-from streamer.audio.files import read_audio
+from benchmarks.common import argument_parser, load_network, read_recordings
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.config import ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions
-from streamer.evaluation.evaluate import read_word_times
-from streamer.evaluation.manifest import read_manifest
+from streamer.evaluation.manifest import read_manifest, read_word_times
 from streamer.evaluation.percentiles import percentile
 from streamer.evaluation.scoring import Normaliser, text_normaliser
 from streamer.evaluation.word_timing import word_start_errors
@@ -43,14 +41,12 @@ BATCH = 8
 
 def main() -> None:
     """Print one markdown table."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("manifest", type=Path)
-    arguments.add_argument("--model", default="tiny.en")
+    arguments = argument_parser(__doc__)
     arguments.add_argument("--word-times", type=Path)
     args = arguments.parse_args()
     torch.set_num_threads(1)
     rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
-    heard = _hear(args.model, [args.manifest.parent / row.file for row in rows])
+    heard = _decode(args.model, read_recordings(args.manifest, rows))
     normalise = text_normaliser()("en")
     judged = [pair for row, words in zip(rows, heard, strict=True) for pair in _judge(row.text, words, normalise)]
     confidence, right = np.array([c for c, _ in judged]), np.array([r for _, r in judged], float)
@@ -75,30 +71,29 @@ def main() -> None:
         far = np.abs(late)
         print(
             f"word starts: {len(far)} words, median error {np.median(far):.3f} s, 95 % within "
-            f"{percentile(far, 95):.3f} s, median lateness {np.median(late):+.3f} s"
+            f"{percentile(far.tolist(), 95):.3f} s, median lateness {np.median(late):+.3f} s"
         )
 
 
-def _hear(model: str, paths: list[Path]) -> list[list[SpokenWord]]:
-    config = ModelConfig(name=model)
-    device = build.choose_device(config)
-    network, tokenizer = build.load_model(model, build.choose_dtype(config, device), device)
+def _decode(model: str, recordings: Sequence[NDArray[np.float32]]) -> list[list[SpokenWord]]:
+    """The words of the first 30 s of each recording, (n,)."""
+    network, tokenizer = load_network(model)
     options = EngineOptions(max_batch=BATCH, max_window_s=30.0)
     engine = WhisperEngine(network, tokenizer, options, EngineMetrics(CollectorRegistry()))
     spectrogram = MelSpectrogram(network.dims.n_mels)
-    mels = [spectrogram.whole(torch.from_numpy(read_audio(path)[: 30 * SAMPLE_RATE].copy())) for path in paths]
+    mels = [spectrogram.whole(torch.from_numpy(samples[: 30 * SAMPLE_RATE].copy())) for samples in recordings]
     heard: dict[int, list[SpokenWord]] = {}
     by_length = sorted(range(len(mels)), key=lambda i: mels[i].shape[1])
     for at in range(0, len(mels), BATCH):
         batch = by_length[at : at + BATCH]
         results = engine.step([StepRequest(session=f"{i}", log_mel=mels[i], language="en") for i in batch])
         for i, result in zip(batch, results, strict=True):
-            heard[i] = spoken_words(result, tokenizer, 0.0, lambda _start, end: end)
+            heard[i] = spoken_words(result, tokenizer, 0.0, lambda start, end: (start, end))
     return [heard[i] for i in range(len(mels))]
 
 
 def _judge(said: str, words: list[SpokenWord], normalise: Normaliser) -> list[tuple[float, bool]]:
-    """Confidence of each word that leaves something after normalising, and whether it is right."""
+    """The confidence of each word and whether it is right; words that normalise to nothing are left out."""
     pieces = [(piece, i) for i, word in enumerate(words) for piece in normalise(word.text).split()]
     if not pieces:
         return []
@@ -112,8 +107,8 @@ def _word(word: SpokenWord) -> Word:
     return Word(text=word.text, start_s=word.start_s, end_s=word.end_s, confidence=word.confidence)
 
 
-def _area(confidence: np.ndarray, right: np.ndarray) -> float:
-    """The chance that a right word has more confidence than a wrong one."""
+def _area(confidence: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """The probability that a right word has more confidence than a wrong one; NaN without words of both sorts."""
     good, bad = confidence[right == 1], confidence[right == 0]
     if not len(good) or not len(bad):
         return float("nan")

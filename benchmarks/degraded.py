@@ -1,37 +1,32 @@
 """
-Degraded sound: what is heard of recordings that were clipped, muted, shifted, resampled or torn, live, by stream time.
+Word errors of degraded audio: recordings clipped, offset, faint, resampled or with dropouts, on a simulated clock.
 
-    python benchmarks/degraded.py MANIFEST [--model tiny.en] [--kind short] [--limit N]
+    python -m benchmarks.degraded MANIFEST [--model tiny.en] [--kind short] [--limit N]
 
-A degradation changes samples and nothing else. "words beyond" are words heard in excess of those said: a loop shows
-there. A crash ends the benchmark.
+A degradation changes samples and nothing else. "words beyond" counts the words of transcripts that are longer than
+their references: repetition loops show there. A crash ends the benchmark.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from streamer.audio.files import read_audio
-from streamer.audio.pcm import SAMPLE_RATE
+from benchmarks.common import argument_parser, read_recordings
+from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.build import Engines, build_engines, window_options
 from streamer.config import Config, ModelConfig
+from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.percentiles import percentile
-from streamer.evaluation.playback import LiveTranscript
 from streamer.evaluation.scoring import word_scorer
 from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
 from streamer.protocol.options import SessionOptions
 from streamer.session.session import Session
 from streamer.session.spec import SessionSpec
-
-Samples = NDArray[np.float32]
 
 
 def silence_around(x: Samples) -> Samples:
@@ -40,19 +35,19 @@ def silence_around(x: Samples) -> Samples:
 
 
 def clipped(x: Samples) -> Samples:
-    """Twelve decibels too loud, cut at full scale of the loudest sample."""
+    """Amplify by 12 dB, and clip at the level of the loudest sample."""
     top = float(np.abs(x).max())
     return np.clip(4 * x, -top, top)
 
 
 def offset(x: Samples) -> Samples:
-    """A tenth of full scale added to every sample."""
+    """Add a tenth of full scale to every sample."""
     return (x + 0.1).astype(np.float32)
 
 
 def quiet(x: Samples) -> Samples:
-    """Twenty decibels too quiet, then 16 bits."""
-    return np.round(0.1 * x * 32767).astype(np.float32) / 32767
+    """Attenuate by 20 dB, then round to 16 bits."""
+    return (np.round(0.1 * x * 32767) / 32767).astype(np.float32)
 
 
 def telephone(x: Samples) -> Samples:
@@ -60,11 +55,11 @@ def telephone(x: Samples) -> Samples:
     narrow = np.clip(soxr.resample(x, SAMPLE_RATE, 8000), -1, 1)
     coded = np.round(np.sign(narrow) * np.log1p(255 * np.abs(narrow)) / np.log(256) * 127) / 127
     decoded = np.sign(coded) * np.expm1(np.abs(coded) * np.log(256)) / 255
-    return soxr.resample(decoded, 8000, SAMPLE_RATE).astype(np.float32)
+    return np.asarray(soxr.resample(decoded, 8000, SAMPLE_RATE), np.float32)
 
 
 def through(rate: int) -> Callable[[Samples], Samples]:
-    """Stereo at another rate, one channel fainter, mixed down and back."""
+    """Stereo at another sample rate with one channel fainter, mixed down and resampled to 16 kHz."""
 
     def degrade(x: Samples) -> Samples:
         other = soxr.resample(np.stack([x, 0.5 * x], axis=1), SAMPLE_RATE, rate)
@@ -73,8 +68,8 @@ def through(rate: int) -> Callable[[Samples], Samples]:
     return degrade
 
 
-def torn(x: Samples) -> Samples:
-    """200 ms of zeros in every two seconds."""
+def with_dropouts(x: Samples) -> Samples:
+    """Replace 200 ms of every two seconds by zeros."""
     y = x.copy()
     for at in range(SAMPLE_RATE, len(y), 2 * SAMPLE_RATE):
         y[at : at + SAMPLE_RATE // 5] = 0
@@ -90,22 +85,20 @@ DEGRADATIONS: dict[str, Callable[[Samples], Samples]] = {
     "telephone, 8 kHz mu-law": telephone,
     "44.1 kHz stereo": through(44_100),
     "48 kHz stereo": through(48_000),
-    "dropouts of 200 ms every 2 s": torn,
+    "dropouts of 200 ms every 2 s": with_dropouts,
 }
 
 
 def main() -> None:
     """Print one markdown table."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("manifest", type=Path)
-    arguments.add_argument("--model", default="tiny.en")
+    arguments = argument_parser(__doc__)
     arguments.add_argument("--kind", default="short")
     arguments.add_argument("--limit", type=int, default=1000, help="recordings at most")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model, threads=1))
     engines, score = build_engines(config, CollectorRegistry()), word_scorer()
     rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind][: args.limit]
-    recordings = [read_audio(args.manifest.parent / row.file) for row in rows]
+    recordings = read_recordings(args.manifest, rows)
     print(f"{args.model}, {engines.model.dtype}, {len(rows)} recordings\n")
     print("| sound | wer % | words beyond | commit P95 |")
     print("|---|---:|---:|---:|", flush=True)
@@ -119,7 +112,14 @@ def main() -> None:
 
 
 def play(config: Config, engines: Engines, recordings: list[Samples]) -> list[LiveTranscript]:
-    """Each as a live session."""
+    """
+    Play each recording as a live session on a simulated clock.
+
+    Args:
+        config: Model and scheduler.
+        engines: Built from `config`.
+        recordings: (n,) each, mono at 16 kHz.
+    """
 
     def opening(i: int) -> Callable[[], Playback]:
         def begin() -> Playback:

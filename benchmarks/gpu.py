@@ -1,12 +1,12 @@
 """
-Steps of the engine on a GPU, at the sizes of published models, on random weights.
+Time of a step of the engine on a GPU, at the sizes of published models, with random weights.
 
     python -m benchmarks.gpu [--models large-v3-turbo large-v3] [--batches 1 8 32 64] [--interval 1.0] [--json OUT]
 
-Each row of a batch is a stream of its own that has been speaking for some time: its window is 2 to 10 s long, grows by
-the interval with each step and begins anew at 10 s. Printed for each size of batch: milliseconds of a step and of its
-parts, milliseconds for each decoder token, what the encoder reaches of the matrix peak measured on the same device
-(positions that are padding count as none), and streams that the device bears if it does nothing else.
+Each row of a batch is a stream that has been speaking for some time: its window is 2 to 10 s long, grows by the
+interval with each step and begins anew at 10 s. Printed for each size of batch: milliseconds of a step and of its
+parts, milliseconds per decoder token, how much the encoder reaches of the matrix peak measured on the same device
+(padding does not count as work), and the number of streams that the device carries if it does nothing else.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ from streamer.evaluation.percentiles import percentile
 from streamer.step import StepRequest, StepResult
 
 SHORTEST_S, LONGEST_S = 2.0, 10.0
-"""Windows."""
+"""Lengths of windows."""
 UNSETTLED_S = 2.0
-"""What was said so recently is not committed yet."""
+"""Text of the newest seconds, which is not committed yet."""
 N_WARM, N_STEPS = 12, 24
+"""Steps before the measurement, and measured steps."""
 HEAD = (
-    f"{'model':<15} {'batch':>5} {'step':>7} {'p95':>7} {'hear':>7} {'verify':>7} {'decode':>7} {'times':>6} "
+    f"{'model':<15} {'batch':>5} {'step':>7} {'p95':>7} {'encode':>7} {'verify':>7} {'decode':>7} {'times':>6} "
     f"{'token p50':>9} {'p95':>6} {'TFLOP/s':>7} {'of peak':>7} {'GB':>5} {'1 step/s':>8} {'2 steps/s':>9}"
 )
 CEILING = 8192
@@ -47,12 +48,11 @@ CEILING = 8192
 
 
 class TimedEngine(RandomEngine):
-    """One that waits for the device after each part of a step, and notes how long the part took."""
+    """An engine that waits for the device after each part of a step, and notes how long the part took."""
 
     def begin(self) -> None:
-        """Forget all notes."""
+        """Forget all measurements."""
         self.spent: dict[str, list[float]] = {"encode": [], "verify": [], "decode": [], "times": []}
-        self.n_positions: list[int] = []
 
     def _timed(self, part: str, run: Callable[[], Any]) -> Any:
         started = time.perf_counter()
@@ -62,8 +62,8 @@ class TimedEngine(RandomEngine):
         return result
 
     def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        heard: list[int] = self._timed("encode", lambda: RandomEngine._encode(self, batch, slots))
-        return heard
+        n_positions: list[int] = self._timed("encode", lambda: RandomEngine._encode(self, batch, slots))
+        return n_positions
 
     def _verify(self, rows: list[Row]) -> None:
         self._timed("verify", lambda: RandomEngine._verify(self, rows))
@@ -77,7 +77,7 @@ class TimedEngine(RandomEngine):
 
 
 class Speaker:
-    """A stream that speaks without end: its requests, one after the other."""
+    """The step requests of a stream that speaks without end."""
 
     def __init__(self, number: int, engine: RandomEngine, interval_s: float) -> None:
         self._session, self._engine, self._interval_s = f"speaker-{number}", engine, interval_s
@@ -87,7 +87,7 @@ class Speaker:
         self._sound = torch.randn(int((LONGEST_S + 1) * FRAMES_PER_SECOND), n_mels, generator=generator).T - 1.0
 
     def request(self) -> StepRequest:
-        """The next step of the window, or the first one of the next window."""
+        """The next request of the window, or the first request of the next window."""
         self._length_s += self._interval_s
         if self._length_s > LONGEST_S:
             self._window, self._length_s = self._window + 1, SHORTEST_S
@@ -130,7 +130,16 @@ def main() -> None:
 
 
 def measure(model: str, batches: Sequence[int], interval_s: float, device: str, peak: float) -> list[dict[str, Any]]:
-    """One row for each size of batch."""
+    """
+    One row for each size of batch.
+
+    Args:
+        model: Name of a published model.
+        batches: Sizes of batches.
+        interval_s: New audio in each step.
+        device: cuda or cpu.
+        peak: Operations per second of the best matrix product, from `matrix_peak`.
+    """
     config = Config()
     config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=model, device=device))
     engines = build_engines(config, CollectorRegistry(), random_weights=True)
@@ -146,7 +155,15 @@ def measure(model: str, batches: Sequence[int], interval_s: float, device: str, 
 
 
 def steps(engine: TimedEngine, n: int, interval_s: float, peak: float) -> dict[str, Any]:
-    """Medians over steps of `n` rows, milliseconds."""
+    """
+    Medians over steps.
+
+    Args:
+        engine: New.
+        n: Rows of a step.
+        interval_s: New audio in each step.
+        peak: Operations per second of the best matrix product, from `matrix_peak`.
+    """
     speakers = [Speaker(number, engine, interval_s) for number in range(n)]
     took: list[float] = []
     work: list[float] = []
@@ -179,7 +196,7 @@ def steps(engine: TimedEngine, n: int, interval_s: float, peak: float) -> dict[s
 
 
 def encoder_flops(engine: TimedEngine, request: StepRequest) -> float:
-    """Of the new positions of one window: products of the layers and of the stem, and attention."""
+    """Operations of the encoder on the new positions of one window."""
     options = engine.options
     n_positions = (request.log_mel.shape[1] + options.margin_frames) // 2
     known = engine.window_encoder.n_settled(request)
@@ -187,7 +204,14 @@ def encoder_flops(engine: TimedEngine, request: StepRequest) -> float:
 
 
 def flops(dims: ModelDimensions, n: int, n_keys: int) -> float:
-    """Of `n` positions that attend to `n_keys`."""
+    """
+    Operations of the encoder: products of the layers and of the stem, and attention.
+
+    Args:
+        dims: Of the model.
+        n: Positions.
+        n_keys: Positions that each of them attends to.
+    """
     d = dims.n_audio_state
     layers = dims.n_audio_layer * (24 * d * d + 4 * d * n_keys)
     stem = 2 * 2 * 3 * dims.n_mels * d + 2 * 3 * d * d
@@ -195,7 +219,7 @@ def flops(dims: ModelDimensions, n: int, n_keys: int) -> float:
 
 
 def matrix_peak(device: str) -> float:
-    """Operations a second of the best of some large products."""
+    """Operations per second of the fastest of some large matrix products."""
     n = CEILING if device == "cuda" else 1024
     dtype = torch.float16 if device == "cuda" else torch.float32
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
@@ -210,13 +234,13 @@ def matrix_peak(device: str) -> float:
 
 
 def wait_for(device: torch.device) -> None:
-    """Until it has done everything it was told to do."""
+    """Wait until a device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def line(row: dict[str, Any]) -> str:
-    """Of the table."""
+    """A row of the table."""
     cells = (
         f"{row['model']:<15}",
         f"{row['batch']:>5}",

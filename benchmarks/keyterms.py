@@ -1,31 +1,25 @@
 """
-Key terms: what favouring names gains on the names, and costs elsewhere, at several strengths.
+Gain and cost of key terms at several strengths: names found where they are spoken, word errors where they are not.
 
-    python benchmarks/keyterms.py MANIFEST [--model tiny.en] [--strengths 0:0 1:3 …]
+    python -m benchmarks.keyterms MANIFEST [--model tiny.en] [--strengths 0:0 1:3 …]
 
-Each recording is decoded once, as the live path decodes a window. "own" favours the recording's names among those of
-all others: the gain, counted in names found. "others" favours only names that are not said: the cost, counted in word
-errors. The names are those of the development set that are no ordinary words.
+Each recording is decoded once, as the live path decodes a window. "own" favours the names of all recordings, those of
+the recording among them: the gain is counted in names found. "others" favours only names that are not spoken: the cost
+is counted in word errors. The names are those of the development set that are not ordinary words.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from streamer import build
-from streamer.audio.files import read_audio
+from benchmarks.common import argument_parser, load_network, read_recordings
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.config import ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.keyterms import Strength
 from streamer.engine.options import EngineOptions
@@ -59,8 +53,8 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One recording as heard under some terms."""
+class Decoded:
+    """The text of one recording under some key terms, and its score."""
 
     tokens: tuple[int, ...]
     errors: int
@@ -70,40 +64,33 @@ class Heard:
 
 def main() -> None:
     """Print one markdown table."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("manifest", type=Path)
-    arguments.add_argument("--model", default="tiny.en")
+    arguments = argument_parser(__doc__)
     arguments.add_argument("--strengths", nargs="*", default=STRENGTHS, metavar="BEGIN:GO_ON")
     args = arguments.parse_args()
     torch.set_num_threads(1)
-    config = ModelConfig(name=args.model)
-    device = build.choose_device(config)
-    network = build.load_model(args.model, build.choose_dtype(config, device), device)
-    spectrogram = MelSpectrogram(network[0].dims.n_mels)
+    model, tokenizer = load_network(args.model)
+    spectrogram = MelSpectrogram(model.dims.n_mels)
     rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
-    mels = [spectrogram.whole(torch.from_numpy(_first_30_s(args.manifest.parent / row.file))) for row in rows]
-    print(f"{args.model}, {network[0].dtype}, {len(rows)} recordings, {len(_all_names())} terms\n")
+    recordings = read_recordings(args.manifest, rows)
+    mels = [spectrogram.whole(torch.from_numpy(samples[: 30 * SAMPLE_RATE].copy())) for samples in recordings]
+    print(f"{args.model}, {model.dtype}, {len(rows)} recordings, {len(_all_names())} terms\n")
     print("| begin : go on | names found, own favoured | errors, own | errors, others favoured |")
     print("|---|---:|---:|---:|", flush=True)
     drafts: list[tuple[int, ...]] = [()] * len(rows)
     for strength in map(_strength, args.strengths):
         options = EngineOptions(max_batch=BATCH, max_window_s=30.0, keyterms=strength)
-        engine = WhisperEngine(*network, options, EngineMetrics(CollectorRegistry()))
-        own = _hear(engine, rows, mels, drafts, [_all_names() for _ in rows])
+        engine = WhisperEngine(model, tokenizer, options, EngineMetrics(CollectorRegistry()))
+        own = _decode(engine, rows, mels, drafts, [_all_names() for _ in rows])
         drafts = [heard.tokens for heard in own]
         named = [i for i, row in enumerate(rows) if row.id in NAMES]
-        others = list(own)  # a recording without names has only those of others
-        for i, heard in zip(named, _hear(engine, *_only(named, rows, mels, drafts, _but(rows))), strict=True):
+        others = list(own)  # the names of a recording without names are all those of others
+        for i, heard in zip(named, _decode(engine, *_only(named, rows, mels, drafts, _but(rows))), strict=True):
             others[i] = heard
         words = sum(heard.words for heard in own)
         found = sum(heard.names_found for heard in own)
         errors, cost = (sum(heard.errors for heard in each) for each in (own, others))
         cells = f"{found} of {len(_all_names())} | {errors} of {words} | {cost} of {words} |"
         print(f"| {strength.begin:g} : {strength.go_on:g} | {cells}", flush=True)
-
-
-def _first_30_s(path: Path) -> NDArray[np.float32]:
-    return read_audio(path)[: int(30 * SAMPLE_RATE)].copy()
 
 
 def _strength(text: str) -> Strength:
@@ -123,16 +110,16 @@ def _only(indices: Sequence[int], *lists: Sequence[Any]) -> list[list[Any]]:
     return [[each[i] for i in indices] for each in lists]
 
 
-def _hear(
+def _decode(
     engine: WhisperEngine,
     rows: Sequence[ManifestRow],
     mels: Sequence[torch.Tensor],
     drafts: Sequence[tuple[int, ...]],
     terms: Sequence[tuple[str, ...]],
-) -> list[Heard]:
-    """Decode every recording under its terms, equally long ones together."""
+) -> list[Decoded]:
+    """Decode every recording under its key terms, those of similar length in one batch."""
     score = word_scorer()
-    heard: dict[int, Heard] = {}
+    heard: dict[int, Decoded] = {}
     by_length = sorted(range(len(rows)), key=lambda i: mels[i].shape[1])
     for at in range(0, len(rows), BATCH):
         batch = by_length[at : at + BATCH]
@@ -144,7 +131,7 @@ def _hear(
             scored = score("en", rows[i].text, engine.tokenizer.decode(result.tokens))
             text = f" {scored.hypothesis} "
             found = sum(f" {name.lower()} " in text for name in NAMES.get(rows[i].id, ()))
-            heard[i] = Heard(result.tokens, scored.errors, scored.words, found)
+            heard[i] = Decoded(result.tokens, scored.errors, scored.words, found)
     return [heard[i] for i in range(len(rows))]
 
 

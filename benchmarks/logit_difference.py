@@ -1,11 +1,11 @@
 """
-How far the logits are from the published implementation, per model and dtype, as a markdown table.
+Difference of the logits from those of the published implementation, for each model and dtype.
 
-Reference: the published `whisper` package in float32, on the same weights, over the recordings of tests/data. Every
-recording is decoded greedily by the published implementation, and both networks are then given its tokens. The
-last two columns say how far the published implementation in that dtype is from its own float32.
+    python -m benchmarks.logit_difference
 
-    python benchmarks/logit_difference.py
+The reference is the published `whisper` package in float32, with the same weights, on the recordings of tests/data. It
+decodes every recording greedily, and both networks are then given its tokens. The last two columns are the difference
+of the published implementation in that dtype from itself in float32.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One recording as the published implementation hears it in float32."""
+    """One recording as the published implementation decodes it in float32."""
 
     mel: Tensor
     """(1, n_mels, 3000)"""
@@ -49,18 +49,18 @@ class Difference:
     largest: float
     mean: float
     same_token: float
-    """Part of the positions with the same most probable token."""
+    """Part of the positions at which the most probable token is the same."""
 
 
 def published_network(checkpoint: Checkpoint) -> whisper.model.Whisper:
-    """The published network with these weights, float32."""
+    """The published network with the weights of a checkpoint, in float32."""
     network = whisper.model.Whisper(whisper.model.ModelDimensions(**asdict(checkpoint.dims)))
     network.load_state_dict(checkpoint.tensors)
     return network.eval().requires_grad_(False)
 
 
 def references(network: whisper.model.Whisper) -> Iterator[Reference]:
-    """The recordings of the manifest, decoded."""
+    """The recordings of tests/data, decoded by the published network."""
     for line in (DATA / "manifest.jsonl").read_text().splitlines():
         row = json.loads(line)
         samples, _ = soundfile.read(DATA / row["file"], dtype="float32")
@@ -83,7 +83,7 @@ def difference(logits: list[Tensor], expected: list[Tensor]) -> Difference:
 
 
 def rows(name: str) -> Iterator[str]:
-    """The table's rows of one model."""
+    """The rows of one model."""
     checkpoint = load(resolve(name))
     published = published_network(checkpoint)
     heard = list(references(published))

@@ -1,4 +1,4 @@
-"""A daemon process on loopback, as the benchmarks need it: started, asked, stopped."""
+"""A daemon process on loopback: started, asked over HTTP, and stopped."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import httpx
-import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 READY_TIMEOUT_S = 300.0
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses now."""
+    """A TCP port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
@@ -33,23 +31,26 @@ async def daemon(
     *options: str,
     end: signal.Signals = signal.SIGTERM,
     module: str = "streamer",
-    **variables: str,
+    variables: Mapping[str, str] | None = None,
 ) -> AsyncIterator[psutil.Process]:
     """
-    `streamer serve` until the block is left.
+    Run `streamer serve` for the length of a block, which begins when the daemon is ready.
 
     Args:
-        port: Where it listens.
-        options: More of the command line, as `--model base`.
-        end: How it is stopped.
-        module: What is run with `serve`.
-        variables: More of its environment, as `STREAMER_SCHEDULER_MAX_SESSIONS`.
+        port: To listen on.
+        options: More arguments, as `--model base`.
+        end: The signal that stops the daemon at the end of the block.
+        module: The module that is run with the command `serve`.
+        variables: More environment variables, as `STREAMER_SCHEDULER_MAX_SESSIONS`.
+
+    Raises:
+        SystemExit: The daemon ended before it was ready.
     """
     log = Path(tempfile.mkdtemp()) / "daemon.log"
     with log.open("w") as out:
         command = ("-m", module, "serve", "--port", str(port), *options)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **variables}
+            sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **(variables or {})}
         )
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
@@ -67,19 +68,14 @@ async def daemon(
             await process.wait()
 
 
-def pcm16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Samples, (n,), as a client sends them."""
-    return (np.clip(samples, -1, 1) * 32767).astype("<i2")
-
-
 async def metrics(port: int) -> dict[str, float]:
-    """The metrics that have no labels, by name; none where nobody answers."""
+    """The metrics without labels, by name; empty if the daemon does not answer."""
     found = re.findall(r"^((?:streamer|whisper)_\w+) (\S+)$", await get(port, "/metrics") or "", re.MULTILINE)
     return {name: float(value) for name, value in found}
 
 
 async def get(port: int, path: str) -> str | None:
-    """Body of a page that is served, else None."""
+    """The body of a page; None if the daemon does not answer with 200."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             response = await client.get(f"http://127.0.0.1:{port}{path}")

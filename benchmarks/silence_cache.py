@@ -1,16 +1,15 @@
 """
-Short windows completed by cached silence, against full windows: word error rate, encoder time, run-aways.
+Short windows completed by cached silence against full windows: word error rate, encoder time, run-aways.
 
-    python benchmarks/silence_cache.py MANIFEST [--model tiny.en] [--threads N] [--out FILE]
+    python -m benchmarks.silence_cache MANIFEST [--model tiny.en] [--threads N] [--out FILE]
 
-One-shot greedy decoding of every recording (its first 30 s) and of live prefixes of it, cut anywhere. "fixed" takes the
-same mel maximum for every window; "quantised" the window's own, rounded up to 0.25, with one cache for each value;
-"own" is the published front end. A run-away is a hypothesis that reaches its token bound or goes in circles.
+Greedy decoding of the first 30 s of every recording, and of prefixes of it as a live window grows. "fixed" uses one mel
+maximum for every window; "quantised" uses the maximum of the window, rounded up to 0.25, with a cache for each value;
+"own" is the published front end. A run-away is a text that reaches its token bound or ends in a repetition loop.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Callable
@@ -20,18 +19,18 @@ from pathlib import Path
 import jiwer
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from streamer import build
-from streamer.audio.files import read_audio
+from benchmarks.common import argument_parser, load_network, read_recordings
 from streamer.audio.mel import FIXED_MAXIMUM, MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.config import ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions
 from streamer.evaluation.manifest import ManifestRow, read_manifest
+from streamer.host.cpu import physical_cores
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics
 from streamer.text.repetition import repetition_start
@@ -50,12 +49,12 @@ class Setting:
 
 
 def quantised(log_mel: torch.Tensor) -> float:
-    """The window's own maximum, rounded up to a quarter of a decade."""
+    """The maximum of a window, (n_mels, n_frames), rounded up to a quarter of a decade."""
     return math.ceil(float(log_mel.max()) * 4) / 4
 
 
 def settings() -> list[Setting]:
-    """The reference, then both floors at each margin, then strides of the silence keys."""
+    """The reference, then both sorts of maximum at each margin, then strides of the silence keys."""
     fixed, own = (lambda _: FIXED_MAXIMUM), (lambda mel: float(mel.max()))
     rows = [
         Setting("full window, own floor", EngineOptions(silence_cache=False), own),
@@ -72,24 +71,29 @@ class Engines:
     """One engine for each mel maximum that a setting asks for."""
 
     def __init__(self, model_name: str) -> None:
-        config = ModelConfig(name=model_name)
-        device = build.choose_device(config)
-        self.model, self.tokenizer = build.load_model(model_name, build.choose_dtype(config, device), device)
+        self.model, self.tokenizer = load_network(model_name)
         self._made: dict[tuple[EngineOptions, float], WhisperEngine] = {}
         self.metrics = EngineMetrics(CollectorRegistry())
 
     def transcribe(self, setting: Setting, log_mel: torch.Tensor, language: str | None) -> StepResult:
-        """One window from scratch."""
+        """
+        Decode one window without anything cached of the window before.
+
+        Args:
+            setting: Engine options and mel maximum.
+            log_mel: (n_mels, n_frames).
+            language: A code; None to detect it.
+        """
         maximum = setting.maximum(log_mel)
         if not setting.options.silence_cache:
-            self.forget()  # every window its own floor: nothing to keep
+            self.forget()  # every window has a maximum of its own: no engine is used again
         key = (setting.options, maximum)
         if key not in self._made:
             self._made[key] = self._engine(setting.options, maximum)
         return self._made[key].step([StepRequest(session="bench", log_mel=log_mel, language=language)])[0]
 
     def forget(self) -> None:
-        """Let go of all engines."""
+        """Forget all engines, and with them their caches."""
         self._made.clear()
 
     def _engine(self, options: EngineOptions, maximum: float) -> WhisperEngine:
@@ -99,17 +103,15 @@ class Engines:
 
 def main() -> None:
     """Print one markdown table."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("manifest", type=Path)
-    arguments.add_argument("--model", default="tiny.en")
+    arguments = argument_parser(__doc__)
     arguments.add_argument("--out", type=Path)
-    arguments.add_argument("--threads", type=int, default=build.physical_cores())
+    arguments.add_argument("--threads", type=int, default=physical_cores())
     args = arguments.parse_args()
     torch.set_num_threads(args.threads)
     engines = Engines(args.model)
     spectrogram = MelSpectrogram(engines.model.dims.n_mels)
     rows = [r for r in read_manifest(args.manifest) if r.text and r.language in engines.tokenizer.languages]
-    mels = [_log_mel(spectrogram, args.manifest.parent / row.file) for row in rows]
+    mels = [_log_mel(spectrogram, samples) for samples in read_recordings(args.manifest, rows)]
     lines = [
         f"{args.model}, {engines.model.dtype}, {torch.get_num_threads()} threads, {len(rows)} recordings, greedy\n",
         "| setting | short | noisy | all | encoder ms | prefixes | run-aways | prefix text changed |",
@@ -139,9 +141,8 @@ def main() -> None:
         args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _log_mel(spectrogram: MelSpectrogram, path: Path) -> torch.Tensor:
-    samples = read_audio(path)[: int(LONGEST_S * SAMPLE_RATE)]
-    return spectrogram.whole(torch.from_numpy(np.ascontiguousarray(samples)))
+def _log_mel(spectrogram: MelSpectrogram, samples: NDArray[np.float32]) -> torch.Tensor:
+    return spectrogram.whole(torch.from_numpy(samples[: int(LONGEST_S * SAMPLE_RATE)].copy()))  # (n_mels, n_frames)
 
 
 def _text(engines: Engines, setting: Setting, log_mel: torch.Tensor, row: ManifestRow) -> str:
@@ -151,7 +152,7 @@ def _text(engines: Engines, setting: Setting, log_mel: torch.Tensor, row: Manife
 def _prefixes(
     engines: Engines, setting: Setting, rows: list[ManifestRow], mels: list[torch.Tensor]
 ) -> tuple[list[str], int]:
-    """Texts of live prefixes of every fourth short recording, and how many ran away."""
+    """Texts of growing prefixes of every fourth short recording, and how many of them ran away."""
     texts, run_aways = [], 0
     chosen = [(row, mel) for row, mel in zip(rows, mels, strict=True) if row.kind == "short"][::4]
     for row, log_mel in chosen:

@@ -1,13 +1,14 @@
 """
-Hours of mixed sessions against a daemon process on loopback, and whether it is at the end what it was at the start.
+Hours of mixed sessions against a daemon process on loopback: leaks, delays and broken promises of the protocol.
 
     python -m benchmarks.soak MANIFEST [--minutes 60] [--sessions 8] [--model tiny.en] [--json OUT]
 
-Each speaker says recordings in real time and at random leaves, loses its connection and resumes, comes back later,
-flushes, or changes its options; one who is refused comes again when the daemon said. Printed each minute and at the
-end: memory and its slope, descriptors, tasks, the delay of stable words in the first and in the last tenth, sessions,
-refusals, and every promise of the protocol that was broken. Exit code 1 if anything is left open or broken. Sessions
-should be about 80 % of the capacity that `streamer bench` finds; three times that capacity shows what overload does.
+Each speaker speaks recordings in real time. At random it leaves, loses its connection and resumes, comes back later,
+flushes, or changes its options; a speaker that is refused tries again after the time that the daemon names. Printed
+each minute and at the end: memory and its growth, descriptors, tasks, the delay of stable words in the first and in the
+last tenth of the time, sessions, refusals, and every promise of the protocol that was broken. Exit code 1 if anything
+is left open or broken. Use about 80 % of the capacity that `streamer bench` finds as number of sessions; three times
+the capacity shows overload.
 """
 
 from __future__ import annotations
@@ -32,37 +33,39 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from benchmarks.served import daemon, free_port, metrics, pcm16
-from streamer.audio.files import read_audio
+from benchmarks.common import CHUNK_S, argument_parser, paced, pcm16, read_recordings
+from benchmarks.served import daemon, free_port, metrics
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.percentiles import percentiles
 
-RATE = 16_000
-CHUNK_S = 0.1
 SETTLE_S = 600.0
-"""Before it the memory grows to its working size: not part of the slope."""
+"""Time in which memory grows to its working size: left out of the growth."""
 
 
 @dataclass
 class Report:
-    """What is seen of the daemon, and by its speakers."""
+    """Observations of the daemon and of its speakers."""
 
     started_s: float = field(default_factory=time.monotonic)
     samples: list[dict[str, float]] = field(default_factory=list)
+    """Memory, descriptors, tasks and sessions of the daemon, one a minute."""
     delays: list[tuple[float, float]] = field(default_factory=list)
-    """(when, seconds from the end of a word to its being stable here)."""
+    """(when, seconds from the end of a word to the message that makes it stable)."""
     done: Counter[str] = field(default_factory=Counter)
+    """How often speakers did or met each thing."""
     broken: list[str] = field(default_factory=list)
+    """Promises of the protocol that were broken."""
     refusals: list[float] = field(default_factory=list)
     """Seconds until a new session was refused."""
 
     @property
     def now_s(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self.started_s
 
-    def slope(self) -> float:
-        """AppendOnlyText of the memory after `SETTLE_S`, MB an hour: least squares."""
+    def growth(self) -> float:
+        """Growth of memory after `SETTLE_S`, MB per hour by least squares; NaN of fewer than three samples."""
         points = [(s["at_s"], s["rss_mb"]) for s in self.samples if s["at_s"] >= SETTLE_S]
         if len(points) < 3:
             return float("nan")
@@ -70,7 +73,7 @@ class Report:
         return float(np.polyfit(at / 3600, rss, 1)[0])
 
     def tenth(self, last: bool) -> dict[str, float]:
-        """Delays in the first or the last tenth of the time."""
+        """Number, median and 95th percentile of the delays in the first or the last tenth of the time."""
         end_s = self.now_s
         low, high = (0.9 * end_s, end_s) if last else (0.0, 0.1 * end_s)
         delays = [delay for at, delay in self.delays if low <= at <= high]
@@ -78,7 +81,7 @@ class Report:
 
 
 class Speaker:
-    """One place at the microphone: sessions after one another, for ever."""
+    """Speaks one session after the other, for ever."""
 
     def __init__(self, port: int, clips: Sequence[NDArray[np.float32]], report: Report, seed: int) -> None:
         self._url = f"ws://127.0.0.1:{port}/v1/captions"
@@ -86,20 +89,20 @@ class Speaker:
         self._random = random.Random(seed)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Speak until cancelled."""
         while True:
             await self._session()
             await asyncio.sleep(self._random.uniform(0, 5))
 
     async def _session(self) -> None:
         clips = self._random.choices(self._clips, k=self._random.randint(1, 4))
-        samples = np.concatenate([np.append(clip, np.zeros(RATE, np.float32)) for clip in clips])
+        samples = np.concatenate([np.append(clip, np.zeros(SAMPLE_RATE, np.float32)) for clip in clips])
         session = Session(pcm16(samples), self._report, self._random)
         while not session.is_over:
             try:
                 async with connect(self._url, compression=None, proxy=None, open_timeout=30) as connection:
                     await session.converse(connection)
-            except InvalidStatus as refused:  # too many come at once, before the daemon looks at what they want
+            except InvalidStatus as refused:  # too many connections at once are refused before their request is read
                 self._report.done[f"refused with {refused.response.status_code}"] += 1
                 session.retry_s = float(refused.response.headers["retry-after"])
             except (OSError, TimeoutError, ConnectionClosed, InvalidMessage):
@@ -109,21 +112,22 @@ class Speaker:
 
 
 class Session:
-    """What a speaker says once, over one connection or several."""
+    """One session of a speaker, over one connection or several."""
 
     def __init__(self, pcm: NDArray[np.int16], report: Report, random_: random.Random) -> None:
         self.is_over = False
         self.retry_s = 0.0
-        """How long the daemon wants to be left alone."""
+        """Time that the daemon asks a refused client to wait."""
         self._pcm, self._report, self._random = pcm, report, random_
         self._identity: dict[str, str] | None = None
         self._stable_s = 0.0
         self._stable: dict[int, str] = {}
         self._began_s = 0.0
-        self._sent: dict[int, float] = {}  # tenth of a second of stream time -> when it was sent
+        self._sent: dict[int, float] = {}
+        """When each chunk was sent, by its number."""
 
     async def converse(self, connection: ClientConnection) -> None:
-        """One connection, until it is lost or refused or the session over."""
+        """Use one connection until it is lost or refused, or the session is over."""
         self._began_s, self.retry_s = time.monotonic(), 0.0
         start: dict[str, Any] = {"type": "start", "language": "en"}
         if self._identity:
@@ -135,7 +139,7 @@ class Session:
                 message = json.loads(frame)
                 if message["type"] == "started":
                     sending = asyncio.create_task(self._speak(connection, self._adopt(message)))
-                self._receive(message)
+                self.receive(message)
         finally:
             if sending:
                 sending.cancel()
@@ -148,21 +152,19 @@ class Session:
         if identity != self._identity:
             self._stable = {}
         self._identity = identity
-        return round(started["resume_from_s"] / CHUNK_S)
+        return round(float(started["resume_from_s"]) / CHUNK_S)
 
     async def _speak(self, connection: ClientConnection, first: int) -> None:
-        size = round(RATE * CHUNK_S)
-        due_s = time.monotonic()
-        for n in range(first, -(-len(self._pcm) // size)):
-            await connection.send(self._pcm[n * size : (n + 1) * size].tobytes())
+        n = first
+        async for chunk in paced(self._pcm, first):
+            await connection.send(chunk)
             self._sent[n] = time.monotonic()
-            await self._whim(connection)
-            due_s += CHUNK_S
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            await self._interfere(connection)
+            n += 1
         await connection.send('{"type":"end"}')
 
-    async def _whim(self, connection: ClientConnection) -> None:
-        """Now and then something else than audio; all together about every twenty seconds."""
+    async def _interfere(self, connection: ClientConnection) -> None:
+        """At random do something else than send audio, about every twenty seconds."""
         match self._random.randrange(800):
             case 0:
                 self._report.done["drops"] += 1
@@ -179,7 +181,8 @@ class Session:
                 keyterms = ["Ray Serve"] if self._random.random() < 0.5 else []
                 await connection.send(json.dumps({"type": "update", "keyterms": keyterms, "endpoint_ms": 700}))
 
-    def _receive(self, message: dict[str, Any]) -> None:
+    def receive(self, message: dict[str, Any]) -> None:
+        """Take a message of the daemon, and check what it promises."""
         match message["type"]:
             case "caption":
                 self._see(message["turn"], message["stable"])
@@ -198,8 +201,8 @@ class Session:
             case "bye":
                 self.is_over = True
                 self._report.done["sessions"] += 1
-                if abs(message["audio_s"] - len(self._pcm) / RATE) > 0.05:
-                    self._report.broken.append(f"{message['audio_s']} s of {len(self._pcm) / RATE} s heard")
+                if abs(message["audio_s"] - len(self._pcm) / SAMPLE_RATE) > 0.05:
+                    self._report.broken.append(f"{message['audio_s']} s of {len(self._pcm) / SAMPLE_RATE} s heard")
 
     def _see(self, turn: int, stable: str) -> None:
         before, now = _plain(self._stable.get(turn, "")), _plain(stable)
@@ -219,7 +222,14 @@ def _plain(text: str) -> list[str]:
 
 
 async def sample(process: psutil.Process, port: int, report: Report) -> None:
-    """Look at the daemon once."""
+    """
+    Add memory, descriptors, tasks and sessions of the daemon to a report, and print them.
+
+    Args:
+        process: Of the daemon.
+        port: Of the daemon.
+        report: Takes the sample.
+    """
     found = await metrics(port)
     seen = {
         "at_s": round(report.now_s, 1),
@@ -235,10 +245,9 @@ async def sample(process: psutil.Process, port: int, report: Report) -> None:
 
 
 async def soak(args: argparse.Namespace) -> Report:
-    """Everything, then what is left once all have gone."""
+    """Run all speakers for the time asked for, then look at what is left once all sessions are over."""
     rows = [row for row in read_manifest(args.manifest) if row.text]
-    clips = [read_audio(args.manifest.parent / row.file) for row in rows]
-    clips = [clip for clip in clips if len(clip) < 60 * RATE]
+    clips = [clip for clip in read_recordings(args.manifest, rows) if len(clip) < 60 * SAMPLE_RATE]
     report = Report()
     port = free_port()
     async with daemon(port, "--model", args.model) as process:
@@ -254,18 +263,16 @@ async def soak(args: argparse.Namespace) -> Report:
         for speaker in speakers:
             speaker.cancel()
         await asyncio.gather(*speakers, return_exceptions=True)
-        await asyncio.sleep(args.settle)  # sessions without a connection are kept for so long
+        await asyncio.sleep(args.settle)  # sessions without a connection are kept for resume_s
         await sample(process, port, report)
     return report
 
 
 def main() -> None:
-    """Run, and say what came of it."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("manifest", type=Path)
+    """Print a line each minute, then the figures as JSON."""
+    arguments = argument_parser(__doc__)
     arguments.add_argument("--minutes", type=float, default=60.0)
     arguments.add_argument("--sessions", type=int, default=8)
-    arguments.add_argument("--model", default="tiny.en")
     arguments.add_argument("--settle", type=float, default=45.0, help="seconds after the last session; above resume_s")
     arguments.add_argument("--json", type=Path)
     args = arguments.parse_args()
@@ -276,7 +283,7 @@ def main() -> None:
         "minutes": args.minutes,
         "speakers": args.sessions,
         "done": dict(report.done),
-        "memory_mb_per_hour": round(report.slope(), 2),
+        "memory_mb_per_hour": round(report.growth(), 2),
         "left": left,
         "delay_first_tenth_s": report.tenth(last=False),
         "delay_last_tenth_s": report.tenth(last=True),

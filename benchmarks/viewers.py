@@ -1,17 +1,16 @@
 """
-A thousand viewers of one room: how long a caption takes to each of them, and what that costs the speaker.
+Fan-out delay of a caption to a thousand viewers of one room, and the delay of its speaker beside them.
 
     python -m benchmarks.viewers [--viewers 1000] [--seconds 30] [--model tiny.en]
 
-The daemon runs as it does in service, as a process of its own on loopback; a recording is spoken to it in real time by
-one client, once without and once with an audience. Fan-out delay is from the first viewer that has a caption to each
-other one; the speaker's own delay is from the end of a word to its first caption. Viewers share one process here, which
-competes with the daemon for the same cores: in the field they do not.
+The daemon runs as a process of its own on loopback; one client speaks a recording in real time, once without and once
+with viewers. The fan-out delay is counted from the first viewer that has a caption to each other viewer; the delay of
+the speaker from the end of a word to its first caption. All viewers share one process, which competes with the daemon
+for the same cores: the viewers of a real room do not.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import resource
@@ -20,34 +19,41 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from benchmarks.common import argument_parser, paced, pcm16
 from benchmarks.served import daemon, free_port
 from streamer.audio.files import read_audio
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.percentiles import percentile
 
 RECORDING = Path(__file__).parent.parent / "tests" / "data" / "dev-jfk.flac"
-CHUNK_S = 0.1
 MAX_VIEWERS = 5000
 
 
 def main() -> None:
     """Print the delays without and with viewers."""
-    arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
+    arguments = argument_parser(__doc__, with_manifest=False)
     arguments.add_argument("--viewers", type=int, default=1000, choices=range(1, MAX_VIEWERS + 1), metavar="N")
     arguments.add_argument("--seconds", type=float, default=30.0)
-    arguments.add_argument("--model", default="tiny.en")
     args = arguments.parse_args()
-    # one file for each viewer, and what the process needs itself
+    # a descriptor for each viewer, and some for the process itself
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, args.viewers + 512), hard))
     asyncio.run(measure(args.viewers, args.seconds, args.model))
 
 
 async def measure(n_viewers: int, seconds: float, model: str) -> None:
-    """Both runs on one daemon."""
+    """
+    Speak without and with viewers to one daemon, and print the delays.
+
+    Args:
+        n_viewers: Of the room.
+        seconds: Speech of each run.
+        model: Name of the model.
+    """
     settings = {
         "STREAMER_SERVER_ROOMS": "true",
         "STREAMER_LIMITS_MAX_VIEWERS": str(n_viewers),
@@ -56,7 +62,7 @@ async def measure(n_viewers: int, seconds: float, model: str) -> None:
         "STREAMER_SCHEDULER_MAX_SESSIONS": "4",
     }
     port = free_port()
-    async with daemon(port, "--model", model, **settings):
+    async with daemon(port, "--model", model, variables=settings):
         alone = await speak(port, seconds)
         print(f"speaker alone:            {shown(alone)} from a word's end to its first caption")
         arrivals: dict[str, list[float]] = defaultdict(list)
@@ -71,13 +77,20 @@ async def measure(n_viewers: int, seconds: float, model: str) -> None:
 
 
 def socket_to(port: int, path: str) -> connect:
-    """A WebSocket of the daemon."""
+    """A connection to a path of the daemon, not opened yet."""
     address = f"ws://127.0.0.1:{port}{path}"
     return connect(address, subprotocols=[Subprotocol("captions.v1")], compression=None, proxy=None, open_timeout=60)
 
 
 async def gather_viewers(port: int, n: int, arrivals: dict[str, list[float]]) -> list[asyncio.Task[None]]:
-    """So many viewers in the room, fifty at a time."""
+    """
+    Let viewers join the room, fifty at a time.
+
+    Args:
+        port: Of the daemon.
+        n: Number of viewers.
+        arrivals: Takes when each message came, once for each viewer.
+    """
     viewers = []
     for start in range(0, n, 50):
         sockets = await asyncio.gather(*(socket_to(port, "/v1/watch/stage") for _ in range(min(50, n - start))))
@@ -86,21 +99,21 @@ async def gather_viewers(port: int, n: int, arrivals: dict[str, list[float]]) ->
 
 
 async def view(socket: ClientConnection, arrivals: dict[str, list[float]]) -> None:
-    """Note when each message came."""
+    """Note when each message comes, until cancelled."""
     async for message in socket:
         arrivals[str(message)].append(time.perf_counter())
 
 
 async def speak(port: int, seconds: float) -> list[float]:
-    """Speak for so long; for each word, from its end to the first caption that shows it, in its place."""
-    samples = (np.resize(read_audio(RECORDING), int(seconds * SAMPLE_RATE)) * 32767).astype("<i2")
+    """Speak for some seconds; for each word the time from its end to the first caption that shows it at its place."""
+    pcm = pcm16(np.resize(read_audio(RECORDING), int(seconds * SAMPLE_RATE)))
     delays: list[float] = []
     async with socket_to(port, "/v1/captions?room=stage") as speaker:
         await speaker.send(json.dumps({"type": "start", "language": "en"}))
         while json.loads(await speaker.recv())["type"] != "started":
             pass
         begun = time.perf_counter()
-        sending = asyncio.create_task(send(speaker, samples, begun))
+        sending = asyncio.create_task(send(speaker, pcm))
         turn, n_shown = -1, 0
         async for message in speaker:
             event = json.loads(message)
@@ -115,17 +128,15 @@ async def speak(port: int, seconds: float) -> list[float]:
     return delays
 
 
-async def send(speaker: ClientConnection, samples: np.typing.NDArray[np.int16], begun: float) -> None:
-    """In real time, then the end."""
-    n = int(CHUNK_S * SAMPLE_RATE)
-    for at in range(0, len(samples), n):
-        await asyncio.sleep(max(0.0, begun + (at + n) / SAMPLE_RATE - time.perf_counter()))
-        await speaker.send(samples[at : at + n].tobytes())
+async def send(speaker: ClientConnection, pcm: NDArray[np.int16]) -> None:
+    """Send a recording, (n,), in real time, then the end."""
+    async for chunk in paced(pcm):
+        await speaker.send(chunk)
     await speaker.send('{"type":"end"}')
 
 
 async def all_arrived(arrivals: dict[str, list[float]], n_viewers: int) -> None:
-    """Wait, but not for ever, until the newest message has reached every viewer."""
+    """Wait until the newest message has reached every viewer, at most 20 s."""
     for _ in range(200):
         if len(next(reversed(arrivals.values()), [])) >= n_viewers:
             return
@@ -133,7 +144,7 @@ async def all_arrived(arrivals: dict[str, list[float]], n_viewers: int) -> None:
 
 
 def report(arrivals: dict[str, list[float]], n_viewers: int) -> None:
-    """Delays behind the first viewer, and how many viewers had each message; slow ones skip superseded captions."""
+    """Print delays behind the first viewer, and how many viewers had the turn ends: slow ones skip old captions."""
     spoken = {text: times for text, times in arrivals.items() if '"type":"room"' not in text}
     delays = [at - min(times) for times in spoken.values() for at in times]
     ends = [len(times) for text, times in spoken.items() if '"type":"turn_end"' in text]

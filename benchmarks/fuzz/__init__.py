@@ -1,1 +1,1 @@
-"""Broken input for every parser."""
+"""Fuzzing of every parser."""

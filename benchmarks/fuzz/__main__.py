@@ -1,11 +1,11 @@
 """
-Broken input for every parser: each case must give a result or an error raised on purpose, never anything else.
+Fuzzes every parser: each case must give a result or a `StreamerError`, never another error, crash or hang.
 
     python -m benchmarks.fuzz [--cases 100000] [--seed 0] [--only NAME]
 
-A case is a valid input with a few mutations: bytes flipped, cut, doubled, exchanged with those of another input.
-Printed for each parser: cases, how many were refused, cases a second. The first failure ends the run, with the seed
-and the number of its case.
+A case is a valid input with a few mutations: bytes flipped, cut, inserted, or exchanged with those of another input.
+Printed for each parser: cases, refused cases, cases per second, memory. The first failure ends the run and is printed
+with the seed and the number of its case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.fuzz.cases import run
 
 
 def main() -> None:
-    """All parsers, and a table."""
+    """Fuzz all parsers, and print a table."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--cases", type=int, default=100_000, help="of the fastest parsers; slow ones get a share")
     arguments.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Broken input from valid input, and its trial."""
+"""Cases made of valid input by mutation, and the loop that tries them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,26 @@ TOKENS = [b"", b"null", b"-1", b"1e999", b'"', b"{", b"]", b"\\ud800", b"\x00", 
 
 @dataclass(frozen=True, slots=True)
 class Parser:
-    """What is tried: valid inputs, and what is done with a broken one; `share` of the cases, as some are slow."""
+    """A parser under test."""
 
     name: str
     inputs: Sequence[bytes]
+    """Valid inputs, from which cases are made."""
     check: Check
+    """Parses a case and checks the result."""
     share: float = 1.0
+    """Part of the cases that are asked for: slow parsers get fewer."""
 
 
 def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> bytes:
-    """One to four changes; sometimes none."""
+    """
+    Apply none to four mutations to an input.
+
+    Args:
+        data: Valid input.
+        others: Inputs to exchange bytes with.
+        random_: Decides.
+    """
     for _ in range(random_.randrange(5)):
         at = random_.randrange(len(data) + 1)
         match random_.randrange(6):
@@ -47,7 +57,17 @@ def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> byt
 
 
 def run(parser: Parser, n_cases: int, seed: int) -> int:
-    """Try so many cases; how many of them were refused. Any other error than those raised on purpose is raised."""
+    """
+    Try a parser; an error other than `StreamerError` is raised with a note that names the case.
+
+    Args:
+        parser: Under test.
+        n_cases: Number of cases.
+        seed: Together with a case's number it makes the case.
+
+    Returns:
+        How many cases were refused.
+    """
     n_refused = 0
     for n in range(n_cases):
         random_ = random.Random(f"{seed} {parser.name} {n}")

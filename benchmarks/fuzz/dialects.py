@@ -1,11 +1,11 @@
-"""What clients of other services send, and what a browser records."""
+"""Parsers of the dialects, and of what a browser records."""
 
 from __future__ import annotations
 
 import base64
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -24,19 +24,20 @@ from streamer.protocol.options import SessionOptions
 from tests.helpers.webm import recorded
 
 LANGUAGES = ("en", "de")
+Messages = Sequence[Mapping[str, object]]
 SOUND = np.zeros(160, "<i2").tobytes()
-DEEPGRAM = [
+DEEPGRAM: Messages = [
     {"type": "KeepAlive"},
     {"type": "Finalize"},
     {"type": "CloseStream"},
     {"type": "Configure", "keyterms": ["Ray Serve"]},
 ]
-VOSK = [
+VOSK: Messages = [
     {"config": {"sample_rate": 8000, "words": True, "max_alternatives": 3, "phrase_list": ["one two"]}},
     {"reset": 1},
     {"eof": 1},
 ]
-OPENAI = [
+OPENAI: Messages = [
     {
         "type": "session.update",
         "session": {
@@ -62,7 +63,7 @@ QUERIES = [
 
 
 def parsers() -> Iterator[Parser]:
-    """All of them."""
+    """Every parser of this file."""
     yield Parser("deepgram query", QUERIES, check_query)
     yield Parser("deepgram", _frames(DEEPGRAM), _dialect(_deepgram))
     yield Parser("vosk", _frames(VOSK), _dialect(VoskProtocol))
@@ -72,12 +73,12 @@ def parsers() -> Iterator[Parser]:
     yield Parser("webm", [recorded(tone)], check_webm, 0.02)
 
 
-def _frames(messages: list[dict[str, object]]) -> list[bytes]:
+def _frames(messages: Messages) -> list[bytes]:
     return [*(json.dumps(message).encode() for message in messages), SOUND]
 
 
 def _wyoming_streams() -> list[bytes]:
-    sound = {"rate": 16000, "width": 2, "channels": 1}
+    sound: dict[str, object] = {"rate": 16000, "width": 2, "channels": 1}
     begin = "".join(
         [
             wyoming.encode("describe", {}),
@@ -94,7 +95,7 @@ def _deepgram() -> DeepgramProtocol:
 
 
 def _dialect(build: Callable[[], Dialect]) -> Check:
-    """Whatever is in a frame, a dialect answers and raises nothing; a second frame meets what the first one left."""
+    """A dialect answers any frame and raises nothing; a second frame meets the state that the first one left."""
 
     def check(data: bytes, random_: random.Random) -> None:
         dialect = build()
@@ -106,7 +107,7 @@ def _dialect(build: Callable[[], Dialect]) -> Check:
 
 
 def check_realtime(data: bytes, random_: random.Random) -> None:
-    """Every message is answered with events that can be sent."""
+    """The realtime protocol answers any message and raises nothing."""
     defaults = SessionOptions()
     protocol = RealtimeProtocol(
         "s_1", "tiny.en", LANGUAGES, default_settings(defaults), defaults, is_beta=random_.random() < 0.5
@@ -117,12 +118,12 @@ def check_realtime(data: bytes, random_: random.Random) -> None:
 
 
 def check_query(data: bytes, _: random.Random) -> None:
-    """A query is understood, or refused with a reason."""
+    """A query is parsed, or refused with a reason."""
     parse_query(parse_qsl(data.decode(errors="replace"), keep_blank_values=True), LANGUAGES)
 
 
 def check_webm(data: bytes, random_: random.Random) -> None:
-    """Cut anywhere; whatever is taken comes out as finite samples."""
+    """A recording that arrives in two parts becomes finite samples, or is refused."""
     decoder, at = WebmDecoder(), random_.randrange(len(data) + 1)
     for part in (data[:at], data[at:]):
         for samples in decoder.blocks(part):

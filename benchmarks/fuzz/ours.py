@@ -1,4 +1,4 @@
-"""The native protocol, sound, settings, keys and checkpoints."""
+"""Parsers of captions.v1, audio, configuration, keys and checkpoints."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MESSAGES = [
 
 
 def parsers(folder: Path) -> Iterator[Parser]:
-    """All of them; `folder` is for those that read files."""
+    """Every parser of this file; files are written to `folder`."""
     messages = [json.dumps(message).encode() for message in MESSAGES]
     yield Parser("captions.v1", messages, check_protocol)
     sound = (np.sin(np.arange(320)) * 20_000).astype("<i2").tobytes()
@@ -79,26 +79,26 @@ def parsers(folder: Path) -> Iterator[Parser]:
 
 
 def check_protocol(data: bytes, random_: random.Random) -> None:
-    """A few frames before it, so that every state is met; after an error the connection is closed."""
+    """Frames before the case bring the protocol into every state; after an error it is closed."""
     protocol = CaptionsProtocol(("en", "de"), 100_000)
     for message in random_.choice(([], MESSAGES[:1], [MESSAGES[0], MESSAGES[4]])):
         protocol.receive(json.dumps(message))
-    # a text frame that is not UTF-8 does not come so far
+    # text that is not UTF-8 is refused before the protocol sees it
     frame = data if random_.random() < 0.1 else data.decode(errors="replace")
     try:
         received = protocol.receive(frame)
     except StreamerError as error:
         error_text = str(error)
         assert protocol.state is State.CLOSED, protocol.state
-        assert error_text.isprintable(), "an error that is more than a line"
-        assert len(error_text) < 500, "an error that says the input back"
+        assert error_text.isprintable(), "an error of more than one line"
+        assert len(error_text) < 500, "an error that repeats the input"
         raise
     if isinstance(received, Start):
         received.options(SessionOptions())
 
 
 def check_sound(data: bytes, random_: random.Random) -> None:
-    """Whatever is taken comes out as finite samples."""
+    """Bytes that are accepted become finite samples."""
     encoding = random_.choice(("pcm_s16le", "pcm_f32le", "mulaw", "alaw"))
     decoder = AudioDecoder(encoding, random_.choice((8000, 16_000, 44_100, 48_000)), random_.randint(1, 8))
     for samples in (decoder.decode(data), decoder.finish()):
@@ -106,7 +106,7 @@ def check_sound(data: bytes, random_: random.Random) -> None:
 
 
 def check_config(data: bytes, file: Path) -> None:
-    """A configuration that is taken can be written and read again."""
+    """A configuration that is accepted can be written and read again."""
     file.write_bytes(data)
     config = load(file, {}, {})
     file.write_text(to_toml(config))
@@ -114,13 +114,13 @@ def check_config(data: bytes, file: Path) -> None:
 
 
 def check_keys(data: bytes, file: Path) -> None:
-    """A file that is taken lets in who it names."""
+    """A key file that is accepted knows its keys."""
     file.write_bytes(data)
     Keys(file).identify("0123456789abcdef")
 
 
 def token_parser(file: Path) -> Parser:
-    """What is shown as a key: only the whole token and the whole key are taken."""
+    """The parser of keys and tokens: only the whole token and the whole key are accepted."""
     file.write_text("kitchen 0123456789abcdef\n")
     keys = Keys(file, clock=lambda: 0.0)
     token = keys.issue_token(keys.identify("0123456789abcdef"), 300).text
@@ -134,19 +134,19 @@ def token_parser(file: Path) -> Parser:
 
 
 def check_openai(data: bytes, file: Path) -> None:
-    """A damaged archive."""
+    """A damaged archive is refused."""
     file.write_bytes(data)
     read_openai(file)
 
 
 def check_ctranslate2(data: bytes, file: Path) -> None:
-    """A damaged container."""
+    """A damaged container is refused."""
     file.write_bytes(data)
     read_ctranslate2(file.parent, (file,))
 
 
 def check_huggingface(data: bytes, file: Path) -> None:
-    """A damaged file beside whole ones, which are left as they were."""
+    """A damaged file beside whole ones is refused; it is restored afterwards."""
     before = file.read_bytes()
     file.write_bytes(data)
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.served import pcm16
+from benchmarks.common import pcm16
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.bench import GAP_S, Clip
 
