@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -87,6 +89,20 @@ def test_wheel_holds_licence_pages_and_clips(wheel: Path, source: Path) -> None:
 def test_source_distribution_gives_the_same_wheel(wheel: Path, unpacked: Path, tmp_path: Path) -> None:
     """File for file: a distributor builds what the project publishes."""
     assert wheel_files(build(unpacked, tmp_path, "wheel")) == wheel_files(wheel)
+
+
+def test_container_is_built_from_all_that_the_package_needs(source: Path, wheel: Path, tmp_path: Path) -> None:
+    """What the Dockerfile copies into its first stage gives the same wheel."""
+    first_stage = (source / "configs/docker/Dockerfile").read_text().split("\nFROM ")[1]
+    image = tmp_path / "image"
+    image.mkdir()
+    for names in re.findall(r"^COPY (.+) \S+$", first_stage, re.MULTILINE):
+        for name in names.split():
+            copy = shutil.copytree if (source / name).is_dir() else shutil.copy
+            copy(source / name, image / name)
+    built = build(image, tmp_path / "wheel", "wheel")
+
+    assert wheel_files(built) == wheel_files(wheel)
 
 
 def test_source_distribution_holds_what_the_repository_does(source: Path, unpacked: Path) -> None:
