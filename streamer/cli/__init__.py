@@ -1,4 +1,4 @@
-"""The command line."""
+"""The command line: `streamer` and its commands."""
 
 from streamer.cli.commands import main
 

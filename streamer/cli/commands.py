@@ -1,8 +1,8 @@
 """
-The command line: arguments to a `Config`, a `Config` to the part that does the work.
+The commands of `streamer`: each makes a `Config` of its arguments and calls the module that does the work.
 
-What takes long to import is imported by the command that needs it, so that `--help` and `config` are quick.
-Exit codes: 0, 1 failed, 2 bad usage or configuration; the reason is one line on standard error.
+A module that takes long to import is imported by the command that needs it, so that `--help` and `config` are quick.
+Exit codes: 0; 1 for a failure; 2 for bad usage or configuration. The reason is one line on standard error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 class Failure(click.ClickException):
-    """Ends the program with one line on standard error."""
+    """Ends the program with exit code 1 and one line on standard error."""
 
     exit_code = EXIT_FAILED
 
@@ -37,16 +37,22 @@ class Failure(click.ClickException):
 
 
 class ConfigFailure(Failure):
-    """The same, for a configuration that cannot be used."""
+    """Ends the program with exit code 2: the configuration cannot be used."""
 
     exit_code = EXIT_USAGE
 
 
 class Streamer(click.Group):
-    """All commands; errors raised on purpose become failures, and `models` is imported when asked for."""
+    """The group of all commands. It turns a `StreamerError` into a failure, and imports `models` when it is called."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
+        """
+        Run a command.
+
+        Raises:
+            ConfigFailure: The configuration cannot be used.
+            Failure: The command failed with another `StreamerError`.
+        """
         try:
             return super().invoke(ctx)
         except ConfigError as error:
@@ -59,7 +65,7 @@ class Streamer(click.Group):
         return sorted([*super().list_commands(ctx), "models"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
+        """The command of a name; None if there is no such command."""
         if cmd_name == "models":
             from streamer.cli.models import models
 
@@ -75,7 +81,7 @@ json_option = click.option("--json", "json_out", type=FILE, help="Write the resu
 
 
 def configured(command: Command) -> Command:
-    """The options that every command with an engine has."""
+    """Add the options of every command with an engine: --config and --model."""
     return config_option(model_option(command))
 
 
@@ -136,7 +142,7 @@ def mic(ctx: click.Context, config_file: Path | None, model: str | None, device:
     show_default=True,
 )
 @click.option("--realtime", is_flag=True, help="Feed the audio at the speed it is spoken.")
-@click.option("--record", metavar="DIR", help="Keep sound and decisions in this folder, for `streamer replay`.")
+@click.option("--record", metavar="DIR", help="Record audio and decisions in this folder, for `streamer replay`.")
 @click.pass_context
 def transcribe(
     ctx: click.Context,
@@ -172,19 +178,19 @@ def replay(ctx: click.Context, folder: Path) -> None:
     type=click.Choice(["realtime", "fast", "simulated"]),
     default="realtime",
     show_default=True,
-    help="fast: without meaningful delays; simulated: by stream time, the same every time, however busy the machine.",
+    help="fast: several at once, without meaningful latencies; simulated: on a simulated clock, the same in every run.",
 )
 @click.option(
     "--step-ms",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
-    help="Of a simulated device, for one step.",
+    help="Duration of a step on the simulated clock.",
 )
-@click.option("--reference", type=click.Choice(["one-shot"]), help="Compare with whole recordings decoded at once.")
-@click.option("--word-times", type=EXISTING_FILE, help="JSON of the times of words, to compare with those heard.")
+@click.option("--reference", type=click.Choice(["one-shot"]), help="Decode each recording at once too, and compare.")
+@click.option("--word-times", type=EXISTING_FILE, help="JSON file with the times of words, to compare with.")
 @click.option("--plot", type=FILE, help="Measure every delay setting, and draw delay against accuracy as SVG.")
-@click.option("--differences", is_flag=True, help="Print every word that was heard otherwise than said.")
+@click.option("--differences", is_flag=True, help="Print every word error.")
 @json_option
 @click.option(
     "--lead-in",
@@ -206,7 +212,7 @@ def evaluate(
     reference: str | None,
     **options: Any,
 ) -> None:
-    """Measure accuracy and delay on the recordings of MANIFEST (JSON lines), each as a live stream."""
+    """Measure accuracy and latency on the recordings of MANIFEST (JSON lines), each played as a live session."""
     settings = _configure(config_file, {"model.name": model})
     from streamer.evaluation.evaluate import run
     from streamer.evaluation.play import EvaluationOptions
@@ -235,7 +241,7 @@ def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int |
 @click.option("--seconds", type=click.FloatRange(min=1), default=30, show_default=True, help="Duration of each run.")
 @json_option
 @click.option("--manifest", type=EXISTING_FILE, help="Speech to loop, as for eval.  [default: a few clips]")
-@click.option("--random-weights", is_flag=True, help="Speed alone: the network's shape without its weights.")
+@click.option("--random-weights", is_flag=True, help="Measure speed with random weights.")
 @click.option("--admission", is_flag=True, help="Refuse streams beyond the measured capacity, as the daemon does.")
 @click.pass_context
 def bench(ctx: click.Context, /, config_file: Path | None, model: str | None, **options: Any) -> None:
@@ -284,7 +290,7 @@ def show(config_file: Path | None) -> None:
 
 
 def _configure(config_file: Path | None, flags: Mapping[str, object], *, is_quiet: bool = False) -> Config:
-    """The configuration of a command that works, and the log set up for it: warnings alone where captions are drawn."""
+    """Load the configuration and set up the log; a quiet command, which draws captions, logs warnings only."""
     settings = config.load(config_file, os.environ, flags)
     is_routine = is_quiet and settings.log.level == "info"
     log = msgspec.structs.replace(settings.log, level="warning") if is_routine else settings.log

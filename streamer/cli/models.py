@@ -1,4 +1,4 @@
-"""`streamer models`: what is on this machine, where, whether it is intact, and how to get more."""
+"""`streamer models`: lists, finds, verifies and downloads weights."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["models"]
 )
 @click.pass_context
 def models(context: click.Context, store: Path | None) -> None:
-    """Whisper weights: what is here, and how to get more."""
+    """List, find, verify and download Whisper weights."""
     context.obj = store
 
 
 @models.command("list")
 @click.pass_obj
 def list_models(store: Path | None) -> None:
-    """Known models: name, size and place of those on this machine."""
+    """List known models, with size and path of those on this machine."""
     names = [*weights.PUBLISHED_MODELS, *_own_models(store or weights.default_store())]
     width = max(map(len, names))
     for name in names:
@@ -39,7 +39,7 @@ def list_models(store: Path | None) -> None:
 
 
 def _own_models(store: Path) -> list[str]:
-    """Folders of the store that the user has put there."""
+    """Names of folders in the store that are not those of published models."""
     if not store.is_dir():
         return []
     return sorted(path.name for path in store.iterdir() if path.name not in weights.PUBLISHED_MODELS)
@@ -49,7 +49,7 @@ def _own_models(store: Path) -> list[str]:
 @click.argument("name")
 @click.pass_obj
 def print_path(store: Path | None, name: str) -> None:
-    """Print where the weights of NAME are."""
+    """Print the path of the weights of NAME."""
     with _errors_shown():
         click.echo(weights.resolve(name, store).path)
 
@@ -71,7 +71,7 @@ def verify(store: Path | None, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def pull(store: Path | None, name: str) -> None:
-    """Download NAME, or go on with an interrupted download."""
+    """Download NAME, or continue an interrupted download."""
     here = weights.locate(name, store)
     if here is not None:
         click.echo(f"{name} is already here: {here.path}")
@@ -82,7 +82,12 @@ def pull(store: Path | None, name: str) -> None:
 
 
 class Progress:
-    """A bar for each file, closed when the next one begins or the stack ends."""
+    """
+    Shows a progress bar for each file of a download.
+
+    Args:
+        stack: Closes the bar of the last file; the bar of each other file closes when the next file begins.
+    """
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -99,7 +104,7 @@ class Progress:
 
 @contextmanager
 def _errors_shown() -> Iterator[None]:
-    """Errors raised on purpose end the command with exit code 1 and their message."""
+    """Turn a `StreamerError` into exit code 1 and its message."""
     try:
         yield
     except StreamerError as error:

@@ -1,1 +1,1 @@
-"""Measures: word errors and delays over manifests, capacity, replays of recorded sessions."""
+"""Measurements: word errors and latencies over manifests, capacity, replays of recorded sessions."""

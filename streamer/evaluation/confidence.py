@@ -1,4 +1,4 @@
-"""Confidence intervals of error rates by resampling recordings. Pure: the same numbers give the same interval."""
+"""Confidence intervals of error rates by resampling recordings (bootstrap). Pure: the seed is fixed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 
 N_SAMPLES = 2000
+"""Samples of the recordings, drawn with replacement."""
 CONFIDENCE = 0.95
+"""Probability that the interval covers the rate."""
 
 
 def rate_interval(errors: Sequence[int], words: Sequence[int]) -> tuple[float, float] | None:
     """
-    Where the rate of all errors over all words lies, were other recordings of the same sort taken.
+    The confidence interval of the rate of all errors over all words, if other recordings of the same sort were taken.
 
     Args:
-        errors: Of each recording; or, of two decodings of it, the difference: words and recordings stay paired.
+        errors: Of each recording. Differences between two decodings of each recording give a paired interval.
         words: Of each recording, positive.
 
     Returns:
-        Lower and upper end of the 95 % interval; None of fewer than two recordings.
+        Lower and upper end; None of fewer than two recordings.
 
     Source: Bisani and Ney 2004, "Bootstrap Estimates for Confidence Intervals in ASR Performance Evaluation".
     """

@@ -1,9 +1,9 @@
 """
-What the same weights say to a finished recording: greedy decoding of full windows, the reference for live captions.
+Decodes a finished recording at once: greedy decoding of full windows, to compare live captions with.
 
-Nothing of the live path but the network: the published front end with each window's own floor, no cached silence,
-no draft, no commit. Longer recordings are cut in the longest pause of the second half of each window. Results are
-kept in the user's cache folder: they depend on nothing but weights, arithmetic and recording.
+It shares only the network with the live path: the published front end with the floor of each window, no cached silence,
+no draft, no commit. Recordings of more than 30 s are cut in the longest pause of the second half of each window.
+Results are kept in the user's cache folder: they depend only on the weights, the dtype and the recording.
 """
 
 from __future__ import annotations
@@ -31,23 +31,26 @@ from streamer.telemetry.metrics import EngineMetrics
 from streamer.text.tokenizer import Tokenizer
 
 WINDOW_S = 30.0
+"""Length of a full window."""
 VOICED = 0.35
-"""Probability from which a frame counts as voice where a cut is looked for."""
+"""Voice probability from which a frame counts as voice in the search for a pause."""
 LOG_FLOOR = -10.0
-"""log10 of the lowest power the front end knows."""
+"""log10 of the lowest power that the front end distinguishes."""
 VERSION = 1
-"""Rises with any change here that may change a text: older results are not found any more."""
+"""To be raised with every change here that can change a text: results of older versions are then not found."""
 
 
 class OneShot:
     """
+    Decodes recordings at once, and keeps the texts.
+
     Args:
         model: In inference mode.
         tokenizer: Of the same checkpoint.
-        front_end: Finds pauses.
-        metrics: Where latencies are observed: not those of the live path.
-        folder: Where results are kept.
-        weights: Identifies weights and arithmetic in `folder`.
+        front_end: Gives the voice probabilities in which pauses are found.
+        metrics: Observe the latencies of this engine, not those of the live path.
+        folder: For the texts.
+        weights: Identifies weights and dtype in `folder`.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class OneShot:
         folder: Path,
         weights: str,
     ) -> None:
-        # windows come complete and clamped, so the engine's own floor must lie below everything
+        # windows are complete and clamped before, so the floor of the engine must lie below them
         options = EngineOptions(max_batch=1, silence_cache=False, mel_maximum=LOG_FLOOR + DYNAMIC_RANGE)
         self._engine = WhisperEngine(model, tokenizer, options, metrics)
         self._tokenizer, self._front_end = tokenizer, front_end
@@ -69,10 +72,10 @@ class OneShot:
 
     def text(self, samples: NDArray[np.float32], language: str) -> str:
         """
-        The words of a recording.
+        The text of a recording, decoded now or by an earlier run.
 
         Args:
-            samples: Mono at 16 kHz.
+            samples: (n,), mono at 16 kHz.
             language: A code; empty to detect it in each window.
         """
         key = hashlib.sha256(f"{VERSION} {self._weights} {language} ".encode() + samples.tobytes()).hexdigest()
@@ -96,7 +99,7 @@ class OneShot:
         return "" if is_no_speech(result) else self._tokenizer.decode(result.tokens).strip()
 
     def _log_mel(self, samples: NDArray[np.float32]) -> Tensor:
-        """A full window under its own floor, (n_mels, 3000), as published."""
+        """A full window, (n_mels, 3000), clamped at its own floor as in the published front end."""
         own = self._spectrogram.whole(torch.from_numpy(samples.copy()))
         window = torch.full((own.shape[0], int(WINDOW_S * FRAMES_PER_SECOND)), LOG_FLOOR)
         window[:, : own.shape[1]] = own
@@ -105,11 +108,11 @@ class OneShot:
 
 def cut_in_pauses(samples: NDArray[np.float32], voice: Sequence[float]) -> Iterator[NDArray[np.float32]]:
     """
-    Windows of at most 30 s, cut in the middle of the longest pause of the second half of each.
+    Cut a recording into windows of at most 30 s, in the middle of the longest pause in the second half of each.
 
     Args:
-        samples: Mono at 16 kHz.
-        voice: Probability of voice, one for each 32 ms.
+        samples: (n,), mono at 16 kHz.
+        voice: Voice probabilities, one for each 32 ms.
     """
     longest, at = int(WINDOW_S * SAMPLE_RATE), 0
     while len(samples) - at > longest:
@@ -122,7 +125,7 @@ def cut_in_pauses(samples: NDArray[np.float32], voice: Sequence[float]) -> Itera
 
 
 def _middle_of_pause(voiced: Sequence[bool]) -> int | None:
-    """Index in the middle of the longest run without voice; None where there is none."""
+    """Index in the middle of the longest run without voice; None if every frame has voice."""
     best, run = (0, 0), 0
     for i, is_voice in enumerate([*voiced, True]):
         if is_voice:

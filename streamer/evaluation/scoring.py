@@ -1,7 +1,7 @@
 """
-Word errors under Whisper's normalisers: how many, and which words. Its libraries are the extra `eval`.
+Word errors of a text against its reference, under the normalisers of Whisper. Needs the extra `eval`.
 
-In languages written without spaces every character is a word: the rates are character error rates.
+In languages that are written without spaces every character is a word, so the rates are character error rates.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One word that was heard otherwise than said."""
+    """One word error."""
 
     at: int
-    """Place in the normalised reference."""
+    """Index in the words of the normalised reference."""
     said: str
-    """Empty where a word was heard that nobody said."""
+    """The word of the reference; empty for an insertion."""
     heard: str
-    """Empty where a word was lost."""
+    """The word of the transcript; empty for a deletion."""
 
     def __str__(self) -> str:
         return f"{self.said or '·'}→{self.heard or '·'}"
@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What was heard of one recording, against what was said."""
+    """The word errors of one recording."""
 
     reference: str
     """Normalised."""
@@ -47,25 +47,25 @@ class Score:
 
     @property
     def errors(self) -> int:
-        """Substitutions, deletions and insertions; where nothing was said there is nothing to be wrong."""
+        """Substitutions, deletions and insertions; 0 for an empty reference."""
         return len(self.differences)
 
 
 Normaliser = Callable[[str], str]
 Scorer = Callable[[str, str, str], Score]
-"""(language, what was said, what was heard) -> score."""
+"""(language, reference, transcript) -> score."""
 
 
 def text_normaliser() -> Callable[[str], Normaliser]:
     """
-    For each language what is levelled before words are compared: for English the published English normaliser, else
-    the basic one, which takes characters apart where a language writes no spaces.
+    A function that gives the normaliser of a language: the published English one for English, else the published basic
+    one, which splits characters in languages that are written without spaces.
 
     Raises:
         ConfigError: The extra `eval` is not installed.
     """
     try:
-        import jiwer  # noqa: F401 - found missing here, before anything is played
+        import jiwer  # noqa: F401 - if it is missing, say so before anything is played
         from whisper_normalizer.basic import BasicTextNormalizer
         from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError:
@@ -81,7 +81,7 @@ def text_normaliser() -> Callable[[str], Normaliser]:
 
 def word_scorer() -> Scorer:
     """
-    Scores what is said against what was heard.
+    A function that counts the word errors of a transcript against its reference.
 
     Raises:
         ConfigError: The extra `eval` is not installed.

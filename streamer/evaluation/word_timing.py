@@ -1,4 +1,4 @@
-"""When words and utterances were heard, against when they were spoken. Pure."""
+"""Errors of the times of words and turns, against the times of a reference. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streamer.protocol.events import TurnEnd, Word
 
 
 class TimedWord(msgspec.Struct, frozen=True, kw_only=True):
-    """A word of a reference with its times in the recording."""
+    """A word of a reference with its times in the recording, seconds."""
 
     word: str
     start_s: float
@@ -19,7 +19,7 @@ class TimedWord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
-    """A stretch of a recording in which somebody speaks, seconds."""
+    """A part of a recording in which somebody speaks, seconds."""
 
     start: float
     end: float
@@ -28,7 +28,15 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 def word_start_errors(
     spoken: Sequence[TimedWord], heard: Sequence[Word], normalise: Callable[[str], str], lead_in_s: float = 0.0
 ) -> list[float]:
-    """Seconds by which each word heard right, after so much silence, begins too late (or, negative, too early)."""
+    """
+    The error of the start of each right word, seconds: positive where the word begins too late.
+
+    Args:
+        spoken: The words of the reference with their times in the recording.
+        heard: The words of the transcript; right are those that align with the same word of the reference.
+        normalise: Applied to words before they are compared.
+        lead_in_s: Silence that was played before the recording.
+    """
     said, got = [normalise(w.word) for w in spoken], [normalise(w.text) for w in heard]
     blocks = difflib.SequenceMatcher(None, said, got, autojunk=False).get_matching_blocks()
     return [
@@ -40,7 +48,14 @@ def word_start_errors(
 
 
 def utterances(segments: Sequence[Segment], min_pause_s: float, lead_in_s: float = 0.0) -> list[Segment]:
-    """Segments with less than `min_pause_s` between them are one utterance; all of them after so much silence."""
+    """
+    Join segments into utterances.
+
+    Args:
+        segments: Of a recording, in order.
+        min_pause_s: Segments with less silence between them are one utterance.
+        lead_in_s: Silence that was played before the recording: it is added to all times.
+    """
     joined: list[Segment] = []
     for spoken in segments:
         segment = Segment(start=spoken.start + lead_in_s, end=spoken.end + lead_in_s)
@@ -52,7 +67,7 @@ def utterances(segments: Sequence[Segment], min_pause_s: float, lead_in_s: float
 
 
 def utterance_errors(spoken: Sequence[Segment], turns: Sequence[TurnEnd]) -> tuple[list[float], list[float]]:
-    """Seconds by which the nearest turn begins and ends too late (or too early), for each utterance."""
+    """Errors of the start and of the end of the nearest turn, seconds, for each utterance; positive is too late."""
     if not turns:
         return [], []
     starts = [min((t.start_s - u.start for t in turns), key=abs) for u in spoken]

@@ -1,4 +1,4 @@
-"""What this machine can do, read from the system and never measured: measurements at start-up are hostage to load."""
+"""Cores and instructions of the CPU, as the system tells them: a measurement at start depends on other load."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import os
 from pathlib import Path
 
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
-"""Names in /proc/cpuinfo of instructions that multiply bfloat16: tiles, vectors, Arm."""
+"""Flags of /proc/cpuinfo for instructions that multiply bfloat16: AMX, AVX-512, Arm."""
 
 
 def cpuinfo() -> str:
-    """The text of /proc/cpuinfo, empty where there is none."""
+    """The text of /proc/cpuinfo; empty on systems without it."""
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.exists() else ""
 
 
 def bfloat16_features(text: str) -> list[str]:
-    """Which of `BFLOAT16_FLAGS` a text of /proc/cpuinfo names."""
+    """The `BFLOAT16_FLAGS` in a text of /proc/cpuinfo."""
     words = set(text.split())
     return [flag for flag in BFLOAT16_FLAGS if flag in words]
 
 
 def physical_cores() -> int:
-    """Cores this process may use, hyper-threads counted once where the system tells."""
+    """Number of cores that this process may use; the hyper-threads of a core count once on Linux."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     siblings = set()
     for cpu in usable:

@@ -1,8 +1,8 @@
 """
-Free memory given back to the system.
+Returns free memory of this process to the system.
 
-Steps of many sizes leave holes between what sessions keep. The C library reuses the holes but returns only what lies
-at the end of its heap: a daemon of 16 busy streams holds half a gigabyte that nobody uses, and holds it all night.
+Steps of many sizes leave free blocks between those that sessions hold. The C library uses them again but returns only
+those at the end of its heap: a daemon of 16 busy streams keeps half a gigabyte of free memory when it is idle.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import ctypes
 import platform
 
 INTERVAL_S = 60.0
-"""It takes 40 ms, on a thread of its own, and pages that are needed again cost their zeroing."""
+"""A call takes 40 ms on a thread of its own; a returned page that is needed again has to be zeroed."""
 
 
 def give_back() -> bool:
-    """Return every free page of this process's heaps to the system; False where the C library cannot."""
+    """Return every free page of the heaps to the system; False if the C library is not glibc, or nothing was free."""
     if platform.libc_ver()[0] != "glibc":
         return False
     return bool(ctypes.CDLL(None).malloc_trim(0))
 
 
 async def give_back_forever(interval_s: float = INTERVAL_S) -> None:
-    """Do so every `interval_s` seconds, until cancelled."""
+    """Call `give_back` every `interval_s` seconds on a thread, until cancelled."""
     while True:
         await asyncio.sleep(interval_s)
         await asyncio.to_thread(give_back)

@@ -1,9 +1,9 @@
 """
 The microphone: blocks of a PortAudio input device as 16 kHz samples.
 
-PortAudio calls back on a thread of its own. The callback copies its block into a bounded ring and returns;
-the event loop takes blocks out. A device that goes away is reported and opened again, a limited number of
-times. PortAudio is loaded when a device is first needed: this file imports without it.
+PortAudio calls back on a thread of its own. The callback copies its block into a bounded ring and returns; the event
+loop takes blocks out. A device that is lost is reported and opened again, a limited number of times. PortAudio is
+loaded when a device is first needed: this module can be imported without it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from streamer.errors import CaptureError, DeviceNotFoundError, PortAudioMissingE
 BLOCK_S = 0.02
 """Length of a block, in seconds."""
 RING_S = 10.0
-"""Audio the ring holds while the event loop is late, in seconds."""
+"""Audio that the ring holds while the event loop is late, in seconds."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputDevice:
-    """A device that can record."""
+    """An input device of PortAudio."""
 
     index: int
     name: str
@@ -48,14 +48,14 @@ class RecoveryPolicy:
     block_timeout_s: float = 2.0
     """Seconds without a block after which the device is lost."""
     backoff_s: tuple[float, ...] = (0.5, 1, 2, 4, 8, 15, 30)
-    """Wait before each attempt, in seconds; after the last one, capture fails."""
+    """Seconds before each attempt; after the last attempt capture fails."""
 
 
 class BlockRing:
     """
-    Bounded hand-over of blocks from PortAudio's thread to the event loop that created it.
+    A bounded queue of blocks from the thread of PortAudio to the event loop that created the ring.
 
-    When the loop is late and the ring full, the oldest block goes and is counted: sound cannot wait.
+    When the event loop is late and the ring is full, the oldest block is dropped and counted: a microphone cannot wait.
     """
 
     def __init__(self, capacity: int = round(RING_S / BLOCK_S)) -> None:
@@ -66,12 +66,12 @@ class BlockRing:
         self._capacity = capacity
         self._finished = False
         self.dropped_samples = 0
-        """Samples that fell out of the full ring."""
+        """Samples that were dropped because the ring was full."""
         self.n_overflows = 0
-        """Times the driver itself lost samples; it does not say how many."""
+        """How often the driver lost samples; it does not say how many."""
 
     def put(self, block: Samples, *, overflowed: bool = False) -> None:
-        """Add a block, from any thread; never waits for the loop."""
+        """Add a block, (n,), from any thread; never waits for the event loop."""
         with self._lock:
             was_empty = not self._blocks
             if len(self._blocks) == self._capacity:
@@ -82,16 +82,16 @@ class BlockRing:
             self._loop.call_soon_threadsafe(self._changed.set)
 
     def finish(self) -> None:
-        """Say that no block will follow, from any thread."""
+        """Tell the ring that no block follows, from any thread."""
         self._finished = True
         self._loop.call_soon_threadsafe(self._changed.set)
 
     async def get(self) -> Samples:
         """
-        The oldest block. Cancelling is safe: no block is lost.
+        Take the oldest block, (n,); wait if there is none. Cancelling is safe: no block is lost.
 
         Raises:
-            CaptureError: Finished, and every block taken.
+            CaptureError: The device has stopped and every block was taken.
         """
         while not self._blocks:
             if self._finished:
@@ -113,15 +113,20 @@ class InputStream(Protocol):
 
 
 OpenStream = Callable[[CaptureConfig, BlockRing], InputStream]
-"""Opens the configured device or raises CaptureError. Runs on a worker thread: drivers take their time."""
+"""Opens the configured device or raises CaptureError. Called on a worker thread: drivers can take seconds."""
 
 
 class MicrophoneSource:
     """
-    Async iterator over the microphone: mono float32 chunks at 16 kHz.
+    Async iterator over the microphone: blocks of mono float32 samples at 16 kHz. Close it after use.
 
-    The first failure to open raises, since somebody named a wrong device. Once it has been open, a device
-    that stops, or delivers nothing for a while, is opened again by the recovery policy. Close it after use.
+    If the device cannot be opened at first, the error is raised: the device is probably named wrongly. A device that
+    was open and stops, or delivers nothing for a while, is opened again by the recovery policy.
+
+    Args:
+        config: Device and sample rate.
+        open_stream: Opens the device; None for PortAudio.
+        policy: When the device counts as lost, and how often it is opened again.
     """
 
     def __init__(
@@ -136,7 +141,7 @@ class MicrophoneSource:
         self._stream: InputStream | None = None
         self._n_failures = 0
         self.total_dropped_samples = 0
-        """Samples lost on the way to the event loop, at the device's rate, since the start."""
+        """Samples dropped before the event loop took them, at the rate of the device."""
         self._n_overflows = 0
 
     def __aiter__(self) -> MicrophoneSource:
@@ -144,7 +149,7 @@ class MicrophoneSource:
 
     async def __anext__(self) -> Samples:
         """
-        The next samples, (n,), n > 0. Cancelling is safe: no block is lost, and no device stays open unseen.
+        The next samples, (n,), n > 0. Cancelling is safe: no block is lost, and no device stays open.
 
         Raises:
             CaptureError: The device cannot be opened, or is lost and did not come back.
@@ -202,7 +207,7 @@ class MicrophoneSource:
                 return await self._open()
             except CaptureError as error:
                 reason = str(error)
-        raise CaptureError(f"{device} is lost, opened {self._n_failures} times in vain: {reason}")
+        raise CaptureError(f"{device} is lost, {self._n_failures} attempts to open it failed: {reason}")
 
     def _report_overrun(self) -> None:
         counted = (self._ring.dropped_samples, self._ring.n_overflows)
@@ -222,7 +227,7 @@ class MicrophoneSource:
 
 
 def _close_opened(opening: asyncio.Future[InputStream]) -> None:
-    """Close a device that came open after nobody waited for it any more."""
+    """Close a device that was opened after its opening had been cancelled."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
 
@@ -231,8 +236,8 @@ class PortAudioStream:
     """
     An input device opened through PortAudio, its first channel.
 
-    PortAudio lists devices when it starts, so it is started anew: a device plugged in since is found. That
-    ends other streams of this process; there is one microphone.
+    PortAudio lists devices only when it starts. So it is started again, to find a device that was plugged in since;
+    this ends other streams of the process, which has one microphone.
 
     Raises:
         CaptureError: No PortAudio, no such device, or the driver refused.
@@ -246,7 +251,7 @@ class PortAudioStream:
         self.rate = config.rate or device.rate
 
         def on_block(indata: Samples, _n_frames: int, _time: Any, status: Any) -> None:
-            # PortAudio uses the memory of indata again
+            # PortAudio reuses the memory of indata
             ring.put(indata[:, 0].copy(), overflowed=bool(status.input_overflow))
 
         try:
@@ -294,10 +299,14 @@ def devices() -> list[InputDevice]:
 
 def find_device(name: str, available: list[InputDevice]) -> InputDevice:
     """
-    The device of this number, or with this text in its name; the default one for empty `name`.
+    Find an input device.
+
+    Args:
+        name: Number of a device or part of its name, in any case; empty for the default device.
+        available: All input devices.
 
     Raises:
-        DeviceNotFoundError: None fits; the message lists those there are.
+        DeviceNotFoundError: There is no such device; the message lists all devices.
     """
     if not available:
         raise DeviceNotFoundError(
@@ -322,6 +331,6 @@ def _load_portaudio() -> ModuleType:
 
 
 def _restart(portaudio: ModuleType) -> None:
-    """Make PortAudio list the devices again; sounddevice has no public name for it."""
+    """Make PortAudio list the devices again; sounddevice has no public function for that."""
     portaudio._terminate()
     portaudio._initialize()

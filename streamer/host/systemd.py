@@ -1,7 +1,7 @@
 """
-The service manager: what systemd is told (sd_notify), and the sockets it hands over (LISTEN_FDS).
+The service manager systemd: notifications (sd_notify), watchdog, and inherited sockets (LISTEN_FDS).
 
-Without systemd nothing here does anything, so callers need not ask.
+Without systemd every function does nothing, so callers need not ask.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ import time
 from collections.abc import Mapping
 
 FIRST_SOCKET = 3
-"""File descriptor of the first socket handed over."""
+"""File descriptor of the first inherited socket."""
 
 
 class Notifier:
-    """Tells the service manager how the daemon is. `address` is `$NOTIFY_SOCKET`, empty without one."""
+    """Reports the state of the daemon to the service manager. `address` is `$NOTIFY_SOCKET`; empty: report nothing."""
 
     def __init__(self, address: str) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
     def ready(self) -> None:
-        """A real decode has worked and the sockets listen."""
+        """The daemon serves: it listens and has decoded once."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the status line of `systemctl status`."""
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """Feed the watchdog: to be called from where health is proven, at every `watchdog_interval_s`."""
-        # a manager that does not read is told later: the loop that serves must not wait for it
+        """Feed the watchdog; to be called every `watchdog_interval_s` while the daemon is healthy. Never blocks."""
+        # if the manager does not read, skip this one: the event loop must not wait
         with contextlib.suppress(BlockingIOError):
             self._send("WATCHDOG=1", socket.MSG_DONTWAIT)
 
     def reloading(self) -> None:
-        """The configuration is read again; `ready` ends it."""
+        """The daemon reads its configuration again; `ready` ends this state."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
-        """The drain begins."""
+        """The daemon drains and stops."""
         self._send("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
-        """Starting or stopping takes this much longer from now."""
+        """Start or stop takes up to `seconds` from now: the manager shall not give up before."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
 
     def _send(self, message: str, flags: int = 0) -> None:
@@ -56,23 +56,23 @@ class Notifier:
 
 
 def watchdog_interval_s(environment: Mapping[str, str]) -> float | None:
-    """Seconds between two signs of life: half of what the unit allows; None without a watchdog."""
+    """Seconds between two calls of `Notifier.alive`: half of what the unit allows; None without a watchdog."""
     if "WATCHDOG_USEC" not in environment or not _is_for_us(environment, "WATCHDOG_PID"):
         return None
     return int(environment["WATCHDOG_USEC"]) / 2e6
 
 
 def inherited_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
-    """The listening sockets handed over by socket activation, in the order of the unit; often none."""
+    """The listening sockets of socket activation, in the order of the unit; empty without it."""
     if "LISTEN_FDS" not in environment or not _is_for_us(environment, "LISTEN_PID"):
         return []
     descriptors = range(FIRST_SOCKET, FIRST_SOCKET + int(environment["LISTEN_FDS"]))
     for descriptor in descriptors:
-        # not for child processes
+        # child processes do not inherit them
         os.set_inheritable(descriptor, False)
     return [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
 
 def _is_for_us(environment: Mapping[str, str], variable: str) -> bool:
-    """Whether a variable was meant for this process, not for the one that started it."""
+    """Whether a variable was set for this process and not for its parent."""
     return environment.get(variable, str(os.getpid())) == str(os.getpid())

@@ -1,7 +1,7 @@
 """
-Live captions in a terminal: two lines that roll up, their partial text faint; what is certain stays above them.
+Live captions in a terminal: two lines that roll up with partial text faint, and the stable lines above them.
 
-Where output is no terminal only final turns are written, one line each. Plain ANSI sequences, nothing else.
+If the output is not a terminal, only final turns are written, one line each. Only ANSI sequences are used.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class TerminalCaptions:
     Draws the events of one session.
 
     Args:
-        stream: Where to draw, usually standard output.
-        size: Tells the size of the terminal, which may change at any time.
+        stream: The output, usually standard output.
+        size: Returns the size of the terminal, which may change at any time.
     """
 
     def __init__(self, stream: TextIO, size: Callable[[], terminal_size] = shutil.get_terminal_size) -> None:
@@ -36,13 +36,13 @@ class TerminalCaptions:
         self._n_open = 0
 
     def show(self, event: Event) -> None:
-        """Draw a caption or a turn's end; other events have nothing to show."""
+        """Draw a caption or the end of a turn; other events are ignored."""
         if not self._is_live:
             if isinstance(event, TurnEnd) and event.text:
                 self._write(f"{printable(event.text)}\n")
         elif isinstance(event, Caption):
             done, lines = self._roll_up.caption(event, self._columns())
-            # one line less than the screen: the cursor cannot go up to what has scrolled away
+            # one line less than the screen: the cursor cannot move up to lines that have scrolled away
             self._draw(done, lines[-max(self._size().lines - 1, 1) :])
         elif isinstance(event, TurnEnd):
             self._draw(self._roll_up.turn_end(event, self._columns()), ())

@@ -1,9 +1,9 @@
 """
 Final turns as files: plain text, SubRip (.srt), WebVTT (.vtt) and TTML.
 
-A cue holds at most two lines and seven seconds, ends with a sentence or else with a clause where one ends in it, and
-stays long enough to be read where the next cue leaves room: what broadcasters ask for. `pages/subtitles.js` does the
-same in a browser; both are tested with `tests/data/subtitles.json`. Pure.
+By the rules of broadcasters a cue has at most two lines and seven seconds, ends with a sentence or else with a clause,
+and stays long enough to be read if the next cue leaves room. `server/pages/subtitles.js` does the same in a browser;
+both are tested with `tests/data/subtitles.json`. Pure.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ from streamer.subtitles.line_breaking import (
 from streamer.text.punctuation import SENTENCE_ENDS
 
 MAX_CUE_S = 7.0
+"""Longest speech of one cue."""
 MIN_CUE_S = 5 / 6
+"""Shortest time on the screen, if the next cue leaves room."""
 LETTERS_PER_S = 17
 """Reading speed of adults, in narrow characters."""
 FULL_BREAK = LINE * 2 // 7
-"""How much less even two lines may be if the first ends a clause."""
+"""How much less even two lines may be, in units of `width`, if the first one ends a clause."""
 
 
 class Cue(NamedTuple):
@@ -44,7 +46,7 @@ class Cue(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A word, or a part of one too long for a line, with what stands before it in the text."""
+    """A word with the space before it, or a part of a word that is too long for a line."""
 
     space: str
     text: str
@@ -58,7 +60,7 @@ def to_txt(turns: Iterable[TurnEnd]) -> str:
 
 
 def to_srt(turns: Iterable[TurnEnd]) -> str:
-    """SubRip: numbered cues, comma before the milliseconds; lines from right to left say so to the player."""
+    """SubRip: numbered cues with a comma before the milliseconds; control characters embed right-to-left lines."""
     return "".join(
         f"{number}\n{_time(cue.start_s, ',')} --> {_time(cue.end_s, ',')}\n{_embedded(cue)}\n\n"
         for number, cue in enumerate(to_cues(turns), start=1)
@@ -66,7 +68,7 @@ def to_srt(turns: Iterable[TurnEnd]) -> str:
 
 
 def to_vtt(turns: Iterable[TurnEnd]) -> str:
-    """WebVTT: `&`, `<` and `>` escaped, and so no `-->` within a text."""
+    """WebVTT: `&`, `<` and `>` are escaped, so no text contains `-->`."""
     cues = "".join(
         f"{_time(cue.start_s, '.')} --> {_time(cue.end_s, '.')}\n{_escaped(_joined(cue))}\n\n" for cue in to_cues(turns)
     )
@@ -74,7 +76,7 @@ def to_vtt(turns: Iterable[TurnEnd]) -> str:
 
 
 def to_ttml(turns: Iterable[TurnEnd], language: str = "") -> str:
-    """TTML: one paragraph for each cue, its direction with it."""
+    """TTML: a paragraph for each cue; `language` is a code, by default that of the first turn."""
     turns = list(turns)
     language = language or next((turn.language for turn in turns), "")
     paragraphs = "".join(_paragraph(cue) for cue in to_cues(turns))
@@ -92,20 +94,20 @@ def _paragraph(cue: Cue) -> str:
 
 
 def to_cues(turns: Iterable[TurnEnd]) -> list[Cue]:
-    """The cues of all turns, in order, none beginning before the one ahead of it ends."""
+    """The cues of all turns in order; they do not overlap."""
     cues = [_cue(pieces) for turn in turns for pieces in _groups(_pieces(turn))]
     return [_timed(cue, following) for cue, following in itertools.zip_longest(cues, cues[1:])]
 
 
 def _timed(cue: Cue, following: Cue | None) -> Cue:
-    """Long enough to be read, as far as the cue after it allows."""
+    """A cue that stays long enough to be read, as far as the following cue allows."""
     reading_s = min(sum(map(width, cue.lines)) / (NARROW * LETTERS_PER_S), MAX_CUE_S)
     end_s = max(cue.end_s, cue.start_s + max(reading_s, MIN_CUE_S))
     return cue._replace(end_s=end_s if following is None else max(cue.start_s, min(end_s, following.start_s)))
 
 
 def _pieces(turn: TurnEnd) -> Iterator[_Piece]:
-    """The words of a turn with the space before each, which languages without spaces have none of."""
+    """The words of a turn, each with the space before it, which is empty in languages without spaces."""
     words = turn.words
     text = printable(turn.text)
     if words is UNSET or not words:
@@ -121,7 +123,7 @@ def _pieces(turn: TurnEnd) -> Iterator[_Piece]:
 
 
 def _split(piece: _Piece) -> Iterator[_Piece]:
-    """Cut what is longer than a line; time goes by characters."""
+    """Cut a piece that is longer than a line; its time is divided by characters."""
     text, start_s = piece.text, piece.start_s
     seconds = (piece.end_s - piece.start_s) / max(len(text), 1)
     space = piece.space
@@ -136,7 +138,7 @@ def _split(piece: _Piece) -> Iterator[_Piece]:
 
 
 def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """Pieces by cue."""
+    """Group pieces into cues."""
     group: list[_Piece] = []
     for piece in pieces:
         while group and not _is_cue([*group, piece]):
@@ -152,7 +154,7 @@ def _groups(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
 
 
 def _last_clause(group: Sequence[_Piece]) -> int:
-    """How many pieces of a full cue to show: up to the last clause in its second half, else all."""
+    """Number of pieces of a full cue: up to the last end of a clause in its second half, else all."""
     half = width(_text(group)) / 2
     ends = [at for at in range(1, len(group)) if group[at - 1].text.endswith(CLAUSE_ENDS)]
     return max((at for at in ends if width(_text(group[:at])) >= half), default=len(group))
@@ -164,13 +166,13 @@ def _is_cue(pieces: Sequence[_Piece]) -> bool:
 
 def _cue(pieces: Sequence[_Piece]) -> Cue:
     lines = _lines(pieces)
-    # `_groups` made it so, and one piece alone always fits
+    # `_groups` tests this before it adds a piece, and one piece alone always fits
     assert lines is not None
     return Cue(pieces[0].start_s, pieces[-1].end_s, lines)
 
 
 def _lines(pieces: Sequence[_Piece]) -> tuple[str, ...] | None:
-    """One line if it fits, else the two best; None if two are not enough."""
+    """One line if the text fits, else the best two; None if two lines are not enough."""
     whole = _text(pieces)
     if width(whole) <= LINE:
         return (whole,)
@@ -180,7 +182,7 @@ def _lines(pieces: Sequence[_Piece]) -> tuple[str, ...] | None:
 
 
 def _unevenness(lines: tuple[str, str]) -> int:
-    """Even lines read best, a break after a comma or full stop better still."""
+    """Lower is better: lines of equal width read best, and a first line that ends a clause allows some difference."""
     return abs(width(lines[0]) - width(lines[1])) - (FULL_BREAK if lines[0].endswith(CLAUSE_ENDS) else 0)
 
 
@@ -193,7 +195,7 @@ def _joined(cue: Cue) -> str:
 
 
 def _embedded(cue: Cue) -> str:
-    # players lay SubRip out from the left unless a line is embedded
+    # players lay out SubRip from left to right unless a line is embedded
     return "\n".join(f"\u202b{line}\u202c" if is_right_to_left(line) else line for line in cue.lines)
 
 

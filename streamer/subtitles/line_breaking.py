@@ -1,9 +1,9 @@
 """
-How wide text is, and where a line of it may end: for captions on a screen, in files and in a terminal. Pure.
+Width of text and line breaks, for captions on a screen, in files and in a terminal. Pure.
 
 Scripts differ: a character of Chinese, Japanese or Korean is twice as wide as a Latin one and takes longer to read, a
-combining mark has no width of its own, and some marks may not begin a line. Right-to-left text is kept in its logical
-order; who shows it, turns it.
+combining mark has no width, and some marks may not begin a line. Right-to-left text stays in its logical order; players
+and terminals display it from the right.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import unicodedata
 from streamer.text.punctuation import SENTENCE_ENDS
 
 LINE_LETTERS = 42
-"""Narrow characters of a line of captions, as broadcasters have it."""
+"""Narrow characters in a line of captions, by the rules of broadcasters."""
 LINE_WIDE_LETTERS = 16
-"""Wide characters of such a line."""
+"""Wide characters in a line of captions."""
 LINE = LINE_LETTERS * LINE_WIDE_LETTERS // 2
-"""The width of a line in the units of `width`, in which both kinds are whole."""
+"""Width of a line in the units of `width`, chosen so that both sorts of characters are whole numbers."""
 NARROW, WIDE = LINE // LINE_LETTERS, LINE // LINE_WIDE_LETTERS
 
 CLAUSE_ENDS = (*SENTENCE_ENDS, *",;:،؛", "、", "，", "；", "：")  # noqa: RUF001
 CLOSING = frozenset("".join(CLAUSE_ENDS) + ")]}»”’）」』】》〉ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ")  # noqa: RUF001
-"""What no line begins with."""
+"""Characters that may not begin a line."""
 
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\ua960-\ua97c\uac00-\ud7a3"
@@ -35,19 +35,19 @@ _RIGHT_TO_LEFT = ("R", "AL")
 
 
 def cells(char: str) -> int:
-    """Cells of a terminal that a character takes: 0, 1 or 2."""
+    """Number of cells of a terminal that a character takes: 0, 1 or 2."""
     if char in _JOINERS or unicodedata.category(char).startswith("M"):
         return 0
     return 2 if _WIDE.match(char) else 1
 
 
 def width(text: str) -> int:
-    """How much of a line of captions, `LINE`, a text takes."""
+    """Width of a text in units of which a line of captions has `LINE`."""
     return sum((0, NARROW, WIDE)[cells(char)] for char in text)
 
 
 def is_right_to_left(text: str) -> bool:
-    """Whether the first letter with a direction is of a script written from the right."""
+    """Whether the first letter with a direction belongs to a right-to-left script."""
     for char in text:
         direction = unicodedata.bidirectional(char)
         if direction == "L" or direction in _RIGHT_TO_LEFT:
@@ -56,16 +56,16 @@ def is_right_to_left(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: what a model or a client says must not steer a terminal or a player."""
+    """Text with spaces for control characters: text of a model or a client must not control a terminal or a player."""
     return "".join(char if char.isprintable() or char in _JOINERS else " " for char in text)
 
 
 def cut(text: str) -> int:
     """
-    Where to end a line in a text longer than one: at a space, after a clause, or where it is full.
+    Where to end the first line of a text that is longer than a line: at a space, after a clause, or at its full width.
 
     Returns:
-        Number of characters of the line, at least one; a space that follows belongs to no line.
+        Number of characters of the line, at least 1; a space behind them belongs to no line.
     """
     end = _end_of_line(text)
     space = text.rfind(" ", 1, end + 1)
@@ -107,7 +107,7 @@ def wrap(text: str, columns: int) -> list[tuple[int, int]]:
 
 
 def _end_of_cells(text: str, start: int, columns: int) -> int:
-    """Where the characters from `start` on fill a line; at least one is taken."""
+    """End of the characters from `start` on that fit into `columns` cells, at least one character."""
     taken = 0
     for end in range(start, len(text)):
         taken += cells(text[end])

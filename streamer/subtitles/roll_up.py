@@ -1,8 +1,8 @@
 """
-Captions that roll up: at the bottom two lines of the open turn, which may change; above them what is certain. Pure.
+Roll-up captions: the open turn in two lines at the bottom, which may change, and final lines above them. Pure.
 
-A line that is full of stable words is done: it is never set anew. Only where more than two lines are not certain yet
-are there more than two.
+A full line of stable words is final: it does not change again. There are more than two open lines only while the
+partial text is longer than they are.
 """
 
 from __future__ import annotations
@@ -13,31 +13,32 @@ from streamer.protocol.events import Caption, TurnEnd
 from streamer.subtitles.line_breaking import LINE_LETTERS, printable, wrap
 
 LINES = 2
+"""Open lines at the bottom."""
 
 
 class Line(NamedTuple):
-    """One line that is still on the move."""
+    """An open line: stable text, then partial text."""
 
     stable: str
     partial: str
 
 
 class Rolled(NamedTuple):
-    """What a caption changes: lines to leave for good, and the lines below them now."""
+    """What a caption changes: lines that are final now, and all open lines below them."""
 
     done: tuple[str, ...]
     open: tuple[Line, ...]
 
 
 class RollUp:
-    """Sets one session's captions in lines."""
+    """Breaks the captions of one session into lines."""
 
     def __init__(self) -> None:
         self._done = ""
-        """Of the open turn, with the spaces at the ends of lines."""
+        """Text of the open turn in final lines, with the spaces between them."""
 
     def caption(self, caption: Caption, columns: int = LINE_LETTERS) -> Rolled:
-        """The open turn as it stands, in lines of at most `columns` cells."""
+        """Break a caption of the open turn into lines of at most `columns` cells."""
         stable = printable(caption.stable).lstrip()
         text = stable + (printable(caption.partial) if stable else printable(caption.partial).lstrip())
         done = []
@@ -52,9 +53,9 @@ class RollUp:
         return Rolled(tuple(done), tuple(_line(text[at:], start, end, n_stable) for start, end in lines))
 
     def turn_end(self, turn: TurnEnd, columns: int = LINE_LETTERS) -> tuple[str, ...]:
-        """The lines of the turn that are not done yet; the next turn begins anew."""
+        """The remaining lines of a turn that has ended; the next caption belongs to a new turn."""
         text = printable(turn.text).strip()
-        # its words begin with those that were stable; its marks may differ by then
+        # it begins with the stable words, but punctuation may differ
         rest = (text[len(self._done) :] if text.startswith(self._done.rstrip()) else text).lstrip()
         self._done = ""
         return tuple(rest[start:end] for start, end in wrap(rest, columns))

@@ -58,7 +58,7 @@ def run(*arguments: str | Path, **environment: str) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
 
 
-def test_version() -> None:
+def test_the_version_is_that_of_the_package() -> None:
     """`--version` is the version of the installed package."""
     result = run("--version")
     assert result.exit_code == 0
@@ -105,7 +105,7 @@ def test_the_device_of_mic_is_optional(
     assert (is_captured, config.capture.device) == (with_microphone, device)
 
 
-def test_mic(calls: list[tuple[object, ...]]) -> None:
+def test_mic_passes_the_device_on(calls: list[tuple[object, ...]]) -> None:
     """`mic` runs the microphone with the configuration, with the device of the flag."""
     assert run("mic", "--device", "usb").exit_code == 0
     [(name, config)] = calls
@@ -113,7 +113,7 @@ def test_mic(calls: list[tuple[object, ...]]) -> None:
     assert (name, config.capture.device) == ("microphone", "usb")
 
 
-def test_transcribe(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+def test_transcribe_passes_files_format_and_pace_on(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     """Several files, a format and the pace."""
     files = (tmp_path / "a.wav", tmp_path / "b.flac")
     for file in files:
@@ -122,7 +122,7 @@ def test_transcribe(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     assert calls[0][2:] == (files, "vtt", True)
 
 
-def test_eval(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+def test_eval_passes_its_options_on(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     """The manifest, how it is played and compared, the selected rows, and the output."""
     manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
     manifest.touch()
@@ -133,13 +133,13 @@ def test_eval(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("streams", "n_streams"), [("auto", None), ("8", 8)])
-def test_bench(calls: list[tuple[object, ...]], streams: str, n_streams: int | None) -> None:
+def test_bench_passes_its_options_on(calls: list[tuple[object, ...]], streams: str, n_streams: int | None) -> None:
     """`auto` is None, a number a number."""
     assert run("bench", "--streams", streams, "--seconds", "5", "--random-weights").exit_code == 0
     assert calls[0][2:] == (BenchOptions(streams=n_streams, seconds=5.0, random_weights=True),)
 
 
-def test_bench_of_other_speech(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+def test_bench_takes_other_speech(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     """A manifest to loop, and where to write the figures; the weights are real unless asked otherwise."""
     manifest, out = tmp_path / "m.jsonl", tmp_path / "o.json"
     manifest.touch()
@@ -217,7 +217,7 @@ def test_exit_codes_of_the_parts_are_kept(monkeypatch: pytest.MonkeyPatch) -> No
     assert run("mic").exit_code == 1
 
 
-def test_config_check(tmp_path: Path) -> None:
+def test_config_check_refuses_a_bad_file(tmp_path: Path) -> None:
     """A good file is confirmed, a bad one is exit code 2."""
     file = tmp_path / "cpu.toml"
     file.write_text("[server]\nport = 1\n")
@@ -252,7 +252,7 @@ def without_portaudio(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(tmp_path), "STREAMER_SERVER_PORT": "0", "OMP_NUM_THREADS": "1"}
 
 
-def test_doctor_without_portaudio(without_portaudio: dict[str, str]) -> None:
+def test_the_doctor_warns_of_a_missing_portaudio(without_portaudio: dict[str, str]) -> None:
     """A machine without PortAudio gets a warning with the remedy, and is fine as a server."""
     result = subprocess.run(
         [sys.executable, "-m", "streamer", "doctor"],

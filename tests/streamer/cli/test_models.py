@@ -83,8 +83,8 @@ def test_unknown_model_fails(command: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["path"], ["pull", "a", "b"], ["fetch", "tiny"], ["list", "--all"]])
-def test_wrong_usage(arguments: list[str]) -> None:
-    """Exit code 2."""
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    """Before anything is looked up."""
     assert run(*arguments).exit_code == 2
 
 

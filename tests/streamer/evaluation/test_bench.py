@@ -81,7 +81,7 @@ def test_a_machine_that_carries_everything() -> None:
 # --- what is played
 
 
-def test_clips_of_the_package() -> None:
+def test_the_package_has_clips() -> None:
     """A few short English recordings with their text."""
     clips = read_clips(None)
 
@@ -90,7 +90,9 @@ def test_clips_of_the_package() -> None:
     assert any("ask not what your country can do for you" in clip.text for clip in clips)
 
 
-def test_clips_of_a_manifest(speech: Path, recordings: dict[str, Recording], tmp_path: Path) -> None:
+def test_a_manifest_gives_its_short_english_clips(
+    speech: Path, recordings: dict[str, Recording], tmp_path: Path
+) -> None:
     """Its short English rows, found beside it; other languages and kinds are left out."""
     rows = [json.loads(line) for line in (speech / "manifest.jsonl").read_text().splitlines()]
     for row in rows:
@@ -106,7 +108,7 @@ def test_clips_of_a_manifest(speech: Path, recordings: dict[str, Recording], tmp
     assert np.array_equal(clips[0].samples, recordings[expected[0]["id"]].samples)
 
 
-def test_a_manifest_without_clips(tmp_path: Path) -> None:
+def test_a_manifest_without_clips_is_refused(tmp_path: Path) -> None:
     """There is nothing to loop: said at once."""
     (tmp_path / "manifest.jsonl").touch()
 

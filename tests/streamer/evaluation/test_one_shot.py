@@ -73,6 +73,6 @@ class TestCuts:
         assert found[0] == pytest.approx(19.0, abs=0.1)
         assert (round(sum(found), 3), max(found) <= 30.0) == (50.0, True)
 
-    def test_speech_without_pause(self) -> None:
+    def test_speech_without_pause_is_cut_at_30_s(self) -> None:
         """Is cut at 30 s, since it must be."""
         assert self.lengths(70.0) == pytest.approx([30.0, 30.0, 10.0])

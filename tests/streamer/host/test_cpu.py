@@ -32,13 +32,13 @@ def wire(root: Path, siblings: dict[int, str]) -> None:
 @pytest.mark.parametrize(
     ("text", "features"), [(XEON, ["amx_bf16", "avx512_bf16"]), (OLDER, []), (ARM, ["bf16"]), ("", [])]
 )
-def test_native_bfloat16(text: str, features: list[str]) -> None:
+def test_native_bfloat16_is_told_from_flags(text: str, features: list[str]) -> None:
     """Whole words of /proc/cpuinfo count: `bf16` is not found inside another name."""
     assert cpu.bfloat16_features(text) == features
 
 
-def test_cpuinfo(root: Path) -> None:
-    """The file, or nothing where a system has none."""
+def test_cpuinfo_is_empty_where_there_is_none(root: Path) -> None:
+    """On Linux it is the text of the file."""
     assert cpu.cpuinfo() == ""
     (root / "proc").mkdir()
     (root / "proc/cpuinfo").write_text(OLDER)
@@ -66,6 +66,6 @@ def test_cores_of_a_system_that_does_not_tell(root: Path, monkeypatch: pytest.Mo
         assert cpu.physical_cores() == cores
 
 
-def test_this_machine() -> None:
-    """Whatever it is."""
+def test_this_machine_has_a_core() -> None:
+    """And no more cores than processors."""
     assert 1 <= cpu.physical_cores() <= (os.cpu_count() or 1)

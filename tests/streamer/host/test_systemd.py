@@ -35,7 +35,9 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[so
         (lambda notifier: notifier.extend_timeout(1.5), "EXTEND_TIMEOUT_USEC=1500000"),
     ],
 )
-def test_messages(manager: tuple[socket.socket, str], tell: Callable[[Notifier], None], message: str) -> None:
+def test_each_state_is_one_message(
+    manager: tuple[socket.socket, str], tell: Callable[[Notifier], None], message: str
+) -> None:
     """Each message arrives as one datagram, in UTF-8."""
     receiver, address = manager
     tell(Notifier(address))
@@ -65,7 +67,7 @@ def test_without_a_manager_nothing_is_sent() -> None:
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
     ],
 )
-def test_watchdog_interval(environment: dict[str, str], interval_s: float | None) -> None:
+def test_the_watchdog_is_fed_twice_as_often_as_asked(environment: dict[str, str], interval_s: float | None) -> None:
     """Half the time allowed, if the watchdog is for this process."""
     assert watchdog_interval_s(environment) == interval_s
 

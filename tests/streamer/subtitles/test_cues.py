@@ -113,7 +113,7 @@ def test_short_cues_stay_readable_without_overlap() -> None:
     assert [(cue.start_s, round(cue.end_s, 3)) for cue in cues] == [(1.0, 1.5), (1.5, 2.333)]
 
 
-def test_language_without_spaces() -> None:
+def test_a_language_without_spaces_gets_none() -> None:
     """Words are joined as they stand in the text of the turn."""
     words = tuple(Word(text=text, start_s=float(i), end_s=i + 1.0, confidence=0.9) for i, text in enumerate("今日は"))
     turn = TurnEnd(turn=0, text="今日は", start_s=0, end_s=3, language="ja", reason="end", words=words)
