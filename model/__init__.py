@@ -1,4 +1,4 @@
-"""Whisper's encoder-decoder as a pure network: tensors in, tensors out."""
+"""Whisper's encoder-decoder network: pure functions of tensors, with the KV cache as an argument."""
 
 from model.cache import AppendPlan, CacheFullError, KVCache
 from model.captured import CapturedDecoder

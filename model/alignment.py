@@ -1,10 +1,10 @@
 """
-From the attention of the alignment heads to the time at which each token is spoken.
+Dynamic time warping: the audio position at which each token begins, from the attention of the alignment heads.
 
-Cross-attention of a few heads follows the speech. Their scores become a cost matrix, tokens by audio positions,
-and the cheapest monotone path through it says where each token begins. The path is found row by row with
-running minima instead of cell by cell. Everything is done for a whole batch at once, on the device of the scores; only
-the starts come back.
+Cross-attention of the alignment heads follows the speech. Their scores become a cost matrix of tokens by audio
+positions, and the cheapest monotone path through it gives the start of each token. The path is computed row by row with
+cumulative minima instead of cell by cell. A whole batch is computed at once on the device of the scores; only the
+starts return to the host.
 
 Source: openai/whisper timing.py for the normalisation (softmax over sounding positions, standardise over tokens,
 median filter of seven positions, mean over heads, dynamic time warping).
@@ -21,7 +21,7 @@ from torch import Tensor
 __all__ = ["alignment_cost", "median_filter", "monotone_starts"]
 
 MEDIAN_WIDTH = 7
-"""Positions."""
+"""Audio positions."""
 _HALF = MEDIAN_WIDTH // 2
 
 _EXCHANGES = (
@@ -44,45 +44,49 @@ _EXCHANGES = (
 
 def alignment_cost(scores: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
     """
-    Cost of saying each token at each position.
+    Cost of each token at each audio position.
 
     Args:
-        scores: (batch, n_heads, n_tokens, n_positions), before softmax, sounding positions only.
-        sizes: Tokens and positions of each item, from 1; what lies past them is padding.
+        scores: (batch, n_heads, n_tokens, n_positions), before softmax, without the silence tail.
+        sizes: Number of tokens and of positions of each item, at least 1; the rest of the item is padding.
 
     Returns:
-        (batch, n_tokens, n_positions), float32; lower is likelier, and past an item's own size it means nothing.
+        (batch, n_tokens, n_positions), float32. Lower is likelier; the padding of an item has no meaning.
     """
+    # each (batch,)
     n_tokens, n_positions = (torch.tensor(each).to(scores.device) for each in zip(*sizes, strict=True))
-    silent = torch.arange(scores.shape[3], device=scores.device) >= n_positions[:, None]
-    weights = scores.masked_fill(silent[:, None, None], -torch.inf).softmax(dim=-1)
-    said = torch.arange(scores.shape[2], device=scores.device) < n_tokens[:, None]
-    weights = _standardised(weights, said[:, None, :, None], n_tokens[:, None, None, None])
-    return -median_filter(weights, [width for _, width in sizes]).mean(dim=1)
+    is_past = torch.arange(scores.shape[3], device=scores.device) >= n_positions[:, None]  # (batch, n_positions)
+    weights = scores.masked_fill(is_past[:, None, None], -torch.inf).softmax(dim=-1)
+    is_token = torch.arange(scores.shape[2], device=scores.device) < n_tokens[:, None]  # (batch, n_tokens)
+    weights = _standardised(weights, is_token[:, None, :, None], n_tokens[:, None, None, None])
+    return -median_filter(weights, [width for _, width in sizes]).mean(dim=1)  # (batch, n_tokens, n_positions)
 
 
-def _standardised(weights: Tensor, said: Tensor, n_tokens: Tensor) -> Tensor:
-    """Less the mean over the tokens that are said, in standard deviations."""
-    centred = weights - (weights * said).sum(dim=2, keepdim=True) / n_tokens
-    variance = (centred.square() * said).sum(dim=2, keepdim=True) / n_tokens
+def _standardised(weights: Tensor, is_token: Tensor, n_tokens: Tensor) -> Tensor:
+    """Weights (batch, n_heads, n_tokens, n_positions) less their mean over an item's tokens, in standard deviations."""
+    centred = weights - (weights * is_token).sum(dim=2, keepdim=True) / n_tokens
+    variance = (centred.square() * is_token).sum(dim=2, keepdim=True) / n_tokens  # (batch, n_heads, 1, n_positions)
     return centred / variance.sqrt().clamp_min(1e-9)
 
 
 def median_filter(x: Tensor, widths: Sequence[int]) -> Tensor:
     """
-    Running median of seven over the last axis, edges reflected; an item itself where it is too short for that.
+    Running median of seven over the last axis, with reflected edges. Items of at most three positions stay unfiltered.
 
-    A sorting network over seven shifted views: ten times faster on a CPU than sorting seven values everywhere.
+    A sorting network over seven shifted views is ten times faster on a CPU than sorting seven values everywhere.
 
     Args:
         x: (batch, ..., n).
-        widths: Of each item: its last axis ends there, and what lies behind means nothing.
+        widths: Positions of each item; the rest of its last axis is padding.
+
+    Returns:
+        Same shape as `x`; the padding of an item has no meaning.
     """
     n = x.shape[-1]
     if n <= _HALF or not x.numel():
         return x
-    padded = _reflected(x, widths)
-    seven = [padded[..., i : i + n] for i in range(MEDIAN_WIDTH)]
+    padded = _reflected(x, widths)  # (batch, ..., n + 6)
+    seven = [padded[..., i : i + n] for i in range(MEDIAN_WIDTH)]  # each (batch, ..., n)
     for i, j in _EXCHANGES:
         seven[i], seven[j] = torch.minimum(seven[i], seven[j]), torch.maximum(seven[i], seven[j])
     short = [item for item, width in enumerate(widths) if width <= _HALF]
@@ -92,15 +96,15 @@ def median_filter(x: Tensor, widths: Sequence[int]) -> Tensor:
 
 
 def _reflected(x: Tensor, widths: Sequence[int]) -> Tensor:
-    """(batch, ..., n) -> (batch, ..., n + 6): each item mirrored at its first and at its own last place."""
+    """(batch, ..., n) -> (batch, ..., n + 6): each item mirrored at its first and at its own last position."""
     padded = F.pad(x, (_HALF, _HALF))
-    steps = torch.arange(1, _HALF + 1, device=x.device)
+    steps = torch.arange(1, _HALF + 1, device=x.device)  # (3,)
     padded[..., _HALF - steps] = padded[..., _HALF + steps]
-    items = torch.arange(len(widths), device=x.device)[:, None]
-    last = torch.tensor(widths).to(x.device)[:, None] + _HALF - 1
-    beyond, mirrored = last + steps, (last - steps).clamp_min(0)
-    by_place = padded.movedim(-1, 1)
-    by_place[items, beyond] = by_place[items, mirrored]
+    items = torch.arange(len(widths), device=x.device)[:, None]  # (batch, 1)
+    last = torch.tensor(widths).to(x.device)[:, None] + _HALF - 1  # (batch, 1), in `padded`
+    beyond, mirrored = last + steps, (last - steps).clamp_min(0)  # (batch, 3)
+    by_position = padded.movedim(-1, 1)  # (batch, n + 6, ...), a view
+    by_position[items, beyond] = by_position[items, mirrored]
     return padded
 
 
@@ -116,7 +120,7 @@ def monotone_starts(costs: Sequence[Tensor]) -> list[list[int]]:
     """
     n = max(cost.shape[0] for cost in costs)
     width = max(cost.shape[1] for cost in costs)
-    # a path ends in the last row and column of its own item: what lies past them never reaches it
+    # a path ends in the last row and column of its own item, so padding never changes it; (batch, n, width)
     padded = torch.stack([F.pad(c, (0, width - c.shape[1], 0, n - c.shape[0])) for c in costs]).double()
     entries, stepped = _descend(padded)
     starts = _trace_back(entries, stepped, [(c.shape[0], c.shape[1]) for c in costs]).tolist()
@@ -125,7 +129,7 @@ def monotone_starts(costs: Sequence[Tensor]) -> list[list[int]]:
 
 def _descend(cost: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Cheapest sums row by row.
+    Forward pass of the dynamic programme, one token at a time.
 
     Inside a row, total[j] = cost[j] + min(from_above[j], total[j - 1]); with running sums S that is
     S[j] + min over k <= j of (from_above[k] - S[k - 1]), a cumulative minimum.
@@ -134,15 +138,16 @@ def _descend(cost: Tensor) -> tuple[Tensor, Tensor]:
         cost: (batch, n_tokens, n_positions).
 
     Returns:
-        For each cell the column where its path entered the row, and for each cell whether an entry there came
-        diagonally (from one column left) rather than straight from above; both (n_tokens, batch, n_positions).
+        For each cell the column at which its cheapest path entered the row, int64; and whether a path that enters the
+        row at this cell comes diagonally, from one column to the left, and not straight from above, bool. Both
+        (n_tokens, batch, n_positions).
     """
     batch, n, width = cost.shape
     above = cost.new_full((batch, width), torch.inf)
     diagonal = cost.new_full((batch, width), torch.inf)
     diagonal[:, 0] = 0.0
     entries, stepped = [], []
-    for row in range(n):
+    for row in range(n):  # every tensor in the loop is (batch, n_positions)
         steps = diagonal <= above
         arrival = torch.minimum(diagonal, above)
         sums = cost[:, row].cumsum(dim=-1)
@@ -155,14 +160,15 @@ def _descend(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _trace_back(entries: Tensor, stepped: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """From the last cell of each item to its first: the starts, (batch, n_tokens)."""
+    """Follow each path from the last cell of its item to the first: the starts, (batch, n_tokens)."""
+    # each (batch,)
     n_tokens, n_positions = (torch.tensor(each).to(entries.device) for each in zip(*sizes, strict=True))
-    at = n_positions - 1
+    column = n_positions - 1
     starts = []
     for row in range(entries.shape[0] - 1, -1, -1):
-        entry = entries[row].gather(1, at[:, None])
-        step = stepped[row].gather(1, entry)[:, 0] & (entry[:, 0] > 0)
+        entry = entries[row].gather(1, column[:, None])  # (batch, 1)
+        step = stepped[row].gather(1, entry)[:, 0] & (entry[:, 0] > 0)  # (batch,)
         starts.append(entry[:, 0])
-        # rows past an item's last one leave its path where it is
-        at = torch.where(row < n_tokens, entry[:, 0] - step.long(), at)
+        # rows past an item's last token do not move its path
+        column = torch.where(row < n_tokens, entry[:, 0] - step.long(), column)
     return torch.stack(starts[::-1], dim=1)

@@ -1,10 +1,10 @@
 """
-The decoder's keys and values: preallocated, by slot, with hard bounds.
+The decoder's KV cache: preallocated, one slot per row, with hard bounds.
 
-A slot is the place of one session. Its self-attention part holds at most `n_text_ctx` tokens; its
-cross-attention part holds the shared silence tail first and then at most `audio_capacity` positions of the
-session's own window. Nothing here grows: an append past a bound raises and changes nothing, and only `set_length`
-empties a slot. Lengths live on the host, so no decision ever waits for the device.
+The self-attention part of a slot holds at most `n_text_ctx` tokens. Its cross-attention part holds the shared silence
+tail first, then at most `audio_capacity` positions of the row's own window. Nothing here grows: an append past a bound
+raises and changes nothing, and only `set_length` empties a slot. Lengths live on the host, so no decision waits for the
+device.
 """
 
 from __future__ import annotations
@@ -28,58 +28,61 @@ class CacheFullError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of one pass that attend in one call: all of them, padded to the longest, or each by itself, unpadded."""
+    """Rows of one pass that share one attention call: all rows padded to the longest, or a single row unpadded."""
 
     tokens: slice | Tensor
-    """Which tokens of the pass: a slice of rows of `n` each, or for padded rows an index (rows * n,), padding repeating
-    the row's last token."""
+    """Selects the group's tokens from the pass: a slice, or where rows are padded an index (n_rows * n,) in which
+    padding repeats the row's last token."""
     real: Tensor | None
-    """Index into rows * n of what is no padding; None where nothing is padded."""
+    """Index (n_tokens,) into n_rows * n of the tokens that are not padding; None where nothing is padded."""
     slots: slice | Tensor
-    """The rows' slots, a selector of the cache's slot axis: a slice where they are consecutive, so reads are views."""
+    """Selects the rows' slots on the cache's slot axis: a slice where they are consecutive, so that reads are views."""
     n: int
     """New tokens of the longest row."""
     n_keys: int
-    """Self-attention keys to read: the longest row, after this pass."""
+    """Self-attention keys to read: tokens of the longest row after this pass."""
     mask: Tensor | None
-    """(rows, 1, n, n_keys), added to the scores; None where everything is visible."""
+    """(n_rows, 1, n, n_keys), added to the scores; None where every key is visible."""
     n_audio_keys: int
-    """Cross-attention keys to read, the silence tail included."""
+    """Cross-attention keys to read, silence tail included."""
     audio_mask: Tensor | None
-    """(rows, 1, 1, n_audio_keys); None where all rows hear equally long windows."""
+    """(n_rows, 1, 1, n_audio_keys); None where all windows are equally long."""
     recurring: bool = False
-    """Groups of these shapes come again and again: see `attend`."""
+    """Whether groups of these shapes return in many passes: see `attend`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppendPlan:
-    """Where the new tokens of one decoder pass go, and what they may see; made by `KVCache.plan_append`."""
+    """Where the new tokens of one decoder pass are written, and which keys they see; made by `KVCache.plan_append`."""
 
     slots: tuple[int, ...]
+    """Slot of each row."""
     counts: tuple[int, ...]
     """New tokens of each row."""
     written: Tensor
     """Slot of each new token, row after row, (n_tokens,)."""
     positions: Tensor
-    """Position of each, (n_tokens,)."""
+    """Position of each new token in its slot, (n_tokens,)."""
     groups: tuple[Group, ...]
     """All rows, in order."""
 
 
 class KVCache:
     """
-    Keys and values of `n_slots` sessions.
+    Self-attention and cross-attention keys and values of `n_slots` rows.
 
     Args:
         dims: Shape of the network.
-        n_slots: Sessions that can be held at once.
-        audio_capacity: Positions of a session's own window, 1 to n_audio_ctx.
+        n_slots: Rows that the cache holds at once.
+        audio_capacity: Audio positions of a row's own window, 1 to n_audio_ctx.
         tail: Cross-attention keys and values of cached silence, (2, n_text_layer, n_text_head, n_tail, d_head),
             visible to every slot; None for full windows.
         dtype: Of keys and values.
-        device: As the decoder's weights.
-        row_by_row: Let each row attend by itself: nothing is padded, masked or gathered, at one call for each row
-            instead of one for all.
+        device: Where the decoder's weights are.
+        row_by_row: Use one attention call per row instead of one for all rows: nothing is padded, masked or gathered.
+
+    Raises:
+        ValueError: `n_slots` is below 1, or `audio_capacity` is out of range.
     """
 
     def __init__(
@@ -103,30 +106,31 @@ class KVCache:
         self.n_tail = 0 if tail is None else tail.shape[3]
         outer, inner = (2, dims.n_text_layer, n_slots, dims.n_text_head), dims.d_head
         # zeros, not empty: masked positions are multiplied by zero, and zero times a stray NaN is NaN
+        # (2, n_text_layer, n_slots, n_text_head, n_text_ctx, d_head) and (…, n_tail + audio_capacity, d_head)
         self._text = torch.zeros(*outer, dims.n_text_ctx, inner, dtype=dtype, device=device)
         self._audio = torch.zeros(*outer, self.n_tail + audio_capacity, inner, dtype=dtype, device=device)
-        self.keys, self.values = self._text
+        self.keys, self.values = self._text  # each (n_text_layer, n_slots, n_text_head, n_text_ctx, d_head)
         self.audio_keys, self.audio_values = self._audio
         if tail is not None:
-            self._audio[..., : self.n_tail, :] = tail[:, :, None]
+            self._audio[..., : self.n_tail, :] = tail[:, :, None]  # the same for every slot
         self._lengths = [0] * n_slots
         self._audio_lengths = [0] * n_slots
 
     def length(self, slot: int) -> int:
-        """Tokens visible in `slot`."""
+        """Number of tokens visible in `slot`."""
         return self._lengths[slot]
 
     def audio_length(self, slot: int) -> int:
-        """Audio positions of the session's own window visible in `slot`, the tail not counted."""
+        """Number of audio positions visible in `slot`, silence tail not counted."""
         return self._audio_lengths[slot]
 
     def n_bytes(self) -> tuple[int, int]:
-        """Allocated bytes: self-attention part, cross-attention part."""
+        """Allocated bytes of the self-attention part and of the cross-attention part."""
         return self._text.nbytes, self._audio.nbytes
 
     def set_length(self, slot: int, length: int) -> None:
         """
-        Forget every token from position `length` on; 0 empties the slot.
+        Truncate a slot to its first `length` tokens; 0 empties it.
 
         Raises:
             ValueError: `length` is negative or beyond what the slot holds.
@@ -137,28 +141,29 @@ class KVCache:
 
     def set_audio(self, slot: int, *parts: Tensor) -> None:
         """
-        Replace what `slot` n_audible. Its tokens stay: whether they are still true is the caller's decision.
+        Replace the cross-attention keys and values of a slot. Its tokens stay; the caller decides if they still hold.
 
         Args:
-            slot: The session's slot.
-            parts: Keys and values of successive stretches of the window, each
-                (2, n_text_layer, n_text_head, n, d_head); together at most `audio_capacity` positions.
+            slot: Slot to write to.
+            parts: Keys and values of successive parts of the window, each (2, n_text_layer, n_text_head, n, d_head);
+                together at most `audio_capacity` positions.
 
         Raises:
             CacheFullError: The window is longer than `audio_capacity`; nothing was written.
         """
         n = sum(part.shape[3] for part in parts)
         if n > self.audio_capacity:
-            raise CacheFullError(f"window of {n} audio positions, a slot holds {self.audio_capacity}")
-        at = self.n_tail
+            raise CacheFullError(f"window of {n} audio positions: a slot holds at most {self.audio_capacity}")
+        start = self.n_tail
         for part in parts:
-            self._audio[:, :, slot, :, at : at + part.shape[3]] = part
-            at += part.shape[3]
+            end = start + part.shape[3]
+            self._audio[:, :, slot, :, start:end] = part  # (2, n_text_layer, n_text_head, n, d_head)
+            start = end
         self._audio_lengths[slot] = n
 
     def plan_append(self, slots: Sequence[int], counts: Sequence[int]) -> AppendPlan:
         """
-        Plan an append of `counts[i]` tokens to `slots[i]`. Writes nothing.
+        Plan the append of `counts[i]` tokens to `slots[i]`. Writes nothing.
 
         Raises:
             ValueError: A slot is named twice, does not exist, or a count is below 1.
@@ -168,24 +173,24 @@ class KVCache:
         starts = [self._lengths[slot] for slot in slots]
         positions = [p for start, count in zip(starts, counts, strict=True) for p in range(start, start + count)]
         slot_of = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]
-        firsts = list(itertools.accumulate(counts, initial=0))
-        together = [slice(i, i + 1) for i in range(len(slots))] if self.row_by_row else [slice(0, len(slots))]
+        firsts = list(itertools.accumulate(counts, initial=0))  # index of each row's first token in the pass
+        groups = [slice(i, i + 1) for i in range(len(slots))] if self.row_by_row else [slice(0, len(slots))]
         return AppendPlan(
             slots=tuple(slots),
             counts=tuple(counts),
-            written=torch.tensor(slot_of).to(self.device),
-            positions=torch.tensor(positions).to(self.device),
-            groups=tuple(self._group(firsts[rows.start], slots[rows], counts[rows]) for rows in together),
+            written=torch.tensor(slot_of).to(self.device),  # (n_tokens,)
+            positions=torch.tensor(positions).to(self.device),  # (n_tokens,)
+            groups=tuple(self._group(firsts[rows.start], slots[rows], counts[rows]) for rows in groups),
         )
 
     def _group(self, first: int, slots: Sequence[int], counts: Sequence[int]) -> Group:
-        """Of these rows, whose tokens begin with number `first` of the pass."""
-        starts = torch.tensor([self._lengths[slot] for slot in slots])
-        lengths = torch.tensor(counts)
+        """The group of these rows, whose tokens begin at index `first` of the pass."""
+        starts = torch.tensor([self._lengths[slot] for slot in slots])  # (n_rows,)
+        lengths = torch.tensor(counts)  # (n_rows,)
         n = max(counts)
-        positions = starts[:, None] + torch.minimum(torch.arange(n), lengths[:, None] - 1)
+        positions = starts[:, None] + torch.minimum(torch.arange(n), lengths[:, None] - 1)  # (n_rows, n)
         n_keys = int(positions.max()) + 1
-        n_audible = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])
+        n_audible = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])  # (n_rows,)
         n_audio_keys = int(n_audible.max())
         tokens, real = padded_rows(lengths, first, self.device)
         return Group(
@@ -194,43 +199,52 @@ class KVCache:
             slots=_selector(slots, self.device),
             n=n,
             n_keys=n_keys,
-            mask=self._mask(torch.arange(n_keys) > positions[:, :, None]),
+            mask=self._mask(torch.arange(n_keys) > positions[:, :, None]),  # (n_rows, n, n_keys)
             n_audio_keys=n_audio_keys,
-            audio_mask=self._mask((torch.arange(n_audio_keys) >= n_audible[:, None])[:, None]),
+            audio_mask=self._mask((torch.arange(n_audio_keys) >= n_audible[:, None])[:, None]),  # (n_rows, 1, n_keys)
         )
 
     def append(self, layer: int, k: Tensor, v: Tensor, plan: AppendPlan) -> None:
         """
         Write the keys and values of one layer's new tokens.
 
-        Lengths do not move here: `advance` moves them once per pass, after the last layer, so a pass that
-        fails midway leaves the visible content of the cache unchanged.
+        The tokens stay invisible until `advance`, which runs once per pass after the last layer. So a pass that fails
+        midway leaves the visible content of the cache unchanged.
 
         Args:
             layer: Decoder layer, 0 <= layer < n_text_layer.
-            k: (n_tokens, n_text_head, d_head), row after row.
-            v: Same shape as `k`.
+            k: New keys, (n_tokens, n_text_head, d_head), row after row.
+            v: New values, same shape as `k`.
             plan: From `plan_append`, for the same rows.
         """
+        # two index tensors around a slice: the indexed axes come first, (n_tokens, n_text_head, d_head)
         self.keys[layer][plan.written, :, plan.positions] = k.to(self.dtype)
         self.values[layer][plan.written, :, plan.positions] = v.to(self.dtype)
 
     def text(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
-        """Self-attention keys and values of one layer, each (rows, n_text_head, n_keys, d_head)."""
-        keys, values = self.keys[layer], self.values[layer]
+        """Self-attention keys and values of one layer, each (n_rows, n_text_head, n_keys, d_head)."""
+        keys, values = self.keys[layer], self.values[layer]  # (n_slots, n_text_head, n_text_ctx, d_head)
         return keys[:, :, : group.n_keys][group.slots], values[:, :, : group.n_keys][group.slots]
 
     def audio(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
-        """Cross-attention keys and values of one layer, each (rows, n_text_head, n_audio_keys, d_head)."""
-        keys, values = self.audio_keys[layer], self.audio_values[layer]
+        """Cross-attention keys and values of one layer, each (n_rows, n_text_head, n_audio_keys, d_head)."""
+        keys, values = self.audio_keys[layer], self.audio_values[layer]  # (n_slots, n_text_head, n, d_head)
         return keys[:, :, : group.n_audio_keys][group.slots], values[:, :, : group.n_audio_keys][group.slots]
 
     def text_of(self, slot: int, n: int, dtype: torch.dtype) -> Tensor:
         """
-        A copy of the keys and values of the first `n` tokens of `slot`, (2, n_text_layer, n_text_head, n, d_head).
+        Copy the self-attention keys and values of a slot's first tokens.
+
+        Args:
+            slot: Slot to read.
+            n: Tokens to copy, 0 to `length(slot)`.
+            dtype: Of the copy.
+
+        Returns:
+            (2, n_text_layer, n_text_head, n, d_head).
 
         Raises:
-            ValueError: The slot does not hold so many.
+            ValueError: The slot holds fewer than `n` tokens.
         """
         if not 0 <= n <= self._lengths[slot]:
             raise ValueError(f"{n} tokens of slot {slot}: expected 0 to {self._lengths[slot]}")
@@ -238,33 +252,48 @@ class KVCache:
 
     def set_text(self, slot: int, keys_values: Tensor) -> None:
         """
-        Replace what `slot` has said by what `text_of` gave, or its beginning.
+        Replace the tokens of a slot by keys and values from `text_of`.
+
+        Args:
+            slot: Slot to write to.
+            keys_values: (2, n_text_layer, n_text_head, n, d_head).
 
         Raises:
             CacheFullError: More than n_text_ctx tokens; nothing was written.
         """
         n = keys_values.shape[3]
         if n > self.dims.n_text_ctx:
-            raise CacheFullError(f"{n} tokens, a slot holds n_text_ctx = {self.dims.n_text_ctx}")
-        self._text[:, :, slot, :, :n] = keys_values
+            raise CacheFullError(f"{n} tokens: a slot holds at most n_text_ctx = {self.dims.n_text_ctx}")
+        self._text[:, :, slot, :, :n] = keys_values  # (2, n_text_layer, n_text_head, n, d_head)
         self._lengths[slot] = n
 
     def own_audio_keys(self, layer: int, slots: Sequence[int], n: int) -> Tensor:
-        """Cross-attention keys of the first `n` positions of own windows, (slots, n_text_head, n, d_head)."""
-        keys: Tensor = self.audio_keys[layer, :, :, self.n_tail : self.n_tail + n]
+        """
+        Cross-attention keys of the windows without the silence tail.
+
+        Args:
+            layer: Decoder layer.
+            slots: Slots to read.
+            n: Positions from the beginning of each window; beyond a window's end the keys mean nothing.
+
+        Returns:
+            (n_slots, n_text_head, n, d_head), of the slots asked for.
+        """
+        keys: Tensor = self.audio_keys[layer, :, :, self.n_tail : self.n_tail + n]  # of all slots
         return keys[_selector(slots, self.device)]
 
     def advance(self, slots: Sequence[int], counts: Sequence[int]) -> None:
-        """Make appended tokens visible."""
+        """Make the `counts[i]` tokens appended to `slots[i]` visible."""
         for slot, count in zip(slots, counts, strict=True):
             self._lengths[slot] += count
 
     def check(self, slots: Sequence[int], counts: Sequence[int]) -> None:
         """
-        Whether `counts[i]` tokens can be appended to `slots[i]`.
+        Check that `counts[i]` tokens can be appended to `slots[i]`.
 
         Raises:
-            ValueError, CacheFullError: As `plan_append`.
+            ValueError: A slot is named twice, does not exist, or a count is below 1.
+            CacheFullError: A slot has fewer free positions than its count.
         """
         if len(slots) != len(counts) or not slots:
             raise ValueError(f"{len(slots)} slots and {len(counts)} counts: expected as many, at least one")
@@ -280,18 +309,19 @@ class KVCache:
                 )
 
     def _mask(self, hidden: Tensor) -> Tensor | None:
-        """(batch, n, n_keys) of hidden keys -> additive mask (batch, 1, n, n_keys), or None if nothing is hidden."""
+        """Hidden keys (n_rows, n, n_keys) -> additive mask (n_rows, 1, n, n_keys), or None if no key is hidden."""
         if not bool(hidden.any()):
             return None
         return hiding(hidden, self.dtype)[:, None].to(self.device)
 
 
 def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to scores so that nobody sees the keys that are hidden; same shape."""
+    """Additive attention mask: -inf where `hidden` is True, 0 elsewhere; same shape as `hidden`."""
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 def _selector(slots: Sequence[int], device: torch.device) -> slice | Tensor:
+    """Index of these slots: a slice where they are consecutive, otherwise a tensor (n_rows,)."""
     first = slots[0]
     if list(slots) == list(range(first, first + len(slots))):
         return slice(first, first + len(slots))

@@ -1,9 +1,9 @@
 """
-One token for each slot, as CUDA graphs.
+Decoder passes of one token per slot, captured as CUDA graphs.
 
-A pass of one token launches some twenty kernels a layer, each of which takes the host longer than the device. A graph
-replays them all at once; in exchange its shapes are fixed, so there is one for each size of batch, of text and of
-window. Which slots take part and how much each of them holds are numbers on the device.
+A pass of one token launches about twenty kernels per layer, and launching takes the host longer than running takes the
+device. A graph replays all of them at once. Its shapes are fixed, so there is one graph for each size of batch, text
+and window. Which slots take part and how many keys each of them sees are numbers on the device.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from model.decoder import TextDecoder
 __all__ = ["CapturedDecoder"]
 
 SMALLEST_BATCH, SMALLEST_TEXT = 8, 128
-"""Slots and self-attention keys of the smallest graph, but for that of a single slot; the next have twice as many."""
+"""Slots and self-attention keys of the smallest graph, apart from that of a single slot; each next size is double."""
 AUDIO_STEP = 256
-"""Cross-attention keys by which graphs differ, the tail not counted."""
+"""Cross-attention keys between one graph size and the next, silence tail not counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is fixed in one graph."""
+    """Sizes that are fixed in one graph."""
 
     n_slots: int
     n_keys: int
@@ -37,10 +37,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """One graph, and where it reads and writes."""
+    """One graph with its input and output buffers."""
 
     inputs: Tensor
-    """(3, n_slots), int64: each slot's token, its position, and the audio positions it n_audible, the tail included."""
+    """(3, n_slots), int64: token of each slot, position of the token, cross-attention keys it sees (tail included)."""
     logits: Tensor
     """(n_slots, n_vocab), float32."""
     queries: Tensor
@@ -50,9 +50,11 @@ class Captured:
 
 class CapturedDecoder:
     """
+    Appends one token per slot and runs it by replaying a CUDA graph. On a CPU it makes the same calls without a graph.
+
     Args:
         decoder: On its device.
-        cache: Its slots are those of the graphs.
+        cache: The graphs read and write its slots.
     """
 
     def __init__(self, decoder: TextDecoder, cache: KVCache) -> None:
@@ -68,14 +70,15 @@ class CapturedDecoder:
         """
         Append one token to each of these slots and run them.
 
-        Of the other slots those that are full must be over: their last token is lost.
+        A graph also writes to slots that take no part, behind their last token. A full one loses its last token, so
+        full slots that take no part must not be used again.
 
         Args:
-            slots: Distinct.
-            tokens: One for each, inside the vocabulary.
+            slots: Distinct slots.
+            tokens: One token per slot, inside the vocabulary.
 
         Returns:
-            Logits (slots, n_vocab), float32, valid until the next call; and what `DecoderOutput` calls queries.
+            Logits (n_slots, n_vocab), float32, valid until the next call; and `DecoderOutput.queries`.
 
         Raises:
             ValueError: A slot is named twice or does not exist.
@@ -94,7 +97,7 @@ class CapturedDecoder:
         return graph.logits[chosen], graph.queries[chosen]
 
     def capture(self) -> None:
-        """Make every graph now, so that nobody waits for one later."""
+        """Capture every graph now, so that no later step waits for a capture."""
         for shape in itertools.product(self._batches, self._texts, self._windows):
             self._graph(Shape(*shape))
 
@@ -105,7 +108,7 @@ class CapturedDecoder:
         return graph
 
     def _shape(self, slots: Sequence[int]) -> Shape:
-        """The smallest of each kind that is large enough."""
+        """The smallest graph whose batch, text and window are large enough."""
         cache = self._cache
         longest = max(cache.length(slot) for slot in slots) + 1
         n_audio_keys = cache.n_tail + max(cache.audio_length(slot) for slot in slots)
@@ -113,7 +116,7 @@ class CapturedDecoder:
         return Shape(*(next(size for size in sizes if size >= n) for n, sizes in needed))
 
     def _inputs(self, n_slots: int, slots: Sequence[int], tokens: Sequence[int]) -> Tensor:
-        """A slot that takes no part writes behind its last token, where nothing is visible; if full, over it."""
+        """Inputs of a graph, (3, n_slots). Slots that take no part write behind their last token; if full, over it."""
         cache = self._cache
         last_tokens = [0] * n_slots
         for slot, token in zip(slots, tokens, strict=True):
@@ -136,7 +139,7 @@ class CapturedDecoder:
         side = torch.cuda.Stream(self._cache.device)
         side.wait_stream(torch.cuda.current_stream(self._cache.device))
         with torch.cuda.stream(side):
-            run()  # libraries choose their kernels and take their memory in a first call, which cannot be captured
+            run()  # libraries choose kernels and allocate memory in their first call, which cannot be captured
         torch.cuda.current_stream(self._cache.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
@@ -145,7 +148,7 @@ class CapturedDecoder:
 
 
 def _again(outputs: list[Tensor], run: Callable[[], None]) -> Callable[[], None]:
-    """Where nothing can be captured: the same calls again, their results written where a graph would write them."""
+    """Replay without a graph: repeat the calls and copy their results into the first results' buffers."""
     kept = list(outputs)
 
     def replay() -> None:
@@ -157,11 +160,11 @@ def _again(outputs: list[Tensor], run: Callable[[], None]) -> Callable[[], None]
 
 
 def _plan(cache: KVCache, shape: Shape, inputs: Tensor) -> AppendPlan:
-    """One token for each of the first slots, every decision on the device."""
+    """Plan of one token for each of the first `n_slots` slots, made of device tensors only."""
     n, device = shape.n_slots, cache.device
-    _, positions, n_audible = inputs
-    hidden_text = torch.arange(shape.n_keys, device=device) > positions[:, None]
-    hidden_audio = torch.arange(shape.n_audio_keys, device=device) >= n_audible[:, None]
+    _, positions, n_audible = inputs  # each (n_slots,)
+    hidden_text = torch.arange(shape.n_keys, device=device) > positions[:, None]  # (n_slots, n_keys)
+    hidden_audio = torch.arange(shape.n_audio_keys, device=device) >= n_audible[:, None]  # (n_slots, n_audio_keys)
     group = Group(
         tokens=slice(0, n),
         real=None,
@@ -183,6 +186,6 @@ def _plan(cache: KVCache, shape: Shape, inputs: Tensor) -> AppendPlan:
 
 
 def _doubled(first: int, last: int) -> list[int]:
-    """`first`, its double and so on, each below `last`; then `last`."""
+    """`first` and its doubles below `last`, then `last`."""
     sizes = itertools.takewhile(lambda size: size < last, (first << n for n in itertools.count()))
     return [*sizes, last]

@@ -22,12 +22,12 @@ __all__ = ["DecoderOutput", "TextDecoder"]
 
 @dataclass(frozen=True, slots=True)
 class DecoderOutput:
-    """What one decoder pass yields."""
+    """Result of one decoder pass."""
 
     hidden: Tensor
-    """(n_tokens, n_text_state), row after row, normalised, ready for `TextDecoder.project`."""
+    """(n_tokens, n_text_state), row after row, after the final layer norm: input of `TextDecoder.project`."""
     queries: Tensor
-    """Cross-attention queries of the alignment heads, (n_tokens, n_alignment_heads, d_head), for `align`."""
+    """Cross-attention queries of the alignment heads, (n_tokens, n_alignment_heads, d_head): input of `align`."""
 
 
 class DecoderBlock(nn.Module):
@@ -45,7 +45,19 @@ class DecoderBlock(nn.Module):
         self.feed_forward = FeedForward(n_state)
 
     def attend_to_text(self, x: Tensor, layer: int, cache: KVCache, plan: AppendPlan) -> Tensor:
-        """Append this layer's keys and values, attend to all of them, add to the residual stream."""
+        """
+        Causal self-attention: append this layer's keys and values to the cache, attend, add to the residual stream.
+
+        Args:
+            x: Residual stream, (n_tokens, n_text_state).
+            layer: Index of this block.
+            cache: Written at the plan's positions of this layer.
+            plan: Of this pass.
+
+        Returns:
+            (n_tokens, n_text_state).
+        """
+        # each (n_tokens, n_head, d_head)
         q, k, v = (part.unflatten(-1, (self.n_head, -1)) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
         cache.append(layer, k, v, plan)
         read = [(group, *cache.text(layer, group), group.mask) for group in plan.groups]
@@ -53,8 +65,19 @@ class DecoderBlock(nn.Module):
         return attended
 
     def attend_to_audio(self, x: Tensor, layer: int, cache: KVCache, plan: AppendPlan) -> tuple[Tensor, Tensor]:
-        """Residual stream after cross-attention, and the queries (n_tokens, n_head, d_head)."""
-        q = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.n_head, -1))
+        """
+        Cross-attention to the window of each row, added to the residual stream.
+
+        Args:
+            x: Residual stream, (n_tokens, n_text_state).
+            layer: Index of this block.
+            cache: Holds the windows' keys and values.
+            plan: Of this pass.
+
+        Returns:
+            Residual stream (n_tokens, n_text_state), and the queries (n_tokens, n_head, d_head).
+        """
+        q = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.n_head, -1))  # (n_tokens, n_head, d_head)
         read = [(group, *cache.audio(layer, group), group.audio_mask) for group in plan.groups]
         return self.cross_out(_attend_in_groups(q, read), residual=x), q
 
@@ -90,11 +113,13 @@ class TextDecoder(nn.Module):
 
     def forward(self, tokens: Tensor, cache: KVCache, plan: AppendPlan) -> DecoderOutput:
         """
-        Append tokens to their slots and run them. Rows of any lengths share every product; nothing is padded there.
+        Run new tokens through the network and append them to the cache.
+
+        Rows of any lengths share every matrix product; only attention pads them.
 
         Args:
             tokens: (n_tokens,), int64: the rows' new tokens, row after row.
-            cache: Holds what the rows have said and hear; advanced by this call.
+            cache: Keys and values of the rows' earlier tokens and windows; advanced by this call.
             plan: From `KVCache.plan_append`, for these rows.
 
         Raises:
@@ -106,36 +131,45 @@ class TextDecoder(nn.Module):
         return output
 
     def run(self, tokens: Tensor, cache: KVCache, plan: AppendPlan) -> DecoderOutput:
-        """As `forward`, without its checks, and without the cache's lengths: on the device alone."""
-        x = self.token_embedding(tokens) + self.positions[plan.positions]
+        """
+        `forward` without its checks and without advancing the cache: nothing that needs the host.
+
+        Args:
+            tokens: (n_tokens,), int64.
+            cache: Written, not advanced.
+            plan: Of this pass.
+        """
+        x = self.token_embedding(tokens) + self.positions[plan.positions]  # (n_tokens, n_text_state)
         queries = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, DecoderBlock)
             x = block.attend_to_text(x, layer, cache, plan)
             x, q = block.attend_to_audio(x, layer, cache, plan)
-            queries += [q[:, head] for head in self._heads_of(layer)]
+            queries += [q[:, head] for head in self._heads_of(layer)]  # each (n_tokens, d_head)
             x = block.feed_forward(x)
         return DecoderOutput(self.norm(x), torch.stack(queries, dim=1))
 
     def align(self, queries: Tensor, cache: KVCache, slots: Sequence[int], n_positions: int) -> Tensor:
         """
-        Scaled query-key scores of the alignment heads over what the slots hear of their own, before softmax.
+        Scaled query-key scores of the alignment heads over the windows without the silence tail, before softmax.
 
         Args:
-            queries: (slots, n, n_alignment_heads, d_head), from passes while the slots heard what they hear now.
+            queries: (n_slots, n, n_alignment_heads, d_head), from passes over the windows that the slots hold now.
             cache: Holds the keys.
-            slots: The sessions' slots.
-            n_positions: Of each window, from its beginning; past the end of a shorter one the scores mean nothing.
+            slots: The rows' slots.
+            n_positions: Audio positions from the beginning of each window; beyond a window's end the scores mean
+                nothing.
 
         Returns:
-            (slots, n_alignment_heads, n, n_positions), float32.
+            (n_slots, n_alignment_heads, n, n_positions), float32.
         """
         scores = []
         heads = [self._heads_of(layer) for layer in range(self.dims.n_text_layer)]
+        # parts are (n_slots, n_heads_of_layer, n, d_head)
         for layer, part in enumerate(queries.transpose(1, 2).split([len(each) for each in heads], dim=1)):
             if heads[layer]:
-                keys = cache.own_audio_keys(layer, slots, n_positions)[:, heads[layer]]
-                scores.append(part.float() @ keys.float().transpose(-1, -2))
+                keys = cache.own_audio_keys(layer, slots, n_positions)[:, heads[layer]]  # (…, n_positions, d_head)
+                scores.append(part.float() @ keys.float().transpose(-1, -2))  # (…, n, n_positions)
         return torch.cat(scores, dim=1).mul(self.dims.d_head**-0.5)
 
     def project(self, hidden: Tensor) -> Tensor:
@@ -156,8 +190,9 @@ class TextDecoder(nn.Module):
             Keys and values, (2, batch, n_text_layer, n_text_head, n, d_head).
         """
         dims = self.dims
+        # (batch, n, n_text_layer, 2, n_text_head, d_head)
         both = self.cross_keys_values(features).unflatten(-1, (dims.n_text_layer, 2, dims.n_text_head, dims.d_head))
-        result: Tensor = both.permute(3, 0, 2, 4, 1, 5)
+        result: Tensor = both.permute(3, 0, 2, 4, 1, 5)  # (2, batch, n_text_layer, n_text_head, n, d_head)
         return result
 
     def _heads_of(self, layer: int) -> list[int]:
@@ -166,7 +201,7 @@ class TextDecoder(nn.Module):
     def _check(self, tokens: Tensor, plan: AppendPlan) -> None:
         n = sum(plan.counts)
         if tokens.shape != (n,):
-            raise ValueError(f"tokens have shape {tuple(tokens.shape)}, the placement needs {(n,)}")
+            raise ValueError(f"tokens have shape {tuple(tokens.shape)}, the plan of this pass needs {(n,)}")
         # on another device this would wait for it; the engine's tokens come from its own argmax or are checked there
         if tokens.device.type == "cpu" and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.dims.n_vocab:
             raise ValueError(
@@ -175,10 +210,20 @@ class TextDecoder(nn.Module):
 
 
 def _attend_in_groups(q: Tensor, read: Sequence[tuple[Group, Tensor, Tensor, Tensor | None]]) -> Tensor:
-    """Each group's queries (n_tokens, n_head, d_head) to its own keys and values: (n_tokens, n_state)."""
+    """
+    One attention call per group.
+
+    Args:
+        q: Queries of the whole pass, (n_tokens, n_head, d_head).
+        read: For each group its keys, values, each (n_rows, n_head, n_keys, d_head), and its mask.
+
+    Returns:
+        (n_tokens, n_state).
+    """
     attended = []
     for group, k, v, mask in read:
-        rows = q[group.tokens].unflatten(0, (-1, group.n)).transpose(1, 2)
+        rows = q[group.tokens].unflatten(0, (-1, group.n)).transpose(1, 2)  # (n_rows, n_head, n, d_head)
+        # (n_rows * n, n_state)
         result = attend(rows.to(k.dtype), k, v, mask, recurring=group.recurring).flatten(0, 1).to(q.dtype)
         attended.append(result if group.real is None else result[group.real])
     return torch.cat(attended)

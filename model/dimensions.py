@@ -1,4 +1,4 @@
-"""The numbers that fully describe the shape of a Whisper network, and the published sizes."""
+"""Dimensions of a Whisper network, and those of the published sizes."""
 
 from __future__ import annotations
 

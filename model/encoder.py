@@ -1,15 +1,14 @@
 """
 The audio encoder, for full windows and for short windows completed by cached silence.
 
-Whisper was trained on windows of 30 s padded with silence and breaks without the padding. The padding is the
-same every time, so its keys, values and features are computed once (`SilenceCache`); a window with T positions
-of sound then costs T positions of work. This is a training-free approximation: the silence that stands behind
-the sound has not attended to it.
+Whisper was trained on windows of 30 s padded with silence and breaks without the padding. The padding is the same every
+time, so its keys, values and features are computed once (`SilenceCache`); a window with T audio positions then costs T
+positions of work. This is a training-free approximation: the cached silence has not attended to the audio.
 
-A live window grows at its right edge, and sound some seconds behind the edge is hardly changed by what comes after
-it. `extend` therefore takes the keys and values of such settled positions from an earlier pass and computes only the
-positions after them, so that a pass costs the same however long the window is. That is the second approximation:
-settled positions have heard only so much of what follows them.
+A live window grows at its right edge, and later audio hardly changes the keys and values of positions some seconds
+before the edge. `extend` takes the keys and values of these settled positions from an earlier pass and computes only
+the positions after them, so that the cost of a pass does not depend on the length of the window. This is a second
+approximation: settled positions have not attended to the audio that came later.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, attend, sinusoids, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, attend, im2col, sinusoids, split_heads
 from model.silence import SilenceCache
 from model.window_group import EncodedAudio, Window, WindowGroup, alone, of_like_length
 
 __all__ = ["AudioEncoder"]
 
 STEM_CONTEXT = 2
-"""Mel frames before a position that its convolutions look at."""
+"""Mel frames before the first new position that the two convolutions read."""
 
 
 class EncoderBlock(nn.Module):
-    """Residual block: self-attention, then the feed-forward half."""
+    """Residual block: self-attention, then feed-forward."""
 
     def __init__(self, n_state: int, n_head: int) -> None:
         super().__init__()
@@ -50,7 +49,16 @@ class EncoderBlock(nn.Module):
         return split_heads(q, self.n_head), split_heads(k, self.n_head), split_heads(v, self.n_head)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Add the attention result and the feed-forward half to the residual stream."""
+        """
+        Second part of the block: output projection, residual, feed-forward.
+
+        Args:
+            x: Residual stream, (batch, n, n_state).
+            attended: Result of attention, (batch, n, n_state).
+
+        Returns:
+            (batch, n, n_state).
+        """
         finished: Tensor = self.feed_forward(self.out(attended, residual=x))
         return finished
 
@@ -73,12 +81,12 @@ class AudioEncoder(nn.Module):
 
     def forward(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
         """
-        Encode a full window, or the sounding part of a short one.
+        Encode a full window, or the audio of a short window without its padding.
 
         Args:
             mel: Scaled log-mel frames, (batch, n_mels, 2 * T), in the encoder's dtype.
                 Without `silence`, T must be n_audio_ctx.
-            silence: What stands in positions [T, n_audio_ctx); its `mel_value` must be the floor of `mel`.
+            silence: Fills positions [T, n_audio_ctx); its `mel_value` must be the floor of `mel`.
 
         Returns:
             Audio features, (batch, T, n_audio_state).
@@ -87,15 +95,18 @@ class AudioEncoder(nn.Module):
             ValueError: `mel` has the wrong number of axes, bands or frames.
         """
         self._check(mel, silence)
-        x = self._stem(mel, silence)
+        x = self._stem(mel, silence)  # (batch, n, n_audio_state)
         n, mask = x.shape[1], None
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, EncoderBlock)
-            q, k, v = block.project(x)
+            q, k, v = block.project(x)  # each (batch, n_head, n, d_head)
             if silence is not None and n < self.dims.n_audio_ctx:
                 tail, log_weights = silence.last(silence.n_behind(n))
-                k, v = _followed_by(k, tail[0, layer]), _followed_by(v, tail[1, layer])
-                mask = F.pad(log_weights, (n, 0)).to(x)[None, None, None]
+                k, v = (
+                    _followed_by(k, tail[0, layer]),
+                    _followed_by(v, tail[1, layer]),
+                )  # (batch, n_head, n_keys, d_head)
+                mask = F.pad(log_weights, (n, 0)).to(x)[None, None, None]  # (1, 1, 1, n_keys)
             x = block.finish(x, attend(q, k, v, mask))
         features: Tensor = self.norm(x)
         return features
@@ -109,28 +120,26 @@ class AudioEncoder(nn.Module):
         row_by_row: bool = True,
     ) -> list[EncodedAudio]:
         """
-        Encode what follows the settled positions of several windows, of any lengths.
+        Encode the positions after the settled ones of several windows of any lengths.
 
-        The windows share every product. They attend one by one, which pads nothing, or together with those that have
-        about as many new positions.
+        The windows share every matrix product. Attention runs per window, which pads nothing, or per group of windows
+        with similar numbers of new positions.
 
         Args:
-            mels: For each window its scaled log-mel frames, (n_mels, 2 * n) from the beginning, or
-                (n_mels, STEM_CONTEXT + 2 * n) where settled positions come before.
-            settled: For each window the encoder's keys and values of its settled positions,
+            mels: Scaled log-mel frames of each window: (n_mels, 2 * n) from its beginning, or
+                (n_mels, STEM_CONTEXT + 2 * n) after settled positions.
+            settled: Encoder keys and values of each window's settled positions,
                 (2, n_audio_layer, n_audio_head, n_settled, d_head), n_settled = 0 for a new window.
-            silence: What stands behind each window.
-            row_by_row: Attend one by one.
+            silence: Completes each window.
+            row_by_row: One attention call per window.
 
         Returns:
-            For each window its n new positions.
+            The n new positions of each window.
 
         Raises:
             ValueError: A window has the wrong shape, or is longer than n_audio_ctx.
         """
-        windows = [
-            Window(mel, past, self._n_after(past.shape[3], mel)) for mel, past in zip(mels, settled, strict=True)
-        ]
+        windows = [Window(mel, past, self._n_new(past.shape[3], mel)) for mel, past in zip(mels, settled, strict=True)]
         alike = alone(windows) if row_by_row else of_like_length(windows)
         groups, first = [], 0
         for numbers in alike:
@@ -143,10 +152,10 @@ class AudioEncoder(nn.Module):
 
     def _encode(self, groups: Sequence[WindowGroup], silence: SilenceCache) -> Tensor:
         """Features of the new positions of all windows, group after group, padding included, (n, n_audio_state)."""
-        x = torch.cat([self._stem_after(group, silence.mel_value) for group in groups])[None]
+        x = torch.cat([self._stem_after(group, silence.mel_value) for group in groups])[None]  # (1, n, n_audio_state)
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, EncoderBlock)
-            q, k, v = (part[0] for part in block.project(x))
+            q, k, v = (part[0] for part in block.project(x))  # each (n_head, n, d_head)
             x = block.finish(x, torch.cat([group.attend(layer, q, k, v) for group in groups])[None])
         features: Tensor = self.norm(x)[0]
         return features
@@ -163,18 +172,20 @@ class AudioEncoder(nn.Module):
             row[end - window.mel.shape[1] : end] = window.mel.T
             if window.end == n_ctx:
                 row[end] = 0.0
-        x: Tensor = self.conv1(im2col(mels, stride=1), gelu=True)
-        # before a window's first frame its convolutions see nothing, not what the first one makes of nothing
+        x: Tensor = self.conv1(
+            im2col(mels, stride=1), gelu=True
+        )  # (n_windows, STEM_CONTEXT + 2 * n + 2, n_audio_state)
+        # the second convolution reads zeros before a window's first frame, not the first one's output over zeros
         x[[row for row, window in enumerate(group.windows) if not window.start], :STEM_CONTEXT] = 0.0
-        # the first position of a context has heard zeros on its left; it is cut off
-        x = self.conv2(im2col(x, stride=2), gelu=True)[:, STEM_CONTEXT // 2 :][:, :n]
+        # the first position has read padding instead of the frame on its left: it is cut off
+        x = self.conv2(im2col(x, stride=2), gelu=True)[:, STEM_CONTEXT // 2 :][:, :n]  # (n_windows, n, n_audio_state)
         starts = torch.tensor([window.start for window in group.windows])
-        places = (starts[:, None] + torch.arange(n)).clamp_max(n_ctx - 1).to(x.device)
-        embedded: Tensor = (x + self.positions[places]).flatten(0, 1)
+        positions = (starts[:, None] + torch.arange(n)).clamp_max(n_ctx - 1).to(x.device)  # (n_windows, n)
+        embedded: Tensor = (x + self.positions[positions]).flatten(0, 1)  # (n_windows * n, n_audio_state)
         return embedded
 
-    def _n_after(self, start: int, mel: Tensor) -> int:
-        """Positions in frames that follow `start` settled ones, checked."""
+    def _n_new(self, start: int, mel: Tensor) -> int:
+        """Number of new positions in frames after `start` settled positions; raises ValueError for a wrong shape."""
         context = STEM_CONTEXT if start else 0
         n_mels, n_ctx = self.dims.n_mels, self.dims.n_audio_ctx
         if mel.ndim != 2:
@@ -195,9 +206,9 @@ class AudioEncoder(nn.Module):
         Encode one full window of silence.
 
         Args:
-            mel_value: Of every mel entry.
-            stride: Positions that one kept key stands for, 1 to n_audio_ctx.
-            n_whole: Last positions that are all kept, at least 0; more than there are means all.
+            mel_value: Value of every mel entry.
+            stride: Positions that one kept key represents, 1 to n_audio_ctx.
+            n_whole: Last positions of which every key is kept, at least 0; more than n_audio_ctx means all.
 
         Raises:
             ValueError: A number is out of range.
@@ -215,7 +226,7 @@ class AudioEncoder(nn.Module):
         for block in self.blocks:
             assert isinstance(block, EncoderBlock)
             q, k, v = block.project(x)
-            kept.append(torch.cat([k, v])[:, :, positions])
+            kept.append(torch.cat([k, v])[:, :, positions])  # (2, n_head, n_kept, d_head)
             x = block.finish(x, attend(q, k, v))
         features = self.norm(x)[0]
         return SilenceCache(torch.stack(kept, dim=1), features, mel_value, tuple(positions), log_weights)
@@ -224,13 +235,13 @@ class AudioEncoder(nn.Module):
         """
         Convolutions, GELU and positions: (batch, n_mels, 2 * n) -> (batch, n, n_audio_state).
 
-        Two frames of silence at the right edge stand for the window's rest: the convolutions look no further.
+        A short window is padded with two frames of silence: the convolutions read no further.
         """
         n = mel.shape[-1] // 2
         if silence is not None and n < self.dims.n_audio_ctx:
             mel = F.pad(mel, (0, 2), value=silence.mel_value)
-        x: Tensor = self.conv1(im2col(mel.transpose(1, 2), stride=1), gelu=True)
-        x = self.conv2(im2col(x, stride=2)[:, :n], gelu=True)
+        x: Tensor = self.conv1(im2col(mel.transpose(1, 2), stride=1), gelu=True)  # (batch, n_frames, n_audio_state)
+        x = self.conv2(im2col(x, stride=2)[:, :n], gelu=True)  # (batch, n, n_audio_state)
         return x + self.positions[:n]
 
     def _check(self, mel: Tensor, silence: SilenceCache | None) -> None:
@@ -246,13 +257,6 @@ class AudioEncoder(nn.Module):
             )
         if n_frames < 2 or n_frames % 2 or n_frames > dims.n_frames:
             raise ValueError(f"mel has {n_frames} frames, expected an even number from 2 to {dims.n_frames}")
-
-
-def im2col(x: Tensor, *, stride: int) -> Tensor:
-    """(batch, n, d) -> (batch, n // stride, 3 * d): each frame between its neighbours, zeros past the ends."""
-    batch, n, d = x.shape
-    padded = F.pad(x, (0, 0, 1, 1)).contiguous()
-    return padded.as_strided((batch, -(-n // stride), 3 * d), ((n + 2) * d, stride * d, 1))
 
 
 def _followed_by(x: Tensor, tail: Tensor) -> Tensor:

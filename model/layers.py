@@ -1,11 +1,10 @@
 """
-Building blocks that encoder and decoder share.
+Layers that encoder and decoder share: layer norm, packed linear products, feed-forward, attention.
 
 Precision rule of this package: weights and activations are in the module's dtype; the statistics of layer
-normalisation and of softmax are accumulated in float32 by the kernels called here, and the result comes back
-in the input's dtype. In bfloat16 on a CPU without matrix tiles (AMX) the scores of the encoder are rounded before their
-softmax; logits stay as near to float32 as the published implementation's (benchmarks/logit_difference.py). There is one
-attention function, and its caller chooses by argument, never by a switch.
+normalisation and of softmax are accumulated in float32 by the kernels called here, and the result is in the input's
+dtype. In bfloat16 on a CPU without matrix tiles (AMX) attention scores are rounded to bfloat16 before their softmax;
+logits stay as near to float32 as the published implementation's (benchmarks/logit_difference.py).
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ __all__ = [
     "PackedWeight",
     "attend",
     "has_amx",
+    "im2col",
     "merge_heads",
     "pack",
     "sinusoids",
@@ -31,26 +31,26 @@ __all__ = [
 ]
 
 SMALL_BATCH = 8
-"""Rows up to which products by halves are the faster ones."""
+"""Most rows of a product for which fp16 weights are faster."""
 SMALLEST_PACKED = 2**16
-"""Numbers of a weight from which it is laid out anew."""
+"""Fewest elements of a weight that is worth packing."""
 STEPS_PER_OCTAVE = 8
-"""Numbers of rows for which products are compiled, between a number and its double."""
+"""Compiled row counts between a power of two and the next."""
 
 
 class LayerNorm(nn.LayerNorm):
     """Layer normalisation over the last axis; statistics in float32, result in the input's dtype."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., n_state) -> the same shape."""
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
 
 class Linear(nn.Linear):
     """
-    A matrix product with bias, and after it GELU or the addition of a residual where asked.
+    Linear layer with an optional GELU, or addition of a residual, fused into the product.
 
-    `pack` gives an instance its weight in the layouts that are multiplied fastest; `small_batch` says that products
-    of a few rows, single tokens, are worth a layout of their own.
+    `pack` replaces the weight by a layout that multiplies faster on a CPU.
     """
 
     def __init__(self, n_in: int, n_out: int) -> None:
@@ -58,13 +58,28 @@ class Linear(nn.Linear):
         self.packed: PackedWeight | None = None
 
     def pack(self, *, small_batch: bool) -> None:
-        """Lay the weight out anew, as it is now; the plain one goes, unless nothing is gained."""
+        """
+        Repack the weight for oneDNN and free the original; a no-op where packing does not help.
+
+        Args:
+            small_batch: Keep an fp16 copy for products of few rows, see `PackedWeight`.
+        """
         self.packed = pack(self.weight, self.bias, small_batch=small_batch)
         if self.packed is not None:
             self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
 
     def forward(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """(..., n_in) -> (..., n_out); `residual` has the shape of the result."""
+        """
+        Product plus bias, then GELU or plus `residual`.
+
+        Args:
+            x: (..., n_in).
+            gelu: Apply GELU to the result.
+            residual: Added to the result, (..., n_out); excludes `gelu`.
+
+        Returns:
+            (..., n_out).
+        """
         if self.packed is not None:
             return self.packed(x, gelu=gelu, residual=residual)
         return _finished(F.linear(x, self.weight, self.bias), gelu=gelu, residual=residual)
@@ -72,26 +87,36 @@ class Linear(nn.Linear):
 
 class PackedWeight:
     """
-    A copy of a weight and its bias, laid out for products on a CPU.
+    A weight and its bias in oneDNN's blocked layout, for matrix products on a CPU.
 
     Args:
         weight: (n_out, n_in), float32 or bfloat16.
         bias: (n_out,), or None.
-        small_batch: Keep halves of the weight beside it for products of a few rows. Those wait for memory, and half the
-            bytes are read in half the time; the numbers stay the same, since published weights are halves. Without
-            effect for weights that are none.
+        small_batch: Keep an fp16 copy of the weight for products of up to `SMALL_BATCH` rows. Those are bound by memory
+            bandwidth, and half the bytes take half the time. Results stay the same, since published weights are fp16;
+            without effect for weights that fp16 would round.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> None:
         self._bias = bias
-        # otherwise this layout is made anew in every call, which for a few rows costs more than the product itself
+        # without this oneDNN reorders the weight in every call, which for few rows costs more than the product
         self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._fp16 = (
             torch.ops.quantized.linear_prepack_fp16(weight, bias) if small_batch and _is_exact_in_fp16(weight) else None
         )
 
     def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """The product plus the bias, then GELU or plus `residual`."""
+        """
+        Product plus bias, then GELU or plus `residual`.
+
+        Args:
+            x: (..., n_in).
+            gelu: Apply GELU to the result.
+            residual: Added to the result, (..., n_out); excludes `gelu`.
+
+        Returns:
+            (..., n_out).
+        """
         n = x.numel() // x.shape[-1]
         if self._fp16 is not None and n <= SMALL_BATCH:
             product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._fp16)
@@ -104,7 +129,7 @@ class PackedWeight:
         return product[:n].view(*x.shape[:-1], -1)
 
     def _multiply(self, x: Tensor, residual: Tensor | None, *, gelu: bool) -> Tensor:
-        """By the operators that torch's compiler puts into the code it generates: all in one kernel."""
+        """One fused kernel, by the operators that torch.compile generates: (n, n_in) -> (n, n_out)."""
         if residual is not None:
             product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._blocked, self._bias, "add")
         else:
@@ -115,10 +140,10 @@ class PackedWeight:
 
 def compiled_rows(n: int) -> int:
     """
-    Rows that a product of `n` rows is padded to: `n` itself if it is small, else less than an eighth more.
+    Rows to which a product of `n` rows is padded: `n` itself if it is small, else less than an eighth more.
 
-    oneDNN compiles a product for each number of rows, which takes as long as 30 products; steps of many streams
-    have a different number each time.
+    oneDNN compiles a kernel for each number of rows, which takes as long as 30 products. Steps of many sessions have a
+    different number of rows each time.
     """
     step = max(1, (1 << n.bit_length() - 1) // STEPS_PER_OCTAVE)
     return -(-n // step) * step
@@ -132,10 +157,15 @@ def _padded(x: Tensor, n: int) -> Tensor:
 
 def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> PackedWeight | None:
     """
-    See `PackedWeight`; None where there is nothing to gain.
+    Pack a weight for products on a CPU, or return None where packing does not help.
 
-    That is on other devices, for numbers that oneDNN does not compute on this CPU, and for weights so small that
-    compiling a product for each number of rows takes longer than the products.
+    It does not help on other devices, for a dtype that oneDNN does not support on this CPU, and for weights so small
+    that compiling a kernel for each number of rows takes longer than the products.
+
+    Args:
+        weight: (n_out, n_in).
+        bias: (n_out,), or None.
+        small_batch: As for `PackedWeight`.
     """
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available() or weight.numel() < SMALLEST_PACKED:
         return None
@@ -147,7 +177,7 @@ def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> PackedWei
 
 
 def _is_exact_in_fp16(weight: Tensor) -> bool:
-    """Whether a weight loses nothing in half precision, and this build of torch multiplies by halves."""
+    """Whether fp16 represents a weight exactly, and this build of torch has fp16 products."""
     if weight.dtype != torch.float32 or "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
     return torch.equal(weight.half().float(), weight)
@@ -160,7 +190,7 @@ def _finished(product: Tensor, *, gelu: bool, residual: Tensor | None) -> Tensor
 
 
 class FeedForward(nn.Module):
-    """The position-wise half of a residual block: normalise, widen four times, GELU, narrow, add."""
+    """Feed-forward part of a residual block: layer norm, widen four times, GELU, narrow, add."""
 
     def __init__(self, n_state: int) -> None:
         super().__init__()
@@ -181,6 +211,22 @@ def split_heads(x: Tensor, n_head: int) -> Tensor:
     return heads.transpose(1, 2)
 
 
+def im2col(x: Tensor, *, stride: int) -> Tensor:
+    """
+    Input windows of a convolution over three frames, zeros past the ends: the convolution becomes a matrix product.
+
+    Args:
+        x: (batch, n, d).
+        stride: Frames from one window to the next.
+
+    Returns:
+        (batch, ceil(n / stride), 3 * d), a strided view of a padded copy.
+    """
+    batch, n, d = x.shape
+    padded = F.pad(x, (0, 0, 1, 1)).contiguous()  # (batch, n + 2, d)
+    return padded.as_strided((batch, -(-n // stride), 3 * d), ((n + 2) * d, stride * d, 1))
+
+
 def merge_heads(x: Tensor) -> Tensor:
     """(batch, n_head, n, d_head) -> (batch, n, n_state)."""
     return x.transpose(1, 2).flatten(2)
@@ -195,10 +241,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, recur
         k: Keys, (batch, n_head, n_keys, d_head).
         v: Values, same shape as `k`.
         mask: Added to the scores, broadcastable to (batch, n_head, n, n_keys), in the dtype of `q`;
-            None where every key is visible. Causality is always spelled out here: `is_causal` aligns to the
-            upper left, which is wrong once the cache holds earlier tokens.
-        recurring: These shapes come again and again. On a GPU the fastest kernel is planned for each shape anew, which
-            takes as long as 500 attentions; otherwise one is taken that takes any shape.
+            None where every key is visible. Causal masks are explicit: `is_causal` of torch aligns to the upper left,
+            which is wrong once the cache holds earlier tokens.
+        recurring: Whether the same shapes return in many calls. On a GPU the fastest kernel is planned for each new
+            shape, which takes as long as 500 attentions; without `recurring` a kernel for any shape is used.
 
     Returns:
         (batch, n, n_state).
@@ -212,22 +258,32 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, recur
 
 
 def _attend_in_bfloat16(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """The same by products: without tiles torch's fused kernel multiplies bfloat16 at half their rate."""
-    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    """Attention by matrix products: without AMX tiles torch's fused kernel runs at half their rate in bfloat16."""
+    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (batch, n_head, n, n_keys)
     if mask is not None:
         scores = scores + mask
-    attended: Tensor = scores.softmax(-1) @ v
+    attended: Tensor = scores.softmax(-1) @ v  # (batch, n_head, n, d_head)
     return attended
 
 
 def has_amx() -> bool:
-    """Whether this CPU multiplies tiles of bfloat16 (AMX), for which torch's fused attention is the fastest."""
+    """Whether this CPU has bfloat16 matrix tiles (AMX); with them torch's fused attention is the fastest."""
     return bool(torch.cpu._is_amx_tile_supported())
 
 
 def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> Tensor:
-    """Sinusoidal position embedding of the encoder, (length, channels), float32: sines first, then cosines."""
+    """
+    Sinusoidal position embedding of the encoder.
+
+    Args:
+        length: Positions.
+        channels: Width, even, at least 4.
+        max_timescale: Longest period, in units of 2 pi positions.
+
+    Returns:
+        (length, channels), float32: sines first, then cosines.
+    """
     step = math.log(max_timescale) / (channels // 2 - 1)
     inverse_timescales = torch.exp(-step * torch.arange(channels // 2))
-    angles = torch.arange(length)[:, None] * inverse_timescales[None, :]
+    angles = torch.arange(length)[:, None] * inverse_timescales[None, :]  # (length, channels // 2)
     return torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -1,4 +1,4 @@
-"""Rows of different lengths, one after the other, and how some of them are padded to attend in one call."""
+"""Ragged batches: rows of different lengths stored one after the other, and their padding to equal lengths."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ __all__ = ["padded_rows"]
 
 def padded_rows(counts: Tensor, first: int, device: torch.device) -> tuple[slice | Tensor, Tensor | None]:
     """
-    How rows of these lengths are padded to the longest.
+    Index that pads rows of these lengths to the longest, and the index that undoes it.
 
     Args:
-        counts: Length of each row.
-        first: Number of the first row's first item among the items of all rows, these and others.
-        device: Where the rows are.
+        counts: Length of each row, (n_rows,).
+        first: Index of the first row's first item in the ragged batch, which may hold other rows before and after.
+        device: Where the indices are needed.
 
     Returns:
-        Which of all items the padded rows hold, padding repeating the row's last; and an index into rows * longest of
-        what is no padding, None where nothing is padded.
+        Selector of the padded rows' items in the ragged batch, (n_rows * longest,), padding repeats a row's last item;
+        and the index of the real items in the padded rows, (n_items,). Where no row needs padding: a slice, and None.
     """
-    n, n_new = int(counts.max()), int(counts.sum())
-    if n_new == n * len(counts):
-        return slice(first, first + n_new), None
+    n, n_items = int(counts.max()), int(counts.sum())
+    if n_items == n * len(counts):
+        return slice(first, first + n_items), None
     columns = torch.arange(n)
-    firsts = first + counts.cumsum(0) - counts
-    held = firsts[:, None] + torch.minimum(columns, counts[:, None] - 1)
-    real = (columns < counts[:, None]).flatten().nonzero()[:, 0]
-    return held.flatten().to(device), real.to(device)
+    firsts = first + counts.cumsum(0) - counts  # (n_rows,)
+    items = firsts[:, None] + torch.minimum(columns, counts[:, None] - 1)  # (n_rows, n)
+    real = (columns < counts[:, None]).flatten().nonzero()[:, 0]  # (n_items,)
+    return items.flatten().to(device), real.to(device)

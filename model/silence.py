@@ -1,4 +1,4 @@
-"""Silence, encoded once: what stands behind every short window."""
+"""Cached encoder state of silence, which completes every short window to 30 s."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["SilenceCache"]
 @dataclass(frozen=True, slots=True)
 class SilenceCache:
     """
-    One window of pure silence, encoded: what stands behind every short window.
+    Encoder keys, values and features of one full window of silence.
 
-    Neighbouring positions of silence have nearly the same keys and values, so one of `stride` stands for all of them,
-    with log(stride) added to its score; the last positions, on which attention rests, are all kept.
+    Neighbouring positions of silence have nearly the same keys and values. So one key of every `stride` is kept, and
+    log(stride) is added to its score; of the last positions, which attention favours, every key is kept.
     """
 
     keys_values: Tensor
@@ -24,17 +24,17 @@ class SilenceCache:
     features: Tensor
     """Encoder output, (n_audio_ctx, n_audio_state)"""
     mel_value: float
-    """The value of every mel entry of the silence: the floor that windows must share."""
+    """Value of every mel entry of the silence; windows must be clamped at the same floor."""
     positions: tuple[int, ...]
-    """Audio position of each kept key, rising."""
+    """Audio position of each kept key, ascending."""
     log_weights: Tensor
-    """Logarithm of how many positions each kept key stands for, (n_kept,), float32, on the CPU."""
+    """Logarithm of the number of positions that each kept key represents, (n_kept,), float32, on the CPU."""
 
     def n_behind(self, n: int) -> int:
-        """Kept keys of positions [n, n_audio_ctx)."""
+        """Number of kept keys at positions [n, n_audio_ctx)."""
         return len(self.positions) - bisect_left(self.positions, n)
 
     def last(self, n_kept: int) -> tuple[Tensor, Tensor]:
-        """The last so many kept, (2, n_audio_layer, n_audio_head, n_kept, d_head), and their log weights."""
+        """The last `n_kept` keys and values, (2, n_audio_layer, n_audio_head, n_kept, d_head), and log weights."""
         first = len(self.positions) - n_kept
         return self.keys_values[:, :, :, first:], self.log_weights[first:]

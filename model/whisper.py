@@ -1,4 +1,4 @@
-"""The whole network, built from tensors under the names of the published checkpoints."""
+"""The whole network: encoder and decoder, built from tensors under the names of the published checkpoints."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Whisper(nn.Module):
 
         Args:
             dims: Shape of the network.
-            tensors: Every tensor named by `published_shapes(dims)`, of any floating dtype.
+            tensors: Every name of `published_shapes(dims)` with the shape of that name, in any floating dtype.
             alignment_heads: As for the constructor.
             dtype: Of weights and activations.
-            device: Where to put it.
+            device: Where the weights go.
 
         Raises:
             ValueError: A tensor is missing or has the wrong shape.
@@ -73,7 +73,7 @@ class Whisper(nn.Module):
         return model
 
     def _pack(self) -> None:
-        """Give every product its fastest layout, in place of the plain weights; `state_dict` names those no more."""
+        """Replace every weight by its fastest layout; packed weights are no longer in `state_dict`."""
         for part, small_batch in ((self.encoder, False), (self.decoder, True)):
             for module in part.modules():
                 if isinstance(module, Linear):
@@ -87,7 +87,7 @@ class Whisper(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.decoder.token_embedding.weight.device
 
     def embed_audio(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
@@ -97,7 +97,14 @@ class Whisper(nn.Module):
 
     def silence_tail(self, silence: SilenceCache, n_tail: int) -> Tensor:
         """
-        Cross-attention keys and values of the last `n_tail` positions of cached silence, as `KVCache` takes them.
+        Cross-attention keys and values of the last positions of cached silence: the `tail` of `KVCache`.
+
+        Args:
+            silence: Of this model's encoder.
+            n_tail: Positions, 1 to n_audio_ctx.
+
+        Returns:
+            (2, n_text_layer, n_text_head, n_tail, d_head).
 
         Raises:
             ValueError: `n_tail` is not from 1 to n_audio_ctx.
@@ -108,11 +115,16 @@ class Whisper(nn.Module):
 
     def new_cache(self, *, n_slots: int, audio_capacity: int | None = None, tail: Tensor | None = None) -> KVCache:
         """
-        An empty cache on this model's device; `audio_capacity` defaults to a full window.
+        An empty KV cache on this model's device.
 
-        On a CPU rows attend one by one, since memory limits it and padding costs what words cost. Without matrix tiles
-        it holds float32: torch's attention of a single query takes 70 us over 768 float32 keys and 490 us over as many
-        of bfloat16; with tiles it takes 105 us and 58 us.
+        On a CPU each row attends in a call of its own: attention is bound by memory bandwidth there, and padding costs
+        as much as real keys. Without matrix tiles (AMX) the cache is float32: attention of a single query takes 70 us
+        over 768 float32 keys and 490 us over as many bfloat16 keys; with AMX 105 us and 58 us.
+
+        Args:
+            n_slots: Rows that the cache holds at once.
+            audio_capacity: Audio positions of a row's window, 1 to n_audio_ctx; None: a full window.
+            tail: From `silence_tail`, (2, n_text_layer, n_text_head, n_tail, d_head); None for full windows.
         """
         on_cpu = self.device.type == "cpu"
         return KVCache(
@@ -127,7 +139,7 @@ class Whisper(nn.Module):
 
     def logits(self, tokens: Tensor, features: Tensor) -> Tensor:
         """
-        Logits of every position, without a lasting cache.
+        Logits of every position, with a temporary KV cache.
 
         Args:
             tokens: (batch, n), int64, n <= n_text_ctx.
@@ -148,9 +160,9 @@ class Whisper(nn.Module):
             raise ValueError(f"{tokens.shape[1]} tokens, the decoder holds n_text_ctx = {self.dims.n_text_ctx}")
         batch, n = tokens.shape
         cache = self.new_cache(n_slots=batch, audio_capacity=features.shape[1])
-        heard = self.decoder.audio_keys_values(features)
+        keys_values = self.decoder.audio_keys_values(features)  # (2, batch, n_text_layer, n_text_head, T, d_head)
         for slot in range(batch):
-            cache.set_audio(slot, heard[:, slot])
+            cache.set_audio(slot, keys_values[:, slot])
         output = self.decoder(tokens.to(self.device).flatten(), cache, cache.plan_append(range(batch), [n] * batch))
         logits: Tensor = self.decoder.project(output.hidden).unflatten(0, (batch, n))
         return logits
@@ -247,5 +259,6 @@ def _fused_block(tensors: Mapping[str, Tensor], block: str, kind: str) -> dict[s
 
 
 def _stacked(tensors: Mapping[str, Tensor], attention: str, parts: Sequence[str], kind: str) -> Tensor:
+    """Weights or biases of several projections stacked along the output axis; a missing bias is zero."""
     zero = torch.zeros_like(tensors[f"{attention}.query.bias"])
     return torch.cat([tensors.get(f"{attention}.{part}.{kind}", zero) for part in parts])

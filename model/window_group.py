@@ -1,4 +1,4 @@
-"""Windows whose new positions attend in one call of the encoder."""
+"""Windows that share one attention call per encoder layer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from model.silence import SilenceCache
 __all__ = ["EncodedAudio", "Window", "WindowGroup", "alone", "of_like_length"]
 
 SHORT = 6
-"""Binary logarithm of the number of new positions up to which windows are alike."""
+"""log2 of a number of new positions: windows with fewer share one group."""
 ALIGNED = 8
-"""A GPU's fused attention wants a multiple of so many keys beside a mask."""
+"""With a mask, fused attention on a GPU needs a number of keys that is a multiple of this."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedAudio:
-    """Successive positions of one window as one pass left them."""
+    """Encoder state of successive positions of one window, from one pass."""
 
     features: Tensor
     """Encoder output, (n, n_audio_state)"""
@@ -32,18 +32,18 @@ class EncodedAudio:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What follows the settled positions of one window."""
+    """The new positions of one window, after its settled ones."""
 
     mel: Tensor
-    """As for `AudioEncoder.extend`."""
+    """Frames as for `AudioEncoder.extend`, (n_mels, n_frames)."""
     past: Tensor
     """Keys and values of the settled positions, (2, n_audio_layer, n_audio_head, n_settled, d_head)."""
     n: int
-    """New positions."""
+    """Number of new positions."""
 
     @property
     def start(self) -> int:
-        """Settled positions."""
+        """Number of settled positions; the first new one."""
         return self.past.shape[3]
 
     @property
@@ -54,106 +54,115 @@ class Window:
 
 class WindowGroup:
     """
-    Windows that attend in one call, padded to the longest.
+    Windows that share one attention call per layer, padded to the longest.
 
-    What they attend to stands in one place for each layer: settled positions, new ones, the silence behind. Only the
-    new ones are written while the layers run.
+    The keys of a layer stand in one buffer: settled positions, new positions, silence. Only the new ones are written
+    while the layers run.
 
     Args:
         windows: At least one.
-        silence: What stands behind each.
-        first: Number of their first new position among those of all groups, padding counted.
+        silence: Completes each window.
+        first: Index of the group's first new position among those of all groups, padding counted.
     """
 
     def __init__(self, windows: Sequence[Window], silence: SilenceCache, first: int) -> None:
         self.windows, self._silence = windows, silence
         self.n = max(window.n for window in windows)
-        """New positions of each window, padding counted."""
+        """New positions of the longest window: each window is padded to this."""
         self._new = slice(first, first + self.n * len(windows))
         self._n_past = max(window.start for window in windows)
         self._n_silent = self._n_silent_keys()
-        self._known = self._laid_out()
-        self._mask = self._hidden().to(windows[0].mel)[:, None, None]
+        self._keys_values = self._new_buffer()  # (2, n_layer, n_windows, n_head, n_keys, d_head)
+        self._mask = self._score_bias().to(windows[0].mel)[:, None, None]  # (n_windows, 1, 1, n_keys)
 
     @property
     def end(self) -> int:
-        """One past the number of their last new position."""
+        """One past the index of the group's last new position among those of all groups."""
         return self._new.stop
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """
-        New positions of the group over settled ones, themselves and the silence behind.
+        Attention of the group's new positions to the settled ones, to themselves and to the silence.
 
         Args:
             layer: Encoder layer.
-            q, k, v: Of the new positions of all groups, (n_audio_head, n, d_head).
+            q: Queries of the new positions of all groups, (n_audio_head, n_all, d_head).
+            k: Their keys, same shape.
+            v: Their values, same shape.
 
         Returns:
-            (n_new, n_audio_state).
+            (n_windows * n, n_audio_state), padding included.
         """
         new = slice(self._n_past, self._n_past + self.n)
-        keys, values = self._known[:, layer]
+        keys, values = self._keys_values[:, layer]  # each (n_windows, n_head, n_keys, d_head)
         keys[:, :, new] = self._rows(k)
         values[:, :, new] = self._rows(v)
-        attended: Tensor = attend(self._rows(q), keys, values, self._mask)
+        attended: Tensor = attend(self._rows(q), keys, values, self._mask)  # (n_windows, n, n_audio_state)
         return attended.flatten(0, 1)
 
     def encoded(self, features: Tensor) -> list[EncodedAudio]:
-        """What the layers left of each window's new positions; `features` are those of all groups."""
-        rows = features[self._new].unflatten(0, (-1, self.n))
-        places = [slice(self._n_past, self._n_past + window.n) for window in self.windows]
+        """New positions of each window without padding, from the features of all groups, (n_all, n_audio_state)."""
+        rows = features[self._new].unflatten(0, (-1, self.n))  # (n_windows, n, n_audio_state)
         return [
-            EncodedAudio(rows[row, : window.n], self._known[:, :, row, :, place])
-            for row, (window, place) in enumerate(zip(self.windows, places, strict=True))
+            EncodedAudio(
+                features=rows[row, : window.n],  # (window.n, n_audio_state)
+                keys_values=self._keys_values[:, :, row, :, self._n_past : self._n_past + window.n],
+            )
+            for row, window in enumerate(self.windows)
         ]
 
     def _rows(self, x: Tensor) -> Tensor:
-        """(n_head, positions of all groups, d_head) -> (windows, n_head, n, d_head), a view."""
+        """(n_head, n_all, d_head) of all groups -> (n_windows, n_head, n, d_head) of this one, a view."""
         rows: Tensor = x[:, self._new].unflatten(1, (len(self.windows), self.n))
         return rows.transpose(0, 1)
 
-    def _laid_out(self) -> Tensor:
-        """Keys and values before the layers run, (2, n_layer, windows, n_head, n_keys, d_head)."""
-        silent, _ = self._silence.last(self._n_silent)
+    def _new_buffer(self) -> Tensor:
+        """Keys and values before the first layer runs, (2, n_layer, n_windows, n_head, n_keys, d_head)."""
+        silent, _ = self._silence.last(self._n_silent)  # (2, n_layer, n_head, n_silent, d_head)
         two, n_layer, n_head, _, d_head = silent.shape
-        n_heard = self._n_past + self.n
-        known = silent.new_empty(two, n_layer, len(self.windows), n_head, n_heard + self._n_silent, d_head)
-        known[..., n_heard:, :] = silent[:, :, None]
+        n_audio = self._n_past + self.n
+        buffer = silent.new_empty(two, n_layer, len(self.windows), n_head, n_audio + self._n_silent, d_head)
+        buffer[..., n_audio:, :] = silent[:, :, None]
         for row, window in enumerate(self.windows):
-            known[:, :, row, :, : window.start] = window.past
-            # hidden, but no number may stand there that is none: zero times that is none either
-            known[:, :, row, :, window.start : self._n_past] = 0.0
-        return known
+            buffer[:, :, row, :, : window.start] = window.past
+            # masked, but must be finite: 0 * NaN is NaN
+            buffer[:, :, row, :, window.start : self._n_past] = 0.0
+        return buffer
 
     def _n_silent_keys(self) -> int:
-        """What the window with the nearest end needs; of several windows some more, which the mask hides."""
+        """Silence keys that the shortest window needs; with several windows aligned, and the mask hides the surplus."""
         n = self._silence.n_behind(min(window.end for window in self.windows))
         if len(self.windows) == 1:
             return n
         n_keys = self._n_past + self.n + n
         return min(n + -n_keys % ALIGNED, len(self._silence.positions))
 
-    def _hidden(self) -> Tensor:
-        """What is added to the score of each key, (windows, n_keys), on the CPU."""
+    def _score_bias(self) -> Tensor:
+        """Bias of the score of each key, -inf where it is hidden, (n_windows, n_keys), on the CPU."""
+        # each (n_windows, 1)
         starts, ends, counts = (
             torch.tensor([each]).T for each in zip(*((w.start, w.end, w.n) for w in self.windows), strict=True)
         )
-        _, log_weights = self._silence.last(self._n_silent)
-        behind = torch.tensor(self._silence.positions[len(self._silence.positions) - self._n_silent :])
+        _, log_weights = self._silence.last(self._n_silent)  # (n_silent,)
+        silent = torch.tensor(self._silence.positions[len(self._silence.positions) - self._n_silent :])  # (n_silent,)
         hidden = torch.cat(
-            [torch.arange(self._n_past) >= starts, torch.arange(self.n) >= counts, behind < ends],
+            [
+                torch.arange(self._n_past) >= starts,  # (n_windows, n_past)
+                torch.arange(self.n) >= counts,  # (n_windows, n)
+                silent < ends,  # (n_windows, n_silent)
+            ],
             dim=1,
         )
         return F.pad(log_weights, (self._n_past + self.n, 0)).masked_fill(hidden, -torch.inf)
 
 
 def alone(windows: Sequence[Window]) -> list[list[int]]:
-    """Groups of one."""
+    """One group per window: indices of the windows of each group."""
     return [[number] for number in range(len(windows))]
 
 
 def of_like_length(windows: Sequence[Window]) -> list[list[int]]:
-    """Numbers of the windows in groups, in which none has more than twice as many new positions as another."""
+    """Indices of the windows of each group: no window has more than twice the new positions of another of its group."""
     octaves: dict[int, list[int]] = {}
     for number, window in enumerate(windows):
         octaves.setdefault(max(SHORT, (window.n - 1).bit_length()), []).append(number)

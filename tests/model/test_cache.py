@@ -354,7 +354,7 @@ def test_text_past_the_context_is_refused() -> None:
     before = snapshot(cache)
     longest = torch.ones(2, SMALL.n_text_layer, HEADS, SMALL.n_text_ctx + 1, WIDTH)
 
-    with pytest.raises(CacheFullError, match="21 tokens, a slot holds n_text_ctx = 20"):
+    with pytest.raises(CacheFullError, match="21 tokens: a slot holds at most n_text_ctx = 20"):
         cache.set_text(0, longest)
 
     assert same_snapshots(snapshot(cache), before)
@@ -379,7 +379,7 @@ def test_hearing_more_than_the_capacity_is_refused() -> None:
     cache.set_audio(0, window(6))
     before = snapshot(cache)
 
-    with pytest.raises(CacheFullError, match="window of 7 audio positions, a slot holds 6"):
+    with pytest.raises(CacheFullError, match="window of 7 audio positions: a slot holds at most 6"):
         cache.set_audio(0, window(7, seed=1))
 
     assert same_snapshots(snapshot(cache), before)

@@ -182,7 +182,7 @@ def test_tokens_must_fit_the_plan(small: Pair, shape: tuple[int, ...]) -> None:
     plan = cache.plan_append([0, 1], [3, 2])
     before = snapshot(cache)
 
-    with pytest.raises(ValueError, match=r"tokens have shape .*, the placement needs \(5,\)"):
+    with pytest.raises(ValueError, match=r"tokens have shape .*, the plan of this pass needs \(5,\)"):
         small.ours.decoder(torch.zeros(shape, dtype=torch.int64), cache, plan)
 
     assert same_snapshots(snapshot(cache), before)

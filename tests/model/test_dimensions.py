@@ -56,7 +56,7 @@ def test_is_immutable() -> None:
         PUBLISHED_DIMENSIONS["tiny"] = SMALL  # type: ignore[index]
 
 
-def test_derived_numbers() -> None:
+def test_derived_numbers_are_the_published_ones() -> None:
     """A published window is 3000 frames, a head 64 wide, a prompt at most 223 tokens."""
     for dims in PUBLISHED_DIMENSIONS.values():
         assert (dims.n_frames, dims.d_head, dims.max_prompt) == (3000, 64, 223)

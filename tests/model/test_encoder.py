@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from model import STEM_CONTEXT, AudioEncoder, SilenceCache
-from model.encoder import im2col
+from model.layers import im2col
 from tests.helpers.networks import SMALL, Heard, Pair, largest_difference
 
 FEATURE_BOUND = 2e-3

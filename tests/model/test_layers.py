@@ -143,7 +143,7 @@ def test_a_residual_is_left_as_it_is() -> None:
     assert torch.equal(residual, before)
 
 
-def test_what_is_not_packed() -> None:
+def test_weights_that_gain_nothing_are_not_packed() -> None:
     """Half precision is multiplied as it lies, so are small weights, and one on a GPU is none of oneDNN's business."""
     assert pack(normal(256, 256).half(), None, small_batch=False) is None
     assert pack(normal(255, 255), None, small_batch=False) is None
