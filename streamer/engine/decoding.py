@@ -1,12 +1,12 @@
 """
-The rules of greedy decoding: which tokens may be said, how many, and which is likeliest.
+Rules of greedy decoding: suppressed tokens, the token budget, the likeliest token.
 
 Source: openai/whisper decoding.py (suppressed tokens, blank at the beginning, language detection).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,24 +16,38 @@ from streamer.text.tokenizer import Tokenizer
 MAX_TOKENS_PER_SECOND = 10.0
 """Fast speech has four to five tokens a second, dense scripts up to twice that."""
 FREE_TOKENS = 12
-"""Allowed on top, for very short windows."""
+"""Tokens allowed on top, for very short windows."""
 JOINING = "-'\u2019_&/"
-"""Marks within words."""
+"""Marks that occur inside words."""
 PUNCTUATION_BYTES = (b"\xe2\x80", b"\xe3\x80", b"\xc2")
-"""How the encoded marks begin that are no single token: dashes and quotes, CJK marks, Latin-1."""
+"""First bytes of marks that have no token of their own: dashes and quotes, CJK marks, Latin-1."""
 
 
 def token_budget(n_frames: int) -> int:
-    """Most tokens that `n_frames` mel frames of 10 ms can plausibly hold; a run-away ends here."""
+    """Most tokens that `n_frames` mel frames of 10 ms can plausibly hold: stops runaway decoding."""
     return FREE_TOKENS + int(MAX_TOKENS_PER_SECOND * n_frames / 100)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The likeliest token at each of n places."""
+    """Greedy choice at n positions."""
 
     tokens: list[int]
+    """(n,)"""
     logprobs: list[float]
+    """Natural logarithm of each token's probability under the filters, (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restrictions:
+    """Rows of a batch of logits that have rules beyond the filters of every row."""
+
+    first: list[int] = field(default_factory=list)
+    """The text begins here: no blank and no immediate end."""
+    no_eot: list[int] = field(default_factory=list)
+    """The text may not end here."""
+    attached: list[int] = field(default_factory=list)
+    """The token follows a committed word directly: punctuation is allowed, a longer word is not."""
 
 
 class DecodingRules:
@@ -42,14 +56,14 @@ class DecodingRules:
 
     Args:
         tokenizer: Of the model.
-        n_vocab: Logits of one place; may exceed the tokenizer's ids.
-        device: Where the logits are.
+        n_vocab: Logits of one position; may exceed the tokenizer's ids.
+        device: Of the logits.
     """
 
     def __init__(self, tokenizer: Tokenizer, n_vocab: int, device: torch.device) -> None:
         self._tokenizer = tokenizer
         never = torch.zeros(n_vocab)
-        # everything from `eot` on is special; of those only `eot` itself may be said, and no timestamps
+        # tokens from `eot` on are special; only `eot` itself is allowed, timestamps are not
         never[tokenizer.eot + 1 :] = -torch.inf
         never[list(tokenizer.non_speech_tokens)] = -torch.inf
         first = never.clone()
@@ -59,7 +73,7 @@ class DecodingRules:
             n_vocab - tokenizer.eot
         )
         growing[[token for token, grows in enumerate(self._grows) if grows]] = -torch.inf
-        self._bias = torch.stack([never, first, growing]).to(device)
+        self._bias = torch.stack([never, first, growing]).to(device)  # (3, n_vocab)
         self._language_ids = torch.tensor([tokenizer.languages[code] for code in tokenizer.languages], device=device)
         self._language_codes = tuple(tokenizer.languages)
 
@@ -67,50 +81,47 @@ class DecodingRules:
         """Whether a token begins with a space."""
         return self._tokenizer.decode([token])[:1].isspace()
 
-    def choose(self, logits: Tensor, first: list[int], no_eot_at: list[int], attached: list[int]) -> Choice:
+    def choose(self, logits: Tensor, restrictions: Restrictions) -> Choice:
         """
         Greedy choice under the filters.
 
         Args:
             logits: (n, n_vocab), float32; changed in place.
-            first: Places where text begins: no blank and no immediate end there.
-            no_eot_at: Places where text may not end.
-            attached: Places that touch a word which is final: marks may follow there, but nothing that makes it
-                another word.
+            restrictions: Rows with further rules.
         """
         logits += self._bias[0]
-        if first:
-            logits[first] += self._bias[1]
-        if no_eot_at:
-            logits[no_eot_at, self._tokenizer.eot] = -torch.inf
-        best, tokens = logits.max(dim=-1)
+        if restrictions.first:
+            logits[restrictions.first] += self._bias[1]
+        if restrictions.no_eot:
+            logits[restrictions.no_eot, self._tokenizer.eot] = -torch.inf
+        best, tokens = logits.max(dim=-1)  # each (n,)
         chosen: list[int] = tokens.tolist()
-        growing = [place for place in attached if self._grows[chosen[place]]]
+        growing = [row for row in restrictions.attached if self._grows[chosen[row]]]
         if growing:
             logits[growing] += self._bias[2]
-            best[growing], instead = logits[growing].max(dim=-1)
-            for place, token in zip(growing, instead.tolist(), strict=True):
-                chosen[place] = token
-        # the sum is taken by hand: torch's logsumexp needs a millisecond a row for this many columns on a CPU
-        logprobs = -(logits - best[:, None]).exp_().sum(dim=-1).log_()
+            best[growing], instead = logits[growing].max(dim=-1)  # each (n_growing,)
+            for row, token in zip(growing, instead.tolist(), strict=True):
+                chosen[row] = token
+        # log-sum-exp by hand: torch.logsumexp takes a millisecond per row for this many columns on a CPU
+        logprobs = -(logits - best[:, None]).exp_().sum(dim=-1).log_()  # (n,)
         return Choice(chosen, logprobs.tolist())
 
     def no_speech(self, logits: Tensor) -> list[float]:
-        """Probability of the no-speech token, from unfiltered logits at the start token, (n, n_vocab)."""
+        """Probability of the no-speech token, from unfiltered logits (n, n_vocab) after the start token."""
         probabilities: list[float] = logits.softmax(dim=-1)[:, self._tokenizer.no_speech].tolist()
         return probabilities
 
     def best_language(self, logits: Tensor) -> list[str]:
-        """The likeliest language, from unfiltered logits at the start token, (n, n_vocab)."""
+        """Code of the likeliest language, from unfiltered logits (n, n_vocab) after the start token."""
         return [self._language_codes[i] for i in logits[:, self._language_ids].argmax(dim=-1).tolist()]
 
 
 def _grows_a_word(tokenizer: Tokenizer, token: int) -> bool:
-    """Whether a token, put behind a word, makes it another one: letters, digits, a hyphen or an apostrophe."""
+    """Whether a token after a word makes it a different word: letters, digits, a hyphen or an apostrophe."""
     data = tokenizer.decode_bytes([token])
     text = data.decode("utf-8", errors="replace")
     if not data or text[0].isspace():
         return False
-    if text[0] == "\ufffd":  # part of a character: only those of marks are let through
+    if text[0] == "\ufffd":  # part of a character: allowed only if the character is a mark
         return not data.startswith(PUNCTUATION_BYTES)
     return text[0] in JOINING or any(character.isalnum() for character in text)

@@ -1,10 +1,10 @@
 """
-The engine: the only user of the network and of the device.
+The engine: runs steps on the device; the only user of the network.
 
-A step encodes each window (short ones completed by cached silence), feeds what is known — prompt, committed prefix
-and the previous hypothesis as a draft — in one decoder pass, keeps the draft as far as it still is the greedy choice
-under the new audio, and decodes on from there, all rows together. The result is what greedy decoding would have
-said, in a fraction of the serial passes.
+A step encodes each window, short ones completed by cached silence. One decoder pass then verifies the drafts: it runs
+prompt, committed prefix and the previous hypothesis as a draft, and keeps the draft as far as it still is the greedy
+choice under the new audio. Decoding continues from there, all rows together. The result equals greedy decoding in a
+fraction of the serial passes.
 
 Not thread-safe: one thread owns an engine.
 """
@@ -22,10 +22,11 @@ from torch.nn.utils.rnn import pad_sequence
 from model import CapturedDecoder, DecoderOutput, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer.audio import mel
-from streamer.engine.decoding import DecodingRules, token_budget
+from streamer.engine.decoding import Choice, DecodingRules, Restrictions, token_budget
 from streamer.engine.keyterms import KeyTermBias
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
+from streamer.engine.verification import Segment, restrictions_of, segments_of
 from streamer.engine.window_cache import TextKV, WindowCache
 from streamer.engine.window_encoder import POSITION_S, WindowEncoder
 from streamer.errors import DeviceError, EngineError
@@ -34,7 +35,7 @@ from streamer.telemetry.metrics import EngineMetrics
 from streamer.text.tokenizer import Tokenizer
 
 MIN_ROOM = 8
-"""Tokens that a step may always say: a prefix must leave so many."""
+"""Tokens that a step can always produce: a prefix must leave this many free positions."""
 
 
 class WhisperEngine:
@@ -45,7 +46,7 @@ class WhisperEngine:
         model: In inference mode, on its device.
         tokenizer: Of the same checkpoint.
         options: See `EngineOptions`.
-        metrics: Where latencies and sizes are observed.
+        metrics: Observes latencies and batch sizes.
     """
 
     def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics) -> None:
@@ -72,12 +73,12 @@ class WhisperEngine:
 
     @property
     def cache_bytes(self) -> tuple[int, int]:
-        """Bytes in memory: the decoder's own keys and values; those of the audio; both with what is remembered."""
+        """Bytes held for self-attention and for cross-attention: slots of the KV cache plus cached windows."""
         text, audio = self._cache.n_bytes()
         return text + self._texts.n_bytes, audio + self.window_encoder.n_bytes
 
     def forget(self, session: str) -> None:
-        """Forget a session that is over."""
+        """Release everything cached for a session that is over."""
         self._texts.release(session)
         self.window_encoder.forget(session)
 
@@ -86,8 +87,8 @@ class WhisperEngine:
         Transcribe each window of the batch; results in the same order.
 
         Raises:
-            EngineError: A request is impossible (more than `max_batch` of them, two of one session, a window that
-                is empty or too long, a prefix that leaves no room); no session was changed.
+            EngineError: A request is impossible: more than `max_batch` of them, two of one session, an empty or too
+                long window, or a prefix that leaves no room. No session was changed.
             DeviceError: The device failed; no session was changed.
         """
         try:
@@ -100,11 +101,11 @@ class WhisperEngine:
     def _check(self, batch: Sequence[StepRequest]) -> None:
         n, n_sessions, most = len(batch), len({request.session for request in batch}), self.options.max_batch
         if n != n_sessions or n > most:
-            raise ValueError(f"{n} requests of {n_sessions} sessions: expected one of each, {most} at most")
+            raise ValueError(f"{n} requests of {n_sessions} sessions: expected one per session, at most {most}")
         for request in batch:
             n_frames = request.log_mel.shape[1]
             if not 1 <= n_frames <= 2 * self._cache.audio_capacity:
-                raise ValueError(f"window of {n_frames} frames, allowed are 1 to {2 * self._cache.audio_capacity}")
+                raise ValueError(f"window of {n_frames} frames: expected 1 to {2 * self._cache.audio_capacity}")
 
     def _step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         self._check(batch)
@@ -119,40 +120,41 @@ class WhisperEngine:
             return self._results(rows)
 
     def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        """Encode the windows into their slots; positions of own sound of each."""
+        """Encode the windows into their slots; returns the audio positions of each window, margin not counted."""
         started = time.perf_counter()
         self.window_encoder.encode(batch, slots)
         if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)  # or the decoder would be measured with the encoder's work
+            torch.cuda.synchronize(self.model.device)  # otherwise the decoder's time would include the encoder's
         self.metrics.encoded(time.perf_counter() - started, len(batch))
         return [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
 
     # --- tokens
 
     def _languages(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[str]:
-        """The language of each request, detected where none is given."""
+        """Language of each request; detected for requests without one."""
         languages = [r.language or "en" for r in batch]
         if not self.tokenizer.multilingual:
             return languages
-        asked = [i for i, r in enumerate(batch) if r.language is None]
-        if asked:
-            for i in asked:
+        unknown = [i for i, r in enumerate(batch) if r.language is None]
+        if unknown:
+            for i in unknown:
                 self._cache.set_length(slots[i], 0)
-            plan = self._cache.plan_append([slots[i] for i in asked], [1] * len(asked))
-            tokens = torch.full((len(asked),), self.tokenizer.sot, device=self.model.device)
-            hidden = self.model.decoder(tokens, self._cache, plan).hidden
+            plan = self._cache.plan_append([slots[i] for i in unknown], [1] * len(unknown))
+            tokens = torch.full((len(unknown),), self.tokenizer.sot, device=self.model.device)  # (n_unknown,)
+            hidden = self.model.decoder(tokens, self._cache, plan).hidden  # (n_unknown, n_text_state)
             found = self.rules.best_language(self.model.decoder.project(hidden))
-            for i, language in zip(asked, found, strict=True):
+            for i, language in zip(unknown, found, strict=True):
                 languages[i] = language
         return languages
 
     def _row(self, request: StepRequest, slot: int, n_positions: int, language: str) -> Row:
+        """The row of a request: its context, what of it is cached, and its token budget."""
         dims, tokenizer = self.model.dims, self.tokenizer
         start = (*tokenizer.sot_sequence(language, request.task), tokenizer.no_timestamps)
         room = dims.n_text_ctx - len(start) - len(request.prefix)
         if room < MIN_ROOM:
             raise ValueError(f"prefix of {len(request.prefix)} tokens leaves {room} of {dims.n_text_ctx} for new ones")
-        # the prompt takes half of what is left at most, `sot_prev` included: new text goes before old
+        # the prompt, `sot_prev` included, takes at most half of the room: new text is worth more than old
         prompt = request.prompt[-max(1, min(dims.max_prompt, room // 2 - 1)) :]
         context = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
         plausible = token_budget(request.log_mel.shape[1]) - len(request.prefix)
@@ -164,97 +166,75 @@ class WhisperEngine:
 
     def _take_over(self, slot: int, request: StepRequest, context: Sequence[int]) -> int:
         """Copy the cached keys and values that `context` shares with the last step into a slot; number of tokens."""
-        read = self._texts.of(request.session, request.window)
-        # the pass over a token says where the next one is heard: the anchor needs the token before it
-        n = read.n_shared(context[: max(0, len(context) - 1 - request.anchor_tokens)])
-        self._cache.set_text(slot, read.keys_values[:, :, :, :n])
+        cached = self._texts.of(request.session, request.window)
+        # attention at a token aligns the next one, so the anchor needs the token before it run again
+        n = cached.n_shared(context[: max(0, len(context) - 1 - request.anchor_tokens)])
+        self._cache.set_text(slot, cached.keys_values[:, :, :, :n])
         return n
 
     def _verify(self, rows: list[Row]) -> None:
-        """One pass over what is known and guessed: keep the guesses that greedy decoding confirms."""
+        """Run uncached context and draft of every row in one pass; keep each draft as far as greedy decoding agrees."""
         started = time.perf_counter()
-        drafts = [list(row.request.draft[: row.budget - 1]) for row in rows]
-        fed = [[*row.context[row.n_cached :], *draft] for row, draft in zip(rows, drafts, strict=True)]
-        output = self._pass(rows, fed)
-        firsts = list(itertools.accumulate(map(len, fed), initial=0))
-        # logits are computed only where they are read: at the start token, and from the last known token on
-        places = [
-            (i, place)
-            for i, (row, draft) in enumerate(zip(rows, drafts, strict=True))
-            for place in range(len(fed[i]) - len(draft) - 1, len(fed[i]))
-        ]
-        starts = [(i, row.sot_at - row.n_cached) for i, row in enumerate(rows) if row.sot_at >= row.n_cached]
-        read_at = torch.tensor([firsts[i] + place for i, place in places + starts]).to(self.model.device)
-        logits = self.model.decoder.project(output.hidden[read_at])
-        for (i, _), probability in zip(starts, self.rules.no_speech(logits[len(places) :]), strict=True):
-            rows[i].no_speech_prob = probability
-        begins = [n for n, (i, place) in enumerate(places) if not rows[i].request.prefix and _begins(places, n)]
-        self._keyterms.boost(
-            logits,
-            [
-                row.token_context(draft[:n])
-                for row, draft in zip(rows, drafts, strict=True)
-                for n in range(len(draft) + 1)
-            ],
-        )
-        attached = self._attached(rows, drafts)
-        choice = self.rules.choose(logits[: len(places)], begins, _no_eot_at(rows, drafts), attached)
-        at = 0
-        for i, (row, draft) in enumerate(zip(rows, drafts, strict=True)):
-            n = len(draft) + 1
-            row.accept(draft, choice.tokens[at : at + n], choice.logprobs[at : at + n], self.tokenizer.eot)
-            at += n
-            read = len(fed[i]) - len(draft) + row.n_verified
-            row.add_queries(output.queries, firsts[i], read)
-            self._cache.set_length(row.slot, row.n_cached + read)
-        said = sum(row.n_verified + 1 for row in rows) / len(rows)
-        self.metrics.decoded((time.perf_counter() - started) / said, len(rows), sum(map(len, drafts)))
+        segments = segments_of(rows)
+        output = self._pass(rows, [segment.tokens for segment in segments])
+        choice = self._choose_after(segments, output.hidden)
+        for segment in segments:
+            row = segment.row
+            row.accept_draft(choice.tokens[segment.choices], choice.logprobs[segment.choices], self.tokenizer.eot)
+            row.add_queries(output.queries, segment.first, segment.n_read)
+            self._cache.set_length(row.slot, row.n_cached + segment.n_read)
+        n_tokens = sum(row.n_verified + 1 for row in rows) / len(rows)
+        n_drafted = sum(len(row.draft) for row in rows)
+        self.metrics.decoded((time.perf_counter() - started) / n_tokens, len(rows), n_drafted)
+
+    def _choose_after(self, segments: Sequence[Segment], hidden: Tensor) -> Choice:
+        """Greedy choices from the hidden states (n_tokens, n_text_state); sets the rows' no-speech probability."""
+        with_start = [(segment.row, at) for segment in segments if (at := segment.start_at) is not None]
+        # logits are computed only where they are read: n_vocab is large
+        choices_at = [*itertools.chain.from_iterable(segment.chosen_at for segment in segments)]
+        read_at = torch.tensor([*choices_at, *(at for _, at in with_start)]).to(self.model.device)  # (n_read,)
+        logits = self.model.decoder.project(hidden[read_at])  # (n_read, n_vocab)
+        n = len(choices_at)
+        for (row, _), probability in zip(with_start, self.rules.no_speech(logits[n:]), strict=True):
+            row.no_speech_prob = probability
+        self._keyterms.boost(logits, [context for segment in segments for context in segment.contexts()])
+        return self.rules.choose(logits[:n], restrictions_of(segments, self.rules.begins_word))
 
     def _decode(self, rows: list[Row]) -> None:
-        """One token for each open row at a time, until every row has ended or reached its bound."""
+        """Serial greedy decoding: one token per active row and pass, until every row is done."""
         active = [row for row in rows if not row.done]
         while active:
             started = time.perf_counter()
-            logits, queries = self._next(active)
+            logits, queries = self._next(active)  # (n_active, n_vocab), (n_active, n_alignment_heads, d_head)
             self._keyterms.boost(logits, [row.token_context(row.tokens) for row in active])
-            attached = [i for i, row in enumerate(active) if row.follows_words and self._touches(row.tokens)]
-            choice = self.rules.choose(logits, [], [], attached)
+            attached = [i for i, row in enumerate(active) if self._touches_word(row)]
+            choice = self.rules.choose(logits, Restrictions(attached=attached))
             for i, row in enumerate(active):
                 row.add_queries(queries, i, 1)
                 row.append(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
             self.metrics.decoded(time.perf_counter() - started, len(active), 0)
             active = [row for row in active if not row.done]
 
-    def _attached(self, rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:
-        """Among the places that are chosen at, one more than each draft is long, those at a committed word."""
-        found: list[int] = []
-        first = 0
-        for row, draft in zip(rows, drafts, strict=True):
-            if row.follows_words:
-                n = next((n for n, token in enumerate(draft) if self.rules.begins_word(token)), len(draft))
-                found += range(first, first + n + 1)
-            first += len(draft) + 1
-        return found
-
-    def _touches(self, said: Sequence[int]) -> bool:
-        """Whether what comes after these tokens stands at the same word as their first."""
-        return not any(self.rules.begins_word(token) for token in said)
+    def _touches_word(self, row: Row) -> bool:
+        """Whether the next token would extend a committed word: no token of this step has begun a new one."""
+        return row.follows_words and not any(self.rules.begins_word(token) for token in row.tokens)
 
     def _next(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
-        """Run each row's last token: logits of what follows it, (rows, n_vocab), and the alignment heads' queries."""
+        """Run each row's last token: logits of the next one, (n_rows, n_vocab), and the alignment heads' queries."""
         if self._captured is not None:
             return self._captured([row.slot for row in rows], [row.tokens[-1] for row in rows])
         output = self._pass(rows, [[row.tokens[-1]] for row in rows])
         return self.model.decoder.project(output.hidden), output.queries
 
-    def _pass(self, rows: list[Row], fed: list[list[int]]) -> DecoderOutput:
-        """Append each row's tokens to its slot and run them."""
-        plan = self._cache.plan_append([row.slot for row in rows], [len(tokens) for tokens in fed])
-        tokens = torch.tensor([*itertools.chain.from_iterable(fed)])
+    def _pass(self, rows: Sequence[Row], new_tokens: Sequence[Sequence[int]]) -> DecoderOutput:
+        """One decoder pass: append each row's new tokens to its slot and run them."""
+        plan = self._cache.plan_append([row.slot for row in rows], [len(tokens) for tokens in new_tokens])
+        tokens = torch.tensor([*itertools.chain.from_iterable(new_tokens)])  # (n_tokens,)
         output: DecoderOutput = self.model.decoder(tokens.to(self.model.device), self._cache, plan)
         return output
 
     def _remember(self, rows: list[Row]) -> None:
+        """Keep the keys and values of each window's settled tokens for its next step."""
         for row in rows:
             request = row.request
             if self.options.kv_reuse and request.window_start is not None and request.settled_tokens:
@@ -279,36 +259,24 @@ class WhisperEngine:
         ]
 
     def _starts(self, rows: list[Row]) -> list[list[int]]:
-        """For each row where the anchor, the new tokens and what followed them begin, positions from the anchor on."""
-        # what was fed before the start token, the prompt, has no place in the sound
+        """Start of each row's anchor, new tokens and end of text; audio positions counted from `_anchor`."""
+        # the prompt, before the start token, has no audio; each (n, n_alignment_heads, d_head)
         queries = [torch.cat(row.queries)[max(0, row.sot_at - row.n_cached) :] for row in rows]
         sizes = [(len(each), row.n_positions) for each, row in zip(queries, rows, strict=True)]
         slots, n_positions = [row.slot for row in rows], max(row.n_positions for row in rows)
-        scores = self.model.decoder.align(pad_sequence(queries, batch_first=True), self._cache, slots, n_positions)
-        costs = alignment_cost(scores, sizes)
-        aligned = zip(costs, sizes, rows, strict=True)
-        return monotone_starts([cost[n - row.n_aligned : n, self._anchor(row) : at] for cost, (n, at), row in aligned])
+        padded = pad_sequence(queries, batch_first=True)  # (n_rows, n, n_alignment_heads, d_head)
+        scores = self.model.decoder.align(padded, self._cache, slots, n_positions)  # (n_rows, n_heads, n, n_positions)
+        costs = alignment_cost(scores, sizes)  # (n_rows, n, n_positions)
+        items = zip(costs, sizes, rows, strict=True)
+        return monotone_starts([cost[n - row.n_aligned : n, self._anchor(row) : end] for cost, (n, end), row in items])
 
     def _anchor(self, row: Row) -> int:
-        """First position that new tokens may take."""
+        """First audio position at which new tokens may begin."""
         return min(int(row.request.anchor_s / POSITION_S), row.n_positions - 1)
 
     def _times(self, row: Row, starts: list[int]) -> tuple[float, ...]:
-        n_said = len(row.tokens) + (1 if row.ended else 0)
-        positions = [self._anchor(row) + start for start in starts[len(starts) - n_said :]]
+        """Start of each new token and the end of the last one, seconds in the window."""
+        n_new = len(row.tokens) + (1 if row.ended else 0)
+        positions = [self._anchor(row) + start for start in starts[len(starts) - n_new :]]
         ends = positions if row.ended else [*positions, row.n_positions]
         return tuple(round(position * POSITION_S, 3) for position in ends)
-
-
-def _no_eot_at(rows: Sequence[Row], drafts: Sequence[list[int]]) -> list[int]:
-    """Among the places that are chosen at, a draft's length and one more for each row, those where no text may end."""
-    firsts = itertools.accumulate((len(draft) + 1 for draft in drafts), initial=0)
-    asked = [
-        (first, row.request.no_eot_at, len(draft)) for first, row, draft in zip(firsts, rows, drafts, strict=False)
-    ]
-    return [first + n for first, n, length in asked if n is not None and n <= length]
-
-
-def _begins(places: list[tuple[int, int]], n: int) -> bool:
-    """Whether place `n` is the first of its row."""
-    return n == 0 or places[n - 1][0] != places[n][0]

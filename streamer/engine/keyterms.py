@@ -1,9 +1,9 @@
 """
-Key terms: names that decoding favours, as a trie over tokens and a boost of logits.
+Key terms: contextual biasing of the logits with a trie over tokens.
 
-A term raises the token that begins it wherever a word may begin, and, once begun, the token that continues it. Both are
-functions of the text before a place alone, so a draft verified under the boost is still exactly the greedy choice.
-Greedy decoding cannot take a begun term back, so beginning is boosted less than going on.
+A term boosts its first token wherever a word may begin, and each next token once it has begun. Both depend only on the
+text before a token, so a draft that is verified under the boost still is the greedy choice. Greedy decoding cannot take
+back the beginning of a term, so beginnings get a smaller boost than continuations.
 
 Source: on-the-fly phrase boosting of shallow fusion (Zhao et al. 2019, "Shallow-Fusion End-to-End Contextual
 Biasing"), without the failure cost that only a beam could pay back.
@@ -21,12 +21,12 @@ from torch import Tensor
 from streamer.text.tokenizer import UNSPACED_LANGUAGES, Tokenizer
 
 MAX_TRIES = 256
-"""Lists of terms kept as tries; the one used least recently goes first."""
+"""Term lists kept as tries, with LRU eviction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strength:
-    """What is added to a logit, in nats; see docs/experiments.md for the choice."""
+    """Boost of a logit, in nats; docs/experiments.md gives the reasons for the values."""
 
     begin: float = 1.5
     go_on: float = 4.0
@@ -34,7 +34,7 @@ class Strength:
 
 @dataclass(slots=True)
 class _Node:
-    """The tokens that may follow one beginning of a term."""
+    """Trie node: the tokens that continue one beginning of a term."""
 
     children: dict[int, _Node] = field(default_factory=dict)
 
@@ -49,7 +49,7 @@ class TermTrie:
     The terms of one session.
 
     Args:
-        terms: As a user writes them; also found in lower case and with a capital at the beginning.
+        terms: As a user writes them; lower case and an initial capital are added.
         tokenizer: Of the model.
     """
 
@@ -62,17 +62,17 @@ class TermTrie:
                 longest = max(longest, len(tokens))
                 root.add(tokens)
         self.reach = max(0, longest - 1)
-        """Tokens before a place that matter there."""
+        """Tokens before a position that can influence its boost."""
 
         self._begin = frozenset(self._spaced.children)
         self._begin_bare = self._begin | self._bare.children.keys()
 
     def beginning(self, *, bare: bool) -> frozenset[int]:
-        """Tokens that begin a term; those without a leading space only where `bare`."""
+        """Tokens that begin a term; tokens without a leading space only if `bare`."""
         return self._begin_bare if bare else self._begin
 
     def continuing(self, before: Sequence[int]) -> list[int]:
-        """Tokens that go on with a term begun at the end of the tokens before."""
+        """Tokens that continue a term of which `before` ends with the beginning."""
         recent = before[-self.reach :] if self.reach else ()
         found: dict[int, None] = {}
         for start in range(len(recent)):
@@ -84,11 +84,11 @@ class TermTrie:
 
 @dataclass(frozen=True, slots=True)
 class TokenContext:
-    """Where a token is chosen: what is favoured there."""
+    """Where a token is chosen, as far as key terms depend on it."""
 
     terms: tuple[str, ...]
     before: Sequence[int]
-    """Text tokens of the window before it."""
+    """Text tokens of the window before the token."""
     language: str
 
 
@@ -98,7 +98,7 @@ class KeyTermBias:
 
     Args:
         tokenizer: Of the model.
-        device: Where the logits are.
+        device: Of the logits.
         strength: See `Strength`.
     """
 
@@ -107,41 +107,47 @@ class KeyTermBias:
         self._tries: OrderedDict[tuple[str, ...], TermTrie] = OrderedDict()
         self._tensors: dict[tuple[str, ...], dict[bool, Tensor]] = {}
 
-    def boost(self, logits: Tensor, places: Sequence[TokenContext]) -> None:
-        """Add to the logits, (n, n_vocab), in place; one row for each of the n places."""
+    def boost(self, logits: Tensor, contexts: Sequence[TokenContext]) -> None:
+        """
+        Add the boosts in place.
+
+        Args:
+            logits: (n, n_vocab), n at least the number of contexts.
+            contexts: Of the first rows of logits.
+        """
         begins: dict[tuple[tuple[str, ...], bool], list[int]] = {}
-        going_on: list[tuple[int, int, float]] = []
-        for row, place in enumerate(places):
-            if place.terms:
-                trie, bare = self._trie(place.terms), self._may_begin_bare(place)
-                begins.setdefault((place.terms, bare), []).append(row)
-                begun = trie.beginning(bare=bare)
-                for token in trie.continuing(place.before):
-                    # a token that begins a term too was boosted for that already
-                    boost = self._strength.go_on - (self._strength.begin if token in begun else 0.0)
-                    going_on.append((row, token, boost))
+        continues: list[tuple[int, int, float]] = []
+        for row, context in enumerate(contexts):
+            if context.terms:
+                trie, bare = self._trie(context.terms), self._may_begin_bare(context)
+                begins.setdefault((context.terms, bare), []).append(row)
+                beginning = trie.beginning(bare=bare)
+                for token in trie.continuing(context.before):
+                    # a token that also begins a term already has that boost
+                    boost = self._strength.go_on - (self._strength.begin if token in beginning else 0.0)
+                    continues.append((row, token, boost))
         for (terms, bare), rows in begins.items():
             tokens = self._begin_tokens(terms, bare)
             logits[torch.tensor(rows, device=self._device)[:, None], tokens] += self._strength.begin
-        if going_on:
-            rows_of, tokens_of, boosts = zip(*going_on, strict=True)
-            where = torch.tensor([rows_of, tokens_of], device=self._device)
-            added = torch.tensor(boosts, dtype=logits.dtype, device=self._device)
-            logits.index_put_((where[0], where[1]), added, accumulate=True)
+        if continues:
+            rows_of, tokens_of, boosts = zip(*continues, strict=True)
+            at = torch.tensor([rows_of, tokens_of], device=self._device)  # (2, n_boosts)
+            added = torch.tensor(boosts, dtype=logits.dtype, device=self._device)  # (n_boosts,)
+            logits.index_put_((at[0], at[1]), added, accumulate=True)
 
     def _begin_tokens(self, terms: tuple[str, ...], bare: bool) -> Tensor:
-        """On the device, made once for each list of terms."""
+        """First tokens of the terms, (n,), on the device; made once per list of terms."""
         held = self._tensors.setdefault(terms, {})
         if bare not in held:
             tokens = sorted(self._trie(terms).beginning(bare=bare))
             held[bare] = torch.tensor(tokens, dtype=torch.int64, device=self._device)
         return held[bare]
 
-    def _may_begin_bare(self, place: TokenContext) -> bool:
-        """Whether a word may begin without a space: at the beginning, after a mark, in languages without spaces."""
-        if not place.before or place.language in UNSPACED_LANGUAGES:
+    def _may_begin_bare(self, context: TokenContext) -> bool:
+        """Whether a word may begin without a space: at the start of text, after a mark, in languages without spaces."""
+        if not context.before or context.language in UNSPACED_LANGUAGES:
             return True
-        return not self._tokenizer.decode(place.before[-1:])[-1:].isalnum()
+        return not self._tokenizer.decode(context.before[-1:])[-1:].isalnum()
 
     def _trie(self, terms: tuple[str, ...]) -> TermTrie:
         if terms not in self._tries:

@@ -1,9 +1,9 @@
 """
-An engine whose network has random weights: every product is computed, every limit holds, but what is said is made up.
+An engine with random weights: every product is computed and every limit holds, but the text is scripted.
 
-For measuring speed where weights are not at hand. The made-up text grows with the sound at the rate of real speech,
-its newest word is always misheard, and its times follow from the rate, so drafts are confirmed, rejected and committed
-about as in real captions.
+For measurements of speed without weights. The scripted text grows with the audio at the rate of real speech, its newest
+word is always wrong, and its times follow from the rate, so that drafts are confirmed, rejected and committed about as
+in real captions.
 """
 
 from __future__ import annotations
@@ -26,29 +26,53 @@ TOKENS_PER_SECOND = 3.5
 
 @dataclass(slots=True)
 class ScriptedRow(Row):
-    """A row that says its script, whatever the network chose."""
+    """A row that follows its script instead of the network's choices."""
 
     script: tuple[int, ...] = field(default=())
+    """New tokens of the row; `eot` follows."""
 
-    def accept(self, draft: list[int], chosen: list[int], logprobs: list[float], eot: int) -> None:
-        scripted = [self._scripted(place, eot) for place in range(len(chosen))]
-        Row.accept(self, draft, scripted, logprobs, eot)
+    def accept_draft(self, chosen: list[int], logprobs: list[float], eot: int) -> None:
+        """
+        `Row.accept_draft` with scripted choices.
+
+        Args:
+            chosen: Their number counts, not the tokens.
+            logprobs: Of each choice.
+            eot: The token that ends a text.
+        """
+        Row.accept_draft(self, [self._scripted(n, eot) for n in range(len(chosen))], logprobs, eot)
 
     def append(self, token: int, logprob: float, eot: int) -> None:
+        """
+        `Row.append` of the next scripted token.
+
+        Args:
+            token: Ignored.
+            logprob: Of the network's choice.
+            eot: The token that ends a text.
+        """
         Row.append(self, self._scripted(len(self.tokens), eot), logprob, eot)
 
-    def _scripted(self, place: int, eot: int) -> int:
-        return self.script[place] if place < len(self.script) else eot
+    def _scripted(self, n: int, eot: int) -> int:
+        return self.script[n] if n < len(self.script) else eot
 
 
 class RandomEngine(WhisperEngine):
-    """See the module; arguments as for `WhisperEngine`."""
+    """
+    An engine whose rows follow a script.
+
+    Args:
+        model: With random weights, on its device.
+        tokenizer: Of a model of the same size.
+        options: See `EngineOptions`.
+        metrics: Observes latencies and batch sizes.
+    """
 
     def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics) -> None:
         super().__init__(model, tokenizer, options, metrics)
         texts = ((token, tokenizer.decode([token])) for token in range(1000, 9000))
         self._words = [token for token, text in texts if text.startswith(" ") and text[1:].isalpha()]
-        self._place_of = {token: place for place, token in enumerate(self._words)}
+        self._index_of = {token: index for index, token in enumerate(self._words)}
 
     def _row(self, request: StepRequest, slot: int, n_positions: int, language: str) -> Row:
         row = super()._row(request, slot, n_positions, language)
@@ -56,17 +80,18 @@ class RandomEngine(WhisperEngine):
         return ScriptedRow(**fields, script=self._script(request)[: row.budget - 1])
 
     def _script(self, request: StepRequest) -> tuple[int, ...]:
-        said_s = request.anchor_s + request.anchor_tokens / TOKENS_PER_SECOND
-        n = int((request.log_mel.shape[1] * FRAME_S - said_s) * TOKENS_PER_SECOND)
+        """Words from the prefix's last one on, as many as the rest of the window holds; the newest one is wrong."""
+        prefix_end_s = request.anchor_s + request.anchor_tokens / TOKENS_PER_SECOND
+        n = int((request.log_mel.shape[1] * FRAME_S - prefix_end_s) * TOKENS_PER_SECOND)
         if request.prefix:
-            first = self._place_of.get(request.prefix[-1], 0) + 1
+            first = self._index_of.get(request.prefix[-1], 0) + 1
         else:
-            first = self._place_of.get(request.draft[0], 0) if request.draft else 0
-        places = [*range(first, first + n - 1), first + n - 1 + len(self._words) // 2] if n > 0 else []
-        return tuple(self._words[place % len(self._words)] for place in places)
+            first = self._index_of.get(request.draft[0], 0) if request.draft else 0
+        indices = [*range(first, first + n - 1), first + n - 1 + len(self._words) // 2] if n > 0 else []
+        return tuple(self._words[index % len(self._words)] for index in indices)
 
     def _times(self, row: Row, starts: list[int]) -> tuple[float, ...]:
         edge_s = row.request.log_mel.shape[1] * FRAME_S
         n = len(row.tokens)
-        times: Sequence[float] = [max(0.0, edge_s - (n - place) / TOKENS_PER_SECOND) for place in range(n)]
+        times: Sequence[float] = [max(0.0, edge_s - (n - i) / TOKENS_PER_SECOND) for i in range(n)]
         return (*times, edge_s)

@@ -1,4 +1,4 @@
-"""One request while its step runs: what it knows, what it has said, when it is done. Pure."""
+"""State of one request while its step runs: context, draft, new tokens, when it is done. Pure."""
 
 from __future__ import annotations
 
@@ -15,59 +15,83 @@ from streamer.text.tokenizer import UNSPACED_LANGUAGES
 
 @dataclass(slots=True)
 class Row:
-    """One request while its step runs."""
+    """State of one request while its step runs."""
 
     request: StepRequest
     slot: int
-    """Of the cache: the row's number in the step."""
+    """Slot of the KV cache."""
     n_positions: int
-    """Audio positions of the window's own sound, the margin not counted."""
+    """Audio positions of the window, margin not counted."""
     language: str
     context: tuple[int, ...]
     """Prompt, start sequence and prefix."""
     sot_at: int
     """Index of the start token in `context`."""
     n_cached: int
-    """Leading tokens of `context` that stand in the cache already."""
+    """Leading tokens of `context` whose keys and values the slot already holds."""
     budget: int
-    """Most tokens this step may say."""
+    """Most tokens that this step may produce."""
     tokens: list[int] = field(default_factory=list)
+    """New tokens, `eot` not included."""
     logprobs: list[float] = field(default_factory=list)
+    """Of each new token."""
     queries: list[Tensor] = field(default_factory=list)
-    """Of the alignment heads, (n, n_heads, d_head) a pass: one for each token fed."""
+    """Queries of the alignment heads, one (n, n_alignment_heads, d_head) per pass, for every token that was run."""
     n_verified: int = 0
+    """Leading draft tokens that greedy decoding confirmed."""
     ended: bool = False
+    """Whether `eot` was chosen."""
     loops: bool = False
-    """Whether it was stopped because it said the same again and again."""
+    """Whether decoding was stopped because of a repetition loop."""
     no_speech_prob: float = 0.0
 
     @property
+    def draft(self) -> tuple[int, ...]:
+        """Draft tokens to verify: as many as the budget allows, less one for the token after them."""
+        return self.request.draft[: self.budget - 1]
+
+    @property
     def done(self) -> bool:
-        """Whether the row said `eot`, reached its bound, or goes in circles."""
+        """Whether the row chose `eot`, reached its budget, or is in a repetition loop."""
         return self.ended or self.loops or len(self.tokens) >= self.budget
 
     @property
     def follows_words(self) -> bool:
-        """Whether it goes on behind committed words that are divided by spaces."""
+        """Whether the new tokens follow committed words of a language with spaces."""
         return bool(self.request.prefix) and self.language not in UNSPACED_LANGUAGES
 
     @property
     def n_aligned(self) -> int:
-        """Tokens that get a time: the anchor, what was said, and the end where it was reached."""
+        """Tokens that are aligned: the anchor, the new tokens, and `eot` if it was chosen."""
         anchor = min(self.request.anchor_tokens, len(self.request.prefix))
         return anchor + len(self.tokens) + (1 if self.ended else 0)
 
-    def accept(self, draft: list[int], chosen: list[int], logprobs: list[float], eot: int) -> None:
-        """Take over the draft as far as it was chosen, and the first choice after it."""
+    def accept_draft(self, chosen: list[int], logprobs: list[float], eot: int) -> None:
+        """
+        Take over the draft as far as greedy decoding chose it, and the first choice after that part.
+
+        Args:
+            chosen: Greedy choice at each draft token and after the last one, one more than the draft has.
+            logprobs: Of each choice.
+            eot: The token that ends a text.
+        """
+        draft = self.draft
         n = next((n for n, token in enumerate(draft) if token == eot or chosen[n] != token), len(draft))
-        # as if it had been said token by token: a circle ends where it would have ended then
+        # a loop ends where serial decoding would have ended it
         self.n_verified = next((k - 1 for k in range(RUN_AWAY_TOKENS, n + 1) if is_repetition_loop(draft[:k])), n)
-        self.tokens = draft[: self.n_verified]
+        self.tokens = [*draft[: self.n_verified]]
         self.logprobs = logprobs[: self.n_verified]
         self.append(chosen[self.n_verified], logprobs[self.n_verified], eot)
 
     def append(self, token: int, logprob: float, eot: int) -> None:
-        """Add one token, or end."""
+        """
+        Add one chosen token, or end the row.
+
+        Args:
+            token: Greedy choice.
+            logprob: Of the token.
+            eot: The token that ends a text.
+        """
         if token == eot:
             self.ended = True
         else:
@@ -76,9 +100,16 @@ class Row:
             self.loops = is_repetition_loop(self.tokens)
 
     def token_context(self, new_tokens: Sequence[int]) -> TokenContext:
-        """Where the token after these new ones is chosen."""
+        """Key-term context of the token after these new tokens of the step."""
         return TokenContext(self.request.keyterms, (*self.request.prefix, *new_tokens), self.language)
 
     def add_queries(self, queries: Tensor, first: int, n: int) -> None:
-        """Keep those of `n` tokens that a pass was fed, from its number `first` on."""
+        """
+        Keep the queries of this row's tokens of a pass.
+
+        Args:
+            queries: Of all rows of the pass, (n_tokens, n_alignment_heads, d_head).
+            first: Index of the row's first token in the pass.
+            n: Tokens to keep.
+        """
         self.queries.append(queries[first : first + n])

@@ -11,7 +11,7 @@ from torch import Tensor
 from whisper.decoding import SuppressBlank, SuppressTokens
 from whisper.tokenizer import Tokenizer as PublishedTokenizer
 
-from streamer.engine.decoding import FREE_TOKENS, MAX_TOKENS_PER_SECOND, DecodingRules, token_budget
+from streamer.engine.decoding import FREE_TOKENS, MAX_TOKENS_PER_SECOND, DecodingRules, Restrictions, token_budget
 from streamer.text.tokenizer import Tokenizer
 from streamer.weights.vocabulary import build_tokenizer
 from tests.helpers.networks import published_tokenizer
@@ -54,7 +54,7 @@ def test_filters_are_the_published_ones(ours: Tokenizer, published: PublishedTok
     logits[8:, ours.eot + 1 :] += 10
     expected = published_filters(published, logits, is_first=is_first)
     places = list(range(16)) if is_first else []
-    choice = rules(ours).choose(logits, places, [], [])
+    choice = rules(ours).choose(logits, Restrictions(first=places))
     assert torch.equal(logits, expected)
     assert choice.tokens == expected.argmax(dim=-1).tolist()
     best = expected.log_softmax(dim=-1).max(dim=-1).values
@@ -66,7 +66,7 @@ def test_first_place_says_neither_blank_nor_end() -> None:
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[:, ENGLISH.eot] = 9.0
     logits[:, ENGLISH.encode(" so")[0]] = 5.0
-    choice = rules(ENGLISH).choose(logits, [0], [], [])
+    choice = rules(ENGLISH).choose(logits, Restrictions(first=[0]))
     assert choice.tokens == [ENGLISH.encode(" so")[0], ENGLISH.eot]
     assert all(logprob <= 0 for logprob in choice.logprobs)
 
@@ -76,7 +76,7 @@ def test_text_does_not_end_where_it_may_not() -> None:
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[:, ENGLISH.eot] = 9.0
     logits[:, 1000] = 5.0
-    choice = rules(ENGLISH).choose(logits, [], [1], [])
+    choice = rules(ENGLISH).choose(logits, Restrictions(no_eot=[1]))
     assert choice.tokens == [ENGLISH.eot, 1000]
     assert choice.logprobs[1] > -8.0
 
@@ -86,7 +86,7 @@ def test_network_may_be_larger_than_the_vocabulary() -> None:
     logits = torch.zeros(1, ENGLISH.n_vocab + 8)
     logits[0, ENGLISH.n_vocab :] = 50.0
     logits[0, 1000] = 1.0
-    assert DecodingRules(ENGLISH, ENGLISH.n_vocab + 8, CPU).choose(logits, [], [], []).tokens == [1000]
+    assert DecodingRules(ENGLISH, ENGLISH.n_vocab + 8, CPU).choose(logits, Restrictions()).tokens == [1000]
 
 
 def test_no_speech_is_a_probability_of_all_tokens() -> None:
@@ -126,7 +126,7 @@ def test_nothing_grows_a_final_word(text: str, grows: bool) -> None:
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[:, token], logits[:, next_best] = 9.0, 5.0
 
-    choice = rules(ENGLISH).choose(logits, [], [], [0])
+    choice = rules(ENGLISH).choose(logits, Restrictions(attached=[0]))
 
     assert choice.tokens == [next_best if grows else token, token]
     assert all(-torch.inf < logprob < 0 for logprob in choice.logprobs)
@@ -139,6 +139,6 @@ def test_pieces_of_marks_may_follow_a_final_word_and_pieces_of_letters_not() -> 
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[[0, 1], tokens] = 9.0
 
-    choice = rules(ENGLISH).choose(logits, [], [], [0, 1])
+    choice = rules(ENGLISH).choose(logits, Restrictions(attached=[0, 1]))
 
     assert (choice.tokens[0] == tokens[0], choice.tokens[1] == tokens[1]) == (True, False)

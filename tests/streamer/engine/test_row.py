@@ -20,9 +20,9 @@ def row(*, budget: int = 10, language: str = "en", **fields: object) -> Row:
 
 def test_a_draft_is_kept_as_far_as_it_was_chosen() -> None:
     """Then comes the first choice that differs."""
-    mine = row()
+    mine = row(draft=(5, 6, 7))
 
-    mine.accept([5, 6, 7], [5, 6, 8, 9], [-0.1, -0.2, -0.3, -0.4], EOT)
+    mine.accept_draft([5, 6, 8, 9], [-0.1, -0.2, -0.3, -0.4], EOT)
 
     assert (mine.tokens, mine.logprobs) == ([5, 6, 8], [-0.1, -0.2, -0.3])
     assert (mine.n_verified, mine.done) == (2, False)
@@ -30,18 +30,18 @@ def test_a_draft_is_kept_as_far_as_it_was_chosen() -> None:
 
 def test_a_draft_that_was_chosen_whole_has_a_successor() -> None:
     """The choice after its last token; here the end, which is no token of the text."""
-    mine = row()
+    mine = row(draft=(5, 6))
 
-    mine.accept([5, 6], [5, 6, EOT], [-0.1, -0.2, -0.3], EOT)
+    mine.accept_draft([5, 6, EOT], [-0.1, -0.2, -0.3], EOT)
 
     assert (mine.tokens, mine.n_verified, mine.ended, mine.done) == ([5, 6], 2, True, True)
 
 
 def test_an_end_inside_a_draft_ends_it() -> None:
     """Whatever was guessed behind it."""
-    mine = row()
+    mine = row(draft=(5, EOT, 7))
 
-    mine.accept([5, EOT, 7], [5, EOT, 7, 8], [-0.1] * 4, EOT)
+    mine.accept_draft([5, EOT, 7, 8], [-0.1] * 4, EOT)
 
     assert (mine.tokens, mine.ended) == ([5], True)
 
@@ -58,17 +58,22 @@ def test_a_row_that_goes_in_circles_is_done() -> None:
 @pytest.mark.parametrize("n_drafted", [RUN_AWAY_TOKENS - 1, RUN_AWAY_TOKENS, RUN_AWAY_TOKENS + 1, 60])
 def test_a_draft_that_goes_in_circles_ends_where_they_would(n_drafted: int) -> None:
     """A guess makes no difference to what is said."""
-    mine = row(budget=200)
-    mine.accept([7] * n_drafted, [7] * (n_drafted + 1), [-0.1] * (n_drafted + 1), eot=99)
+    mine = row(budget=200, draft=(7,) * n_drafted)
+    mine.accept_draft([7] * (n_drafted + 1), [-0.1] * (n_drafted + 1), eot=99)
     assert mine.done
     assert (mine.tokens, mine.n_verified) == ([7] * RUN_AWAY_TOKENS, RUN_AWAY_TOKENS - 1)
     assert len(mine.logprobs) == RUN_AWAY_TOKENS
 
 
+def test_a_draft_leaves_room_for_a_token_after_it() -> None:
+    """Of a longer one only the beginning is verified."""
+    assert row(budget=3, draft=(5, 6, 7)).draft == (5, 6)
+
+
 def test_a_row_is_done_at_its_budget() -> None:
     """Without an end."""
     mine = row(budget=2)
-    mine.accept([], [5], [-0.1], EOT)
+    mine.accept_draft([5], [-0.1], EOT)
     assert not mine.done
 
     mine.append(6, -0.1, EOT)
@@ -79,7 +84,7 @@ def test_a_row_is_done_at_its_budget() -> None:
 def test_anchor_text_and_end_get_times() -> None:
     """The anchor as far as there is a prefix."""
     mine = row(prefix=(3, 4), anchor_tokens=5)
-    mine.accept([], [5], [-0.1], EOT)
+    mine.accept_draft([5], [-0.1], EOT)
     assert mine.n_aligned == 2 + 1
 
     mine.append(EOT, -0.1, EOT)
