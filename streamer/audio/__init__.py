@@ -1,1 +1,1 @@
-"""Audio in: bytes and files of any encoding to samples at 16 kHz, then log-mel frames and voice probabilities."""
+"""Audio input: decode bytes and files to samples at 16 kHz; mel frames and voice probabilities of them."""

@@ -1,8 +1,8 @@
 """
-Audio files and uploads to mono float32 samples at 16 kHz, block by block: memory does not grow with their length.
+Decode audio files and uploads to mono float32 samples at 16 kHz, block by block: memory does not grow with length.
 
-wav, flac, ogg, mp3 and what else libsndfile knows; every other container needs the extra `codecs`. Files come from
-anywhere, so FFmpeg opens containers only: its playlists and descriptions could name other files and addresses.
+libsndfile reads wav, flac, ogg, mp3 and more; every other container needs the extra `codecs` (FFmpeg). Files are not
+trusted, so FFmpeg may open containers only: its playlists and stream descriptions can name other files and addresses.
 """
 
 from __future__ import annotations
@@ -37,18 +37,19 @@ CONTAINERS = (
     "mpeg",
     "mpegts",
 )
-"""What FFmpeg may take a file for."""
+"""Formats that FFmpeg may detect."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFile:
-    """An open recording. Close it; a file object that was handed in stays the caller's."""
+    """An open recording. The caller closes it, and the file object that it was opened from."""
 
     duration_s: float | None
-    """As its header says; None if it says nothing."""
+    """According to its header; None if the header has none."""
     blocks: Iterator[Samples]
-    """Its samples, mono at 16 kHz, about a second at a time. Raises AudioFormatError where they go bad."""
+    """Samples (n,), mono at 16 kHz, about a second at a time. Raises AudioFormatError at damaged data."""
     close: Callable[[], None]
+    """Releases the decoder."""
 
 
 def open_audio(file: IO[bytes], name: str) -> AudioFile:
@@ -56,13 +57,13 @@ def open_audio(file: IO[bytes], name: str) -> AudioFile:
     Open a recording.
 
     Args:
-        file: Its bytes; must be able to seek.
-        name: For messages.
+        file: Its bytes; must be seekable.
+        name: For error messages.
 
     Raises:
-        AudioFormatError: Nothing on this machine can decode it.
+        AudioFormatError: No decoder on this machine reads the file.
     """
-    # only files need it, and it loads a shared library: the daemon starts without
+    # imported here: it loads a shared library that the daemon does not need until a file comes
     import soundfile
 
     try:
@@ -83,7 +84,7 @@ def read_audio(path: Path) -> Samples:
     Read a whole audio file as mono samples at 16 kHz, (n,).
 
     Raises:
-        AudioFormatError: No such file, or nothing on this machine can decode it.
+        AudioFormatError: There is no such file, or no decoder on this machine reads it.
     """
     if not path.is_file():
         raise AudioFormatError(f"{path}: no such file")
@@ -123,7 +124,7 @@ def _open_with_codecs(file: IO[bytes], name: str) -> AudioFile:
         ) from None
     options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
     try:
-        # the mode is said, or it is taken from the file: a temporary one, open for writing, would become an output
+        # without `mode` PyAV uses the file's own: a temporary file, open for writing, would become an output
         container: Any = av.open(file, mode="r", container_options=options, metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioFormatError(f"{name}: no audio that can be decoded ({error})") from None

@@ -1,7 +1,7 @@
 """
-From samples to what sessions hear: mel frames and voice probabilities, for many sessions in one go.
+Front end: samples of many sessions to mel frames and voice probabilities, in one batch.
 
-Runs on the thread that owns the device; no state of its own beside the networks' weights.
+Runs on the thread that owns the device. The state of each session is an argument (`FeatureState`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ END_SAMPLES = N_FFT + FRAME_SAMPLES
 
 
 class FeatureState:
-    """What the front end remembers of one session: samples that do not fill a frame yet."""
+    """Front-end state of one session: samples that do not fill a frame yet, and the voice detector's state."""
 
     def __init__(self) -> None:
         self.frames = FrameStream()
@@ -28,7 +28,7 @@ class FeatureState:
         self._pending = torch.empty(0)
 
     def whole_frames(self, samples: Tensor) -> Tensor:
-        """(n_frames, 512) samples for the voice detector; the rest waits."""
+        """Append samples (n,); returns the voice frames they complete, (n_frames, 512), and keeps the rest."""
         pending = torch.cat([self._pending, samples])
         n = pending.shape[0] // FRAME_SAMPLES
         self._pending = pending[n * FRAME_SAMPLES :].clone()
@@ -37,12 +37,12 @@ class FeatureState:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What became known of one session."""
+    """New features of one session."""
 
     frames: Tensor
     """Log10 mel power, (n_frames, n_mels)."""
     probabilities: list[float]
-    """Of voice, one for each 32 ms."""
+    """Probability of voice of each 32 ms."""
 
 
 class FrontEnd:
@@ -53,16 +53,17 @@ class FrontEnd:
 
     def extract(self, states: Sequence[FeatureState], samples: Sequence[Tensor]) -> list[Features]:
         """
-        Hear the next samples of several sessions.
+        Features of the next samples of several sessions.
 
         Args:
-            states: Of the sessions, moved on by this call.
-            samples: (n,) float32 at 16 kHz for each session, any n.
+            states: State of each session; updated by this call.
+            samples: Samples of each session, (n,), float32 at 16 kHz, any n.
         """
         with torch.inference_mode():
             cut = [state.frames.push(block) for state, block in zip(states, samples, strict=True)]
             counts = [sum(part.shape[0] for part in parts) for parts in cut]
             parts = [part for parts in cut for part in parts]
+            # (n_frames of all sessions, n_mels)
             mels = self._spectrogram(torch.cat(parts)) if parts else torch.empty(0, self._spectrogram.n_mels)
             voices = self._judge(
                 [state.whole_frames(block) for state, block in zip(states, samples, strict=True)], states

@@ -1,8 +1,8 @@
 """
-Log-mel frames, each computed once, in any chunking equal to the whole.
+Log-mel frames of a stream: each frame is computed once, and the result does not depend on the chunking.
 
-What leaves here is the unclamped log10 mel power; `scale` clamps it at a floor and brings it into the network's
-range when a window is gathered, so a change of floor never asks for a frame again.
+Frames hold unclamped log10 mel power. `scale` clamps them at a floor and brings them into the network's range when a
+window is gathered, so a change of floor needs no new frames.
 
 Source: openai/whisper audio.py (25 ms Hann windows every 10 ms, centred; Slaney mel scale; `(x + 4) / 4`).
 """
@@ -26,13 +26,13 @@ FRAME_S = 1 / FRAMES_PER_SECOND
 DYNAMIC_RANGE = 8.0
 """Decades of power below the maximum at which the published front end clamps."""
 FIXED_MAXIMUM = 1.5
-"""log10 power taken as every window's maximum, so that all silence is the same silence."""
+"""log10 power taken as the maximum of every window, so that silence has the same value in all windows."""
 QUIET = -1.0
-"""log10 mel power that the loudest entry of a window reaches in ordinary speech, -40 dBFS at its peaks and louder."""
+"""log10 mel power that the loudest entry of a window reaches in ordinary speech, with peaks from -40 dBFS."""
 GAIN_STEP = 1.0
-"""A factor of ten in power, 10 dB."""
+"""log10 power: 10 dB."""
 MAX_GAIN = 4.0
-"""40 dB: the noise of sixteen bits is not raised to speech."""
+"""log10 power: 40 dB. More would raise 16-bit quantisation noise to the level of speech."""
 
 
 def mel_filters(n_mels: int) -> Tensor:
@@ -47,7 +47,7 @@ def mel_filters(n_mels: int) -> Tensor:
 
 
 def _hertz_to_mel(hertz: float) -> float:
-    """Linear below 1000 Hz, logarithmic above; only called above."""
+    """Slaney mel scale above 1000 Hz, where it is logarithmic."""
     return 15.0 + math.log(hertz / 1000.0) * 27.0 / math.log(6.4)
 
 
@@ -57,22 +57,22 @@ def _mel_to_hertz(mel: Tensor) -> Tensor:
 
 def window_gain(loudest: float) -> float:
     """
-    What to add to the log10 mel power of a window whose loudest entry is `loudest`.
+    Gain of a window whose loudest entry is `loudest`, both log10 mel power.
 
-    The floor under every window is fixed, so that all share one cached silence; quiet speech would drown in it. Raised
-    in few large steps, since a window that is raised anew is encoded anew. Ordinary speech is left as it is, and what
-    lies further down than speech does is not brought up to it.
+    The floor is the same for every window, so that all share one cached silence; quiet speech would fall below it. The
+    gain has few large steps, since a window with a new gain is encoded from its beginning. Ordinary speech gets none,
+    and sound far below the level of speech gets at most `MAX_GAIN`.
     """
     return min(max(0.0, math.ceil((QUIET - loudest) / GAIN_STEP) * GAIN_STEP), MAX_GAIN)
 
 
 def scale(log_mel: Tensor, maximum: float = FIXED_MAXIMUM) -> Tensor:
-    """Clamp at `maximum - 8` and bring into the network's range; shape as given."""
+    """Clamp log10 mel power at `maximum - 8` and bring it into the network's range; same shape."""
     return (log_mel.clamp_min(maximum - DYNAMIC_RANGE) + 4.0) / 4.0
 
 
 def silence_value(maximum: float = FIXED_MAXIMUM) -> float:
-    """What `scale` makes of silence under this maximum."""
+    """Value of silence after `scale` with this maximum."""
     return (maximum - DYNAMIC_RANGE + 4.0) / 4.0
 
 
@@ -82,7 +82,7 @@ class MelSpectrogram:
 
     Args:
         n_mels: Bands.
-        device: Where to compute; what comes in and goes out is on the CPU.
+        device: Where to compute; input and output are on the CPU.
     """
 
     def __init__(self, n_mels: int, device: torch.device | str = "cpu") -> None:
@@ -98,7 +98,7 @@ class MelSpectrogram:
         return log_mel
 
     def whole(self, samples: Tensor) -> Tensor:
-        """All frames of a finished recording, (n_mels, n_samples // hop_length), silence assumed after its end."""
+        """Frames of a whole recording (n,), followed by silence: (n_mels, n // hop_length)."""
         stream = FrameStream()
         frames = [*stream.push(samples), *stream.push(torch.zeros(N_FFT))]
         return self(torch.cat(frames))[: samples.shape[0] // HOP_LENGTH].T
@@ -106,10 +106,10 @@ class MelSpectrogram:
 
 class FrameStream:
     """
-    Samples of one session, cut into overlapping frames.
+    Cuts the samples of one session into overlapping frames.
 
-    Frame i is centred on sample i * hop_length, so it begins 200 samples earlier; before the first sample the
-    recording is mirrored, as the published front end does.
+    Frame i is centred on sample i * hop_length, so it begins 200 samples earlier. Before its first sample the recording
+    is mirrored, as in the published front end.
     """
 
     def __init__(self) -> None:
@@ -130,18 +130,18 @@ class FrameStream:
             self._pending = pending
             return ()
         frames = pending.unfold(0, N_FFT, HOP_LENGTH)
-        # a copy: a view would keep every earlier block alive
+        # a copy: a view would keep the memory of every earlier block
         self._pending = pending[frames.shape[0] * HOP_LENGTH :].clone()
         return (frames,)
 
 
 class MelWindow:
     """
-    The rolling tail of one session's log-mel frames, addressed by frame number since the session began.
+    Ring of one session's newest log-mel frames, addressed by frame number since the session began.
 
     Args:
         n_mels: Bands.
-        capacity: Frames kept; appending beyond it forgets the oldest (`start` moves on).
+        capacity: Frames kept; appending more drops the oldest and moves `start`.
     """
 
     def __init__(self, n_mels: int, capacity: int) -> None:
@@ -173,19 +173,19 @@ class MelWindow:
         self.forget(self.end - self._capacity)
 
     def forget(self, before: int) -> None:
-        """Let go of every frame before number `before`."""
+        """Drop every frame before number `before`."""
         dropped = min(max(0, before - self.start), self._high - self._low)
         self._low += dropped
         self.start += dropped
 
     def gather(self, start: int, end: int) -> Tensor:
         """
-        Frames [start, end), (n_mels, end - start), a copy.
+        Copy frames [start, end), (n_mels, end - start).
 
         Raises:
-            ValueError: The range is empty or not wholly held.
+            ValueError: The range is empty, or a frame of it is not held.
         """
         if not self.start <= start < end <= self.end:
-            raise ValueError(f"frames {start} to {end}, held are {self.start} to {self.end}")
+            raise ValueError(f"frames {start} to {end}: held are {self.start} to {self.end}")
         offset = self._low - self.start
         return self._frames[start + offset : end + offset].T.contiguous()

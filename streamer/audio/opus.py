@@ -1,9 +1,9 @@
 """
-Compressed audio of one stream, decoded while it comes: `webm_opus`, as a browser's `MediaRecorder` sends it.
+Streaming decoder of `webm_opus`, the recordings of a browser's `MediaRecorder`.
 
-The container is read by `webm`, which bounds it; packets are decoded by FFmpeg's Opus decoder (PyAV, extra `codecs`),
-one at a time and a second of sound at most before the caller goes on. The clock of the recording is that of the stream:
-a client that comes back sends its recording from the start, and what the session has is not decoded again.
+`webm` reads the container and bounds it. FFmpeg's Opus decoder (PyAV, extra `codecs`) decodes one packet at a time and
+yields at most a second of audio before the caller continues. Packet times are stream times: a client that resumes sends
+its recording from the start, and audio that the session already has is not decoded again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from streamer.extras import pip_install
 
 OPUS_RATE = 48000
 SETTLE_S = 0.08
-"""Sound decoded and thrown away before the first that is wanted: the decoder needs it to settle."""
+"""Audio that is decoded and discarded before the first sample needed, while the decoder converges."""
 MAX_GAP_S = 60.0
-"""Longest pause between two packets that is taken for silence."""
+"""Longest gap between two packets that is filled with silence."""
 TOLERANCE_S = 0.1
-"""Packets may be stamped this far from where they belong: recorders stamp them by the wall clock."""
+"""Allowed deviation of packet times: recorders take them from the wall clock."""
 
 
 class WebmDecoder:
     """
-    The counterpart of `AudioDecoder` for `webm_opus`.
+    Decodes one recording, with the interface of `AudioDecoder`.
 
     Raises:
         ProtocolError: Code `no_codecs`: PyAV is not installed.
@@ -47,19 +47,19 @@ class WebmDecoder:
         self._reader = WebmReader()
         self._resampler = Resampler(OPUS_RATE)
         self._at = 0
-        """Samples of the recording so far, at `OPUS_RATE`."""
+        """Samples of the recording that were read, at `OPUS_RATE`."""
         self._from = 0
 
     def skip_to(self, stream_s: float) -> None:
-        """Begin there: what comes before is not said."""
+        """Return no samples before this time of the recording."""
         self._from = round(stream_s * OPUS_RATE)
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
-        Samples at 16 kHz that `data` completes, (n,), a second or less at a time.
+        Decode the packets that `data` completes: samples at 16 kHz, (n,), at most a second at a time.
 
         Raises:
-            AudioFormatError: Not a recording of one Opus track, or damaged.
+            AudioFormatError: The bytes are not a recording of one Opus track, or are damaged.
         """
         for packet in self._reader.read(data):
             yield from self._gap(packet.start_s)
@@ -67,11 +67,11 @@ class WebmDecoder:
             yield self._wanted(samples)
 
     def finish(self) -> Samples:
-        """The samples that the resampler still holds, (n,)."""
+        """Samples that the resampler still holds, (n,)."""
         return self._resampler.finish()
 
     def _gap(self, start_s: float) -> Iterator[Samples]:
-        """Silence where the recorder sent nothing."""
+        """Silence for a gap in the recording."""
         n = round(start_s * OPUS_RATE) - self._at
         if n <= TOLERANCE_S * OPUS_RATE:
             return
@@ -97,14 +97,14 @@ class WebmDecoder:
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
     def _wanted(self, samples: Samples) -> Samples:
-        """At 16 kHz, without what lies before the beginning."""
+        """Resample to 16 kHz, without samples before the time of `skip_to`."""
         skipped = max(self._from - self._at, 0)
         self._at += len(samples)
         return self._resampler.resample(samples[skipped:])
 
 
 def _n_samples(packet: bytes) -> int:
-    """Samples that an Opus packet lasts, by its first bytes (RFC 6716, section 3.1)."""
+    """Duration of an Opus packet in samples, from its first bytes (RFC 6716, section 3.1)."""
     config, code = packet[0] >> 3, packet[0] & 3
     if config < 12:
         frame = (480, 960, 1920, 2880)[config & 3]

@@ -1,7 +1,5 @@
 """
-Audio bytes to the one form every other part takes: mono float32 samples at 16 kHz.
-
-Knows encodings, sample rates and channels; knows nothing of sessions, sockets or clocks.
+Decode raw audio bytes of any encoding, sample rate and number of channels to mono float32 samples at 16 kHz.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from streamer.errors import AudioFormatError
 Samples: TypeAlias = NDArray[np.float32]
 
 SAMPLE_RATE = 16000
-"""Samples per second of everything behind this file."""
+"""Samples per second of all decoded audio."""
 MIN_RATE, MAX_RATE = 8000, 48000
 MAX_CHANNELS = 8
 
@@ -44,12 +42,12 @@ def _to_float(pcm: NDArray[np.signedinteger]) -> Samples:
 
 
 def _bounded(samples: Samples) -> Samples:
-    """Clip to [-1, 1]: floats may come louder, and the resampler overshoots at full-scale edges."""
+    """Clip to [-1, 1]: float input can be louder, and the resampler overshoots at full-scale edges."""
     return np.clip(samples, np.float32(-1), np.float32(1))
 
 
 def mean_of_channels(samples: Samples) -> Samples:
-    """(n, n_channels) -> (n,)."""
+    """Mix the channels of (n, n_channels) to their mean, (n,)."""
     mean: Samples = samples.mean(axis=1, dtype=np.float32)
     return mean
 
@@ -60,20 +58,23 @@ _TABLES = {"mulaw": mulaw_table(), "alaw": alaw_table()}
 
 class Resampler:
     """
-    Streaming resampler of mono samples to 16 kHz; at 16 kHz it passes samples through.
+    Streaming resampler of mono samples to 16 kHz; samples at 16 kHz pass unchanged.
 
     The result does not depend on how the samples are split over calls.
+
+    Args:
+        rate: Samples per second of the input.
     """
 
     def __init__(self, rate: int) -> None:
         self._stream = None if rate == SAMPLE_RATE else soxr.ResampleStream(rate, SAMPLE_RATE, 1)
 
     def resample(self, samples: Samples) -> Samples:
-        """Every output sample that `samples`, (n,), complete: within [-1, 1], possibly none yet."""
+        """Resample (n,); returns the output samples that are complete, (m,), within [-1, 1], m possibly 0."""
         return samples if self._stream is None else _bounded(self._stream.resample_chunk(samples))
 
     def finish(self) -> Samples:
-        """The samples still held back. The next call to `resample` begins a new signal."""
+        """Samples that the resampler still holds, (n,). The next call to `resample` begins a new signal."""
         no_samples = np.zeros(0, np.float32)
         if self._stream is None:
             return no_samples
@@ -84,7 +85,7 @@ class Resampler:
 
 class AudioDecoder:
     """
-    The audio of one stream: bytes as announced in, mono float32 samples at 16 kHz out.
+    Decodes the raw audio of one session to mono float32 samples at 16 kHz.
 
     The result does not depend on how the bytes are split over calls.
 
@@ -94,7 +95,7 @@ class AudioDecoder:
         channels: Interleaved channels, 1 to 8; their mean is taken.
 
     Raises:
-        AudioFormatError: One of them is not supported.
+        AudioFormatError: The encoding, the rate or the number of channels is not supported.
     """
 
     def __init__(self, encoding: str, rate: int, channels: int) -> None:
@@ -114,10 +115,10 @@ class AudioDecoder:
         Decode one message of whole sample frames (one sample of every channel).
 
         Returns:
-            The 16 kHz samples it completes, (n,), within [-1, 1]; the resampler holds a few back.
+            The samples at 16 kHz that it completes, (n,), within [-1, 1]; the resampler holds a few back.
 
         Raises:
-            AudioFormatError: A partial frame, or samples that are not finite. Nothing was taken in.
+            AudioFormatError: The message has a partial frame, or samples that are not finite; nothing was decoded.
         """
         frame_bytes = self._sample_type.itemsize * self._channels
         if len(data) % frame_bytes:
@@ -128,11 +129,11 @@ class AudioDecoder:
         return self._resampler.resample(self._mono(self._samples(data)))
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
-        """The same as `decode`, in the form that compressed audio comes in."""
+        """One block: the samples (n,) of `decode`. The interface that compressed audio shares."""
         yield self.decode(data)
 
     def finish(self) -> Samples:
-        """The samples the resampler still holds, (n,). The next `decode` begins a new signal."""
+        """Samples that the resampler still holds, (n,). The next `decode` begins a new signal."""
         return self._resampler.finish()
 
     def _samples(self, data: bytes) -> Samples:
@@ -150,7 +151,12 @@ class AudioDecoder:
 
 
 def finite(samples: Samples) -> Samples:
-    """Samples within [-1, 1]; raises AudioFormatError where one is not a number."""
+    """
+    Clip samples (n,) to [-1, 1].
+
+    Raises:
+        AudioFormatError: A sample is infinite or not a number.
+    """
     is_finite = np.isfinite(samples)
     if not is_finite.all():
         first = int(np.argmin(is_finite))

@@ -1,8 +1,8 @@
 """
-Voice activity: Silero's network, batched over sessions, as a plain function of its weights.
+Voice activity detection: Silero's network as a pure function of weights and state, batched over sessions.
 
-The weights are read from the file in the `silero-vad` wheel by path; importing that package would set torch to
-one thread for the whole process.
+The weights are read by path from the installed `silero-vad` wheel; importing that package would set torch to one thread
+for the whole process.
 
 Source: snakers4/silero-vad v6 (MIT), 16 kHz model: magnitude spectrum, four convolutions, one LSTM cell.
 """
@@ -21,18 +21,18 @@ from torch import Tensor
 from streamer.errors import ModelNotFoundError
 
 FRAME_SAMPLES = 512
-"""Samples judged at once: 32 ms at 16 kHz."""
+"""Samples of a voice frame: 32 ms at 16 kHz."""
 CONTEXT_SAMPLES = 64
-"""Samples of the frame before, seen again."""
+"""Samples of the previous frame that are part of the input."""
 STATE_SIZE = 128
 
 
 def read_weights() -> dict[str, Tensor]:
     """
-    The 16 kHz network's tensors from the installed `silero-vad` package.
+    The 16 kHz network's tensors from the installed `silero-vad` package: each name with the shape of its layer.
 
     Raises:
-        ModelNotFoundError: The package is not installed or carries no such file.
+        ModelNotFoundError: The package is not installed, or the file is not part of it.
     """
     path = _installed_file()
     module = torch.jit.load(str(path), map_location="cpu")
@@ -52,7 +52,7 @@ def _installed_file() -> Path:
 
 
 class VoiceState:
-    """What the network remembers of one session."""
+    """Recurrent state of one session: last samples, hidden and cell state of the LSTM."""
 
     def __init__(self) -> None:
         self.context = torch.zeros(CONTEXT_SAMPLES)
@@ -65,8 +65,8 @@ class VoiceDetector:
     Frames of 512 samples -> probability of voice.
 
     Args:
-        weights: Of `read_weights`.
-        device: Where to compute; what comes in and goes out, and the states, are on the CPU.
+        weights: From `read_weights`, each with the shape of its layer.
+        device: Where to compute; input, output and states are on the CPU.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], device: torch.device | str = "cpu") -> None:
@@ -82,19 +82,19 @@ class VoiceDetector:
 
     def __call__(self, frames: list[Tensor], states: list[VoiceState]) -> list[list[float]]:
         """
-        Judge the new frames of several sessions.
+        Probability of voice in the new frames of several sessions.
 
         Args:
-            frames: For each session (n, 512) samples, n >= 1.
-            states: For each session its state, moved on by this call.
+            frames: New frames of each session, (n, 512), n >= 1.
+            states: State of each session; updated by this call.
 
         Returns:
-            For each session the probability of voice in each frame.
+            For each session the probability of each frame.
         """
-        # who has most frames first: those who have one more are then always the leading rows
+        # sessions with the most frames first: at each step the sessions that still have one are the leading rows
         order = sorted(range(len(frames)), key=lambda i: -frames[i].shape[0])
         counts = [frames[i].shape[0] for i in order]
-        inputs = torch.cat([_with_context(frames[i], states[i]) for i in order])
+        inputs = torch.cat([_with_context(frames[i], states[i]) for i in order])  # (n_frames of all, 576)
         probabilities = self._judge(self._features(inputs.to(self._device)), counts, [states[i] for i in order])
         found: list[list[float]] = [[] for _ in frames]
         for step in range(counts[0]):
@@ -111,7 +111,7 @@ class VoiceDetector:
         found = []
         for step in range(counts[0]):
             n = sum(count > step for count in counts)
-            x = features[(firsts[:n] + step).to(self._device)]
+            x = features[(firsts[:n] + step).to(self._device)]  # (n, 128)
             moved = torch.lstm_cell(x, (hidden[:n], cell[:n]), *self._lstm)
             hidden, cell = (torch.cat([new, old[n:]]) for new, old in zip(moved, (hidden, cell), strict=True))
             found.append(torch.sigmoid(F.linear(hidden[:n].relu(), *self._out))[:, 0])
@@ -125,13 +125,13 @@ class VoiceDetector:
         real, imaginary = (x @ self._basis).chunk(2, dim=-1)
         x = (real.square() + imaginary.square()).sqrt()  # (n, 4, 129)
         for (weight, bias), stride in zip(self._convolutions, (1, 2, 2, 1), strict=True):
-            threes = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, stride).flatten(2)
-            x = F.linear(threes, weight, bias).relu()
+            windows = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, stride).flatten(2)  # (n, n_out, 3 * n_channels)
+            x = F.linear(windows, weight, bias).relu()
         return x[:, 0]
 
 
 def _with_context(frames: Tensor, state: VoiceState) -> Tensor:
-    """(n, 512) -> (n, 576): each frame with the last 64 samples before it; the state keeps the newest."""
+    """(n, 512) -> (n, 576): each frame after the 64 samples before it; updates the state's context."""
     before = torch.cat([state.context[None], frames[:-1, -CONTEXT_SAMPLES:]])
     state.context = frames[-1, -CONTEXT_SAMPLES:].clone()
     return torch.cat([before, frames], dim=1)

@@ -1,4 +1,4 @@
-"""Typical requests, and what a step of them costs on this device."""
+"""Measures the cost of a step on this device, with requests of typical size."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from streamer.engine.engine import WhisperEngine
 from streamer.step import StepRequest
 
 PROBE_WINDOWS_S = (5.0, 6.0, 7.0, 8.0)
-"""A window as it grows under load, for the warm-up and the measurement of a step's cost."""
+"""Lengths of a growing window under load, for the warm-up and the measurement of a step's cost."""
 PROBE_PREFIX = 14
-"""Committed tokens in it."""
+"""Committed tokens in a typical window."""
 PROBE_DRAFT = 6
-"""Tokens of a typical hypothesis after them."""
+"""Draft tokens after them in a typical window."""
 
 
 def probes(n_mels: int, n_rows: int, window_s: float = PROBE_WINDOWS_S[0]) -> list[StepRequest]:
-    """Typical requests, which any healthy engine answers; longer ones of one session go on with its window."""
+    """
+    Requests of typical size, which any healthy engine answers; the same sessions in every call.
+
+    Args:
+        n_mels: Mel bands of the model.
+        n_rows: Requests, one per session.
+        window_s: Length of the windows, seconds; a longer window continues the session's shorter one.
+    """
     generator = torch.Generator().manual_seed(0)
     sound = torch.randn(n_rows, int(PROBE_WINDOWS_S[-1] * FRAMES_PER_SECOND), n_mels, generator=generator) - 1.0
     return [
@@ -40,15 +47,15 @@ def measure_costs(
     engine: WhisperEngine, n_mels: int, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
     """
-    Device time of a typical step: its fixed part and what each row adds, seconds.
+    Device time of a typical step, seconds: the fixed part, and the part that each row adds.
 
-    The first step is the warm-up, and proves that a decode works. The fastest of several counts: load on the machine
-    only ever adds to them, and the meter follows what steps really cost later.
+    The first step is the warm-up and proves that decoding works. The fastest of several steps counts: load on the
+    machine only adds to them. Later the measured cost of real steps replaces this value.
 
     Args:
-        engine: Its windows of the probes are forgotten afterwards.
-        n_mels: Mel bands of its model.
-        clock: Seconds.
+        engine: The cached windows of the probes are released afterwards.
+        n_mels: Mel bands of the engine's model.
+        clock: Seconds on a monotonic clock.
     """
     n_rows = -(-engine.options.max_batch // 2)
     one_s = _fastest_s(engine, n_mels, 1, clock)
@@ -58,7 +65,7 @@ def measure_costs(
 
 
 def _fastest_s(engine: WhisperEngine, n_mels: int, n_rows: int, clock: Callable[[], float]) -> float:
-    """Of the steps of growing windows, the first, which has nothing settled, not counted."""
+    """Fastest step of growing windows; the first one, without settled positions, does not count."""
     times = []
     for window_s in PROBE_WINDOWS_S:
         requests = probes(n_mels, n_rows, window_s)

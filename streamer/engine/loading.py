@@ -1,4 +1,4 @@
-"""Weights on a device: a network and its tokenizer from a model name, or random ones of a published size."""
+"""Loads a network and its tokenizer onto a device: a model by name, or random weights of a published size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from streamer.text.tokenizer import Tokenizer
 
 def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:
     """
-    The network and the tokenizer of a model name or path.
+    Load the network and the tokenizer of a model.
+
+    Args:
+        name: Published name, path, or repository, as for `weights.resolve`.
+        dtype: Of weights and activations.
+        device: Where the network runs.
 
     Raises:
-        ModelNotFoundError, CheckpointError: The weights cannot be had.
+        ModelNotFoundError: The weights are not on this machine.
+        CheckpointError: The weights or the vocabulary are damaged or missing.
     """
     checkpoint = weights.load(weights.resolve(name))
     model = Whisper.from_tensors(
@@ -30,11 +36,16 @@ def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whi
 
 def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:
     """
-    A network of a published size with random weights: right in speed, wrong in text.
+    A network of a published size with random weights: real speed, meaningless text.
+
+    Args:
+        name: Published size.
+        dtype: Of weights and activations.
+        device: Where the network runs.
 
     Raises:
-        ModelNotFoundError: No such size.
-        CheckpointError: No vocabulary is on this machine.
+        ModelNotFoundError: There is no published size of this name.
+        CheckpointError: No vocabulary for this size is on this machine.
     """
     if name not in PUBLISHED_DIMENSIONS:
         sizes = ", ".join(PUBLISHED_DIMENSIONS)

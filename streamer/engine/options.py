@@ -1,4 +1,4 @@
-"""How an engine trades memory, speed and exactness."""
+"""Options of an engine: batch size, window length, approximations and memory."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ class EngineOptions:
     """How an engine trades memory, speed and exactness."""
 
     max_batch: int = 8
-    """Rows of one step."""
+    """Most rows of one step."""
     max_window_s: float = 30.0
-    """Longest window that will be asked for."""
+    """Longest window of a request."""
     kv_reuse: bool = True
-    """Keep the keys and values of a window's settled text over encoder passes (approximate), not renew them."""
+    """Keep the keys and values of settled tokens although the window has grown (approximate), not recompute them."""
     silence_cache: bool = True
-    """False encodes full windows: the reference."""
+    """Complete short windows by cached silence; False encodes full windows, the reference."""
     margin_frames: int = 32
-    """Frames of silence computed after the live edge; without any the decoder runs on."""
+    """Frames of silence encoded after the live edge; without them the decoder does not stop at the end of the text."""
     bucket: int = 8
     """Window lengths are rounded up to a multiple of this many audio positions."""
     mel_maximum: float = mel.FIXED_MAXIMUM
-    """log10 mel power taken as the maximum of every window; 8 below it is silence."""
+    """log10 mel power taken as the maximum of every window; silence is 8 below it."""
     silence_stride: int = 4
-    """Positions of cached silence that one key stands for in the encoder."""
+    """Positions of cached silence that one encoder key represents."""
     n_tail: int = 128
-    """Positions of cached silence the decoder hears behind every window."""
+    """Positions of cached silence after every window in cross-attention."""
     settle_s: float | None = 1.0
-    """Sound this far behind the newest is encoded no more; None encodes every window whole."""
+    """Audio this long before the live edge is not encoded again; None encodes every window whole."""
     max_remembered: int = 256
-    """Sessions whose windows are remembered."""
+    """Sessions whose windows are cached."""
     max_remembered_bytes: int = 2**34
-    """Of all these windows, in memory of the device."""
+    """Of all cached windows, in memory of the device."""
     keyterms: Strength = field(default_factory=Strength)
-    """How much key terms are favoured."""
+    """Boost of key terms."""
 
     def in_buckets(self, n: int) -> int:
         """Audio positions rounded up to whole buckets."""

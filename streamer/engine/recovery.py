@@ -1,11 +1,11 @@
 """
-An engine that is built anew when its device fails.
+An engine that is rebuilt when its device fails.
 
-A step that fails may be the fault of what it was asked, or of the device. A probe tells them apart: a step that has
-worked before. If the probe works, the error is the batch's, and whoever asked retries row by row. If it fails too, the
-engine is built again, with pauses, a counted number of times; sessions only see a late step, since all they have heard
-is theirs. An engine that cannot be had back ends the daemon: a new process gets a new context on the device, and
-clients resume there.
+A failed step is the fault of its batch or of the device. A probe, a request that worked before, tells them apart. If
+the probe works, the error belongs to the batch, and the caller retries row by row. If the probe fails too, the engine
+is rebuilt, with pauses and a bounded number of attempts; sessions only see a late step, since their audio and text do
+not live in the engine. If the engine cannot be rebuilt, the daemon ends: a new process gets a new context on the
+device, and clients resume there.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from streamer.telemetry.metrics import ServiceMetrics
 log = structlog.get_logger()
 
 PAUSES_S = (0.0, 0.5, 2.0)
-"""Before each try to build the engine again; then it is given up. Together less than the unit's watchdog allows."""
+"""Pause before each attempt to rebuild the engine. Together less than the watchdog of the systemd unit allows."""
 
 
 class RecoveringEngine:
     """
+    Wraps an engine and replaces it when its device fails.
+
     Args:
-        engine: The first one.
-        build: Makes another; called on the thread that steps.
+        engine: The first engine.
+        build: Builds another engine; called on the thread that runs steps.
         probe: A request that any healthy engine answers.
-        metrics: Where to count.
-        sleep: Waits some seconds.
+        metrics: Counts restarts.
+        sleep: Blocks for a number of seconds.
     """
 
     def __init__(
@@ -49,11 +51,11 @@ class RecoveringEngine:
 
     def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         """
-        As `Engine.step`; a device that fails is given several chances.
+        Run one step; if the device fails, rebuild the engine and run the step again.
 
         Raises:
-            EngineError: The batch is at fault; the device is well.
-            DeviceLostError: The device does not come back.
+            EngineError: The batch is at fault; the device works.
+            DeviceLostError: The device does not work after the last attempt.
         """
         assert self._engine is not None
         try:
@@ -62,11 +64,11 @@ class RecoveringEngine:
             if _answers(self._engine, self._probe):
                 raise
             reason = str(error)
-        # outside of `except`: the traceback holds the engine, whose memory is needed for the next one
+        # outside of `except`: the traceback holds the old engine, whose memory the new one needs
         return self._restart(reason).step(batch)
 
     def forget(self, session: str) -> None:
-        """As `Engine.forget`."""
+        """Release everything cached for a session that is over."""
         if self._engine is not None:
             self._engine.forget(session)
 
@@ -77,7 +79,7 @@ class RecoveringEngine:
             self._sleep(pause_s)
             try:
                 engine = self._build()
-            except RuntimeError as error:  # torch reports a failing device so
+            except RuntimeError as error:  # torch reports a failing device as RuntimeError
                 reason = f"the engine cannot be built: {error}"
                 continue
             if _answers(engine, self._probe):

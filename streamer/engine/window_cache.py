@@ -1,10 +1,10 @@
 """
-What the engine remembers of each session's window from one step to the next. Soft state, bounded.
+Cached keys and values of each session's window between steps: bounded soft state with LRU eviction.
 
-Three things are known of a window that grows: what the encoder has settled of its sound, what the decoder's
-cross-attention hears of that, and the keys and values of its text. The windows of at most `n_sessions` sessions and of
-at most `n_bytes` are kept, and whoever was used least recently goes first. A window that is not known costs one pass
-over all of it.
+Of a growing window the engine caches the encoder's keys and values at settled positions, the decoder's cross-attention
+keys and values at the same positions, and the self-attention keys and values of settled tokens. A `WindowCache` holds
+one window per session within a number of sessions and of bytes. A window that is not cached costs one pass over all of
+it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ BLOCK = 128
 """Positions by which the buffer of a window grows."""
 
 
-class Remembered(Protocol):
-    """What can be remembered of a window."""
+class Cacheable(Protocol):
+    """State of one window that a `WindowCache` can hold."""
 
     @property
     def n_bytes(self) -> int:
-        """Held in memory."""
+        """Bytes held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class KVSpan:
     """
 
     buffer: Tensor
-    """(2, n_layer, n_head, n and more, d_head)"""
+    """(2, n_layer, n_head, capacity, d_head), capacity >= n."""
     n: int
-    """Positions that are known."""
+    """Positions that are valid."""
 
     @property
     def keys_values(self) -> Tensor:
@@ -50,7 +50,7 @@ class KVSpan:
         return self.buffer[..., : self.n, :]
 
     def followed_by(self, new: Tensor) -> KVSpan:
-        """The stretch with `new` (2, n_layer, n_head, n, d_head) behind it; moved only where the buffer ends."""
+        """This span continued by `new` (2, n_layer, n_head, n, d_head); copied only where the buffer is too short."""
         n = self.n + new.shape[3]
         buffer = self.buffer
         if n > buffer.shape[3]:
@@ -63,25 +63,32 @@ class KVSpan:
 
 @dataclass(frozen=True, slots=True)
 class AudioKV:
-    """The settled positions of one window, from its beginning."""
+    """Keys and values at the settled positions of one window, from its beginning."""
 
     encoder: KVSpan
-    """Of the encoder's layers: what later sound attends to."""
+    """Of the encoder's layers: later audio attends to them."""
     audio: KVSpan
     """Of the decoder's cross-attention."""
 
     @property
     def n(self) -> int:
-        """Positions."""
+        """Settled positions."""
         return self.encoder.n
 
     @property
     def n_bytes(self) -> int:
-        """Held in memory."""
+        """Bytes held in memory."""
         return self.encoder.buffer.nbytes + self.audio.buffer.nbytes
 
     def followed_by(self, encoded: EncodedAudio, audio: Tensor, n: int) -> AudioKV:
-        """The window with the first `n` of the positions that a pass computed after it."""
+        """
+        Settle the first `n` of the new positions of a pass.
+
+        Args:
+            encoded: Encoder state of the new positions.
+            audio: Their cross-attention keys and values, (2, n_text_layer, n_text_head, n_new, d_head).
+            n: New positions to settle, at most n_new.
+        """
         return AudioKV(
             self.encoder.followed_by(encoded.keys_values[..., :n, :]), self.audio.followed_by(audio[..., :n, :])
         )
@@ -89,52 +96,61 @@ class AudioKV:
 
 @dataclass(frozen=True, slots=True)
 class TextKV:
-    """The tokens of one window as the decoder has read them."""
+    """Self-attention keys and values of the settled tokens of one window."""
 
     tokens: tuple[int, ...]
-    """Prompt, start sequence and text."""
+    """Prompt, start sequence and settled prefix."""
     keys_values: Tensor
-    """Of the decoder's self-attention, (2, n_text_layer, n_text_head, n, d_head)."""
+    """(2, n_text_layer, n_text_head, n, d_head)."""
 
     @property
     def n_bytes(self) -> int:
-        """Held in memory."""
+        """Bytes held in memory."""
         return self.keys_values.nbytes
 
     def n_shared(self, tokens: Sequence[int]) -> int:
-        """Leading tokens that are the same."""
+        """Length of the common prefix with `tokens`."""
         pairs = enumerate(zip(self.tokens, tokens, strict=False))
         return next((i for i, (a, b) in pairs if a != b), min(len(self.tokens), len(tokens)))
 
 
-T = TypeVar("T", bound=Remembered)
+T = TypeVar("T", bound=Cacheable)
 
 
 class WindowCache(Generic[T]):
     """
+    LRU cache of one window per session.
+
     Args:
-        nothing: What is remembered of a window that is not known.
+        empty: State of a window that is not cached.
         n_sessions: Windows kept.
-        most_bytes: Of all of them together; one alone may have more.
+        most_bytes: Of all windows together; a single window may exceed it.
     """
 
-    def __init__(self, nothing: T, n_sessions: int, most_bytes: int) -> None:
-        self._nothing, self._n_sessions, self._most_bytes = nothing, n_sessions, most_bytes
+    def __init__(self, empty: T, n_sessions: int, most_bytes: int) -> None:
+        self._empty, self._n_sessions, self._most_bytes = empty, n_sessions, most_bytes
         self._n_bytes = 0
         self._windows: OrderedDict[str, tuple[Hashable, T]] = OrderedDict()  # least recently used first
 
     @property
     def n_bytes(self) -> int:
-        """Held for all sessions."""
+        """Bytes held for all sessions."""
         return self._n_bytes
 
     def of(self, session: str, name: Hashable | None) -> T:
-        """What is known of the window of `session` under this name; nothing of any other."""
-        known, window = self._windows.get(session, (None, self._nothing))
-        return window if name is not None and name == known else self._nothing
+        """State of the session's window if it has this name, otherwise `empty`; None names no window."""
+        cached_name, window = self._windows.get(session, (None, self._empty))
+        return window if name is not None and name == cached_name else self._empty
 
     def keep(self, session: str, name: Hashable, window: T) -> None:
-        """Remember a window in place of the session's last one."""
+        """
+        Cache a window in place of the session's last one; evicts the least recently kept windows over the bounds.
+
+        Args:
+            session: Key of the session.
+            name: `StepRequest.window`.
+            window: State to cache.
+        """
         self.release(session)
         self._windows[session] = (name, window)
         self._n_bytes += window.n_bytes
@@ -142,6 +158,6 @@ class WindowCache(Generic[T]):
             self.release(next(iter(self._windows)))
 
     def release(self, session: str) -> None:
-        """The session is over."""
-        _, window = self._windows.pop(session, (None, self._nothing))
+        """Drop the session's window, if there is one."""
+        _, window = self._windows.pop(session, (None, self._empty))
         self._n_bytes -= window.n_bytes

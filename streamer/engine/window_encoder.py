@@ -1,7 +1,8 @@
 """
-From windows to what the decoder hears of them, each from where it is settled on.
+Encode windows into the decoder's cross-attention cache, reusing keys and values that no longer change.
 
-Sound some seconds behind the newest is encoded no more: its keys and values are remembered, window by window.
+Audio more than `settle_s` before the live edge is settled: it is not encoded again, its keys and values are cached for
+each window.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from streamer.engine.window_cache import AudioKV, KVSpan, WindowCache
 from streamer.step import StepRequest
 
 POSITION_S = 0.02
-"""Seconds of one audio position."""
+"""Duration of one audio position."""
 
 
 class WindowEncoder:
     """
+    Encodes windows from their first position that is not settled.
+
     Args:
         model: In inference mode, on its device.
-        cache: Its slots hear.
-        silence: What stands behind short windows; None encodes full windows, the reference.
+        cache: Receives the cross-attention keys and values.
+        silence: Completes short windows; None encodes full windows, the reference.
         options: See `EngineOptions`.
-        most_bytes: Remembered of all windows.
+        most_bytes: Cached for all windows together.
     """
 
     def __init__(
@@ -40,69 +43,72 @@ class WindowEncoder:
 
     @property
     def n_bytes(self) -> int:
-        """Held of all windows."""
+        """Bytes cached for all windows."""
         return self._windows.n_bytes
 
     def n_settled(self, request: StepRequest) -> int:
-        """Positions of the request's window that need not be encoded."""
+        """Settled positions of the request's window, which are not encoded again."""
         return self._windows.of(request.session, request.window).n
 
     def forget(self, session: str) -> None:
-        """Forget a session that is over."""
+        """Release the cached window of a session that is over."""
         self._windows.release(session)
 
     def encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
-        """Encode the windows into these slots."""
+        """Encode the window of each request into the slot at the same index."""
         if self._silence is None:
             self._encode_full(batch, slots)
         else:
             self._encode_new(batch, slots, self._silence)
 
     def _encode_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
-        """Full windows: the reference."""
+        """Encode full windows: the reference."""
         windows = self._scaled([self._window(r.log_mel, 0, self._model.dims.n_frames) for r in batch])
-        heard = self._model.decoder.audio_keys_values(self._model.embed_audio(torch.stack(windows)))
+        features = self._model.embed_audio(torch.stack(windows))  # (batch, n_audio_ctx, n_audio_state)
+        audio = self._model.decoder.audio_keys_values(features)  # (2, batch, n_text_layer, n_text_head, n, d_head)
         for row, slot in enumerate(slots):
-            self._cache.set_audio(slot, heard[:, row])
+            self._cache.set_audio(slot, audio[:, row])
 
     def _encode_new(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
-        """Short windows, each from where it is settled on."""
+        """Encode short windows, each from its first position that is not settled."""
         settled = [self._windows.of(r.session, r.window) for r in batch]
         windows = [
             self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
             for r, old in zip(batch, settled, strict=True)
         ]
-        known = [old.encoder.keys_values for old in settled]
-        encoded = self._model.encoder.extend(self._scaled(windows), known, silence, row_by_row=self._cache.row_by_row)
+        past = [old.encoder.keys_values for old in settled]
+        encoded = self._model.encoder.extend(self._scaled(windows), past, silence, row_by_row=self._cache.row_by_row)
         counts = [new.features.shape[0] for new in encoded]
-        features = torch.cat([new.features for new in encoded])[None]
+        features = torch.cat([new.features for new in encoded])[None]  # (1, n, n_audio_state), of all windows
+        # each (2, n_text_layer, n_text_head, n of the window, d_head)
         audio = self._model.decoder.audio_keys_values(features)[:, 0].split(counts, dim=3)
-        for request, slot, old, new, heard in zip(batch, slots, settled, encoded, audio, strict=True):
-            self._cache.set_audio(slot, old.audio.keys_values, heard)
-            self._settle(request, old, new, heard)
+        for request, slot, old, new, new_audio in zip(batch, slots, settled, encoded, audio, strict=True):
+            self._cache.set_audio(slot, old.audio.keys_values, new_audio)
+            self._settle(request, old, new, new_audio)
 
-    def _settle(self, request: StepRequest, old: AudioKV, new: EncodedAudio, heard: Tensor) -> None:
-        """Keep what lies far enough behind the newest sound."""
+    def _settle(self, request: StepRequest, old: AudioKV, new: EncodedAudio, audio: Tensor) -> None:
+        """Cache the new positions that are at least `settle_s` before the live edge."""
         if request.window_start is None or self._options.settle_s is None:
             return
         edge = request.log_mel.shape[1] // 2 - int(self._options.settle_s / POSITION_S)
         n = edge // self._options.bucket * self._options.bucket - old.n
         if n > 0:
-            self._windows.keep(request.session, request.window, old.followed_by(new, heard, n))
+            self._windows.keep(request.session, request.window, old.followed_by(new, audio, n))
 
     def _positions(self, n_frames: int) -> int:
+        """Audio positions of a window with its margin, in whole buckets."""
         n = self._options.in_buckets(-(-(n_frames + self._options.margin_frames) // 2))
         return min(n, self._cache.audio_capacity)
 
     def _window(self, log_mel: Tensor, first: int, end: int) -> Tensor:
-        """Frames `first` to `end` of a window, completed with silence, (n_mels, end - first)."""
-        known = log_mel[:, first:end]
-        return F.pad(known, (0, end - first - known.shape[1]), value=self._options.mel_maximum - mel.DYNAMIC_RANGE)
+        """Frames `first` to `end` of a window, padded with silence, (n_mels, end - first)."""
+        held = log_mel[:, first:end]
+        return F.pad(held, (0, end - first - held.shape[1]), value=self._options.mel_maximum - mel.DYNAMIC_RANGE)
 
     def _scaled(self, windows: Sequence[Tensor]) -> list[Tensor]:
-        """Windows in the network's range and numbers, on its device: one copy and one pass for all of them."""
+        """Windows scaled for the network, in its dtype on its device: one copy and one kernel for all of them."""
         lengths = [window.shape[1] for window in windows]
-        moved = torch.cat([*windows], dim=1).to(self._model.device)
+        moved = torch.cat([*windows], dim=1).to(self._model.device)  # (n_mels, n_frames of all windows)
         return list(mel.scale(moved, self._options.mel_maximum).to(self._model.dtype).split(lengths, dim=1))
 
     def _no_window(self) -> AudioKV:

@@ -1,24 +1,24 @@
-"""Texts that go in circles, as those of an autoregressive decoder may. Pure: tokens in, places out."""
+"""Detects repetition loops of an autoregressive decoder. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 LONGEST_PIECE = 16
-"""Longest piece, tokens, that is a loop wherever a text ends with three rounds of it."""
+"""Longest repeated piece that is looked for, tokens."""
 RUN_AWAY_ROUNDS, RUN_AWAY_TOKENS = 5, 20
-"""Rounds in a row, and tokens of them, after which a text will not leave the circle by itself. Few enough that the
-other rows of its batch do not wait for seconds, and more than anybody says: a number of zeros, a chorus."""
+"""Repetitions in a row, and tokens in them, after which decoding will not leave the loop by itself. Few enough that the
+other rows of the batch do not wait for seconds, and more than people say: a number of zeros, a chorus."""
 
 
 def repetition_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeats: int = 3) -> int | None:
     """
-    Where a hypothesis begins to go in circles: the index after the first occurrence of the repeated piece.
+    Index at which a hypothesis begins to repeat itself, after the first occurrence of the piece; None without a loop.
 
     Args:
         tokens: The hypothesis.
-        longest: Longest piece looked for, tokens.
-        repeats: Occurrences in a row, up to the end, that make a loop; single tokens need twice as many.
+        longest: Longest piece that is looked for, tokens.
+        repeats: Occurrences in a row up to the end that make a loop; single tokens need twice as many.
     """
     n = len(tokens)
     for size in range(1, min(longest, n // repeats) + 1):
@@ -32,7 +32,7 @@ def repetition_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeat
 
 
 def is_repetition_loop(tokens: Sequence[int]) -> bool:
-    """Whether a text that is still being said should be stopped: it has gone in circles for long."""
+    """Whether decoding should stop: the text ends in a repetition loop that is long enough to be no speech."""
     n = len(tokens)
     for size in range(1, min(LONGEST_PIECE, n // RUN_AWAY_ROUNDS) + 1):
         length = max(RUN_AWAY_ROUNDS * size, RUN_AWAY_TOKENS)

@@ -1,4 +1,4 @@
-"""Weights of published and own Whisper models: found by name, read in three formats, checked, downloaded."""
+"""Whisper weights: find them by name, read three formats, check them, download them."""
 
 from streamer.weights.alignment_heads import alignment_lag_s, published_alignment_heads
 from streamer.weights.checkpoint import Checkpoint

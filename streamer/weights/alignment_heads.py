@@ -1,4 +1,4 @@
-"""Which cross-attention heads of the published models follow the speech: encoded table and decoder."""
+"""Alignment heads of the published models: the cross-attention heads that follow the speech."""
 
 from __future__ import annotations
 
@@ -44,21 +44,26 @@ Source: OpenAI's `whisper` package, MIT licence, which publishes these next to t
 """
 
 ALIGNMENT_LAG_S = {"tiny.en": 0.1, "base": -0.04}
-"""How much later than a word begins the published heads of a model arrive at it, by forced alignments of hundreds of
-words (docs/experiments.md). Each head has a lag of its own, so each model has; the others have not been measured."""
+"""Seconds by which a model's published heads reach a word later than it begins, measured with forced alignments of
+hundreds of words (docs/experiments.md). Each head has its own lag, so each model has; the others are not measured."""
 
 
 def decode_alignment_heads(encoded: bytes, n_text_layer: int, n_text_head: int) -> AlignmentHeads:
     """
-    The heads marked in an encoded table of (n_text_layer, n_text_head) bools.
+    Decode a table of one bool per layer and head.
+
+    Args:
+        encoded: Base85 of gzip of n_text_layer * n_text_head bytes, each 0 or 1.
+        n_text_layer: Layers of the decoder.
+        n_text_head: Heads of each layer.
 
     Raises:
-        CheckpointError: Not base85, not gzip, not bools, not exactly n_text_layer * n_text_head of them.
+        CheckpointError: The table is not base85 of gzip, or not of n_text_layer * n_text_head bools.
     """
     expected = n_text_layer * n_text_head
     try:
         packed = base64.b85decode(encoded)
-        # One byte more than expected is enough to see that there are too many.
+        # one byte more than expected shows that there are too many
         marks = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(expected + 1)
     except (ValueError, binascii.Error) as error:
         raise CheckpointError(f"alignment heads are not base85: {error}") from error
@@ -75,14 +80,14 @@ def decode_alignment_heads(encoded: bytes, n_text_layer: int, n_text_head: int) 
 
 
 def published_alignment_heads(name: str, dims: ModelDimensions) -> AlignmentHeads | None:
-    """The heads of a published model; None for other names, or dimensions that are not the published ones."""
+    """Heads of a published model; None for other names, and for dimensions other than the published ones."""
     if name not in ENCODED_ALIGNMENT_HEADS or PUBLISHED_DIMENSIONS[name] != dims:
         return None
     return decode_alignment_heads(ENCODED_ALIGNMENT_HEADS[name], dims.n_text_layer, dims.n_text_head)
 
 
 def alignment_lag_s(dims: ModelDimensions, heads: AlignmentHeads) -> float:
-    """Seconds by which these heads arrive at a word later than it begins; 0 where it is not known."""
+    """Seconds by which these heads reach a word later than it begins; 0 if not measured."""
     return next(
         (lag_s for name, lag_s in ALIGNMENT_LAG_S.items() if published_alignment_heads(name, dims) == heads), 0.0
     )
@@ -90,11 +95,15 @@ def alignment_lag_s(dims: ModelDimensions, heads: AlignmentHeads) -> float:
 
 def check_alignment_heads(label: str, heads: AlignmentHeads, dims: ModelDimensions) -> None:
     """
+    Check that every head is inside the decoder.
+
     Args:
-        label: File name, for the message.
+        label: File name, for the error message.
+        heads: To check.
+        dims: Of the network.
 
     Raises:
-        CheckpointError: A head lies outside the decoder.
+        CheckpointError: A head is outside the decoder.
     """
     for layer, head in heads:
         if not (0 <= layer < dims.n_text_layer and 0 <= head < dims.n_text_head):

@@ -1,4 +1,4 @@
-"""What reading weights gives, whatever the format, and the check of names and shapes."""
+"""Weights that were read from any format, and the check of their names and shapes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ N_VOCAB_MULTILINGUAL = 51865
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What one of the three readers found in its files; nothing is checked against anything yet."""
+    """Result of one of the three readers, before the checks."""
 
     dims: ModelDimensions
     tensors: dict[str, Tensor]
-    """Under the names of the published state dict, in the dtype stored, on the CPU."""
+    """Under the names of the published state dict, in the stored dtype, on the CPU."""
     alignment_heads: AlignmentHeads | None
-    """None where the files do not say."""
+    """None if the files name none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,37 +37,41 @@ class Checkpoint:
     dims: ModelDimensions
     tensors: dict[str, Tensor]
     """
-    Exactly the names and shapes of `published_shapes(dims)`, in the dtype stored, on the CPU. Some are
-    views of one memory and some are mapped from the file: convert or copy them, never write to them.
+    Exactly the names and shapes of `published_shapes(dims)`, in the stored dtype, on the CPU. Some share memory and
+    some are mapped from the file: convert or copy them, never write to them.
     """
     alignment_heads: AlignmentHeads | None
-    """None for models that publish none: the network then takes every head of its last half."""
+    """None for models that publish none: the network then uses every head of the later half of its layers."""
     vocabulary: Path
-    """File the tokenizer is built from."""
+    """File from which the tokenizer is built."""
 
     @property
     def multilingual(self) -> bool:
-        """Whether the model knows more than English."""
+        """Whether the model is multilingual, not English-only."""
         return is_multilingual(self.dims)
 
 
 def is_multilingual(dims: ModelDimensions) -> bool:
-    """Whether a model of these dimensions knows more than English."""
+    """Whether a model of these dimensions is multilingual, by the size of its vocabulary."""
     return dims.n_vocab >= N_VOCAB_MULTILINGUAL
 
 
 def check_tensors(label: str, dims: ModelDimensions, tensors: Mapping[str, Tensor]) -> None:
     """
+    Check names, shapes and dtypes against `published_shapes`.
+
     Args:
-        label: File name, for the message.
+        label: File name, for the error message.
+        dims: Of the network.
+        tensors: Each must have the shape of its name in `published_shapes(dims)`, and a floating dtype.
 
     Raises:
-        CheckpointError: A tensor is missing or unknown, or has another shape or kind than the dimensions say.
+        CheckpointError: A tensor is missing or unknown, or has a wrong shape or dtype.
     """
     shapes = published_shapes(dims)
     for name, shape in shapes.items():
         if name not in tensors:
-            raise CheckpointError(f"{label}: {name} is missing, the dimensions ask for it with shape {shape}")
+            raise CheckpointError(f"{label}: {name} is missing, dimensions require it with shape {shape}")
         found = tuple(tensors[name].shape)
         if found != shape:
             raise CheckpointError(f"{label}: {name} has shape {found}, dimensions say {shape}")

@@ -1,5 +1,5 @@
 """
-Reader of CTranslate2 folders, what faster-whisper users have on disk: `model.bin`, whole or in parts.
+Reader of CTranslate2 folders, the format of faster-whisper: `model.bin`, whole or in parts.
 
 The container, little endian: u32 version, spec name, u32 revision, u32 count; then for each variable its
 name, u8 rank, u32 per dimension, u8 type, u32 bytes, data; then u32 count of aliases and a pair of names for
@@ -29,13 +29,13 @@ __all__ = ["read_ctranslate2"]
 
 VERSION = 6
 MAX_RANK = 4
-"""Sizes of one variable: the network has three at most."""
+"""Most axes of a variable; the network has at most three."""
 SPEC = "WhisperSpec"
 DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
 D_HEAD = 64
-"""Width of one attention head in every published model, for files that do not say."""
+"""Width of an attention head in every published model, for files without a number of heads."""
 
-# Applied in order; "+" joins the tensors that are stacked in one.
+# Applied in order; "+" joins the names of tensors that are stacked in one variable.
 RENAMED = (
     ("/self_attention/layer_norm/", "/attn_ln/"),
     ("/self_attention/linear_0/", "/attn/query+key+value/"),
@@ -69,16 +69,16 @@ class Config(msgspec.Struct, frozen=True):
 
 class PartsReader:
     """
-    Files read as one stream, every read exact.
+    Reads several files as one stream; every read is complete or raises.
 
     Args:
-        paths: The files in order; closed with the context.
+        paths: The files in order; closed when the context ends.
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
         self.name = paths[0].name
         self.remaining = sum(path.stat().st_size for path in paths)
-        """Bytes not read yet."""
+        """Bytes that are not read yet."""
         self._paths = paths
         self._stack = ExitStack()
 
@@ -93,6 +93,10 @@ class PartsReader:
         """
         Fill the whole buffer.
 
+        Args:
+            buffer: Receives the next bytes.
+            what: Name of the data, for the error message.
+
         Raises:
             CheckpointError: Fewer bytes are left; nothing was read.
         """
@@ -105,18 +109,23 @@ class PartsReader:
                 self._files.pop(0)
 
     def require(self, n_bytes: int, what: str) -> None:
-        """Raise CheckpointError unless so many bytes are left."""
+        """
+        Check that `n_bytes` are left for `what`.
+
+        Raises:
+            CheckpointError: Fewer bytes are left.
+        """
         if n_bytes > self.remaining:
             raise CheckpointError(f"{self.name} is truncated: {what} needs {n_bytes} bytes, {self.remaining} are left")
 
     def numbers(self, layout: str, what: str) -> tuple[int, ...]:
-        """Integers in the layout of `struct`, little endian, without padding."""
+        """Integers in a layout of `struct`, little endian, without padding; `what` names them in the error message."""
         data = bytearray(struct.calcsize("<" + layout))
         self.fill(memoryview(data), what)
         return struct.unpack("<" + layout, data)
 
     def text(self, what: str) -> str:
-        """A name with its length in front."""
+        """A string with its length in front; `what` names it in the error message."""
         (length,) = self.numbers("H", what)
         data = bytearray(length)
         self.fill(memoryview(data), what)
@@ -125,14 +134,14 @@ class PartsReader:
 
 def read_ctranslate2(folder: Path, weights: tuple[Path, ...]) -> Contents:
     """
-    Tensors of a folder, int8 and int16 ones multiplied out to float32.
+    Read the tensors of a folder; int8 and int16 tensors are dequantised to float32.
 
     Args:
-        folder: Holds `config.json`, where the model has one.
+        folder: Holds `config.json`, if the model has one.
         weights: `model.bin`, or its parts in order.
 
     Raises:
-        CheckpointError: Truncated, of another format or version, or not a Whisper model.
+        CheckpointError: The file is truncated, has another format or version, or is not a Whisper model.
     """
     with PartsReader(weights) as reader:
         variables, aliases = _read_container(reader)
@@ -175,7 +184,7 @@ def _read_variable(reader: PartsReader) -> tuple[str, Tensor]:
     dtype = DTYPES[type_id]
     if n_bytes != math.prod(shape) * dtype.itemsize:
         raise CheckpointError(f"{reader.name}: {name} has {n_bytes} bytes, not {dtype} of shape {shape}")
-    # Before the memory is allocated: a damaged header may ask for anything.
+    # before the memory is allocated: a damaged header may name any size
     reader.require(n_bytes, name)
     data = torch.empty(n_bytes, dtype=torch.uint8)
     reader.fill(data.numpy().data, name)
@@ -192,7 +201,7 @@ def _check_tied(label: str, variables: dict[str, Tensor], aliases: dict[str, str
 
 
 def _dimensions(label: str, variables: dict[str, Tensor]) -> ModelDimensions:
-    """What the shapes imply; contradictions show when all shapes are checked against it."""
+    """Dimensions implied by some of the shapes; `check_tensors` later checks all shapes against them."""
     try:
         n_state, n_mels, _ = variables["encoder/conv1/weight"].shape
         n_audio_ctx, _ = variables["encoder/position_encodings/encodings"].shape
@@ -237,7 +246,7 @@ def _dequantised(label: str, variables: dict[str, Tensor]) -> Iterator[tuple[str
             raise CheckpointError(f"{label}: {name} is a single number, expected rows")
         scale = variables.get(name + "_scale")
         if scale is not None:
-            # One scale for each output row, or one for all: stored = round(weight * scale).
+            # one scale per output row, or one for all: stored = round(weight * scale)
             if scale.numel() not in (1, len(tensor)):
                 raise CheckpointError(f"{label}: {name}_scale has shape {tuple(scale.shape)} for {len(tensor)} rows")
             tensor = tensor.float() / scale.float().reshape(-1, *[1] * (tensor.ndim - 1))
@@ -245,7 +254,7 @@ def _dequantised(label: str, variables: dict[str, Tensor]) -> Iterator[tuple[str
 
 
 def _published(label: str, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Published names and tensors of one variable: three for query, key and value stacked in one."""
+    """Published names and tensors of one variable: several if it stacks query, key and value."""
     for theirs, ours in RENAMED:
         name = name.replace(theirs, ours)
     *scope, stacked, kind = name.split(".")

@@ -1,4 +1,4 @@
-"""Fetches published weights into the store: resumable, checked, and complete or not there at all."""
+"""Downloads published weights into the store: resumable, checked, visible only when complete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VOCABULARIES = {
 """SHA-256 of the vocabularies in OpenAI's package."""
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with the file name, the bytes that are here, and the bytes there will be (0 if unknown)."""
+"""Called with the file name, the bytes received, and the total number of bytes (0 if unknown)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,26 +51,26 @@ class RemoteFile:
     url: str
     name: str
     sha256: str | None
-    """None for small files whose server does not tell."""
+    """None for small files, for which the server gives none."""
 
 
 def pull(
     name: str, on_progress: OnProgress, store: Path | None = None, endpoints: Endpoints | None = None
 ) -> ModelSource:
     """
-    Download a published model into the store; what is there already is not fetched again.
+    Download a published model into the store; complete files are not downloaded again.
 
-    An interrupted download continues where it stopped when this is called again.
+    Call it again after an interruption: the download continues where it stopped.
 
     Args:
         name: Published name or alias.
         on_progress: Called for every block.
-        store: Our own folder of models; `default_store()` if None.
-        endpoints: Servers; the publishers' own if None.
+        store: Folder of models; `default_store()` if None.
+        endpoints: Servers; those of the publishers if None.
 
     Raises:
         ModelNotFoundError: No published model has this name.
-        CheckpointError: The download failed, or what came is not what was published.
+        CheckpointError: The download failed, or the file is not the published one.
     """
     model = find_published(name)
     if model is None:
@@ -84,7 +84,7 @@ def pull(
 
 
 def remote_files(model: PublishedModel, endpoints: Endpoints) -> list[RemoteFile]:
-    """The files of a model, the weights last: a folder that has weights is complete."""
+    """Files of a model, the weights last: a folder with weights is complete."""
     if model.openai_sha256 is None:
         return _hub_files(model.hub_repos[0], endpoints.hub)
     multilingual = is_multilingual(PUBLISHED_DIMENSIONS[model.name])
@@ -110,7 +110,7 @@ class _HubFile(msgspec.Struct, frozen=True):
 
 
 def _hub_files(repo: str, hub: str) -> list[RemoteFile]:
-    """The hub lists the SHA-256 of large files under `lfs.oid`."""
+    """Files of a repository; the hub lists the SHA-256 of large files under `lfs.oid`."""
     url = f"{hub}/api/models/{repo}/tree/main"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
@@ -127,10 +127,18 @@ def _hub_files(repo: str, hub: str) -> list[RemoteFile]:
 
 def download(file: RemoteFile, folder: Path, on_progress: OnProgress) -> Path:
     """
-    Fetch one file; it gets its name when it is complete and its hash is right.
+    Download one file; it gets its final name when it is complete and its hash is right.
+
+    Args:
+        file: What to download.
+        folder: Where to put it; created if missing.
+        on_progress: Called for every block.
+
+    Returns:
+        Path of the complete file.
 
     Raises:
-        CheckpointError: The connection failed (what came is kept), or the hash is wrong (it is removed).
+        CheckpointError: The connection failed (the received part is kept), or the hash is wrong (it is removed).
     """
     target = folder / file.name
     if target.is_file():
@@ -149,7 +157,7 @@ def download(file: RemoteFile, folder: Path, on_progress: OnProgress) -> Path:
 
 
 def _fetch(file: RemoteFile, partial: Path, on_progress: OnProgress) -> None:
-    # Without a hash nothing would tell that the two halves are of one file.
+    # without a hash nothing shows that both parts are of one file
     start = partial.stat().st_size if file.sha256 and partial.exists() else 0
     request = urllib.request.Request(file.url, headers={"Range": f"bytes={start}-"} if start else {})
     try:

@@ -53,7 +53,7 @@ class Config(msgspec.Struct, frozen=True):
     decoder_layers: int
 
     def dimensions(self) -> ModelDimensions:
-        """Under the published names; raises ValueError when the numbers contradict one another."""
+        """The same numbers under the published names; raises ValueError if they contradict one another."""
         return ModelDimensions(
             n_mels=self.num_mel_bins,
             n_audio_ctx=self.max_source_positions,
@@ -76,14 +76,14 @@ class GenerationConfig(msgspec.Struct, frozen=True):
 
 def read_huggingface(folder: Path, weights: tuple[Path, ...]) -> Contents:
     """
-    Tensors of a folder, mapped from its files rather than copied.
+    Read the tensors of a folder, mapped from its files and not copied.
 
     Args:
-        folder: Holds `config.json` and, where the model has one, `generation_config.json`.
+        folder: Holds `config.json` and, if the model has one, `generation_config.json`.
         weights: The safetensors file, or all shards.
 
     Raises:
-        CheckpointError: A file is missing, truncated, or of another format; the projection is not tied.
+        CheckpointError: A file is missing, truncated or of another format, or the projection is not tied.
     """
     dims = _dimensions(folder / "config.json")
     tensors: dict[str, Tensor] = {}
@@ -96,7 +96,7 @@ def read_huggingface(folder: Path, weights: tuple[Path, ...]) -> Contents:
 
 
 def published_name(name: str) -> str:
-    """Name in OpenAI's state dict of a tensor of the transformers library."""
+    """Translate a tensor name of the transformers library to the name in OpenAI's state dict."""
     name = name.removeprefix("model.")
     for theirs, ours in RENAMED:
         name = name.replace(theirs, ours)

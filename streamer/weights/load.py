@@ -1,4 +1,4 @@
-"""From weights on this machine to a checked checkpoint and its tokenizer."""
+"""Loads weights on this machine: a checked checkpoint and its tokenizer."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ BLOCK_BYTES = 1 << 20
 
 def load(source: ModelSource, store: Path | None = None) -> Checkpoint:
     """
-    Read and check weights: hash where it is known, every name and every shape.
+    Read weights and check their hash, if one is published, and every name and shape.
 
     The hash costs 0.05 s for tiny.en and 0.1 s for base on one core with SHA instructions.
 
     Args:
-        source: As `resolve` returned it.
-        store: Our own folder of models, searched for a vocabulary when the weights carry none.
+        source: From `resolve`.
+        store: Folder of models, searched for a vocabulary if there is none beside the weights.
 
     Raises:
-        CheckpointError: The files are not the weights they should be, or there is no vocabulary for them.
+        CheckpointError: The files are damaged or not the published ones, or there is no vocabulary for them.
     """
     check_sha256(source)
     label = source.weights[0].name
@@ -57,7 +57,7 @@ def load(source: ModelSource, store: Path | None = None) -> Checkpoint:
 
 def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     """
-    The tokenizer of loaded weights.
+    Build the tokenizer of loaded weights.
 
     Raises:
         CheckpointError: The vocabulary file is damaged or belongs to another model.
@@ -67,7 +67,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
 
 def check_sha256(source: ModelSource) -> None:
     """
-    Compare the weights with their published hash, where there is one.
+    Compare the weights with their published hash, if there is one.
 
     Raises:
         CheckpointError: The hash differs.
@@ -83,7 +83,7 @@ def check_sha256(source: ModelSource) -> None:
 
 
 def sha256_of(*paths: Path) -> str:
-    """SHA-256 of files, one after the other, in hexadecimal."""
+    """SHA-256 of the concatenated files, hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -104,10 +104,10 @@ def _read(source: ModelSource) -> Contents:
 
 def find_vocabulary(dims: ModelDimensions, store: Path | None = None) -> Path:
     """
-    The vocabulary of any published model on this machine that shares the one of these dimensions.
+    Vocabulary file of any published model on this machine that uses the same vocabulary as these dimensions.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is no such model on this machine.
     """
     multilingual = is_multilingual(dims)
     for name, published in PUBLISHED_DIMENSIONS.items():
@@ -125,6 +125,6 @@ def find_vocabulary(dims: ModelDimensions, store: Path | None = None) -> Path:
 
 
 def _find_vocabulary(source: ModelSource, dims: ModelDimensions, store: Path | None) -> Path:
-    """The vocabulary beside the weights, else of another model that shares it."""
+    """The vocabulary beside the weights, otherwise that of another model with the same one."""
     beside = find_vocabulary_in(source.folder, multilingual=is_multilingual(dims))
     return beside or find_vocabulary(dims, store)

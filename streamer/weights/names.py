@@ -1,4 +1,4 @@
-"""The names a user may give, and where the weights of each were published."""
+"""Names and aliases of published models, and where their weights are published."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ class PackagedWeights:
     files: tuple[tuple[str, str], ...]
     """(distribution, path in it) of `model.bin` or its parts, in order."""
     sha256: str
-    """Of the files, one after the other."""
+    """Of the concatenated files."""
     extra: str
-    """Our extra that installs them."""
+    """Extra of this project that installs them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedModel:
-    """Sources of one model; all hold the same weights, up to the precision stored."""
+    """Sources of one model; all hold the same weights, apart from the stored precision."""
 
     name: str
     openai_sha256: str | None = None
-    """SHA-256 of OpenAI's `NAME.pt`, which is also part of its address; None for models of others."""
+    """SHA-256 of OpenAI's `NAME.pt`, which is also part of its URL; None for models of other publishers."""
     hub_repos: tuple[str, ...]
     """Hugging Face repositories, the one to download from first."""
     packaged: PackagedWeights | None = None
 
     @property
     def remedy(self) -> str:
-        """What to type when the weights are not on this machine."""
+        """Commands that put the weights on this machine, for error messages."""
         pull = f"`streamer models pull {self.name}`"
         if self.packaged is None:
             return pull
@@ -107,11 +107,11 @@ PUBLISHED_MODELS: Mapping[str, PublishedModel] = MappingProxyType(
 
 
 def find_published(name: str) -> PublishedModel | None:
-    """The published model of this name or alias."""
+    """The published model of this name or alias; None if there is none."""
     return PUBLISHED_MODELS.get(ALIASES.get(name, name))
 
 
 def nearest_name(name: str) -> str | None:
-    """The published name or alias most like a mistyped one; None when nothing is."""
+    """The published name or alias most similar to a mistyped one; None if none is similar."""
     matches = difflib.get_close_matches(name, [*PUBLISHED_MODELS, *ALIASES], n=1, cutoff=0.5)
     return matches[0] if matches else None

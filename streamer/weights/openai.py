@@ -1,4 +1,4 @@
-"""Reader of OpenAI's `.pt` files: zip archives with `dims` and `model_state_dict`, never unpickled freely."""
+"""Reader of OpenAI's `.pt` files: zip archives with `dims` and `model_state_dict`, read by the restricted unpickler."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ DAMAGE = (
     *(RuntimeError, EOFError, LookupError, ValueError, TypeError),
     *(AttributeError, AssertionError, struct.error),
 )
-"""What the restricted unpickler raises on damaged input; it has no error of its own."""
+"""Errors of the restricted unpickler for damaged input; it has no error class of its own."""
 DAMAGED_ARCHIVE = (ValueError, OverflowError, NotImplementedError, struct.error)
-"""What zipfile raises beside BadZipFile on a damaged directory: names that are no text, versions that are none."""
+"""Errors of zipfile beside BadZipFile for a damaged directory: undecodable names, unknown versions."""
 
 
 def read_openai(path: Path) -> Contents:
     """
-    Tensors of a `.pt` file, mapped from it rather than copied.
+    Read the tensors of a `.pt` file, mapped from it and not copied.
 
     Raises:
-        CheckpointError: Not a zip archive written by PyTorch, truncated, with anything but plain tensors and
-            numbers in it, or without `dims` and `model_state_dict`.
+        CheckpointError: The file is not a zip archive written by PyTorch, is truncated, holds anything but plain
+            tensors and numbers, or lacks `dims` or `model_state_dict`.
     """
     _check_archive(path)
     loaded = _load(path)
@@ -70,6 +70,6 @@ def _load(path: Path) -> Any:
 
 def _dimensions(path: Path, dims: object) -> ModelDimensions:
     try:
-        return ModelDimensions(**dims)  # type: ignore[arg-type]  # whatever is in the file: refused below
+        return ModelDimensions(**dims)  # type: ignore[arg-type]  # content of the file: refused below
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path.name}: dims: {error}") from error

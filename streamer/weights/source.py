@@ -1,4 +1,4 @@
-"""Where weights lie on this machine: one record, and how it is found in a file or folder."""
+"""Location of weights on this machine: one record, and its detection in a file or folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Format = Literal["openai", "huggingface", "ctranslate2"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Weights that are on this machine."""
+    """Location of weights on this machine."""
 
     name: str
     """Published name; for other models the name of the file or folder."""
@@ -21,26 +21,36 @@ class ModelSource:
     weights: tuple[Path, ...]
     """The files with the tensors, in reading order, at least one."""
     sha256: str | None = None
-    """Expected of the weights, one after the other; None where nobody published it."""
+    """Expected hash of the concatenated weights; None if none is published."""
 
     @property
     def folder(self) -> Path:
-        """Where the configuration and the vocabulary are looked for."""
+        """Folder of the configuration and the vocabulary."""
         return self.weights[0].parent
 
     @property
     def path(self) -> Path:
-        """What to show to the user: the file, or the folder when there is more to it."""
+        """Path to show to the user: the file, or for other formats the folder."""
         return self.weights[0] if self.format == "openai" else self.folder
 
     @property
     def size_bytes(self) -> int:
-        """Size of the weights."""
+        """Total size of the weights files."""
         return sum(path.stat().st_size for path in self.weights)
 
 
 def source_at(path: Path, name: str, sha256: str | None = None) -> ModelSource | None:
-    """The weights in a file or folder, told by file names alone; None when there are none."""
+    """
+    Detect weights in a file or folder by file names alone.
+
+    Args:
+        path: File or folder.
+        name: Of the model.
+        sha256: Expected hash, if one is published.
+
+    Returns:
+        Their location; None if there are none.
+    """
     found = _in_folder(path) if path.is_dir() else _in_file(path)
     if found is None:
         return None
@@ -66,7 +76,7 @@ def _in_folder(folder: Path) -> tuple[Format, tuple[Path, ...]] | None:
     )
     for format_, pattern in patterns:
         files = tuple(sorted(path for path in folder.glob(pattern) if path.is_file()))
-        # Two `.pt` files are two models, and nobody said which.
+        # two `.pt` files are two models, and nothing says which one is meant
         if files and (format_ != "openai" or len(files) == 1):
             return format_, files
     return None

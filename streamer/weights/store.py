@@ -1,4 +1,4 @@
-"""Which weights a name means on this machine: path, own store, Hugging Face cache, installed packages."""
+"""Resolves a model name to weights on this machine: path, store, Hugging Face cache, installed packages."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ __all__ = ["default_store", "locate", "resolve"]
 
 
 def default_store() -> Path:
-    """Our own folder of models, one folder per name in it."""
+    """Default folder of models, with one folder per name."""
     return _cache_home() / "whisper-streamer" / "models"
 
 
 def resolve(name: str, store: Path | None = None) -> ModelSource:
     """
-    The weights a user means. Never downloads.
+    Find the weights that a name means. Never downloads.
 
     Args:
-        name: Published name or alias, path of a file or folder, name of a folder in the store, or a Hugging
-            Face repository that is in its cache.
-        store: Our own folder of models; `default_store()` if None.
+        name: Published name or alias, path of a file or folder, name of a folder in the store, or a Hugging Face
+            repository in the local cache.
+        store: Folder of models; `default_store()` if None.
 
     Raises:
-        ModelNotFoundError: Nothing on this machine; the message names the remedy.
+        ModelNotFoundError: There are no such weights on this machine; the message names the remedy.
     """
     source = locate(name, store)
     if source is not None:
@@ -44,7 +44,7 @@ def resolve(name: str, store: Path | None = None) -> ModelSource:
 
 
 def locate(name: str, store: Path | None = None) -> ModelSource | None:
-    """As `resolve`, but None when there is nothing."""
+    """`resolve`, but None if there are no such weights."""
     path = Path(name).expanduser()
     at_path = source_at(path, path.stem if path.is_file() else path.name)
     if at_path is not None:
@@ -76,14 +76,14 @@ def _cache_home() -> Path:
 
 
 def _hub_cache() -> Path:
-    """Where huggingface_hub keeps repositories, by the variables it obeys."""
+    """Cache folder of huggingface_hub, according to its environment variables."""
     if folder := os.environ.get("HF_HUB_CACHE"):
         return Path(folder)
     return Path(os.environ.get("HF_HOME") or _cache_home() / "huggingface") / "hub"
 
 
 def _in_hub_cache(repo: str, name: str) -> ModelSource | None:
-    """The snapshot that `main` points to, else the newest one that has weights."""
+    """Weights of the snapshot of `main`, otherwise of the newest snapshot that has weights."""
     folder = _hub_cache() / f"models--{repo.replace('/', '--')}"
     snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime, reverse=True)
     main = folder / "refs" / "main"
@@ -97,14 +97,14 @@ def _in_hub_cache(repo: str, name: str) -> ModelSource | None:
 
 
 def _blob_sha256(source: ModelSource) -> str | None:
-    """Large files of the cache are links to a file that is named by its hash."""
+    """Hash of a large file of the cache, which is a link to a file named by its hash; None for other files."""
     blob = source.weights[0].resolve()
     is_hash = blob.parent.name == "blobs" and len(blob.name) == 64
     return blob.name if is_hash and len(source.weights) == 1 else None
 
 
 def _in_packages(packaged: PackagedWeights, name: str) -> ModelSource | None:
-    """Found through the packages' metadata; the packages are never imported."""
+    """Weights in installed packages, found through their metadata; the packages are never imported."""
     try:
         files = tuple(Path(str(distribution(dist).locate_file(path))) for dist, path in packaged.files)
     except PackageNotFoundError:

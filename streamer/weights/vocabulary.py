@@ -1,4 +1,4 @@
-"""Reads the vocabulary that comes with weights, in each of its file formats, and builds the tokenizer."""
+"""Reads the vocabulary of a model in any of its file formats, and builds the tokenizer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["build_tokenizer", "find_vocabulary_in", "read_base_tokens"]
 
 FILE_NAMES = ("vocabulary.json", "vocabulary.txt", "tokenizer.json", "vocab.json")
 TIKTOKEN_FILE_NAMES = {True: "multilingual.tiktoken", False: "gpt2.tiktoken"}
-"""As in OpenAI's package, by whether the model is multilingual."""
+"""Names in OpenAI's package; the key is whether the model is multilingual."""
 EOT = "<|endoftext|>"
 
 PRINTABLE = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 REST = tuple(byte for byte in range(256) if byte not in PRINTABLE)
 BYTES = {chr(byte): byte for byte in PRINTABLE} | {chr(256 + index): byte for index, byte in enumerate(REST)}
 """
-The character that stands for each byte in vocabulary files: itself where it is printable in Latin-1.
+Byte of each character in vocabulary files: printable Latin-1 characters stand for themselves.
 
 Source: `bytes_to_unicode` of GPT-2.
 """
@@ -39,21 +39,21 @@ class _TokenizerFile(msgspec.Struct, frozen=True):
 
 
 def find_vocabulary_in(folder: Path, *, multilingual: bool) -> Path | None:
-    """The vocabulary file beside weights."""
+    """The vocabulary file in a folder of weights; None if there is none."""
     names = (*FILE_NAMES, TIKTOKEN_FILE_NAMES[multilingual])
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def build_tokenizer(path: Path, n_vocab: int) -> Tokenizer:
     """
-    The tokenizer of a model.
+    Build the tokenizer of a model.
 
     Args:
         path: `vocabulary.json`, `vocabulary.txt`, `tokenizer.json`, `vocab.json` or a `.tiktoken` file.
-        n_vocab: Tokens the model has; what the base tokens and the tasks leave are its languages.
+        n_vocab: Tokens of the model; the number of languages follows from it.
 
     Raises:
-        CheckpointError: Damaged, of another format, or not the vocabulary of a Whisper model of this size.
+        CheckpointError: The file is damaged, of another format, or not the vocabulary of a Whisper model of this size.
     """
     tokens = read_base_tokens(path)
     try:
@@ -67,7 +67,7 @@ def read_base_tokens(path: Path) -> list[bytes]:
     Bytes of every token below the special ones, in id order.
 
     Raises:
-        CheckpointError: Damaged or of another format.
+        CheckpointError: The file is damaged or of another format.
     """
     data = path.read_bytes()
     try:
@@ -86,9 +86,9 @@ def _read_tiktoken(data: bytes) -> dict[bytes, int]:
 
 
 def _read_words(file_name: str, data: bytes) -> list[str]:
-    """Base tokens, spelled in the alphabet that stands for bytes."""
+    """Base tokens, each byte written as its character of `BYTES`."""
     if file_name == "vocabulary.txt":
-        # Not splitlines: one token of multilingual vocabularies is empty.
+        # not splitlines: one token of multilingual vocabularies is empty
         return _below_eot(data.decode("utf-8").removesuffix("\n").split("\n"))
     if file_name == "vocabulary.json":
         return _below_eot(msgspec.json.decode(data, type=list[str]))
