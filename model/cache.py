@@ -308,6 +308,30 @@ class KVCache:
                     f"{self.dims.n_text_ctx}"
                 )
 
+    def check_integrity(self) -> None:
+        """
+        Compare counters with content: lengths within bounds, every visible position written, all numbers finite.
+
+        Reads the whole cache and waits for the device: for tests, and for a scheduler without work.
+
+        Raises:
+            RuntimeError: A counter or the content is wrong; the message names the slot and the numbers.
+        """
+        parts = (
+            ("token", self._text, self._lengths, 0, self.dims.n_text_ctx),
+            ("audio", self._audio, self._audio_lengths, self.n_tail, self.audio_capacity),
+        )
+        for name, keys_values, lengths, offset, capacity in parts:
+            is_written = keys_values.ne(0).any(dim=-1).any(dim=3).all(dim=1).all(dim=0)  # (n_slots, n_positions)
+            is_finite = keys_values.isfinite().flatten(3).all(dim=3).all(dim=1).all(dim=0)  # (n_slots,)
+            for slot, length in enumerate(lengths):
+                n_written = int(is_written[slot, offset : offset + max(0, length)].sum())
+                if not 0 <= length == n_written <= capacity or not bool(is_finite[slot]):
+                    raise RuntimeError(
+                        f"slot {slot} counts {length} {name} positions, {n_written} of them are written, capacity is "
+                        f"{capacity}, all numbers finite: {bool(is_finite[slot])}"
+                    )
+
     def _mask(self, hidden: Tensor) -> Tensor | None:
         """Hidden keys (n_rows, n, n_keys) -> additive mask (n_rows, 1, n, n_keys), or None if no key is hidden."""
         if not bool(hidden.any()):

@@ -82,6 +82,17 @@ class WhisperEngine:
         self._texts.release(session)
         self.window_encoder.forget(session)
 
+    def check_integrity(self) -> None:
+        """
+        Compare the counters of the KV cache and of the window caches with what they hold. Not during a step.
+
+        Raises:
+            RuntimeError: A counter is wrong.
+        """
+        self._cache.check_integrity()
+        self._texts.check_integrity()
+        self.window_encoder.check_integrity()
+
     def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         """
         Transcribe each window of the batch; results in the same order.

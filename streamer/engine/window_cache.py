@@ -29,6 +29,9 @@ class Cacheable(Protocol):
     def n_bytes(self) -> int:
         """Bytes held in memory."""
 
+    def check_integrity(self) -> None:
+        """Raise RuntimeError where a count differs from what is held."""
+
 
 @dataclass(frozen=True, slots=True)
 class KVSpan:
@@ -59,6 +62,16 @@ class KVSpan:
             buffer[..., : self.n, :] = self.keys_values
         buffer[..., self.n : n, :] = new
         return KVSpan(buffer, n)
+
+    def check_integrity(self) -> None:
+        """
+        Compare the count with the buffer.
+
+        Raises:
+            RuntimeError: More positions are counted than the buffer holds.
+        """
+        if not 0 <= self.n <= self.buffer.shape[3]:
+            raise RuntimeError(f"span counts {self.n} positions, its buffer holds {self.buffer.shape[3]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,18 @@ class AudioKV:
             self.encoder.followed_by(encoded.keys_values[..., :n, :]), self.audio.followed_by(audio[..., :n, :])
         )
 
+    def check_integrity(self) -> None:
+        """
+        Compare the counts of both spans.
+
+        Raises:
+            RuntimeError: They differ, or a span counts more positions than it holds.
+        """
+        self.encoder.check_integrity()
+        self.audio.check_integrity()
+        if self.encoder.n != self.audio.n:
+            raise RuntimeError(f"{self.encoder.n} encoder positions, {self.audio.n} cross-attention positions")
+
 
 @dataclass(frozen=True, slots=True)
 class TextKV:
@@ -107,6 +132,16 @@ class TextKV:
     def n_bytes(self) -> int:
         """Bytes held in memory."""
         return self.keys_values.nbytes
+
+    def check_integrity(self) -> None:
+        """
+        Compare the number of tokens with their keys and values.
+
+        Raises:
+            RuntimeError: They differ.
+        """
+        if len(self.tokens) != self.keys_values.shape[3]:
+            raise RuntimeError(f"{len(self.tokens)} tokens, keys and values of {self.keys_values.shape[3]}")
 
     def n_shared(self, tokens: Sequence[int]) -> int:
         """Length of the common prefix with `tokens`."""
@@ -161,3 +196,21 @@ class WindowCache(Generic[T]):
         """Drop the session's window, if there is one."""
         _, window = self._windows.pop(session, (None, self._empty))
         self._n_bytes -= window.n_bytes
+
+    def check_integrity(self) -> None:
+        """
+        Recompute the bytes held, and check the bounds and every window.
+
+        Raises:
+            RuntimeError: A count is wrong, or a bound is exceeded.
+        """
+        windows = [window for _, window in self._windows.values()]
+        held = sum(window.n_bytes for window in windows)
+        if held != self._n_bytes:
+            raise RuntimeError(f"{self._n_bytes} bytes counted, {held} held by {len(windows)} windows")
+        if len(windows) > self._n_sessions or (len(windows) > 1 and held > self._most_bytes):
+            raise RuntimeError(
+                f"{len(windows)} windows of {held} bytes: expected at most {self._n_sessions} of {self._most_bytes}"
+            )
+        for window in windows:
+            window.check_integrity()

@@ -54,6 +54,10 @@ class WindowEncoder:
         """Release the cached window of a session that is over."""
         self._windows.release(session)
 
+    def check_integrity(self) -> None:
+        """Check the cached windows; raises RuntimeError as `WindowCache.check_integrity`."""
+        self._windows.check_integrity()
+
     def encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
         """Encode the window of each request into the slot at the same index."""
         if self._silence is None:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from streamer.audio.frontend import FrontEnd
 from streamer.engine.engine import WhisperEngine
 from tests.helpers import stepping
-from tests.helpers.engines import engine_on, published, toy
+from tests.helpers.engines import engine_on, intact, published, toy
 
 
 @pytest.fixture(scope="session")
-def tiny_engine() -> WhisperEngine:
+def tiny_engine() -> Iterator[WhisperEngine]:
     """tiny.en in float32, so that no two tokens tie."""
-    return engine_on(published("tiny.en"), max_batch=8, max_window_s=15.0, kv_reuse=False, settle_s=None)
+    yield from intact(engine_on(published("tiny.en"), max_batch=8, max_window_s=15.0, kv_reuse=False, settle_s=None))
 
 
 @pytest.fixture(scope="session")
-def toy_engine() -> WhisperEngine:
+def toy_engine() -> Iterator[WhisperEngine]:
     """A few thousand random weights."""
-    return engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=False, settle_s=None)
+    yield from intact(
+        engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20, kv_reuse=False, settle_s=None)
+    )
 
 
 @pytest.fixture(scope="session")

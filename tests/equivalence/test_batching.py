@@ -43,7 +43,7 @@ def batches(items: Sequence[StepRequest]) -> list[list[StepRequest]]:
     return [list(items), [items[4], items[3]]]
 
 
-def test_float32(tiny_engine: WhisperEngine, unlike: list[StepRequest]) -> None:
+def test_company_makes_no_difference_in_float32(tiny_engine: WhisperEngine, unlike: list[StepRequest]) -> None:
     """Same tokens, ends, confirmed drafts and times, in any order and any company."""
     expected = {asked.session: alone(tiny_engine, asked) for asked in unlike}
 
@@ -65,7 +65,7 @@ def assert_equal(result: StepResult, expected: StepResult) -> None:
     torch.testing.assert_close(result.starts_s, expected.starts_s, rtol=0, atol=0.021)
 
 
-def test_full_windows(unlike: list[StepRequest]) -> None:
+def test_company_makes_no_difference_to_full_windows(unlike: list[StepRequest]) -> None:
     """The same without cached silence."""
     engine = engine_on(published("tiny.en"), max_batch=2, silence_cache=False)
     batch = unlike[1:3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from streamer.engine.engine import WhisperEngine
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.simulation import SimulatedPace, perform, simulate
 from streamer.session.session import Session
-from tests.helpers.engines import engine_on, published
+from tests.helpers.engines import engine_on, intact, published
 from tests.helpers.recordings import Recording
 from tests.helpers.sessions import model_of, new_session
 
@@ -24,9 +25,9 @@ ENGLISH = ("dev-jfk", "dev-sns-0870", "dev-cv-22058266", "dev-LJ002-0020", "dev-
 
 
 @pytest.fixture(scope="module")
-def engine() -> WhisperEngine:
+def engine() -> Iterator[WhisperEngine]:
     """tiny.en in float32, which remembers what it encoded and read, as the daemon's does."""
-    return engine_on(published("tiny.en"), max_batch=32, max_window_s=17.0)
+    yield from intact(engine_on(published("tiny.en"), max_batch=32, max_window_s=17.0))
 
 
 def cuttings(recordings: dict[str, Recording], n: int, seed: int) -> list[NDArray[np.float32]]:

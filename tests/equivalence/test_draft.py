@@ -28,7 +28,7 @@ def assert_same_text(result: StepResult, expected: StepResult, draft: tuple[int,
     torch.testing.assert_close(result.logprobs, expected.logprobs, rtol=0, atol=1e-3)
 
 
-def test_drafts_of_real_speech(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
+def test_drafts_of_real_speech_change_nothing(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
     """Right to some point and wrong from there, shorter and longer than the text, and longer than the context."""
     window = log_mel(recordings["dev-sns-0870"])
     expected = alone(tiny_engine, request(window))
@@ -62,7 +62,7 @@ def test_the_draft_of_a_shorter_window(tiny_engine: WhisperEngine, recordings: d
     n_frames=st.integers(2, 200),
     terms=st.lists(st.text("abc ", max_size=4), max_size=3),
 )
-def test_random_drafts(
+def test_random_drafts_change_nothing(
     toy_engine: WhisperEngine, kept: int, guess: list[int], prefix: list[int], n_frames: int, terms: list[str]
 ) -> None:
     """Any tokens at all, after any part of the right ones, whatever terms are favoured."""
@@ -76,7 +76,7 @@ def test_random_drafts(
     assert_same_text(result, expected, draft)
 
 
-def test_drafts_under_key_terms(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
+def test_drafts_under_key_terms_change_nothing(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:
     """A word that is chosen only where it is favoured is chosen with any draft; the unfavoured text is a wrong one."""
     window = log_mel(recordings["dev-ls-1089-134686-0000"])
     plain = alone(tiny_engine, request(window))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from streamer.engine.engine import WhisperEngine
-from tests.helpers.engines import alone, engine_on, log_mel, published, request
+from tests.helpers.engines import alone, engine_on, intact, log_mel, published, request
 from tests.helpers.recordings import Recording
 
 
 @pytest.fixture
-def keeping() -> WhisperEngine:
+def keeping() -> Iterator[WhisperEngine]:
     """tiny.en in float32 that keeps what is settled, and encodes each window whole."""
-    return engine_on(published("tiny.en"), max_batch=2, max_window_s=12.0, settle_s=None)
+    yield from intact(engine_on(published("tiny.en"), max_batch=2, max_window_s=12.0, settle_s=None))
 
 
 def test_same_sound_is_exact(

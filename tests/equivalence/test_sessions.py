@@ -42,6 +42,7 @@ def test_any_order_of_sessions(toy_engine: WhisperEngine, order: list[int]) -> N
         )
 
         assert alone(engine, asked).tokens == alone(toy_engine, asked).tokens
+        engine.check_integrity()
 
 
 def test_more_sessions_than_are_remembered(toy_engine: WhisperEngine) -> None:
@@ -68,3 +69,4 @@ def test_a_step_that_fails_leaves_no_trace() -> None:
 
     assert alone(engine, good).tokens == expected.tokens
     assert alone(engine, request(noise(80, 1), "bad")) == alone(forget(engine), request(noise(80, 1), "bad"))
+    engine.check_integrity()

@@ -36,6 +36,7 @@ def test_a_growing_window_says_what_whole_windows_say(recordings: dict[str, Reco
     last = [alone(settling, asked) for asked in steps][-1]
 
     assert last.tokens == alone(plain, steps[-1]).tokens
+    settling.check_integrity()
 
 
 def test_another_window_of_the_session_is_encoded_whole(recordings: dict[str, Recording]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,12 @@ def toy() -> tuple[Whisper, Tokenizer]:
 def engine_on(network: tuple[Whisper, Tokenizer], **options: Any) -> WhisperEngine:
     """A fresh engine; options are those of `EngineOptions`."""
     return WhisperEngine(*network, EngineOptions(**options), EngineMetrics(CollectorRegistry()))
+
+
+def intact(engine: WhisperEngine) -> Iterator[WhisperEngine]:
+    """For a fixture: an engine whose counters must agree with what it holds once its tests are over."""
+    yield engine
+    engine.check_integrity()
 
 
 def log_mel(recording: Recording, seconds: float | None = None, n_mels: int = 80) -> Tensor:

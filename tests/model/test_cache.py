@@ -396,3 +396,35 @@ def test_consecutive_slots_are_read_as_views() -> None:
 
     assert together.untyped_storage().data_ptr() == cache.audio_keys.untyped_storage().data_ptr()
     assert scattered.untyped_storage().data_ptr() != cache.audio_keys.untyped_storage().data_ptr()
+
+
+def test_an_intact_cache_passes_its_check() -> None:
+    """After appends, windows, a shorter length, and a pass that was not finished."""
+    cache = new_cache(n_tail=2)
+    fill(cache, 0, 4)
+    fill(cache, 2, 3)
+    cache.set_audio(0, window(6))
+    cache.set_audio(1, window(2, seed=1))
+    cache.set_length(0, 2)
+    cache.append(0, torch.ones(1, HEADS, WIDTH), torch.ones(1, HEADS, WIDTH), cache.plan_append([1], [1]))
+
+    cache.check_integrity()
+
+
+def test_a_length_beyond_what_was_written_is_found() -> None:
+    """Tokens that became visible although no layer wrote them."""
+    cache = new_cache()
+    fill(cache, 1, 3)
+    cache.advance([1], [2])
+
+    with pytest.raises(RuntimeError, match="slot 1 counts 5 token positions, 3 of them are written"):
+        cache.check_integrity()
+
+
+def test_numbers_that_are_not_finite_are_found() -> None:
+    """Even where they are not visible: a mask hides them, but zero times NaN is NaN."""
+    cache = new_cache()
+    cache.audio_keys[1, 2, 0, 5, 0] = torch.nan
+
+    with pytest.raises(RuntimeError, match=r"slot 2 counts 0 audio positions.*all numbers finite: False"):
+        cache.check_integrity()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from streamer.engine.options import EngineOptions
 from streamer.errors import DeviceError, EngineError
 from streamer.telemetry.metrics import EngineMetrics
 from streamer.weights import Checkpoint
-from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy
+from tests.helpers.engines import alone, engine_on, intact, log_mel, published, request, toy
 from tests.helpers.networks import published_network
 from tests.helpers.recordings import Recording
 
@@ -23,9 +23,9 @@ ENGLISH = ("dev-jfk", "dev-sns-0870", "dev-cv-22058266", "dev-LJ002-0020", "dev-
 
 
 @pytest.fixture(scope="module")
-def engine() -> WhisperEngine:
+def engine() -> Iterator[WhisperEngine]:
     """tiny.en in float32 with the silence cache."""
-    return engine_on(published("tiny.en"), max_batch=4, max_window_s=15.0)
+    yield from intact(engine_on(published("tiny.en"), max_batch=4, max_window_s=15.0))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the published tokenizer leaves its file open
@@ -111,7 +111,7 @@ def test_silence_is_recognised(engine: WhisperEngine, recordings: dict[str, Reco
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ([request(torch.zeros(5, 100), "a")] * 2, "2 requests of 1 sessions: expected one of each, 4 at most"),
+        ([request(torch.zeros(5, 100), "a")] * 2, "2 requests of 1 sessions: expected one per session, at most 4"),
         ([request(torch.zeros(5, 100), f"s{i}") for i in range(5)], "5 requests of 5 sessions"),
         ([request(torch.zeros(6, 100), "a")], "mel has 6 bands, this model needs 5"),
         ([request(torch.zeros(5, 100), "a", prefix=(1, 99_999))], "tokens from .* to 99999"),
@@ -119,7 +119,7 @@ def test_silence_is_recognised(engine: WhisperEngine, recordings: dict[str, Reco
     ],
     ids=["a session twice", "too many", "wrong mel bands", "foreign token", "past the context"],
 )
-def test_impossible_requests(batch: list[object], message: str) -> None:
+def test_impossible_requests_are_refused_before_anything_changes(batch: list[object], message: str) -> None:
     """A request that cannot be is refused before anything is remembered of it."""
     engine = engine_on(toy(), max_batch=4, max_window_s=2.0, bucket=8, n_tail=20)
 
@@ -128,15 +128,15 @@ def test_impossible_requests(batch: list[object], message: str) -> None:
 
 
 @pytest.mark.parametrize("n_frames", [0, 201, 400])
-def test_windows_that_are_empty_or_too_long(n_frames: int) -> None:
+def test_windows_that_are_empty_or_too_long_are_refused(n_frames: int) -> None:
     """Both are refused by name: sound must not be dropped unseen."""
     engine = engine_on(toy(), max_batch=1, max_window_s=1.0, margin_frames=4, bucket=8, n_tail=20)
 
-    with pytest.raises(EngineError, match=f"window of {n_frames} frames, allowed are 1 to 112"):
+    with pytest.raises(EngineError, match=f"window of {n_frames} frames: expected 1 to 112"):
         engine.step([request(torch.zeros(5, n_frames))])
 
 
-def test_a_device_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_fails_is_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch reports of the device is a failed step, with torch's words; a fault of the program is none."""
     engine = engine_on(toy(), max_batch=1, max_window_s=1.0, margin_frames=4, bucket=8, n_tail=20)
     asked = request(torch.zeros(5, 80))
@@ -160,7 +160,7 @@ def test_a_device_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert alone(engine, asked) == expected
 
 
-def test_what_is_measured(recordings: dict[str, Recording]) -> None:
+def test_a_step_is_seen_in_the_metrics(recordings: dict[str, Recording]) -> None:
     """A step is seen in the metrics: its windows and its tokens; and what the cache occupies is known."""
     registry = CollectorRegistry()
     options = EngineOptions(max_batch=2, max_window_s=4.0, margin_frames=16, bucket=16, n_tail=256)

@@ -23,7 +23,7 @@ def test_store_of_a_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         load_model("mine", torch.float32, torch.device("cpu"))
 
 
-def test_random_weights() -> None:
+def test_random_weights_are_the_same_every_time() -> None:
     """A published size with the same numbers every time; other names are refused with the sizes."""
     (one, tokenizer), (other, _) = (random_model("tiny.en", torch.bfloat16, torch.device("cpu")) for _ in range(2))
 

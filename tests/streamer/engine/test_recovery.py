@@ -75,7 +75,7 @@ def test_a_device_at_fault_gets_a_new_engine() -> None:
     assert (device.n_built, device.n_restarts, device.slept_s) == (2, 1, [PAUSES_S[0]])
 
 
-def test_several_tries() -> None:
+def test_an_engine_that_cannot_be_built_is_tried_again_after_a_pause() -> None:
     """An engine that cannot be built, or does not work, is tried again after a pause."""
     device = Device(n_steps_fail=3, n_builds_fail=1)
 
@@ -84,7 +84,7 @@ def test_several_tries() -> None:
     assert device.slept_s == list(PAUSES_S[:3])
 
 
-def test_giving_up() -> None:
+def test_a_device_is_lost_after_the_last_attempt() -> None:
     """After counted tries the error is one that no session is blamed for, and ends the daemon."""
     device = Device(n_steps_fail=1000)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -88,6 +89,35 @@ def test_memory_is_bounded_in_bytes() -> None:
     windows.keep("d", 0, settled(9))
     assert [windows.of(session, 0).n for session in "abcd"] == [0, 0, 0, 9]
     assert windows.n_bytes == 9 * of_one
+
+
+def test_a_wrong_count_of_bytes_is_found() -> None:
+    """Whatever was added or given back without being counted."""
+    windows = WindowCache(TextKV((), pair(0)), n_sessions=2, most_bytes=2**30)
+    text = TextKV((1, 2), pair(2))
+    windows.keep("a", 0, text)
+    windows.check_integrity()
+    object.__setattr__(text, "keys_values", pair(3))
+
+    with pytest.raises(RuntimeError, match=rf"{pair(2).nbytes} bytes counted, {pair(3).nbytes} held by 1 windows"):
+        windows.check_integrity()
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        (TextKV((1, 2), pair(3)), "2 tokens, keys and values of 3"),
+        (AudioKV(KVSpan(pair(4), 4), KVSpan(pair(4), 3)), "4 encoder positions, 3 cross-attention positions"),
+        (AudioKV(KVSpan(pair(4), 5), KVSpan(pair(5), 5)), "span counts 5 positions, its buffer holds 4"),
+    ],
+)
+def test_a_window_whose_counts_disagree_is_found(window: TextKV | AudioKV, message: str) -> None:
+    """Positions and tokens are counted in several places."""
+    windows = WindowCache[TextKV | AudioKV](TextKV((), pair(0)), n_sessions=2, most_bytes=2**30)
+    windows.keep("a", 0, window)
+
+    with pytest.raises(RuntimeError, match=message):
+        windows.check_integrity()
 
 
 def test_a_window_grows_in_place_as_long_as_there_is_room() -> None:

@@ -29,6 +29,7 @@ def test_sound_settles_behind_the_newest() -> None:
         settled.append(ours.window_encoder.n_settled(asked))
     ours.step([request(noise(200), "once")])
 
+    ours.check_integrity()
     assert settled == [0, 8, 40, 72]
     assert ours.window_encoder.n_settled(request(noise(200), "once")) == 0
 
@@ -52,3 +53,4 @@ def test_a_session_that_is_over_is_forgotten() -> None:
     ours.forget("s")
 
     assert ours.window_encoder.n_bytes == 0
+    ours.check_integrity()
