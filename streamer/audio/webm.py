@@ -1,8 +1,8 @@
 """
-WebM as browsers record it (`MediaRecorder`, audio/webm;codecs=opus), read while it comes: bytes in, Opus packets out.
+Streaming reader of WebM as browsers record it (`MediaRecorder`, audio/webm;codecs=opus): bytes in, Opus packets out.
 
-Only what such a recording holds is read: one Opus track, clusters of simple blocks without lacing. Everything else is
-refused, sizes are bounded before anything is kept, and what is not needed is skipped without being kept. Pure.
+Reads recordings of one Opus track in clusters of simple blocks without lacing, and refuses everything else. Sizes are
+checked before bytes are kept, and elements that are not needed are skipped without keeping them. Pure.
 
 Source: RFC 8794 (EBML), RFC 9559 (Matroska).
 """
@@ -15,18 +15,18 @@ from typing import NamedTuple
 from streamer.errors import AudioFormatError
 
 MAX_ELEMENT_BYTES = 65536
-"""Longest element that is kept: an Opus packet has at most 1,275 bytes for each of its frames."""
+"""Longest element that is kept: an Opus packet has at most 1,275 bytes per frame."""
 MAX_HEADER_BYTES = 65536
-"""What may come before the first packet."""
+"""Most bytes before the track of the recording is known."""
 MAX_SKIPPED_BYTES = 2**24
-"""Longest element that is passed over; one without a size reads as the largest number there is."""
+"""Longest element that is skipped; an element without a size reads as the largest possible size."""
 
 _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
 _DOC_TYPE, _TIME_SCALE, _INFO = 0x4282, 0x2AD7B1, 0x1549A966
 _TRACKS, _TRACK, _CODEC = 0x1654AE6B, 0xAE, 0x86
 _CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK = 0xE7, 0xA3, 0xA1
 _ENTERED = frozenset((_EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP, _INFO, _TRACKS, _TRACK))
-"""Elements that hold others; the others within are read as if they stood beside."""
+"""Elements with children; the children are read as if they were siblings."""
 _KEPT = frozenset((_DOC_TYPE, _TIME_SCALE, _CODEC, _CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK))
 
 
@@ -38,7 +38,7 @@ class Packet(NamedTuple):
 
 
 class WebmReader:
-    """Reads one recording, however its bytes are split over calls."""
+    """Reads one recording; the result does not depend on how its bytes are split over calls."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -49,14 +49,19 @@ class WebmReader:
         self._has_begun = False
         self._has_track = False
 
+    @property
+    def n_buffered(self) -> int:
+        """Bytes that are held until an element is complete."""
+        return len(self._buffer)
+
     def read(self, data: bytes) -> Iterator[Packet]:
         """
-        The packets that `data` completes, each read when it is asked for.
+        The packets that `data` completes, read lazily.
 
         Raises:
-            AudioFormatError: Not such a recording, or damaged.
+            AudioFormatError: The bytes are not such a recording, or are damaged.
         """
-        # counted until there is a track
+        # only counts until there is a track
         self._n_read += len(data)
         self._buffer += data
         for element, body in self._elements():
@@ -65,7 +70,7 @@ class WebmReader:
             raise AudioFormatError(f"webm audio: no Opus track in the first {MAX_HEADER_BYTES} bytes")
 
     def _elements(self) -> Iterator[tuple[int, bytes]]:
-        """Elements that are kept, as far as they are whole."""
+        """Id and content of the complete elements that are kept."""
         while self._skip():
             head = self._head()
             if head is None:
@@ -89,14 +94,14 @@ class WebmReader:
                 yield element, body
 
     def _skip(self) -> bool:
-        """Drop what is not needed; whether there is anything behind it."""
+        """Drop bytes of skipped elements; whether any bytes are left."""
         n = min(self._n_skipped, len(self._buffer))
         del self._buffer[:n]
         self._n_skipped -= n
         return bool(self._buffer)
 
     def _head(self) -> tuple[int, int, int] | None:
-        """Id and size of the next element, and the bytes they take; None where they are not whole yet."""
+        """Id and size of the next element, and the length of both in bytes; None while they are incomplete."""
         n_id = _length(self._buffer[0], 4)
         if not self._has_begun and self._buffer[0] != _EBML >> 24:
             raise AudioFormatError(
@@ -151,7 +156,7 @@ class WebmReader:
 
 
 def _length(first: int, most: int) -> int:
-    """Bytes of a number, by the zeros that its first byte begins with."""
+    """Length in bytes of an EBML number, from the leading zero bits of its first byte."""
     n = 9 - first.bit_length()
     if n > most:
         raise AudioFormatError("webm audio: damaged; send the recording from its start, without a gap")

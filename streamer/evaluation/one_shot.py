@@ -94,11 +94,11 @@ class OneShot:
         return self._front_end.extract([FeatureState()], [torch.from_numpy(samples.copy())])[0].probabilities
 
     def _window_text(self, samples: NDArray[np.float32], language: str) -> str:
-        request = StepRequest(session="one-shot", log_mel=self._log_mel(samples), language=language or None)
+        request = StepRequest(session="one-shot", log_mel=self.log_mel(samples), language=language or None)
         result = self._engine.step([request])[0]
         return "" if is_no_speech(result) else self._tokenizer.decode(result.tokens).strip()
 
-    def _log_mel(self, samples: NDArray[np.float32]) -> Tensor:
+    def log_mel(self, samples: NDArray[np.float32]) -> Tensor:
         """A full window, (n_mels, 3000), clamped at its own floor as in the published front end."""
         own = self._spectrogram.whole(torch.from_numpy(samples.copy()))
         window = torch.full((own.shape[0], int(WINDOW_S * FRAMES_PER_SECOND)), LOG_FLOOR)

@@ -1,8 +1,8 @@
 """
-Text to tokens and back, and how tokens group into words. Pure: the vocabulary arrives as bytes in id order.
+Tokenizer: text to tokens and back, and the grouping of tokens into words. Pure.
 
-Layout of the ids, as published: the base tokens of the vocabulary, then end of text, start of transcript, one
-token per language, six task tokens, and 1501 timestamps of 20 ms. Text is everything below `eot`.
+Layout of the ids, as published: the base tokens of the vocabulary, then end of text, start of transcript, one token per
+language, six task tokens, and 1501 timestamps of 20 ms. Text tokens are those below `eot`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?
 
 CLOSING = frozenset(".。,，!！?？:：;；…、”’)]}」』）》】〉؟،؛।")  # noqa: RUF001  # meant
 OPENING = frozenset("“‘„«¿¡([{「『（《【〈")  # noqa: RUF001  # meant
-# Open a word when a space stands before them, close one when not.
+# Opening marks after a space, otherwise closing marks.
 AMBIGUOUS = frozenset("\"'-–—")  # noqa: RUF001  # meant
 
 SYMBOLS = (
@@ -47,7 +47,7 @@ SYMBOLS = (
     *("<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))"),
     *("[[", "]]", "{{", "}}", "♪♪", "♪♪♪"),
 )
-# Several tokens each, but the first two bytes, so the first token, are theirs alone among useful characters.
+# Several tokens each; no other useful character has the same first token.
 MUSIC = tuple("♩♪♫♬♭♮♯")
 
 
@@ -74,7 +74,7 @@ class Tokenizer:
             special_tokens=specials,
         )
         self.multilingual = b"" in self._base_tokens
-        """Whether the model knows more than English; only multilingual vocabularies end in an empty token."""
+        """Whether the model is multilingual; only multilingual vocabularies have an empty token."""
         known = LANGUAGES[:n_languages] if self.multilingual else ("en",)
         self.languages = {code: specials[f"<|{code}|>"] for code in known}
         """Language code -> token, in id order. English-only models have unused tokens for the others."""
@@ -89,9 +89,9 @@ class Tokenizer:
         self.no_timestamps = specials["<|notimestamps|>"]
         self.timestamp_begin = specials["<|0.00|>"]
         self.blank_tokens = (*self.encode(" "), self.eot)
-        """Not allowed as the first token of a transcript."""
+        """Suppressed as the first token of a transcript."""
         self.non_speech_tokens = self._non_speech_tokens()
-        """Speaker tags, brackets and notes: not allowed anywhere, as published."""
+        """Speaker tags, brackets and notes: suppressed everywhere, as published."""
 
     def encode(self, text: str) -> list[int]:
         """Tokens of `text`; the names of special tokens are ordinary text here."""
@@ -114,7 +114,7 @@ class Tokenizer:
             task: "transcribe" or "translate"; English-only models have one task and ignore it.
 
         Raises:
-            ValueError: The model does not know the language, or there is no such task.
+            ValueError: The model has no such language, or the task does not exist.
         """
         if language not in self.languages:
             raise ValueError(f"language {language!r}: this model knows {', '.join(self.languages)}")
@@ -149,17 +149,8 @@ class Tokenizer:
                 last = text
         return words
 
-    def incomplete_tail(self, tokens: Sequence[int]) -> int:
-        """How many tokens at the end are part of a character that is not complete yet."""
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        tail = 0
-        for token in tokens:
-            decoder.decode(self.decode_bytes([token]))
-            tail = tail + 1 if decoder.getstate()[0] else 0
-        return tail
-
     def _pieces(self, tokens: Sequence[int]) -> Iterator[list[int]]:
-        """Shortest runs of tokens that end at a character boundary; the last one may not."""
+        """Shortest runs of tokens that end at a character boundary; the last run may end inside a character."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         piece: list[int] = []
         for token in tokens:

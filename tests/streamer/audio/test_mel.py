@@ -117,7 +117,7 @@ class TestMelWindow:
         capacity=st.integers(1, 20),
         doings=st.lists(st.tuples(st.sampled_from(["append", "forget"]), st.integers(0, 30)), max_size=40),
     )
-    def test_like_a_list(self, capacity: int, doings: list[tuple[str, int]]) -> None:
+    def test_a_window_holds_what_a_cut_list_would_hold(self, capacity: int, doings: list[tuple[str, int]]) -> None:
         """Under any use it holds what a list cut to its capacity would hold, under the same numbers."""
         window = MelWindow(2, capacity)
         start = end = 0

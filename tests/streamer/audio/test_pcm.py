@@ -82,7 +82,7 @@ def test_channels_are_mixed_to_their_mean() -> None:
     np.testing.assert_array_equal(decoded, np.full(100, 0.125, np.float32))
 
 
-def test_s16_full_scale() -> None:
+def test_s16_full_scale_is_one() -> None:
     """The most negative s16 sample is -1 exactly, and nothing exceeds the range."""
     data = np.array([-32768, 0, 32767], "<i2").tobytes()
     decoded = AudioDecoder("pcm_s16le", SAMPLE_RATE, 1).decode(data)

@@ -87,7 +87,7 @@ def test_what_is_passed_over_is_not_kept() -> None:
     list(reader.read(beginning(1_000_000) + VOID + (10**7 | 1 << 28).to_bytes(4, "big")))
     for _ in range(100):
         list(reader.read(bytes(10**5)))
-        assert len(reader._buffer) < 100
+        assert reader.n_buffered < 100
 
     block = element(SIMPLE_BLOCK, b"\x81\0\x05\x80x")
     assert list(reader.read(block)) == [Packet(0.005, b"x")]

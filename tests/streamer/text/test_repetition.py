@@ -31,7 +31,7 @@ class TestLoopStart:
             ([1, 2, 1, 2, 1, 2, 3], None),
         ],
     )
-    def test_where_it_begins(self, tokens: list[int], start: int | None) -> None:
+    def test_the_first_round_of_a_loop_is_kept(self, tokens: list[int], start: int | None) -> None:
         """The first round is kept; two rounds are no loop, nor is one that was left again."""
         assert repetition_start(tokens) == start
 

@@ -198,26 +198,6 @@ def test_punctuation_of_unspaced_languages() -> None:
     assert words(MULTILINGUAL, "是。「我」", "zh") == ["是。", "「我」"]
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_incomplete_tail(text: str) -> None:
-    """At every cut, the tail is what must be held back so that the rest is valid text."""
-    tokens = MULTILINGUAL.encode(text)
-    for cut in range(len(tokens) + 1):
-        n_tail = MULTILINGUAL.incomplete_tail(tokens[:cut])
-
-        assert text.startswith(MULTILINGUAL.decode(tokens[: cut - n_tail]))
-        if n_tail:
-            assert MULTILINGUAL.decode(tokens[:cut]).endswith("\ufffd")
-
-
-def test_incomplete_tail_counts_the_whole_character() -> None:
-    """A character of three tokens is incomplete for two of them."""
-    tokens = MULTILINGUAL.encode("鑾")
-    assert len(tokens) == 3
-
-    assert [MULTILINGUAL.incomplete_tail([11, *tokens[:n]]) for n in range(4)] == [0, 1, 2, 0]
-
-
 @pytest.mark.parametrize(
     ("tokens", "n_languages", "message"),
     [

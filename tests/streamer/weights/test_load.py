@@ -86,7 +86,7 @@ def test_wrong_hash_is_refused(tmp_path: Path) -> None:
 
 
 def test_hash_runs_over_all_parts(tmp_path: Path) -> None:
-    """Service are hashed one after the other, as if they were one file."""
+    """Parts are hashed one after the other, as if they were one file."""
     for name, content in (("a", b"one"), ("b", b"two")):
         (tmp_path / name).write_bytes(content)
 

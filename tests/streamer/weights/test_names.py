@@ -25,7 +25,7 @@ def test_hashes_and_heads_are_those_of_the_publisher() -> None:
 
 
 @pytest.mark.parametrize(("alias", "name"), [("turbo", "large-v3-turbo"), ("large", "large-v3"), ("base", "base")])
-def test_aliases(alias: str, name: str) -> None:
+def test_aliases_name_one_model(alias: str, name: str) -> None:
     """Aliases name one model."""
     model = find_published(alias)
 
@@ -37,6 +37,6 @@ def test_aliases(alias: str, name: str) -> None:
     ("typed", "meant"),
     [("tyni", "tiny"), ("large-v4", "large-v3"), ("distil-large3", "distil-large-v3"), ("q", None)],
 )
-def test_nearest_name(typed: str, meant: str | None) -> None:
+def test_typing_mistakes_find_the_name_meant(typed: str, meant: str | None) -> None:
     """Typing mistakes find the name meant, noise finds none."""
     assert nearest_name(typed) == meant

@@ -32,7 +32,9 @@ def touch(folder: Path, *names: str) -> None:
         (["tiny.pt", "gpt2.tiktoken"], "openai", ["tiny.pt"]),
     ],
 )
-def test_folders(tmp_path: Path, present: list[str], expected_format: str, weights: list[str]) -> None:
+def test_each_format_has_its_file_names(
+    tmp_path: Path, present: list[str], expected_format: str, weights: list[str]
+) -> None:
     """Each format has its file names; parts and shards come in order."""
     touch(tmp_path, *present)
 
@@ -47,7 +49,7 @@ def test_folders(tmp_path: Path, present: list[str], expected_format: str, weigh
 
 
 @pytest.mark.parametrize("present", [[], ["pytorch_model.bin"], ["a.pt", "b.pt"], ["model.bin.partial"]])
-def test_folders_without_weights(tmp_path: Path, present: list[str]) -> None:
+def test_folders_without_weights_are_nothing(tmp_path: Path, present: list[str]) -> None:
     """Nothing, what must not be unpickled, what is ambiguous, what is not complete."""
     touch(tmp_path, *present)
 
@@ -58,7 +60,7 @@ def test_folders_without_weights(tmp_path: Path, present: list[str]) -> None:
     ("name", "expected_format"),
     [("a.safetensors", "huggingface"), ("model.bin", "ctranslate2"), ("a.pt", "openai"), ("a.pth", "openai")],
 )
-def test_files(tmp_path: Path, name: str, expected_format: str) -> None:
+def test_a_file_is_taken_by_its_name(tmp_path: Path, name: str, expected_format: str) -> None:
     """A file is taken by its name."""
     touch(tmp_path, name)
 
@@ -68,6 +70,6 @@ def test_files(tmp_path: Path, name: str, expected_format: str) -> None:
     assert source.format == expected_format
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_a_path_that_does_not_exist_is_nothing(tmp_path: Path) -> None:
     """A path that does not exist."""
     assert source_at(tmp_path / "x", "mine") is None

@@ -39,7 +39,9 @@ def test_packages_are_the_last_resort(tmp_path: Path) -> None:
         assert source.sha256 == packaged.sha256
 
 
-def test_order(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_hide_the_store_which_hides_caches_and_packages(
+    tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A local path hides the store, the store hides the Hugging Face cache, and that hides packages."""
     monkeypatch.chdir(put(tmp_path / "work"))
     in_hub = put(snapshot(hub, "Systran/faster-whisper-tiny.en", "abc"), "model.bin")
@@ -60,7 +62,7 @@ def test_folder_of_the_same_name_without_weights_is_no_model(tmp_path: Path, mon
     assert resolve("base").sha256 is not None
 
 
-def test_store_is_an_argument(tmp_path: Path) -> None:
+def test_the_store_given_is_searched_instead_of_the_default(tmp_path: Path) -> None:
     """The store given is searched instead of the default; only the published file has a known hash."""
     put(tmp_path / "large-v3-turbo", "large-v3-turbo.pt")
     put(tmp_path / "small", "model.safetensors")
@@ -118,7 +120,7 @@ def test_repository_in_the_hub_cache(hub: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.bin", ""])
-def test_paths(tmp_path: Path, name: str) -> None:
+def test_a_path_is_a_file_or_its_folder(tmp_path: Path, name: str) -> None:
     """A file or its folder."""
     put(tmp_path / "mine", "model.bin")
 
@@ -138,7 +140,7 @@ def test_paths(tmp_path: Path, name: str) -> None:
         ("~/nothing-here", "holds no weights"),
     ],
 )
-def test_nothing_found(name: str, message: str) -> None:
+def test_weights_that_are_not_there_come_with_a_remedy(name: str, message: str) -> None:
     """The message names what to do."""
     assert locate(name) is None
     with pytest.raises(ModelNotFoundError, match=message):
