@@ -33,7 +33,7 @@ from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import WindowOptions
 from streamer.session.spec import ModelFacts
-from streamer.step import StepRequest, StepResult
+from streamer.step import Engine, StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
 from streamer.telemetry.tracing import StepTracer
 from streamer.text.tokenizer import Tokenizer
@@ -153,7 +153,11 @@ def seen(loudness: Tensor) -> list[tuple[str, float, float]]:
 
 
 class ScriptedService:
-    """A scheduler and what it is made of; `engine` and `worker` are the first ones."""
+    """
+    A scheduler and what it is made of; `engine` and `worker` are the first ones.
+
+    The argument `engine` runs the steps of the first worker in place of the scripted engine.
+    """
 
     def __init__(
         self,
@@ -163,6 +167,7 @@ class ScriptedService:
         recordings: Recordings | None = None,
         worker: WorkerOptions = WorkerOptions(tick_s=0.0),  # noqa: B008 - frozen
         tracer: StepTracer | None = None,
+        engine: Engine | None = None,
         **options: Any,
     ) -> None:
         self.engines = [ScriptedEngine() for _ in range(n_workers)]
@@ -179,7 +184,7 @@ class ScriptedService:
                 metrics,
                 tracer,
             )
-            for engine in self.engines
+            for engine in (engine or self.engine, *self.engines[1:])
         ]
         self.worker = self.workers[0]
         self.scheduler = Scheduler(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 import torch
@@ -97,8 +96,8 @@ def test_a_device_is_lost_after_the_last_attempt() -> None:
 async def test_sessions_see_a_late_step() -> None:
     """Several sessions speak while the device fails again and again: every word is there, none twice."""
     text = story(30)
-    async with serving(max_sessions=8) as service:
-        device = recovering(service)
+    device = Device()
+    async with serving(max_sessions=8, engine=device.engine) as service:
         streams = [service.open() for _ in range(4)]
         sound = spoken(text, pause_s=1.0)
         for at in range(0, len(sound), 16_000):
@@ -115,19 +114,10 @@ async def test_sessions_see_a_late_step() -> None:
 
 async def test_a_lost_device_ends_the_scheduler() -> None:
     """The worker raises: the daemon ends, and its service manager starts a new process."""
-    service = ScriptedService()
-    recovering(service).n_steps_fail = 1000
+    service = ScriptedService(engine=Device(n_steps_fail=1000).engine)
     stream = service.open()
     await stream.feed(spoken("b c d", pause_s=1.0))
 
     with pytest.raises(ExceptionGroup) as group:
         await service.scheduler.run()
     assert group.group_contains(DeviceLostError)
-
-
-def recovering(service: ScriptedService) -> Device:
-    """Put a device that can fail under the first worker of a service."""
-    device = Device()
-    worker: Any = service.worker
-    worker._engine = device.engine
-    return device
