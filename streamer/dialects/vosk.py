@@ -2,10 +2,14 @@
 The WebSocket protocol of vosk-server as a projection of `captions.v1`.
 
 Clients work in lock-step: each chunk of audio is answered at once by exactly one text with the result so far, since a
-client waits for it before it sends more. The model that a client names is ignored; the daemon's own model runs.
+client waits for it before it sends more. Values of `config` are converted as vosk-server converts them: `bool()`,
+`float()` and `int()` of whatever the client sends. The model that a client names is ignored; the daemon's own model
+runs.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -15,32 +19,38 @@ from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end
 from streamer.errors import StreamerError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
 from streamer.protocol.messages import AudioFormat, Flush, Start
-from streamer.protocol.options import Update
+from streamer.protocol.options import MAX_KEYTERM_CHARS, MAX_KEYTERMS, Update
 
+DEFAULT_RATE = 8000
+"""Sample rate of a client that names none, in hertz: the default of vosk-server."""
 POLICY_VIOLATION = 1008
+UNKNOWN_WORDS = "[unk]"
+"""Phrase that admits words outside the phrase list, which this daemon always does."""
 _RESET = 1
 
 
 class _ClientConfig(msgspec.Struct, frozen=True):
-    sample_rate: float | UnsetType = UNSET
-    words: bool | UnsetType = UNSET
-    max_alternatives: int | UnsetType = UNSET
-    phrase_list: tuple[str, ...] | UnsetType = UNSET
+    """Object under `config`; other fields, such as `model`, are ignored."""
+
+    sample_rate: object = UNSET
+    words: object = UNSET
+    max_alternatives: object = UNSET
+    phrase_list: object = UNSET
 
 
 class _ClientMessage(msgspec.Struct, frozen=True):
-    """Any text message of a client; other fields, such as `model`, are ignored."""
+    """Any text message of a client; other fields are ignored."""
 
     config: _ClientConfig | UnsetType = UNSET
-    eof: int | bool | UnsetType = UNSET
-    reset: int | bool | UnsetType = UNSET
+    eof: object = False
+    reset: object = False
 
 
 class VoskProtocol:
-    """One connection: 16-bit mono audio, at 16 kHz unless `config` sets another rate before the first chunk."""
+    """One connection: 16-bit mono audio, at DEFAULT_RATE unless `config` sets another rate before the first chunk."""
 
     def __init__(self) -> None:
-        self._rate = 16_000
+        self._rate = DEFAULT_RATE
         self._with_words, self._n_alternatives = True, 0
         self._phrases: tuple[str, ...] = ()
         self._is_open = False
@@ -105,20 +115,24 @@ class VoskProtocol:
         return [*opening, To(0, chunk)] if chunk else opening
 
     def _configure(self, config: _ClientConfig) -> list[Action]:
-        if config.sample_rate is not UNSET:
-            if not MIN_RATE <= config.sample_rate <= MAX_RATE or config.sample_rate % 1:
-                return [_refused(f"sample_rate {config.sample_rate:g}: expected an integer {MIN_RATE} to {MAX_RATE}")]
-            if self._is_open and config.sample_rate != self._rate:
-                return [_refused("sample_rate cannot change after the first audio")]
-            self._rate = int(config.sample_rate)
+        try:
+            if config.sample_rate is not UNSET:
+                self._set_rate(_rate(config.sample_rate))
+            if config.max_alternatives is not UNSET:
+                self._n_alternatives = _integer(config.max_alternatives)
+        except ValueError as error:
+            return [_refused(str(error))]
         if config.words is not UNSET:
-            self._with_words = config.words
-        if config.max_alternatives is not UNSET:
-            self._n_alternatives = config.max_alternatives
+            self._with_words = bool(config.words)
         if config.phrase_list is not UNSET:
-            self._phrases = config.phrase_list
+            self._phrases = _phrases(config.phrase_list)
             return [To(None, Update(keyterms=self._phrases))] if self._is_open else []
         return []
+
+    def _set_rate(self, rate: int) -> None:
+        if self._is_open and rate != self._rate:
+            raise ValueError("sample_rate cannot change after the first audio: open another connection")
+        self._rate = rate
 
     def _answer(self) -> str:
         return self._final() if self._ended else _encoded({"partial": self._partial})
@@ -134,6 +148,41 @@ class VoskProtocol:
         if self._n_alternatives > 0:
             return _encoded({"alternatives": [{"confidence": _confidence(words), **told}]})
         return _encoded(told)
+
+
+def _rate(value: object) -> int:
+    """Return `float(value)` in whole hertz. Raises ValueError if it is no number, or outside the accepted rates."""
+    try:
+        rate = float(cast(str, value))  # anything else that float() takes is welcome too
+    except (TypeError, ValueError, OverflowError):
+        rate = float("nan")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise ValueError(f"sample_rate {_shown(value)}: expected a number from {MIN_RATE} to {MAX_RATE}")
+    return round(rate)
+
+
+def _integer(value: object) -> int:
+    """Return `int(value)`. Raises ValueError if it is no number."""
+    try:
+        return int(cast(str, value))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"max_alternatives {_shown(value)}: expected an integer") from None
+
+
+def _phrases(value: object) -> tuple[str, ...]:
+    """
+    Return the phrases of a list that can be key terms.
+
+    Left out are UNKNOWN_WORDS, entries that are no text, phrases longer than MAX_KEYTERM_CHARS, and those after the
+    first MAX_KEYTERMS. Anything but a list counts as no phrases, as in vosk-server.
+    """
+    texts = [phrase for phrase in value if isinstance(phrase, str)] if isinstance(value, list) else []
+    usable = [text for text in texts if text and text != UNKNOWN_WORDS and len(text) <= MAX_KEYTERM_CHARS]
+    return tuple(usable[:MAX_KEYTERMS])
+
+
+def _shown(value: object) -> str:
+    return msgspec.json.encode(value).decode()[:20]
 
 
 def _word(word: Word) -> dict[str, object]:

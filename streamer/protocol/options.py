@@ -14,7 +14,10 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 100, 5000
 EndpointMs = Annotated[int, msgspec.Meta(ge=MIN_ENDPOINT_MS, le=MAX_ENDPOINT_MS)]
 Options = TypeVar("Options", bound=msgspec.Struct)
-Keyterms = Annotated[tuple[Annotated[str, msgspec.Meta(max_length=128)], ...], msgspec.Meta(max_length=256)]
+MAX_KEYTERMS, MAX_KEYTERM_CHARS = 256, 128
+Keyterms = Annotated[
+    tuple[Annotated[str, msgspec.Meta(max_length=MAX_KEYTERM_CHARS)], ...], msgspec.Meta(max_length=MAX_KEYTERMS)
+]
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,6 @@ def listen(daemon: Daemon, query: str = "", **options: Any) -> Any:
     return daemon.connect(LISTEN + query, **{"subprotocols": None, **options})
 
 
-def vosk(daemon: Daemon, **options: Any) -> Any:
+def vosk(daemon: Daemon, path: str = "/vosk", **options: Any) -> Any:
     """A client of Vosk's server."""
-    return daemon.connect("/vosk", **{"subprotocols": None, **options})
+    return daemon.connect(path, **{"subprotocols": None, **options})

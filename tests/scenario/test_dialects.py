@@ -224,18 +224,45 @@ async def test_deepgram_library_for_node_reads_the_native_text(
 # --- Vosk
 
 
-async def test_vosk_answers_each_chunk_and_says_the_native_text(
-    daemon: DaemonProcess, utterances: bytes, native_text: str
-) -> None:
-    """A client in lock-step, as those of vosk-server are: one answer to each chunk, and the native text."""
+VOSK_PHRASES = '"phrase_list" : ["zero one two three four five", "six seven eight nine oh"]'
+
+
+async def lock_step(daemon: DaemonProcess, config: str, audio: bytes, n_bytes: int) -> list[dict[str, Any]]:
+    """All answers to a client that works as vosk-server's samples do: at `/`, one answer to each chunk, then `eof`."""
     results = []
-    async with connect(daemon.url("/vosk", "ws"), proxy=None) as socket:
-        await socket.send('{ "config" : { "sample_rate" : 16000, "model": "/etc/passwd" } }')
-        for block in blocks(utterances):
-            await socket.send(block)
+    async with connect(daemon.url("", "ws"), proxy=None) as socket:
+        await socket.send(config)
+        for at in range(0, len(audio), n_bytes):
+            await socket.send(audio[at : at + n_bytes])
             results.append(json.loads(await socket.recv()))
         await socket.send('{"eof" : 1}')
         results.append(json.loads(await socket.recv()))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("config", "n_bytes"),
+    [
+        ('{ "config" : { "sample_rate" : 16000 } }', 6400),  # test.py
+        (f'{{"config" :\n {{ {VOSK_PHRASES},\n "sample_rate" : 16000,\n "words" : 0}}}}', 6400),  # test_words.py
+        ('{ "config" : { "sample_rate" : 16000 } }', 8000),  # test_microphone.py
+    ],
+)
+async def test_samples_of_vosk_server_get_the_native_text(
+    daemon: DaemonProcess, utterances: bytes, native_text: str, config: str, n_bytes: int
+) -> None:
+    """Their first messages, their chunks and their lock-step."""
+    results = await lock_step(daemon, config, utterances, n_bytes)
+    assert plain(" ".join(result["text"] for result in results if "text" in result)) == plain(native_text)
+    assert any("result" in result for result in results) == ("words" not in config)
+
+
+async def test_vosk_answers_each_chunk_and_says_the_native_text(
+    daemon: DaemonProcess, utterances: bytes, native_text: str
+) -> None:
+    """A model that a client names is ignored; words have the times of the audio."""
+    config = '{ "config" : { "sample_rate" : 16000, "model": "/etc/passwd" } }'
+    results = await lock_step(daemon, config, utterances, 2 * CHUNK)
     assert all(("partial" in result) != ("text" in result) for result in results)
     assert plain(" ".join(result["text"] for result in results if "text" in result)) == plain(native_text)
     words = [word for result in results for word in result.get("result", [])]

@@ -1,4 +1,4 @@
-"""Routes of the relayed protocols over WebSocket: Deepgram's `/v1/listen`, Vosk's `/vosk`."""
+"""Routes of the relayed protocols over WebSocket: Deepgram's `/v1/listen`, Vosk's `/vosk` and `/`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import secrets
 from datetime import UTC, datetime
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -55,7 +55,18 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
             relay.begin()
             await _run(relay, socket, None)
 
-    return [WebSocketRoute("/v1/listen", listen), WebSocketRoute("/vosk", vosk)]
+    async def vosk_without_path(socket: WebSocket) -> None:
+        if socket.scope["subprotocols"]:  # no client of vosk-server offers any: another protocol is meant
+            await socket.send_denial_response(PlainTextResponse(_NO_SUBPROTOCOLS, 404))
+            return
+        await vosk(socket)
+
+    # vosk-server serves every path, and its samples connect to ws://localhost:2700
+    return [
+        WebSocketRoute("/v1/listen", listen),
+        WebSocketRoute("/vosk", vosk),
+        WebSocketRoute("/", vosk_without_path),
+    ]
 
 
 async def _run(relay: Relay, socket: WebSocket, subprotocol: str | None) -> None:
@@ -66,6 +77,8 @@ async def _run(relay: Relay, socket: WebSocket, subprotocol: str | None) -> None
     finally:
         relay.leave()
 
+
+_NO_SUBPROTOCOLS = "this path speaks Vosk's protocol, without subprotocols; captions.v1 is spoken at /v1/captions\n"
 
 _WORDS = {"unauthorized": "INVALID_AUTH", "overloaded": "SERVICE_UNAVAILABLE"}
 """Deepgram's names of our codes."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import EngineError
 from streamer.protocol.events import Bye, Caption, Flushed, TurnEnd, Word
 from streamer.protocol.messages import AudioFormat, Flush
-from streamer.protocol.options import Update
+from streamer.protocol.options import Keyterms, Update
 
 BYE = Bye(reason="end", audio_s=1.0, turns=1)
 
@@ -42,7 +44,7 @@ def test_a_chunk_is_answered_at_once() -> None:
     assert dialect.begin() == []
     opening, audio, text = dialect.receive(b"abcd")
     assert isinstance(opening, Open)
-    assert opening.start.audio == AudioFormat()
+    assert opening.start.audio == AudioFormat(rate=8000)
     assert (audio, text) == (To(0, b"abcd"), '{"partial":""}')
     assert dialect.project(0, caption("so", " the")) == []
     assert answer(dialect.receive(b"ab")) == {"partial": "so the"}
@@ -116,8 +118,12 @@ def test_wrong_messages_are_refused_with_the_reason() -> None:
     """The reason stands in the close frame: any text would be taken for a result."""
     dialect = VoskProtocol()
     for frame, reason in (
-        ('{"config":{"sample_rate":100}}', "sample_rate 100: expected an integer 8000 to 48000"),
-        ('{"config":{"sample_rate":"fast"}}', "sample_rate"),
+        ('{"config":{"sample_rate":100}}', "sample_rate 100: expected a number from 8000 to 48000"),
+        ('{"config":{"sample_rate":"fast"}}', 'sample_rate "fast": expected'),
+        ('{"config":{"sample_rate":null}}', "sample_rate null: expected"),
+        ('{"config":{"max_alternatives":[]}}', "max_alternatives []: expected an integer"),
+        ('{"config":{"max_alternatives":1e999}}', "Number out of range"),
+        ('{"config":7}', "Expected `object`"),
         ('{"hello":1}', "expected"),
         ("}", "malformed"),
     ):
@@ -125,10 +131,82 @@ def test_wrong_messages_are_refused_with_the_reason() -> None:
         assert isinstance(hangup, HangUp)
         assert reason in hangup.reason
     dialect.receive(b"ab")
-    [hangup] = dialect.receive('{"config":{"sample_rate":8000}}')
+    [hangup] = dialect.receive('{"config":{"sample_rate":16000}}')
     assert isinstance(hangup, HangUp)
     assert "after the first audio" in hangup.reason
     assert dialect.fail(EngineError("broken")) == []
+
+
+SAMPLES = {
+    "test.py": '{ "config" : { "sample_rate" : 16000 } }',
+    "test_words.py": """{"config" :
+                    { "phrase_list" : ["zero one two three four five", "six seven eight nine oh"],
+                      "sample_rate" : 16000,
+                      "words" : 0}}""",
+    "test_microphone.py": '{ "config" : { "sample_rate" : 16000 } }',
+    "test_alternatives.py": '{"config" : { "max_alternatives" : 20, "sample_rate" : 16000 } }',
+    "texts": '{"config" : { "sample_rate" : "16000", "words" : "", "max_alternatives" : "0" } }',
+    "zero": '{"config" : { "phrase_list" : ["zero one two three"], "sample_rate" : 16000.0, "words" : 0}}',
+    "floats": '{"config" : { "sample_rate" : 16000.0, "words" : 1.5, "max_alternatives" : 0.0 } }',
+    "grammar": '{"config" : { "sample_rate" : 16e3, "phrase_list" : ["yes", "[unk]", 7, ""], "words" : null } }',
+}
+"""First messages of vosk-server's own sample clients, and of others that it accepts."""
+
+
+@pytest.mark.parametrize("message", SAMPLES.values(), ids=SAMPLES.keys())
+def test_first_messages_of_upstream_clients_are_accepted(message: str) -> None:
+    """The rate is the announced one, and the session opens with the first chunk."""
+    dialect = VoskProtocol()
+    assert dialect.receive(message) == []
+    opening = dialect.receive(bytes(6400))[0]
+    assert isinstance(opening, Open)
+    assert opening.start.audio.rate == 16_000
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(JSON | st.integers(0, 60_000) | st.integers(8000, 48_000).map(str), JSON, JSON, JSON)
+def test_values_are_converted_as_upstream_converts_them(
+    rate: object, words: object, n_alternatives: object, phrases: object
+) -> None:
+    """`float()`, `bool()` and `int()` of any JSON value; what they refuse is refused with its name."""
+    config = {"sample_rate": rate, "words": words, "max_alternatives": n_alternatives, "phrase_list": phrases}
+    dialect = VoskProtocol()
+    actions = dialect.receive(json.dumps({"config": config}))
+    try:
+        expected_rate, expected_alternatives = float(rate), int(n_alternatives)  # type: ignore[call-overload, arg-type]
+        is_accepted = 8000 <= expected_rate <= 48_000
+    except (TypeError, ValueError, OverflowError):
+        is_accepted = False
+    if not is_accepted:
+        [hangup] = actions
+        assert isinstance(hangup, HangUp)
+        assert hangup.reason.startswith(("sample_rate", "max_alternatives"))
+        return
+    assert actions == []
+    opening = dialect.receive(b"ab")[0]
+    assert isinstance(opening, Open)
+    assert opening.start.audio.rate == round(expected_rate)
+    dialect.project(0, turn_end("so"))
+    told = answer(dialect.receive(b"ab"))
+    assert ("alternatives" in told) == (expected_alternatives > 0)
+    assert ("result" in (told["alternatives"][0] if expected_alternatives > 0 else told)) == bool(words)
+
+
+@given(st.lists(st.text(max_size=200), max_size=600))
+def test_phrases_stay_within_the_bounds_of_key_terms(phrases: list[str]) -> None:
+    """As many as fit, in order, and none that is too long."""
+    dialect = VoskProtocol()
+    dialect.receive(json.dumps({"config": {"phrase_list": phrases}}))
+    opening = dialect.receive(b"ab")[0]
+    assert isinstance(opening, Open)
+    terms = msgspec.convert(opening.start.keyterms, Keyterms)
+    assert list(terms) == [phrase for phrase in phrases if phrase not in ("", "[unk]") and len(phrase) <= 128][:256]
 
 
 @given(st.lists(st.text() | st.binary() | st.from_regex(r'\{"(config|eof|reset)":.*\}'), max_size=10))

@@ -21,7 +21,8 @@ class TestNowhere:
     """Paths where nothing is."""
 
     SAID = (
-        "not found; paths for a websocket: /v1/captions, /v1/watch, /v1/watch/{room}, /v1/realtime, /v1/listen, /vosk\n"
+        "not found; paths for a websocket: "
+        "/v1/captions, /v1/watch, /v1/watch/{room}, /v1/realtime, /v1/listen, /vosk, /\n"
     )
 
     async def test_a_socket_is_told_where_there_are_some(self, daemon: Daemon) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 
@@ -97,11 +98,12 @@ class TestDeepgram:
 class TestVosk:
     """`/vosk`."""
 
-    async def test_a_whole_stream_is_captioned_to_its_end(self, daemon: Daemon) -> None:
-        """One answer to each chunk, the last text, close 1000."""
+    @pytest.mark.parametrize("path", ["/vosk", "/"])
+    async def test_a_whole_stream_is_captioned_to_its_end(self, daemon: Daemon, path: str) -> None:
+        """One answer to each chunk, the last text, close 1000; `words: 0` as vosk-server's sample sends it."""
         answers = []
-        async with vosk(daemon) as client:
-            await client.send('{"config":{"sample_rate":8000}}')
+        async with vosk(daemon, path) as client:
+            await client.send('{"config" : \n { "phrase_list" : ["one two"], "sample_rate" : 8000, "words" : 0}}')
             for _ in range(6):
                 await client.send(bytes(8000))
                 answers.append(await receive_any(client))
@@ -111,9 +113,19 @@ class TestVosk:
                 await receive_any(client)
             assert client.close_code == 1000
         assert len(answers) == 7
+        assert not any("result" in answer for answer in answers)
         assert " ".join(answer["text"] for answer in answers if answer.get("text")) == TEXT
         # the resampler holds back a few samples until the end
         assert daemon.scheduler.streams[0].received_s == pytest.approx(3.0)
+
+    async def test_a_client_that_names_no_rate_sends_8_khz(self, daemon: Daemon) -> None:
+        """As with vosk-server."""
+        async with vosk(daemon) as client:
+            await client.send(bytes(16_000))
+            assert await receive_any(client) == {"partial": ""}
+            await client.send('{"eof" : 1}')
+            await closing_of_vosk(client)
+        assert daemon.scheduler.streams[0].received_s == pytest.approx(1.0)
 
     async def test_a_refused_config_closes_with_the_reason(self, daemon: Daemon) -> None:
         """In the close frame."""
@@ -122,7 +134,7 @@ class TestVosk:
             with pytest.raises(ConnectionClosed):
                 await receive_any(client)
             assert client.close_code == 1008
-            assert client.close_reason == "sample_rate 1: expected an integer 8000 to 48000"
+            assert client.close_reason == "sample_rate 1: expected a number from 8000 to 48000"
 
     async def test_a_full_daemon_closes_with_1013(self) -> None:
         """At the first audio."""
@@ -130,6 +142,13 @@ class TestVosk:
             await client.send(SECOND)
             assert (await closing(client))[1] == 1013
             assert "0 of 0" in str(client.close_reason)
+
+
+async def closing_of_vosk(client: ClientConnection) -> None:
+    """Read until the server closes."""
+    while client.close_code is None:
+        with contextlib.suppress(ConnectionClosed):
+            await receive_any(client)
 
 
 async def receive_any(client: ClientConnection) -> Message:

@@ -83,7 +83,14 @@ class TestDeepgram:
 
 
 class TestVosk:
-    """`/vosk`."""
+    """`/vosk`, and `/` for clients that name no path."""
+
+    async def test_a_client_of_another_protocol_is_sent_on(self, daemon: Daemon) -> None:
+        """Whoever offers subprotocols does not speak Vosk's, and is told where `captions.v1` is spoken."""
+        with pytest.raises(InvalidStatus) as refused:
+            await daemon.connect("/")
+        assert refused.value.response.status_code == 404
+        assert b"/v1/captions" in (refused.value.response.body or b"")
 
     async def test_keys(self, keys: Keys) -> None:
         """As for the daemon's own protocol."""
