@@ -2,8 +2,9 @@
 Deepgram's live API, `/v1/listen`, as a projection of `captions.v1`: frames and events in, actions and texts out.
 
 An interim result holds the words of the open turn that are in no final result yet. Final results follow each other
-without gaps in time: one after every `SEGMENT_S` seconds of stable words, and one for the rest at the end of the turn,
-which is `speech_final`. A final result leaves out the newest stable word, since marks may still be added to it.
+without gaps in time: one after every `SEGMENT_S` seconds of stable words, pauses not counted, and one for the rest at
+the end of the turn, which is `speech_final`. A final result leaves out the newest stable word, since marks may still be
+added to it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
-from streamer.dialects.deepgram.request import ListenRequest
+from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRequest, Warned
 from streamer.dialects.deepgram.wav_header import WavHeader
 from streamer.dialects.word_slices import part_of
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
@@ -23,7 +24,7 @@ from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush, Start
 from streamer.protocol.options import Update
 
 SEGMENT_S = 3.0
-"""Seconds of stable words that become a final result before their turn ends."""
+"""Seconds of stable words, without the pauses between them, that become a final result before their turn ends."""
 MAX_KEYTERMS = 100
 WEBM = b"\x1a\x45\xdf\xa3"
 """First bytes of a WebM recording."""
@@ -46,6 +47,7 @@ class DeepgramProtocol:
             "request_id": request_id,
             "model_info": {"name": model, "version": "streamer", "arch": "whisper"},
             "model_uuid": request_id,
+            **_warnings(request.warnings),
         }
         self._header = WavHeader() if request.audio is None else None
         self._audio = request.audio
@@ -97,6 +99,7 @@ class DeepgramProtocol:
             "created": self._created,
             "duration": self._audio_s,
             "channels": self._audio.channels if self._audio is not None else 0,
+            **_warnings(self._request.warnings),
         }
         return [_encoded(summary)]
 
@@ -167,16 +170,14 @@ class DeepgramProtocol:
         return [To(channel if channel in range(len(self._channels)) else None, Flush(id=self._n_flushes))]
 
     def _configure(self, message: _Control) -> list[Action]:
+        if missing := [name for name in message.features_asked if name in (*REFUSED, *WITHOUT_EFFECT)]:
+            description = f"not supported here: {', '.join(missing)}"
+            return [self._configure_failure("CONFIGURE_UNSUPPORTED_FEATURE", description)]
         if message.keyterms is None:
             return [_encoded({"type": "ConfigureSuccess", "request_id": self._request_id})]
         if len(message.keyterms) > MAX_KEYTERMS:
-            failure: dict[str, object] = {
-                "type": "ConfigureFailure",
-                "request_id": self._request_id,
-                "code": "CONFIGURE_KEYTERM_LIMIT_EXCEEDED",
-                "description": f"{len(message.keyterms)} keyterms: expected at most {MAX_KEYTERMS}",
-            }
-            return [_encoded(failure)]
+            description = f"{len(message.keyterms)} keyterms: expected at most {MAX_KEYTERMS}"
+            return [self._configure_failure("CONFIGURE_KEYTERM_LIMIT_EXCEEDED", description)]
         # sessions that are not open yet take them at `_open`
         self._request = msgspec.structs.replace(self._request, keyterms=message.keyterms)
         success: dict[str, object] = {
@@ -187,6 +188,10 @@ class DeepgramProtocol:
         update: list[Action] = [To(None, Update(keyterms=message.keyterms))] if self._channels else []
         return [*update, _encoded(success)]
 
+    def _configure_failure(self, code: str, description: str) -> str:
+        told: dict[str, object] = {"code": code, "description": description}
+        return _encoded({"type": "ConfigureFailure", "request_id": self._request_id} | told)
+
 
 class _Control(msgspec.Struct, frozen=True):
     """Any text message of a client; other fields are ignored."""
@@ -194,6 +199,12 @@ class _Control(msgspec.Struct, frozen=True):
     type: str
     channel: int | None = None
     keyterms: tuple[str, ...] | None = None
+    features: dict[str, object] | None = None
+
+    @property
+    def features_asked(self) -> list[str]:
+        """Names of the features that the message switches on."""
+        return [name for name, value in (self.features or {}).items() if value not in (False, None)]
 
 
 class _Channel:
@@ -230,7 +241,7 @@ class _Channel:
         words, text = words_of(caption), caption.stable + caption.partial
         results = []
         ready = sum(word.stable for word in words) - 1
-        if ready > self._n_final and words[ready - 1].end_s - self._final_s >= SEGMENT_S:
+        if sum(word.end_s - word.start_s for word in words[self._n_final : max(ready, 0)]) >= SEGMENT_S:
             said = part_of(text, words, self._n_final, ready)
             results.append(self._final(said, words[self._n_final : ready]))
             self._n_final = ready
@@ -306,6 +317,10 @@ class _Channel:
             "channel": {"alternatives": [alternative]},
             "metadata": self._metadata,
         }
+
+
+def _warnings(warnings: Sequence[Warned]) -> dict[str, object]:
+    return {"warnings": warnings} if warnings else {}
 
 
 def _word(word: Word) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """
 The request of a Deepgram live client: the query of `/v1/listen`, and the API key.
 
-Unknown parameters are ignored, as Deepgram ignores them. Two kinds are refused: values that their parameter does not
-allow, and the parameters `callback` and `redact`, whose effect a client would miss without noticing.
+Unknown parameters are ignored, as Deepgram ignores them, and so are known ones without a meaning here, such as `tag`.
+Refused are values that their parameter does not allow, and every parameter of `REFUSED` that asks for
+something. A parameter of `WITHOUT_EFFECT` is accepted, and the client is warned in the `metadata` of its results.
 """
 
 from __future__ import annotations
@@ -29,7 +30,26 @@ TELEPHONE_RATE = 8000
 SUBPROTOCOLS = ("token", "bearer")
 """Subprotocols that a page offers before its key; the server answers with this word alone."""
 _SPOKEN_BY = {"multi": "auto", "auto": "auto"}
-_MISSED = ("callback", "redact")
+REFUSED = ("callback", "redact", "replace", "profanity_filter", "search")
+"""Features that are missing here, and without which words would be shown that must not be, or results be lost."""
+WITHOUT_EFFECT = {
+    "diarize": "speakers are not told apart",
+    "diarize_model": "speakers are not told apart",
+    "numerals": "numbers are written as the model writes them",
+    "measurements": "units are written as the model writes them",
+    "dictation": "spoken marks such as 'comma' are written as words",
+    "detect_entities": "entities are not marked",
+    "filler_words": "filler words are written where the model writes them",
+}
+"""Features that are missing here, and what their absence means: all words are still sent."""
+
+
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
+    """A warning about a parameter, with the fields of Deepgram's `metadata.warnings`."""
+
+    parameter: str
+    type: str = "unsupported_parameter"
+    message: str
 
 
 class ListenRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +69,8 @@ class ListenRequest(msgspec.Struct, frozen=True, kw_only=True):
     interim_results: bool = False
     utterance_end_ms: int | None = None
     vad_events: bool = False
+    warnings: tuple[Warned, ...] = ()
+    """For parameters that have no effect."""
 
 
 def shown_key(headers: Mapping[str, str], subprotocols: Sequence[str] = ()) -> str | None:
@@ -77,9 +99,9 @@ def parse_query(query: Iterable[tuple[str, str]], languages: Sequence[str]) -> L
             allowed.
     """
     values = _Values(query)
-    for name in _MISSED:
-        if values.text(name) not in ("", "false"):
-            raise _refused(name, values.text(name), "not supported here; leave it out")
+    for name in REFUSED:
+        if asked := values.asked(name):
+            raise _refused(name, asked, "not supported here; leave it out")
     utterance_end_ms = values.integer("utterance_end_ms", 1, 60_000)
     endpointing = values.text("endpointing").lower()
     return ListenRequest(
@@ -92,6 +114,7 @@ def parse_query(query: Iterable[tuple[str, str]], languages: Sequence[str]) -> L
         interim_results=values.flag("interim_results"),
         utterance_end_ms=utterance_end_ms,
         vad_events=values.flag("vad_events"),
+        warnings=tuple(_without_effect(name) for name in WITHOUT_EFFECT if values.asked(name)),
     )
 
 
@@ -107,6 +130,10 @@ class _Values:
 
     def all(self, name: str) -> list[str]:
         return [value.strip() for value in self._values.get(name, []) if value.strip()]
+
+    def asked(self, name: str) -> str:
+        """Return the first value that switches a feature on; empty if there is none."""
+        return next((value for value in self.all(name) if value.lower() != "false"), "")
 
     def flag(self, name: str) -> bool:
         value = self.text(name).lower()
@@ -172,6 +199,10 @@ def _endpoint_ms(values: _Values, utterance_end_ms: int | None) -> int | None:
         # not None, since the value is not empty
         asked = cast(int, values.integer("endpointing", 0, 60_000))
     return min(max(asked, MIN_ENDPOINT_MS), MAX_ENDPOINT_MS)
+
+
+def _without_effect(name: str) -> Warned:
+    return Warned(parameter=name, message=f"{name} has no effect here: {WITHOUT_EFFECT[name]}")
 
 
 def _refused(name: str, value: str, remedy: str) -> ProtocolError:

@@ -7,12 +7,13 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.dialects.actions import EndAndClose, HangUp, Open, To
-from streamer.dialects.deepgram.protocol import MAX_KEYTERMS, DeepgramProtocol
-from streamer.dialects.deepgram.request import ListenRequest
+from streamer.dialects.deepgram.protocol import MAX_KEYTERMS, SEGMENT_S, DeepgramProtocol
+from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRequest, Warned
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnEndReason, Word
 from streamer.protocol.messages import AudioFormat, Flush
@@ -122,6 +123,40 @@ class TestResults:
         """A mark may still join it, so no final holds it before its turn ends."""
         messages = told(opened(), caption(5, 5))
         assert [transcript(message) for message in messages] == ["So the first thing,", "of"]
+
+    @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0.1, 1.5)), min_size=1, max_size=30), st.data())
+    def test_only_the_last_final_of_a_turn_is_short(
+        self, times: list[tuple[float, float]], data: st.DataObject
+    ) -> None:
+        """Whatever the pauses before words, a final within the turn holds `SEGMENT_S` of words; pauses do not count."""
+        said, at_s = [], 10.0  # after silence, which no final covers
+        for pause_s, length_s in times:
+            said.append(Word(text="so", start_s=at_s + pause_s, end_s=at_s + pause_s + length_s, confidence=0.5))
+            at_s += pause_s + length_s
+        dialect, finals = opened(ListenRequest(audio=AudioFormat())), []
+        for n in sorted(data.draw(st.lists(st.integers(1, len(said)), max_size=10))):
+            text = " ".join(word.text for word in said[:n])
+            event = Caption(turn=0, rev=1, stable=text, partial="", start_s=0, end_s=at_s, words=tuple(said[:n]))
+            finals += told(dialect, event)
+        words_of_finals = [final["channel"]["alternatives"][0]["words"] for final in finals]
+        assert all(sum(word["end"] - word["start"] for word in found) >= SEGMENT_S for found in words_of_finals)
+
+    def test_a_word_after_a_long_pause_waits_for_its_sentence(self) -> None:
+        """The silence before a turn does not count towards `SEGMENT_S`."""
+        late = [Word(text=text, start_s=60.0 + i, end_s=60.5 + i, confidence=0.5) for i, text in enumerate("abc")]
+        event = Caption(turn=0, rev=1, stable="a b c", partial="", start_s=60.0, end_s=63.0, words=tuple(late))
+        assert told(opened(ListenRequest(audio=AudioFormat())), event) == []
+
+    def test_warnings_stand_in_the_metadata(self) -> None:
+        """Of every result and of the summary, where Deepgram puts them: its clients skip messages of unknown types."""
+        warned = Warned(parameter="numerals", message="numerals has no effect here")
+        dialect = opened(msgspec.structs.replace(REQUEST, warnings=(warned,)))
+        expected = [
+            {"parameter": "numerals", "type": "unsupported_parameter", "message": "numerals has no effect here"}
+        ]
+        [result] = told(dialect, turn_end())
+        [summary] = dialect.finish()
+        assert result["metadata"]["warnings"] == json.loads(summary)["warnings"] == expected
 
     def test_no_interims_unless_asked_for(self) -> None:
         """Finals alone."""
@@ -290,8 +325,20 @@ class TestClient:
         }
         [failure] = dialect.receive(json.dumps({"type": "Configure", "keyterms": ["x"] * (MAX_KEYTERMS + 1)}))
         assert json.loads(str(failure))["code"] == "CONFIGURE_KEYTERM_LIMIT_EXCEEDED"
-        [success] = dialect.receive('{"type":"Configure","features":{"numerals":true}}')
+        [success] = dialect.receive('{"type":"Configure","features":{"numerals":false,"smart_format":true}}')
         assert json.loads(str(success)) == {"type": "ConfigureSuccess", "request_id": "r1"}
+
+    @pytest.mark.parametrize("name", [*REFUSED, *WITHOUT_EFFECT])
+    def test_configure_refuses_features_that_are_missing(self, name: str) -> None:
+        """As a whole: the key terms beside it are not taken either."""
+        message = {"type": "Configure", "features": {name: True}, "keyterms": ["Ray"]}
+        [failure] = opened().receive(json.dumps(message))
+        assert json.loads(str(failure)) == {
+            "type": "ConfigureFailure",
+            "request_id": "r1",
+            "code": "CONFIGURE_UNSUPPORTED_FEATURE",
+            "description": f"not supported here: {name}",
+        }
 
     def test_unreadable_messages_are_answered_with_an_error(self) -> None:
         """It is named, with what was sent."""

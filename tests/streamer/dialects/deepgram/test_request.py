@@ -5,11 +5,20 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import parse_qsl
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.dialects.deepgram.request import ENCODINGS, ListenRequest, answered_subprotocol, parse_query, shown_key
+from streamer.dialects.deepgram.request import (
+    ENCODINGS,
+    REFUSED,
+    WITHOUT_EFFECT,
+    ListenRequest,
+    answered_subprotocol,
+    parse_query,
+    shown_key,
+)
 from streamer.errors import ProtocolError
 from streamer.protocol.messages import AudioFormat
 
@@ -90,6 +99,10 @@ def test_encodings_become_native_formats() -> None:
         (f"{RAW}&language=xx", "language=xx: this daemon's model knows en, de"),
         (f"{RAW}&callback=http://example.org", "callback=http://example.org: not supported here"),
         (f"{RAW}&redact=pci", "redact=pci: not supported here"),
+        (f"{RAW}&redact=pci&redact=false", "redact=pci: not supported here"),
+        (f"{RAW}&replace=monica:Monika", "replace=monica:Monika: not supported here"),
+        (f"{RAW}&profanity_filter=True", "profanity_filter=True: not supported here"),
+        (f"{RAW}&search=latency", "search=latency: not supported here"),
     ],
 )
 def test_wrong_values_are_refused_by_name(query: str, message: str) -> None:
@@ -97,6 +110,23 @@ def test_wrong_values_are_refused_by_name(query: str, message: str) -> None:
     with pytest.raises(ProtocolError) as refused:
         parsed(query)
     assert message in str(refused.value)
+
+
+@given(st.sampled_from([*REFUSED, *WITHOUT_EFFECT]), st.sampled_from(["", "false", "False"]))
+def test_a_missing_feature_that_is_off_changes_nothing(name: str, off: str) -> None:
+    """Clients send every parameter that they know; one that asks for nothing is neither refused nor warned of."""
+    assert parsed(f"{RAW}&{name}={off}") == parsed(RAW)
+
+
+@given(
+    st.lists(st.sampled_from(list(WITHOUT_EFFECT)), min_size=1, unique=True), st.sampled_from(["true", "True", "v1"])
+)
+def test_a_parameter_without_effect_is_warned_of_by_name(names: list[str], value: str) -> None:
+    """Each has its warning, and the request is otherwise the same."""
+    request = parsed("&".join([RAW, *(f"{name}={value}" for name in names)]))
+    assert {warning.parameter for warning in request.warnings} == set(names)
+    assert all(warning.parameter in warning.message for warning in request.warnings)
+    assert msgspec.structs.replace(request, warnings=()) == parsed(RAW)
 
 
 @given(
