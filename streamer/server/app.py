@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import WebSocketRoute
+from starlette.routing import Match, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamer.access.connection_limits import Admission
@@ -62,7 +62,7 @@ def build_app(
         *status_routes(scheduler, config, keys, connections, metrics),
         *page_routes(),
     ]
-    not_found = _NotFound([route.path for route in routes if isinstance(route, WebSocketRoute)])
+    not_found = _NotFound([route for route in routes if isinstance(route, WebSocketRoute)])
     return Starlette(
         routes=[*routes, WebSocketRoute("/{path:path}", not_found.refuse)],
         middleware=[
@@ -74,13 +74,20 @@ def build_app(
     )
 
 
+_UPGRADE = "this path is a websocket: connect with ws:// or wss://, or ask for the upgrade (RFC 6455)\n"
+
+
 class _NotFound:
-    """404 responses that list the WebSocket paths."""
+    """404 responses that list the WebSocket paths, and 426 for a request to one of them that asks for no upgrade."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._text = f"not found; paths for a websocket: {', '.join(paths)}\n"
+    def __init__(self, sockets: Sequence[WebSocketRoute]) -> None:
+        self._sockets = sockets
+        self._text = f"not found; paths for a websocket: {', '.join(route.path for route in sockets)}\n"
 
-    async def answer(self, _: Request, error: Exception) -> Response:
+    async def answer(self, request: Request, error: Exception) -> Response:
+        as_socket = {**request.scope, "type": "websocket"}
+        if any(route.matches(as_socket)[0] is Match.FULL for route in self._sockets):
+            return PlainTextResponse(_UPGRADE, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
         return PlainTextResponse(self._text, 404)
 
     async def refuse(self, socket: WebSocket) -> None:

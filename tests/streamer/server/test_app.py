@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -32,8 +33,20 @@ class TestNowhere:
         response = refused.value.response
         assert (response.status_code, response.body) == (404, self.SAID.encode())
 
-    @pytest.mark.parametrize("path", ["/v1/stream", "/v1/captions", "/pages/nothing.js"])
+    @pytest.mark.parametrize("path", ["/v1/stream", "/pages/nothing.js", "/v1/captions/x"])
     async def test_requests_are_told_the_same(self, daemon: Daemon, path: str) -> None:
-        """Where a socket is, HTTP finds nothing either."""
+        """Where nothing is, HTTP finds nothing either."""
         response = await daemon.get(path)
         assert (response.status_code, response.text) == (404, self.SAID)
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/v1/captions?room=stage", "/v1/watch", "/v1/realtime?model=x", "/v1/listen?encoding=linear16", "/vosk"],
+    )
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+    async def test_a_request_to_a_socket_is_told_to_upgrade(self, daemon: Daemon, path: str, method: str) -> None:
+        """426 with the protocol to upgrade to (RFC 9110, 15.5.22)."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            response = await client.request(method, daemon.url(path))
+        assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
+        assert method == "HEAD" or "ws://" in response.text
