@@ -217,7 +217,11 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     sections: dict[str, dict[str, object]] = {}
     for setting in settings:
         sections.setdefault(setting.section, {})[setting.key] = _checked(setting)
-    config = msgspec.convert(sections, Config)
+    try:
+        config = msgspec.convert(sections, Config)
+    except msgspec.ValidationError as error:  # each value is allowed by itself, but not with the others
+        problem, _, place = str(error).partition(" - at `$.")
+        raise ConfigError(f"{place.rstrip('`')}: {problem}") from None
     _check_intervals(config.scheduler)
     return config
 

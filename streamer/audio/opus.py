@@ -18,6 +18,8 @@ from streamer.errors import AudioFormatError, ProtocolError
 from streamer.extras import pip_install
 
 OPUS_RATE = 48000
+PIECE_BYTES = 4096
+"""Bytes read between two blocks, empty ones included: at most 2,048 elements of the container."""
 SETTLE_S = 0.08
 """Audio that is decoded and discarded before the first sample needed, while the decoder converges."""
 MAX_GAP_S = 60.0
@@ -61,10 +63,12 @@ class WebmDecoder:
         Raises:
             AudioFormatError: The bytes are not a recording of one Opus track, or are damaged.
         """
-        for packet in self._reader.read(data):
-            yield from self._gap(packet.start_s)
-            samples = self._decoded(packet)
-            yield self._wanted(samples)
+        for at in range(0, len(data), PIECE_BYTES):
+            for packet in self._reader.read(data[at : at + PIECE_BYTES]):
+                yield from self._gap(packet.start_s)
+                samples = self._decoded(packet)
+                yield self._wanted(samples)
+            yield np.zeros(0, np.float32)  # a piece may hold thousands of elements without a packet
 
     def finish(self) -> Samples:
         """Samples that the resampler still holds, (n,)."""

@@ -19,6 +19,8 @@ SAMPLE_RATE = 16000
 """Samples per second of all decoded audio."""
 MIN_RATE, MAX_RATE = 8000, 48000
 MAX_CHANNELS = 8
+PIECE_BYTES = 65536
+"""Audio decoded at once: 8 s of mu-law at 8 kHz, which take 4 ms."""
 
 
 def mulaw_table() -> Samples:
@@ -120,21 +122,35 @@ class AudioDecoder:
         Raises:
             AudioFormatError: The message has a partial frame, or samples that are not finite; nothing was decoded.
         """
-        frame_bytes = self._sample_type.itemsize * self._channels
-        if len(data) % frame_bytes:
-            raise AudioFormatError(
-                f"{len(data)} bytes of {self._encoding} audio: expected a multiple of {frame_bytes} "
-                f"({self._channels} channel(s) of {self._sample_type.itemsize} byte(s))"
-            )
+        self._check_whole(data)
         return self._resampler.resample(self._mono(self._samples(data)))
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
-        """One block: the samples (n,) of `decode`. The interface that compressed audio shares."""
-        yield self.decode(data)
+        """
+        Samples (n,) of one message, in pieces of at most PIECE_BYTES, so that none takes long. Shared by all decoders.
+
+        Raises:
+            AudioFormatError: As `decode`, but for a bad sample the pieces before it were decoded.
+        """
+        self._check_whole(data)
+        size = PIECE_BYTES // self._frame_bytes * self._frame_bytes
+        for at in range(0, len(data), size):
+            yield self.decode(data[at : at + size])
 
     def finish(self) -> Samples:
         """Samples that the resampler still holds, (n,). The next `decode` begins a new signal."""
         return self._resampler.finish()
+
+    @property
+    def _frame_bytes(self) -> int:
+        return self._sample_type.itemsize * self._channels
+
+    def _check_whole(self, data: bytes) -> None:
+        if len(data) % self._frame_bytes:
+            raise AudioFormatError(
+                f"{len(data)} bytes of {self._encoding} audio: expected a multiple of {self._frame_bytes} "
+                f"({self._channels} channel(s) of {self._sample_type.itemsize} byte(s))"
+            )
 
     def _samples(self, data: bytes) -> Samples:
         raw = np.frombuffer(data, self._sample_type)

@@ -17,9 +17,10 @@ from msgspec import UNSET, UnsetType
 from streamer.audio.pcm import MAX_RATE, MIN_RATE
 from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
 from streamer.errors import StreamerError
+from streamer.protocol.bounds import fitting_keyterms
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
 from streamer.protocol.messages import AudioFormat, Flush, Start
-from streamer.protocol.options import MAX_KEYTERM_CHARS, MAX_KEYTERMS, Update
+from streamer.protocol.options import Update
 
 DEFAULT_RATE = 8000
 """Sample rate of a client that names none, in hertz: the default of vosk-server."""
@@ -173,12 +174,11 @@ def _phrases(value: object) -> tuple[str, ...]:
     """
     Return the phrases of a list that can be key terms.
 
-    Left out are UNKNOWN_WORDS, entries that are no text, phrases longer than MAX_KEYTERM_CHARS, and those after the
-    first MAX_KEYTERMS. Anything but a list counts as no phrases, as in vosk-server.
+    Left out are UNKNOWN_WORDS, entries that are no text, and what does not fit into the bounds of key terms. Anything
+    but a list counts as no phrases, as in vosk-server.
     """
     texts = [phrase for phrase in value if isinstance(phrase, str)] if isinstance(value, list) else []
-    usable = [text for text in texts if text and text != UNKNOWN_WORDS and len(text) <= MAX_KEYTERM_CHARS]
-    return tuple(usable[:MAX_KEYTERMS])
+    return fitting_keyterms(text for text in texts if text and text != UNKNOWN_WORDS)
 
 
 def _shown(value: object) -> str:

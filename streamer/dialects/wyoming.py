@@ -20,6 +20,7 @@ from streamer import __version__
 from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.errors import ProtocolError, StreamerError
+from streamer.protocol.bounds import Integer, fitting_keyterms
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat, Start
@@ -46,8 +47,8 @@ class WyomingMessage:
 class _Header(msgspec.Struct, frozen=True):
     type: str
     data: dict[str, object] | None = None
-    data_length: int | None = None
-    payload_length: int | None = None
+    data_length: Integer | None = None
+    payload_length: Integer | None = None
 
 
 class FrameReader:
@@ -117,9 +118,9 @@ class _Transcribe(msgspec.Struct, frozen=True):
 
 
 class _Sound(msgspec.Struct, frozen=True):
-    rate: int
-    channels: int
-    width: int
+    rate: Integer
+    channels: Integer
+    width: Integer
 
 
 class WyomingProtocol:
@@ -188,7 +189,7 @@ class WyomingProtocol:
             case "describe":
                 return [encode("info", self._info())]
             case "ping":
-                return [encode("pong", {"text": message.data.get("text")})]
+                return [encode("pong", {"text": text if isinstance(text := message.data.get("text"), str) else None})]
             case _ if self._has_ended:
                 return []  # a connection carries one utterance, and its text is on the way
             case "transcribe":
@@ -217,7 +218,7 @@ class WyomingProtocol:
         except msgspec.ValidationError as error:
             raise ProtocolError("bad_audio", f"rate {sound.rate}, channels {sound.channels}: {error}") from None
         self._is_open = True
-        terms = (*(self._asked.transcript_names or ()), *(self._asked.transcript_terms or ()))
+        terms = fitting_keyterms((*(self._asked.transcript_names or ()), *(self._asked.transcript_terms or ())))
         start = Start(audio=audio, keyterms=terms, words=False, partials=False)
         if self._asked.language is not None:
             start = msgspec.structs.replace(start, language=_code(self._asked.language))

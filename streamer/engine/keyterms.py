@@ -20,8 +20,8 @@ from torch import Tensor
 
 from streamer.text.tokenizer import UNSPACED_LANGUAGES, Tokenizer
 
-MAX_TRIES = 256
-"""Term lists kept as tries, with LRU eviction."""
+MAX_NODES = 250_000
+"""Nodes of all kept tries together, about 80 MB, with LRU eviction of whole tries."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +38,15 @@ class _Node:
 
     children: dict[int, _Node] = field(default_factory=dict)
 
-    def add(self, tokens: Sequence[int]) -> None:
-        node = self
+    def add(self, tokens: Sequence[int]) -> int:
+        """Add a term, and return the number of new nodes."""
+        node, n_new = self, 0
         for token in tokens:
-            node = node.children.setdefault(token, _Node())
+            if token not in node.children:
+                node.children[token] = _Node()
+                n_new += 1
+            node = node.children[token]
+        return n_new
 
 
 class TermTrie:
@@ -56,11 +61,13 @@ class TermTrie:
     def __init__(self, terms: Sequence[str], tokenizer: Tokenizer) -> None:
         self._spaced, self._bare = _Node(), _Node()
         longest = 0
+        self.n_nodes = 0
+        """Nodes of the trie, about 330 bytes each."""
         for spelling in dict.fromkeys(variant for term in terms for variant in _variants(term)):
             for root, text in ((self._spaced, f" {spelling}"), (self._bare, spelling)):
                 tokens = tokenizer.encode(text)
                 longest = max(longest, len(tokens))
-                root.add(tokens)
+                self.n_nodes += root.add(tokens)
         self.reach = max(0, longest - 1)
         """Tokens before a position that can influence its boost."""
 
@@ -100,10 +107,15 @@ class KeyTermBias:
         tokenizer: Of the model.
         device: Of the logits.
         strength: See `Strength`.
+        max_nodes: Nodes of all kept tries together.
     """
 
-    def __init__(self, tokenizer: Tokenizer, device: torch.device, strength: Strength) -> None:
-        self._tokenizer, self._device, self._strength = tokenizer, device, strength
+    def __init__(
+        self, tokenizer: Tokenizer, device: torch.device, strength: Strength, max_nodes: int = MAX_NODES
+    ) -> None:
+        self._tokenizer, self._device, self._strength, self._max_nodes = tokenizer, device, strength, max_nodes
+        self.n_nodes = 0
+        """Nodes of all kept tries."""
         self._tries: OrderedDict[tuple[str, ...], TermTrie] = OrderedDict()
         self._tensors: dict[tuple[str, ...], dict[bool, Tensor]] = {}
 
@@ -152,11 +164,17 @@ class KeyTermBias:
     def _trie(self, terms: tuple[str, ...]) -> TermTrie:
         if terms not in self._tries:
             self._tries[terms] = TermTrie(terms, self._tokenizer)
-            if len(self._tries) > MAX_TRIES:
-                forgotten, _ = self._tries.popitem(last=False)
-                self._tensors.pop(forgotten, None)
+            self.n_nodes += self._tries[terms].n_nodes
+            self._evict()
         self._tries.move_to_end(terms)
         return self._tries[terms]
+
+    def _evict(self) -> None:
+        """Drop the tries used least recently until the bound holds; the newest stays, which its terms bound."""
+        while self.n_nodes > self._max_nodes and len(self._tries) > 1:
+            terms, trie = self._tries.popitem(last=False)
+            self.n_nodes -= trie.n_nodes
+            self._tensors.pop(terms, None)
 
 
 def _variants(term: str) -> list[str]:
@@ -166,5 +184,7 @@ def _variants(term: str) -> list[str]:
 
 def _walk(node: _Node | None, tokens: Sequence[int]) -> _Node | None:
     for token in tokens:
-        node = node.children.get(token) if node else None
+        if node is None:
+            break  # most walks end at the first token: with long terms the work stays linear
+        node = node.children.get(token)
     return node

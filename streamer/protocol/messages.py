@@ -13,9 +13,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streamer.errors import StreamerError
+from streamer.protocol.bounds import Integer, StreamTime
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Event
-from streamer.protocol.options import Delay, EndpointMs, Keyterms, SessionOptions, Task, Text, Update
+from streamer.protocol.options import Delay, EndpointMs, Keyterms, SessionOptions, Task, Text, Update, check_keyterms
 
 PROTOCOL = "captions.v1"
 """Name of the WebSocket subprotocol, repeated in `hello`."""
@@ -43,7 +44,7 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`session` of the last `started`."""
     token: Text
     """`resume` of the last `started`."""
-    stable_s: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    stable_s: StreamTime = 0.0
     """Stream time, in seconds, up to which the client has stable text."""
     context: Text = ""
     """Last stable words that the client has: the prompt of a new session where the daemon does not know the old one."""
@@ -63,6 +64,10 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", forbid_unkno
     partials: bool | UnsetType = UNSET
     words: bool | UnsetType = UNSET
 
+    def __post_init__(self) -> None:
+        """Check the key terms, which no annotation bounds as a whole."""
+        check_keyterms(self.keyterms)
+
     def options(self, defaults: SessionOptions) -> SessionOptions:
         """Return the session options: `defaults` with the fields that this message sets."""
         asked = msgspec.structs.asdict(self)
@@ -73,7 +78,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", forbid_unkno
 class Flush(msgspec.Struct, frozen=True, kw_only=True, tag="flush", forbid_unknown_fields=True):
     """End the open turn after the audio sent so far; the server answers `flushed` with this id."""
 
-    id: int
+    id: Integer
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end", forbid_unknown_fields=True):

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from streamer.protocol.bounds import MAX_KEYTERM_CHARS, MAX_KEYTERMS, keyterms_problem
+
 Delay = Literal["minimal", "low", "medium", "high"]
 Task = Literal["transcribe", "translate"]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -14,10 +16,20 @@ Text = Annotated[str, msgspec.Meta(max_length=4096)]
 MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 100, 5000
 EndpointMs = Annotated[int, msgspec.Meta(ge=MIN_ENDPOINT_MS, le=MAX_ENDPOINT_MS)]
 Options = TypeVar("Options", bound=msgspec.Struct)
-MAX_KEYTERMS, MAX_KEYTERM_CHARS = 256, 128
 Keyterms = Annotated[
     tuple[Annotated[str, msgspec.Meta(max_length=MAX_KEYTERM_CHARS)], ...], msgspec.Meta(max_length=MAX_KEYTERMS)
 ]
+
+
+def check_keyterms(terms: object) -> None:
+    """
+    Check a list of key terms wherever it enters; anything but a tuple means that no list was given.
+
+    Raises:
+        ValueError: The list is beyond the bounds; decoding turns that into a `msgspec.ValidationError`.
+    """
+    if isinstance(terms, tuple) and (problem := keyterms_problem(terms)):
+        raise ValueError(problem)
 
 
 class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +52,10 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     words: bool = True
     """Send `words` with times and confidence."""
 
+    def __post_init__(self) -> None:
+        """Check the key terms, which no annotation bounds as a whole."""
+        check_keyterms(self.keyterms)
+
 
 class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", forbid_unknown_fields=True):
     """Change options for the audio sent after this message. A field that is null or left out keeps its value."""
@@ -47,6 +63,10 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", forbid_unk
     language: str | None = None
     keyterms: Keyterms | None = None
     endpoint_ms: EndpointMs | None = None
+
+    def __post_init__(self) -> None:
+        """Check the key terms, which no annotation bounds as a whole."""
+        check_keyterms(self.keyterms)
 
     def over(self, options: Options) -> Options:
         """Return a copy of the options, or of a `Start` message, with the changes applied."""

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UnsetType
 
 from streamer.errors import ProtocolError
+from streamer.protocol.bounds import MAX_KEYTERM_CHARS, MAX_KEYTERMS, MAX_STREAM_S
 from streamer.protocol.messages import ClientMessage, End, Flush, Start
 from streamer.protocol.options import Update, listed_languages
 
@@ -28,18 +29,18 @@ _ALLOWED = {
     "audio.rate": "an integer from 8000 to 48000 (hertz)",
     "audio.channels": "an integer from 1 to 8",
     "resume": "an object with session, token, stable_s and context",
-    "resume.stable_s": "a number of seconds from 0",
+    "resume.stable_s": f"a number of seconds from 0 to {MAX_STREAM_S:.0f}",
     "task": "transcribe or translate",
     "resume.session": "text of at most 4096 characters",
     "resume.token": "text of at most 4096 characters",
     "resume.context": "text of at most 4096 characters",
     "prompt": "text of at most 4096 characters",
-    "keyterms": "a list of at most 256 texts of at most 128 characters",
+    "keyterms": f"a list of at most {MAX_KEYTERMS} texts of at most {MAX_KEYTERM_CHARS} characters",
     "endpoint_ms": "an integer from 100 to 5000 (milliseconds)",
     "delay": "minimal, low, medium or high",
     "partials": "true or false",
     "words": "true or false",
-    "id": "an integer",
+    "id": "an integer of at most 64 bits",
 }
 
 _Decoded = TypeVar("_Decoded")

@@ -172,7 +172,8 @@ class Scheduler:
             stable_s: End of the text that the client has, stream time in seconds; later turns are sent again.
         """
         stream = next((worker.streams[session] for worker in self._workers if session in worker.streams), None)
-        if stream is None or not hmac.compare_digest(stream.token, token):
+        # as bytes: text that is not ASCII cannot be compared in constant time
+        if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode(errors="surrogatepass")):
             return None
         self._metrics.resumed.inc()
         stream.attach(stable_s)

@@ -218,14 +218,19 @@ class Connection:
     async def _start(self, start: Start) -> None:
         decoder = decoder_of(start.audio)
         stream = self._open(start)
-        self._stream, self._intake = stream, Intake(stream, decoder)
         # before anything is awaited: from here on the events of a resumed session are this connection's
         events = aiter(stream)
-        if isinstance(decoder, WebmDecoder):
-            decoder.skip_to(stream.received_s)
-        if self._room is not None:
-            self._publish = self._speaking.enter_context(self._rooms.speaking(self._room, stream.id)).publish
-        await self._send(_started(stream, start))
+        self._stream, self._intake = stream, Intake(stream, decoder)
+        try:
+            if isinstance(decoder, WebmDecoder):
+                decoder.skip_to(stream.received_s)
+            if self._room is not None:
+                self._publish = self._speaking.enter_context(self._rooms.speaking(self._room, stream.id)).publish
+            started = _started(stream, start)
+        except BaseException:
+            self._intake.end()  # a session that could not be opened as a whole takes no place
+            raise
+        await self._send(started)
         self._started.put_nowait((stream, events))
 
     def _open(self, start: Start) -> OpenSession:

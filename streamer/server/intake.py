@@ -1,16 +1,32 @@
-"""Feeds one client's audio and messages into its session: audio is decoded to 16 kHz mono first."""
+"""
+Feeds one client's audio and messages into its session: audio is decoded to 16 kHz mono first.
+
+The work of one message is bounded: long audio is decoded in pieces, between which other clients are served, and a
+client that changes its key terms all the time waits, since each list is encoded and kept.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TypeAlias
 
+from streamer.access.pace import Bucket
 from streamer.audio.opus import WebmDecoder
 from streamer.audio.pcm import AudioDecoder
+from streamer.protocol.bounds import MAX_KEYTERMS_BYTES, keyterms_bytes
 from streamer.protocol.messages import AudioFormat, Flush
 from streamer.protocol.options import Update
 from streamer.server.interfaces import OpenSession
 
 Decoder: TypeAlias = AudioDecoder | WebmDecoder
+
+HOLD_S = 0.005
+"""Seconds of decoding after which other clients get their turn."""
+KEYTERM_BYTES_PER_S = 2048.0
+"""Key terms that one connection may change each second, after `MAX_KEYTERMS_BYTES` at once; then it is not read."""
+MIN_UPDATE_BYTES = 64
+"""What an update counts as, however short its list: a new list of terms costs a trie."""
 
 
 def decoder_of(audio: AudioFormat) -> Decoder:
@@ -31,6 +47,7 @@ class Intake:
 
     def __init__(self, stream: OpenSession, decoder: Decoder) -> None:
         self._stream, self._decoder, self._holder = stream, decoder, stream.holder
+        self._keyterms = Bucket(KEYTERM_BYTES_PER_S, MAX_KEYTERMS_BYTES)
 
     async def take(self, message: bytes | Update | Flush) -> None:
         """
@@ -41,13 +58,27 @@ class Intake:
         """
         match message:
             case bytes():
-                for samples in self._decoder.blocks(message):
-                    await self._stream.feed(samples, self._holder)
+                await self._feed(message)
             case Update() if self._is_open:
                 self._stream.update(message)
+                await self._pay_for(message)
             case Flush(id=id_) if self._is_open:
                 await self.finish()  # the samples in the resampler were sent before the flush
                 self._stream.flush(id_)
+
+    async def _feed(self, audio: bytes) -> None:
+        began_s = time.monotonic()
+        for samples in self._decoder.blocks(audio):
+            await self._stream.feed(samples, self._holder)
+            if time.monotonic() - began_s > HOLD_S:
+                await asyncio.sleep(0)
+                began_s = time.monotonic()
+
+    async def _pay_for(self, update: Update) -> None:
+        """Wait, and so let the client wait, until its bucket can pay for the key terms of an update."""
+        if update.keyterms is not None:
+            cost = max(MIN_UPDATE_BYTES, keyterms_bytes(update.keyterms))
+            await asyncio.sleep(self._keyterms.spend(cost, time.monotonic()))
 
     async def finish(self) -> None:
         """Feed the samples that the resampler still holds: no audio follows, or none for a while."""

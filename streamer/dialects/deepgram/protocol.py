@@ -19,6 +19,7 @@ from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRe
 from streamer.dialects.deepgram.wav_header import WavHeader
 from streamer.dialects.word_slices import part_of
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
+from streamer.protocol.bounds import Integer, keyterms_problem
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word, words_of
 from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush, Start
 from streamer.protocol.options import Update
@@ -175,8 +176,9 @@ class DeepgramProtocol:
             return [self._configure_failure("CONFIGURE_UNSUPPORTED_FEATURE", description)]
         if message.keyterms is None:
             return [_encoded({"type": "ConfigureSuccess", "request_id": self._request_id})]
-        if len(message.keyterms) > MAX_KEYTERMS:
-            description = f"{len(message.keyterms)} keyterms: expected at most {MAX_KEYTERMS}"
+        problem = keyterms_problem(message.keyterms)
+        if len(message.keyterms) > MAX_KEYTERMS or problem is not None:
+            description = problem or f"{len(message.keyterms)} keyterms: expected at most {MAX_KEYTERMS}"
             return [self._configure_failure("CONFIGURE_KEYTERM_LIMIT_EXCEEDED", description)]
         # sessions that are not open yet take them at `_open`
         self._request = msgspec.structs.replace(self._request, keyterms=message.keyterms)
@@ -197,7 +199,7 @@ class _Control(msgspec.Struct, frozen=True):
     """Any text message of a client; other fields are ignored."""
 
     type: str
-    channel: int | None = None
+    channel: Integer | None = None
     keyterms: tuple[str, ...] | None = None
     features: dict[str, object] | None = None
 

@@ -16,6 +16,7 @@ import msgspec
 
 from streamer.audio.pcm import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from streamer.errors import ProtocolError
+from streamer.protocol.bounds import keyterms_problem
 from streamer.protocol.messages import AudioFormat, Encoding
 from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, listed_languages
 
@@ -180,7 +181,10 @@ def _language(values: _Values, languages: Sequence[str]) -> str | None:
 def _keyterms(values: _Values) -> tuple[str, ...]:
     """Return `keyterm` unchanged and `keywords` without the boost of `word:2`."""
     keywords = [word.rpartition(":")[0] if _is_boosted(word) else word for word in values.all("keywords")]
-    return (*values.all("keyterm"), *keywords)
+    terms = (*values.all("keyterm"), *keywords)
+    if problem := keyterms_problem(terms):
+        raise _refused("keyterm", f"{len(terms)} terms", problem)
+    return terms
 
 
 def _is_boosted(keyword: str) -> bool:

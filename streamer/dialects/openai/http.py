@@ -17,7 +17,7 @@ from streamer.dialects.openai.language_names import NAMES
 from streamer.dialects.openai.session import known_language
 from streamer.errors import StreamerError
 from streamer.protocol.events import Caption, Event, TurnEnd, Word, words_of
-from streamer.protocol.options import Keyterms, SessionOptions, Task, Text
+from streamer.protocol.options import Keyterms, SessionOptions, Task, Text, check_keyterms
 from streamer.subtitles.cues import to_srt, to_vtt
 from streamer.text.punctuation import SENTENCE_ENDS
 
@@ -48,6 +48,10 @@ class _Fields(msgspec.Struct, frozen=True, kw_only=True):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """Ignored: decoding is always greedy, as with temperature 0."""
     stream: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the key terms, which no annotation bounds as a whole."""
+        check_keyterms(self.keywords)
 
 
 _ALLOWED = {
@@ -173,7 +177,10 @@ def _checked(values: Mapping[str, str | list[str]]) -> _Fields:
     try:
         return msgspec.convert(values, _Fields, strict=False)
     except msgspec.ValidationError as error:
-        place = str(error).partition("`$.")[2].rstrip("`").partition("[")[0]
+        problem, _, path = str(error).partition("`$.")
+        place = path.rstrip("`").partition("[")[0]
+        if place not in values:  # of a list of key terms as a whole
+            raise RequestError("invalid_value", f"keywords: {problem}", "keywords") from None
         found = values[place]
         shown = f'"{found[:40]}"' if isinstance(found, str) else f"{len(found)} entries"
         message = f"{place} = {shown}: expected {_ALLOWED[place]}"

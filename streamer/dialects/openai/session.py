@@ -14,8 +14,17 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from streamer.dialects.openai.errors import RequestError
 from streamer.dialects.openai.language_names import CODES
+from streamer.protocol.bounds import Number
 from streamer.protocol.messages import AudioFormat, Encoding, Start
-from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, Keyterms, SessionOptions, Text, listed_languages
+from streamer.protocol.options import (
+    MAX_ENDPOINT_MS,
+    MIN_ENDPOINT_MS,
+    Keyterms,
+    SessionOptions,
+    Text,
+    check_keyterms,
+    listed_languages,
+)
 
 DEFAULT_RATE = 24000
 """Rate of `audio/pcm` where none is given, in hertz."""
@@ -59,7 +68,7 @@ class Format(Struct, frozen=True, kw_only=True):
 class ServerVad(Struct, frozen=True, kw_only=True, tag_field="type", tag="server_vad"):
     """Turns end after silence."""
 
-    threshold: float | None = None
+    threshold: Number | None = None
     prefix_padding_ms: Annotated[int, Meta(ge=0, le=10000)] | None = 300
     silence_duration_ms: Annotated[int, Meta(ge=0, le=60000)] | None = None
 
@@ -81,6 +90,10 @@ class Transcription(Struct, frozen=True, kw_only=True):
     prompt: Text | UnsetType | None = UNSET
     keywords: Keyterms | UnsetType | None = UNSET
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        """Check the key terms, which no annotation bounds as a whole."""
+        check_keyterms(self.keywords)
 
 
 class AudioInput(Struct, frozen=True, kw_only=True):

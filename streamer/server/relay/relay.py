@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from streamer.access.keys import Caller
 from streamer.config import Config
 from streamer.dialects.actions import Action, Dialect, EndAndClose, EndSessions, HangUp, Open, To
-from streamer.errors import OverloadError, StreamerError
+from streamer.errors import StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.server.duplex import ClientGone, Transport, converse
 from streamer.server.intake import Intake, decoder_of
@@ -159,7 +159,7 @@ class Relay:
                 stream = self._scheduler.open(options, offset_s=self._received_s, caller=self._caller.name)
                 self._streams.append(stream)
                 self._intakes.append(Intake(stream, decoder))
-        except OverloadError:
+        except BaseException:  # sessions that could not be opened together take no place
             self.leave()
             raise
         self._is_followed = False

@@ -74,3 +74,14 @@ def test_blank_terms_say_nothing() -> None:
 
     assert (trie.beginning(bare=True), trie.continuing([1, 2]), trie.reach) == (frozenset(), [], 0)
     assert boosted([place(" he", " ")]) == [{}]
+
+
+def test_the_tries_that_are_kept_are_bounded() -> None:
+    """Lists that change all the time leave no memory behind, and the newest list is favoured all the same."""
+    bias = KeyTermBias(TOKENIZER, CPU, STRENGTH, max_nodes=60)
+
+    for n in range(40):
+        logits = torch.zeros(1, TOKENIZER.n_vocab)
+        bias.boost(logits, [place(" he", f"Zorbak{n}", "Quux")])
+        assert logits[0, TOKENIZER.encode(f" Zorbak{n}")[0]] > 0
+        assert bias.n_nodes <= 60

@@ -143,6 +143,7 @@ async def test_a_lost_connection_is_resumed() -> None:
         await stream.feed(sound[:40_000])
         stream.detach()
         assert scheduler.resume(stream.id, "r_wrong") is None
+        assert scheduler.resume(stream.id, "r_é\ud800") is None, "text that is not ASCII"
         assert scheduler.resume("s_unknown", stream.token) is None
 
         again = scheduler.resume(stream.id, stream.token)

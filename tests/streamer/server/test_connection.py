@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ from streamer.server.connection import Connection
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.websocket import WebSocketTransport, accept
 from tests.helpers.asgi_client import AsgiClient
-from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
 from tests.helpers.http_daemon import (
     CONFIG,
     SECOND,
@@ -341,6 +342,21 @@ class TestLeaving:
         await asyncio.gather(running, return_exceptions=True)
 
         assert stream.detached.is_set()
+
+    async def test_a_session_that_cannot_be_opened_as_a_whole_is_ended(self) -> None:
+        """An error between the place that it takes and `started` leaves no session behind."""
+
+        class Broken(FakeScheduler):
+            def open(self, *args: Any, **options: Any) -> FakeStream:
+                stream = super().open(*args, **options)
+                stream.received_s = float("inf")
+                return stream
+
+        client, scheduler = AsgiClient('{"type":"start","audio":{"encoding":"webm_opus"}}', n_taken=100), Broken()
+        with pytest.raises(OverflowError):
+            await run(client, scheduler, send_timeout_s=10.0)
+
+        assert [(stream.has_ended, stream.detached.is_set()) for stream in scheduler.streams] == [(True, True)]
 
     async def test_a_known_session_is_resumed(self, daemon: Daemon) -> None:
         """The same session goes on from the audio it has."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
+from streamer.protocol.bounds import MAX_KEYTERMS_BYTES
 from streamer.protocol.events import Ack, Bye, Flushed
 from streamer.protocol.messages import AudioFormat, Flush
 from streamer.protocol.options import SessionOptions, Update
 from streamer.server.intake import Intake, decoder_of
 from tests.helpers.fake_scheduler import FakeStream
+from tests.helpers.webm import recorded
 
 HALF_SECOND = np.full(24000, 0.25, "<f4").tobytes()
 
@@ -53,3 +57,40 @@ async def test_nothing_reaches_a_session_that_was_taken_over() -> None:
 
     assert (stream.samples, stream.updates, stream.has_ended) == ([], [], False)
     assert await anext(aiter(stream)) == Flushed(id=2)
+
+
+async def test_a_client_that_changes_its_key_terms_all_the_time_waits() -> None:
+    """Each list costs work on the device thread: the first ones are taken at once, more are not read any faster."""
+    stream, intake = session()
+    long = Update(keyterms=tuple(f"{n:03}" + "x" * 61 for n in range(MAX_KEYTERMS_BYTES // 64)))
+
+    async def change() -> None:
+        while True:
+            await intake.take(long)
+
+    changing = asyncio.create_task(change())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    changing.cancel()
+
+    assert len(stream.updates) == 2
+
+
+async def test_other_clients_are_served_while_a_long_message_is_decoded() -> None:
+    """A recording of thousands of empty elements in one message holds nobody up."""
+    stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
+    intake = Intake(stream, decoder_of(AudioFormat(encoding="webm_opus")))
+    n_turns = 0
+
+    async def other() -> None:
+        nonlocal n_turns
+        while True:
+            await asyncio.sleep(0)
+            n_turns += 1
+
+    await intake.take(recorded(np.zeros(960, np.float32)))
+    beside = asyncio.create_task(other())
+    await intake.take(b"\xec\x80" * 300_000)
+    beside.cancel()
+
+    assert n_turns > 5
