@@ -11,7 +11,8 @@ from streamer.protocol.bounds import MAX_KEYTERM_CHARS, MAX_KEYTERMS, keyterms_p
 
 Delay = Literal["minimal", "low", "medium", "high"]
 Task = Literal["transcribe", "translate"]
-Text = Annotated[str, msgspec.Meta(max_length=4096)]
+MAX_TEXT_CHARS = 4096
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 """Text of at most 4096 characters: more than fits into the decoder's context would be cut anyway."""
 MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 100, 5000
 EndpointMs = Annotated[int, msgspec.Meta(ge=MIN_ENDPOINT_MS, le=MAX_ENDPOINT_MS)]

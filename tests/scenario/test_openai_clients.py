@@ -214,6 +214,7 @@ async def test_files(client: AsyncOpenAI, speech_file: Path, native_text: str) -
     verbose = await ask(response_format="verbose_json", timestamp_granularities=["word", "segment"])
     events = [event.to_dict() async for event in await ask(stream=True)]
     vtt = await ask(response_format="vtt")
+    told = await ask(include=["logprobs"])
 
     assert plain(verbose.text) == plain(native_text)
     assert (verbose.language, verbose.duration) == ("english", pytest.approx(6.292, abs=0.01))
@@ -224,6 +225,8 @@ async def test_files(client: AsyncOpenAI, speech_file: Path, native_text: str) -
     assert events[-1]["type"] == "transcript.text.done"
     assert events[-1]["text"] == "".join(event["delta"] for event in events[:-1])
     assert plain(events[-1]["text"]) == plain(native_text)
+    assert "".join(token.token for token in told.logprobs) == told.text
+    assert all(-3 < token.logprob <= 0 for token in told.logprobs)
     assert vtt.startswith("WEBVTT\n\n00:00:0")
     assert "Firefox" in vtt
 
@@ -239,8 +242,9 @@ async def test_other_requests(client: AsyncOpenAI, speech_file: Path) -> None:
     assert (raised.value.code, raised.value.param) == ("invalid_value", "language")
     with pytest.raises(openai.BadRequestError, match=r"notes\.txt: no audio that can be decoded"):
         await client.audio.transcriptions.create(model="any", file=("notes.txt", b"no audio"))
-    with pytest.raises(openai.NotFoundError):
-        await client.models.retrieve("gpt-5")
+    assert (await client.models.retrieve("gpt-5")).id == "gpt-5"
+    long = await client.audio.transcriptions.create(model="any", file=speech_file, prompt="style " * 2000)
+    assert "Firefox" in long.text
 
 
 async def test_a_full_daemon_is_a_rate_limit() -> None:

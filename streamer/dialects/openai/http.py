@@ -14,10 +14,11 @@ import msgspec
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai.errors import RequestError, error_detail
 from streamer.dialects.openai.language_names import NAMES
-from streamer.dialects.openai.session import known_language
+from streamer.dialects.openai.logprobs import DeltaLogProbs, log_confidence, logprobs_of
+from streamer.dialects.openai.session import cut_prompt, known_language
 from streamer.errors import StreamerError
 from streamer.protocol.events import Caption, Event, TurnEnd, Word, words_of
-from streamer.protocol.options import Keyterms, SessionOptions, Task, Text, check_keyterms
+from streamer.protocol.options import Keyterms, SessionOptions, Task, check_keyterms
 from streamer.subtitles.cues import to_srt, to_vtt
 from streamer.text.punctuation import SENTENCE_ENDS
 
@@ -35,6 +36,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     granularities: tuple[Granularity, ...]
     """Units whose times `verbose_json` shows."""
     is_streamed: bool
+    has_logprobs: bool = False
+    """Whether the response tells log probabilities: `include[]=logprobs`, in JSON or a stream."""
     options: SessionOptions
 
 
@@ -42,12 +45,13 @@ class _Fields(msgspec.Struct, frozen=True, kw_only=True):
     """Form fields with an effect; others, such as `model` and `chunking_strategy`, are ignored."""
 
     language: str = ""
-    prompt: Text = ""
+    prompt: str = ""
     keywords: Keyterms = ()
     response_format: ResponseFormat = "json"
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """Ignored: decoding is always greedy, as with temperature 0."""
     stream: bool = False
+    include: tuple[Literal["logprobs"], ...] = ()
 
     def __post_init__(self) -> None:
         """Check the key terms, which no annotation bounds as a whole."""
@@ -58,8 +62,8 @@ _ALLOWED = {
     "response_format": "json, text, srt, vtt or verbose_json",
     "temperature": "a number from 0 to 1",
     "stream": "true or false",
-    "prompt": "at most 4096 characters",
     "keywords": "at most 256 of at most 128 characters",
+    "include": "logprobs",
 }
 
 
@@ -89,14 +93,17 @@ def read_form(
     for name, text in fields:
         lists.setdefault(name.removesuffix("[]"), []).append(text)
     values: dict[str, str | list[str]] = {name: texts[-1] for name, texts in lists.items()}
-    found = _checked({**values, "keywords": lists.get("keywords", [])})
+    found = _checked({**values, "keywords": lists.get("keywords", []), "include": lists.get("include", [])})
+    if found.include and not found.stream and found.response_format != "json":
+        message = f"include = logprobs: expected response_format = json or stream = true, not {found.response_format}"
+        raise RequestError("invalid_value", message, "include")
     granularities = tuple(_granularity(text) for text in lists.get("timestamp_granularities", ()) if text)
     spoken = found.language or (lists["languages"][0] if len(lists.get("languages", ())) == 1 else "")
     options = msgspec.structs.replace(
         defaults,
         language=known_language(spoken, languages, "language") if spoken else defaults.language,
         task=task,
-        prompt=found.prompt or defaults.prompt,
+        prompt=cut_prompt(found.prompt) or defaults.prompt,
         keyterms=found.keywords or defaults.keyterms,
         words=True,
     )
@@ -104,6 +111,7 @@ def read_form(
         response_format=found.response_format,
         granularities=granularities or ("segment",),
         is_streamed=found.stream,
+        has_logprobs=bool(found.include),
         options=options,
     )
 
@@ -126,7 +134,8 @@ def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> Body:
             return _plain("vtt", to_vtt(turns))
         case "verbose_json":
             return _json(_verbose(asked, turns, duration_s))
-    return _json({"text": transcript(turns), "usage": _usage(duration_s)})
+    told: dict[str, object] = {"logprobs": logprobs_of(turns)} if asked.has_logprobs else {}
+    return _json({"text": transcript(turns), **told, "usage": _usage(duration_s)})
 
 
 def error_body(error: StreamerError) -> bytes:
@@ -140,32 +149,40 @@ def transcript(turns: Sequence[TurnEnd]) -> str:
 
 
 class TranscriptEvents:
-    """Server-sent events of one streamed response: stable text as it grows, then the whole text."""
+    """
+    Server-sent events of one streamed response: stable text as it grows, then the whole text.
 
-    def __init__(self) -> None:
+    Args:
+        has_logprobs: Whether deltas and the whole text come with log probabilities.
+    """
+
+    def __init__(self, *, has_logprobs: bool = False) -> None:
         self._growth = AppendOnlyText()
         self._turns: list[TurnEnd] = []
+        self._logprobs = DeltaLogProbs() if has_logprobs else None
 
     def project(self, event: Event) -> bytes:
         """Return the server-sent events for a session event; empty if there are none."""
         match event:
             case Caption(stable=stable):
-                return self._delta(self._growth.grow(stable))
+                return self._delta(self._growth.grow(stable), event)
             case TurnEnd(text=text):
                 self._turns.append(event)
-                return self._delta(self._growth.end_turn(text))
+                return self._delta(self._growth.end_turn(text), event)
         return b""
 
     def done(self) -> bytes:
         """Return the last event. It has no `usage`, which OpenAI counts in tokens here."""
-        return _server_sent({"type": "transcript.text.done", "text": transcript(self._turns)})
+        told: dict[str, object] = {"logprobs": logprobs_of(self._turns)} if self._logprobs is not None else {}
+        return _server_sent({"type": "transcript.text.done", "text": transcript(self._turns), **told})
 
     def failed(self, error: StreamerError) -> bytes:
         """Return the last event after an error."""
         return _server_sent({"type": "error", "error": error_detail(error)})
 
-    def _delta(self, delta: str) -> bytes:
-        return _server_sent({"type": "transcript.text.delta", "delta": delta}) if delta else b""
+    def _delta(self, delta: str, event: Caption | TurnEnd) -> bytes:
+        tokens = {"logprobs": self._logprobs.of(delta, event)} if self._logprobs is not None else {}
+        return _server_sent({"type": "transcript.text.delta", "delta": delta, **tokens}) if delta else b""
 
 
 def model_json(name: str) -> dict[str, object]:
@@ -255,8 +272,7 @@ def _segment(number: int, words: Sequence[Word]) -> dict[str, object]:
         "text": text,
         "tokens": [],
         "temperature": 0.0,
-        # at least half of the rounding step of confidences, since the logarithm of 0 is infinite
-        "avg_logprob": sum(math.log(max(word.confidence, 5e-4)) for word in words) / len(words),
+        "avg_logprob": sum(map(log_confidence, words)) / len(words),
         "compression_ratio": len(raw) / len(zlib.compress(raw)),
         "no_speech_prob": 0.0,
     }

@@ -33,18 +33,20 @@ from streamer.dialects.openai.client_events import (
     read_event,
 )
 from streamer.dialects.openai.errors import error_detail
+from streamer.dialects.openai.logprobs import DeltaLogProbs, logprobs_of
 from streamer.dialects.openai.session import (
     BetaSessionUpdate,
     SessionUpdate,
     Settings,
     decode,
+    included,
     prefix_padding_s,
     to_beta_json,
     to_json,
     updated,
 )
 from streamer.errors import ProtocolError, StreamerError
-from streamer.protocol.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word, words_of
+from streamer.protocol.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, words_of
 from streamer.protocol.messages import End, Flush, Start
 from streamer.protocol.options import SessionOptions, Update
 
@@ -69,10 +71,11 @@ class _Item:
     end_s: float = 0.0
     is_spoken: bool = False
     """Whether `speech_started` was sent for it."""
-    turns: list[str] = field(default_factory=list)
-    words: list[Word] = field(default_factory=list)
+    turns: list[TurnEnd] = field(default_factory=list)
+    """Ended turns with text."""
     language: str = ""
     growth: AppendOnlyText = field(default_factory=AppendOnlyText)
+    logprobs: DeltaLogProbs = field(default_factory=DeltaLogProbs)
     partial: str = ""
 
 
@@ -166,9 +169,10 @@ class RealtimeProtocol:
         self._is_beta = self._is_beta or is_beta
         kind: type[BetaSessionUpdate | SessionUpdate] = BetaSessionUpdate if self._is_beta else SessionUpdate
         path = "session.input_audio_transcription" if self._is_beta else "session.audio.input.transcription"
-        asked = decode(raw, kind, "session").input()
+        asked = decode(raw, kind, "session")
         before = self.settings
-        self.settings = updated(before, asked, self._defaults, self._languages, path)
+        changed = updated(before, asked.input(), self._defaults, self._languages, path)
+        self.settings = included(changed, asked.include)
         return [*self._native_changes(before), self._session_event("updated")]
 
     def _native_changes(self, before: Settings) -> list[Output]:
@@ -276,15 +280,14 @@ class RealtimeProtocol:
         item, events = self._text_item(caption.start_s)
         if item is None:
             return []
-        events += self._delta(item, item.growth.grow(caption.stable))
+        events += self._delta(item, item.growth.grow(caption.stable), caption)
         return [*events, *self._partial(item, caption.partial)]
 
     def _turn_end(self, turn: TurnEnd) -> list[ServerEvent]:
         item, events = self._text_item(turn.start_s)
         if item is not None:
-            events += [*self._delta(item, item.growth.end_turn(turn.text)), *self._partial(item, "")]
-            item.turns += [turn.text] if turn.text else []
-            item.words += words_of(turn)
+            events += [*self._delta(item, item.growth.end_turn(turn.text), turn), *self._partial(item, "")]
+            item.turns += [turn] if turn.text else []
             item.language = turn.language
         if turn.reason == "limit" and not self._committed and self.settings.turn_detection is not None:
             events += self._close_item(turn.end_s)
@@ -309,10 +312,12 @@ class RealtimeProtocol:
         started = self._event("input_audio_buffer.speech_started", audio_start_ms=_ms(item.start_s), item_id=item.id)
         return item, [started]
 
-    def _delta(self, item: _Item, delta: str) -> list[ServerEvent]:
+    def _delta(self, item: _Item, delta: str, event: Caption | TurnEnd) -> list[ServerEvent]:
+        tokens = item.logprobs.of(delta, event)
         if not delta:
             return []
-        return [self._event(f"{_TRANSCRIPTION}.delta", item_id=item.id, content_index=0, delta=delta)]
+        told = {"logprobs": tokens} if self.settings.has_logprobs else {}
+        return [self._event(f"{_TRANSCRIPTION}.delta", item_id=item.id, content_index=0, delta=delta, **told)]
 
     def _partial(self, item: _Item, partial: str) -> list[ServerEvent]:
         if partial == item.partial:
@@ -382,13 +387,15 @@ class RealtimeProtocol:
             f"{_TRANSCRIPTION}.completed",
             item_id=item.id,
             content_index=0,
-            transcript=" ".join(item.turns),
+            transcript=" ".join(turn.text for turn in item.turns),
             usage={"type": "duration", "seconds": round(max(0.0, item.end_s - item.start_s), 3)},
             languages=[{"code": item.language}] if item.language else [],
-            logprobs=None,
+            logprobs=logprobs_of(item.turns) if self.settings.has_logprobs else None,
             # not in OpenAI's API; seconds of stream time
             words=[
-                {"word": w.text, "start": w.start_s, "end": w.end_s, "confidence": w.confidence} for w in item.words
+                {"word": w.text, "start": w.start_s, "end": w.end_s, "confidence": w.confidence}
+                for turn in item.turns
+                for w in words_of(turn)
             ],
         )
 

@@ -18,14 +18,16 @@ from streamer.protocol.bounds import Number
 from streamer.protocol.messages import AudioFormat, Encoding, Start
 from streamer.protocol.options import (
     MAX_ENDPOINT_MS,
+    MAX_TEXT_CHARS,
     MIN_ENDPOINT_MS,
     Keyterms,
     SessionOptions,
-    Text,
     check_keyterms,
     listed_languages,
 )
 
+INCLUDED_LOGPROBS = "item.input_audio_transcription.logprobs"
+"""Entry of `include` that asks for log probabilities."""
 DEFAULT_RATE = 24000
 """Rate of `audio/pcm` where none is given, in hertz."""
 VOICE_THRESHOLD = 0.5
@@ -87,7 +89,7 @@ class Transcription(Struct, frozen=True, kw_only=True):
 
     language: str | UnsetType | None = UNSET
     languages: tuple[str, ...] | UnsetType | None = UNSET
-    prompt: Text | UnsetType | None = UNSET
+    prompt: str | UnsetType | None = UNSET
     keywords: Keyterms | UnsetType | None = UNSET
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] | UnsetType | None = UNSET
 
@@ -115,6 +117,7 @@ class SessionUpdate(Struct, frozen=True, kw_only=True):
 
     type: str | None = None
     audio: Audio | None = None
+    include: tuple[str, ...] | UnsetType | None = UNSET
 
     def input(self) -> AudioInput:
         """
@@ -136,6 +139,7 @@ class BetaSessionUpdate(Struct, frozen=True, kw_only=True):
     input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | UnsetType | None = UNSET
     input_audio_transcription: Transcription | UnsetType | None = UNSET
     turn_detection: TurnDetection | UnsetType | None = UNSET
+    include: tuple[str, ...] | UnsetType | None = UNSET
 
     def input(self) -> AudioInput:
         """Convert to the present form."""
@@ -154,10 +158,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     options: SessionOptions
     turn_detection: TurnDetection | None
     """None: the client ends turns by a commit."""
+    has_logprobs: bool = False
+    """Whether transcripts are sent with log probabilities."""
+
+    @property
+    def include(self) -> list[str] | None:
+        """The entries of `include` in force; None if there are none."""
+        return [INCLUDED_LOGPROBS] if self.has_logprobs else None
 
     def start(self) -> Start:
-        """Return the `start` message of a native session with these settings."""
-        return Start(audio=self.audio, **msgspec.structs.asdict(self.options))
+        """Return the `start` message of a native session with these settings; transcripts always hold words."""
+        return Start(audio=self.audio, **msgspec.structs.asdict(self.options) | {"words": True})
 
 
 def decode(frame: str | bytes | msgspec.Raw, kind: type[_Struct], path: str = "") -> _Struct:
@@ -221,6 +232,13 @@ def updated(
     return msgspec.structs.replace(settings, options=options)
 
 
+def included(settings: Settings, include: tuple[str, ...] | UnsetType | None) -> Settings:
+    """Return the settings with the `include` of an update applied; entries but `INCLUDED_LOGPROBS` have no effect."""
+    if include is UNSET:
+        return settings
+    return msgspec.structs.replace(settings, has_logprobs=INCLUDED_LOGPROBS in (include or ()))
+
+
 def known_language(asked: str, languages: tuple[str, ...], param: str) -> str:
     """
     Return the code of a language: `de-AT` and `German` are `de`, empty text is `auto`.
@@ -239,6 +257,11 @@ def known_language(asked: str, languages: tuple[str, ...], param: str) -> str:
         known = listed_languages(languages)
         raise RequestError("invalid_value", f'{param} = "{asked[:40]}": this model knows {known}', param)
     return code
+
+
+def cut_prompt(prompt: str) -> str:
+    """Return the end of a prompt, as much as an option may hold: like OpenAI's, the model reads its last tokens."""
+    return prompt[-MAX_TEXT_CHARS:]
 
 
 def to_json(settings: Settings, session: str, model: str) -> dict[str, object]:
@@ -262,7 +285,7 @@ def to_json(settings: Settings, session: str, model: str) -> dict[str, object]:
                 "turn_detection": _turn_detection_json(settings),
             }
         },
-        "include": None,
+        "include": settings.include,
     }
 
 
@@ -283,6 +306,7 @@ def to_beta_json(settings: Settings, session: str, model: str) -> dict[str, obje
         "input_audio_format": names[_FORMATS[settings.audio.encoding]],
         "input_audio_transcription": _transcription_json(settings.options, model),
         "turn_detection": _turn_detection_json(settings),
+        "include": settings.include,
     }
 
 
@@ -319,7 +343,7 @@ def _transcription_changes(
     elif asked.language is None or asked.languages is not UNSET:
         changes["language"] = defaults.language
     if asked.prompt is not UNSET:
-        changes["prompt"] = defaults.prompt if asked.prompt is None else asked.prompt
+        changes["prompt"] = cut_prompt(asked.prompt) if isinstance(asked.prompt, str) else defaults.prompt
     if asked.keywords is not UNSET:
         changes["keyterms"] = defaults.keyterms if asked.keywords is None else asked.keywords
     if asked.delay is not UNSET:

@@ -81,7 +81,8 @@ class FileApi:
         events = recording.play(stream)
         stack.push_async_callback(events.aclose)
         if asked.is_streamed:
-            return _Streamed(_server_sent(events), stack.pop_all())
+            transcript = TranscriptEvents(has_logprobs=asked.has_logprobs)
+            return _Streamed(_server_sent(events, transcript), stack.pop_all())
         turns: list[TurnEnd] = []
         await run_until_first(_collect(events, turns), _wait_disconnect(request))
         answer = body(asked, turns, recording.duration_s)
@@ -188,8 +189,7 @@ class _Streamed(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _server_sent(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
-    transcript = TranscriptEvents()
+async def _server_sent(events: AsyncIterator[Event], transcript: TranscriptEvents) -> AsyncIterator[bytes]:
     try:
         async for event in events:
             if sent := transcript.project(event):

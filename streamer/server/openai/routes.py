@@ -15,15 +15,15 @@ from starlette.websockets import WebSocket
 
 from streamer.access.keys import Caller, Keys
 from streamer.config import Config
-from streamer.dialects.openai.errors import RequestError
 from streamer.dialects.openai.http import JSON, model_json
 from streamer.dialects.openai.keys import ClientSecret, ClientSecrets, ExpiresAfter, SecretRequest, shown_key
 from streamer.dialects.openai.session import (
-    AudioInput,
     BetaSessionUpdate,
+    SessionUpdate,
     Settings,
     decode,
     default_settings,
+    included,
     to_beta_json,
     to_json,
     updated,
@@ -40,7 +40,7 @@ Handler: TypeAlias = Callable[[Request, Caller], Awaitable[Response]]
 
 def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
     """
-    Build the routes of OpenAI's API. Handlers raise RequestError for a bad request; `_guarded` answers it.
+    Build the routes of OpenAI's API. Handlers raise StreamerError for a bad request; `_guarded` answers it.
 
     Args:
         scheduler: Opens sessions.
@@ -59,11 +59,8 @@ def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list
         return _json({"object": "list", "data": [model_json(scheduler.model)]})
 
     async def model(request: Request, _: Caller) -> Response:
-        name = request.path_params["name"]
-        if name != scheduler.model:
-            message = f'no model "{name[:60]}" here; this daemon serves {scheduler.model}, under any name'
-            raise RequestError("model_not_found", message, "model", status=404)
-        return _json(model_json(name))
+        # every name is accepted for work, so every name is a model
+        return _json(model_json(request.path_params["name"] or scheduler.model))
 
     def route(path: str, handler: Handler, method: str) -> Route:
         return Route(path, _guarded(handler, keys), methods=[method])
@@ -111,13 +108,13 @@ class _RealtimeApi:
 
     async def issue_secret(self, request: Request, caller: Caller) -> Response:
         asked = decode(await self._body(request), SecretRequest)
-        settings = self._settings(asked.session.input() if asked.session is not None else AudioInput())
+        settings = self._settings(asked.session or SessionUpdate())
         secret = self._issue(caller, settings, asked.expires_after or ExpiresAfter())
         session = to_json(settings, _session_name(), self._scheduler.model)
         return _json({"value": secret.value, "expires_at": secret.expires_at, "session": session})
 
     async def issue_beta_secret(self, request: Request, caller: Caller) -> Response:
-        settings = self._settings(decode(await self._body(request), BetaSessionUpdate).input())
+        settings = self._settings(decode(await self._body(request), BetaSessionUpdate))
         secret = self._issue(caller, settings, ExpiresAfter())
         session = to_beta_json(settings, _session_name(), self._scheduler.model)
         return _json({**session, "client_secret": {"value": secret.value, "expires_at": secret.expires_at}})
@@ -125,9 +122,10 @@ class _RealtimeApi:
     async def _body(self, request: Request) -> bytes:
         return await bounded(request, MAX_SECRET_REQUEST_BYTES, self._config.server.idle_s).body() or b"{}"
 
-    def _settings(self, asked: AudioInput) -> Settings:
+    def _settings(self, asked: SessionUpdate | BetaSessionUpdate) -> Settings:
         defaults = self._config.session
-        return updated(default_settings(defaults), asked, defaults, self._scheduler.languages, "session")
+        settings = updated(default_settings(defaults), asked.input(), defaults, self._scheduler.languages, "session")
+        return included(settings, asked.include)
 
     def _issue(self, caller: Caller, settings: Settings, lifetime: ExpiresAfter) -> ClientSecret:
         """A client secret that stands for the caller's key until it expires."""

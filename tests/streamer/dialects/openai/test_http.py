@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
-from openai.types.audio import TranscriptionTextDeltaEvent, TranscriptionTextDoneEvent, TranscriptionVerbose
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.audio import (
+    Transcription,
+    TranscriptionTextDeltaEvent,
+    TranscriptionTextDoneEvent,
+    TranscriptionVerbose,
+)
 from whisper.tokenizer import LANGUAGES
 
 from streamer.dialects.openai.errors import RequestError
@@ -72,9 +80,24 @@ class TestForm:
             "verbose_json", ("word", "segment"), True,
         )  # fmt: skip
 
+    @given(st.text(max_size=20), st.integers(0, 6000))
+    def test_a_long_prompt_loses_its_beginning(self, end: str, n: int) -> None:
+        """As OpenAI's models read the last tokens of a prompt: nothing is refused for its length."""
+        prompt = ask(("prompt", "x" * n + end)).options.prompt
+        assert prompt == (("x" * n + end)[-4096:] or "as configured")
+
+    @pytest.mark.parametrize("format_", ["text", "srt", "vtt", "verbose_json"])
+    def test_logprobs_are_refused_where_they_cannot_be_shown(self, format_: str) -> None:
+        """In a format without a place for them; a stream is JSON whatever the format."""
+        with pytest.raises(RequestError, match="expected response_format = json or stream = true") as raised:
+            ask(("response_format", format_), ("include[]", "logprobs"))
+        assert raised.value.param == "include"
+        assert ask(("response_format", format_), ("stream", "true"), ("include", "logprobs")).has_logprobs
+
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
+            ("include[]", "speakers", "include = 1 entries: expected logprobs"),
             ("response_format", "xml", 'response_format = "xml": expected json, text, srt, vtt or verbose_json'),
             ("temperature", "hot", 'temperature = "hot": expected a number from 0 to 1'),
             ("temperature", "2", 'temperature = "2": expected a number from 0 to 1'),
@@ -147,9 +170,26 @@ class TestBodies:
         """OpenAI answers them instead of codes."""
         assert NAMES == LANGUAGES
 
+    def test_logprobs_are_shown_where_asked_for(self) -> None:
+        """Of OpenAI's own type; joined, the tokens are the text."""
+        document = body(ask(("include[]", "logprobs")), TURNS, 10.0).content
+        transcription = Transcription.model_validate_json(document)
+        assert "".join(token.token or "" for token in transcription.logprobs or []) == transcription.text
+        assert {token.logprob for token in transcription.logprobs or []} == {math.log(0.5)}
+        assert Transcription.model_validate_json(body(ask(), TURNS, 10.0).content).logprobs is None
+
 
 class TestStream:
     """Server-sent events."""
+
+    def test_logprobs_come_with_each_delta_and_the_whole_where_asked_for(self) -> None:
+        """Of OpenAI's own types; joined, the tokens are the text that they come with."""
+        events = TranscriptEvents(has_logprobs=True)
+        *deltas, done = map(read, [*map(events.project, TURNS), events.done()])
+        for delta in map(TranscriptionTextDeltaEvent.model_validate, deltas):
+            assert "".join(token.token or "" for token in delta.logprobs or []) == delta.delta
+        whole = TranscriptionTextDoneEvent.model_validate(done)
+        assert "".join(token.token or "" for token in whole.logprobs or []) == whole.text
 
     def test_deltas_add_up_to_the_whole(self) -> None:
         """The deltas add up to the text of the last event."""

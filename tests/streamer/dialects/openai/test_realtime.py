@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,6 +194,31 @@ class TestSettings:
             "event_id": "c1",
         }
         assert server.settings == before
+
+    @pytest.mark.parametrize("is_beta", [False, True])
+    def test_logprobs_come_with_deltas_and_transcripts_where_asked_for(self, is_beta: bool) -> None:
+        """`include` is answered, and its tokens join to the text; null takes them away again."""
+        server, include = protocol(is_beta=is_beta), "item.input_audio_transcription.logprobs"
+        [answer] = send(server, "session.update", session={"include": [include, "other"]})
+        assert isinstance(answer, dict)
+        assert answer["session"]["include"] == [include]
+        append(server)
+        sent = json.loads(msgspec.json.encode(project(server, turn_end("so it goes"), stopped())))
+        assert [problem for event in sent for problem in problems(event)] == []
+        [delta], [completed] = only(sent, DELTA), only(sent, COMPLETED)
+        assert "".join(token["token"] for token in delta["logprobs"]) == delta["delta"]
+        assert "".join(token["token"] for token in completed["logprobs"]) == completed["transcript"] == "so it goes"
+        [answer] = only(send(server, "session.update", session={"include": None}), answer["type"])
+        assert answer["session"]["include"] is None
+        assert only(project(server, turn_end("so", turn=1), stopped()), COMPLETED)[0]["logprobs"] is None
+
+    def test_a_long_prompt_loses_its_beginning(self) -> None:
+        """Nothing is refused for its length: the model reads the end."""
+        server = protocol()
+        update(server, transcription={"prompt": "x" * 5000 + "y"})
+        [start, _] = append(server)
+        assert isinstance(start, Start)
+        assert start.prompt == "x" * 4095 + "y"
 
     def test_conversations_are_not_served(self) -> None:
         """Whoever wants answers to speech is told at once."""

@@ -271,10 +271,9 @@ class TestRefusals:
 
 
 async def test_the_one_model_is_listed() -> None:
-    """The one model, by its own name; any name is taken for it in requests."""
+    """The one model, by its own name; any name is taken for it in requests, and so is found."""
     async with asking() as (_, client):
-        listed, one, other = [await client.get(f"/v1/models{path}") for path in ("", "/fake", "/whisper-1")]
+        listed, one, other = [await client.get(f"/v1/models{path}") for path in ("", "/fake", "/openai/whisper-1")]
     assert listed.json()["data"] == [one.json()]
     assert one.json()["id"] == "fake"
-    assert other.status_code == 404
-    assert other.json()["error"]["message"] == 'no model "whisper-1" here; this daemon serves fake, under any name'
+    assert other.json() == {**one.json(), "id": "openai/whisper-1"}
