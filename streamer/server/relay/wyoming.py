@@ -13,13 +13,15 @@ from streamer.access.exposure import is_loopback
 from streamer.access.keys import Caller
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
-from streamer.errors import StreamerError
-from streamer.server.duplex import ClientGone
+from streamer.errors import OverloadError, StreamerError
+from streamer.server.duplex import ClientGone, drop_frames
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
 
 MAX_CONNECTIONS = 64
-"""Most open connections; one more is closed as soon as it is accepted."""
+"""Most open connections; one more is refused."""
+MAX_LINGERING = 64
+"""Most connections that are over and whose clients still send; one more is reset."""
 READ_BYTES = 65_536
 
 log = structlog.get_logger()
@@ -37,6 +39,7 @@ class TcpTransport:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, send_timeout_s: float) -> None:
         self._reader, self._writer, self._send_timeout_s = reader, writer, send_timeout_s
+        self._is_over = False
 
     async def receive(self) -> bytes:
         """
@@ -58,8 +61,10 @@ class TcpTransport:
         Send one text.
 
         Raises:
-            ClientGone: The client has left, or took nothing for the send timeout.
+            ClientGone: The client has left, or took nothing for the send timeout; or `close` was called.
         """
+        if self._is_over:
+            raise ClientGone
         self._writer.write(text.encode())
         try:
             async with asyncio.timeout(self._send_timeout_s):
@@ -68,8 +73,30 @@ class TcpTransport:
             raise ClientGone from None
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close; what was sent before is delivered. TCP has neither codes nor reasons."""
+        """
+        End the stream of bytes to the client, after everything sent before. TCP has neither codes nor reasons.
+
+        The connection stays open for `linger`.
+        """
+        if not self._is_over:
+            self._is_over = True
+            with contextlib.suppress(OSError):
+                self._writer.write_eof()
+
+    async def linger(self, seconds: float) -> None:
+        """
+        Read and drop what the client still sends until it closes, at most so many seconds; then close.
+
+        Closing at once would reset the connection of a client that still sends, which then loses what it has not read.
+        """
+        with contextlib.suppress(ClientGone, TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.close(1000)
+                await drop_frames(self)
         self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(self._send_timeout_s):
+                await self._writer.wait_closed()
 
 
 @asynccontextmanager
@@ -107,24 +134,39 @@ async def _listen(handler: _Handler, config: Config) -> asyncio.Server:
 class _Handler:
     def __init__(self, scheduler: SessionService, config: Config) -> None:
         self._scheduler, self._config = scheduler, config
-        self._n_connections = 0
+        self._n_connections = self._n_lingering = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection to its end."""
+        """Serve one connection to its end; a client may go on sending for `server.idle_s` after it."""
+        transport = TcpTransport(reader, writer, self._config.limits.send_timeout_s)
+        try:
+            await self._converse(transport)
+            await self._linger(transport)
+        finally:
+            writer.transport.abort()
+
+    async def _converse(self, transport: TcpTransport) -> None:
         self._n_connections += 1
         try:
-            if self._n_connections <= MAX_CONNECTIONS:
-                relay = self._relay(reader, writer)
-                relay.begin()
-                await relay.run()
+            relay = self._relay(transport)
+            if self._n_connections > MAX_CONNECTIONS:
+                refusal = OverloadError(f"{MAX_CONNECTIONS} connections open; try again later", retry_after_s=5.0)
+                with contextlib.suppress(ClientGone):
+                    await relay.fail(refusal)
+                return
+            relay.begin()
+            await relay.run()
         finally:
             self._n_connections -= 1
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
 
-    def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Relay:
+    async def _linger(self, transport: TcpTransport) -> None:
+        self._n_lingering += 1
+        try:
+            await transport.linger(self._config.server.idle_s if self._n_lingering <= MAX_LINGERING else 0)
+        finally:
+            self._n_lingering -= 1
+
+    def _relay(self, transport: TcpTransport) -> Relay:
         scheduler, config = self._scheduler, self._config
         dialect = WyomingProtocol(scheduler.model, scheduler.languages, config.server.max_frame_bytes)
-        transport = TcpTransport(reader, writer, config.limits.send_timeout_s)
         return Relay(transport, scheduler, config, Caller(), dialect)

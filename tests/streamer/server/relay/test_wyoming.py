@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
@@ -106,14 +108,54 @@ async def test_the_text_of_a_silent_client_is_delivered() -> None:
     assert any(Transcript.is_type(event.type) for event in events)
 
 
-async def test_a_connection_too_many_is_closed_at_once() -> None:
-    """The others stay."""
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.integers(1, 400_000), min_size=1, max_size=12), st.sampled_from(["full", "width", "language"]))
+def test_a_refusal_reaches_a_client_that_sends_everything_first(sizes: list[int], reason: str) -> None:
+    """A client reads once its utterance is sent, megabytes after the refusal: a reset would hide the reason."""
+
+    async def refused() -> str:
+        async with (
+            serving(FakeScheduler(max_sessions=0)) as port,
+            AsyncTcpClient("127.0.0.1", port) as client,
+        ):
+            await client.write_event(Transcribe(language="xx" if reason == "language" else "en").event())
+            await client.write_event(AudioStart(rate=16000, width=1 if reason == "width" else 2, channels=1).event())
+            for n in sizes:
+                audio = AudioChunk(rate=16000, width=2, channels=1, audio=bytes(2 * n))
+                await within(client.write_event(audio.event()))
+            await client.write_event(AudioStop().event())
+            [error] = [Error.from_event(event) for event in await read(client) if Error.is_type(event.type)]
+            return str(error.code)
+
+    expected = {"full": "overloaded", "width": "bad_audio", "language": "bad_language"}
+    assert asyncio.run(refused()) == expected[reason]
+
+
+async def test_a_client_that_goes_on_sending_is_reset_in_the_end() -> None:
+    """After `idle_s`: it holds nothing for ever."""
+
+    async def send_for_ever(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(bytes(100_000))
+            await writer.drain()
+
+    async with serving(FakeScheduler(max_sessions=0), idle_s=1.0) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"x\n")
+        assert b"bad_json" in await within(reader.read())
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            await within(send_for_ever(writer))
+        writer.close()
+
+
+async def test_a_connection_too_many_is_refused() -> None:
+    """It is told why, and the others stay."""
     async with serving(FakeScheduler()) as port:
         clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CONNECTIONS)]
         clients[0][1].write(b'{"type":"ping"}\n')
         await within(clients[0][0].readline())
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        assert await within(reader.read()) == b""
+        assert b'"code":"overloaded"' in await within(reader.read())
         clients[-1][1].write(b'{"type":"ping"}\n')
         assert b"pong" in await within(clients[-1][0].readline())
         for _, each in [*clients, (reader, writer)]:
