@@ -29,6 +29,7 @@ from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.rooms.routes import room_routes
 from streamer.server.status_routes import status_routes
+from streamer.server.stopping import StopAnswers
 
 
 def build_app(
@@ -66,6 +67,7 @@ def build_app(
     return Starlette(
         routes=[*routes, WebSocketRoute("/{path:path}", not_found.refuse)],
         middleware=[
+            Middleware(StopAnswers),
             Middleware(PageHeaders),
             Middleware(OriginGuard, config=config.server),
             Middleware(Admission, limits=config.limits, registry=metrics),

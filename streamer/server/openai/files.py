@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import IO
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from streamer.access.keys import Caller
 from streamer.access.refusals import refusal_headers
@@ -29,12 +28,11 @@ from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.events import Bye, Event, TurnEnd
 from streamer.protocol.options import Task
 from streamer.server.interfaces import OpenSession, SessionService
+from streamer.server.openai.forms import UploadForm, read_upload
 from streamer.server.tasks import run_until_first
 
 MAX_UPLOADS = 32
 """Uploads read at the same time; each may take `limits.max_upload_bytes` in the temporary folder."""
-MAX_FIELDS = 200
-"""Most fields of a form, the file included."""
 
 
 class FileApi:
@@ -69,13 +67,11 @@ class FileApi:
         self, request: Request, task: Task, caller: Caller, stack: contextlib.AsyncExitStack
     ) -> Response:
         form = await self._read_form(request)
-        stack.push_async_callback(form.close)
-        upload = form.get("file")
-        if not isinstance(upload, UploadFile):
+        stack.callback(form.close)
+        if form.file is None:
             raise RequestError("missing_required_parameter", "file: expected an audio file in this form field", "file")
-        fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-        asked = read_form(fields, self._config.session, self._scheduler.languages, task)
-        recording = await self._open(upload, stack)
+        asked = read_form(form.fields, self._config.session, self._scheduler.languages, task)
+        recording = await self._open(form.file, form.file_name, stack)
         stream = self._scheduler.open(asked.options, caller=caller.name)
         stack.callback(_leave, stream)
         events = recording.play(stream)
@@ -88,23 +84,20 @@ class FileApi:
         answer = body(asked, turns, recording.duration_s)
         return Response(answer.content, media_type=answer.media_type)
 
-    async def _open(self, upload: UploadFile, stack: contextlib.AsyncExitStack) -> Upload:
-        audio = await asyncio.to_thread(open_audio, upload.file, upload.filename or "file")
+    async def _open(self, file: IO[bytes], name: str, stack: contextlib.AsyncExitStack) -> Upload:
+        audio = await asyncio.to_thread(open_audio, file, name or "file")
         recording = Upload(audio, self._config.limits.max_recording_s)
         stack.push_async_callback(recording.close)
         recording.check_length(audio.duration_s or 0.0)
         return recording
 
-    async def _read_form(self, request: Request) -> FormData:
+    async def _read_form(self, request: Request) -> UploadForm:
         if self._n_uploads >= MAX_UPLOADS:
             raise OverloadError(f"{MAX_UPLOADS} uploads are being read; try again later", retry_after_s=5.0)
         self._n_uploads += 1
         try:
-            return await bounded(request, self._config.limits.max_upload_bytes, self._config.server.idle_s).form(
-                max_files=1, max_fields=MAX_FIELDS
-            )
-        except HTTPException as error:
-            raise RequestError("invalid_form", f"not a form that can be read: {error.detail}") from None
+            body = read_body(request, self._config.limits.max_upload_bytes, self._config.server.idle_s)
+            return await read_upload(request.headers.get("content-type", ""), body)
         finally:
             self._n_uploads -= 1
 
@@ -214,9 +207,9 @@ def _leave(stream: OpenSession) -> None:
     stream.detach()
 
 
-def bounded(request: Request, max_bytes: int, idle_s: float) -> Request:
+async def read_body(request: Request, max_bytes: int, idle_s: float) -> AsyncIterator[bytes]:
     """
-    Bound the body of a request while it is read.
+    Read the body of a request, bounded.
 
     Args:
         request: Its body was not read yet.
@@ -224,29 +217,29 @@ def bounded(request: Request, max_bytes: int, idle_s: float) -> Request:
         idle_s: Longest wait for the next part of the body, seconds.
 
     Raises:
-        RequestError: The body is longer (413), or no part of it came in time (408); also raised while it is read.
+        RequestError: The body is longer (413), no part of it came in time (408), or the client left before its end.
     """
-    n_bytes = 0
-
-    async def receive() -> Message:
-        nonlocal n_bytes
+    announced = request.headers.get("content-length", "")
+    _check_body(int(announced) if announced.isdecimal() and len(announced) < 20 else 0, max_bytes)
+    n_bytes, more = 0, True
+    while more:
         try:
             async with asyncio.timeout(idle_s):
                 message = await request.receive()
         except TimeoutError:
             raise RequestError("timeout", f"nothing of the body came for {idle_s:g} s", status=408) from None
-        n_bytes += len(message.get("body", b""))
-        check(n_bytes)
-        return message
+        if message["type"] != "http.request":
+            raise RequestError("incomplete_body", "the body ended before its length")
+        part, more = message.get("body", b""), message.get("more_body", False)
+        n_bytes += len(part)
+        _check_body(n_bytes, max_bytes)
+        yield part
 
-    def check(n: int) -> None:
-        if n > max_bytes:
-            message = f"body of more than {max_bytes} bytes: split the file, or raise limits.max_upload_bytes"
-            raise RequestError("file_too_large", message, "file", status=413)
 
-    announced = request.headers.get("content-length", "")
-    check(int(announced) if announced.isdecimal() else 0)
-    return Request(request.scope, receive)
+def _check_body(n_bytes: int, max_bytes: int) -> None:
+    if n_bytes > max_bytes:
+        message = f"body of more than {max_bytes} bytes: split the file, or raise limits.max_upload_bytes"
+        raise RequestError("file_too_large", message, "file", status=413)
 
 
 def refusal(error: StreamerError) -> Response:

@@ -30,7 +30,7 @@ from streamer.dialects.openai.session import (
 )
 from streamer.errors import KeyRefusedError, StreamerError
 from streamer.server.interfaces import SessionService
-from streamer.server.openai.files import FileApi, bounded, refusal
+from streamer.server.openai.files import FileApi, read_body, refusal
 from streamer.server.openai.realtime import refuse_realtime, serve_realtime
 
 MAX_SECRET_REQUEST_BYTES = 65_536
@@ -120,7 +120,8 @@ class _RealtimeApi:
         return _json({**session, "client_secret": {"value": secret.value, "expires_at": secret.expires_at}})
 
     async def _body(self, request: Request) -> bytes:
-        return await bounded(request, MAX_SECRET_REQUEST_BYTES, self._config.server.idle_s).body() or b"{}"
+        body = read_body(request, MAX_SECRET_REQUEST_BYTES, self._config.server.idle_s)
+        return b"".join([part async for part in body]) or b"{}"
 
     def _settings(self, asked: SessionUpdate | BetaSessionUpdate) -> Settings:
         defaults = self._config.session
