@@ -9,9 +9,12 @@ BIN := $(VENV)/bin
 # a browser for the live page, PortAudio for the microphone, systemd-analyze for the units; the tests of what is missing
 # are skipped
 SYSTEM_PACKAGES := chromium libportaudio2 systemd
+UNIT_TESTS := tests/model tests/streamer $(wildcard tests/test_*.py)
+# the output of each part in one piece, where make can do that
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check pictures system-packages clean
+.PHONY: run test check unit-tests other-tests pictures system-packages clean
 
 run: $(VENV)/run.stamp
 	$(BIN)/streamer serve $(ARGS)
@@ -23,8 +26,17 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@mkdir -p build
-	$(BIN)/python -m coverage run -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 $(SYNC) unit-tests other-tests
 	$(BIN)/python tests/coverage_floors.py
+
+# every part of the tests by itself, so that two cores are busy. One thread of torch each: two threads that wait for
+# each other on a busy machine take four times the processor time. Coverage is that of the unit tests alone: they mirror
+# the files, so each file is to be covered by its own
+unit-tests:
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest $(UNIT_TESTS)
+
+other-tests:
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(patsubst %,--ignore=%,$(UNIT_TESTS))
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[tiny-en]'

@@ -1,10 +1,10 @@
 """
 Prints the branch coverage of each package, and fails where it is below the floor of `coverage_floors.toml`:
 
-    python tests/coverage_floors.py          after `python -m coverage run -m pytest`
+    python tests/coverage_floors.py          after `make unit-tests`
 
 Coverage is lines and branches taken together, as `coverage report` counts them, of what ran in the process of the
-tests: a daemon that a test starts as a process of its own does not count.
+unit tests. They mirror the files, so code that only a scenario runs shows as not covered.
 """
 
 from __future__ import annotations
