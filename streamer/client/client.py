@@ -29,7 +29,7 @@ from streamer.client.resumption import END_TOLERANCE_S, Backlog, EventMerger, Ou
 from streamer.errors import OverloadError, ProtocolError, StreamerError
 from streamer.protocol.event_queue import CoalescingQueue
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
-from streamer.protocol.messages import PROTOCOL, AudioFormat, End, Error, Flush, Start
+from streamer.protocol.messages import COMES_BACK, PROTOCOL, AudioFormat, End, Error, Flush, Start
 from streamer.protocol.options import Update
 
 __all__ = [
@@ -289,15 +289,22 @@ class Captions:
             max_size=None,
             ping_timeout=PING_TIMEOUT_S,
         ) as socket:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await self._begin(socket)
-            sending = asyncio.create_task(self._write(socket))
             try:
-                await self._read(socket)
-            finally:
-                sending.cancel()
-                # a failed send is a failed connection, and reading raises the same
-                await asyncio.gather(sending, return_exceptions=True)
+                await self._hold(socket)
+            except (OSError, StreamerError):
+                await socket.close(COMES_BACK)  # a normal close would give the session up
+                raise
+
+    async def _hold(self, socket: ClientConnection) -> None:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            await self._begin(socket)
+        sending = asyncio.create_task(self._write(socket))
+        try:
+            await self._read(socket)
+        finally:
+            sending.cancel()
+            # a failed send is a failed connection, and reading raises the same
+            await asyncio.gather(sending, return_exceptions=True)
 
     async def _begin(self, socket: ClientConnection) -> None:
         resume = self._merger.resume(self._backlog.start_s)

@@ -21,6 +21,11 @@ from streamer.protocol.options import Delay, EndpointMs, Keyterms, SessionOption
 PROTOCOL = "captions.v1"
 """Name of the WebSocket subprotocol, repeated in `hello`."""
 
+FINAL_CLOSES = (1000, 1001)
+"""Close codes of a client that will not resume: normal, and a page that is left. Every other code keeps the session."""
+COMES_BACK = 4000
+"""Close code of a client that will resume."""
+
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
 SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 """Bytes of one sample of one channel, for every encoding of plain samples."""

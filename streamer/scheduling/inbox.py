@@ -93,6 +93,14 @@ class Inbox:
         self._n_samples = self._n_commands = 0
         self.close()
 
+    def drop_samples(self) -> int:
+        """Drop the samples that wait, but no command. Returns their number."""
+        n_samples = self._n_samples
+        self._items = deque(item for item in self._items if isinstance(item, Command))
+        self._n_samples = 0
+        self._update_room()
+        return n_samples
+
     # --- the worker's side
 
     def take_samples(self, most: int) -> Tensor:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hmac
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ from streamer.telemetry.statistics import SchedulerStatistics, SessionStatistics
 
 log = structlog.get_logger()
 
+WAITING_COST = 0.25
+"""Part of a place that a session without a connection takes by measurement: it needs no steps, but may come back."""
 RECORDING_WAIT_S = 5.0
 """Longest wait for recordings at the end, seconds."""
 
@@ -47,6 +50,8 @@ class SchedulerOptions:
     """Sessions of one API key at once; 0: only the bound of all sessions applies."""
     resume_s: float
     """Time that a session without a connection is kept, seconds."""
+    silent_s: float = 3.0
+    """Time after which a session that never had sound gives way to a new one, seconds."""
 
 
 class Scheduler:
@@ -149,16 +154,26 @@ class Scheduler:
         return stream
 
     def _check_places(self, caller: str) -> None:
-        refusal = ""
-        if self.n_sessions >= self.capacity:
-            refusal = f"no free place: {self.n_sessions} of {self.capacity} sessions open; try again later"
-        elif caller and self._options.max_per_caller:
-            n_own = sum(stream.caller == caller for stream in self._streams())
-            if n_own >= self._options.max_per_caller:
-                refusal = f"no free place for this API key: {n_own} sessions open, as many as it may have"
-        if refusal:
+        taken = [stream for stream in self._streams() if not (stream.is_over or stream.is_left)]
+        own = [stream for stream in taken if stream.caller == caller]
+        if caller and 0 < self._options.max_per_caller <= len(own):
+            self._make_room(own, f"no free place for this API key: {len(own)} sessions open, as many as it may have")
+        elif sum(map(self._places, taken)) > self.capacity - 1:
+            self._make_room(taken, f"no free place: {len(taken)} of {self.capacity} sessions open; try again later")
+
+    def _places(self, stream: SessionHandle) -> float:
+        """Places that a session takes. A bound that the operator has set counts sessions, not what they cost."""
+        return 1.0 if stream.is_attached or self._options.max_sessions else WAITING_COST
+
+    def _make_room(self, streams: Sequence[SessionHandle], refusal: str) -> None:
+        """End the oldest of the sessions that never had sound for `silent_s`; raises OverloadError if there is none."""
+        latest_s = time.monotonic() - self._options.silent_s
+        silent = [stream for stream in streams if not stream.has_sound and stream.opened_at_s <= latest_s]
+        if not silent:
             self._metrics.refused.inc()
             raise OverloadError(refusal, retry_after_s=10.0)
+        gives_way = "no sound came, and another client needs the place: connect again when there is sound"
+        min(silent, key=lambda stream: stream.opened_at_s).give_way(OverloadError(gives_way, retry_after_s=10.0))
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> SessionHandle | None:
         """
@@ -242,7 +257,9 @@ class Scheduler:
             yield from worker.streams.values()
 
     def _detached(self, stream: SessionHandle) -> None:
-        if any(stream.id in worker.streams for worker in self._workers):
+        if not stream.has_sound:
+            stream.abandon()  # there is nothing that a client could come back for
+        if not stream.is_left and any(stream.id in worker.streams for worker in self._workers):
             loop = asyncio.get_running_loop()
             stream.expiry = loop.call_later(0 if self._draining else self._options.resume_s, stream.end)
 

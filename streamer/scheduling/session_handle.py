@@ -7,6 +7,7 @@ Both are bounded, and used on the event loop only. See `inbox` for back-pressure
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
@@ -57,6 +58,11 @@ class SessionHandle:
         self.token, self.caller, self.recording = token, caller, recording
         self.state = FeatureState()
         self.received_s = session.received_s
+        self.has_sound = session.received_s > 0
+        """Whether a sample other than zero was ever fed. A session that continues another one has its sound."""
+        self.opened_at_s = time.monotonic()
+        self.is_left = False
+        """Whether no client will come back to it."""
         self.n_failures = 0
         """Steps that failed in a row."""
         self.counters = SessionCounters()
@@ -122,6 +128,7 @@ class SessionHandle:
         await self._inbox.wait_for_room()
         if self._inbox.is_closed or not len(samples) or holder not in (None, self.holder):
             return
+        self.has_sound = self.has_sound or bool(samples.any())
         self._inbox.put_samples(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)))
         self.received_s += len(samples) / SAMPLE_RATE
         self._wake()
@@ -153,11 +160,31 @@ class SessionHandle:
         self._command(lambda session: session.end(audio_s, continues_elsewhere=continues_elsewhere))
         self._inbox.close()
 
-    def detach(self) -> None:
-        """Remove a connection; unless another one comes in time, the session without connections ends."""
+    def detach(self, *, is_final: bool = False) -> None:
+        """
+        Remove a connection; unless another one comes in time, the session without connections ends.
+
+        Args:
+            is_final: The client will not come back: without another connection the session ends now.
+        """
         self._n_attached -= 1
-        if not self._n_attached:
-            self._on_detach(self)
+        if self._n_attached:
+            return
+        if is_final:
+            self.abandon()
+        self._on_detach(self)
+
+    def abandon(self) -> None:
+        """End for good: nobody reads the rest. Audio that waits is dropped unless the client has ended it itself."""
+        self.is_left = True
+        if not self._inbox.is_closed:
+            self.received_s -= self._inbox.drop_samples() / SAMPLE_RATE
+            self.end()
+
+    def give_way(self, error: StreamerError) -> None:
+        """End with an error so that another session can have the place."""
+        self.fail(error)
+        self._wake()
 
     def attach(self, stable_s: float) -> None:
         """

@@ -9,6 +9,7 @@ How a connection ends decides what becomes of the session:
     a broken protocol, bad audio     is ended; its tail is transcribed, but not delivered
     silence on the wire (idle)       is ended; its tail is delivered, then bye
     age (max_connection_s)           is ended; its tail is delivered, then bye; the client is asked to resume
+    a clean close by the client      is ended; audio that waits is dropped
     a lost or stuck connection       is detached: kept for a client that resumes
 """
 
@@ -106,7 +107,7 @@ class Connection:
         self._session = f"s_{secrets.token_urlsafe(9)}"
         self._token = f"r_{secrets.token_urlsafe(18)}"
         self._is_draining = False
-        self._was_idle = False
+        self._was_idle = self._will_not_return = False
         self._speaking = contextlib.ExitStack()
         """Holds the room while the session speaks in it."""
         self._publish: Callable[[Event], None] = _publish_nothing
@@ -207,12 +208,16 @@ class Connection:
         self.leave()
         await websocket.tell_error(self._transport, error)
 
+    def farewell(self) -> None:
+        """Give the place back in `leave`, which ends the session instead of keeping it."""
+        self._will_not_return = True
+
     def leave(self) -> None:
         """Leave the room and detach the session, which is kept for a while for a client that resumes."""
         self._protocol.close()
         self._speaking.close()
         if self._stream is not None:
-            self._stream.detach()
+            self._stream.detach(is_final=self._will_not_return)
             self._stream = None
 
     async def _start(self, start: Start) -> None:

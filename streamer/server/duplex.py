@@ -21,11 +21,15 @@ class ClientGone(Exception):  # noqa: N818 - an event, not a fault
     """The client has closed the connection, or has taken no message for `limits.send_timeout_s`."""
 
 
+class ClientClosed(ClientGone):
+    """The client has closed the connection in a way that says that it will not come back."""
+
+
 class Transport(Protocol):
     """Carries frames in both directions. Every method raises ClientGone once the client is gone."""
 
     async def receive(self) -> str | bytes:
-        """Wait for the next frame. Cancelling is safe: no frame is lost."""
+        """Wait for the next frame. Cancelling is safe: no frame is lost. Raises ClientClosed where it can tell."""
 
     async def send(self, text: str) -> None:
         """Send one text."""
@@ -63,6 +67,9 @@ class Conversation(Protocol):
     async def fail(self, error: StreamerError) -> None:
         """Tell the client why the connection ends, and close it."""
 
+    def farewell(self) -> None:
+        """Note that the client will not come back; `leave` follows."""
+
     def leave(self) -> None:
         """Let go of the sessions: nobody reads their events any more. A second call does nothing."""
 
@@ -97,6 +104,9 @@ async def _read(transport: Transport, conversation: Conversation, idle_s: float)
         try:
             async with asyncio.timeout(None if conversation.has_ended else idle_s):
                 frame = await transport.receive()
+        except ClientClosed:
+            conversation.farewell()
+            raise
         except TimeoutError:
             if not conversation.has_ended:
                 await conversation.idle()

@@ -113,8 +113,13 @@ class OpenSession(Protocol):
             continues_elsewhere: The client goes on elsewhere, so the audio breaks off in the middle of speech.
         """
 
-    def detach(self) -> None:
-        """Stop reading events: the session is kept for a while for a client that resumes, then ended. Call it once."""
+    def detach(self, *, is_final: bool = False) -> None:
+        """
+        Stop reading events: the session is kept for a while for a client that resumes, then ended. Call it once.
+
+        Args:
+            is_final: The client will not come back: the session ends now, and audio not yet transcribed is dropped.
+        """
 
     def __aiter__(self) -> AsyncIterator[Event]:
         """

@@ -15,8 +15,8 @@ from streamer.access.presented_keys import presented_key
 from streamer.access.refusals import refusal
 from streamer.errors import KeyRefusedError, StreamerError
 from streamer.protocol.errors import wire_error
-from streamer.protocol.messages import PROTOCOL, encode, error_message
-from streamer.server.duplex import ClientGone, Transport
+from streamer.protocol.messages import FINAL_CLOSES, PROTOCOL, encode, error_message
+from streamer.server.duplex import ClientClosed, ClientGone, Transport
 
 MAX_REASON_BYTES = 123
 """What a close frame holds (RFC 6455, 5.5)."""
@@ -39,11 +39,12 @@ class WebSocketTransport:
         Wait for the next message. Cancelling is safe: no message is lost.
 
         Raises:
-            ClientGone: The client has left.
+            ClientClosed: The client has closed with one of `FINAL_CLOSES`.
+            ClientGone: The client has left otherwise.
         """
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
-            raise ClientGone
+            raise ClientClosed if message.get("code") in FINAL_CLOSES else ClientGone
         # ASGI allows a key to be present with None, or to be absent
         text: str | None = message.get("text")
         return text if text is not None else bytes(message["bytes"])

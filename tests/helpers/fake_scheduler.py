@@ -77,9 +77,11 @@ class FakeStream:
             self._say_due(float("inf"))
             self.say(Bye(reason="end", audio_s=self.received_s, turns=self._turns))
 
-    def detach(self) -> None:
-        """Let tests know."""
+    def detach(self, *, is_final: bool = False) -> None:
+        """Let tests know; a client that does not come back ends the session."""
         self.detached.set()
+        if is_final:
+            self.end()
 
     def say(self, event: Event | Exception) -> None:
         """Put an event in, or an error that reading the events raises."""

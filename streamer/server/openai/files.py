@@ -204,7 +204,7 @@ async def _wait_disconnect(request: Request) -> None:
 
 def _leave(stream: OpenSession) -> None:
     stream.end()
-    stream.detach()
+    stream.detach(is_final=True)
 
 
 async def read_body(request: Request, max_bytes: int, idle_s: float) -> AsyncIterator[bytes]:

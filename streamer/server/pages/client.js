@@ -172,7 +172,7 @@ export class Captions extends Emitter {
     this.#isStarted = false;
     if (this.#socket) {
       this.#socket.onmessage = this.#socket.onclose = null;
-      this.#socket.close();
+      this.#socket.close(1000); // the session is given up; without a code the server would keep it
     }
     this._emit("end", { error });
   }

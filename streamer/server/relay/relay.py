@@ -110,11 +110,14 @@ class Relay:
         await self._say(self._dialect.fail(error))
         await self._transport.close(wire_error(error).fault_close_code, str(error))
 
+    def farewell(self) -> None:
+        """Do nothing: no client of these protocols can come back to a session."""
+
     def leave(self) -> None:
         """End and detach the sessions: nobody reads what they still say."""
         for stream in self._streams:
             stream.end()
-            stream.detach()
+            stream.detach(is_final=True)
         self._streams, self._intakes = [], []
 
     async def _tell_all(self, streams: Sequence[OpenSession]) -> None:

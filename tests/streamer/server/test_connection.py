@@ -17,6 +17,7 @@ from streamer.access.keys import Caller, Keys
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import EngineError
 from streamer.protocol.events import Speech
+from streamer.protocol.messages import COMES_BACK
 from streamer.protocol.options import SessionOptions, Update
 from streamer.server.connection import Connection
 from streamer.server.rooms.rooms import Rooms
@@ -304,6 +305,19 @@ class TestLeaving:
 
         assert not stream.has_ended
 
+    @pytest.mark.parametrize(("code", "is_over"), [(1000, True), (1001, True), (COMES_BACK, False), (3000, False)])
+    async def test_a_clean_close_gives_the_place_back(self, daemon: Daemon, code: int, is_over: bool) -> None:
+        """A client that closes normally does not come back; one that says otherwise keeps its session."""
+        async with daemon.connect() as client:
+            await start(client)
+            await client.send(SECOND)
+            stream = await within(daemon.scheduler.wait_stream())
+            await within(stream.fed.wait())
+            await client.close(code)
+            await within(stream.detached.wait())
+
+        assert stream.has_ended == is_over
+
     async def test_vanishing_is_noticed_while_the_backlog_is_full(self, daemon: Daemon) -> None:
         """The writer finds out when the reader is stuck in `feed`; the audio that waits is not taken."""
         async with daemon.connect() as client:
@@ -365,6 +379,7 @@ class TestLeaving:
             await client.send(SECOND)
             stream = daemon.scheduler.streams[0]
             await within(stream.fed.wait())
+            await client.close(COMES_BACK)
         await within(stream.detached.wait())
         async with daemon.connect() as client:
             resume = {"session": hello["session"], "token": hello["resume"], "stable_s": 0.5, "context": "so"}
