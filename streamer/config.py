@@ -89,7 +89,11 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     max_connections: Annotated[int, Meta(ge=1, le=1048576)] = 1024
     """WebSockets open at once, those without a session included; one more gets HTTP 503."""
     handshakes_per_s: Annotated[float, Meta(ge=0.1, le=100000)] = 50.0
-    """New WebSockets and uploads of one address each second; more get HTTP 429."""
+    """New WebSockets and uploads of one caller (key, else address) each second; more get HTTP 429."""
+    requests_per_s: Annotated[float, Meta(ge=0.1, le=100000)] = 100.0
+    """Other requests of one caller each second, with a burst of five times as many; more wait, then get HTTP 429."""
+    messages_per_s: Annotated[float, Meta(ge=1, le=100000)] = 100.0
+    """WebSocket messages of one connection each second, with a burst of ten times as many; more are read later."""
     max_viewers: Annotated[int, Meta(ge=0, le=1048576)] = 1000
     """Viewers of all rooms together, the microphone's among them; more are refused."""
     max_sessions_per_key: Annotated[int, Meta(ge=0, le=65536)] = 0
@@ -99,7 +103,7 @@ class LimitsConfig(Section, frozen=True, kw_only=True):
     send_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 20.0
     """Seconds in which a client takes a message; after that its connection is lost."""
     request_timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
-    """Seconds in which a new connection sends its request."""
+    """Seconds in which a connection sends its request, the next one, or what is left of a refused one."""
     max_unread_events: Annotated[int, Meta(ge=64, le=1048576)] = 4096
     """Events that may wait for a slow client, replaced captions not counted; with one more its session ends."""
     max_upload_bytes: Annotated[int, Meta(ge=1024, le=17179869184)] = 268435456

@@ -129,7 +129,7 @@ async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone |
     service = await asyncio.to_thread(build, config)
     scheduler, connections, room = service.scheduler, Connections(), Room() if open_microphone else None
     app = build_app(scheduler, config, service.registry, keys=keys, connections=connections, microphone=room)
-    server = HttpServer(app, config, sockets, certificate.context)
+    server = HttpServer(app, config, sockets, certificate.context, service.registry)
     await server.start()
     _on_reload(notifier, keys, certificate)
     try:

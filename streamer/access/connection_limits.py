@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streamer.access.pace import Buckets
 from streamer.access.refusals import refusal
 from streamer.config import LimitsConfig
 from streamer.errors import OverloadError
@@ -22,35 +23,8 @@ from streamer.telemetry.metrics import DoorMetrics
 
 BURST_S = 2.0
 """Size of a bucket in seconds of its rate: after a restart all sessions of a caller reconnect at once."""
-MAX_REMEMBERED = 4096
-"""Callers whose bucket is kept; a forgotten caller starts with a full bucket."""
 RETRY_AFTER_S = 5.0
 """`Retry-After` when all connections are taken."""
-
-
-class RateLimit:
-    """
-    A token bucket for each caller.
-
-    Args:
-        rate: Attempts a second that each caller may make.
-        burst: Attempts that a caller may make at once after a quiet time.
-        max_callers: Buckets that are kept; beyond that the caller whose last attempt is oldest is forgotten.
-    """
-
-    def __init__(self, rate: float, burst: float, max_callers: int = MAX_REMEMBERED) -> None:
-        self._rate, self._burst, self._max_callers = rate, burst, max_callers
-        self._buckets: dict[str, tuple[float, float]] = {}  # caller -> tokens left, when; the latest attempt last
-
-    def wait_s(self, caller: str, now_s: float) -> float:
-        """Count an attempt and return 0; if the bucket is empty, return the seconds to wait and count nothing."""
-        left, then_s = self._buckets.pop(caller, (self._burst, now_s))
-        left = min(self._burst, left + (now_s - then_s) * self._rate)
-        allowed = left >= 1
-        self._buckets[caller] = (left - 1 if allowed else left, now_s)
-        if len(self._buckets) > self._max_callers:
-            del self._buckets[next(iter(self._buckets))]
-        return 0.0 if allowed else (1 - left) / self._rate
 
 
 class Admission:
@@ -72,7 +46,7 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app, self._limits, self._clock = app, limits, clock
-        self._rate = RateLimit(limits.handshakes_per_s, max(1.0, BURST_S * limits.handshakes_per_s))
+        self._rate = Buckets(limits.handshakes_per_s, max(1.0, BURST_S * limits.handshakes_per_s))
         self._metrics = DoorMetrics(registry)
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks()))
         self._n_open = 0

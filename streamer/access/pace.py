@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MAX_REMEMBERED = 4096
+"""Callers whose bucket is kept; a forgotten caller starts with a full bucket."""
+
 
 class Bucket:
     """
@@ -31,3 +34,28 @@ class Bucket:
     def left(self, now_s: float) -> float:
         """Return the tokens in the bucket; negative while the sender owes some."""
         return min(self._burst, self._left + max(0.0, now_s - self._then_s) * self._rate)
+
+
+class Buckets:
+    """
+    A token bucket for each caller.
+
+    Args:
+        rate: Attempts a second that each caller may make.
+        burst: Attempts that a caller may make at once after a quiet time.
+        max_callers: Buckets that are kept; beyond that the caller whose last attempt is oldest is forgotten.
+    """
+
+    def __init__(self, rate: float, burst: float, max_callers: int = MAX_REMEMBERED) -> None:
+        self._rate, self._burst, self._max_callers = rate, burst, max_callers
+        self._buckets: dict[str, tuple[float, float]] = {}  # caller -> tokens left, when; the latest attempt last
+
+    def wait_s(self, caller: str, now_s: float) -> float:
+        """Count an attempt and return 0; if the bucket is empty, return the seconds to wait and count nothing."""
+        left, then_s = self._buckets.pop(caller, (self._burst, now_s))
+        left = min(self._burst, left + (now_s - then_s) * self._rate)
+        allowed = left >= 1
+        self._buckets[caller] = (left - 1 if allowed else left, now_s)
+        if len(self._buckets) > self._max_callers:
+            del self._buckets[next(iter(self._buckets))]
+        return 0.0 if allowed else (1 - left) / self._rate

@@ -2,7 +2,8 @@
 Runs the ASGI application on a TCP port inside the daemon's event loop, with uvicorn.
 
 uvicorn's signal handlers are off: it would close every WebSocket within 0.1 s of SIGTERM, before the sessions could be
-drained. Two bounds on stalled peers are here: a peer that sends no request, and a peer that reads nothing.
+drained. Connections are accepted by `listener`, and their bytes parsed by `wire`, which bound what a peer can take. The
+bound on a peer that reads nothing is here.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterator, Sequence
+from typing import cast
 
-import h11
 import uvicorn
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from streamer.access.doors import MAX_WAITING, Door, Doors
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.host.sockets import listen
+from streamer.server.listener import Listener
+from streamer.server.wire import HttpProtocol, WebSocketProtocol
+from streamer.telemetry.metrics import SocketMetrics
 
 STOP_TIMEOUT_S = 5
 """How long `HttpServer.stop` waits for handlers before it cancels them."""
@@ -37,6 +42,7 @@ class HttpServer:
         config: `server` for host, port (0: any free port) and message size, `limits` for the timeouts.
         sockets: Listening sockets that systemd or a test has opened; they replace host and port.
         tls: Certificate and key; None: plain HTTP.
+        registry: Of the metrics of sockets; None: they are not shown.
     """
 
     def __init__(
@@ -45,12 +51,14 @@ class HttpServer:
         config: Config,
         sockets: Sequence[socket.socket] | None = None,
         tls: ssl.SSLContext | None = None,
+        registry: CollectorRegistry | None = None,
     ) -> None:
         self._config = config.server
         self._is_tls = tls is not None
         self._send_timeout_s = config.limits.send_timeout_s
         self._sockets = list(sockets or ())
-        self._server = _Server(_uvicorn_config(app, config.server, config.limits, tls))
+        metrics = SocketMetrics(registry if registry is not None else CollectorRegistry())
+        self._server = _Server(_uvicorn_config(app, config.server, config.limits), config.limits, tls, metrics)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -87,59 +95,50 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
+    def __init__(
+        self, config: uvicorn.Config, limits: LimitsConfig, tls: ssl.SSLContext | None, metrics: SocketMetrics
+    ) -> None:
+        super().__init__(config)
+        self._limits, self._tls, self._metrics = limits, tls, metrics
+        self._doors = Doors(limits.max_connections + limits.max_viewers + MAX_WAITING, metrics)
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Install no signal handlers: the daemon has its own."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections, in place of uvicorn's own servers."""
+        await self.lifespan.startup()
+        timeout_s = self._limits.request_timeout_s
+        listeners = [
+            Listener(listening, self._build, self._doors, self._tls, timeout_s, self._metrics)
+            for listening in sockets or ()
+        ]
+        for listener in listeners:
+            listener.start()
+        self.servers = cast(list[asyncio.Server], listeners)  # uvicorn closes them and waits, nothing else
+        self.started = True
 
-class _ImpatientHttp(H11Protocol):
-    """
-    Aborts a connection that sends no whole request in time.
-
-    uvicorn waits for the first request for ever, so connections that send none could use up all descriptors.
-    """
-
-    request_timeout_s: float
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of the first request."""
-        super().connection_made(transport)
-        self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._patience.cancel()
-        super().connection_lost(exc)
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Stop the clock: the WebSocket protocol takes the transport over, and this one hears nothing more of it."""
-        self._patience.cancel()
-        super().handle_websocket_upgrade(event)
-
-    def _give_up(self) -> None:
-        if self.cycle is None:
-            self.transport.abort()
+    def _build(self, door: Door) -> asyncio.Protocol:
+        protocol = HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        protocol.request_timeout_s, protocol.door = self._limits.request_timeout_s, door
+        return protocol
 
 
-def _http_protocol(request_timeout_s: float) -> type[asyncio.Protocol]:
-    # uvicorn constructs the protocols itself and passes no arguments of ours
-    return type("HttpProtocol", (_ImpatientHttp,), {"request_timeout_s": request_timeout_s})
-
-
-def _uvicorn_config(
-    app: ASGIApp, config: ServerConfig, limits: LimitsConfig, tls: ssl.SSLContext | None
-) -> uvicorn.Config:
+def _uvicorn_config(app: ASGIApp, config: ServerConfig, limits: LimitsConfig) -> uvicorn.Config:
+    # uvicorn constructs the protocol itself and passes no arguments of ours
+    bounds = {"request_timeout_s": limits.request_timeout_s, "frames_per_s": limits.messages_per_s}
     uvicorn_config = uvicorn.Config(
         app,
-        http=_http_protocol(limits.request_timeout_s),
+        http=HttpProtocol,
         log_config=None,
         log_level="warning",
         access_log=False,
         lifespan="off",
         server_header=False,
         proxy_headers=False,
-        ws="websockets-sansio",
+        ws=type("WebSocket", (WebSocketProtocol,), bounds),
         # a message above max_frame_bytes is answered with an error; above twice that, it is cut while it is read
         ws_max_size=2 * config.max_frame_bytes,
         ws_per_message_deflate=False,
@@ -149,7 +148,6 @@ def _uvicorn_config(
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
     uvicorn_config.load()
-    uvicorn_config.ssl = tls  # uvicorn takes file names alone and would not reload a renewed certificate
     return uvicorn_config
 
 

@@ -141,3 +141,19 @@ class DoorMetrics:
             ["reason"],
             registry=registry,
         )
+
+
+class SocketMetrics:
+    """Metrics of the sockets of the HTTP port, before any request."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.sockets = Gauge("streamer_sockets", "Open connections, with or without a request.", registry=registry)
+        self.dropped = Counter(
+            "streamer_sockets_dropped",
+            "Connections closed to keep a bound: rate of an address, waiting for their peer, all full.",
+            ["reason"],
+            registry=registry,
+        )
+        self.accept_errors = Counter(
+            "streamer_accept_errors", "Connections that could not be accepted: no descriptors left.", registry=registry
+        )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import IO
 
@@ -33,6 +34,8 @@ from streamer.server.tasks import run_until_first
 
 MAX_UPLOADS = 32
 """Uploads read at the same time; each may take `limits.max_upload_bytes` in the temporary folder."""
+MIN_BODY_RATE = 4096.0
+"""Bytes of a body each second, once `server.idle_s` is used up: speech as Opus has as many, and a radio link more."""
 
 
 class FileApi:
@@ -214,20 +217,24 @@ async def read_body(request: Request, max_bytes: int, idle_s: float) -> AsyncIte
     Args:
         request: Its body was not read yet.
         max_bytes: Longest body.
-        idle_s: Longest wait for the next part of the body, seconds.
+        idle_s: Longest wait for the next part of the body, and longest debt to MIN_BODY_RATE, seconds.
 
     Raises:
         RequestError: The body is longer (413), no part of it came in time (408), or the client left before its end.
     """
+    began_s = time.monotonic()
     announced = request.headers.get("content-length", "")
     _check_body(int(announced) if announced.isdecimal() and len(announced) < 20 else 0, max_bytes)
     n_bytes, more = 0, True
     while more:
+        # a byte a minute would hold one of MAX_UPLOADS for ever
+        left_s = began_s + idle_s + n_bytes / MIN_BODY_RATE - time.monotonic()
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout(min(idle_s, left_s)):
                 message = await request.receive()
         except TimeoutError:
-            raise RequestError("timeout", f"nothing of the body came for {idle_s:g} s", status=408) from None
+            problem = f"body of {n_bytes} bytes so far: too slow, or nothing came for {idle_s:g} s"
+            raise RequestError("timeout", problem, status=408) from None
         if message["type"] != "http.request":
             raise RequestError("incomplete_body", "the body ended before its length")
         part, more = message.get("body", b""), message.get("more_body", False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
+from starlette.requests import Request
+from starlette.types import Message
 
 from streamer.access.keys import Keys
 from streamer.audio.files import AudioFile
@@ -24,7 +27,7 @@ from streamer.config import LimitsConfig
 from streamer.dialects.openai.errors import RequestError
 from streamer.errors import EngineError
 from streamer.protocol.options import SessionOptions
-from streamer.server.openai.files import Upload
+from streamer.server.openai.files import Upload, read_body
 from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
 from tests.helpers.http_daemon import CONFIG, Daemon, serving, within
 
@@ -181,6 +184,21 @@ class TestRefusals:
         assert answer.json()["error"]["message"] == (
             "body of more than 1000000 bytes: split the file, or raise limits.max_upload_bytes"
         )
+
+    async def test_a_body_must_keep_coming(self) -> None:
+        """A client that sends a byte now and then would hold its place for days."""
+        sent = itertools.count()
+
+        async def receive() -> Message:
+            if next(sent) > 100:
+                await asyncio.Event().wait()
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+        request = Request({"type": "http", "headers": []}, receive)
+        with pytest.raises(RequestError, match="too slow, or nothing came") as refused:
+            async for _ in read_body(request, max_bytes=10**9, idle_s=0.05):
+                pass
+        assert refused.value.status == 408
 
     async def test_audio_longer_than_its_header_says_is_refused(self) -> None:
         """A header can lie or say nothing: the audio itself is counted, and the session is ended."""

@@ -1,0 +1,152 @@
+"""
+Bounds of the sockets of a port: how many are open, how many wait for bytes of their peer, and how fast they come.
+
+A connection waits during its TLS handshake, before and between requests, and while a body is awaited. Beyond the bound
+of waiting connections the oldest one is dropped of the address that has most of them. So an address with a thousand
+half-open connections loses its own, and everybody else gets in. The bounds hold before any key is known.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+from streamer.access.pace import Buckets
+from streamer.telemetry.metrics import SocketMetrics
+
+MAX_WAITING = 512
+"""Connections that wait for bytes of their peer; a TLS handshake takes up to 100 kB of memory."""
+ACCEPTS_PER_S = 200.0
+"""New connections of one address each second; more are closed at once."""
+ACCEPT_BURST = 1000.0
+"""New connections of one address after a quiet time: an audience that returns after a restart."""
+
+
+class Door:
+    """
+    One open connection, as its port counts it.
+
+    Args:
+        doors: Of the port.
+        address: Of the peer.
+    """
+
+    def __init__(self, doors: Doors, address: str) -> None:
+        self._doors, self.address = doors, address
+        self.drop: Callable[[], object] = _nothing
+        """Cuts the connection; set by whoever carries it."""
+
+    def wait(self) -> None:
+        """Count the connection as one that waits for bytes of its peer; a second call changes nothing."""
+        self._doors.wait(self)
+
+    def work(self) -> None:
+        """Count the connection as one that is served."""
+        self._doors.work(self)
+
+    def close(self) -> None:
+        """Count the connection no longer; a second call changes nothing."""
+        self._doors.close(self)
+
+
+class Doors:
+    """
+    The open connections of a port.
+
+    Args:
+        max_open: Connections at once.
+        max_waiting: Of them, connections that wait for bytes of their peer.
+        metrics: Counters.
+    """
+
+    def __init__(self, max_open: int, metrics: SocketMetrics, max_waiting: int = MAX_WAITING) -> None:
+        self._max_open, self._max_waiting, self._metrics = max_open, min(max_waiting, max_open), metrics
+        self._open: set[Door] = set()
+        self._waiting: dict[str, dict[Door, None]] = {}
+        self._n_waiting = 0
+        self._accepts = Buckets(ACCEPTS_PER_S, ACCEPT_BURST)
+
+    @property
+    def n_open(self) -> int:
+        """Open connections."""
+        return len(self._open)
+
+    @property
+    def n_waiting(self) -> int:
+        """Open connections that wait for bytes of their peer."""
+        return self._n_waiting
+
+    def admit(self, host: str, now_s: float) -> Door | None:
+        """
+        Count a new connection, which waits. None: it is to be closed at once.
+
+        Args:
+            host: Address of the peer; empty for a Unix socket.
+            now_s: Monotonic time, seconds.
+        """
+        address = network(host)
+        if address and self._accepts.wait_s(address, now_s):
+            self._metrics.dropped.labels("rate").inc()
+            return None
+        if len(self._open) >= self._max_open and not self._drop_one():
+            self._metrics.dropped.labels("full").inc()
+            return None
+        door = Door(self, address)
+        self._open.add(door)
+        self._metrics.sockets.set(len(self._open))
+        self.wait(door)
+        return door
+
+    def wait(self, door: Door) -> None:
+        """As `Door.wait`."""
+        waiting = self._waiting.setdefault(door.address, {})
+        if door in self._open and door not in waiting:
+            waiting[door] = None
+            self._n_waiting += 1
+            if self._n_waiting > self._max_waiting:
+                self._drop_one()
+        elif not waiting:
+            del self._waiting[door.address]
+
+    def work(self, door: Door) -> None:
+        """As `Door.work`."""
+        waiting = self._waiting.get(door.address, {})
+        if door in waiting:
+            del waiting[door]
+            self._n_waiting -= 1
+            if not waiting:
+                del self._waiting[door.address]
+
+    def close(self, door: Door) -> None:
+        """As `Door.close`."""
+        self.work(door)
+        self._open.discard(door)
+        self._metrics.sockets.set(len(self._open))
+
+    def _drop_one(self) -> bool:
+        """Drop the connection that has waited longest of the address with most; False if none waits."""
+        if not self._n_waiting:
+            return False
+        greediest = max(self._waiting.values(), key=len)
+        door = next(iter(greediest))
+        self.close(door)
+        self._metrics.dropped.labels("waiting").inc()
+        door.drop()
+        return True
+
+
+def network(host: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the 64 bits of an IPv6 network that one customer has."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _nothing() -> None:
+    """Cut nothing: nobody carries the connection yet."""

@@ -1,0 +1,122 @@
+"""
+Accepts connections of one listening socket, within bounds that no single address can use up.
+
+asyncio's own servers retry an accept that fails for want of descriptors a hundred times a second, with as many
+tracebacks, give a TLS handshake a minute, and know no bound. Here a failing accept is counted, told once, and tried
+again after RETRY_S; a handshake has `request_timeout_s`; and connections that wait for their peer are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+
+import structlog
+
+from streamer.access.doors import Door, Doors
+from streamer.host.sockets import BACKLOG
+from streamer.telemetry.metrics import SocketMetrics
+
+ACCEPTED_AT_ONCE = 16
+"""Connections accepted before the event loop runs anything else."""
+RETRY_S = 0.5
+"""Pause after an accept that failed."""
+TELL_S = 10.0
+"""Shortest time between two log lines about that."""
+
+log = structlog.get_logger()
+
+
+class Listener:
+    """
+    One listening socket.
+
+    Args:
+        listening: Of TCP or Unix; closed by `close`.
+        build: Makes the protocol of a connection, which closes the door once it is lost.
+        doors: Bounds of the connections.
+        tls: Certificate and key; None: plain.
+        handshake_timeout_s: Longest TLS handshake.
+        metrics: Counters.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        build: Callable[[Door], asyncio.Protocol],
+        doors: Doors,
+        tls: ssl.SSLContext | None,
+        handshake_timeout_s: float,
+        metrics: SocketMetrics,
+    ) -> None:
+        self._socket, self._build, self._doors, self._tls = listening, build, doors, tls
+        self._metrics, self._told_s = metrics, float("-inf")
+        self._handshake_timeout_s = handshake_timeout_s
+        self._loop = asyncio.get_running_loop()
+        self._retry: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        """Accept connections from now on."""
+        self._socket.setblocking(False)
+        self._socket.listen(BACKLOG)
+        self._loop.add_reader(self._socket, self._accept)
+
+    def close(self) -> None:
+        """Accept no more, and close the socket; open connections stay."""
+        if self._retry is not None:
+            self._retry.cancel()
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    async def wait_closed(self) -> None:
+        """Cancel the handshakes that are not over."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connection, address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(error)
+                return
+            self._admit(connection, str(address[0]) if isinstance(address, tuple) else "")
+
+    def _admit(self, connection: socket.socket, host: str) -> None:
+        door = self._doors.admit(host, self._loop.time())
+        if door is None:
+            connection.close()
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._open(connection, door))
+        door.drop = task.cancel
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, connection: socket.socket, door: Door) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._build(door),
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else self._handshake_timeout_s,
+            )
+        except (OSError, asyncio.CancelledError) as error:  # errors of TLS and timeouts are kinds of OSError
+            door.close()
+            log.debug("handshake_failed", error=str(error))
+
+    def _pause(self, error: OSError) -> None:
+        """Accept nothing for a while: the kernel keeps the clients, and descriptors may come back."""
+        self._metrics.accept_errors.inc()
+        self._loop.remove_reader(self._socket)
+        self._retry = self._loop.call_later(RETRY_S, self._loop.add_reader, self._socket, self._accept)
+        now_s = self._loop.time()
+        if now_s - self._told_s >= TELL_S:
+            self._told_s = now_s
+            log.warning("accept_failed", error=error.strerror, open=self._doors.n_open)
