@@ -161,8 +161,8 @@ class Captions:
         """
         Queue audio: bytes, or an object with a buffer, such as a NumPy array of samples.
 
-        Waits while `max_kept_s` seconds of audio are unsent. After cancellation either all of the audio is queued or
-        none.
+        Waits while `max_kept_s` seconds of audio are unsent, or half of that is sent and not taken by the daemon. After
+        cancellation either all of the audio is queued or none.
 
         Raises:
             StreamerError: The session is over.
@@ -352,6 +352,8 @@ class Captions:
             return
         if isinstance(message, Bye) and not self._is_last(message):
             return
+        if isinstance(message, Ack):
+            self._backlog.note_received(message.received_s)
         self._queue_events(self._merger.merge(message))
         self._backlog.forget(self._merger.stable_s)
 

@@ -20,6 +20,8 @@ from streamer.protocol.options import Update
 
 MAX_BLOCK_BYTES = 32768
 """Longer audio is split into messages of this size: one second of 16-bit samples at 16 kHz."""
+MIN_AHEAD_S = 5.0
+"""Audio that may always be on its way, in seconds: the daemon tells only from time to time what it has taken."""
 END_TOLERANCE_S = 0.1
 """A difference below this is rounding of the resampler, not audio that the daemon has missed."""
 CONTEXT_CHARS = 200
@@ -42,8 +44,8 @@ class Backlog:
     """
     Queue of audio and commands in sending order, kept until no resume can need them again.
 
-    At most `max_s` seconds of audio are kept: new audio pushes out what was sent, and while that much is unsent there
-    is no room (`has_room`).
+    At most `max_s` seconds of audio are kept: new audio pushes out what was sent. While that much is unsent, or half of
+    it is sent and the daemon has not taken it, there is no room (`has_room`): pushed out is only what the daemon has.
 
     Args:
         audio: Format of the bytes.
@@ -63,11 +65,14 @@ class Backlog:
         self._frame_bytes = SAMPLE_BYTES[audio.encoding] * audio.channels
         self._silence = _SILENCE.get(audio.encoding, b"\0")
         self._max = int(max_s * audio.rate)
+        self._most_ahead = int(max(max_s / 2, MIN_AHEAD_S) * audio.rate)
         self._items: deque[_Queued] = deque()
         self._next = 0
         """Index in `_items` of the next item to send."""
         self._start = self._end = 0
         """First sample frame held, and one past the last."""
+        self._received = 0
+        """First sample frame that the daemon has not taken."""
 
     @property
     def start_s(self) -> float:
@@ -83,7 +88,7 @@ class Backlog:
     def has_room(self) -> bool:
         """Whether more audio may be put in."""
         sent_to = self._items[self._next].at if self.has_unsent else self._end
-        return self._end - sent_to < self._max
+        return self._end - sent_to < self._max and sent_to - self._received < self._most_ahead
 
     @property
     def has_unsent(self) -> bool:
@@ -126,7 +131,7 @@ class Backlog:
         Returns:
             The interval that silence replaces, None if all audio is held.
         """
-        frame = min(round(to_s * self._rate), self._end)
+        frame = self._received = min(round(to_s * self._rate), self._end)
         self._next = next((i for i, item in enumerate(self._items) if _reaches(item, frame)), len(self._items))
         if frame < self._start:
             self._fill(frame)
@@ -141,6 +146,10 @@ class Backlog:
         if all(item.message != message for item in list(self._items)[self._next :]):
             at = self._items[self._next].at if self.has_unsent else self._end
             self._items.insert(self._next, _Queued(at, 0, message))
+
+    def note_received(self, received_s: float) -> None:
+        """Note up to where the daemon has taken audio, stream time in seconds."""
+        self._received = round(received_s * self._rate)
 
     def forget(self, before_s: float) -> None:
         """Drop sent items that lie before a stream time, in seconds."""

@@ -24,6 +24,7 @@ from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
 from streamer.server.openai.routes import openai_routes
 from streamer.server.page_routes import page_routes
+from streamer.server.read_ahead import ReadAhead
 from streamer.server.relay.routes import relay_routes
 from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
@@ -71,6 +72,7 @@ def build_app(
             Middleware(PageHeaders),
             Middleware(OriginGuard, config=config.server),
             Middleware(Admission, limits=config.limits, registry=metrics),
+            Middleware(ReadAhead),
         ],
         exception_handlers={KeyRefusedError: _unauthorized, 404: not_found.answer},
     )

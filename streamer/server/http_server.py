@@ -143,7 +143,7 @@ def _uvicorn_config(app: ASGIApp, config: ServerConfig, limits: LimitsConfig) ->
         ws_max_size=2 * config.max_frame_bytes,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_INTERVAL_S,
-        # reading pauses while a session's backlog is full, and then no pong is seen: the connection is not lost
+        # beyond the bounds of `read_ahead` reading pauses, and then no pong is seen: the connection is not lost
         ws_ping_timeout=None,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )

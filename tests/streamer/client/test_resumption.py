@@ -81,6 +81,22 @@ class TestBacklog:
         backlog.put(bytes(4000))
         assert (backlog.start_s, backlog.end_s) == (0.5, 1.5)
 
+    def test_audio_that_the_daemon_has_not_taken_takes_room(self) -> None:
+        """A daemon reads ahead of its sessions: what it has not taken must not be pushed out by what follows."""
+        backlog = Backlog(FORMAT, 20.0)
+        for _ in range(10):
+            assert backlog.has_room
+            backlog.put(bytes(8000))
+            backlog.take()
+        assert not backlog.has_room
+        backlog.note_received(1.0)
+        assert backlog.has_room
+        backlog.put(bytes(8000))
+        backlog.take()
+        assert not backlog.has_room
+        backlog.rewind(9.0)
+        assert backlog.has_room, "a new connection says what the daemon has"
+
     def test_audio_that_is_not_held_is_replaced_by_silence(self) -> None:
         """Times stay true, the stretch is named, and it does not come again as if it were held."""
         backlog = Backlog(FORMAT, 1.0)

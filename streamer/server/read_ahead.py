@@ -1,0 +1,137 @@
+"""
+Reads WebSockets ahead of the application, within bounds, so that control frames are answered while audio waits.
+
+A ping stands behind all audio that its client sent before it. While a session's backlog is full the application takes
+no messages; if the server read no further, a client that sends minutes of audio at once would get no pong, and would
+cut the connection. Beyond the bounds TCP slows the sender.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamer.protocol.messages import FINAL_CLOSES
+
+FAST_BYTES = 16 * 1024 * 1024
+"""Messages of one connection that are read as fast as they come: eight minutes of 16-bit samples at 16 kHz."""
+MOST_BYTES = 64 * 1024 * 1024
+"""Messages of one connection that may wait; between `FAST_BYTES` and this they are read at `SLOW_BYTES_PER_S`."""
+SLOW_BYTES_PER_S = 512 * 1024
+"""A ping behind the 10 MB that the kernels of both sides hold is reached within 20 s, a usual timeout."""
+ALL_BYTES = 256 * 1024 * 1024
+"""Messages of all connections that may wait; beyond it each connection has one."""
+OVERHEAD_BYTES = 256
+"""What a message counts as beside its text or bytes."""
+
+
+class ReadAhead:
+    """
+    ASGI middleware.
+
+    Args:
+        app: The application.
+        fast_bytes: See `FAST_BYTES`.
+        most_bytes: See `MOST_BYTES`.
+        all_bytes: See `ALL_BYTES`.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        fast_bytes: int = FAST_BYTES,
+        most_bytes: int = MOST_BYTES,
+        all_bytes: int = ALL_BYTES,
+    ) -> None:
+        self.fast_bytes, self.most_bytes, self.all_bytes = fast_bytes, most_bytes, all_bytes
+        self.n_bytes = 0
+        """Bytes that wait on all connections."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        waiting = _WaitingMessages(self, receive)
+        reading = asyncio.create_task(waiting.read(), name="read ahead")
+        try:
+            await self._app(scope, waiting.take, send)
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            waiting.clear()
+
+
+class _WaitingMessages:
+    """Messages of one connection that were read and not taken."""
+
+    def __init__(self, all_: ReadAhead, receive: Receive) -> None:
+        self._all, self._receive = all_, receive
+        self._messages: deque[Message] = deque()
+        self._n_bytes = 0
+        self._changed = asyncio.Event()
+        self._failure: Exception | None = None
+
+    async def read(self) -> None:
+        """Read messages up to `websocket.disconnect`, or until reading fails, which `take` raises."""
+        try:
+            while True:
+                message = await self._receive()
+                self._put(message)
+                if message["type"] == "websocket.disconnect":
+                    return
+                await self._wait_for_room(_size(message))
+        except Exception as error:  # noqa: BLE001 - raised by `take`
+            self._failure = error
+            self._changed.set()
+
+    async def take(self) -> Message:
+        """
+        Wait for the next message. Cancelling is safe: no message is lost.
+
+        A client that has closed for good is not heard to the end: its `websocket.disconnect` comes next.
+        """
+        while not self._messages:
+            if self._failure is not None:
+                raise self._failure
+            await self._change()
+        message = self._messages.popleft()
+        self._count(-_size(message))
+        return message
+
+    def clear(self) -> None:
+        """Drop what waits."""
+        self._messages.clear()
+        self._count(-self._n_bytes)
+
+    def _put(self, message: Message) -> None:
+        if message["type"] == "websocket.disconnect" and message.get("code") in FINAL_CLOSES:
+            self.clear()
+        self._messages.append(message)
+        self._count(_size(message))
+
+    async def _wait_for_room(self, n_bytes: int) -> None:
+        while self._messages and (self._n_bytes >= self._all.most_bytes or self._all.n_bytes >= self._all.all_bytes):
+            await self._change()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(n_bytes / SLOW_BYTES_PER_S):
+                while self._n_bytes >= self._all.fast_bytes:
+                    await self._change()
+
+    def _count(self, n_bytes: int) -> None:
+        self._n_bytes += n_bytes
+        self._all.n_bytes += n_bytes
+        self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+
+def _size(message: Message) -> int:
+    return len(message.get("bytes") or message.get("text") or "") + OVERHEAD_BYTES

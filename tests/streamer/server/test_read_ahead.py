@@ -1,0 +1,158 @@
+"""Tests of streamer/server/read_ahead.py: control frames are answered while audio waits, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.types import Message, Receive, Scope, Send
+
+from streamer.server.read_ahead import OVERHEAD_BYTES, ReadAhead
+from tests.helpers.http_daemon import SECOND, end, serving, start, within
+
+SCOPE: Scope = {"type": "websocket"}
+App = Callable[[Receive], Awaitable[None]]
+
+
+def received(data: bytes) -> Message:
+    """A binary message."""
+    return {"type": "websocket.receive", "bytes": data}
+
+
+def disconnected(code: int) -> Message:
+    """The end of a connection."""
+    return {"type": "websocket.disconnect", "code": code}
+
+
+class Server:
+    """A server that has these messages for the application; `n_read` counts those that were read."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages = list(messages)
+        self.n_read = 0
+        self.exhausted = asyncio.Event()
+
+    async def receive(self) -> Message:
+        """The next message; after the last one it waits."""
+        if self.n_read == len(self._messages):
+            self.exhausted.set()
+            await asyncio.Event().wait()
+        self.n_read += 1
+        return self._messages[self.n_read - 1]
+
+
+async def settle() -> None:
+    """Let everything that can go on do so."""
+    for _ in range(300):
+        await asyncio.sleep(0)
+
+
+async def run(app: App, server: Server, **bounds: int) -> ReadAhead:
+    """Run an application to its end; the middleware that ran it."""
+
+    async def called(_: Scope, receive: Receive, __: Send) -> None:
+        await app(receive)
+
+    async def send(_: Any) -> None:
+        raise AssertionError("nothing is sent")
+
+    ahead = ReadAhead(called, **bounds)
+    await within(ahead(SCOPE, server.receive, send))
+    return ahead
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=50), min_size=1, max_size=30), st.integers(1, 4000))
+def test_messages_come_in_order_within_the_bounds(blocks: list[bytes], most: int) -> None:
+    """Read ahead up to the bound, and one message more at most; all of them are taken in the end, the loss last."""
+    sizes = [len(block) + OVERHEAD_BYTES for block in blocks]
+    server = Server(*map(received, blocks), disconnected(1006))
+
+    async def take_all(receive: Receive) -> None:
+        for i, block in enumerate(blocks):
+            await settle()
+            waiting = sum(sizes[i : server.n_read])
+            assert waiting < most + max(sizes)
+            assert server.n_read > len(blocks) or waiting >= most, "it reads as far as it may"
+            assert (await receive())["bytes"] == block
+        assert (await receive())["code"] == 1006
+
+    ahead = asyncio.run(run(take_all, server, fast_bytes=most, most_bytes=most))
+    assert ahead.n_bytes == 0
+
+
+async def test_a_client_that_has_closed_for_good_is_not_heard_to_the_end() -> None:
+    """Its place is free at once, whatever still waits."""
+
+    async def take_late(receive: Receive) -> None:
+        await settle()
+        assert await receive() == disconnected(1000)
+
+    ahead = await run(take_late, Server(*[received(bytes(100))] * 50, disconnected(1000)))
+    assert ahead.n_bytes == 0
+
+
+async def test_beyond_the_bound_of_all_connections_one_message_waits() -> None:
+    """Others cannot take the memory of a connection, nor a connection that of others."""
+
+    async def take_nothing(_: Receive) -> None:
+        await settle()
+
+    server = Server(*[received(bytes(100))] * 50)
+    await run(take_nothing, server, all_bytes=0)
+    assert server.n_read == 1
+
+
+async def test_between_the_bounds_it_reads_on_slowly() -> None:
+    """So that a ping behind what the kernels hold is reached in time."""
+    server = Server(*[received(bytes(100))] * 50)
+
+    async def wait_for_all(_: Receive) -> None:
+        await server.exhausted.wait()
+
+    await run(wait_for_all, server, fast_bytes=1)
+
+
+async def test_what_waits_is_given_back_when_the_application_ends() -> None:
+    """A connection that is over holds nothing of the bound of all."""
+
+    async def take_one(receive: Receive) -> None:
+        await receive()
+        await settle()
+
+    assert (await run(take_one, Server(*[received(bytes(100))] * 50))).n_bytes == 0
+
+
+async def test_an_error_of_the_server_is_raised_where_it_is_read() -> None:
+    """Behind the messages before it."""
+
+    class Broken(Server):
+        async def receive(self) -> Message:
+            if self.n_read == 1:
+                raise ValueError("broken")
+            return await super().receive()
+
+    async def take(receive: Receive) -> None:
+        await receive()
+        with pytest.raises(ValueError, match="broken"):
+            await receive()
+
+    await run(take, Broken(received(b"a")))
+
+
+async def test_a_ping_behind_seven_minutes_of_audio_is_answered() -> None:
+    """While the session takes none of it; then all of it is there."""
+    async with serving() as daemon, daemon.connect() as client:
+        await start(client)
+        stream = daemon.scheduler.streams[0]
+        stream.room.clear()
+        for _ in range(140):
+            await client.send(SECOND * 3)
+        await within(await client.ping())
+        assert stream.samples == []
+        stream.room.set()
+        assert (await end(client))[-1]["audio_s"] == 420.0
