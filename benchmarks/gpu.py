@@ -32,6 +32,7 @@ from streamer.engine.random_engine import TOKENS_PER_SECOND, RandomEngine
 from streamer.engine.row import Row
 from streamer.evaluation.percentiles import percentile
 from streamer.step import StepRequest, StepResult
+from streamer.telemetry.metrics import DecoderPass
 
 SHORTEST_S, LONGEST_S = 2.0, 10.0
 """Lengths of windows."""
@@ -54,7 +55,7 @@ class TimedEngine(RandomEngine):
         """Forget all measurements."""
         self.spent: dict[str, list[float]] = {"encode": [], "verify": [], "decode": [], "times": []}
 
-    def _timed(self, part: str, run: Callable[[], Any]) -> Any:
+    def _part(self, part: str, run: Callable[[], Any]) -> Any:
         started = time.perf_counter()
         result = run()
         wait_for(self.model.device)
@@ -62,17 +63,19 @@ class TimedEngine(RandomEngine):
         return result
 
     def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        n_positions: list[int] = self._timed("encode", lambda: RandomEngine._encode(self, batch, slots))
+        n_positions: list[int] = self._part("encode", lambda: RandomEngine._encode(self, batch, slots))
         return n_positions
 
-    def _verify(self, rows: list[Row]) -> None:
-        self._timed("verify", lambda: RandomEngine._verify(self, rows))
+    def _verify(self, rows: list[Row]) -> DecoderPass:
+        verified: DecoderPass = self._part("verify", lambda: RandomEngine._verify(self, rows))
+        return verified
 
-    def _decode(self, rows: list[Row]) -> None:
-        self._timed("decode", lambda: RandomEngine._decode(self, rows))
+    def _decode(self, rows: list[Row]) -> list[DecoderPass]:
+        passes: list[DecoderPass] = self._part("decode", lambda: RandomEngine._decode(self, rows))
+        return passes
 
     def _results(self, rows: list[Row]) -> list[StepResult]:
-        results: list[StepResult] = self._timed("times", lambda: RandomEngine._results(self, rows))
+        results: list[StepResult] = self._part("times", lambda: RandomEngine._results(self, rows))
         return results
 
 

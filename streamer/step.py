@@ -45,6 +45,8 @@ class StepRequest:
     """Words and names that decoding favours."""
     final: bool = False
     """Whether the step ends a turn: it goes before partial steps."""
+    is_probe: bool = False
+    """Whether the request measures the engine and belongs to no session: the engine's metrics leave it out."""
 
     @property
     def window(self) -> Hashable | None:

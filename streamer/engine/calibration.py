@@ -38,6 +38,7 @@ def probes(n_mels: int, n_rows: int, window_s: float = PROBE_WINDOWS_S[0]) -> li
             prefix=tuple(range(1000, 1000 + PROBE_PREFIX)),
             draft=tuple(range(2000, 2000 + PROBE_DRAFT)),
             language="en",
+            is_probe=True,
         )
         for row, log_mel in enumerate(sound)
     ]

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -31,8 +32,10 @@ from streamer.engine.window_cache import TextKV, WindowCache
 from streamer.engine.window_encoder import POSITION_S, WindowEncoder
 from streamer.errors import DeviceError, EngineError
 from streamer.step import StepRequest, StepResult
-from streamer.telemetry.metrics import EngineMetrics
+from streamer.telemetry.metrics import DecoderPass, EngineMetrics, PassKind, StepTimes
 from streamer.text.tokenizer import Tokenizer
+
+T = TypeVar("T")
 
 MIN_ROOM = 8
 """Tokens that a step can always produce: a prefix must leave this many free positions."""
@@ -46,11 +49,20 @@ class WhisperEngine:
         model: In inference mode, on its device.
         tokenizer: Of the same checkpoint.
         options: See `EngineOptions`.
-        metrics: Observes latencies and batch sizes.
+        metrics: Observes the parts of every step, but for probes.
+        clock: Seconds on a monotonic clock.
     """
 
-    def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics) -> None:
+    def __init__(
+        self,
+        model: Whisper,
+        tokenizer: Tokenizer,
+        options: EngineOptions,
+        metrics: EngineMetrics,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.model, self.tokenizer, self.options, self.metrics = model, tokenizer, options, metrics
+        self._clock = clock
         self.rules = DecodingRules(tokenizer, model.dims.n_vocab, model.device)
         self._keyterms = KeyTermBias(tokenizer, model.device, options.keyterms)
         with torch.inference_mode():
@@ -73,7 +85,7 @@ class WhisperEngine:
 
     @property
     def cache_bytes(self) -> tuple[int, int]:
-        """Bytes held for self-attention and for cross-attention: slots of the KV cache plus cached windows."""
+        """Bytes of keys and values of text and of audio: slots of the KV cache, cached windows and cached silence."""
         text, audio = self._cache.n_bytes()
         return text + self._texts.n_bytes, audio + self.window_encoder.n_bytes
 
@@ -122,21 +134,43 @@ class WhisperEngine:
         self._check(batch)
         with torch.inference_mode():
             slots = range(len(batch))
-            lengths = self._encode(batch, slots)
-            languages = self._languages(batch, slots)
+            lengths, encode_s = self._timed(lambda: self._encode(batch, slots))
+            languages, detect_s = self._timed(lambda: self._languages(batch, slots))
             rows = [self._row(*each) for each in zip(batch, slots, lengths, languages, strict=True)]
-            self._verify(rows)
-            self._decode(rows)
+            passes = [self._verify(rows), *self._decode(rows)]
             self._remember(rows)
-            return self._results(rows)
+            results, align_s = self._timed(lambda: self._results(rows))
+        if not any(request.is_probe for request in batch):
+            self.metrics.stepped(
+                StepTimes(
+                    encode_s=encode_s,
+                    detect_s=detect_s if self._unknown(batch) else None,
+                    passes=passes,
+                    align_s=align_s,
+                    rows=[(row.decoder_s, row.n_new) for row in rows],
+                )
+            )
+        return results
+
+    def _timed(self, part: Callable[[], T]) -> tuple[T, float]:
+        """The result of a part of a step, and its seconds; the part waits for the device."""
+        started = self._clock()
+        result = part()
+        return result, self._clock() - started
+
+    def _passed(self, kind: PassKind, rows: Sequence[Row], started: float) -> DecoderPass:
+        """The pass of these rows that began at `started` and ends now; each row has waited for all of it."""
+        seconds = self._clock() - started
+        for row in rows:
+            row.decoder_s += seconds
+        n_drafted = sum(len(row.draft) for row in rows) if kind == "verify" else 0
+        return DecoderPass(kind=kind, seconds=seconds, n_rows=len(rows), n_drafted=n_drafted)
 
     def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
         """Encode the windows into their slots; returns the audio positions of each window, margin not counted."""
-        started = time.perf_counter()
         self.window_encoder.encode(batch, slots)
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)  # otherwise the decoder's time would include the encoder's
-        self.metrics.encoded(time.perf_counter() - started, len(batch))
         return [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
 
     # --- tokens
@@ -144,10 +178,7 @@ class WhisperEngine:
     def _languages(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[str]:
         """Language of each request; detected for requests without one."""
         languages = [r.language or "en" for r in batch]
-        if not self.tokenizer.multilingual:
-            return languages
-        unknown = [i for i, r in enumerate(batch) if r.language is None]
-        if unknown:
+        if unknown := self._unknown(batch):
             for i in unknown:
                 self._cache.set_length(slots[i], 0)
             plan = self._cache.plan_append([slots[i] for i in unknown], [1] * len(unknown))
@@ -157,6 +188,10 @@ class WhisperEngine:
             for i, language in zip(unknown, found, strict=True):
                 languages[i] = language
         return languages
+
+    def _unknown(self, batch: Sequence[StepRequest]) -> list[int]:
+        """Indices of the requests whose language is to be detected; a model of one language detects none."""
+        return [i for i, r in enumerate(batch) if r.language is None and self.tokenizer.multilingual]
 
     def _row(self, request: StepRequest, slot: int, n_positions: int, language: str) -> Row:
         """The row of a request: its context, what of it is cached, and its token budget."""
@@ -183,9 +218,9 @@ class WhisperEngine:
         self._cache.set_text(slot, cached.keys_values[:, :, :, :n])
         return n
 
-    def _verify(self, rows: list[Row]) -> None:
+    def _verify(self, rows: list[Row]) -> DecoderPass:
         """Run uncached context and draft of every row in one pass; keep each draft as far as greedy decoding agrees."""
-        started = time.perf_counter()
+        started = self._clock()
         segments = segments_of(rows)
         output = self._pass(rows, [segment.tokens for segment in segments])
         choice = self._choose_after(segments, output.hidden)
@@ -194,9 +229,7 @@ class WhisperEngine:
             row.accept_draft(choice.tokens[segment.choices], choice.logprobs[segment.choices], self.tokenizer.eot)
             row.add_queries(output.queries, segment.first, segment.n_read)
             self._cache.set_length(row.slot, row.n_cached + segment.n_read)
-        n_tokens = sum(row.n_verified + 1 for row in rows) / len(rows)
-        n_drafted = sum(len(row.draft) for row in rows)
-        self.metrics.decoded((time.perf_counter() - started) / n_tokens, len(rows), n_drafted)
+        return self._passed("verify", rows, started)
 
     def _choose_after(self, segments: Sequence[Segment], hidden: Tensor) -> Choice:
         """Greedy choices from the hidden states (n_tokens, n_text_state); sets the rows' no-speech probability."""
@@ -211,11 +244,11 @@ class WhisperEngine:
         self._keyterms.boost(logits, [context for segment in segments for context in segment.contexts()])
         return self.rules.choose(logits[:n], restrictions_of(segments, self.rules.begins_word))
 
-    def _decode(self, rows: list[Row]) -> None:
-        """Serial greedy decoding: one token per active row and pass, until every row is done."""
-        active = [row for row in rows if not row.done]
+    def _decode(self, rows: list[Row]) -> list[DecoderPass]:
+        """Serial greedy decoding: one token per active row and pass, until every row is done; the passes."""
+        active, passes = [row for row in rows if not row.done], []
         while active:
-            started = time.perf_counter()
+            started = self._clock()
             logits, queries = self._next(active)  # (n_active, n_vocab), (n_active, n_alignment_heads, d_head)
             self._keyterms.boost(logits, [row.token_context(row.tokens) for row in active])
             attached = [i for i, row in enumerate(active) if self._touches_word(row)]
@@ -223,8 +256,9 @@ class WhisperEngine:
             for i, row in enumerate(active):
                 row.add_queries(queries, i, 1)
                 row.append(choice.tokens[i], choice.logprobs[i], self.tokenizer.eot)
-            self.metrics.decoded(time.perf_counter() - started, len(active), 0)
+            passes.append(self._passed("decode", active, started))
             active = [row for row in active if not row.done]
+        return passes
 
     def _touches_word(self, row: Row) -> bool:
         """Whether the next token would extend a committed word: no token of this step has begun a new one."""

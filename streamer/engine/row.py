@@ -44,6 +44,8 @@ class Row:
     loops: bool = False
     """Whether decoding was stopped because of a repetition loop."""
     no_speech_prob: float = 0.0
+    decoder_s: float = 0.0
+    """Seconds of the decoder passes of this row so far."""
 
     @property
     def draft(self) -> tuple[int, ...]:
@@ -54,6 +56,12 @@ class Row:
     def done(self) -> bool:
         """Whether the row chose `eot`, reached its budget, or is in a repetition loop."""
         return self.ended or self.loops or len(self.tokens) >= self.budget
+
+    @property
+    def n_new(self) -> int:
+        """Newly decided tokens: those that the draft, the text of the step before, does not have at the same place."""
+        said = self.request.draft
+        return sum(i >= len(said) or token != said[i] for i, token in enumerate(self.tokens))
 
     @property
     def follows_words(self) -> bool:

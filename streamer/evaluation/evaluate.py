@@ -49,6 +49,7 @@ def run(config: Config, manifest: Path, options: EvaluationOptions) -> int:
     references = evaluation.one_shot() if options.one_shot else None
 
     def measure(delay: Delay) -> tuple[Figures, list[JudgedRecording]]:
+        engines.metrics.forget_recent()
         started = time.perf_counter()
         transcripts = evaluation.play(options, delay)
         elapsed_s = time.perf_counter() - started

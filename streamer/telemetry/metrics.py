@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -18,30 +20,81 @@ def _milliseconds(name: str, about: str, registry: CollectorRegistry) -> Histogr
     return Histogram(name, about, buckets=MS_BUCKETS, registry=registry)
 
 
+PassKind = Literal["verify", "decode"]
+"""`verify` runs context and drafts, `decode` one token of each row."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderPass:
+    """One pass of the decoder, from its input to the choice of its tokens."""
+
+    kind: PassKind
+    seconds: float
+    n_rows: int
+    """Rows of the pass."""
+    n_drafted: int = 0
+    """Draft tokens that the pass verified."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """Device time of the parts of one engine step, seconds."""
+
+    encode_s: float
+    """The encoder's pass over all windows of the step, with the keys and values of cross-attention."""
+    detect_s: float | None
+    """Language detection; None where no row asked for it."""
+    passes: Sequence[DecoderPass]
+    """In the order in which they ran."""
+    align_s: float
+    """Times of the tokens: attention of the alignment heads and dynamic time warping."""
+    rows: Sequence[tuple[float, int]]
+    """Of each row: seconds of the passes until it was done, and its newly decided tokens."""
+
+
 class EngineMetrics:
     """Metrics of the engines. The names of the first four are fixed: dashboards use them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._encoder = _milliseconds(
             "whisper_encoder_forward_latency_ms",
-            "Milliseconds of the encoder for one window: the passes of a step over its windows.",
+            "Milliseconds of one encoder pass over all windows of a step.",
             registry,
         )
         self._token = _milliseconds(
             "whisper_decoder_token_latency_ms",
-            "Milliseconds until a row's next token: a decode pass yields one token for each row, a verify pass the "
-            "confirmed draft and one more.",
+            "Milliseconds of the decoder for one newly decided token of a row: all passes until the row was done, "
+            "shared among its tokens that the step before did not have at the same place.",
             registry,
         )
         self._attention = Gauge(
             "whisper_attention_memory_bytes",
-            "Bytes of keys and values of the sound: those preallocated for cross-attention, and settled ones.",
+            "Bytes of keys and values of audio: slots of cross-attention with their silence tail, cached windows "
+            "(encoder and cross-attention), and the cached silence. Buffers of CUDA graphs are not counted.",
             registry=registry,
         )
         self._kv = Gauge(
             "whisper_kv_cache_size_bytes",
-            "Bytes of preallocated self-attention keys and values.",
+            "Bytes of keys and values of text (self-attention): preallocated slots, and settled text of windows.",
             registry=registry,
+        )
+        self._pass = Histogram(
+            "whisper_decoder_pass_latency_ms",
+            "Milliseconds of one decoder pass of a step, by kind: verify runs context and drafts, decode one token of "
+            "each row.",
+            ["kind"],
+            buckets=MS_BUCKETS,
+            registry=registry,
+        )
+        for kind in get_args(PassKind):
+            self._pass.labels(kind)  # published from the first scrape on
+        self._detection = _milliseconds(
+            "whisper_language_detection_latency_ms",
+            "Milliseconds of language detection in a step with rows that ask for it.",
+            registry,
+        )
+        self._alignment = _milliseconds(
+            "whisper_alignment_latency_ms", "Milliseconds of the times of all tokens of a step.", registry
         )
         self._passes = Counter("streamer_decoder_passes", "Decoder passes run.", registry=registry)
         self._rows = Counter("streamer_decoder_rows", "Rows in those passes.", registry=registry)
@@ -51,7 +104,7 @@ class EngineMetrics:
         self._recent_encoder_ms: deque[float] = deque(maxlen=RECENT)
 
     def recent_encoder_ms(self) -> list[float]:
-        """The newest observations of the encoder latency, milliseconds a window."""
+        """The newest observations of the encoder latency, milliseconds a pass."""
         return list(self._recent_encoder_ms)
 
     def recent_token_ms(self) -> list[float]:
@@ -68,26 +121,29 @@ class EngineMetrics:
         self._kv.set_function(lambda: sum(text for text, _ in sizes()))
         self._attention.set_function(lambda: sum(audio for _, audio in sizes()))
 
-    def encoded(self, seconds: float, n_windows: int) -> None:
-        """Count the encoder passes of one step: `n_windows` windows in `seconds`."""
-        for _ in range(n_windows):
-            self._encoder.observe(seconds / n_windows * 1e3)
-        self._recent_encoder_ms.append(seconds / n_windows * 1e3)
+    def stepped(self, times: StepTimes) -> None:
+        """Count one step that succeeded."""
+        self._encoder.observe(times.encode_s * 1e3)
+        self._recent_encoder_ms.append(times.encode_s * 1e3)
+        if times.detect_s is not None:
+            self._detection.observe(times.detect_s * 1e3)
+        for each in times.passes:
+            self._count_pass(each)
+        self._alignment.observe(times.align_s * 1e3)
+        for seconds, n_new in times.rows:
+            self._count_tokens(seconds, n_new)
 
-    def decoded(self, seconds: float, n_rows: int, n_drafted: int) -> None:
-        """
-        Count one decoder pass.
-
-        Args:
-            seconds: Time until a row's next token.
-            n_rows: Rows of the pass.
-            n_drafted: Draft tokens that the pass verified.
-        """
-        self._token.observe(seconds * 1e3)
-        self._recent_token_ms.append(seconds * 1e3)
+    def _count_pass(self, each: DecoderPass) -> None:
+        self._pass.labels(each.kind).observe(each.seconds * 1e3)
         self._passes.inc()
-        self._rows.inc(n_rows)
-        self._drafted.inc(n_drafted)
+        self._rows.inc(each.n_rows)
+        self._drafted.inc(each.n_drafted)
+
+    def _count_tokens(self, seconds: float, n_new: int) -> None:
+        """One observation for each newly decided token of a row; a row that only confirms its draft has none."""
+        for _ in range(n_new):
+            self._token.observe(seconds / n_new * 1e3)
+            self._recent_token_ms.append(seconds / n_new * 1e3)
 
 
 class ServiceMetrics:

@@ -58,10 +58,9 @@ def test_build() -> None:
     assert found.row_cost_s > 0
     assert found.capacity >= 1
     assert found.interval_s == 0.4
-    # a real decode has been run, and is seen
     value = built.registry.get_sample_value
-    assert (value("whisper_encoder_forward_latency_ms_count") or 0) > 0
-    assert built.engine_metrics.recent_token_ms()
+    assert value("whisper_encoder_forward_latency_ms_count") == 0, "measurements at the start are no steps of sessions"
+    assert not built.engine_metrics.recent_token_ms()
     kv_bytes, attention_bytes = engines[0].cache_bytes
     assert value("whisper_kv_cache_size_bytes") == 2 * kv_bytes > 0
     assert value("whisper_attention_memory_bytes") == 2 * attention_bytes > 0

@@ -161,20 +161,21 @@ def test_a_device_that_fails_is_a_failed_step(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_step_is_seen_in_the_metrics(recordings: dict[str, Recording]) -> None:
-    """A step is seen in the metrics: its windows and its tokens; and what the cache occupies is known."""
+    """A step is seen in the metrics: its pass over the windows and its tokens; a probe is not."""
     registry = CollectorRegistry()
     options = EngineOptions(max_batch=2, max_window_s=4.0, margin_frames=16, bucket=16, n_tail=256)
     engine = WhisperEngine(*published("tiny.en"), options, EngineMetrics(registry))
     result = alone(engine, request(log_mel(recordings["dev-LJ002-0020"])))
 
     value = registry.get_sample_value
-    # self-attention: keys and values, 4 layers, 2 slots, 448 tokens of 384 floats;
-    # cross-attention: the silence behind every window, and 4 s with their margin in whole buckets
-    assert engine.cache_bytes == (2 * 4 * 2 * 448 * 384 * 4, 2 * 4 * 2 * (256 + 208) * 384 * 4)
     assert value("whisper_encoder_forward_latency_ms_count") == 1
+    assert value("whisper_decoder_token_latency_ms_count") == len(result.tokens)
     # one pass over what is known yields the first token, each other token and the end one more
-    assert value("whisper_decoder_token_latency_ms_count") == len(result.tokens) + 1
-    assert len(engine.metrics.recent_token_ms()) == len(result.tokens) + 1
+    assert value("streamer_decoder_passes_total") == len(result.tokens) + 1
+
+    alone(engine, request(log_mel(recordings["dev-LJ002-0020"]), is_probe=True))
+    assert value("whisper_encoder_forward_latency_ms_count") == 1
+    assert value("streamer_decoder_passes_total") == len(result.tokens) + 1
 
 
 @pytest.mark.parametrize("drafted", [True, False])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
+from streamer.telemetry.metrics import DecoderPass, EngineMetrics, ServiceMetrics, StepTimes
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -38,27 +40,61 @@ def test_service_names() -> None:
         assert f"# TYPE streamer_{name} " in exposition
 
 
-def test_token_latency() -> None:
-    """A pass is one observation in milliseconds, with its rows and guesses counted."""
+STEP = StepTimes(
+    encode_s=0.12,
+    detect_s=None,
+    passes=[
+        DecoderPass(kind="verify", seconds=0.020, n_rows=3, n_drafted=7),
+        DecoderPass(kind="decode", seconds=0.004, n_rows=1),
+    ],
+    align_s=0.003,
+    rows=[(0.020, 0), (0.020, 1), (0.024, 4)],
+)
+"""Three rows: one only confirms its draft, one decides a token in the first pass, one decides four in two passes."""
+
+
+def test_token_latency_is_for_newly_decided_tokens() -> None:
+    """A row's passes are shared among its new tokens; a row without new tokens is no observation."""
     registry = CollectorRegistry()
     metrics = EngineMetrics(registry)
-    metrics.decoded(0.004, n_rows=3, n_drafted=7)
-    metrics.decoded(0.020, n_rows=1, n_drafted=0)
-    assert value(registry, "whisper_decoder_token_latency_ms_count") == 2
-    assert value(registry, "whisper_decoder_token_latency_ms_sum") == pytest.approx(24.0)
-    assert value(registry, "whisper_decoder_token_latency_ms_bucket", le="10.0") == 1
+    metrics.stepped(STEP)
+    assert value(registry, "whisper_decoder_token_latency_ms_count") == 5
+    assert value(registry, "whisper_decoder_token_latency_ms_sum") == pytest.approx(20.0 + 24.0)
+    assert value(registry, "whisper_decoder_token_latency_ms_bucket", le="10.0") == 4
+    assert metrics.recent_token_ms() == pytest.approx([20.0, 6.0, 6.0, 6.0, 6.0])
+
+
+def test_passes_have_metrics_of_their_own() -> None:
+    """Each pass of the decoder is one observation of its kind, with its rows and draft tokens counted."""
+    registry = CollectorRegistry()
+    EngineMetrics(registry).stepped(STEP)
+    assert value(registry, "whisper_decoder_pass_latency_ms_sum", kind="verify") == pytest.approx(20.0)
+    assert value(registry, "whisper_decoder_pass_latency_ms_sum", kind="decode") == pytest.approx(4.0)
     assert value(registry, "streamer_decoder_passes_total") == 2
     assert value(registry, "streamer_decoder_rows_total") == 4
     assert value(registry, "streamer_draft_tokens_total") == 7
-    assert metrics.recent_token_ms() == pytest.approx([4.0, 20.0])
 
 
-def test_encoder_latency_is_for_one_window() -> None:
-    """Windows encoded together count one each, with an even share of the time."""
+def test_encoder_latency_is_for_one_pass() -> None:
+    """A pass over the windows of several rows is one observation of all its time: every row waits for it."""
     registry = CollectorRegistry()
-    EngineMetrics(registry).encoded(0.12, n_windows=4)
-    assert value(registry, "whisper_encoder_forward_latency_ms_count") == 4
+    metrics = EngineMetrics(registry)
+    metrics.stepped(STEP)
+    assert value(registry, "whisper_encoder_forward_latency_ms_count") == 1
     assert value(registry, "whisper_encoder_forward_latency_ms_sum") == pytest.approx(120.0)
+    assert metrics.recent_encoder_ms() == pytest.approx([120.0])
+
+
+def test_alignment_and_language_detection_are_measured() -> None:
+    """Word times in every step; detection only in steps with rows that ask for it."""
+    registry = CollectorRegistry()
+    metrics = EngineMetrics(registry)
+    metrics.stepped(STEP)
+    assert value(registry, "whisper_alignment_latency_ms_sum") == pytest.approx(3.0)
+    assert value(registry, "whisper_language_detection_latency_ms_count") == 0
+
+    metrics.stepped(replace(STEP, detect_s=0.005))
+    assert value(registry, "whisper_language_detection_latency_ms_sum") == pytest.approx(5.0)
 
 
 def test_cache_sizes() -> None:
