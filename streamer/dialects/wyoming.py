@@ -24,7 +24,7 @@ from streamer.protocol.bounds import Integer, fitting_keyterms
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat, Start
-from streamer.protocol.options import listed_languages
+from streamer.text.languages import expected_language, known_language
 
 MAX_LINE_BYTES = 65_536
 """Largest header line, and largest data block after it."""
@@ -137,6 +137,7 @@ class WyomingProtocol:
         self._model, self._languages = model, languages
         self._frames = FrameReader(max_payload_bytes)
         self._asked = _Transcribe()
+        self._language: str | None = None
         self._is_open = self._has_ended = False
         self._growth = AppendOnlyText()
         self._turns: list[str] = []
@@ -194,7 +195,7 @@ class WyomingProtocol:
                 return []  # a connection carries one utterance, and its text is on the way
             case "transcribe":
                 self._asked = _converted(message, _Transcribe)
-                self._check_language(self._asked.language)
+                self._language = self._code_of(self._asked.language)
                 return []
             case "audio-start":
                 return self._open(message)
@@ -220,8 +221,8 @@ class WyomingProtocol:
         self._is_open = True
         terms = fitting_keyterms((*(self._asked.transcript_names or ()), *(self._asked.transcript_terms or ())))
         start = Start(audio=audio, keyterms=terms, words=False, partials=False)
-        if self._asked.language is not None:
-            start = msgspec.structs.replace(start, language=_code(self._asked.language))
+        if self._language is not None:
+            start = msgspec.structs.replace(start, language=self._language)
         return [Open(start), encode("transcript-start", {"language": self._asked.language})]
 
     def _end(self) -> list[Action]:
@@ -231,10 +232,14 @@ class WyomingProtocol:
         self._is_open = True  # an utterance without audio
         return [encode("transcript-start", {}), *self.finish(), HangUp(1000)]
 
-    def _check_language(self, language: str | None) -> None:
-        if language is not None and _code(language) not in (*self._languages, "auto"):
-            known = listed_languages(self._languages)
-            raise ProtocolError("bad_language", f"language {language[:20]}: this daemon's model knows {known}")
+    def _code_of(self, tag: str | None) -> str | None:
+        """The model's code of a language tag; None where the client names no language."""
+        if not tag:
+            return None
+        code = known_language(tag, self._languages)
+        if code is None:
+            raise ProtocolError("bad_language", f"language {tag[:20]}: {expected_language(tag, self._languages)}")
+        return code
 
     def _info(self) -> dict[str, object]:
         model = {
@@ -256,11 +261,6 @@ class WyomingProtocol:
             "requires_external_vad": False,
         }
         return {"asr": [program]}
-
-
-def _code(language: str) -> str:
-    """Convert `de-CH` to `de`."""
-    return language.lower().partition("-")[0].partition("_")[0]
 
 
 def _chunks(text: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -37,7 +36,7 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Options of one session. Only `Update` changes them while the session runs."""
 
     language: str = "auto"
-    """Whisper language code, or `auto`: detected from the first seconds of speech."""
+    """Language: a code, a tag such as `de-AT` or an English name; `auto`: detected from the first seconds of speech."""
     task: Task = "transcribe"
     """`translate` translates to English; English-only models ignore it."""
     prompt: Text = ""
@@ -73,8 +72,3 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", forbid_unk
         """Return a copy of the options, or of a `Start` message, with the changes applied."""
         changes = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
         return msgspec.structs.replace(options, **changes)
-
-
-def listed_languages(languages: Sequence[str], most: int = 12) -> str:
-    """Return the first `most` language codes as text for an error message."""
-    return ", ".join(languages[:most]) + (", …" if len(languages) > most else "")

@@ -14,12 +14,12 @@ import re
 from typing import TypeVar
 
 import msgspec
-from msgspec import UnsetType
 
 from streamer.errors import ProtocolError
 from streamer.protocol.bounds import MAX_KEYTERM_CHARS, MAX_KEYTERMS, MAX_STREAM_S
 from streamer.protocol.messages import ClientMessage, End, Flush, Start
-from streamer.protocol.options import Update, listed_languages
+from streamer.protocol.options import Update
+from streamer.text.languages import expected_language, known_language
 
 _KINDS: dict[str, type[ClientMessage]] = {"start": Start, "update": Update, "flush": Flush, "end": End}
 
@@ -185,15 +185,19 @@ class CaptionsProtocol:
         if self.state is State.STREAMING and isinstance(message, Start):
             raise ProtocolError("already_started", f'{got} twice; "update" changes a running session')
         if isinstance(message, Start | Update):
-            self._check_language(message.language)
+            message = self._in_its_language(message)
         self._advance(message)
         return message
 
-    def _check_language(self, language: str | UnsetType | None) -> None:
-        if not isinstance(language, str) or language == "auto" or language in self._languages:
-            return
-        known = listed_languages(self._languages)
-        raise ProtocolError("bad_value", f"language = {_shown(language)}: expected auto or one of {known}")
+    def _in_its_language(self, message: Start | Update) -> Start | Update:
+        """The message with the model's code in place of a language tag or name."""
+        tag = message.language
+        if not isinstance(tag, str):
+            return message
+        code = known_language(tag, self._languages)
+        if code is None:
+            raise ProtocolError("bad_value", f"language = {_shown(tag)}: {expected_language(tag, self._languages)}")
+        return msgspec.structs.replace(message, language=code)
 
     def _advance(self, message: ClientMessage) -> None:
         if isinstance(message, Start):

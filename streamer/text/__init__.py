@@ -1,1 +1,1 @@
-"""Tokens and text: the tokenizer, and the detection of repetition loops."""
+"""Tokens and text: the tokenizer, languages and their tags, and the detection of repetition loops."""

@@ -12,19 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import tiktoken
 
-__all__ = ["LANGUAGES", "N_TASK_AND_TIME_TOKENS", "Tokenizer"]
+from streamer.text.languages import LANGUAGES
 
-# fmt: off
-LANGUAGES: tuple[str, ...] = (
-    "en", "zh", "de", "es", "ru", "ko", "fr", "ja", "pt", "tr", "pl", "ca", "nl", "ar", "sv", "it", "id",
-    "hi", "fi", "vi", "he", "uk", "el", "ms", "cs", "ro", "da", "hu", "ta", "no", "th", "ur", "hr", "bg",
-    "lt", "la", "mi", "ml", "cy", "sk", "te", "fa", "lv", "bn", "sr", "az", "sl", "kn", "et", "mk", "br",
-    "eu", "is", "hy", "ne", "mn", "bs", "kk", "sq", "sw", "gl", "mr", "pa", "si", "km", "sn", "yo", "so",
-    "af", "oc", "ka", "be", "tg", "sd", "gu", "am", "yi", "lo", "uz", "fo", "ht", "ps", "tk", "nn", "mt",
-    "sa", "lb", "my", "bo", "tl", "mg", "as", "tt", "haw", "ln", "ha", "ba", "jw", "su", "yue",
-)
-# fmt: on
-"""Language codes in the order of their tokens; models before large-v3 lack the last one."""
+__all__ = ["N_TASK_AND_TIME_TOKENS", "Tokenizer"]
 
 TASK_TOKENS = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
 N_TIMESTAMPS = 1501

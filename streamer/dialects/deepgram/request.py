@@ -18,7 +18,8 @@ from streamer.audio.pcm import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from streamer.errors import ProtocolError
 from streamer.protocol.bounds import keyterms_problem
 from streamer.protocol.messages import AudioFormat, Encoding
-from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS, listed_languages
+from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS
+from streamer.text.languages import expected_language, known_language
 
 ENCODINGS: dict[str, Encoding] = {
     "linear16": "pcm_s16le",
@@ -30,7 +31,8 @@ TELEPHONE_RATE = 8000
 """Sample rate of mu-law and A-law where the client names none, in hertz."""
 SUBPROTOCOLS = ("token", "bearer")
 """Subprotocols that a page offers before its key; the server answers with this word alone."""
-_SPOKEN_BY = {"multi": "auto", "auto": "auto"}
+_SEVERAL_LANGUAGES = "multi"
+"""Value of `language` for speech in several languages."""
 REFUSED = ("callback", "redact", "replace", "profanity_filter", "search")
 """Features that are missing here, and without which words would be shown that must not be, or results be lost."""
 WITHOUT_EFFECT = {
@@ -167,14 +169,14 @@ def _audio(values: _Values) -> AudioFormat | None:
 
 
 def _language(values: _Values, languages: Sequence[str]) -> str | None:
-    asked = values.text("language").lower()
-    if values.text("detect_language").lower() == "true":
+    asked = values.text("language")
+    if values.text("detect_language").lower() == "true" or asked.lower() == _SEVERAL_LANGUAGES:
         return "auto"
     if not asked:
         return None
-    language = _SPOKEN_BY.get(asked, asked.partition("-")[0].partition("_")[0])
-    if language != "auto" and language not in languages:
-        raise _refused("language", asked, f"this daemon's model knows {listed_languages(languages)}")
+    language = known_language(asked, languages)
+    if language is None:
+        raise _refused("language", asked, expected_language(asked, languages))
     return language
 
 

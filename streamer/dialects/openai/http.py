@@ -13,13 +13,13 @@ import msgspec
 
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai.errors import RequestError, error_detail
-from streamer.dialects.openai.language_names import NAMES
 from streamer.dialects.openai.logprobs import DeltaLogProbs, log_confidence, logprobs_of
-from streamer.dialects.openai.session import cut_prompt, known_language
+from streamer.dialects.openai.session import asked_language, cut_prompt
 from streamer.errors import StreamerError
 from streamer.protocol.events import Caption, Event, TurnEnd, Word, words_of
 from streamer.protocol.options import Keyterms, SessionOptions, Task, check_keyterms
 from streamer.subtitles.cues import to_srt, to_vtt
+from streamer.text.languages import NAMES
 from streamer.text.punctuation import SENTENCE_ENDS
 
 ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
@@ -101,7 +101,7 @@ def read_form(
     spoken = found.language or (lists["languages"][0] if len(lists.get("languages", ())) == 1 else "")
     options = msgspec.structs.replace(
         defaults,
-        language=known_language(spoken, languages, "language") if spoken else defaults.language,
+        language=asked_language(spoken, languages, "language") if spoken else defaults.language,
         task=task,
         prompt=cut_prompt(found.prompt) or defaults.prompt,
         keyterms=found.keywords or defaults.keyterms,

@@ -13,7 +13,6 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from streamer.dialects.openai.errors import RequestError
-from streamer.dialects.openai.language_names import CODES
 from streamer.protocol.bounds import Number
 from streamer.protocol.messages import AudioFormat, Encoding, Start
 from streamer.protocol.options import (
@@ -23,8 +22,8 @@ from streamer.protocol.options import (
     Keyterms,
     SessionOptions,
     check_keyterms,
-    listed_languages,
 )
+from streamer.text.languages import expected_language, known_language
 
 INCLUDED_LOGPROBS = "item.input_audio_transcription.logprobs"
 """Entry of `include` that asks for log probabilities."""
@@ -239,23 +238,22 @@ def included(settings: Settings, include: tuple[str, ...] | UnsetType | None) ->
     return msgspec.structs.replace(settings, has_logprobs=INCLUDED_LOGPROBS in (include or ()))
 
 
-def known_language(asked: str, languages: tuple[str, ...], param: str) -> str:
+def asked_language(asked: str, languages: tuple[str, ...], param: str) -> str:
     """
-    Return the code of a language: `de-AT` and `German` are `de`, empty text is `auto`.
+    Return the code of a language: `de-AT` and `German` are `de`, blank text is `auto`.
 
     Args:
-        asked: Code or English name.
+        asked: Code, tag or name.
         languages: Language codes of the model.
         param: Path of the field, for errors.
 
     Raises:
         RequestError: The model does not know the language.
     """
-    name = asked.strip().lower().replace("_", "-")
-    code = CODES.get(name, name.partition("-")[0]) or "auto"
-    if code != "auto" and code not in languages:
-        known = listed_languages(languages)
-        raise RequestError("invalid_value", f'{param} = "{asked[:40]}": this model knows {known}', param)
+    code = known_language(asked, languages) if asked.strip() else "auto"
+    if code is None:
+        expected = expected_language(asked, languages)
+        raise RequestError("invalid_value", f'{param} = "{asked[:40]}": {expected}', param)
     return code
 
 
@@ -337,9 +335,9 @@ def _transcription_changes(
     )
     changes: dict[str, object] = {}
     if isinstance(asked.language, str):
-        changes["language"] = known_language(asked.language, languages, f"{path}.language")
+        changes["language"] = asked_language(asked.language, languages, f"{path}.language")
     elif isinstance(asked.languages, tuple) and len(asked.languages) == 1:
-        changes["language"] = known_language(asked.languages[0], languages, f"{path}.languages")
+        changes["language"] = asked_language(asked.languages[0], languages, f"{path}.languages")
     elif asked.language is None or asked.languages is not UNSET:
         changes["language"] = defaults.language
     if asked.prompt is not UNSET:

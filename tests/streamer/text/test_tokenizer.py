@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from whisper.tokenizer import LANGUAGES as PUBLISHED_LANGUAGES
 from whisper.tokenizer import Tokenizer as PublishedTokenizer
 
-from streamer.text.tokenizer import LANGUAGES, Tokenizer
+from streamer.text.languages import LANGUAGES
+from streamer.text.tokenizer import Tokenizer
 from streamer.weights.vocabulary import build_tokenizer
 
 

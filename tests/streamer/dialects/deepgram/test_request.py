@@ -96,7 +96,7 @@ def test_encodings_become_native_formats() -> None:
         (f"{RAW}&interim_results=maybe", "interim_results=maybe: expected true or false"),
         (f"{RAW}&endpointing=soon", "endpointing=soon: expected an integer"),
         (f"{RAW}&utterance_end_ms=-1", "utterance_end_ms=-1: expected an integer"),
-        (f"{RAW}&language=xx", "language=xx: this daemon's model knows en, de"),
+        (f"{RAW}&language=xx", "language=xx: expected auto or one of en, de"),
         (f"{RAW}&callback=http://example.org", "callback=http://example.org: not supported here"),
         (f"{RAW}&redact=pci", "redact=pci: not supported here"),
         (f"{RAW}&redact=pci&redact=false", "redact=pci: not supported here"),

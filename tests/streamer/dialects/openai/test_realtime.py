@@ -171,7 +171,7 @@ class TestSettings:
             ({"format": {"type": "audio/pcm", "rate": 4000}}, "session.audio.input.format.rate",
              "session.audio.input.format.rate: expected int >= 8000"),
             ({"transcription": {"language": "xx"}}, "session.audio.input.transcription.language",
-             'session.audio.input.transcription.language = "xx": this model knows en, de'),
+             'session.audio.input.transcription.language = "xx": expected auto or one of en, de'),
             ({"turn_detection": {"type": "client_vad"}}, "session.audio.input.turn_detection.type",
              "session.audio.input.turn_detection.type: invalid value 'client_vad', "
              "expected server_vad or semantic_vad"),

@@ -20,9 +20,9 @@ from streamer.dialects.openai.session import (
     SessionUpdate,
     Settings,
     Transcription,
+    asked_language,
     decode,
     default_settings,
-    known_language,
     prefix_padding_s,
     to_beta_json,
     to_json,
@@ -110,15 +110,23 @@ def test_whatever_is_asked_the_native_session_takes(asked: AudioInput) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "code"),
-    [("de", "de"), (" German ", "de"), ("de-CH", "de"), ("zh_yue", None), ("cantonese", "yue"), ("", "auto")],
+    [
+        ("de", "de"),
+        (" German ", "de"),
+        ("de-CH", "de"),
+        ("zh_TW", None),
+        ("zh_yue", "yue"),
+        ("cantonese", "yue"),
+        ("", "auto"),
+    ],
 )
 def test_languages_by_code_and_by_name(asked: str, code: str | None) -> None:
     """Regions are read over; a language that the model does not know is told with those it does."""
     if code is None:
-        with pytest.raises(RequestError, match=r'session\.language = "zh_yue": this model knows en, de, yue'):
-            known_language(asked, LANGUAGES, "session.language")
+        with pytest.raises(RequestError, match=r'session\.language = "zh_TW": expected auto or one of en, de, yue'):
+            asked_language(asked, LANGUAGES, "session.language")
     else:
-        assert known_language(asked, LANGUAGES, "session.language") == code
+        assert asked_language(asked, LANGUAGES, "session.language") == code
 
 
 @pytest.mark.parametrize(
