@@ -10,6 +10,7 @@ Every error this package raises on purpose.
     │   ├── PortAudioMissingError
     │   └── DeviceNotFoundError
     ├── KeyRefusedError        an API key that is missing, unknown or expired
+    ├── ForbiddenError         a key or token without the right to do what was asked
     ├── ProtocolError          a client message; carries the error code
     ├── OverloadError          no capacity left; carries the seconds after which to try again
     ├── EngineError            a step that failed
@@ -57,6 +58,10 @@ class DeviceNotFoundError(CaptureError):
 
 class KeyRefusedError(StreamerError):
     """An API key is missing, unknown or expired."""
+
+
+class ForbiddenError(StreamerError):
+    """A key or token is valid, but does not carry the right to do what was asked."""
 
 
 class ProtocolError(StreamerError):

@@ -1,10 +1,13 @@
 """
 API keys and page tokens: identify a caller by the key or token it presents.
 
-A key file holds one key per line, `NAME KEY`; empty lines and lines that begin with `#` are skipped:
+A key file holds one key per line, `NAME KEY` and perhaps the rights of the key; empty lines and lines that begin with
+`#` are skipped:
 
     # made by: openssl rand -hex 32
     kitchen-box  3f0c5f…
+    hall-screen  91b2aa…  watch
+    prometheus   7de402…  state
 
 Pages must not hold a long-lived key, so a program that has a key can ask for a token that is valid for minutes.
 Tokens are signed with the caller's key and not stored: they survive a restart, are accepted by every daemon with the
@@ -14,15 +17,17 @@ same key file, and end when the key is removed.
 from __future__ import annotations
 
 import base64
+import enum
 import hashlib
 import hmac
 import re
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.errors import ConfigError, KeyRefusedError
+from streamer.errors import ConfigError, ForbiddenError, KeyRefusedError
 
 MIN_KEY_CHARS = 16
 """Shorter keys can be guessed."""
@@ -31,6 +36,28 @@ CREDENTIAL = "api-keys"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _KEY = re.compile(r"[\x21-\x7e]+")
 _TOKEN = re.compile(r"t\.([A-Za-z0-9_-]{1,64})\.([0-9]{1,12})\.([A-Za-z0-9_-]{43})")
+MAX_FILE_BYTES = 1_048_576
+"""Largest key file: ten thousand keys."""
+
+
+class Right(enum.StrEnum):
+    """What a caller may do."""
+
+    SPEAK = "speak"
+    """Open sessions and send recordings."""
+    WATCH = "watch"
+    """Read the captions of a room."""
+    STATE = "state"
+    """Read metrics, statistics and the names of callers."""
+    ISSUE = "issue"
+    """Ask for tokens and client secrets. Every key may that speaks or watches; its tokens never may."""
+
+
+GRANTED = frozenset((Right.SPEAK, Right.WATCH, Right.STATE))
+"""Rights that a key file names; a key without any has all of them."""
+OF_TOKENS = frozenset((Right.SPEAK, Right.WATCH))
+"""Rights that a token takes over from its key."""
+ALL = frozenset(Right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +65,7 @@ class Caller:
     """The owner of a presented key. `name` is the name of the key; empty where no keys are required."""
 
     name: str = ""
+    rights: frozenset[Right] = ALL
     by_token: bool = False
     """Whether a token was presented instead of the key."""
 
@@ -65,7 +93,7 @@ class Keys:
 
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock
-        self._digests: dict[str, bytes] = {}
+        self._keys: dict[str, _Key] = {}
         self.reload()
 
     @property
@@ -89,7 +117,25 @@ class Keys:
         name = self._name_of(presented)
         if name is None:
             raise KeyRefusedError("this API key is not known here")
-        return Caller(name)
+        return Caller(name, self._keys[name].rights)
+
+    def authorize(self, presented: str | None, right: Right) -> Caller:
+        """
+        Find the caller of a presented key or token, and check that it has a right: the one way into every path.
+
+        Args:
+            presented: Key or token; None: the request carries neither.
+            right: Of what is asked.
+
+        Raises:
+            KeyRefusedError: A key is required, and none was presented, or it is unknown or expired.
+            ForbiddenError: The key or token does not carry the right.
+        """
+        caller = self.identify(presented)
+        if right not in caller.rights:
+            holder = "a token" if caller.by_token else f'key "{caller.name}"'
+            raise ForbiddenError(f'{holder} has no right "{right}" here; it has: {", ".join(sorted(caller.rights))}')
+        return caller
 
     def issue_token(self, caller: Caller, seconds: float) -> BrowserToken:
         """
@@ -98,7 +144,7 @@ class Keys:
         Raises:
             KeyRefusedError: The caller presented a token, which cannot be prolonged, or no keys are required.
         """
-        if caller.by_token or caller.name not in self._digests:
+        if caller.by_token or caller.name not in self._keys:
             raise KeyRefusedError("a token is issued only for an API key: send the key, not a token")
         expires_at = int(self._clock() + seconds)
         return BrowserToken(f"t.{caller.name}.{expires_at}.{self._signature(caller.name, expires_at)}", expires_at)
@@ -106,27 +152,27 @@ class Keys:
     def reload(self) -> None:
         """Read the key file again. Raises ConfigError as the constructor does; then the old keys stay valid."""
         if self._path is not None:
-            self._digests = {name: _digest(key) for name, key in _read(self._path).items()}
+            self._keys = _read(self._path)
 
     def _name_of(self, key: str) -> str | None:
         """Name of a key, or None. Every key is compared in constant time, so the duration reveals nothing."""
         digest, found = _digest(key), None
-        for name, known in self._digests.items():
-            if hmac.compare_digest(digest, known):
+        for name, known in self._keys.items():
+            if hmac.compare_digest(digest, known.digest):
                 found = name
         return found
 
     def _by_token(self, name: str, expires_at: str, signature: str) -> Caller:
-        if name not in self._digests or not hmac.compare_digest(signature, self._signature(name, int(expires_at))):
+        if name not in self._keys or not hmac.compare_digest(signature, self._signature(name, int(expires_at))):
             raise KeyRefusedError(
                 "this token was not issued here, or its key was removed: ask for a new one with POST /v1/tokens"
             )
         if int(expires_at) <= self._clock():
             raise KeyRefusedError("this token has expired: ask for a new one with POST /v1/tokens")
-        return Caller(name, by_token=True)
+        return Caller(name, self._keys[name].rights & OF_TOKENS, by_token=True)
 
     def _signature(self, name: str, expires_at: int) -> str:
-        signed = hmac.digest(self._digests[name], f"{name}.{expires_at}".encode(), hashlib.sha256)
+        signed = hmac.digest(self._keys[name].digest, f"{name}.{expires_at}".encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(signed).decode().rstrip("=")
 
 
@@ -138,23 +184,23 @@ def find_key_file(configured: str, environment: Mapping[str, str]) -> Path | Non
     return credential if credential.exists() else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Key:
+    digest: bytes
+    rights: frozenset[Right]
+
+
 def _digest(key: str) -> bytes:
     # digests have equal length, as a comparison in constant time needs
-    return hashlib.sha256(key.encode()).digest()
+    return hashlib.sha256(key.encode(errors="surrogatepass")).digest()
 
 
-def _read(path: Path) -> dict[str, str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise ConfigError(f"cannot read the key file {path}: {(error.strerror or str(error)).lower()}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"the key file {path} is not text: expected lines of NAME KEY") from None
-    keys: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
+def _read(path: Path) -> dict[str, _Key]:
+    keys: dict[str, _Key] = {}
+    for number, line in enumerate(_lines(path), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             name, key = _parsed(line, f"{path}, line {number}")
-            if name in keys or key in keys.values():
+            if name in keys or any(key.digest == known.digest for known in keys.values()):
                 raise ConfigError(f"{path}, line {number}: the name or the key is there twice")
             keys[name] = key
     if not keys:
@@ -162,14 +208,35 @@ def _read(path: Path) -> dict[str, str]:
     return keys
 
 
-def _parsed(line: str, place: str) -> tuple[str, str]:
+def _lines(path: Path) -> list[str]:
+    try:
+        status = path.stat()
+        # reading a pipe would hold the event loop at a reload
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"the key file {path} is not a regular file of at most {MAX_FILE_BYTES} bytes")
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"cannot read the key file {path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"the key file {path} is not text: expected lines of NAME KEY") from None
+
+
+def _parsed(line: str, place: str) -> tuple[str, _Key]:
     """Split a line into name and key; error messages never show text that may be a key."""
     fields = line.split()
-    if len(fields) != 2:
-        raise ConfigError(f"{place}: found {len(fields)} words, expected NAME KEY")
-    name, key = fields
+    if len(fields) not in (2, 3):
+        raise ConfigError(f"{place}: found {len(fields)} words, expected NAME KEY or NAME KEY RIGHTS")
+    name, key = fields[:2]
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{place}: a name is up to 64 letters, digits, - and _")
     if len(key) < MIN_KEY_CHARS or not _KEY.fullmatch(key):
         raise ConfigError(f"{place}: a key has at least {MIN_KEY_CHARS} visible ASCII characters; openssl rand -hex 32")
-    return name, key
+    return name, _Key(_digest(key), _rights(fields[2] if len(fields) == 3 else "", place))
+
+
+def _rights(text: str, place: str) -> frozenset[Right]:
+    names = set(text.split(",")) if text else set(GRANTED)
+    if not names <= set(GRANTED):
+        raise ConfigError(f"{place}: rights are {', '.join(sorted(GRANTED))}, with commas between and no spaces")
+    rights = frozenset(map(Right, names))
+    return rights | {Right.ISSUE} if rights & OF_TOKENS else rights

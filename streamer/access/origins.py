@@ -1,14 +1,16 @@
 """
 Which pages of a browser may talk to the daemon.
 
-A browser opens a WebSocket to any address for any page, so a foreign page could listen in on a daemon of the same
-machine that asks for no keys: a foreign `Origin` is refused. A foreign page can also point its own name at 127.0.0.1
-and so be of the same origin: on a loopback address only known `Host` names are served. Programs send no `Origin` and
-are let through.
+A browser opens a WebSocket to any address for any page, and posts a form to it without asking first, so a foreign page
+could use a daemon of the same machine that asks for no keys. Whatever a browser sends for a foreign page is refused, by
+its `Origin`, and by `Sec-Fetch-Site` where the browser sends no origin. A foreign page can also point its own name at
+the daemon's address and so be of the same origin (DNS rebinding): where no keys are required, and on loopback, only
+names are served that nobody else can own. Programs send neither header and are let through.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -20,24 +22,29 @@ from streamer.access.exposure import is_loopback
 from streamer.config import ServerConfig
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOCAL_DOMAINS = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".test")
+"""Domains that no stranger can register; names without a dot are as safe."""
+_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 class OriginGuard:
     """
-    ASGI middleware that refuses foreign origins on WebSockets, and foreign host names on a loopback address, with 403.
+    ASGI middleware that refuses foreign pages, and names that a stranger may own, with 403.
 
     Args:
         app: The guarded application.
         config: `host` and `allowed_origins` are read.
+        are_keys_required: Whether a page of another name could do nothing without a key.
     """
 
-    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
+    def __init__(self, app: ASGIApp, config: ServerConfig, *, are_keys_required: bool = False) -> None:
         self._app = app
         self._origins = {_origin_key(origin) for origin in config.allowed_origins}
         self._allows_all = "*" in config.allowed_origins
-        self._checks_host = is_loopback(config.host) and not self._allows_all
+        self._is_loopback = is_loopback(config.host)
+        self._checks_host = (self._is_loopback or not are_keys_required) and not self._allows_all
         # a reverse proxy on this machine forwards the public name
-        self._hosts = _LOOPBACK_NAMES | {urlsplit(origin).hostname for origin in config.allowed_origins}
+        self._hosts = {config.host.lower(), *_LOOPBACK_NAMES, *(urlsplit(o).hostname for o in config.allowed_origins)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -48,24 +55,38 @@ class OriginGuard:
             receive: As in ASGI.
             send: As in ASGI.
         """
-        if scope["type"] not in ("http", "websocket") or self._is_allowed(scope):
+        problem = self._problem(scope) if scope["type"] in ("http", "websocket") else ""
+        if not problem:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await WebSocketClose()(scope, receive, send)
         else:
-            refusal = "403: this host name is not served; use localhost, or set server.allowed_origins\n"
-            await PlainTextResponse(refusal, 403)(scope, receive, send)
+            await PlainTextResponse(f"403: {problem}; set server.allowed_origins\n", 403)(scope, receive, send)
 
-    def _is_allowed(self, scope: Scope) -> bool:
+    def _problem(self, scope: Scope) -> str:
+        """Return why a request is refused; empty: it is not."""
         headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if self._checks_host and _hostname(host) not in self._hosts:
-            return False
+        if self._checks_host and not self._is_known(_hostname(headers.get("host", ""))):
+            return "this host name is not served; use localhost"
+        if self._allows_all or self._is_own_page(scope, headers):
+            return ""
+        return "a page of another site may not use this daemon"
+
+    def _is_known(self, name: str | None) -> bool:
+        if name is None or name in self._hosts or self._is_loopback:
+            return name in self._hosts
+        return "." not in name or name.endswith(_LOCAL_DOMAINS) or _is_address(name)
+
+    def _is_own_page(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a request comes from a program, a page of this daemon, an allowed page, or a click on a link."""
         origin = headers.get("origin")
-        if scope["type"] == "http" or origin is None or self._allows_all:
-            return True
-        key = _origin_key(origin)
-        return key in self._origins or (key is not None and key[1:] == _address(host, key[0]))
+        is_reading = scope["type"] == "http" and scope["method"] in _SAFE_METHODS
+        if origin is not None and not (is_reading and headers.get("sec-fetch-mode") == "navigate"):
+            key = _origin_key(origin)
+            host = headers.get("host", "")
+            return key in self._origins or (key is not None and key[1:] == _address(host, key[0]))
+        is_foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+        return not is_foreign or (is_reading and headers.get("sec-fetch-mode") == "navigate")
 
 
 def _origin_key(origin: str) -> tuple[str, str, int] | None:
@@ -88,3 +109,11 @@ def _address(host: str, scheme: str) -> tuple[str, int] | None:
 def _hostname(host: str) -> str | None:
     address = _address(host, "http")
     return address[0] if address else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -29,11 +29,38 @@ class Bucket:
         """
         self._left = self.left(now_s) - cost
         self._then_s = now_s
-        return max(0.0, -self._left / self._rate)
+        return self.wait_s(now_s)
+
+    def wait_s(self, now_s: float) -> float:
+        """Return the seconds until the bucket holds none too few, and take nothing."""
+        return max(0.0, -self.left(now_s) / self._rate)
 
     def left(self, now_s: float) -> float:
         """Return the tokens in the bucket; negative while the sender owes some."""
         return min(self._burst, self._left + max(0.0, now_s - self._then_s) * self._rate)
+
+
+class SharedBuckets:
+    """
+    One `Bucket` for all that a caller does.
+
+    Args:
+        rate: Of each bucket.
+        burst: Of each bucket.
+        max_callers: Buckets that are kept; beyond that the one asked for longest ago is forgotten.
+    """
+
+    def __init__(self, rate: float, burst: float, max_callers: int = MAX_REMEMBERED) -> None:
+        self._rate, self._burst, self._max_callers = rate, burst, max_callers
+        self._buckets: dict[str, Bucket] = {}
+
+    def of(self, caller: str) -> Bucket:
+        """Return the bucket of a caller; that of an unknown caller is full."""
+        bucket = self._buckets.pop(caller, None) or Bucket(self._rate, self._burst)
+        self._buckets[caller] = bucket
+        if len(self._buckets) > self._max_callers:
+            del self._buckets[next(iter(self._buckets))]
+        return bucket
 
 
 class Buckets:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from streamer.errors import AudioFormatError, KeyRefusedError, OverloadError, ProtocolError, StreamerError
+from streamer.errors import (
+    AudioFormatError,
+    ForbiddenError,
+    KeyRefusedError,
+    OverloadError,
+    ProtocolError,
+    StreamerError,
+)
 
 
 class WireError(NamedTuple):
@@ -40,6 +47,7 @@ ERROR_CODES = {
     "bad_room": (1008, 404),
     "bad_value": (1002, 400),
     "draining": (1012, 503),
+    "forbidden": (4403, 403),
     "frame_too_large": (1009, 413),
     "idle": (1000, 408),
     "internal": (1011, 500),
@@ -70,4 +78,6 @@ def wire_error(error: StreamerError) -> WireError:
             return WireError("bad_audio", *ERROR_CODES["bad_audio"])
         case KeyRefusedError():
             return WireError("unauthorized", *ERROR_CODES["unauthorized"])
+        case ForbiddenError():
+            return WireError("forbidden", *ERROR_CODES["forbidden"])
     return WireError("internal", *ERROR_CODES["internal"])

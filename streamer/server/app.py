@@ -18,7 +18,7 @@ from streamer.access.origins import OriginGuard
 from streamer.access.page_headers import PageHeaders
 from streamer.access.refusals import refusal
 from streamer.config import Config
-from streamer.errors import KeyRefusedError
+from streamer.errors import ForbiddenError, KeyRefusedError
 from streamer.server.captions_routes import captions_routes
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
@@ -70,11 +70,11 @@ def build_app(
         middleware=[
             Middleware(StopAnswers),
             Middleware(PageHeaders),
-            Middleware(OriginGuard, config=config.server),
-            Middleware(Admission, limits=config.limits, registry=metrics),
+            Middleware(OriginGuard, config=config.server, are_keys_required=keys.are_required),
+            Middleware(Admission, limits=config.limits, registry=metrics, keys=keys),
             Middleware(ReadAhead),
         ],
-        exception_handlers={KeyRefusedError: _unauthorized, 404: not_found.answer},
+        exception_handlers={KeyRefusedError: _refused, ForbiddenError: _refused, 404: not_found.answer},
     )
 
 
@@ -98,6 +98,6 @@ class _NotFound:
         await socket.send_denial_response(PlainTextResponse(self._text, 404))
 
 
-async def _unauthorized(_: Request, error: Exception) -> Response:
-    assert isinstance(error, KeyRefusedError)
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, KeyRefusedError | ForbiddenError)
     return refusal(error)

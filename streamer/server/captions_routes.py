@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamer.access.keys import Keys
+from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
 from streamer.protocol.schema import schema_text
@@ -42,14 +42,14 @@ def captions_routes(
     send_timeout_s = config.limits.send_timeout_s
 
     async def captions(socket: WebSocket) -> None:
-        caller = await identify(socket, keys, send_timeout_s)
+        caller = await identify(socket, keys, Right.SPEAK, send_timeout_s)
         if caller is not None:
             await accept(socket)
             transport, room = WebSocketTransport(socket, send_timeout_s), socket.query_params.get("room")
             await connections.serve(Connection(transport, scheduler, config, caller, rooms, room))
 
     async def issue_token(request: Request) -> Response:
-        caller = keys.identify(presented_key(request.scope))
+        caller = keys.authorize(presented_key(request.scope), Right.ISSUE)
         token = keys.issue_token(caller, config.server.token_s)
         answer = msgspec.json.encode(Token(token=token.text, expires_at=token.expires_at))
         return Response(answer, headers={"Cache-Control": "no-store"}, media_type="application/json")

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from streamer import __version__
-from streamer.access.keys import Keys
+from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
 from streamer.server import statz
@@ -50,11 +50,11 @@ def status_routes(
         return PlainTextResponse("ready\n") if scheduler.is_ready() else PlainTextResponse("not ready\n", 503)
 
     async def show_metrics(request: Request) -> Response:
-        keys.identify(presented_key(request.scope))
+        keys.authorize(presented_key(request.scope), Right.STATE)
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
     async def show_statistics(request: Request) -> Response:
-        keys.identify(presented_key(request.scope))
+        keys.authorize(presented_key(request.scope), Right.STATE)
         uptime_s = time.monotonic() - started_s
         text = statz.render(__version__, scheduler.model, uptime_s, len(connections), scheduler.statistics())
         return PlainTextResponse(text)

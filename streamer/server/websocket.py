@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from streamer.access.keys import Caller, Keys
+from streamer.access.keys import Caller, Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.access.refusals import refusal
-from streamer.errors import KeyRefusedError, StreamerError
+from streamer.errors import ForbiddenError, KeyRefusedError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.protocol.messages import FINAL_CLOSES, PROTOCOL, encode, error_message
 from streamer.server.duplex import ClientClosed, ClientGone, Transport
@@ -121,18 +121,19 @@ async def accept(socket: WebSocket) -> None:
     await socket.accept(_subprotocol(socket))
 
 
-async def identify(socket: WebSocket, keys: Keys, send_timeout_s: float) -> Caller | None:
+async def identify(socket: WebSocket, keys: Keys, right: Right, send_timeout_s: float) -> Caller | None:
     """
-    Identify a client by its API key before it is accepted. None: the client had no valid key and was refused.
+    Identify a client by its API key before it is accepted. None: the client had no valid key or right, and was refused.
 
     Args:
         socket: Not accepted yet.
         keys: Valid keys.
+        right: Of what the path is for.
         send_timeout_s: As for `refuse`.
     """
     try:
-        return keys.identify(presented_key(socket.scope))
-    except KeyRefusedError as error:
+        return keys.authorize(presented_key(socket.scope), right)
+    except (KeyRefusedError, ForbiddenError) as error:
         told = Refusal(refusal(error), encode(error_message(error)), wire_error(error).close_code, _subprotocol(socket))
         await refuse(socket, told, send_timeout_s)
         return None

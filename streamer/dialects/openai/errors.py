@@ -40,6 +40,7 @@ class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
 _WORDS: dict[str, tuple[str, str, str | None]] = {
     # our code: OpenAI's type and code, and the field to blame
     "bad_audio": ("invalid_request_error", "invalid_audio", "file"),
+    "forbidden": ("invalid_request_error", "insufficient_permissions", None),
     "unauthorized": ("invalid_request_error", "invalid_api_key", None),
     "overloaded": ("server_error", "overloaded", None),
     "internal": ("server_error", "internal_error", None),

@@ -18,8 +18,10 @@ from streamer.errors import OverloadError
 
 REALTIME = "realtime"
 """The subprotocol that the server answers with; a page offers its key beside it."""
-MAX_SECRETS = 10_000
-"""Largest number of secrets that have not expired; further requests are refused."""
+MAX_SECRETS = 4_000
+"""Largest number of secrets that have not expired; each keeps up to 25 kB of settings."""
+MAX_SECRETS_PER_CALLER = 1_000
+"""Of them, secrets of one caller: three page loads a second at the default lifetime."""
 
 _KEY_SUBPROTOCOLS = ("openai-insecure-api-key.", "realtime-token.")
 
@@ -61,6 +63,8 @@ class ClientSecret:
     key: str | None
     """Token of the caller that asked for the secret; None if the daemon requires no keys."""
     settings: Settings
+    owner: str = ""
+    """Name of the caller's key, or its address where no keys are required."""
 
 
 class ClientSecrets:
@@ -69,10 +73,11 @@ class ClientSecrets:
 
     Args:
         most: Largest number of secrets that have not expired.
+        most_per_caller: Largest number of them that one caller has asked for.
     """
 
-    def __init__(self, most: int = MAX_SECRETS) -> None:
-        self._most = most
+    def __init__(self, most: int = MAX_SECRETS, most_per_caller: int = MAX_SECRETS_PER_CALLER) -> None:
+        self._most, self._most_per_caller = most, most_per_caller
         self._secrets: dict[str, ClientSecret] = {}
 
     def add(self, secret: ClientSecret, now: float) -> None:
@@ -80,12 +85,14 @@ class ClientSecrets:
         Store a new secret and drop expired ones; `now` is Unix time in seconds.
 
         Raises:
-            OverloadError: `most` secrets have not expired.
+            OverloadError: `most` secrets have not expired, or `most_per_caller` of this caller.
         """
         self._secrets = {value: kept for value, kept in self._secrets.items() if kept.expires_at > now}
-        if len(self._secrets) >= self._most:
+        n_own = sum(kept.owner == secret.owner for kept in self._secrets.values())
+        if len(self._secrets) >= self._most or n_own >= self._most_per_caller:
             raise OverloadError(
-                f"{self._most} client secrets are valid, the most allowed; try again when one has expired",
+                f"{n_own} client secrets of this caller and {len(self._secrets)} in all are valid, and no more are "
+                "allowed; try again when one has expired",
                 retry_after_s=10.0,
             )
         self._secrets[secret.value] = secret

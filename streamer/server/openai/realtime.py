@@ -17,7 +17,7 @@ from streamer.dialects.openai.keys import REALTIME
 from streamer.dialects.openai.realtime import RealtimeProtocol
 from streamer.dialects.openai.realtime_dialect import RealtimeDialect
 from streamer.dialects.openai.session import Settings
-from streamer.errors import KeyRefusedError
+from streamer.errors import StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
@@ -53,9 +53,9 @@ async def serve_realtime(
     await relay.run()
 
 
-async def refuse_realtime(socket: WebSocket, error: KeyRefusedError, send_timeout_s: float) -> None:
+async def refuse_realtime(socket: WebSocket, error: StreamerError, send_timeout_s: float) -> None:
     """
-    Refuse a client without a valid key, in OpenAI's words.
+    Refuse a client without a valid key or right, in OpenAI's words.
 
     Args:
         socket: Not accepted yet.

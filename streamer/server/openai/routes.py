@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamer.access.keys import Caller, Keys
+from streamer.access.keys import Caller, Keys, Right
+from streamer.access.owners import address_of
 from streamer.config import Config
 from streamer.dialects.openai.http import JSON, model_json
 from streamer.dialects.openai.keys import ClientSecret, ClientSecrets, ExpiresAfter, SecretRequest, shown_key
@@ -28,7 +29,7 @@ from streamer.dialects.openai.session import (
     to_json,
     updated,
 )
-from streamer.errors import KeyRefusedError, StreamerError
+from streamer.errors import ForbiddenError, KeyRefusedError, StreamerError
 from streamer.server.interfaces import SessionService
 from streamer.server.openai.files import FileApi, read_body, refusal
 from streamer.server.openai.realtime import refuse_realtime, serve_realtime
@@ -62,26 +63,26 @@ def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list
         # every name is accepted for work, so every name is a model
         return _json(model_json(request.path_params["name"] or scheduler.model))
 
-    def route(path: str, handler: Handler, method: str) -> Route:
-        return Route(path, _guarded(handler, keys), methods=[method])
+    def route(path: str, handler: Handler, method: str, right: Right) -> Route:
+        return Route(path, _guarded(handler, keys, right), methods=[method])
 
     return [
         WebSocketRoute("/v1/realtime", realtime.serve),
-        route("/v1/realtime/client_secrets", realtime.issue_secret, "POST"),
-        route("/v1/realtime/transcription_sessions", realtime.issue_beta_secret, "POST"),
-        route("/v1/audio/transcriptions", transcriptions, "POST"),
-        route("/v1/audio/translations", translations, "POST"),
-        route("/v1/models", models, "GET"),
-        route("/v1/models/{name:path}", model, "GET"),
+        route("/v1/realtime/client_secrets", realtime.issue_secret, "POST", Right.ISSUE),
+        route("/v1/realtime/transcription_sessions", realtime.issue_beta_secret, "POST", Right.ISSUE),
+        route("/v1/audio/transcriptions", transcriptions, "POST", Right.SPEAK),
+        route("/v1/audio/translations", translations, "POST", Right.SPEAK),
+        route("/v1/models", models, "GET", Right.SPEAK),
+        route("/v1/models/{name:path}", model, "GET", Right.SPEAK),
     ]
 
 
-def _guarded(handler: Handler, keys: Keys) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap a handler: the caller must present a valid key, and errors are answered in OpenAI's shape."""
+def _guarded(handler: Handler, keys: Keys, right: Right) -> Callable[[Request], Awaitable[Response]]:
+    """Wrap a handler: the caller must present a key with a right, and errors are answered in OpenAI's shape."""
 
     async def guarded(request: Request) -> Response:
         try:
-            return await handler(request, keys.identify(shown_key(request.headers)))
+            return await handler(request, keys.authorize(shown_key(request.headers), right))
         except StreamerError as error:
             return refusal(error)
 
@@ -99,8 +100,8 @@ class _RealtimeApi:
         shown = shown_key(socket.headers, socket.scope["subprotocols"])
         secret = self._secrets.find(shown, time.time())
         try:
-            caller = self._keys.identify(secret.key if secret is not None else shown)
-        except KeyRefusedError as error:
+            caller = self._keys.authorize(secret.key if secret is not None else shown, Right.SPEAK)
+        except (KeyRefusedError, ForbiddenError) as error:
             await refuse_realtime(socket, error, self._config.limits.send_timeout_s)
             return
         settings = secret.settings if secret is not None else default_settings(self._config.session)
@@ -109,13 +110,13 @@ class _RealtimeApi:
     async def issue_secret(self, request: Request, caller: Caller) -> Response:
         asked = decode(await self._body(request), SecretRequest)
         settings = self._settings(asked.session or SessionUpdate())
-        secret = self._issue(caller, settings, asked.expires_after or ExpiresAfter())
+        secret = self._issue(caller, address_of(request.scope), settings, asked.expires_after or ExpiresAfter())
         session = to_json(settings, _session_name(), self._scheduler.model)
         return _json({"value": secret.value, "expires_at": secret.expires_at, "session": session})
 
     async def issue_beta_secret(self, request: Request, caller: Caller) -> Response:
         settings = self._settings(decode(await self._body(request), BetaSessionUpdate))
-        secret = self._issue(caller, settings, ExpiresAfter())
+        secret = self._issue(caller, address_of(request.scope), settings, ExpiresAfter())
         session = to_beta_json(settings, _session_name(), self._scheduler.model)
         return _json({**session, "client_secret": {"value": secret.value, "expires_at": secret.expires_at}})
 
@@ -128,13 +129,14 @@ class _RealtimeApi:
         settings = updated(default_settings(defaults), asked.input(), defaults, self._scheduler.languages, "session")
         return included(settings, asked.include)
 
-    def _issue(self, caller: Caller, settings: Settings, lifetime: ExpiresAfter) -> ClientSecret:
-        """A client secret that stands for the caller's key until it expires."""
-        key = None
-        if self._keys.are_required:
-            key = self._keys.issue_token(caller, lifetime.seconds).text
+    def _issue(self, caller: Caller, address: str, settings: Settings, lifetime: ExpiresAfter) -> ClientSecret:
+        """A client secret that stands for the caller's key until it expires, no longer than a token would."""
+        seconds = min(lifetime.seconds, self._config.server.token_s)
+        key = self._keys.issue_token(caller, seconds).text if self._keys.are_required else None
         now = time.time()
-        secret = ClientSecret(f"ek_{secrets.token_urlsafe(24)}", int(now + lifetime.seconds), key, settings)
+        secret = ClientSecret(
+            f"ek_{secrets.token_urlsafe(24)}", int(now + seconds), key, settings, caller.name or address
+        )
         self._secrets.add(secret, now)
         return secret
 

@@ -10,12 +10,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamer.access.keys import Keys
+from streamer.access.keys import Keys, Right
 from streamer.config import Config
 from streamer.dialects.deepgram.protocol import DeepgramProtocol
 from streamer.dialects.deepgram.request import answered_subprotocol, parse_query, shown_key
 from streamer.dialects.vosk import VoskProtocol
-from streamer.errors import KeyRefusedError, OverloadError, ProtocolError, StreamerError
+from streamer.errors import ForbiddenError, KeyRefusedError, OverloadError, ProtocolError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
@@ -37,19 +37,19 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
     async def listen(socket: WebSocket) -> None:
         request_id, offered = secrets.token_hex(16), socket.scope["subprotocols"]
         try:
-            caller = keys.identify(shown_key(socket.headers, offered))
+            caller = keys.authorize(shown_key(socket.headers, offered), Right.SPEAK)
             request = parse_query(socket.query_params.multi_items(), scheduler.languages)
             created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             dialect = DeepgramProtocol(request, request_id, scheduler.model, created)
             relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, dialect)
             relay.begin()
-        except (KeyRefusedError, ProtocolError, OverloadError) as error:
+        except (KeyRefusedError, ForbiddenError, ProtocolError, OverloadError) as error:
             await refuse(socket, _refusal(socket, error, request_id), send_timeout_s)
             return
         await _run(relay, socket, answered_subprotocol(offered))
 
     async def vosk(socket: WebSocket) -> None:
-        caller = await identify(socket, keys, send_timeout_s)
+        caller = await identify(socket, keys, Right.SPEAK, send_timeout_s)
         if caller is not None:
             relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, VoskProtocol())
             relay.begin()
@@ -89,8 +89,8 @@ def _refusal(socket: WebSocket, error: StreamerError, request_id: str) -> Refusa
     told = wire_error(error)
     code = _WORDS.get(told.code, told.code)
     body = {"err_code": code, "err_msg": str(error), "request_id": request_id}
-    # a header holds ASCII alone, on one line
-    reason = str(error).encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")
+    # a header holds visible ASCII alone, on one line
+    reason = "".join(char if " " <= char <= "~" else "?" for char in str(error))
     headers = {"dg-request-id": request_id, "dg-error": reason}
     event = {"type": "Error", "variant": code, "description": str(error), "message": ""}
     return Refusal(

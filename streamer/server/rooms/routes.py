@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamer.access.keys import Keys
+from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
 from streamer.server.rooms.rooms import MICROPHONE, Rooms
@@ -27,13 +27,13 @@ def room_routes(config: Config, keys: Keys, rooms: Rooms) -> list[BaseRoute]:
     send_timeout_s = config.limits.send_timeout_s
 
     async def watch_socket(socket: WebSocket) -> None:
-        if await identify(socket, keys, send_timeout_s) is not None:
+        if await identify(socket, keys, Right.WATCH, send_timeout_s) is not None:
             await accept(socket)
             room = socket.path_params.get("room", MICROPHONE)
             await watch(WebSocketTransport(socket, send_timeout_s), rooms, room)
 
     async def stream_events(request: Request) -> Response:
-        keys.identify(presented_key(request.scope))
+        keys.authorize(presented_key(request.scope), Right.WATCH)
         return await watch_events(request, rooms, request.path_params["room"])
 
     return [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.access.keys import Caller, Keys, find_key_file
+from streamer.access.keys import Caller, Keys, Right, find_key_file
 from streamer.errors import ConfigError, KeyRefusedError
 
 KEY, OTHER = "kitchen-0123456789abcdef", "office-0123456789abcdef"
@@ -83,7 +83,9 @@ class TestTokens:
         keys = Keys(file, clock=clock)
         token = keys.issue_token(keys.identify(KEY), 300)
 
-        assert Keys(file, clock=clock).identify(token.text) == Caller("kitchen", by_token=True)
+        assert Keys(file, clock=clock).identify(token.text) == Caller(
+            "kitchen", frozenset((Right.SPEAK, Right.WATCH)), by_token=True
+        )
         clock.now_s = token.expires_at
         with pytest.raises(KeyRefusedError, match="expired"):
             keys.identify(token.text)
@@ -126,7 +128,10 @@ class TestFile:
             ("", "holds no key"),
             ("# nothing\n", "holds no key"),
             (f"{KEY}\n", "line 1: found 1 words, expected NAME KEY"),
-            (f"a {KEY}\nkit chen {KEY}\n", "line 2: found 3 words"),
+            (f"a {KEY}\nthe kit chen {KEY}\n", "line 2: found 4 words"),
+            (f"kitchen {KEY} all\n", "line 1: rights are speak, state, watch"),
+            (f"kitchen {KEY} issue\n", "line 1: rights are speak, state, watch"),
+            (f"kitchen {KEY} watch,\n", "line 1: rights are speak, state, watch"),
             (f"küche {KEY}\n", "a name is up to 64 letters"),
             ("kitchen short\n", "at least 16 visible"),
             (f"kitchen {KEY}\nkitchen {OTHER}\n", "line 2: the name or the key is there twice"),

@@ -64,4 +64,4 @@ def test_every_code_that_captions_v1_uses_is_in_the_table() -> None:
     raised = {code for path in sources for code in RAISED.findall(path.read_text(encoding="utf-8"))}
 
     assert {"bad_json", "idle", "room_taken", "no_codecs"} <= raised <= ERROR_CODES.keys()
-    assert ERROR_CODES.keys() - raised == {"bad_audio", "internal", "overloaded", "unauthorized"}
+    assert ERROR_CODES.keys() - raised == {"bad_audio", "forbidden", "internal", "overloaded", "unauthorized"}

@@ -71,8 +71,10 @@ class TestKeys:
         """Neither for nothing, nor for a token."""
         token = (await self.ask_token(daemon, Authorization=f"Bearer {KEY}")).json()["token"]
 
-        for headers in ({}, {"Authorization": f"Bearer {token}"}, {"Authorization": f"Basic {KEY}"}):
+        for headers in ({}, {"Authorization": f"Basic {KEY}"}):
             assert (await self.ask_token(daemon, **headers)).status_code == 401
+        refused = await self.ask_token(daemon, Authorization=f"Bearer {token}")
+        assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
 
 
 async def test_the_schema_is_served_to_everybody(tmp_path: Path) -> None:

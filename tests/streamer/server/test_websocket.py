@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.access.keys import Keys
+from streamer.access.keys import Keys, Right
 from streamer.server import websocket
 from streamer.server.duplex import ClientGone
 from streamer.server.websocket import WebSocketTransport
@@ -43,7 +43,7 @@ async def test_a_page_without_a_key_is_told_and_closed(keys: Keys) -> None:
     """A browser hides the HTTP response of a refused handshake."""
     client = AsgiClient(n_taken=100, headers=PAGE)
 
-    assert await websocket.identify(client.socket, keys, TIMEOUT_S) is None
+    assert await websocket.identify(client.socket, keys, Right.SPEAK, TIMEOUT_S) is None
     assert client.taken_types == ["websocket.accept", "websocket.send", "websocket.close"]
     assert json.loads(client.taken[1]["text"])["code"] == "unauthorized"
     assert client.taken[2]["code"] == 4401
@@ -54,7 +54,7 @@ async def test_a_refused_page_that_takes_nothing_is_let_go_after_the_send_timeou
     client = AsgiClient(n_taken=1, headers=PAGE)
 
     async with asyncio.timeout(5):
-        assert await websocket.identify(client.socket, keys, TIMEOUT_S) is None
+        assert await websocket.identify(client.socket, keys, Right.SPEAK, TIMEOUT_S) is None
 
     assert client.taken_types == ["websocket.accept"]
 

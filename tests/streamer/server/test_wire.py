@@ -116,9 +116,9 @@ class TestPieces:
     async def test_frames_above_the_rate_wait(self) -> None:
         """They are read later, and other connections are served meanwhile."""
         config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(messages_per_s=1.0))
-        async with serving(config) as daemon, daemon.connect() as flooding, daemon.connect() as other:
+        async with serving(config) as daemon, daemon.connect(close_timeout=0.1) as flooding, daemon.connect() as other:
             await start(flooding)
-            flooding.transport.write(bytes([0x89, 0x80, 0, 0, 0, 0]) * 5000)
+            flooding.transport.write((bytes([0x89, 0x80 | 30, 0, 0, 0, 0]) + bytes(30)) * 380)
             await flooding.send(json.dumps({"type": "flush", "id": 7}))
             await start(other)
             with pytest.raises(TimeoutError):

@@ -48,7 +48,7 @@ def test_secrets_are_bounded() -> None:
     secrets = ClientSecrets(most=1)
     secrets.add(SECRET, now=40.0)
     another = dataclasses.replace(SECRET, value="ek_2", expires_at=200)
-    with pytest.raises(OverloadError, match="client secrets are valid, the most allowed"):
+    with pytest.raises(OverloadError, match="client secrets of this caller and 1 in all are valid"):
         secrets.add(another, now=50.0)
     secrets.add(another, now=100.0)
     assert secrets.find("ek_2", now=150.0) == another
