@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from model import PUBLISHED_DIMENSIONS, Whisper, published_shapes
 from model.layers import has_amx
+from streamer.host.cpu import bfloat16_features, cpuinfo
 from streamer.weights import Checkpoint
 from tests.helpers.networks import (
     SMALL,
@@ -137,7 +138,8 @@ def test_bfloat16_is_no_worse_than_the_published_bfloat16(
     weights = checkpoint(pair.name)
     network = Whisper.from_tensors(weights.dims, weights.tensors, dtype=torch.bfloat16)
     ours, theirs = [], []
-    for one in heard:
+    # without instructions for it bfloat16 takes ten times as long as float32, and no daemon chooses it
+    for one in heard if bfloat16_features(cpuinfo()) else heard[:1]:
         logits = network(one.mel, one.tokens)
         published = pair.published(one.mel.bfloat16(), one.tokens)
 
