@@ -64,7 +64,7 @@ system-packages:
 
 # renews the pictures of the docs, of a real session
 pictures: $(VENV)/dev.stamp
-	STREAMER_SCREENSHOTS=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_docs_pictures.py
+	SCREENSHOTS_FOLDER=docs/pictures $(BIN)/python -m pytest -q tests/browser/test_docs_pictures.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -24,7 +24,7 @@ from streamer.engine.loading import load_model, random_model
 from streamer.engine.options import EngineOptions
 from streamer.engine.random_engine import RandomEngine
 from streamer.engine.recovery import RecoveringEngine
-from streamer.errors import EngineError
+from streamer.errors import ConfigError, EngineError
 from streamer.host.cpu import bfloat16_features, cpuinfo, physical_cores
 from streamer.scheduling.load import LoadLimits, LoadMeter
 from streamer.scheduling.recording import RecordingOptions, Recordings
@@ -34,6 +34,7 @@ from streamer.session.audio_window import CATCH_UP_S, WindowOptions
 from streamer.session.spec import ModelFacts
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, OpenTelemetrySpans
+from streamer.text.languages import expected_language, known_language
 from streamer.text.tokenizer import Tokenizer
 
 log = structlog.get_logger()
@@ -92,11 +93,29 @@ def build(config: Config, *, random_weights: bool = False) -> Service:
 
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
+        ConfigError: The model does not know the configured language.
         EngineError: The configured device does not work.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    return build_scheduler(config, build_engines(config, registry, random_weights=random_weights), registry)
+    engines = build_engines(config, registry, random_weights=random_weights)
+    check_language(config.session.language, tuple(engines.tokenizer.languages))
+    return build_scheduler(config, engines, registry)
+
+
+def check_language(language: str, languages: Sequence[str]) -> None:
+    """
+    Check the language that sessions have by default.
+
+    Args:
+        language: `auto` or a language code.
+        languages: Codes of the model.
+
+    Raises:
+        ConfigError: The model does not know the language.
+    """
+    if known_language(language, languages) != language:
+        raise ConfigError(f'session.language = "{language}": {expected_language(language, languages)}')
 
 
 def build_engines(config: Config, registry: CollectorRegistry, *, random_weights: bool = False) -> Engines:

@@ -1,17 +1,18 @@
 """
 The configuration: one frozen section per component, read from a file, the environment and the command line.
 
-Later sources win: defaults, TOML file, `STREAMER_SECTION_KEY` variables, flags. Each value is checked on its own: an
-error names the key, the source of the value, the value found and the values allowed. An unknown key is an error too,
-because a misspelt key that is ignored is noticed only in production.
+Later sources win: defaults, TOML file, `STREAMER_SECTION_KEY` variables, flags. Each value is checked on its own: a
+mistake is told with the key, the source of the value, the value found and the values allowed. An unknown key is a
+mistake too, because a misspelt key that is ignored is noticed only in production. All mistakes are told at once.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -20,8 +21,15 @@ from msgspec import Meta, inspect
 
 from streamer.errors import ConfigError
 from streamer.protocol.options import SessionOptions
+from streamer.text.languages import LANGUAGES, expected_language, known_language
 
 ENVIRONMENT_PREFIX = "STREAMER_"
+CLIENT_VARIABLES = ("STREAMER_KEY",)
+"""Variables of clients, which may run beside the daemon in one environment."""
+SERVICE_LINK = re.compile(r"(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+"""Names after the prefix that Kubernetes and Docker set for services called streamer or streamer-…."""
+SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://.*")
+"""Value of such a variable that ends in `PORT`, as one of the configuration may."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,35 +207,69 @@ class Setting(NamedTuple):
     is_text: bool
     """Whether the value is text that is converted to the type of its key, as in the environment."""
 
+    @property
+    def dotted(self) -> str:
+        """Section and key: `server.port`."""
+        return f"{self.section}.{self.key}"
 
-def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, object]) -> Config:
+
+class Mistake(NamedTuple):
+    """Something in a source that is no setting, in words."""
+
+    text: str
+
+
+def no_problem(_: str) -> None:
+    """Accept every model name."""
+
+
+def load(
+    path: Path | None,
+    environment: Mapping[str, str],
+    flags: Mapping[str, object],
+    problem_of_model: Callable[[str], str | None] = no_problem,
+) -> Config:
     """
     Read the configuration.
 
     Args:
         path: TOML file, or None.
-        environment: `os.environ`; variables that name no section are ignored, because container platforms set
-            `STREAMER_PORT` and the like for a service named streamer.
+        environment: `os.environ`; variables that container platforms set for a service named streamer are ignored.
         flags: Values by dotted key (`server.port`); None: the flag was not given.
+        problem_of_model: Says what is wrong with a configured model name, None if nothing is.
 
     Raises:
-        ConfigError: The file cannot be read, a key is unknown, a value is of the wrong type or out of range.
+        ConfigError: The file cannot be read, a key is unknown, a value is of the wrong type or out of range, values do
+            not fit together; the message has a line for each mistake.
     """
-    settings = [
+    found = [
         *(_settings_of_file(path) if path else ()),
         *_settings_of_environment(environment),
         *_settings_of_flags(flags),
     ]
+    mistakes = [mistake.text for mistake in found if isinstance(mistake, Mistake)]
     sections: dict[str, dict[str, object]] = {}
-    for setting in settings:
-        sections.setdefault(setting.section, {})[setting.key] = _checked(setting)
+    wrong: set[str] = set()
+    for setting in found:
+        if isinstance(setting, Setting):
+            try:
+                sections.setdefault(setting.section, {})[setting.key] = _checked(setting, problem_of_model)
+            except ConfigError as error:
+                mistakes.append(str(error))
+                wrong.add(setting.dotted)
     try:
         config = msgspec.convert(sections, Config)
     except msgspec.ValidationError as error:  # each value is allowed by itself, but not with the others
         problem, _, place = str(error).partition(" - at `$.")
-        raise ConfigError(f"{place.rstrip('`')}: {problem}") from None
-    _check_intervals(config.scheduler)
+        raise _all_of([*mistakes, f"{place.rstrip('`')}: {problem}"]) from None
+    mistakes += [text for keys, text in _contradictions(config) if wrong.isdisjoint(keys)]
+    if mistakes:
+        raise _all_of(mistakes)
     return config
+
+
+def _all_of(mistakes: list[str]) -> ConfigError:
+    return ConfigError("\n".join(dict.fromkeys(mistakes)))
 
 
 def to_toml(config: Config) -> str:
@@ -244,61 +286,97 @@ def _toml_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _settings_of_file(path: Path) -> Iterator[Setting]:
+def _settings_of_file(path: Path) -> Iterator[Setting | Mistake]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from None
+        yield Mistake(f"cannot read {path}: {(error.strerror or str(error)).lower()}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a TOML file: {error}") from None
+        yield Mistake(f"{path} is not a TOML file: {error}")
     except RecursionError:
-        raise ConfigError(f"{path} is not a configuration: brackets nested too deep, expected flat values") from None
+        yield Mistake(f"{path} is not a configuration: brackets nested too deep, expected flat values")
+    else:
+        yield from _settings_of_tables(tables, f"in {path}")
+
+
+def _settings_of_tables(tables: Mapping[str, object], origin: str) -> Iterator[Setting | Mistake]:
     for section, table in tables.items():
         if section not in KEYS:
-            raise _unknown_key(section, f"in {path}")
-        if not isinstance(table, dict):
-            raise ConfigError(f"{section} = {_shown(table)} in {path}: expected a section, [{section}]")
-        for key, value in table.items():
-            yield Setting(section, key, value, f"in {path}", is_text=False)
+            yield _unknown_key(section, origin)
+        elif not isinstance(table, dict):
+            yield Mistake(f"{section} = {_shown(table)} {origin}: expected a section, [{section}]")
+        else:
+            for key, value in table.items():
+                yield _setting(section, key, value, origin)
 
 
-def _settings_of_environment(environment: Mapping[str, str]) -> Iterator[Setting]:
+def _settings_of_environment(environment: Mapping[str, str]) -> Iterator[Setting | Mistake]:
     for variable, text in sorted(environment.items()):
+        if not variable.startswith(ENVIRONMENT_PREFIX) or _is_foreign(variable, text):
+            continue
         section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-        if variable.startswith(ENVIRONMENT_PREFIX) and section in KEYS and key:
-            yield Setting(section, key, text, f"in environment variable {variable}", is_text=True)
+        if section in KEYS and key:
+            yield _setting(section, key, text, f"in environment variable {variable}", is_text=True)
+        else:
+            yield _unknown_variable(variable)
 
 
-def _settings_of_flags(flags: Mapping[str, object]) -> Iterator[Setting]:
+def _is_foreign(variable: str, text: str) -> bool:
+    """Whether a variable with the daemon's prefix is a client's or that of a container platform."""
+    name = variable.removeprefix(ENVIRONMENT_PREFIX)
+    if variable in CLIENT_VARIABLES or SERVICE_LINK.fullmatch(name):
+        return True
+    return name.endswith("PORT") and SERVICE_ADDRESS.fullmatch(text) is not None
+
+
+def _settings_of_flags(flags: Mapping[str, object]) -> Iterator[Setting | Mistake]:
     for dotted, value in flags.items():
         if value is not None:
             section, _, key = dotted.partition(".")
-            yield Setting(section, key, value, "on the command line", is_text=False)
+            yield _setting(section, key, value, "on the command line")
 
 
-def _checked(setting: Setting) -> object:
-    """The value in the type of its key."""
-    keys = KEYS[setting.section]
-    dotted = f"{setting.section}.{setting.key}"
-    if setting.key not in keys:
-        raise _unknown_key(dotted, setting.origin)
-    annotation, type_ = keys[setting.key]
-    value = setting.value
-    if setting.is_text and isinstance(type_, inspect.VarTupleType):
-        value = [part.strip() for part in str(value).split(",") if part.strip()]
+def _setting(section: str, key: str, value: object, origin: str, *, is_text: bool = False) -> Setting | Mistake:
+    if key not in KEYS[section]:
+        return _unknown_key(f"{section}.{key}", origin)
+    return Setting(section, key, value, origin, is_text)
+
+
+def _checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> object:
+    """The value in the type of its key; a language becomes its code."""
+    annotation, type_ = KEYS[setting.section][setting.key]
+    is_list = setting.is_text and isinstance(type_, inspect.VarTupleType)
+    value = _listed(str(setting.value)) if is_list else setting.value
+    found = f"{setting.dotted} = {_shown(value)} {setting.origin}"
     try:
-        return msgspec.convert(value, annotation, strict=not setting.is_text)
+        checked = msgspec.convert(value, annotation, strict=not setting.is_text)
     except msgspec.ValidationError:
-        raise ConfigError(
-            f"{dotted} = {_shown(value)} {setting.origin}: expected {_expectation(type_)}{_unit(setting.key)}"
-        ) from None
+        raise ConfigError(f"{found}: expected {expectation(setting.section, setting.key)}") from None
+    if setting.dotted == "model.name" and (problem := problem_of_model(str(checked))):
+        raise ConfigError(f"{found}: {problem}")
+    if setting.dotted == "session.language":
+        code = known_language(str(checked), LANGUAGES)
+        if code is None:
+            raise ConfigError(f"{found}: {expected_language(str(checked), LANGUAGES)}")
+        return code
+    return checked
+
+
+def _listed(text: str) -> object:
+    """A list in a variable: JSON, or texts separated by commas. What begins as JSON and is none stays text."""
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return text
 
 
 def _shown(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _unknown_key(dotted: str, origin: str) -> ConfigError:
+def _unknown_key(dotted: str, origin: str) -> Mistake:
     key = dotted.rpartition(".")[2]
     # keys without their section: it may be missing or wrong
     known = {name: f"{section}.{name}" for section, names in reversed(KEYS.items()) for name in names}
@@ -307,7 +385,20 @@ def _unknown_key(dotted: str, origin: str) -> ConfigError:
         known |= {section: f"[{section}]" for section in KEYS}
     nearest = [key] if key in known else difflib.get_close_matches(dotted, known, n=1)
     remedy = f"did you mean {known[nearest[0]]}?" if nearest else "see: streamer config show"
-    return ConfigError(f"unknown key {dotted} {origin}: {remedy}")
+    return Mistake(f"unknown key {dotted} {origin}: {remedy}")
+
+
+def _unknown_variable(variable: str) -> Mistake:
+    known = [f"{ENVIRONMENT_PREFIX}{section}_{key}".upper() for section, keys in KEYS.items() for key in keys]
+    ending = [name for name in known if name.endswith(variable.removeprefix(ENVIRONMENT_PREFIX[:-1]))]
+    nearest = ending or difflib.get_close_matches(variable, known, n=1)
+    remedy = f"did you mean {nearest[0]}?" if nearest else "see: streamer config show"
+    return Mistake(f"unknown environment variable {variable}, expected {ENVIRONMENT_PREFIX}SECTION_KEY: {remedy}")
+
+
+def expectation(section: str, key: str) -> str:
+    """The values that a key allows, in words, with the unit: `an integer from 0 to 65535`."""
+    return _expectation(KEYS[section][key].type) + _unit(key)
 
 
 def _expectation(type_: inspect.Type) -> str:
@@ -341,9 +432,18 @@ def _unit(key: str) -> str:
     return next((f" ({unit})" for suffix, unit in units.items() if key.endswith(suffix)), "")
 
 
-def _check_intervals(scheduler: SchedulerConfig) -> None:
+def _contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Pairs of keys whose values are allowed by themselves, but not together; and that in words."""
+    scheduler, language, model = config.scheduler, config.session.language, config.model.name
     if scheduler.max_step_interval_ms < scheduler.step_interval_ms:
-        raise ConfigError(
+        text = (
             f"scheduler.max_step_interval_ms = {scheduler.max_step_interval_ms}: expected at least "
             f"scheduler.step_interval_ms = {scheduler.step_interval_ms} (milliseconds)"
         )
+        yield ("scheduler.max_step_interval_ms", "scheduler.step_interval_ms"), text
+    if language not in ("auto", "en") and model.endswith(".en"):
+        text = (
+            f'session.language = "{language}": model.name = "{model}" knows English alone; '
+            f'expected "en" or "auto", or a model of many languages such as "{model.removesuffix(".en")}"'
+        )
+        yield ("session.language", "model.name"), text

@@ -2,7 +2,8 @@
 The commands of `streamer`: each makes a `Config` of its arguments and calls the module that does the work.
 
 A module that takes long to import is imported by the command that needs it, so that `--help` and `config` are quick.
-Exit codes: 0; 1 for a failure; 2 for bad usage or configuration. The reason is one line on standard error.
+Exit codes: 0; 1 for a failure; 2 for bad usage or configuration. The reason is one line on standard error, several
+mistakes in the configuration are a line each.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 
 from streamer import __version__, config
 from streamer.config import Config
-from streamer.errors import ConfigError, StreamerError
+from streamer.errors import ConfigError, ModelNotFoundError, StreamerError
 from streamer.telemetry import logs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,13 +28,14 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 class Failure(click.ClickException):
-    """Ends the program with exit code 1 and one line on standard error."""
+    """Ends the program with exit code 1 and the reason on standard error."""
 
     exit_code = EXIT_FAILED
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Write the line."""
-        click.echo(f"streamer: {self.format_message()}", file=file, err=True)
+        """Write the line, or a line for each mistake."""
+        for line in self.format_message().splitlines():
+            click.echo(f"streamer: {line}", file=file, err=True)
 
 
 class ConfigFailure(Failure):
@@ -257,7 +259,7 @@ def bench(ctx: click.Context, /, config_file: Path | None, model: str | None, **
 @click.pass_context
 def doctor(ctx: click.Context, config_file: Path | None, model: str | None) -> None:
     """Check this machine and say what is missing."""
-    settings = _configure(config_file, {"model.name": model})
+    settings = _configure(config_file, {"model.name": model}, problem_of_model=config.no_problem)
     from streamer.cli.doctor import examine
 
     checks = examine(settings)
@@ -278,7 +280,7 @@ def configuration(ctx: click.Context) -> None:
 @click.argument("file", type=FILE)
 def check(file: Path) -> None:
     """Check FILE and the STREAMER_… variables of the environment."""
-    config.load(file, os.environ, {})
+    config.load(file, os.environ, {}, _problem_of_model)
     click.echo(f"{file}: ok")
 
 
@@ -289,10 +291,30 @@ def show(config_file: Path | None) -> None:
     click.echo(config.to_toml(config.load(config_file, os.environ, {})), nl=False)
 
 
-def _configure(config_file: Path | None, flags: Mapping[str, object], *, is_quiet: bool = False) -> Config:
+def _configure(
+    config_file: Path | None,
+    flags: Mapping[str, object],
+    *,
+    is_quiet: bool = False,
+    problem_of_model: Callable[[str], str | None] | None = None,
+) -> Config:
     """Load the configuration and set up the log; a quiet command, which draws captions, logs warnings only."""
-    settings = config.load(config_file, os.environ, flags)
+    settings = config.load(config_file, os.environ, flags, problem_of_model or _problem_of_model)
     is_routine = is_quiet and settings.log.level == "info"
     log = msgspec.structs.replace(settings.log, level="warning") if is_routine else settings.log
     logs.configure(log, sys.stderr, os.environ)
     return settings
+
+
+def _problem_of_model(name: str) -> str | None:
+    """What is wrong with a model name: it is no published one, no path that exists, and found nowhere."""
+    from streamer.weights.names import find_published
+    from streamer.weights.store import resolve
+
+    if find_published(name) or Path(name).expanduser().exists():
+        return None
+    try:
+        resolve(name)
+    except ModelNotFoundError as error:
+        return str(error)
+    return None

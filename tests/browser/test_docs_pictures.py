@@ -24,7 +24,7 @@ from tests.helpers.recordings import Recording
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif("STREAMER_SCREENSHOTS" not in os.environ, reason="asked for with `make pictures`"),
+    pytest.mark.skipif("SCREENSHOTS_FOLDER" not in os.environ, reason="asked for with `make pictures`"),
 ]
 
 

@@ -1,7 +1,7 @@
 """
 Every page as it looks, on a desktop and a phone, light and dark: nothing cut off, no accessibility rule broken.
 
-    STREAMER_SCREENSHOTS=FOLDER pytest tests/browser/test_pictures.py      all of them to look at
+    SCREENSHOTS_FOLDER=FOLDER pytest tests/browser/test_pictures.py      all of them to look at
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def screen(browser: Browser, name: str, scheme: str) -> BrowserContext:
 
 async def picture(page: Page, name: str, *, transparent: bool = False) -> None:
     """Keep how a page looks, if somebody wants to see."""
-    if folder := os.environ.get("STREAMER_SCREENSHOTS"):
+    if folder := os.environ.get("SCREENSHOTS_FOLDER"):
         await page.screenshot(path=Path(folder) / f"{name}.png", omit_background=transparent)
 
 

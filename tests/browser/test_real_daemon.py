@@ -19,9 +19,9 @@ pytestmark = pytest.mark.browser
 
 
 async def screenshot(page: Page, folder: Path, name: str) -> None:
-    """A picture for this test, and for the folder in STREAMER_SCREENSHOTS if there is one."""
+    """A picture for this test, and for the folder in SCREENSHOTS_FOLDER if there is one."""
     await page.screenshot(path=folder / name)
-    if kept := os.environ.get("STREAMER_SCREENSHOTS"):
+    if kept := os.environ.get("SCREENSHOTS_FOLDER"):
         await page.screenshot(path=Path(kept) / name)
 
 

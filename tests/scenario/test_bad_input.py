@@ -39,7 +39,7 @@ def assert_failed(result: CompletedProcess[str], code: int, *messages: str) -> N
 
 def test_an_unknown_model_is_answered_with_the_nearest_name() -> None:
     """The message lists what there is."""
-    assert_failed(streamer("serve", "--model", "tinny.en"), 1, "no model is called tinny.en", "did you mean tiny.en?")
+    assert_failed(streamer("serve", "--model", "tinny.en"), 2, "no model is called tinny.en", "did you mean tiny.en?")
 
 
 @pytest.fixture(scope="module")

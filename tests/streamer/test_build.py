@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from model import PUBLISHED_DIMENSIONS
 from streamer import build
 from streamer.config import Config, ModelConfig, SchedulerConfig
-from streamer.errors import EngineError, ModelNotFoundError
+from streamer.errors import ConfigError, EngineError, ModelNotFoundError
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
@@ -72,6 +72,15 @@ def test_unknown_model() -> None:
     """An unknown name raises with the nearest known one."""
     with pytest.raises(ModelNotFoundError, match=r"did you mean tiny\.en\?"):
         build.build(Config(model=ModelConfig(name="tinny.en")))
+
+
+@pytest.mark.parametrize("language", ["de", "german", ""])
+def test_a_default_language_that_the_model_does_not_know(language: str) -> None:
+    """A checkpoint of any name may know English alone; every client would be refused."""
+    build.check_language("auto", ("en",))
+    build.check_language("en", ("en",))
+    with pytest.raises(ConfigError, match=f'session.language = "{language}": expected auto or one of en'):
+        build.check_language(language, ("en",))
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import streamer.config
 from streamer.config import KEYS, Config, LimitsConfig, ServerConfig, load, to_toml
@@ -67,9 +70,92 @@ def test_foreign_environment_variables_are_left_alone() -> None:
     foreign = {
         "STREAMER_PORT": "tcp://10.0.0.1:80",
         "STREAMER_SERVICE_HOST": "10.0.0.1",
-        "STREAMER_SERVER": "x",
+        "STREAMER_SERVICE_PORT_HTTP": "80",
+        "STREAMER_PORT_80_TCP_ADDR": "10.0.0.1",
+        "STREAMER_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "STREAMER_SERVER_SERVICE_HOST": "10.0.0.1",
+        "STREAMER_SERVER_PORT": "tcp://10.0.0.1:80",
+        "STREAMER_KEY": "a client's",
+        "OTHER_SEVER_PORT": "1",
     }
     assert load(None, foreign, {}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("STREAMER_SEVER_PORT", "STREAMER_SERVER_PORT"),
+        ("STREAMER_PORT", "STREAMER_SERVER_PORT"),
+        ("STREAMER_LANGUAGE", "STREAMER_SESSION_LANGUAGE"),
+        ("STREAMER_SERVER", "STREAMER_SERVER_"),
+        ("STREAMER_ZZZZZZZZZZZZZZZZZZZZZZZZ", "see: streamer config show"),
+    ],
+)
+def test_a_variable_of_no_section_names_the_nearest(variable: str, nearest: str) -> None:
+    """A misspelt or missing section is not taken for a foreign variable."""
+    with pytest.raises(ConfigError, match=f"unknown environment variable {variable}, .*{nearest}"):
+        load(None, {variable: "1"}, {})
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), max_size=5))
+def test_a_list_of_the_environment_may_be_json(terms: list[str]) -> None:
+    """So that a text may hold a comma."""
+    config = load(None, {"STREAMER_SERVER_ALLOWED_ORIGINS": f" {json.dumps(terms)}"}, {})
+    assert config.server.allowed_origins == tuple(terms)
+
+
+@pytest.mark.parametrize("text", ["[", '["a",]', "[1]", '[["a"]]', "[" * 5000])
+def test_a_broken_list_of_the_environment_is_a_mistake(text: str) -> None:
+    """What begins as JSON is not read as texts separated by commas."""
+    with pytest.raises(ConfigError, match=r"server\.allowed_origins = .*: expected a list of text"):
+        load(None, {"STREAMER_SERVER_ALLOWED_ORIGINS": text}, {})
+
+
+@pytest.mark.parametrize(("tag", "code"), [("german", "de"), ("de-AT", "de"), ("EN", "en"), ("auto", "auto")])
+def test_a_language_becomes_its_code(file: Path, tag: str, code: str) -> None:
+    """Read as on the wire."""
+    file.write_text(f'[model]\nname = "base"\n[session]\nlanguage = "{tag}"\n')
+    assert load(file, {}, {}).session.language == code
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[session]\nlanguage = 'germn'", r'language = "germn" in cpu\.toml: expected auto .*mean de \(german\)\?'),
+        ("[session]\nlanguage = ''", r'session\.language = "" in cpu\.toml: expected auto or one of en, zh'),
+        ("[session]\nlanguage = 'de'", r'session\.language = "de": model\.name = "tiny\.en" knows English alone'),
+        ("[model]\nname = 'bsae'", r'model\.name = "bsae" in cpu\.toml: never heard of bsae'),
+    ],
+)  # fmt: skip
+def test_a_language_or_model_that_does_not_exist_is_a_mistake(file: Path, text: str, message: str) -> None:
+    """Before a client meets it."""
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {}, lambda name: f"never heard of {name}" if name == "bsae" else None)
+    assert re.search(message, str(caught.value).replace(str(file), "cpu.toml"))
+
+
+def test_all_mistakes_are_told_at_once(file: Path) -> None:
+    """Of every source, a line each, in their order; a wrong value causes no second complaint."""
+    file.write_text(
+        "colour = 1\n[server]\nprot = 1\nport = 'x'\n[session]\nlanguage = 'klingon'\n"
+        "[scheduler]\nstep_interval_ms = 3000\nmax_step_interval_ms = 'x'\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file, {"STREAMER_SEVER_PORT": "1", "STREAMER_LOG_LEVEL": "loud"}, {"server.port": 70000})
+    names = [re.split(r"[ ,]", line.removeprefix("unknown "))[:2] for line in str(caught.value).splitlines()]
+    assert [" ".join(name) for name in names] == [
+        "key colour", "key server.prot", "environment variable", "server.port =", "session.language =",
+        "scheduler.max_step_interval_ms =", "log.level =", "server.port =",
+    ]  # fmt: skip
+
+
+def test_contradictions_are_told_beside_other_mistakes(file: Path) -> None:
+    """As long as their own keys are right."""
+    file.write_text("[scheduler]\nstep_interval_ms = 3000\n[session]\nlanguage = 'de'\n[server]\nprot = 1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {})
+    assert len(str(caught.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize(

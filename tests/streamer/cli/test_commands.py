@@ -211,6 +211,29 @@ def test_a_failure_is_exit_code_1_and_one_line(monkeypatch: pytest.MonkeyPatch, 
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("arguments", [("serve",), ("mic",), ("bench",)])
+def test_every_mistake_of_the_configuration_is_a_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Nothing is loaded, and the exit code is 2, as with `config check`."""
+    file = tmp_path / "cpu.toml"
+    file.write_text('[model]\nname = "bsae"\n[session]\nlanguage = "germn"\n')
+    for command in ([*arguments, "--config", file], ["config", "check", file]):
+        result = run(*command, STREAMER_SEVER_PORT="1")
+        assert result.exit_code == 2
+        unknown, model, language = result.stderr.splitlines()
+        assert unknown.startswith("streamer: unknown environment variable STREAMER_SEVER_PORT")
+        assert model == f'streamer: model.name = "bsae" in {file}: no model is called bsae: did you mean base?'
+        assert language.startswith("streamer: session.language = ")
+
+
+@pytest.mark.parametrize("name", ["small", "turbo", "PATH"])
+def test_a_model_that_is_published_or_a_path_that_exists_is_no_mistake(name: str, tmp_path: Path) -> None:
+    """Whether the weights are there is another question, and that of `doctor`."""
+    (tmp_path / "weights").touch()
+    file = tmp_path / "cpu.toml"
+    file.write_text(f"[model]\nname = '{name.replace('PATH', str(tmp_path / 'weights'))}'\n")
+    assert run("config", "check", file).output == f"{file}: ok\n"
+
+
 def test_exit_codes_of_the_parts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a part returns is the exit code."""
     monkeypatch.setitem(sys.modules, "streamer.daemon", SimpleNamespace(microphone=lambda _config: 1))
