@@ -16,6 +16,7 @@ import structlog
 from streamer.access.exposure import check_exposure
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
+from streamer.audio.opus import preload
 from streamer.audio.pcm import Samples
 from streamer.build import Service, build
 from streamer.config import CaptureConfig, Config
@@ -31,6 +32,8 @@ from streamer.server.connection import Connections
 from streamer.server.http_server import HttpServer
 from streamer.server.relay.wyoming import wyoming_server
 from streamer.server.rooms.room import Room
+from streamer.telemetry.loop_watch import LoopWatch
+from streamer.telemetry.metrics import LoopMetrics
 
 log = structlog.get_logger()
 
@@ -127,6 +130,7 @@ async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone |
     notifier.status("loading the model")
     notifier.extend_timeout(LOADING_S)
     service = await asyncio.to_thread(build, config)
+    await asyncio.to_thread(preload)
     scheduler, connections, room = service.scheduler, Connections(), Room() if open_microphone else None
     app = build_app(scheduler, config, service.registry, keys=keys, connections=connections, microphone=room)
     server = HttpServer(app, config, sockets, certificate.context, service.registry)
@@ -134,7 +138,8 @@ async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone |
     _on_reload(notifier, keys, certificate)
     try:
         async with wyoming_server(scheduler, config):
-            works = [scheduler.run(), _feed_watchdog(scheduler, notifier), give_back_forever()]
+            watch = LoopWatch(LoopMetrics(service.registry))
+            works = [scheduler.run(), _feed_watchdog(scheduler, notifier), give_back_forever(), watch.run()]
             if room and open_microphone:
                 works.append(_caption_microphone(scheduler, config, open_microphone, room))
             async with _background(works):

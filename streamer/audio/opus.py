@@ -8,6 +8,7 @@ its recording from the start, and audio that the session already has is not deco
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,6 +27,12 @@ MAX_GAP_S = 60.0
 """Longest gap between two packets that is filled with silence."""
 TOLERANCE_S = 0.1
 """Allowed deviation of packet times: recorders take them from the wall clock."""
+
+
+def preload() -> None:
+    """Load FFmpeg, if it is installed: the first recording would hold the event loop for the time that takes."""
+    with contextlib.suppress(ImportError):
+        import av  # noqa: F401 - for the side effect
 
 
 class WebmDecoder:

@@ -237,6 +237,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         """Send a message; after a close the rest of the client's frames is parsed, for its own close is among them."""
         await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # by a refusal; uvicorn would log an error for each
         if self.close_sent:
             self._pieces.go_on()
 

@@ -4,7 +4,8 @@ The log: structlog events on standard error, one line each.
 Readable on a terminal, JSON elsewhere; under systemd each line begins with its priority, which the journal
 takes off. Events of libraries that use `logging` go the same way. Event names are constant `snake_case`;
 what varies is in the values. Transcripts are private: they are removed above level `debug`. Control characters
-are escaped, so a value cannot end its line and forge another one.
+are escaped, so a value cannot end its line and forge another one. A kind of line that comes too often is dropped and
+counted, so no client can fill the disk.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
@@ -25,6 +27,13 @@ PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Priorities of syslog by level."""
 TRANSCRIPT_KEYS = ("text", "stable", "partial", "prompt", "keyterms", "words", "context")
 """Keys whose values are transcripts or hints of what will be said."""
+
+BURST = 50
+"""Lines of one kind (logger, level and event) that are written at once."""
+LINES_PER_S = 1.0
+"""Lines of one kind each second after that; the next one written tells how many were dropped."""
+MAX_KINDS = 1000
+"""Kinds of lines that are counted; beyond that the oldest count is forgotten."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -57,7 +66,53 @@ def configure(config: LogConfig, stream: TextIO, environment: Mapping[str, str])
             foreign_pre_chain=_common(),
         )
     )
+    handler.addFilter(RateLimit())
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
+
+
+class RateLimit(logging.Filter):
+    """
+    Drops lines of a kind that comes too often; `dropped` of the next line says how many.
+
+    Args:
+        burst: Lines of one kind at once.
+        rate: Lines of one kind each second after that.
+        clock: Monotonic time, seconds.
+    """
+
+    def __init__(
+        self, burst: float = BURST, rate: float = LINES_PER_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__()
+        self._burst, self._rate, self._clock = burst, rate, clock
+        self._kinds: dict[tuple[str, int, str], tuple[float, float, int]] = {}  # lines left, when, dropped since
+
+    @property
+    def n_kinds(self) -> int:
+        """Kinds of lines that are counted."""
+        return len(self._kinds)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is written."""
+        kind = (record.name, record.levelno, _event(record))
+        now_s = self._clock()
+        left, then_s, n_dropped = self._kinds.pop(kind, (self._burst, now_s, 0))
+        left = min(self._burst, left + (now_s - then_s) * self._rate)
+        if is_written := left >= 1:
+            if n_dropped and isinstance(record.msg, dict):
+                record.msg["dropped"] = n_dropped
+            left, n_dropped = left - 1, 0
+        else:
+            n_dropped += 1
+        self._kinds[kind] = (left, now_s, n_dropped)
+        if len(self._kinds) > MAX_KINDS:
+            del self._kinds[next(iter(self._kinds))]
+        return is_written
+
+
+def _event(record: logging.LogRecord) -> str:
+    """Return what is constant in lines of one kind: structlog's event, or the format of a library."""
+    return str(record.msg.get("event", "")) if isinstance(record.msg, dict) else str(record.msg)
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:

@@ -213,3 +213,18 @@ class SocketMetrics:
         self.accept_errors = Counter(
             "streamer_accept_errors", "Connections that could not be accepted: no descriptors left.", registry=registry
         )
+
+
+class LoopMetrics:
+    """Metrics of the event loop."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.held = Histogram(
+            "streamer_loop_held_seconds",
+            "Processor time for which the event loop was held, where that was more than 50 ms.",
+            buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            registry=registry,
+        )
+        self.longest = Gauge(
+            "streamer_loop_held_longest_seconds", "The longest of these holds since the start.", registry=registry
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ import structlog
 
 from streamer.access.exposure import is_loopback
 from streamer.access.keys import Caller
+from streamer.access.pace import Bucket
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
 from streamer.errors import OverloadError, StreamerError
@@ -22,7 +24,10 @@ MAX_CONNECTIONS = 64
 """Most open connections; one more is refused."""
 MAX_LINGERING = 64
 """Most connections that are over and whose clients still send; one more is reset."""
-READ_BYTES = 65_536
+READ_BYTES = 4096
+"""Bytes taken at once: at most 300 messages before others get their turn."""
+LINES_PER_S, LINE_BURST = 2000.0, 8000.0
+"""Line ends of one connection each second, and at once; audio at 48 kHz has 750 by chance. More are read later."""
 
 log = structlog.get_logger()
 
@@ -40,6 +45,7 @@ class TcpTransport:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, send_timeout_s: float) -> None:
         self._reader, self._writer, self._send_timeout_s = reader, writer, send_timeout_s
         self._is_over = False
+        self._lines, self._owed_s = Bucket(LINES_PER_S, LINE_BURST), 0.0
 
     async def receive(self) -> bytes:
         """
@@ -48,12 +54,15 @@ class TcpTransport:
         Raises:
             ClientGone: The client has closed its side, or the connection broke.
         """
+        owed_s, self._owed_s = self._owed_s, 0.0
+        await asyncio.sleep(owed_s)  # before anything is read, so that cancelling loses nothing
         try:
             data = await self._reader.read(READ_BYTES)
         except OSError:
             data = b""
         if not data:
             raise ClientGone
+        self._owed_s = self._lines.spend(data.count(b"\n"), time.monotonic())
         return data
 
     async def send(self, text: str) -> None:

@@ -40,6 +40,11 @@ class Rooms:
         """Viewers in all rooms."""
         return self._n_viewers
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the rooms that are kept, without the microphone's."""
+        return tuple(self._rooms)
+
     @contextlib.contextmanager
     def viewing(self, name: str, last_id: str = "") -> Iterator[tuple[Room, Viewer]]:
         """
@@ -53,9 +58,9 @@ class Rooms:
             ProtocolError: Rooms are off, the name is not valid, or the daemon captions no microphone.
             OverloadError: `limits.max_viewers` are in rooms already.
         """
-        room = self._find(name)
         if self._n_viewers >= self._max_viewers:
             raise OverloadError(f"{self._n_viewers} viewers, and no more are allowed", retry_after_s=30.0)
+        room = self._find(name)
         viewer = room.join(_number(last_id, room))
         self._n_viewers += 1
         try:

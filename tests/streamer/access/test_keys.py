@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,11 @@ class TestFile:
         assert find_key_file("", environment) == tmp_path / "api-keys"
         assert find_key_file("/etc/keys", environment) == Path("/etc/keys")
         assert find_key_file("", {}) is None
+
+
+def test_a_pipe_is_no_key_file(tmp_path: Path) -> None:
+    """Reading it would wait for a writer, at a reload with the whole daemon."""
+    os.mkfifo(tmp_path / "keys")
+
+    with pytest.raises(ConfigError, match="not a regular file"):
+        Keys(tmp_path / "keys")

@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from streamer.audio.opus import preload
 from tests.helpers.http_daemon import Daemon, closing, receive, serving
+from tests.helpers.unheld_loop import unheld_loop
 
 
 @pytest.fixture
 async def daemon() -> AsyncIterator[Daemon]:
-    """A server on a loopback address."""
+    """A server on a loopback address, with what the daemon loads before it serves."""
+    preload()
     async with serving() as running:
         yield running
 
@@ -105,3 +108,53 @@ class TestHostileRequests:
             async with asyncio.timeout(10):
                 assert b" 400 " in (await reader.read())[:20]
         writer.close()
+
+
+UPGRADE = (
+    b"GET /v1/captions HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+FORM = (
+    b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\n"
+    b"Content-Type: multipart/form-data; boundary=x; charset=punycode\r\n"
+)
+FIELD = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n'
+
+
+def frame(opcode: int, payload: bytes = b"") -> bytes:
+    """A masked frame, the mask being 0."""
+    n = len(payload)
+    size = bytes([0x80 | n]) if n < 126 else bytes([0xFE]) + n.to_bytes(2, "big")
+    return bytes([0x80 | opcode]) + size + bytes(4) + payload
+
+
+FLOODS = {
+    "empty frames": UPGRADE + frame(1, b'{"type":"start"}') + frame(2) * 30_000,
+    "pings": UPGRADE + frame(9, b"x" * 20) * 10_000,
+    "pieces of a message": UPGRADE + bytes([0x01, 0x80, 0, 0, 0, 0]) + bytes([0x00, 0x80, 0, 0, 0, 0]) * 30_000,
+    "elements of webm": UPGRADE
+    + frame(1, b'{"type":"start","audio":{"encoding":"webm_opus"}}')
+    + frame(2, b"\x1a\x45\xdf\xa3\x80" + b"\xec\x80" * 30_000),
+    "wrong types": UPGRADE + frame(1, b'{"type":"start"}') + frame(1, b'{"type":"flush","id":1}') * 5_000,
+    "pipelined reads": b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5_000,
+    "a charset of the sender": FORM + b"Content-Length: 60000\r\n\r\n" + FIELD + b"abc-" * 15_000,
+    "many fields": FORM + b"Content-Length: 600000\r\n\r\n" + FIELD * 10_000,
+    "tiny chunks": FORM + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000,
+    "long headers": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000,
+    "brackets": UPGRADE + frame(1, b'{"type":' + b"[" * 60_000),
+    "digits": UPGRADE + frame(1, b'{"type":"flush","id":' + b"9" * 60_000 + b"}"),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_holds_nobody_up(daemon: Daemon, flood: str) -> None:
+    """Each kind of cheap input, all at once on one connection: the loop is held 50 ms of its time at most."""
+    async with unheld_loop():
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+        writer.write(FLOODS[flood])
+        assert (await daemon.get("/healthz")).status_code == 200
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(0.5):
+                await reader.read()
+        writer.transport.abort()
+    assert (await daemon.get("/healthz")).status_code == 200

@@ -155,3 +155,31 @@ def test_a_traceback_shows_no_values() -> None:
 
     assert "ValueError" in stream.getvalue()
     assert said not in stream.getvalue()
+
+
+def test_a_kind_of_line_that_comes_too_often_is_counted_instead() -> None:
+    """Others are written all the while; the first one after a pause says how many were dropped."""
+    now_s = 0.0
+    limit = logs.RateLimit(burst=3, rate=1.0, clock=lambda: now_s)
+
+    def written(event: str) -> dict[str, object] | None:
+        record = logging.LogRecord("streamer", logging.WARNING, "", 0, {"event": event}, (), None)
+        assert isinstance(record.msg, dict)
+        return record.msg if limit.filter(record) else None
+
+    assert sum(written("flood") is not None for _ in range(1000)) == 3
+    assert written("other") is not None
+    now_s = 1.5
+    assert written("flood") == {"event": "flood", "dropped": 997}
+    assert written("flood") is None
+
+
+def test_the_kinds_that_are_counted_are_bounded() -> None:
+    """A line whose text comes from a client makes a kind of its own, and no memory is kept for all of them."""
+    stream = io.StringIO()
+    configured(stream)
+    for n in range(3 * logs.MAX_KINDS):
+        logging.getLogger("library").warning(f"odd {n}")  # noqa: G004 - as a careless library does
+
+    (limit,) = [f for f in logging.getLogger().handlers[0].filters if isinstance(f, logs.RateLimit)]
+    assert limit.n_kinds <= logs.MAX_KINDS

@@ -78,3 +78,14 @@ def test_no_more_viewers_join_than_allowed() -> None:
         pass
     with rooms.viewing("stage"):
         pass
+
+
+def test_a_viewer_who_is_refused_leaves_no_room_behind() -> None:
+    """Names asked for at the limit would be kept for ever."""
+    rooms = Rooms(Config(server=ServerConfig(rooms=True), limits=LimitsConfig(max_viewers=1)))
+    with rooms.viewing("a"):
+        for n in range(10):
+            with pytest.raises(OverloadError), rooms.viewing(f"room{n}"):
+                pass
+        assert rooms.names == ("a",)
+    assert rooms.names == ()

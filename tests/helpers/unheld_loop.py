@@ -1,0 +1,22 @@
+"""A bound on how long anything may hold the event loop of a test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from streamer.telemetry.loop_watch import BEAT_S, HELD_S, LoopWatch, watched
+from streamer.telemetry.metrics import LoopMetrics
+
+
+@asynccontextmanager
+async def unheld_loop() -> AsyncIterator[None]:
+    """Fail the test if the loop was held for more than HELD_S of processor time while the block ran."""
+    async with watched(LoopWatch(LoopMetrics(CollectorRegistry()))) as watch:
+        await asyncio.sleep(0)
+        yield
+        await asyncio.sleep(BEAT_S)  # a hold is seen by the beat after it
+    assert watch.longest_s <= HELD_S, f"the loop was held {watch.longest_s * 1e3:.0f} ms by {watch.held_by}"
