@@ -22,7 +22,7 @@ def run(*command: object, cwd: Path, **variables: str) -> str:
     """Run a command that succeeds; what it says."""
     env = environment(**variables)
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, timeout=100, cwd=cwd, env=env
+        list(map(str, command)), capture_output=True, text=True, check=False, timeout=300, cwd=cwd, env=env
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

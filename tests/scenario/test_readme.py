@@ -43,7 +43,7 @@ def run(*command: object, cwd: Path, **variables: str) -> str:
     """A command to its end, as a visitor runs it; what it prints."""
     env = visitor() | variables
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=100, cwd=cwd, env=env, check=False
+        list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=cwd, env=env, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
