@@ -85,6 +85,11 @@ class AudioWindow:
         return self.stream_s(self._mel.end)
 
     @property
+    def oldest_s(self) -> float:
+        """Start of the oldest frame held, stream time: no window will begin earlier."""
+        return self.stream_s(self._mel.start)
+
+    @property
     def start_s(self) -> float:
         """Start of the window, stream time."""
         return self.stream_s(self.start)

@@ -17,7 +17,7 @@ from streamer.audio.mel import FRAME_S, window_gain
 from streamer.protocol.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
 from streamer.protocol.options import Update
 from streamer.session.acks import Acks, Progress
-from streamer.session.audio_window import CAPACITY_S, AudioWindow
+from streamer.session.audio_window import AudioWindow
 from streamer.session.commit_policy import POLICIES, Agreement
 from streamer.session.early_ends import EarlyEnds
 from streamer.session.plausibility import n_believed, worth_showing
@@ -101,6 +101,7 @@ class Session:
                 events += self._begin_speech()
             elif self._voice.speaking and self._voice.silence_s * 1000 >= self.options.endpoint_ms:
                 events += self._request_turn_end("silence")
+        self._voice.forget(self._audio.oldest_s)
         if not self._voice.speaking:
             self._forget_old_audio()
         return [*events, *self._acks.due(self._progress())]
@@ -382,7 +383,6 @@ class Session:
         """While nobody speaks, forget audio that no window will need."""
         if not self._text.has_committed or self.received_s - self._voice_before_s > self._window.carry_s:
             self._audio.forget()
-            self._voice.forget(self.received_s - CAPACITY_S)
 
     def _target_frame(self) -> int:
         """One past the newest frame with voice or its post-roll."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from streamer.audio.pcm import SAMPLE_RATE
@@ -41,7 +41,7 @@ class VoiceTracker:
         self._origin_s = start_s
         self._n_frames = 0
         self._run = 0
-        self._voiced: deque[tuple[float, float]] = deque()
+        self._voiced: list[tuple[float, float]] = []  # in order
         self.speaking = False
         self.started_s = start_s
         """Start of the present or last speech, stream time."""
@@ -89,24 +89,41 @@ class VoiceTracker:
         self.speaking, self.started_s = True, from_s
         return True
 
+    @property
+    def n_spans(self) -> int:
+        """Spans of voice that are held."""
+        return len(self._voiced)
+
     def forget(self, before_s: float) -> None:
         """Drop spans that ended before `before_s`, stream time."""
-        while self._voiced and self._voiced[0][1] < before_s:
-            self._voiced.popleft()
+        del self._voiced[: bisect_left(self._voiced, before_s, key=_end_s)]
 
     def trimmed(self, start_s: float, end_s: float) -> tuple[float, float]:
         """The span from the first to the last voice between two stream times; both unchanged if there is no voice."""
-        within = [(begin, end) for begin, end in self._voiced if begin < end_s and end > start_s]
+        within = self._between(start_s, end_s)
         if not within:
             return start_s, end_s
         return max(start_s, within[0][0]), min(end_s, within[-1][1])
 
     def voiced_s(self, start_s: float, end_s: float) -> float:
         """Seconds of voice between two stream times."""
-        return sum(max(0.0, min(end, end_s) - max(begin, start_s)) for begin, end in self._voiced)
+        return sum(max(0.0, min(end, end_s) - max(begin, start_s)) for begin, end in self._between(start_s, end_s))
+
+    def _between(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
+        """Spans that overlap the time between two instants."""
+        first = bisect_right(self._voiced, start_s, key=_end_s)
+        return self._voiced[first : bisect_left(self._voiced, end_s, lo=first, key=_start_s)]
 
     def _extend(self, began_s: float) -> None:
         if self._run > 1 and self._voiced:
             self._voiced[-1] = (self._voiced[-1][0], self.now_s)
         else:
             self._voiced.append((began_s, self.now_s))
+
+
+def _start_s(span: tuple[float, float]) -> float:
+    return span[0]
+
+
+def _end_s(span: tuple[float, float]) -> float:
+    return span[1]

@@ -108,3 +108,13 @@ def test_forgetting_keeps_the_pre_roll(window: AudioWindow) -> None:
     window.open(0.0)
     assert 110.0 - window.start_s >= OPTIONS.pre_roll_s
     assert 110.0 - window.start_s < OPTIONS.pre_roll_s + 2.0
+
+
+def test_the_oldest_frame_is_at_most_the_capacity_old() -> None:
+    """However long the stream, and wherever its window began."""
+    window = AudioWindow(1, OPTIONS, 100.0)
+    assert window.oldest_s == 100.0
+    for n in range(0, 10_000, 100):
+        window.append(numbered(n, n + 100))
+        assert window.end_s - window.oldest_s <= CAPACITY_S
+    assert window.oldest_s == pytest.approx(200.0 - CAPACITY_S)

@@ -113,3 +113,34 @@ def test_speech_is_three_voiced_frames_in_a_row(voiced: list[bool]) -> None:
     begun = [i for i, v in enumerate(voiced) if tracker.push(0.9 if v else 0.0)]
     runs = [i for i in range(2, len(voiced)) if all(voiced[i - 2 : i + 1])]
     assert begun == runs[:1]
+
+
+@given(
+    voiced=st.lists(st.booleans(), max_size=80),
+    begin=st.floats(-1, 4),
+    length=st.floats(-1, 4),
+    forgotten=st.floats(0, 3),
+)
+def test_forgetting_changes_no_answer_about_later_times(
+    voiced: list[bool], begin: float, length: float, forgotten: float
+) -> None:
+    """What was forgotten matters only to questions about the time before."""
+    tracker, reference = (heard(*[0.9 if v else 0.0 for v in voiced]) for _ in range(2))
+    tracker.forget(forgotten)
+    start_s = max(begin, forgotten)
+
+    assert tracker.voiced_s(start_s, start_s + length) == reference.voiced_s(start_s, start_s + length)
+    assert tracker.trimmed(start_s, start_s + length) == reference.trimmed(start_s, start_s + length)
+
+
+def test_voice_that_alternates_for_an_hour_leaves_as_many_spans_as_are_asked_about() -> None:
+    """Each voiced frame is a span of its own, the most there can be; held are those that did not end before."""
+    tracker = VoiceTracker(OPTIONS)
+    most = 0
+    for _ in range(round(3600 / (2 * VOICE_FRAME_S))):
+        tracker.push(0.9)
+        tracker.push(0.0)
+        tracker.forget(tracker.now_s - 30.0)
+        most = max(most, tracker.n_spans)
+
+    assert most <= 30.0 / (2 * VOICE_FRAME_S) + 1
