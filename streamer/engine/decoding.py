@@ -1,5 +1,5 @@
 """
-Rules of greedy decoding: suppressed tokens, the token budget, the likeliest token.
+Rules of greedy decoding: suppressed tokens, the likeliest token.
 
 Source: openai/whisper decoding.py (suppressed tokens, blank at the beginning, language detection).
 """
@@ -13,19 +13,10 @@ from torch import Tensor
 
 from streamer.text.tokenizer import Tokenizer
 
-MAX_TOKENS_PER_SECOND = 10.0
-"""Fast speech has four to five tokens a second, dense scripts up to twice that."""
-FREE_TOKENS = 12
-"""Tokens allowed on top, for very short windows."""
 JOINING = "-'\u2019_&/"
 """Marks that occur inside words."""
 PUNCTUATION_BYTES = (b"\xe2\x80", b"\xe3\x80", b"\xc2")
 """First bytes of marks that have no token of their own: dashes and quotes, CJK marks, Latin-1."""
-
-
-def token_budget(n_frames: int) -> int:
-    """Most tokens that `n_frames` mel frames of 10 ms can plausibly hold: stops runaway decoding."""
-    return FREE_TOKENS + int(MAX_TOKENS_PER_SECOND * n_frames / 100)
 
 
 @dataclass(frozen=True, slots=True)

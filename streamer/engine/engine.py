@@ -23,7 +23,8 @@ from torch.nn.utils.rnn import pad_sequence
 from model import CapturedDecoder, DecoderOutput, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer.audio import mel
-from streamer.engine.decoding import Choice, DecodingRules, Restrictions, token_budget
+from streamer.engine.budget import MIN_ROOM, token_budget, wanted_tokens
+from streamer.engine.decoding import Choice, DecodingRules, Restrictions
 from streamer.engine.keyterms import KeyTermBias
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
@@ -36,9 +37,6 @@ from streamer.telemetry.metrics import DecoderPass, EngineMetrics, PassKind, Ste
 from streamer.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
-
-MIN_ROOM = 8
-"""Tokens that a step can always produce: a prefix must leave this many free positions."""
 
 
 class WhisperEngine:
@@ -200,11 +198,13 @@ class WhisperEngine:
         room = dims.n_text_ctx - len(start) - len(request.prefix)
         if room < MIN_ROOM:
             raise ValueError(f"prefix of {len(request.prefix)} tokens leaves {room} of {dims.n_text_ctx} for new ones")
-        # the prompt, `sot_prev` included, takes at most half of the room: new text is worth more than old
-        prompt = request.prompt[-max(1, min(dims.max_prompt, room // 2 - 1)) :]
+        # the prompt, `sot_prev` included, takes at most half of the room, less where the draft shows that the text
+        # needs more: new text is worth more than old
+        n_prompt = min(dims.max_prompt, room // 2 - 1, room - wanted_tokens(len(request.draft)) - 1)
+        prompt = request.prompt[-n_prompt:] if n_prompt > 0 else ()
         context = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
-        plausible = token_budget(request.log_mel.shape[1]) - len(request.prefix)
-        budget = min(dims.n_text_ctx - len(context), max(plausible, MIN_ROOM))
+        plausible = token_budget(request.log_mel.shape[1], language, len(request.prefix), len(request.draft))
+        budget = min(dims.n_text_ctx - len(context), plausible)
         first = len(context) - len(request.prefix) - len(start)
         self._cache.set_length(slot, 0)
         n_cached = self._take_over(slot, request, context) if self.options.kv_reuse and request.prefix else 0

@@ -19,7 +19,7 @@ from streamer.protocol.options import Update
 from streamer.session.acks import Acks, Progress
 from streamer.session.audio_window import AudioWindow
 from streamer.session.commit_policy import POLICIES, Agreement
-from streamer.session.early_ends import EarlyEnds
+from streamer.session.early_ends import EarlyEnds, Hypothesis
 from streamer.session.plausibility import n_believed, worth_showing
 from streamer.session.spec import SessionSpec
 from streamer.session.transcript import Transcript
@@ -31,6 +31,10 @@ from streamer.step import StepRequest, StepResult
 
 MAX_PREFIX = 192
 """Committed tokens in a window from which on it rolls, however short it is: the decoder's context is bounded."""
+LONGEST_PREFIX = 320
+"""Committed tokens of a window, at most: where the part that is kept at a roll has more, a fresh window begins."""
+ADVANCE_S = 0.5
+"""Least distance of a fresh window from one that has no room for more text, seconds: no speech fills one so fast."""
 STRAYED_S = 3.0
 """Voice after the last word from which on the prefix is thought to mislead the decoder, seconds."""
 SETTLE_LANGUAGE_S = 4.0
@@ -234,7 +238,9 @@ class Session:
         self._settle_language(result, step)
         self._take_words(step, result)
         edge_s = self._audio.seen_s
-        if self._has_strayed(edge_s):
+        if self._early_ends.is_stuck:
+            self._make_room()
+        elif self._has_strayed(edge_s):
             self._open_window(self._text.committed_end_s)  # a fresh window decodes what follows without those words
             return []
         if self._turn_ends and self._has_seen_turn() and not self._early_ends.awaits_rest:
@@ -322,21 +328,25 @@ class Session:
 
     def _take_words(self, step: Step, result: StepResult) -> None:
         """Make the accepted words of a result the tail of the window, and commit the certain ones."""
-        words = self._accepted_words(step, result)
+        hypothesis = self._hypothesis(step, result)
+        words = hypothesis.words
         self._text.set_tail(words)
         last_s = words[-1].end_s if words else self._audio.start_s + step.request.anchor_s
-        voiced_after_s = self._voice.voiced_s(last_s, self._audio.seen_s)
-        self._early_ends.judge(result, words, self._text, voiced_after_s=voiced_after_s, edge_frame=step.edge_frame)
+        self._early_ends.judge(result, hypothesis, self._text, self._voice.voiced_s(last_s, self._audio.seen_s))
         self._commit(self._agreement.certain(words, self._audio.seen_s))
 
-    def _accepted_words(self, step: Step, result: StepResult) -> list[SpokenWord]:
-        """The words of a result that are believed, stream time."""
+    def _hypothesis(self, step: Step, result: StepResult) -> Hypothesis:
+        """What is believed of a result; the last of several words of a cut text is left out, for it may be half."""
         lag_s = self._window.alignment_lag_s
         words = spoken_words(result, self._tokenizer, self._audio.start_s, self._voice.trimmed, lag_s)
         n, is_loop = n_believed(result, step.request.no_eot_at)
         if is_loop:
             self._prompt, self._context = [], []  # the text that led into a repetition loop must not do so again
-        return leading(words, n)
+        is_cut = not result.ended and not is_loop and n == len(result.tokens)
+        believed = leading(words, n)
+        if is_cut and len(believed) > 1:
+            believed.pop()
+        return Hypothesis(words=believed, is_cut=is_cut, edge_frame=step.edge_frame)
 
     def _settle_language(self, result: StepResult, step: Step) -> None:
         """Keep the detected language once a window holds `SETTLE_LANGUAGE_S` of audio."""
@@ -347,7 +357,9 @@ class Session:
 
     def _has_strayed(self, edge_s: float) -> bool:
         """Whether `STRAYED_S` of voice follow the words of the window, the prefix included, without any new word."""
-        return self._text.has_committed and self._voice.voiced_s(self._text.end_s, edge_s) >= STRAYED_S
+        if self._early_ends.is_cut or not self._text.has_committed:
+            return False
+        return self._voice.voiced_s(self._text.end_s, edge_s) >= STRAYED_S
 
     def _commit(self, n: int) -> None:
         """Move the first `n` words of the tail into the stable text."""
@@ -367,6 +379,21 @@ class Session:
         self._early_ends.reset()
         self._agreement.reset()
 
+    def _make_room(self) -> None:
+        """Commit a text that fills the decoder's context, and decode what follows in a fresh window."""
+        edge_s, text = self._audio.seen_s, self._text
+        self._commit(len(text.tail))
+        follows_s = text.committed_end_s if text.has_committed else self._audio.start_s
+        self._open_window(min(edge_s, max(follows_s, self._audio.start_s + ADVANCE_S)))
+
+    def _move_window(self, from_s: float) -> None:
+        """Begin the window at the first committed word that begins at `from_s`, stream time, or later."""
+        start = self._audio.start
+        # start at a word, never inside the word before: half a word would be decoded again
+        self._audio.move(self._text.drop_before(from_s))
+        if self._audio.start > start:
+            self._early_ends.moved()
+
     def _roll(self, edge_s: float) -> None:
         """Move the start of a window that grew too long to a committed word."""
         if not self._audio.is_too_long(edge_s) and len(self._text.prefix) < MAX_PREFIX:
@@ -376,8 +403,9 @@ class Session:
             # no committed word in the part that is kept: commit the words before it, they leave the window
             tail = self._text.tail
             self._commit(next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail)))
-        # start at a word, never inside the word before: half a word would be decoded again
-        self._audio.move(self._text.drop_before(keep_from_s))
+        self._move_window(keep_from_s)
+        if len(self._text.prefix) > LONGEST_PREFIX:
+            self._open_window(min(edge_s, self._text.committed_end_s))
 
     def _forget_old_audio(self) -> None:
         """While nobody speaks, forget audio that no window will need."""

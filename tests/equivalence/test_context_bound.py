@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.frontend import FrontEnd
-from streamer.engine.decoding import token_budget
-from streamer.engine.engine import MIN_ROOM, WhisperEngine
+from streamer.engine.budget import MIN_ROOM, token_budget, wanted_tokens
+from streamer.engine.engine import WhisperEngine
 from streamer.errors import EngineError
 from streamer.protocol.events import Bye
 from streamer.protocol.options import Delay, SessionOptions
@@ -65,8 +65,9 @@ def room(asked: StepRequest) -> int:
 
 def bound(asked: StepRequest) -> int:
     """Most tokens a step may say: what a window can hold, and what the prompt has left of the context."""
-    n_prompt = min(len(asked.prompt), N_TEXT_CTX // 2 - 1, room(asked) // 2 - 1)
-    plausible = max(MIN_ROOM, token_budget(asked.log_mel.shape[1]) - len(asked.prefix))
+    n_free = room(asked) - wanted_tokens(len(asked.draft)) - 1
+    n_prompt = max(0, min(len(asked.prompt), N_TEXT_CTX // 2 - 1, room(asked) // 2 - 1, n_free))
+    plausible = token_budget(asked.log_mel.shape[1], "en", len(asked.prefix), len(asked.draft))
     return min(plausible, room(asked) - (n_prompt + 1 if n_prompt else 0))
 
 
@@ -129,7 +130,7 @@ def test_run_aways_end_at_the_budget(tiny_engine: WhisperEngine) -> None:
 
     result = alone(tiny_engine, request(window, prefix=loop))
 
-    assert len(result.tokens) <= max(MIN_ROOM, token_budget(100) - len(loop))
+    assert len(result.tokens) <= token_budget(100, "en", len(loop))
 
 
 def test_a_prefix_up_to_the_context() -> None:
@@ -162,7 +163,7 @@ class Babbler:
         # the longest start sequence: what is possible here is possible for every model
         if 448 - 4 - len(asked.prefix) < MIN_ROOM:
             raise EngineError(f"{len(asked.prefix)} tokens of prefix")
-        n = min(448 - 4 - len(asked.prefix), max(MIN_ROOM, token_budget(n_frames) - len(asked.prefix)))
+        n = min(448 - 4 - len(asked.prefix), token_budget(n_frames, "en", len(asked.prefix), len(asked.draft)))
         n = 0 if n_frames / 100 < self.silent_s and not asked.prefix else n
         begin_s = max(asked.anchor_s, n_frames / 100 - self.spread_s)
         times = np.linspace(begin_s, max(begin_s, n_frames / 100 - 0.4), n + 1)

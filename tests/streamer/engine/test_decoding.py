@@ -11,7 +11,7 @@ from torch import Tensor
 from whisper.decoding import SuppressBlank, SuppressTokens
 from whisper.tokenizer import Tokenizer as PublishedTokenizer
 
-from streamer.engine.decoding import FREE_TOKENS, MAX_TOKENS_PER_SECOND, DecodingRules, Restrictions, token_budget
+from streamer.engine.decoding import DecodingRules, Restrictions
 from streamer.text.tokenizer import Tokenizer
 from streamer.weights.vocabulary import build_tokenizer
 from tests.helpers.networks import published_tokenizer
@@ -105,13 +105,6 @@ def test_best_language_looks_at_languages_alone() -> None:
     for row, code in enumerate(["de", "ja", "en"]):
         logits[row, MULTILINGUAL.languages[code]] = 5.0
     assert rules(MULTILINGUAL).best_language(logits) == ["de", "ja", "en"]
-
-
-def test_budget_grows_with_the_window() -> None:
-    """A window holds so many tokens a second and a few on top; none is without any."""
-    assert token_budget(0) == FREE_TOKENS
-    assert token_budget(1000) == FREE_TOKENS + int(10 * MAX_TOKENS_PER_SECOND)
-    assert token_budget(1) >= 1
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from model import ModelDimensions, Whisper
-from streamer.engine.decoding import token_budget
-from streamer.engine.engine import MIN_ROOM
+from streamer.engine.budget import token_budget
 from streamer.engine.options import EngineOptions
 from streamer.engine.random_engine import TOKENS_PER_SECOND, RandomEngine
 from streamer.errors import EngineError
@@ -138,7 +137,7 @@ def test_every_limit_holds(engine: RandomEngine, batch: tuple[StepRequest, ...])
     """Rows are bounded as those of a real engine, and times in order."""
     for asked, result in zip(batch, engine.step(batch), strict=True):
         room = 64 - 2 - len(asked.prefix)
-        plausible = max(MIN_ROOM, token_budget(asked.log_mel.shape[1]) - len(asked.prefix))
+        plausible = token_budget(asked.log_mel.shape[1], "en", len(asked.prefix), len(asked.draft))
         assert len(result.tokens) <= min(room, plausible)
         assert len(result.logprobs) == len(result.tokens) == len(result.starts_s) - 1
         assert 0 <= result.n_verified <= min(len(result.tokens), len(asked.draft))
