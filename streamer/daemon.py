@@ -53,7 +53,7 @@ class AudioSource(Protocol):
         """
         ...
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Release the device."""
 
 
@@ -232,7 +232,7 @@ async def _microphone(config: Config, build: Build, open_microphone: OpenMicroph
 @contextlib.asynccontextmanager
 async def _fed(stream: SessionHandle, source: AudioSource) -> AsyncIterator[asyncio.Task[None]]:
     """Feed a microphone to a session for the length of a block; yields the task that does. Closes the microphone."""
-    with contextlib.closing(source):
+    async with contextlib.aclosing(source):
         feeding = asyncio.create_task(_feed(source, stream))
         try:
             yield feeding

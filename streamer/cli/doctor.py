@@ -27,7 +27,7 @@ from streamer.access.tls import Certificate
 from streamer.config import Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError
 from streamer.extras import EXTRAS, pip_install
-from streamer.host import cpu, microphone
+from streamer.host import cpu, portaudio
 from streamer.host.sockets import listen
 
 State = Literal["ok", "warn", "fail"]
@@ -60,7 +60,7 @@ def examine(config: Config) -> list[Check]:
         check_cpu(cpu.cpuinfo()),
         check_gpu(config.model.device, [_gpu(index) for index in range(torch.cuda.device_count())]),
         check_weights(config.model.name),
-        check_microphone(config.capture.device, microphone.devices),
+        check_microphone(config.capture.device, portaudio.devices),
         check_port(config.server.host, config.server.port),
         check_keys(config.server, os.environ),
         check_tls(config.server),
@@ -113,7 +113,7 @@ def check_weights(name: str) -> Check:
     return Check("weights", "ok", f"{source.name}: {source.format}, {source.size_bytes / 1e6:.0f} MB, {source.path}")
 
 
-def check_microphone(name: str, list_devices: Callable[[], list[microphone.InputDevice]]) -> Check:
+def check_microphone(name: str, list_devices: Callable[[], list[portaudio.InputDevice]]) -> Check:
     """
     Whether PortAudio is installed, and which input device would be captured. A server needs neither.
 
@@ -123,7 +123,7 @@ def check_microphone(name: str, list_devices: Callable[[], list[microphone.Input
     """
     try:
         available = list_devices()
-        device = microphone.find_device(name, available)
+        device = portaudio.find_device(name, available)
     except CaptureError as error:
         return Check("microphone", "warn", "not available; the server runs without", str(error))
     others = [f'{other.index} "{other.name}"' for other in available if other != device]

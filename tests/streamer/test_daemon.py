@@ -95,7 +95,7 @@ class Microphone:
         self._then()
         await asyncio.Event().wait()
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Release nothing."""
         self.seen.append("closed")
 

@@ -11,7 +11,7 @@ import pytest
 from streamer.cli import doctor
 from streamer.config import Config, ModelConfig, ServerConfig
 from streamer.errors import PortAudioMissingError
-from streamer.host.microphone import InputDevice
+from streamer.host.portaudio import InputDevice
 
 
 def test_every_thing_is_examined_once() -> None:
