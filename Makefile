@@ -17,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 .PHONY: run test check unit-tests other-tests pictures system-packages clean
 
 run: $(VENV)/run.stamp
-	$(BIN)/streamer serve $(ARGS)
+	@$(BIN)/streamer serve $(ARGS)
 
 test: system-packages check
 
@@ -39,7 +39,8 @@ other-tests:
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests $(patsubst %,--ignore=%,$(UNIT_TESTS))
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) -e '.[tiny-en]'
+	@echo 'Installing streamer, PyTorch and the tiny.en weights into $(VENV), once: about a minute on a fast network …'
+	@$(PIP_INSTALL) -e '.[tiny-en]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
@@ -51,7 +52,8 @@ $(BIN)/python:
 		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "$(PYTHON) cannot create environments: apt-get install python3-venv"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo 'Creating the environment $(VENV) with $(PYTHON) …'
+	@$(PYTHON) -m venv $(VENV)
 
 system-packages:
 	@missing=$$(for package in $(SYSTEM_PACKAGES); do \

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -19,12 +20,14 @@ from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
 from streamer.audio.pcm import Samples
 from streamer.build import Service, build
-from streamer.config import CaptureConfig, Config
+from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.host.memory import give_back_forever
 from streamer.host.microphone import MicrophoneSource
+from streamer.host.sockets import listen
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
-from streamer.host.terminal import TerminalCaptions
+from streamer.host.terminal import TerminalCaptions, TerminalNotes
+from streamer.protocol.events import TurnEnd
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.server.app import build_app
@@ -86,12 +89,19 @@ def serve(
     return _run(_serve(config, build, open_microphone if with_microphone else None))
 
 
-def microphone(config: Config, *, build: Build = build, open_microphone: OpenMicrophone = MicrophoneSource) -> int:
+def microphone(
+    config: Config,
+    *,
+    keep: Callable[[TurnEnd], None] | None = None,
+    build: Build = build,
+    open_microphone: OpenMicrophone = MicrophoneSource,
+) -> int:
     """
     Show live captions of the microphone in the terminal until SIGINT or SIGTERM.
 
     Args:
         config: The configuration.
+        keep: Takes each turn when it ends; may raise a StreamerError.
         build: Builds the service, on a thread of its own.
         open_microphone: Opens the capture device.
 
@@ -101,7 +111,7 @@ def microphone(config: Config, *, build: Build = build, open_microphone: OpenMic
     Raises:
         StreamerError: There is no model or no microphone, or the microphone is lost.
     """
-    return _run(_microphone(config, build, open_microphone))
+    return _run(_microphone(config, keep, build, open_microphone))
 
 
 def _run(main: Coroutine[Any, Any, None]) -> int:
@@ -120,20 +130,62 @@ def _first(group: BaseExceptionGroup[StreamerError]) -> StreamerError:
     return error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entrance:
+    """Where clients come in, open before the model is loaded."""
+
+    sockets: Sequence[socket.socket]
+    """They listen already: a port in use is found at once, and clients that come early wait."""
+    keys: Keys
+    certificate: Certificate
+
+
 async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone | None) -> None:
     stop = _stop_on_signals()
-    notifier = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
-    keys = Keys(find_key_file(config.server.keys_file, os.environ))
-    certificate = Certificate(config.server)
-    sockets = inherited_sockets(os.environ)
-    check_exposure([_host(listener) for listener in sockets] or [config.server.host], config.server, keys)
-    notifier.status("loading the model")
-    notifier.extend_timeout(LOADING_S)
-    service = await asyncio.to_thread(build, config)
-    await asyncio.to_thread(preload)
+    notifier, person = Notifier(os.environ.get("NOTIFY_SOCKET", "")), TerminalNotes(sys.stderr)
+    entrance = _open(config.server)
+    try:
+        notifier.status("loading the model")
+        notifier.extend_timeout(LOADING_S)
+        person.say(f"Loading {config.model.name} and measuring what this machine can carry …")
+        service = await asyncio.to_thread(build, config)
+        await asyncio.to_thread(preload)
+        await _serve_at(entrance, service, config, open_microphone, stop, notifier, person)
+    finally:
+        for listener in entrance.sockets:
+            listener.close()
+
+
+def _open(config: ServerConfig) -> _Entrance:
+    keys = Keys(find_key_file(config.keys_file, os.environ))
+    certificate = Certificate(config)
+    inherited = inherited_sockets(os.environ)
+    check_exposure([_host(listener) for listener in inherited] or [config.host], config, keys)
+    return _Entrance(sockets=inherited or [_listen(config)], keys=keys, certificate=certificate)
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    try:
+        return listen(config.host, config.port)
+    except StreamerError as error:
+        other = config.port + 1 if 1024 <= config.port < 65535 else 8000
+        remedy = f"stop the program that has it, or choose another port, as --port {other} (server.port)"
+        raise StreamerError(f"{error}; {remedy}") from None
+
+
+async def _serve_at(
+    entrance: _Entrance,
+    service: Service,
+    config: Config,
+    open_microphone: OpenMicrophone | None,
+    stop: asyncio.Event,
+    notifier: Notifier,
+    person: TerminalNotes,
+) -> None:
+    keys, certificate = entrance.keys, entrance.certificate
     scheduler, connections, room = service.scheduler, Connections(), Room() if open_microphone else None
     app = build_app(scheduler, config, service.registry, keys=keys, connections=connections, microphone=room)
-    server = HttpServer(app, config, sockets, certificate.context, service.registry)
+    server = HttpServer(app, config, entrance.sockets, certificate.context, service.registry)
     await server.start()
     _on_reload(notifier, keys, certificate)
     try:
@@ -146,12 +198,22 @@ async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone |
                 notifier.ready()
                 notifier.status(f"serving {config.model.name} on port {server.port}")
                 log.info("serving", url=server.url, model=config.model.name)
+                person.say(f"Captions at {_for_browsers(server.url, socket.gethostname())} · Ctrl-C stops")
                 await stop.wait()
+                person.say("Stopping: open sessions get their last words · Ctrl-C again ends at once")
                 notifier.stopping()
                 await _drain(config.server.drain_s, connections, scheduler)
     finally:
         await server.stop()
     log.info("stopped")
+
+
+def _for_browsers(url: str, hostname: str) -> str:
+    """An address that a browser can open: every network of the machine is `0.0.0.0` or `[::]`, which none can."""
+    for everywhere in ("//0.0.0.0:", "//[::]:"):
+        if everywhere in url:
+            return f"{url.replace(everywhere, '//127.0.0.1:')} and {url.replace(everywhere, f'//{hostname}:')}"
+    return url
 
 
 @contextlib.asynccontextmanager
@@ -214,9 +276,14 @@ async def _caption_microphone(
                 room.publish(event)
 
 
-async def _microphone(config: Config, build: Build, open_microphone: OpenMicrophone) -> None:
+async def _microphone(
+    config: Config, keep: Callable[[TurnEnd], None] | None, build: Build, open_microphone: OpenMicrophone
+) -> None:
     stop = _stop_on_signals()
+    person = TerminalNotes(sys.stderr)
+    person.say(f"Loading {config.model.name} …")
     service = await asyncio.to_thread(build, config)
+    person.say("Listening · Ctrl-C stops")
     captions = TerminalCaptions(sys.stdout)
     async with running(service.scheduler):
         stream = service.scheduler.open(config.session)
@@ -225,6 +292,8 @@ async def _microphone(config: Config, build: Build, open_microphone: OpenMicroph
             try:
                 async for event in stream:
                     captions.show(event)
+                    if keep and isinstance(event, TurnEnd):
+                        keep(event)
             finally:
                 stopping.cancel()
 

@@ -87,7 +87,13 @@ def configured(command: Command) -> Command:
     return config_option(model_option(command))
 
 
-@click.group(cls=Streamer)
+def spoken(command: Command) -> Command:
+    """Add the options of what is said: --language and --task."""
+    task = click.option("--task", type=click.Choice(["transcribe", "translate"]), help="translate: to English.")
+    return click.option("--language", help="Code, tag or name, as de, de-AT or German; auto: detect it.")(task(command))
+
+
+@click.group(cls=Streamer, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="streamer")
 def main() -> None:
     """Live speech to captions with Whisper weights."""
@@ -123,43 +129,64 @@ def serve(
 
 @main.command()
 @configured
+@spoken
 @click.option("--device", help="Input device: a number or a part of its name.")
+@click.option("--output", "-o", type=FILE, help="Keep the transcript in this file; its extension says the format.")
 @click.pass_context
-def mic(ctx: click.Context, config_file: Path | None, model: str | None, device: str | None) -> None:
+def mic(
+    ctx: click.Context,
+    config_file: Path | None,
+    model: str | None,
+    language: str | None,
+    task: str | None,
+    device: str | None,
+    output: Path | None,
+) -> None:
     """Show live captions of the microphone in the terminal."""
-    settings = _configure(config_file, {"model.name": model, "capture.device": device}, is_quiet=True)
+    flags = {"model.name": model, "session.language": language, "session.task": task, "capture.device": device}
+    settings = _configure(config_file, flags, is_quiet=True)
+    from streamer.cli.output import TranscriptFile
     from streamer.daemon import microphone as run
 
-    ctx.exit(run(settings))
+    ctx.exit(run(settings, keep=TranscriptFile(output).add) if output else run(settings))
 
 
 @main.command()
 @configured
-@click.argument("files", nargs=-1, required=True, type=EXISTING_FILE)
+@spoken
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
-    "format_",
     type=click.Choice(["txt", "json", "jsonl", "srt", "vtt", "ttml"]),
-    default="txt",
-    show_default=True,
+    help="Of the output.  [default: by the extension of --output, else txt]",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Write to this file; for several FILES to this folder, a file each.  [default: standard output]",
 )
 @click.option("--realtime", is_flag=True, help="Feed the audio at the speed it is spoken.")
 @click.option("--record", metavar="DIR", help="Record audio and decisions in this folder, for `streamer replay`.")
 @click.pass_context
 def transcribe(
     ctx: click.Context,
+    /,
     config_file: Path | None,
     model: str | None,
-    files: tuple[Path, ...],
-    format_: str,
-    realtime: bool,
+    language: str | None,
+    task: str | None,
     record: str | None,
+    **options: Any,
 ) -> None:
-    """Transcribe FILES through the streaming engine."""
-    settings = _configure(config_file, {"model.name": model, "recording.folder": record}, is_quiet=True)
-    from streamer.cli.transcribe import run
+    """Transcribe FILES through the streaming engine; - is standard input."""
+    if not any(str(file) == "-" or file.exists() for file in options["files"]):
+        raise click.BadParameter(f"no such file: {', '.join(map(str, options['files']))}", param_hint="FILES")
+    flags = {"model.name": model, "session.language": language, "session.task": task, "recording.folder": record}
+    settings = _configure(config_file, flags, is_quiet=True)
+    from streamer.cli.transcribe import TranscribeOptions, run
 
-    ctx.exit(run(settings, files, format_, realtime))
+    ctx.exit(run(settings, TranscribeOptions(**options)))
 
 
 @main.command()

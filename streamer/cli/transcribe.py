@@ -4,81 +4,130 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from streamer.audio.files import read_audio
-from streamer.audio.pcm import SAMPLE_RATE
+from streamer.audio.files import open_audio, read_audio
+from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.build import Service, build
+from streamer.cli.output import STANDARD_INPUT, chosen_format, output_paths, write_file, written
 from streamer.config import Config
+from streamer.errors import AudioFormatError, DeviceLostError, StreamerError
 from streamer.evaluation.playback import play
 from streamer.host.terminal import TerminalCaptions
 from streamer.protocol.events import Ack, Event, TurnEnd
 from streamer.protocol.messages import encode
-from streamer.protocol.options import SessionOptions
 from streamer.scheduling.scheduler import running
-from streamer.subtitles.cues import to_srt, to_ttml, to_txt, to_vtt
 
 
-def run(
-    config: Config,
-    files: Sequence[Path],
-    format_: str,
-    realtime: bool,
-    build: Callable[[Config], Service] = build,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscribeOptions:
+    """What is transcribed, and how it is written."""
+
+    files: Sequence[Path]
+    """Anything `read_audio` reads; `-` is standard input."""
+    output: Path | None = None
+    """A file, or a folder for several files; None: standard output."""
+    format: str | None = None
+    """txt, json, jsonl (every event as it comes), srt, vtt or ttml; None: by the extension of `output`, else txt."""
+    realtime: bool = False
+    """Feed audio at the speed of speech; with txt, show live captions."""
+
+
+def run(config: Config, options: TranscribeOptions, build: Callable[[Config], Service] = build) -> int:
     """
-    Transcribe files one after the other to standard output.
+    Transcribe files one after the other. A file that fails is told on standard error, and the next one follows.
 
     Args:
         config: Session defaults and model.
-        files: Anything `read_audio` reads; all files are read before the first one is transcribed.
-        format_: txt, json, jsonl, srt, vtt or ttml. `jsonl` writes every event as it comes.
-        realtime: Feed audio at the speed of speech; with txt, show live captions.
+        options: Files and output.
         build: Builds the service.
 
     Returns:
-        Exit code 0.
+        Exit code: 0, or 1 if a file failed.
 
     Raises:
-        StreamerError: There is no model, or a file cannot be read.
+        ConfigError: The transcripts cannot be written where they should be.
+        StreamerError: There is no model, or the device is lost.
     """
-    recordings = [(path, read_audio(path)) for path in files]
-    asyncio.run(_run(build(config), config.session, recordings, format_, realtime))
-    return 0
+    format_ = chosen_format(options.format, options.output)
+    paths = output_paths(options.files, options.output, format_)
+    return asyncio.run(_run(build(config), config, list(zip(options.files, paths, strict=True)), format_, options))
 
 
 async def _run(
     service: Service,
-    options: SessionOptions,
-    recordings: Sequence[tuple[Path, NDArray[np.float32]]],
+    config: Config,
+    jobs: Sequence[tuple[Path, Path | None]],
     format_: str,
-    realtime: bool,
-) -> None:
+    options: TranscribeOptions,
+) -> int:
+    n_failed = 0
     async with running(service.scheduler):
-        for path, samples in recordings:
-            turns = []
-            captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
-            stream = service.scheduler.open(options, session=path.stem)
-            is_quiet = not captions and format_ != "jsonl"
-            with _progress(path.name, len(samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
-                async for _, event in play(stream, samples, realtime=realtime):
-                    advance(event)
-                    if captions:
-                        captions.show(event)
-                    elif format_ == "jsonl":
-                        click.echo(encode(event))
-                    if isinstance(event, TurnEnd):
-                        turns.append(event)
-            if is_quiet:
-                click.echo(_written(path, turns, format_), nl=False)
+        for file, path in jobs:
+            try:
+                await _transcribe(service, config, file, path, format_, realtime=options.realtime)
+            except DeviceLostError:
+                raise
+            except StreamerError as error:
+                n_failed += 1
+                click.echo(f"streamer: {error}", err=True)
         await service.scheduler.finish_recordings()
+    return 1 if n_failed else 0
+
+
+async def _transcribe(
+    service: Service, config: Config, file: Path, path: Path | None, format_: str, *, realtime: bool
+) -> None:
+    """Transcribe one file to a path, or to standard output."""
+    samples = await asyncio.to_thread(_read, file)
+    turns: list[TurnEnd] = []
+    lines: list[str] = []
+    captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
+    stream = service.scheduler.open(config.session, session=_name(file))
+    is_quiet = not captions and (path is not None or format_ != "jsonl")
+    with _progress(file.name, len(samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
+        async for _, event in play(stream, samples, realtime=realtime):
+            advance(event)
+            if captions:
+                captions.show(event)
+            if format_ == "jsonl":
+                _put_line(encode(event), lines if path else None)
+            if isinstance(event, TurnEnd):
+                turns.append(event)
+    text = "".join(lines) if format_ == "jsonl" else written(str(file), turns, format_)
+    if path is not None:
+        write_file(path, text)
+    elif is_quiet:
+        click.echo(text, nl=False)
+
+
+def _put_line(line: str, lines: list[str] | None) -> None:
+    """Keep a line, or write it at once."""
+    if lines is None:
+        click.echo(line)
+    else:
+        lines.append(f"{line}\n")
+
+
+def _read(file: Path) -> Samples:
+    if file != STANDARD_INPUT:
+        return read_audio(file)
+    with contextlib.closing(open_audio(io.BytesIO(sys.stdin.buffer.read()), "standard input")) as sound:
+        blocks = list(sound.blocks)
+    if not blocks:
+        raise AudioFormatError("standard input: no sound in it")
+    return np.concatenate(blocks)
+
+
+def _name(file: Path) -> str:
+    return "stdin" if file == STANDARD_INPUT else file.stem
 
 
 @contextlib.contextmanager
@@ -94,17 +143,3 @@ def _progress(name: str, duration_s: float, *, is_shown: bool) -> Iterator[Calla
                 bar.update(round(event.stable_s) - bar.pos)
 
         yield advance
-
-
-def _written(path: Path, turns: Sequence[TurnEnd], format_: str) -> str:
-    match format_:
-        case "srt":
-            return to_srt(turns)
-        case "vtt":
-            return to_vtt(turns)
-        case "ttml":
-            return to_ttml(turns)
-        case "json":
-            document = {"file": str(path), "text": to_txt(turns).strip(), "turns": msgspec.to_builtins(list(turns))}
-            return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
-    return to_txt(turns)

@@ -61,5 +61,23 @@ class TerminalCaptions:
         self._stream.flush()
 
 
+class TerminalNotes:
+    """
+    Lines for a person who watches the start of a program; where the output is no terminal, none are written.
+
+    Args:
+        stream: The output, usually standard error.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def say(self, line: str) -> None:
+        """Write a line, on a terminal."""
+        if self._stream.isatty():
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+
 def _styled(line: Line) -> str:
     return line.stable + (f"{FAINT}{line.partial}{NORMAL}" if line.partial else "")

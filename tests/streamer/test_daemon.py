@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -148,13 +149,63 @@ def test_no_watchdog_is_fed_where_there_is_none(manager: Manager, config: Config
     assert "WATCHDOG=1" not in manager.heard
 
 
-def test_a_port_in_use_is_named(config: Config, scripted: ScriptedService) -> None:
-    """The daemon does not start."""
+def test_a_port_in_use_is_named_before_the_model_is_loaded(config: Config) -> None:
+    """The daemon does not start, and says what to do."""
+    port = config.server.port
     with (
-        socket.create_server(("127.0.0.1", config.server.port)),
-        pytest.raises(StreamerError, match=f"port {config.server.port} on 127.0.0.1 is in use"),
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(StreamerError, match=rf"port {port} on 127\.0\.0\.1 is in use: .*; stop .* --port {port + 1} "),
     ):
-        serve(scripted, config)
+        daemon.serve(config, build=lambda _: pytest.fail("the model was loaded"))
+
+
+def test_a_model_that_cannot_be_loaded_frees_the_port(config: Config) -> None:
+    """Somebody else may have it."""
+
+    def build(_: Config) -> Service:
+        raise StreamerError("no model")
+
+    with pytest.raises(StreamerError, match="no model"):
+        daemon.serve(config, build=build)
+    socket.create_server(("127.0.0.1", config.server.port)).close()
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_person_on_a_terminal_is_told_what_happens(
+    manager: Manager,
+    config: Config,
+    scripted: ScriptedService,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_terminal: bool,
+) -> None:
+    """Loading, then the address, then the stop; a log that is no terminal gets none of it."""
+    manager.reactions["READY=1"] = terminate
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+
+    serve(scripted, config)
+
+    beginnings = ("Loading", "Captions", "Stopping")
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith(beginnings)]
+    expected = [
+        "Loading tiny.en and measuring what this machine can carry …",
+        f"Captions at http://127.0.0.1:{config.server.port}/ · Ctrl-C stops",
+        "Stopping: open sessions get their last words · Ctrl-C again ends at once",
+    ]
+    assert told == (expected if is_terminal else [])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://0.0.0.0:80/", "http://127.0.0.1:80/ and http://box:80/"),
+        ("https://[::]:80/", "https://127.0.0.1:80/ and https://box:80/"),
+        ("http://[::1]:80/", "http://[::1]:80/"),
+    ],
+)
+def test_the_address_is_one_that_a_browser_opens(url: str, shown: str) -> None:
+    """Every network of the machine has no address of its own."""
+    assert daemon._for_browsers(url, "box") == shown
 
 
 def test_an_open_network_without_keys_is_refused(config: Config, scripted: ScriptedService) -> None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from streamer import __version__
 from streamer.cli.commands import main
+from streamer.cli.transcribe import TranscribeOptions
 from streamer.config import Config
 from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError
 from streamer.evaluation.bench import BenchOptions
@@ -49,7 +50,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     serving = SimpleNamespace(serve=part("serve"), microphone=part("microphone"))
     monkeypatch.setitem(sys.modules, "streamer.daemon", serving)
     for name in ("cli.transcribe", "evaluation.evaluate", "evaluation.bench"):
-        stand_in = SimpleNamespace(run=part(name.rpartition(".")[2]), BenchOptions=BenchOptions)
+        stand_in = SimpleNamespace(
+            run=part(name.rpartition(".")[2]), BenchOptions=BenchOptions, TranscribeOptions=TranscribeOptions
+        )
         monkeypatch.setitem(sys.modules, f"streamer.{name}", stand_in)
     return seen
 
@@ -118,8 +121,41 @@ def test_transcribe_passes_files_format_and_pace_on(calls: list[tuple[object, ..
     files = (tmp_path / "a.wav", tmp_path / "b.flac")
     for file in files:
         file.touch()
-    assert run("transcribe", *files, "--format", "vtt", "--realtime").exit_code == 0
-    assert calls[0][2:] == (files, "vtt", True)
+    assert run("transcribe", *files, "--format", "vtt", "--realtime", "-o", "out").exit_code == 0
+    assert calls[0][2:] == (TranscribeOptions(files=files, format="vtt", realtime=True, output=Path("out")),)
+
+
+@pytest.mark.parametrize("command", [("transcribe", "-"), ("mic",)])
+def test_language_and_task_go_to_the_session(calls: list[tuple[object, ...]], command: tuple[str, ...]) -> None:
+    """Read as everywhere; a language that does not exist is bad usage."""
+    arguments = (*command, "--model", "base", "--task", "translate", "--language")
+    assert run(*arguments, "German").exit_code == 0
+    [(_, config, *_)] = calls
+    assert isinstance(config, Config)
+    assert (config.session.language, config.session.task) == ("de", "translate")
+    result = run(*arguments, "germn")
+    assert result.exit_code == 2
+    assert 'session.language = "germn" on the command line: expected auto or one of' in result.stderr
+
+
+def test_mic_keeps_its_transcript_in_a_file(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
+    """Made before anybody speaks."""
+    assert run("mic", "--output", tmp_path / "talk.vtt").exit_code == 0
+    assert (tmp_path / "talk.vtt").read_text() == "WEBVTT\n\n"
+    assert callable(calls[0][2])
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "bench", "config", "config check", "config show", "doctor", "eval", "mic", "models", "models list",
+     "models pull", "replay", "serve", "transcribe"],
+)  # fmt: skip
+def test_every_command_explains_itself(command: str, option: str) -> None:
+    """By `-h` and `--help`."""
+    result = run(*command.split(), option)
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
 
 
 def test_eval_passes_its_options_on(calls: list[tuple[object, ...]], tmp_path: Path) -> None:

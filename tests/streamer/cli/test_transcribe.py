@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
 import structlog
 
 from streamer.cli import transcribe
+from streamer.cli.output import FORMATS
+from streamer.cli.transcribe import TranscribeOptions
 from streamer.config import Config
-from streamer.errors import StreamerError
 from streamer.protocol.options import SessionOptions
 from tests.helpers.scripted_engine import ScriptedService, spoken, story
 
@@ -27,10 +30,13 @@ def quiet_log() -> Iterator[None]:
         yield
 
 
-def run(files: list[Path], format_: str, service: ScriptedService | None = None) -> int:
+def run(
+    files: list[Path], format_: str | None, service: ScriptedService | None = None, output: Path | None = None
+) -> int:
     """Transcribe with the scripted engine, as fast as it goes."""
     built = service or ScriptedService()
-    return transcribe.run(CONFIG, files, format_, realtime=False, build=lambda _: built.parts())
+    options = TranscribeOptions(files=files, format=format_, output=output)
+    return transcribe.run(CONFIG, options, build=lambda _: built.parts())
 
 
 @pytest.fixture
@@ -85,15 +91,62 @@ def test_subtitles_have_the_times_of_the_words(
     assert "\nb c d f\n" in out
 
 
-def test_a_file_that_cannot_be_read_is_named(
+def test_a_bad_file_does_not_stop_the_rest(
     files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anything is transcribed."""
+    """Each failure is a line, and the exit code is 1 at the end."""
     (tmp_path / "c.wav").write_text("not sound")
 
-    with pytest.raises(StreamerError, match=r"c\.wav"):
-        run([*files, tmp_path / "c.wav"], "txt")
-    assert capsys.readouterr().out == ""
+    assert run([tmp_path / "c.wav", files[0], tmp_path / "d.wav", tmp_path, files[1]], "txt") == 1
+
+    output = capsys.readouterr()
+    assert output.out == f"b c d f\ng h\n{story(30)}\n"
+    failures = [line for line in output.err.splitlines() if line.startswith("streamer: ")]
+    assert [line.split(":")[1].strip() for line in failures] == [
+        str(tmp_path / "c.wav"),
+        str(tmp_path / "d.wav"),
+        str(tmp_path),
+    ]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_several_files_are_written_one_each(files: list[Path], tmp_path: Path, format_: str) -> None:
+    """In a folder that is made, each as it would be alone."""
+    assert run(files, format_, output=tmp_path / "out" / "deep") == 0
+    for file in files:
+        assert run([file], format_, output=tmp_path / "alone") == 0
+        alone = (tmp_path / "alone").read_text(encoding="utf-8")
+        assert (tmp_path / "out" / "deep" / f"{file.stem}.{format_}").read_text(encoding="utf-8") == alone
+        assert alone
+    assert len(list((tmp_path / "out" / "deep").iterdir())) == 2
+
+
+def test_the_extension_of_the_output_is_its_format(files: list[Path], tmp_path: Path) -> None:
+    """Where none is asked for."""
+    run(files[:1], None, output=tmp_path / "a.vtt")
+    assert (tmp_path / "a.vtt").read_text().startswith("WEBVTT")
+
+
+def test_an_output_that_cannot_be_written_does_not_stop_the_rest(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told like a recording that cannot be read."""
+    (tmp_path / "out" / "a.txt").mkdir(parents=True)
+
+    assert run(files, None, output=tmp_path / "out") == 1
+
+    assert "a.txt: is a directory" in capsys.readouterr().err
+    assert (tmp_path / "out" / "b.txt").read_text() == f"{story(30)}\n"
+
+
+def test_standard_input_is_a_file(
+    files: list[Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name of a hyphen; what is no sound is told."""
+    for content, code, out in ((files[0].read_bytes(), 0, "b c d f\ng h\n"), (b"not sound", 1, "")):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+        assert run([Path("-")], "txt") == code
+        assert capsys.readouterr().out == out
 
 
 def test_a_fault_ends_the_program(files: list[Path]) -> None:

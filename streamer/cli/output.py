@@ -1,0 +1,126 @@
+"""Where transcripts of `transcribe` and `mic` are written, and in which format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from streamer.errors import ConfigError, StreamerError
+from streamer.protocol.events import TurnEnd
+from streamer.subtitles.cues import to_srt, to_ttml, to_txt, to_vtt
+
+STANDARD_INPUT = Path("-")
+FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "ttml")
+JOINABLE = ("txt", "jsonl")
+"""Formats in which the transcripts of several files may follow one another."""
+
+
+def chosen_format(asked: str | None, output: Path | None) -> str:
+    """The format asked for, otherwise that of the output's extension, otherwise txt."""
+    suffix = output.suffix.removeprefix(".").lower() if output else ""
+    return asked or (suffix if suffix in FORMATS else "txt")
+
+
+def output_paths(files: Sequence[Path], output: Path | None, format_: str) -> list[Path | None]:
+    """
+    The file that each transcript is written to; None: standard output.
+
+    Args:
+        files: The recordings.
+        output: A file for one recording, a folder for several; a folder that exists takes one as well.
+        format_: The extension in a folder; files of the same name get a number.
+
+    Raises:
+        ConfigError: Several transcripts cannot share the output, or it is one of the recordings.
+    """
+    if output is None:
+        if len(files) > 1 and format_ not in JOINABLE:
+            raise ConfigError(f"several files as {format_} need a file each: name a folder with --output")
+        return [None for _ in files]
+    if len(files) > 1 and output.exists() and not output.is_dir():
+        raise ConfigError(f"--output {output} is a file: expected a folder for {len(files)} transcripts")
+    paths = _in_folder(files, output, format_) if len(files) > 1 or output.is_dir() else [output]
+    if overwritten := {path.resolve() for path in paths} & {file.resolve() for file in files}:
+        raise ConfigError(f"--output would overwrite the recording {overwritten.pop()}: expected another path")
+    return list(paths)
+
+
+def _in_folder(files: Sequence[Path], folder: Path, format_: str) -> list[Path]:
+    names: list[str] = []
+    for file in files:
+        stem = name = "stdin" if file == STANDARD_INPUT else file.stem
+        number = 2
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names.append(name)
+    return [folder / f"{name}.{format_}" for name in names]
+
+
+def written(name: str, turns: Sequence[TurnEnd], format_: str) -> str:
+    """
+    A transcript as text.
+
+    Args:
+        name: Of the recording, for JSON.
+        turns: All turns.
+        format_: One of `FORMATS`; a transcript as `jsonl` has a line for each turn.
+    """
+    match format_:
+        case "srt":
+            return to_srt(turns)
+        case "vtt":
+            return to_vtt(turns)
+        case "ttml":
+            return to_ttml(turns)
+        case "json":
+            document = {"file": name, "text": to_txt(turns).strip(), "turns": msgspec.to_builtins(list(turns))}
+            return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
+        case "jsonl":
+            return "".join(f"{msgspec.json.encode(turn).decode()}\n" for turn in turns)
+    return to_txt(turns)
+
+
+def write_file(path: Path, text: str) -> None:
+    """
+    Write a file, and make its folder.
+
+    Raises:
+        StreamerError: The folder or the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StreamerError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
+
+
+class TranscriptFile:
+    """
+    A file with the turns of a session so far. It is written anew at each turn, so that it is complete at any time.
+
+    Args:
+        path: The file; its extension says the format.
+
+    Raises:
+        StreamerError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._format = path, chosen_format(None, path)
+        self._turns: list[TurnEnd] = []
+        self._write()
+
+    def add(self, turn: TurnEnd) -> None:
+        """
+        Append a turn.
+
+        Raises:
+            StreamerError: The file cannot be written.
+        """
+        self._turns.append(turn)
+        self._write()
+
+    def _write(self) -> None:
+        write_file(self._path, written("microphone", self._turns, self._format))
