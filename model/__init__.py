@@ -1,5 +1,7 @@
 """Whisper's encoder-decoder network: pure functions of tensors, with the KV cache as an argument."""
 
+from model.alignment_heads import decode_alignment_heads
+from model.attention import ATTENTION_BACKENDS, AttentionBackend
 from model.cache import AppendPlan, CacheFullError, KVCache
 from model.captured import CapturedDecoder
 from model.decoder import DecoderOutput, TextDecoder
@@ -10,9 +12,11 @@ from model.whisper import Whisper, published_shapes
 from model.window_group import EncodedAudio
 
 __all__ = [
+    "ATTENTION_BACKENDS",
     "PUBLISHED_DIMENSIONS",
     "STEM_CONTEXT",
     "AppendPlan",
+    "AttentionBackend",
     "AudioEncoder",
     "CacheFullError",
     "CapturedDecoder",
@@ -23,5 +27,6 @@ __all__ = [
     "SilenceCache",
     "TextDecoder",
     "Whisper",
+    "decode_alignment_heads",
     "published_shapes",
 ]

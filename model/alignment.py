@@ -52,7 +52,16 @@ def alignment_cost(scores: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
 
     Returns:
         (batch, n_tokens, n_positions), float32. Lower is likelier; the padding of an item has no meaning.
+
+    Raises:
+        ValueError: There is no head, or the sizes are not those of the items.
     """
+    batch, n_heads, longest, widest = scores.shape
+    if not n_heads or len(sizes) != batch or not all(1 <= n <= longest and 1 <= w <= widest for n, w in sizes):
+        raise ValueError(
+            f"sizes {list(sizes)} for scores {tuple(scores.shape)}: expected (1 to {longest}, 1 to {widest}) "
+            f"for each of {batch} items, and at least one head"
+        )
     # each (batch,)
     n_tokens, n_positions = (torch.tensor(each).to(scores.device) for each in zip(*sizes, strict=True))
     is_past = torch.arange(scores.shape[3], device=scores.device) >= n_positions[:, None]  # (batch, n_positions)
@@ -117,7 +126,13 @@ def monotone_starts(costs: Sequence[Tensor]) -> list[list[int]]:
 
     Returns:
         For each item the start of each token, non-decreasing, the first always 0.
+
+    Raises:
+        ValueError: There is no item, or one has no token or no position.
     """
+    if not costs or not all(cost.ndim == 2 and cost.numel() for cost in costs):
+        shapes = [tuple(cost.shape) for cost in costs]
+        raise ValueError(f"costs of shapes {shapes}: expected at least one, each (n_tokens, n_positions) from (1, 1)")
     n = max(cost.shape[0] for cost in costs)
     width = max(cost.shape[1] for cost in costs)
     # a path ends in the last row and column of its own item, so padding never changes it; (batch, n, width)

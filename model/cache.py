@@ -65,6 +65,9 @@ class AppendPlan:
     """Position of each new token in its slot, (n_tokens,)."""
     groups: tuple[Group, ...]
     """All rows, in order."""
+    state: tuple[tuple[int, int], ...] | None
+    """Tokens and audio positions that each slot held when the plan was made: it is good for no other state. None in a
+    captured graph, whose positions are numbers on the device."""
 
 
 class KVCache:
@@ -82,7 +85,7 @@ class KVCache:
         row_by_row: Use one attention call per row instead of one for all rows: nothing is padded, masked or gathered.
 
     Raises:
-        ValueError: `n_slots` is below 1, or `audio_capacity` is out of range.
+        ValueError: `n_slots` is below 1, `audio_capacity` is out of range, or `tail` has the wrong shape.
     """
 
     def __init__(
@@ -103,7 +106,7 @@ class KVCache:
         self.dims, self.n_slots, self.audio_capacity = dims, n_slots, audio_capacity
         self.dtype, self.device = dtype, torch.device(device)
         self.row_by_row = row_by_row
-        self.n_tail = 0 if tail is None else tail.shape[3]
+        self.n_tail = 0 if tail is None else self._length_of(tail)
         outer, inner = (2, dims.n_text_layer, n_slots, dims.n_text_head), dims.d_head
         # zeros, not empty: masked positions are multiplied by zero, and zero times a stray NaN is NaN
         # (2, n_text_layer, n_slots, n_text_head, n_text_ctx, d_head) and (…, n_tail + audio_capacity, d_head)
@@ -117,11 +120,13 @@ class KVCache:
         self._audio_lengths = [0] * n_slots
 
     def length(self, slot: int) -> int:
-        """Number of tokens visible in `slot`."""
+        """Number of tokens visible in `slot`; raises ValueError if there is no such slot."""
+        self._check_slot(slot)
         return self._lengths[slot]
 
     def audio_length(self, slot: int) -> int:
-        """Number of audio positions visible in `slot`, silence tail not counted."""
+        """Number of audio positions visible in `slot` without the silence tail; ValueError if there is no such slot."""
+        self._check_slot(slot)
         return self._audio_lengths[slot]
 
     def n_bytes(self) -> tuple[int, int]:
@@ -133,8 +138,9 @@ class KVCache:
         Truncate a slot to its first `length` tokens; 0 empties it.
 
         Raises:
-            ValueError: `length` is negative or beyond what the slot holds.
+            ValueError: There is no such slot, or `length` is negative or beyond what the slot holds.
         """
+        self._check_slot(slot)
         if not 0 <= length <= self._lengths[slot]:
             raise ValueError(f"length {length} for slot {slot}: expected 0 to {self._lengths[slot]}")
         self._lengths[slot] = length
@@ -149,9 +155,11 @@ class KVCache:
                 together at most `audio_capacity` positions.
 
         Raises:
+            ValueError: There is no such slot, or a part has the wrong shape; nothing was written.
             CacheFullError: The window is longer than `audio_capacity`; nothing was written.
         """
-        n = sum(part.shape[3] for part in parts)
+        self._check_slot(slot)
+        n = sum(self._length_of(part) for part in parts)
         if n > self.audio_capacity:
             raise CacheFullError(f"window of {n} audio positions: a slot holds at most {self.audio_capacity}")
         start = self.n_tail
@@ -181,6 +189,7 @@ class KVCache:
             written=torch.tensor(slot_of).to(self.device),  # (n_tokens,)
             positions=torch.tensor(positions).to(self.device),  # (n_tokens,)
             groups=tuple(self._group(firsts[rows.start], slots[rows], counts[rows]) for rows in groups),
+            state=self._state(slots),
         )
 
     def _group(self, first: int, slots: Sequence[int], counts: Sequence[int]) -> Group:
@@ -216,7 +225,14 @@ class KVCache:
             k: New keys, (n_tokens, n_text_head, d_head), row after row.
             v: New values, same shape as `k`.
             plan: From `plan_append`, for the same rows.
+
+        Raises:
+            ValueError: The keys or values have the wrong shape, or the plan is not of this cache as it is now.
         """
+        self.check_plan(plan)
+        shape = (len(plan.positions), self.dims.n_text_head, self.dims.d_head)
+        if k.shape != shape or v.shape != shape:
+            raise ValueError(f"keys {tuple(k.shape)} and values {tuple(v.shape)}: expected {shape} for this plan")
         # two index tensors around a slice: the indexed axes come first, (n_tokens, n_text_head, d_head)
         self.keys[layer][plan.written, :, plan.positions] = k.to(self.dtype)
         self.values[layer][plan.written, :, plan.positions] = v.to(self.dtype)
@@ -244,8 +260,9 @@ class KVCache:
             (2, n_text_layer, n_text_head, n, d_head).
 
         Raises:
-            ValueError: The slot holds fewer than `n` tokens.
+            ValueError: There is no such slot, or it holds fewer than `n` tokens.
         """
+        self._check_slot(slot)
         if not 0 <= n <= self._lengths[slot]:
             raise ValueError(f"{n} tokens of slot {slot}: expected 0 to {self._lengths[slot]}")
         return self._text[:, :, slot, :, :n].to(dtype, copy=True)
@@ -259,9 +276,11 @@ class KVCache:
             keys_values: (2, n_text_layer, n_text_head, n, d_head).
 
         Raises:
+            ValueError: There is no such slot, or `keys_values` has the wrong shape; nothing was written.
             CacheFullError: More than n_text_ctx tokens; nothing was written.
         """
-        n = keys_values.shape[3]
+        self._check_slot(slot)
+        n = self._length_of(keys_values)
         if n > self.dims.n_text_ctx:
             raise CacheFullError(f"{n} tokens: a slot holds at most n_text_ctx = {self.dims.n_text_ctx}")
         self._text[:, :, slot, :, :n] = keys_values  # (2, n_text_layer, n_text_head, n, d_head)
@@ -283,7 +302,14 @@ class KVCache:
         return keys[_selector(slots, self.device)]
 
     def advance(self, slots: Sequence[int], counts: Sequence[int]) -> None:
-        """Make the `counts[i]` tokens appended to `slots[i]` visible."""
+        """
+        Make the `counts[i]` tokens appended to `slots[i]` visible.
+
+        Raises:
+            ValueError: A slot is named twice, does not exist, or a count is below 1.
+            CacheFullError: A slot has fewer free positions than its count; no slot was advanced.
+        """
+        self.check(slots, counts)
         for slot, count in zip(slots, counts, strict=True):
             self._lengths[slot] += count
 
@@ -308,6 +334,31 @@ class KVCache:
                     f"{self.dims.n_text_ctx}"
                 )
 
+    def check_plan(self, plan: AppendPlan) -> None:
+        """
+        Check that the slots hold what they held when the plan was made: a plan serves one pass.
+
+        Raises:
+            ValueError: A slot was changed since, or does not exist here.
+            CacheFullError: A slot has fewer free positions than its count.
+        """
+        if plan.state is None:
+            return
+        self.check(plan.slots, plan.counts)
+        for slot, planned, found in zip(plan.slots, plan.state, self._state(plan.slots), strict=True):
+            if planned != found:
+                raise ValueError(
+                    f"plan for slot {slot} with {planned[0]} tokens and {planned[1]} audio positions, it holds "
+                    f"{found[0]} and {found[1]} now: make a new plan for each pass"
+                )
+
+    def clear(self) -> None:
+        """Empty every slot and overwrite what it held: after a failed pass that may be NaN, which no mask hides."""
+        self._text.zero_()
+        self._audio[..., self.n_tail :, :].zero_()
+        self._lengths = [0] * self.n_slots
+        self._audio_lengths = [0] * self.n_slots
+
     def check_integrity(self) -> None:
         """
         Compare counters with content: lengths within bounds, every visible position written, all numbers finite.
@@ -331,6 +382,22 @@ class KVCache:
                         f"slot {slot} counts {length} {name} positions, {n_written} of them are written, capacity is "
                         f"{capacity}, all numbers finite: {bool(is_finite[slot])}"
                     )
+
+    def _state(self, slots: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """Tokens and audio positions of each slot."""
+        return tuple((self._lengths[slot], self._audio_lengths[slot]) for slot in slots)
+
+    def _check_slot(self, slot: int) -> None:
+        if not 0 <= slot < self.n_slots:
+            raise ValueError(f"slot {slot}: expected 0 to {self.n_slots - 1}")
+
+    def _length_of(self, keys_values: Tensor) -> int:
+        """Positions n of keys and values (2, n_text_layer, n_text_head, n, d_head); ValueError for another shape."""
+        dims = self.dims
+        outer, shape = (2, dims.n_text_layer, dims.n_text_head), tuple(keys_values.shape)
+        if len(shape) != 5 or shape[:3] != outer or shape[4] != dims.d_head:
+            raise ValueError(f"keys and values {shape}: expected {(*outer, 'n', dims.d_head)}")
+        return shape[3]
 
     def _mask(self, hidden: Tensor) -> Tensor | None:
         """Hidden keys (n_rows, n, n_keys) -> additive mask (n_rows, 1, n, n_keys), or None if no key is hidden."""

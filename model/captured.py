@@ -81,11 +81,15 @@ class CapturedDecoder:
             Logits (n_slots, n_vocab), float32, valid until the next call; and `DecoderOutput.queries`.
 
         Raises:
-            ValueError: A slot is named twice or does not exist.
+            ValueError: A slot is named twice or does not exist, or a token is outside the vocabulary.
             CacheFullError: A slot is full; nothing was written.
         """
         counts = [1] * len(slots)
         self._cache.check(slots, counts)
+        if len(tokens) != len(slots) or not 0 <= min(tokens) <= max(tokens) < self._decoder.dims.n_vocab:
+            raise ValueError(
+                f"tokens {list(tokens)}: expected one from 0 to {self._decoder.dims.n_vocab - 1} for each slot"
+            )
         shape = self._shape(slots)
         graph = self._graph(shape)
         graph.inputs.copy_(self._inputs(shape.n_slots, slots, tokens))
@@ -182,6 +186,7 @@ def _plan(cache: KVCache, shape: Shape, inputs: Tensor) -> AppendPlan:
         written=torch.arange(n, device=device),
         positions=positions,
         groups=(group,),
+        state=None,
     )
 
 

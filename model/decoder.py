@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.attention import AttentionBackend, attend
 from model.cache import AppendPlan, Group, KVCache
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, attend
+from model.layers import FeedForward, LayerNorm, Linear, PackedWeight
 
 __all__ = ["DecoderOutput", "TextDecoder"]
 
@@ -36,6 +37,8 @@ class DecoderBlock(nn.Module):
     def __init__(self, n_state: int, n_head: int) -> None:
         super().__init__()
         self.n_head = n_head
+        self.attention: AttentionBackend = "fused"
+        """Back end of both attentions of this block; layers may differ."""
         self.norm = LayerNorm(n_state)
         self.qkv = Linear(n_state, 3 * n_state)
         self.out = Linear(n_state, n_state)
@@ -61,7 +64,7 @@ class DecoderBlock(nn.Module):
         q, k, v = (part.unflatten(-1, (self.n_head, -1)) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
         cache.append(layer, k, v, plan)
         read = [(group, *cache.text(layer, group), group.mask) for group in plan.groups]
-        attended: Tensor = self.out(_attend_in_groups(q, read), residual=x)
+        attended: Tensor = self.out(_attend_in_groups(q, read, self.attention), residual=x)
         return attended
 
     def attend_to_audio(self, x: Tensor, layer: int, cache: KVCache, plan: AppendPlan) -> tuple[Tensor, Tensor]:
@@ -79,7 +82,7 @@ class DecoderBlock(nn.Module):
         """
         q = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.n_head, -1))  # (n_tokens, n_head, d_head)
         read = [(group, *cache.audio(layer, group), group.audio_mask) for group in plan.groups]
-        return self.cross_out(_attend_in_groups(q, read), residual=x), q
+        return self.cross_out(_attend_in_groups(q, read, self.attention), residual=x), q
 
 
 class TextDecoder(nn.Module):
@@ -91,18 +94,13 @@ class TextDecoder(nn.Module):
         alignment_heads: (layer, head) pairs whose cross-attention follows the speech.
 
     Raises:
-        ValueError: An alignment head is outside the network.
+        ValueError: There is no alignment head, one is named twice, or one is outside the network.
     """
 
     def __init__(self, dims: ModelDimensions, alignment_heads: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        for layer, head in alignment_heads:
-            if not (0 <= layer < dims.n_text_layer and 0 <= head < dims.n_text_head):
-                raise ValueError(
-                    f"alignment head ({layer}, {head}): expected layer < {dims.n_text_layer} and head < "
-                    f"{dims.n_text_head}"
-                )
-        self.dims, self.alignment_heads = dims, tuple(sorted(alignment_heads))
+        self.dims = dims
+        self.set_alignment_heads(alignment_heads)
         n_state = dims.n_text_state
         self.token_embedding = nn.Embedding(dims.n_vocab, n_state)
         self.packed_embedding: PackedWeight | None = None
@@ -111,6 +109,24 @@ class TextDecoder(nn.Module):
         self.cross_keys_values = Linear(n_state, dims.n_text_layer * 2 * n_state)
         self.norm = LayerNorm(n_state)
 
+    def set_alignment_heads(self, alignment_heads: Sequence[tuple[int, int]]) -> None:
+        """
+        Choose the (layer, head) pairs whose cross-attention follows the speech. Not while queries await `align`.
+
+        Raises:
+            ValueError: There is no head, one is named twice, or one is outside the network.
+        """
+        dims, heads = self.dims, tuple(sorted(alignment_heads))
+        if not heads or len(set(heads)) != len(heads):
+            raise ValueError(f"alignment heads {list(heads)}: expected distinct (layer, head) pairs, at least one")
+        for layer, head in heads:
+            if not (0 <= layer < dims.n_text_layer and 0 <= head < dims.n_text_head):
+                raise ValueError(
+                    f"alignment head ({layer}, {head}): expected layer < {dims.n_text_layer} and head < "
+                    f"{dims.n_text_head}"
+                )
+        self.alignment_heads = heads
+
     def forward(self, tokens: Tensor, cache: KVCache, plan: AppendPlan) -> DecoderOutput:
         """
         Run new tokens through the network and append them to the cache.
@@ -118,15 +134,18 @@ class TextDecoder(nn.Module):
         Rows of any lengths share every matrix product; only attention pads them.
 
         Args:
-            tokens: (n_tokens,), int64: the rows' new tokens, row after row.
+            tokens: (n_tokens,), int64: the rows' new tokens, row after row. Tokens on the host are checked there and
+                then moved; tokens on a device are checked there, which waits for it.
             cache: Keys and values of the rows' earlier tokens and windows; advanced by this call.
             plan: From `KVCache.plan_append`, for these rows.
 
         Raises:
-            ValueError: `tokens` has the wrong shape, or a token is outside the vocabulary.
+            ValueError: `tokens` has the wrong shape or dtype, a token is outside the vocabulary, or the plan is not of
+                this cache as it is now.
         """
         self._check(tokens, plan)
-        output = self.run(tokens, cache, plan)
+        cache.check_plan(plan)
+        output = self.run(tokens.to(self.positions.device), cache, plan)
         cache.advance(plan.slots, plan.counts)
         return output
 
@@ -162,7 +181,11 @@ class TextDecoder(nn.Module):
 
         Returns:
             (n_slots, n_alignment_heads, n, n_positions), float32.
+
+        Raises:
+            ValueError: `queries` has the wrong shape, or `n_positions` is not from 1 to the capacity of a window.
         """
+        self._check_queries(queries, cache, slots, n_positions)
         scores = []
         heads = [self._heads_of(layer) for layer in range(self.dims.n_text_layer)]
         # parts are (n_slots, n_heads_of_layer, n, d_head)
@@ -173,7 +196,13 @@ class TextDecoder(nn.Module):
         return torch.cat(scores, dim=1).mul(self.dims.d_head**-0.5)
 
     def project(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., n_text_state) -> logits (..., n_vocab), float32."""
+        """
+        Hidden states (..., n_text_state) -> logits (..., n_vocab), float32.
+
+        Raises:
+            ValueError: `hidden` has another width or dtype.
+        """
+        self._check_states("hidden states", hidden)
         if self.packed_embedding is not None:
             return self.packed_embedding(hidden).float()
         logits: Tensor = nn.functional.linear(hidden, self.token_embedding.weight)
@@ -188,8 +217,14 @@ class TextDecoder(nn.Module):
 
         Returns:
             Keys and values, (2, batch, n_text_layer, n_text_head, n, d_head).
+
+        Raises:
+            ValueError: `features` has the wrong shape or dtype.
         """
         dims = self.dims
+        if features.ndim != 3:
+            raise ValueError(f"features {tuple(features.shape)}: expected (batch, n, n_audio_state)")
+        self._check_states("features", features)
         # (batch, n, n_text_layer, 2, n_text_head, d_head)
         both = self.cross_keys_values(features).unflatten(-1, (dims.n_text_layer, 2, dims.n_text_head, dims.d_head))
         result: Tensor = both.permute(3, 0, 2, 4, 1, 5)  # (2, batch, n_text_layer, n_text_head, n, d_head)
@@ -202,20 +237,38 @@ class TextDecoder(nn.Module):
         n = sum(plan.counts)
         if tokens.shape != (n,):
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}, the plan of this pass needs {(n,)}")
-        # on another device this would wait for it; the engine's tokens come from its own argmax or are checked there
-        if tokens.device.type == "cpu" and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.dims.n_vocab:
+        if tokens.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"tokens have dtype {tokens.dtype}, expected torch.int64")
+        lowest, highest = (int(bound) for bound in tokens.aminmax())
+        if not 0 <= lowest <= highest < self.dims.n_vocab:
+            raise ValueError(f"tokens from {lowest} to {highest}, expected 0 to {self.dims.n_vocab - 1}")
+
+    def _check_states(self, name: str, states: Tensor) -> None:
+        width, dtype = self.dims.n_text_state, self.positions.dtype
+        if states.shape[-1:] != (width,) or states.dtype != dtype:
             raise ValueError(
-                f"tokens from {int(tokens.min())} to {int(tokens.max())}, expected 0 to {self.dims.n_vocab - 1}"
+                f"{name} have {tuple(states.shape)[-1:]} columns of {states.dtype}: expected {(width,)} of {dtype}"
             )
 
+    def _check_queries(self, queries: Tensor, cache: KVCache, slots: Sequence[int], n_positions: int) -> None:
+        n_heads = len(self.alignment_heads)
+        shape = tuple(queries.shape)
+        if queries.ndim != 4 or shape[0] != len(slots) or shape[2:] != (n_heads, self.dims.d_head):
+            raise ValueError(f"queries {shape}: expected ({len(slots)}, n, {n_heads}, {self.dims.d_head})")
+        if not 1 <= n_positions <= cache.audio_capacity:
+            raise ValueError(f"n_positions = {n_positions}: expected 1 to {cache.audio_capacity}")
 
-def _attend_in_groups(q: Tensor, read: Sequence[tuple[Group, Tensor, Tensor, Tensor | None]]) -> Tensor:
+
+def _attend_in_groups(
+    q: Tensor, read: Sequence[tuple[Group, Tensor, Tensor, Tensor | None]], backend: AttentionBackend
+) -> Tensor:
     """
     One attention call per group.
 
     Args:
         q: Queries of the whole pass, (n_tokens, n_head, d_head).
         read: For each group its keys, values, each (n_rows, n_head, n_keys, d_head), and its mask.
+        backend: Of the block.
 
     Returns:
         (n_tokens, n_state).
@@ -223,7 +276,7 @@ def _attend_in_groups(q: Tensor, read: Sequence[tuple[Group, Tensor, Tensor, Ten
     attended = []
     for group, k, v, mask in read:
         rows = q[group.tokens].unflatten(0, (-1, group.n)).transpose(1, 2)  # (n_rows, n_head, n, d_head)
-        # (n_rows * n, n_state)
-        result = attend(rows.to(k.dtype), k, v, mask, recurring=group.recurring).flatten(0, 1).to(q.dtype)
+        result = attend(rows.to(k.dtype), k, v, mask, backend=backend, recurring=group.recurring)
+        result = result.flatten(0, 1).to(q.dtype)  # (n_rows * n, n_state)
         attended.append(result if group.real is None else result[group.real])
     return torch.cat(attended)

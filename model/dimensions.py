@@ -8,6 +8,9 @@ from types import MappingProxyType
 
 __all__ = ["PUBLISHED_DIMENSIONS", "ModelDimensions"]
 
+N_VOCAB_MULTILINGUAL, N_LANGUAGES = 51865, 99
+"""Smallest vocabulary of a published multilingual model, and its languages."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDimensions:
@@ -50,6 +53,16 @@ class ModelDimensions:
             )
         if self.n_audio_state % 2:
             raise ValueError(f"n_audio_state = {self.n_audio_state}: the sinusoids need an even number")
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether the vocabulary is the multilingual one: those of English-only models are smaller."""
+        return self.n_vocab >= N_VOCAB_MULTILINGUAL
+
+    @property
+    def n_languages(self) -> int:
+        """Languages that the vocabulary has a token for, as published; English-only models use one of them."""
+        return self.n_vocab - N_VOCAB_MULTILINGUAL + N_LANGUAGES + (not self.is_multilingual)
 
     @property
     def n_frames(self) -> int:

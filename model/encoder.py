@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.attention import AttentionBackend, attend, split_heads
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, attend, im2col, sinusoids, split_heads
+from model.layers import FeedForward, LayerNorm, Linear, im2col, sinusoids
 from model.silence import SilenceCache
 from model.window_group import EncodedAudio, Window, WindowGroup, alone, of_like_length
 
@@ -38,6 +39,8 @@ class EncoderBlock(nn.Module):
     def __init__(self, n_state: int, n_head: int) -> None:
         super().__init__()
         self.n_head = n_head
+        self.attention: AttentionBackend = "fused"
+        """Back end of this block's attention; layers may differ."""
         self.norm = LayerNorm(n_state)
         self.qkv = Linear(n_state, 3 * n_state)
         self.out = Linear(n_state, n_state)
@@ -92,7 +95,7 @@ class AudioEncoder(nn.Module):
             Audio features, (batch, T, n_audio_state).
 
         Raises:
-            ValueError: `mel` has the wrong number of axes, bands or frames.
+            ValueError: `mel` has the wrong number of axes, bands or frames, or another dtype than the encoder.
         """
         self._check(mel, silence)
         x = self._stem(mel, silence)  # (batch, n, n_audio_state)
@@ -107,7 +110,7 @@ class AudioEncoder(nn.Module):
                     _followed_by(v, tail[1, layer]),
                 )  # (batch, n_head, n_keys, d_head)
                 mask = F.pad(log_weights, (n, 0)).to(x)[None, None, None]  # (1, 1, 1, n_keys)
-            x = block.finish(x, attend(q, k, v, mask))
+            x = block.finish(x, attend(q, k, v, mask, backend=block.attention))
         features: Tensor = self.norm(x)
         return features
 
@@ -137,9 +140,9 @@ class AudioEncoder(nn.Module):
             The n new positions of each window.
 
         Raises:
-            ValueError: A window has the wrong shape, or is longer than n_audio_ctx.
+            ValueError: A window or its settled part has the wrong shape, or a window is longer than n_audio_ctx.
         """
-        windows = [Window(mel, past, self._n_new(past.shape[3], mel)) for mel, past in zip(mels, settled, strict=True)]
+        windows = [Window(mel, past, self._n_new(mel, past)) for mel, past in zip(mels, settled, strict=True)]
         alike = alone(windows) if row_by_row else of_like_length(windows)
         groups, first = [], 0
         for numbers in alike:
@@ -156,7 +159,8 @@ class AudioEncoder(nn.Module):
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, EncoderBlock)
             q, k, v = (part[0] for part in block.project(x))  # each (n_head, n, d_head)
-            x = block.finish(x, torch.cat([group.attend(layer, q, k, v) for group in groups])[None])
+            attended = torch.cat([group.attend(layer, q, k, v, block.attention) for group in groups])[None]
+            x = block.finish(x, attended)  # (1, n, n_audio_state)
         features: Tensor = self.norm(x)[0]
         return features
 
@@ -184,14 +188,17 @@ class AudioEncoder(nn.Module):
         embedded: Tensor = (x + self.positions[positions]).flatten(0, 1)  # (n_windows * n, n_audio_state)
         return embedded
 
-    def _n_new(self, start: int, mel: Tensor) -> int:
-        """Number of new positions in frames after `start` settled positions; raises ValueError for a wrong shape."""
+    def _n_new(self, mel: Tensor, past: Tensor) -> int:
+        """Number of new positions in frames after the settled ones; raises ValueError for a wrong shape."""
+        dims = self.dims
+        outer, d_head = (2, dims.n_audio_layer, dims.n_audio_head), dims.n_audio_state // dims.n_audio_head
+        if past.ndim != 5 or past.shape[:3] != outer or past.shape[4] != d_head:
+            raise ValueError(f"settled part has shape {tuple(past.shape)}, expected {outer} + (n_settled, {d_head})")
+        start, n_ctx = past.shape[3], dims.n_audio_ctx
         context = STEM_CONTEXT if start else 0
-        n_mels, n_ctx = self.dims.n_mels, self.dims.n_audio_ctx
         if mel.ndim != 2:
             raise ValueError(f"mel has shape {tuple(mel.shape)}, expected (n_mels, n_frames)")
-        if mel.shape[0] != n_mels:
-            raise ValueError(f"mel has {mel.shape[0]} bands, this model needs {n_mels}")
+        self._check_bands(mel, dim=0)
         n, odd = divmod(mel.shape[1] - context, 2)
         if odd or n < 1:
             raise ValueError(
@@ -227,7 +234,7 @@ class AudioEncoder(nn.Module):
             assert isinstance(block, EncoderBlock)
             q, k, v = block.project(x)
             kept.append(torch.cat([k, v])[:, :, positions])  # (2, n_head, n_kept, d_head)
-            x = block.finish(x, attend(q, k, v))
+            x = block.finish(x, attend(q, k, v, backend=block.attention))
         features = self.norm(x)[0]
         return SilenceCache(torch.stack(kept, dim=1), features, mel_value, tuple(positions), log_weights)
 
@@ -248,8 +255,7 @@ class AudioEncoder(nn.Module):
         dims = self.dims
         if mel.ndim != 3:
             raise ValueError(f"mel has shape {tuple(mel.shape)}, expected (batch, n_mels, n_frames)")
-        if mel.shape[1] != dims.n_mels:
-            raise ValueError(f"mel has {mel.shape[1]} bands, this model needs {dims.n_mels}")
+        self._check_bands(mel, dim=1)
         n_frames = mel.shape[2]
         if silence is None and n_frames != dims.n_frames:
             raise ValueError(
@@ -257,6 +263,12 @@ class AudioEncoder(nn.Module):
             )
         if n_frames < 2 or n_frames % 2 or n_frames > dims.n_frames:
             raise ValueError(f"mel has {n_frames} frames, expected an even number from 2 to {dims.n_frames}")
+
+    def _check_bands(self, mel: Tensor, dim: int) -> None:
+        if mel.shape[dim] != self.dims.n_mels:
+            raise ValueError(f"mel has {mel.shape[dim]} bands, this model needs {self.dims.n_mels}")
+        if mel.dtype != self.positions.dtype:
+            raise ValueError(f"mel has dtype {mel.dtype}, this model computes in {self.positions.dtype}")
 
 
 def _followed_by(x: Tensor, tail: Tensor) -> Tensor:

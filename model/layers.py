@@ -1,5 +1,5 @@
 """
-Layers that encoder and decoder share: layer norm, packed linear products, feed-forward, attention.
+Layers that encoder and decoder share: layer norm, packed linear products, feed-forward.
 
 Precision rule of this package: weights and activations are in the module's dtype; the statistics of layer
 normalisation and of softmax are accumulated in float32 by the kernels called here, and the result is in the input's
@@ -14,20 +14,15 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "FeedForward",
     "LayerNorm",
     "Linear",
     "PackedWeight",
-    "attend",
-    "has_amx",
     "im2col",
-    "merge_heads",
     "pack",
     "sinusoids",
-    "split_heads",
 ]
 
 SMALL_BATCH = 8
@@ -205,12 +200,6 @@ class FeedForward(nn.Module):
         return narrowed
 
 
-def split_heads(x: Tensor, n_head: int) -> Tensor:
-    """(batch, n, n_state) -> (batch, n_head, n, d_head), a view."""
-    heads: Tensor = x.unflatten(-1, (n_head, -1))
-    return heads.transpose(1, 2)
-
-
 def im2col(x: Tensor, *, stride: int) -> Tensor:
     """
     Input windows of a convolution over three frames, zeros past the ends: the convolution becomes a matrix product.
@@ -225,50 +214,6 @@ def im2col(x: Tensor, *, stride: int) -> Tensor:
     batch, n, d = x.shape
     padded = F.pad(x, (0, 0, 1, 1)).contiguous()  # (batch, n + 2, d)
     return padded.as_strided((batch, -(-n // stride), 3 * d), ((n + 2) * d, stride * d, 1))
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """(batch, n_head, n, d_head) -> (batch, n, n_state)."""
-    return x.transpose(1, 2).flatten(2)
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, recurring: bool = False) -> Tensor:
-    """
-    Scaled dot-product attention.
-
-    Args:
-        q: Queries, (batch, n_head, n, d_head).
-        k: Keys, (batch, n_head, n_keys, d_head).
-        v: Values, same shape as `k`.
-        mask: Added to the scores, broadcastable to (batch, n_head, n, n_keys), in the dtype of `q`;
-            None where every key is visible. Causal masks are explicit: `is_causal` of torch aligns to the upper left,
-            which is wrong once the cache holds earlier tokens.
-        recurring: Whether the same shapes return in many calls. On a GPU the fastest kernel is planned for each new
-            shape, which takes as long as 500 attentions; without `recurring` a kernel for any shape is used.
-
-    Returns:
-        (batch, n, n_state).
-    """
-    if q.dtype == torch.bfloat16 and q.device.type == "cpu" and not has_amx():
-        return merge_heads(_attend_in_bfloat16(q, k, v, mask))
-    if q.device.type == "cuda" and not recurring:
-        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-            return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
-    return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
-
-
-def _attend_in_bfloat16(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention by matrix products: without AMX tiles torch's fused kernel runs at half their rate in bfloat16."""
-    scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (batch, n_head, n, n_keys)
-    if mask is not None:
-        scores = scores + mask
-    attended: Tensor = scores.softmax(-1) @ v  # (batch, n_head, n, d_head)
-    return attended
-
-
-def has_amx() -> bool:
-    """Whether this CPU has bfloat16 matrix tiles (AMX); with them torch's fused attention is the fastest."""
-    return bool(torch.cpu._is_amx_tile_supported())
 
 
 def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> Tensor:

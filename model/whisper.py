@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from model.alignment_heads import decode_alignment_heads
+from model.attention import AttentionBackend, check_attention, default_attention, has_amx
 from model.cache import KVCache
-from model.decoder import TextDecoder
+from model.decoder import DecoderBlock, TextDecoder
 from model.dimensions import ModelDimensions
-from model.encoder import AudioEncoder
-from model.layers import Linear, has_amx, pack
+from model.encoder import AudioEncoder, EncoderBlock
+from model.layers import Linear, pack
 from model.silence import SilenceCache
 
 __all__ = ["Whisper", "published_shapes"]
@@ -45,6 +47,7 @@ class Whisper(nn.Module):
         alignment_heads: Sequence[tuple[int, int]] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        attention: AttentionBackend | None = None,
     ) -> Whisper:
         """
         Build the network in inference mode.
@@ -55,9 +58,10 @@ class Whisper(nn.Module):
             alignment_heads: As for the constructor.
             dtype: Of weights and activations.
             device: Where the weights go.
+            attention: Back end of every layer's attention; None: the fastest for device and dtype.
 
         Raises:
-            ValueError: A tensor is missing or has the wrong shape.
+            ValueError: A tensor is missing or has the wrong shape, or the device has no such attention back end.
         """
         for name, shape in published_shapes(dims).items():
             if name not in tensors:
@@ -70,6 +74,10 @@ class Whisper(nn.Module):
         model.load_state_dict(state, strict=True, assign=True)
         model.eval().requires_grad_(False)
         model._pack()
+        model.set_attention(
+            encoder=attention or default_attention(model.device, model.dtype),
+            decoder=attention or default_attention(model.device, model._cache_dtype()),
+        )
         return model
 
     def _pack(self) -> None:
@@ -80,6 +88,22 @@ class Whisper(nn.Module):
                     module.pack(small_batch=small_batch)
         self.decoder.packed_embedding = pack(self.decoder.token_embedding.weight, None, small_batch=True)
 
+    def set_attention(self, *, encoder: AttentionBackend, decoder: AttentionBackend) -> None:
+        """
+        Choose the attention back end of every layer of encoder and decoder.
+
+        Of a single layer it is the attribute `attention` of its block. Cached windows and silence stay valid: the back
+        ends differ by rounding only.
+
+        Raises:
+            ValueError: The device has no such attention back end.
+        """
+        for part, backend in ((self.encoder, encoder), (self.decoder, decoder)):
+            checked = check_attention(backend, self.device)
+            for block in part.blocks:
+                assert isinstance(block, EncoderBlock | DecoderBlock)
+                block.attention = checked
+
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and activations."""
@@ -89,6 +113,30 @@ class Whisper(nn.Module):
     def device(self) -> torch.device:
         """Device of the weights."""
         return self.decoder.token_embedding.weight.device
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether the network knows more languages than English."""
+        return self.dims.is_multilingual
+
+    @property
+    def num_languages(self) -> int:
+        """Languages that the vocabulary has a token for, as published."""
+        return self.dims.n_languages
+
+    def set_alignment_heads(self, heads: bytes | Sequence[tuple[int, int]]) -> None:
+        """
+        Choose the cross-attention heads that follow the speech.
+
+        Args:
+            heads: (layer, head) pairs, or their published encoding: see `decode_alignment_heads`.
+
+        Raises:
+            ValueError: There is no head, one is named twice, one is outside the network, or the encoding is damaged.
+        """
+        if isinstance(heads, bytes):
+            heads = decode_alignment_heads(heads, self.dims.n_text_layer, self.dims.n_text_head)
+        self.decoder.set_alignment_heads(heads)
 
     def embed_audio(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
         """Scaled log-mel (batch, n_mels, 2 * T) -> audio features (batch, T, n_audio_state); see `AudioEncoder`."""
@@ -132,38 +180,45 @@ class Whisper(nn.Module):
             n_slots=n_slots,
             audio_capacity=self.dims.n_audio_ctx if audio_capacity is None else audio_capacity,
             tail=tail,
-            dtype=torch.float32 if on_cpu and not has_amx() else self.dtype,
+            dtype=self._cache_dtype(),
             device=self.device,
             row_by_row=on_cpu,
         )
+
+    def _cache_dtype(self) -> torch.dtype:
+        return torch.float32 if self.device.type == "cpu" and not has_amx() else self.dtype
 
     def logits(self, tokens: Tensor, features: Tensor) -> Tensor:
         """
         Logits of every position, with a temporary KV cache.
 
         Args:
-            tokens: (batch, n), int64, n <= n_text_ctx.
-            features: Audio features, (batch, T, n_audio_state).
+            tokens: (batch, n), int64, 1 <= n <= n_text_ctx.
+            features: Audio features, (batch, T, n_audio_state), 1 <= T <= n_audio_ctx, in the network's dtype.
 
         Returns:
             (batch, n, n_vocab), float32.
 
         Raises:
-            ValueError: Wrong number of axes or batch sizes, too many tokens, or a token outside the vocabulary.
+            ValueError: `tokens` or `features` have the wrong shape or dtype, or a token is outside the vocabulary.
         """
         if tokens.ndim != 2 or features.ndim != 3 or tokens.shape[0] != features.shape[0]:
             raise ValueError(
                 f"tokens {tuple(tokens.shape)} and features {tuple(features.shape)}: expected (batch, n) and "
                 "(batch, T, n_audio_state) of one batch"
             )
-        if tokens.shape[1] > self.dims.n_text_ctx:
-            raise ValueError(f"{tokens.shape[1]} tokens, the decoder holds n_text_ctx = {self.dims.n_text_ctx}")
+        if not 1 <= tokens.shape[1] <= self.dims.n_text_ctx or not tokens.shape[0]:
+            raise ValueError(
+                f"{tokens.shape[1]} tokens for {tokens.shape[0]} rows: expected at least one row, and 1 to "
+                f"n_text_ctx = {self.dims.n_text_ctx} tokens"
+            )
         batch, n = tokens.shape
         cache = self.new_cache(n_slots=batch, audio_capacity=features.shape[1])
-        keys_values = self.decoder.audio_keys_values(features)  # (2, batch, n_text_layer, n_text_head, T, d_head)
+        # (2, batch, n_text_layer, n_text_head, T, d_head)
+        keys_values = self.decoder.audio_keys_values(features.to(self.device))
         for slot in range(batch):
             cache.set_audio(slot, keys_values[:, slot])
-        output = self.decoder(tokens.to(self.device).flatten(), cache, cache.plan_append(range(batch), [n] * batch))
+        output = self.decoder(tokens.flatten(), cache, cache.plan_append(range(batch), [n] * batch))
         logits: Tensor = self.decoder.project(output.hidden).unflatten(0, (batch, n))
         return logits
 

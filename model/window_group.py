@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.layers import attend
+from model.attention import AttentionBackend, attend
 from model.silence import SilenceCache
 
 __all__ = ["EncodedAudio", "Window", "WindowGroup", "alone", "of_like_length"]
@@ -80,7 +80,7 @@ class WindowGroup:
         """One past the index of the group's last new position among those of all groups."""
         return self._new.stop
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, backend: AttentionBackend) -> Tensor:
         """
         Attention of the group's new positions to the settled ones, to themselves and to the silence.
 
@@ -89,6 +89,7 @@ class WindowGroup:
             q: Queries of the new positions of all groups, (n_audio_head, n_all, d_head).
             k: Their keys, same shape.
             v: Their values, same shape.
+            backend: Of the layer.
 
         Returns:
             (n_windows * n, n_audio_state), padding included.
@@ -97,7 +98,8 @@ class WindowGroup:
         keys, values = self._keys_values[:, layer]  # each (n_windows, n_head, n_keys, d_head)
         keys[:, :, new] = self._rows(k)
         values[:, :, new] = self._rows(v)
-        attended: Tensor = attend(self._rows(q), keys, values, self._mask)  # (n_windows, n, n_audio_state)
+        rows = self._rows(q)  # (n_windows, n_head, n, d_head)
+        attended = attend(rows, keys, values, self._mask, backend=backend)  # (n_windows, n, n_audio_state)
         return attended.flatten(0, 1)
 
     def encoded(self, features: Tensor) -> list[EncodedAudio]:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import gzip
-import io
-import zlib
-
-from model import PUBLISHED_DIMENSIONS, ModelDimensions
+from model import PUBLISHED_DIMENSIONS, ModelDimensions, decode_alignment_heads
 from streamer.errors import CheckpointError
 
 __all__ = [
@@ -16,7 +10,6 @@ __all__ = [
     "AlignmentHeads",
     "alignment_lag_s",
     "check_alignment_heads",
-    "decode_alignment_heads",
     "published_alignment_heads",
 ]
 
@@ -46,37 +39,6 @@ Source: OpenAI's `whisper` package, MIT licence, which publishes these next to t
 ALIGNMENT_LAG_S = {"tiny.en": 0.1, "base": -0.04}
 """Seconds by which a model's published heads reach a word later than it begins, measured with forced alignments of
 hundreds of words (docs/experiments.md). Each head has its own lag, so each model has; the others are not measured."""
-
-
-def decode_alignment_heads(encoded: bytes, n_text_layer: int, n_text_head: int) -> AlignmentHeads:
-    """
-    Decode a table of one bool per layer and head.
-
-    Args:
-        encoded: Base85 of gzip of n_text_layer * n_text_head bytes, each 0 or 1.
-        n_text_layer: Layers of the decoder.
-        n_text_head: Heads of each layer.
-
-    Raises:
-        CheckpointError: The table is not base85 of gzip, or not of n_text_layer * n_text_head bools.
-    """
-    expected = n_text_layer * n_text_head
-    try:
-        packed = base64.b85decode(encoded)
-        # one byte more than expected shows that there are too many
-        marks = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(expected + 1)
-    except (ValueError, binascii.Error) as error:
-        raise CheckpointError(f"alignment heads are not base85: {error}") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise CheckpointError(f"alignment heads are not gzip inside the base85: {error}") from error
-    if len(marks) != expected:
-        found = f"{len(marks)}" if len(marks) < expected else f"more than {expected}"
-        raise CheckpointError(
-            f"alignment heads hold {found} values: {n_text_layer} layers * {n_text_head} heads are {expected}"
-        )
-    if not set(marks) <= {0, 1}:
-        raise CheckpointError(f"alignment heads hold the byte {max(marks)}, expected bools: 0 or 1")
-    return tuple(divmod(index, n_text_head) for index, mark in enumerate(marks) if mark)
 
 
 def published_alignment_heads(name: str, dims: ModelDimensions) -> AlignmentHeads | None:

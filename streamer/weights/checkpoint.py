@@ -12,10 +12,7 @@ from model import ModelDimensions, published_shapes
 from streamer.errors import CheckpointError
 from streamer.weights.alignment_heads import AlignmentHeads
 
-__all__ = ["Checkpoint", "Contents", "check_tensors", "is_multilingual"]
-
-N_VOCAB_MULTILINGUAL = 51865
-"""Smallest vocabulary of a multilingual model."""
+__all__ = ["Checkpoint", "Contents", "check_tensors"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +45,7 @@ class Checkpoint:
     @property
     def multilingual(self) -> bool:
         """Whether the model is multilingual, not English-only."""
-        return is_multilingual(self.dims)
-
-
-def is_multilingual(dims: ModelDimensions) -> bool:
-    """Whether a model of these dimensions is multilingual, by the size of its vocabulary."""
-    return dims.n_vocab >= N_VOCAB_MULTILINGUAL
+        return self.dims.is_multilingual
 
 
 def check_tensors(label: str, dims: ModelDimensions, tensors: Mapping[str, Tensor]) -> None:

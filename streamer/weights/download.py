@@ -14,7 +14,6 @@ import msgspec
 
 from model import PUBLISHED_DIMENSIONS
 from streamer.errors import CheckpointError, ModelNotFoundError
-from streamer.weights.checkpoint import is_multilingual
 from streamer.weights.load import sha256_of
 from streamer.weights.names import PublishedModel, find_published, nearest_name
 from streamer.weights.source import ModelSource
@@ -87,7 +86,7 @@ def remote_files(model: PublishedModel, endpoints: Endpoints) -> list[RemoteFile
     """Files of a model, the weights last: a folder with weights is complete."""
     if model.openai_sha256 is None:
         return _hub_files(model.hub_repos[0], endpoints.hub)
-    multilingual = is_multilingual(PUBLISHED_DIMENSIONS[model.name])
+    multilingual = PUBLISHED_DIMENSIONS[model.name].is_multilingual
     vocabulary = "multilingual.tiktoken" if multilingual else "gpt2.tiktoken"
     weights = f"{model.name}.pt"
     return [

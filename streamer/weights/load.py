@@ -10,7 +10,7 @@ from streamer.errors import CheckpointError
 from streamer.extras import pip_install
 from streamer.text.tokenizer import Tokenizer
 from streamer.weights.alignment_heads import check_alignment_heads, published_alignment_heads
-from streamer.weights.checkpoint import Checkpoint, Contents, check_tensors, is_multilingual
+from streamer.weights.checkpoint import Checkpoint, Contents, check_tensors
 from streamer.weights.ctranslate2 import read_ctranslate2
 from streamer.weights.huggingface import read_huggingface
 from streamer.weights.openai import read_openai
@@ -109,9 +109,9 @@ def find_vocabulary(dims: ModelDimensions, store: Path | None = None) -> Path:
     Raises:
         CheckpointError: There is no such model on this machine.
     """
-    multilingual = is_multilingual(dims)
+    multilingual = dims.is_multilingual
     for name, published in PUBLISHED_DIMENSIONS.items():
-        if is_multilingual(published) != multilingual:
+        if published.is_multilingual != multilingual:
             continue
         other = locate(name, store)
         vocabulary = find_vocabulary_in(other.folder, multilingual=multilingual) if other else None
@@ -126,5 +126,5 @@ def find_vocabulary(dims: ModelDimensions, store: Path | None = None) -> Path:
 
 def _find_vocabulary(source: ModelSource, dims: ModelDimensions, store: Path | None) -> Path:
     """The vocabulary beside the weights, otherwise that of another model with the same one."""
-    beside = find_vocabulary_in(source.folder, multilingual=is_multilingual(dims))
+    beside = find_vocabulary_in(source.folder, multilingual=dims.is_multilingual)
     return beside or find_vocabulary(dims, store)

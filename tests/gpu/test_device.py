@@ -66,8 +66,8 @@ def test_a_graph_is_the_ordinary_pass() -> None:
 
             logits, queries = captured(slots, tokens)
 
-            place = caches[1].place(slots, [1] * len(slots))
-            output = model.decoder(torch.tensor(tokens).cuda(), caches[1], place)
+            plan = caches[1].plan_append(slots, [1] * len(slots))
+            output = model.decoder(torch.tensor(tokens).cuda(), caches[1], plan)
             assert_close(logits, model.decoder.project(output.hidden), rtol=1e-4, atol=1e-4)
             assert_close(queries, output.queries, rtol=1e-4, atol=1e-4)
 

@@ -183,3 +183,19 @@ def test_times_of_speech_are_the_published_ones(pair: Pair, heard: list[Heard]) 
 
     assert [monotone_starts([cost])[0] for cost in costs] == expected
     assert monotone_starts(costs) == expected
+
+
+@pytest.mark.parametrize("sizes", [[], [(1, 1)] * 3, [(0, 4), (1, 1)], [(1, 1), (4, 5)], [(1, 1), (3, 6)]])
+def test_sizes_are_those_of_the_scores(sizes: list[tuple[int, int]]) -> None:
+    """One pair for each item, within its axes."""
+    with pytest.raises(ValueError, match=r"expected \(1 to 3, 1 to 5\) for each of 2 items"):
+        alignment_cost(torch.zeros(2, 1, 3, 5), sizes)
+
+
+def test_costs_need_heads_tokens_and_positions() -> None:
+    """Without one of them there is no path."""
+    with pytest.raises(ValueError, match="at least one head"):
+        alignment_cost(torch.zeros(1, 0, 3, 5), [(3, 5)])
+    for costs in ([], [torch.zeros(2, 3), torch.zeros(0, 3)], [torch.zeros(3)]):
+        with pytest.raises(ValueError, match="expected at least one, each"):
+            monotone_starts(costs)

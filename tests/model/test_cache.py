@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -54,6 +56,39 @@ def test_audio_capacity_is_within_a_window(audio_capacity: int) -> None:
     """A slot hears between one position and a full window."""
     with pytest.raises(ValueError, match=rf"audio_capacity = {audio_capacity}: expected 1 to 24"):
         new_cache(audio_capacity=audio_capacity)
+
+
+def test_a_tail_has_the_shape_of_the_network() -> None:
+    """One head would be broadcast to all of them in silence."""
+    with pytest.raises(ValueError, match=r"keys and values \(2, 3, 1, 4, 8\): expected \(2, 3, 2, 'n', 8\)"):
+        KVCache(SMALL, n_slots=1, audio_capacity=6, tail=torch.zeros(2, 3, 1, 4, 8))
+
+
+@pytest.mark.parametrize("slot", [-1, 3])
+def test_slots_that_do_not_exist_are_refused(slot: int) -> None:
+    """By number, in every call that names one; a negative one does not count from the end."""
+    cache = new_cache()
+
+    calls: list[Callable[[], object]] = [
+        lambda: cache.length(slot),
+        lambda: cache.audio_length(slot),
+        lambda: cache.set_length(slot, 0),
+        lambda: cache.set_audio(slot, window(2)),
+        lambda: cache.set_text(slot, window(2)),
+        lambda: cache.text_of(slot, 0, torch.float32),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=f"slot {slot}: expected 0 to 2"):
+            call()
+
+
+def test_keys_of_another_plan_are_refused() -> None:
+    """One token's keys would be broadcast to all tokens of the plan."""
+    cache = new_cache()
+    plan = cache.plan_append([0], [4])
+
+    with pytest.raises(ValueError, match=r"keys \(1, 2, 8\) and values \(1, 2, 8\): expected \(4, 2, 8\)"):
+        cache.append(0, torch.zeros(1, HEADS, WIDTH), torch.zeros(1, HEADS, WIDTH), plan)
 
 
 def test_starts_empty() -> None:

@@ -63,3 +63,14 @@ def test_a_full_slot_is_refused(small: Pair) -> None:
         captured([0, 1], [3, 3])
 
     assert same_snapshots(snapshot(cache), before)
+
+
+@pytest.mark.parametrize("tokens", [[1], [1, SMALL.n_vocab], [-1, 1]])
+def test_impossible_tokens_are_refused(small: Pair, tokens: list[int]) -> None:
+    """Before a graph looks them up: too few, or outside the vocabulary; nothing is appended."""
+    with torch.inference_mode():
+        cache = small.ours.new_cache(n_slots=2, audio_capacity=6)
+        with pytest.raises(ValueError, match=rf"tokens .*: expected one from 0 to {SMALL.n_vocab - 1} for each slot"):
+            CapturedDecoder(small.ours.decoder, cache)([0, 1], tokens)
+
+    assert [cache.length(slot) for slot in (0, 1)] == [0, 0]

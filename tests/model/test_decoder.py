@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from model import KVCache, TextDecoder
+from model import CacheFullError, KVCache, TextDecoder
 from tests.helpers.networks import (
     SMALL,
     Heard,
@@ -188,6 +188,74 @@ def test_tokens_must_fit_the_plan(small: Pair, shape: tuple[int, ...]) -> None:
     assert same_snapshots(snapshot(cache), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.uint8])
+def test_tokens_must_be_integers(small: Pair, dtype: torch.dtype) -> None:
+    """Another dtype is refused before it is looked up."""
+    cache = cache_hearing(small, random_features(SMALL, 1, 6))
+
+    with pytest.raises(ValueError, match=rf"tokens have dtype {dtype}, expected torch.int64"):
+        small.ours.decoder(torch.ones(3, dtype=dtype), cache, cache.plan_append([0], [3]))
+
+
+def test_tokens_are_checked_before_the_device_sees_them() -> None:
+    """A network on a device without memory: the check needs the host's copy alone."""
+    decoder = TextDecoder(SMALL, [(0, 0)]).to("meta")
+    cache = KVCache(SMALL, n_slots=1, audio_capacity=6)
+
+    with pytest.raises(ValueError, match="tokens from 5 to 37, expected 0 to 36"):
+        decoder(torch.tensor([5, 37]), cache, cache.plan_append([0], [2]))
+
+
+def test_a_plan_serves_one_pass(small: Pair) -> None:
+    """A plan used twice would pass the bound: it is refused by what the slot held and holds, and changes nothing."""
+    cache = cache_hearing(small, random_features(SMALL, 1, 6))
+    plan = cache.plan_append([0], [12])
+    tokens = random_tokens(SMALL, 12)
+    small.ours.decoder(tokens, cache, plan)
+    before = snapshot(cache)
+
+    with pytest.raises(CacheFullError, match="slot 0 holds 12 tokens, 12 more pass n_text_ctx = 20"):
+        small.ours.decoder(tokens, cache, plan)
+    short = cache.plan_append([0], [2])
+    listen(small.ours, cache, 0, random_features(SMALL, 5))
+    with pytest.raises(
+        ValueError, match="with 12 tokens and 6 audio positions, it holds 12 and 5 now: make a new plan"
+    ):
+        small.ours.decoder(tokens[:2], cache, short)
+
+    assert cache.length(0) == 12
+    assert torch.equal(cache.keys, before[0][0])
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.zeros(1, 6, 15), r"features have \(15,\) columns of torch.float32: expected \(16,\) of torch.float32"),
+        (torch.zeros(1, 6, 16).half(), r"features have \(16,\) columns of torch.float16: expected \(16,\)"),
+        (torch.zeros(6, 16), r"features \(6, 16\): expected \(batch, n, n_audio_state\)"),
+    ],
+)
+def test_wrong_features_are_refused(small: Pair, features: Tensor, message: str) -> None:
+    """By width, dtype and axes."""
+    with pytest.raises(ValueError, match=message):
+        small.ours.decoder.audio_keys_values(features)
+
+
+def test_wrong_hidden_states_and_queries_are_refused(small: Pair) -> None:
+    """By what was found and what is expected."""
+    cache = cache_hearing(small, random_features(SMALL, 1, 6))
+    decoder, n_heads = small.ours.decoder, len(small.ours.decoder.alignment_heads)
+    queries = torch.zeros(1, 4, n_heads, SMALL.d_head)
+
+    with pytest.raises(ValueError, match=r"hidden states have \(8,\) columns"):
+        decoder.project(torch.zeros(2, 8))
+    with pytest.raises(ValueError, match=rf"queries \(1, 4, 1, 8\): expected \(1, n, {n_heads}, 8\)"):
+        decoder.align(queries[:, :, :1], cache, [0], 6)
+    for n_positions in (0, 7):
+        with pytest.raises(ValueError, match=f"n_positions = {n_positions}: expected 1 to 6"):
+            decoder.align(queries, cache, [0], n_positions)
+
+
 def test_a_pass_that_fails_midway_changes_nothing_visible(small: Pair) -> None:
     """If the last layer raises, lengths and all below them are as before, and the pass can be repeated."""
     features, tokens = random_features(SMALL, 1, 6), random_tokens(SMALL, 1, 8)[0].tolist()
@@ -220,6 +288,19 @@ def test_alignment_heads_are_inside_the_network(head: tuple[int, int]) -> None:
         TextDecoder(SMALL, [(0, 0), head])
 
 
+@pytest.mark.parametrize("heads", [[], [(0, 1), (2, 0), (0, 1)]])
+def test_alignment_heads_are_some_and_distinct(small: Pair, heads: list[tuple[int, int]]) -> None:
+    """Without a head there is nothing to align by; a head named twice would count twice. The old ones stay."""
+    before = small.ours.decoder.alignment_heads
+
+    with pytest.raises(ValueError, match=r"alignment heads \[.*\]: expected distinct .* at least one"):
+        small.ours.set_alignment_heads(heads)
+    with pytest.raises(ValueError, match="at least one"):
+        TextDecoder(SMALL, heads)
+
+    assert small.ours.decoder.alignment_heads == before
+
+
 def test_alignment_heads_are_in_layer_order() -> None:
     """Scores come layer by layer, so the heads are listed so, however they were given."""
     decoder = TextDecoder(SMALL, [(2, 0), (0, 1), (2, 1), (0, 0)])
@@ -229,7 +310,7 @@ def test_alignment_heads_are_in_layer_order() -> None:
 
 def test_logits_are_float32_for_every_dtype() -> None:
     """Projecting bfloat16 hidden states gives float32 logits."""
-    decoder = TextDecoder(SMALL, []).bfloat16()
+    decoder = TextDecoder(SMALL, [(0, 0)]).bfloat16()
 
     logits = decoder.project(torch.zeros(2, 3, SMALL.n_text_state, dtype=torch.bfloat16))
 

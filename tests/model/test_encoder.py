@@ -329,3 +329,15 @@ def test_wrong_extensions_are_refused(small: Pair, n_settled: int, shape: tuple[
 
     with pytest.raises(ValueError, match=message):
         encoder.extend([torch.zeros(shape)], [settled], encoder.encode_silence(-0.5))
+
+
+def test_settled_parts_and_dtypes_of_another_network_are_refused(small: Pair) -> None:
+    """One head would be broadcast to all heads; another dtype comes from elsewhere."""
+    encoder = small.ours.encoder
+    silence = encoder.encode_silence(-0.5)
+    settled = torch.zeros(2, SMALL.n_audio_layer, 1, 3, 4)
+
+    with pytest.raises(ValueError, match=r"settled part has shape \(2, 2, 1, 3, 4\), expected \(2, 2, 4\) \+"):
+        encoder.extend([torch.zeros(5, 10)], [settled], silence)
+    with pytest.raises(ValueError, match=r"mel has dtype torch.float16, this model computes in torch.float32"):
+        encoder(torch.zeros(1, 5, SMALL.n_frames).half())

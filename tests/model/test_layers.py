@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -16,25 +15,15 @@ from model.layers import (
     FeedForward,
     LayerNorm,
     Linear,
-    attend,
     compiled_rows,
-    merge_heads,
     pack,
     sinusoids,
-    split_heads,
 )
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
     """Seeded normal numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def explicit_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The formula, in float64, heads merged."""
-    scores = q.double() @ k.double().transpose(-1, -2) / math.sqrt(q.shape[-1])
-    weights = (scores if mask is None else scores + mask).softmax(dim=-1)
-    return (weights @ v.double()).transpose(1, 2).flatten(2)
 
 
 def test_sinusoids_are_the_published_ones() -> None:
@@ -156,57 +145,3 @@ def test_bfloat16_works_on_every_processor() -> None:
     linear.pack(small_batch=True)
 
     assert linear(normal(2, 256).bfloat16()).dtype == torch.bfloat16
-
-
-def test_heads_split_and_merge() -> None:
-    """Head h of position n is the h-th slice of that position's state, and merging gives it back."""
-    x = normal(2, 5, 12)
-
-    heads = split_heads(x, 3)
-
-    assert torch.equal(heads[1, 2, 4], x[1, 4, 8:12])
-    assert torch.equal(merge_heads(heads), x)
-
-
-def test_attend_without_a_mask_sees_every_key() -> None:
-    """Equal to the formula; more keys than queries are all visible."""
-    q, k, v = normal(2, 3, 4, 8), normal(2, 3, 9, 8, seed=1), normal(2, 3, 9, 8, seed=2)
-
-    assert_close(attend(q, k, v).double(), explicit_attention(q, k, v), rtol=1e-5, atol=1e-5)
-
-
-def test_attend_ignores_what_the_mask_hides() -> None:
-    """A key hidden by minus infinity changes nothing, whatever it holds."""
-    q, k, v = normal(2, 3, 4, 8), normal(2, 3, 9, 8, seed=1), normal(2, 3, 9, 8, seed=2)
-    hidden = torch.rand(2, 1, 4, 9, generator=torch.Generator().manual_seed(3)) < 0.5
-    hidden[..., 0] = False
-    hidden[..., 5] = True
-    mask = torch.zeros(2, 1, 4, 9).masked_fill(hidden, float("-inf"))
-    expected = explicit_attention(q, k, v, mask)
-    k[:, :, 5], v[:, :, 5] = 1e4, -1e4
-
-    assert_close(attend(q, k, v, mask).double(), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attend_in_bfloat16_is_the_formula(masked: bool) -> None:
-    """As near to it as the inputs and the scores can be written."""
-    q, k, v = (normal(2, 3, n, 8, seed=n).bfloat16() for n in (4, 9, 9))
-    mask = torch.zeros(2, 1, 1, 9).masked_fill(torch.arange(9) > 5, float("-inf")) if masked else None
-
-    attended = attend(q, k, v, None if mask is None else mask.bfloat16())
-
-    assert attended.dtype == torch.bfloat16
-    assert_close(attended.double(), explicit_attention(q, k, v, mask), rtol=2**-6, atol=2**-6)
-
-
-def test_attend_keeps_its_softmax_in_float32() -> None:
-    """In bfloat16, a thousand equally good keys still share a weight of one."""
-    q, k = torch.zeros(1, 1, 1, 8).bfloat16(), normal(1, 1, 1000, 8).bfloat16()
-    v = torch.ones(1, 1, 1000, 8).bfloat16()
-
-    result = attend(q, k, v)
-
-    assert result.dtype == torch.bfloat16
-    # 1000 weights rounded to bfloat16 one by one sum to 1 within half a step, 2**-8
-    assert_close(result.float(), torch.ones(1, 1, 8), rtol=2**-8, atol=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ import whisper
 from torch import Tensor
 from torch.testing import assert_close
 
-from model import PUBLISHED_DIMENSIONS, Whisper, published_shapes
-from model.layers import has_amx
+from model import PUBLISHED_DIMENSIONS, Whisper, decode_alignment_heads, published_shapes
+from model.attention import has_amx
 from streamer.host.cpu import bfloat16_features, cpuinfo
 from streamer.weights import Checkpoint
 from tests.helpers.networks import (
@@ -177,7 +178,12 @@ def test_language_is_the_published_detection(load_pair: Callable[[str], Pair], m
         ((4,), (1, 6, 16), r"tokens \(4,\) and features \(1, 6, 16\): expected \(batch, n\)"),
         ((1, 4), (6, 16), r"tokens \(1, 4\) and features \(6, 16\): expected \(batch, n\)"),
         ((2, 4), (1, 6, 16), r"tokens \(2, 4\) and features \(1, 6, 16\): expected .* of one batch"),
-        ((1, 21), (1, 6, 16), "21 tokens, the decoder holds n_text_ctx = 20"),
+        ((1, 21), (1, 6, 16), "21 tokens for 1 rows: expected at least one row, and 1 to n_text_ctx = 20 tokens"),
+        ((1, 0), (1, 6, 16), "0 tokens for 1 rows: expected"),
+        ((0, 4), (0, 6, 16), "4 tokens for 0 rows: expected"),
+        ((1, 4), (1, 6, 15), r"features have \(15,\) columns"),
+        ((1, 4), (1, 0, 16), "audio_capacity = 0: expected 1 to 24"),
+        ((1, 4), (1, 25, 16), "audio_capacity = 25: expected 1 to 24"),
     ],
 )
 def test_wrong_inputs_are_refused(
@@ -186,6 +192,36 @@ def test_wrong_inputs_are_refused(
     """The message says what was found and what is expected."""
     with pytest.raises(ValueError, match=message):
         small.ours.logits(torch.zeros(tokens, dtype=torch.int64), torch.zeros(features))
+
+
+def test_features_of_another_dtype_are_refused(small: Pair) -> None:
+    """They come from another network."""
+    with pytest.raises(ValueError, match=r"columns of torch.bfloat16: expected \(16,\) of torch.float32"):
+        small.ours.logits(random_tokens(SMALL, 1, 4), random_features(SMALL, 1, 6).bfloat16())
+
+
+@pytest.mark.parametrize("name", ["tiny.en", "base"])
+def test_published_encodings_of_alignment_heads_are_read(name: str) -> None:
+    """`set_alignment_heads` takes the published bytes, or pairs."""
+    dims = PUBLISHED_DIMENSIONS[name]
+    with torch.device("meta"):
+        model = Whisper(dims)
+    expected = decode_alignment_heads(whisper._ALIGNMENT_HEADS[name], dims.n_text_layer, dims.n_text_head)
+
+    model.set_alignment_heads(whisper._ALIGNMENT_HEADS[name])
+    assert model.decoder.alignment_heads == expected
+    model.set_alignment_heads([(1, 2), (0, 1)])
+    assert model.decoder.alignment_heads == ((0, 1), (1, 2))
+
+
+@pytest.mark.parametrize("name", ["tiny.en", "base", "large-v3"])
+def test_languages_are_counted_as_published(name: str) -> None:
+    """`is_multilingual` and `num_languages` of the published class."""
+    with torch.device("meta"):
+        model = Whisper(PUBLISHED_DIMENSIONS[name])
+        published = whisper.model.Whisper(whisper.model.ModelDimensions(**asdict(PUBLISHED_DIMENSIONS[name])))
+
+    assert (model.is_multilingual, model.num_languages) == (published.is_multilingual, published.num_languages)
 
 
 @pytest.mark.parametrize("token", [-1, SMALL.n_vocab])

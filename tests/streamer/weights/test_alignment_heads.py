@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 from dataclasses import replace
 
 import pytest
@@ -15,13 +13,8 @@ from streamer.weights.alignment_heads import (
     ENCODED_ALIGNMENT_HEADS,
     alignment_lag_s,
     check_alignment_heads,
-    decode_alignment_heads,
     published_alignment_heads,
 )
-
-
-def encode(marks: bytes) -> bytes:
-    return base64.b85encode(gzip.compress(marks))
 
 
 @pytest.mark.parametrize("name", ENCODED_ALIGNMENT_HEADS)
@@ -40,29 +33,6 @@ def test_table_agrees_with_converted_models(tiny_en: Checkpoint, base: Checkpoin
     """The heads that the converted models list beside the weights are those of the table."""
     assert tiny_en.alignment_heads == published_alignment_heads("tiny.en", tiny_en.dims)
     assert base.alignment_heads == published_alignment_heads("base", base.dims)
-
-
-def test_marks_become_pairs() -> None:
-    """Bools row by row become (layer, head) in ascending order."""
-    assert decode_alignment_heads(encode(bytes([0, 1, 0, 0, 0, 1])), 2, 3) == ((0, 1), (1, 2))
-
-
-@pytest.mark.parametrize(
-    ("encoded", "message"),
-    [
-        (b'not "base85"', "not base85"),
-        (base64.b85encode(b"plain bytes"), "not gzip"),
-        (base64.b85encode(gzip.compress(bytes(6))[:-9]), "not gzip"),
-        (base64.b85encode(gzip.compress(bytes(6))[:10] + b"\xff" * 12), "not gzip"),
-        (encode(bytes(5)), "hold 5 values: 2 layers . 3 heads are 6"),
-        (encode(bytes(10**6)), "hold more than 6 values"),
-        (encode(bytes([0, 2, 0, 0, 0, 0])), "hold the byte 2"),
-    ],
-)
-def test_damaged_tables_are_refused(encoded: bytes, message: str) -> None:
-    """Each way in which a table can be damaged has a message of its own."""
-    with pytest.raises(CheckpointError, match=message):
-        decode_alignment_heads(encoded, 2, 3)
 
 
 def test_other_models_have_no_published_heads() -> None:

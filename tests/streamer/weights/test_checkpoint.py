@@ -9,7 +9,7 @@ import torch
 
 from model import PUBLISHED_DIMENSIONS
 from streamer.errors import CheckpointError
-from streamer.weights.checkpoint import check_tensors, is_multilingual
+from streamer.weights.checkpoint import check_tensors
 from tests.streamer.weights.writers import SMALL, random_tensors
 
 
@@ -53,4 +53,4 @@ def test_integers_are_refused() -> None:
 @pytest.mark.parametrize("name", PUBLISHED_DIMENSIONS)
 def test_multilingual_by_vocabulary(name: str) -> None:
     """The size of the vocabulary tells English-only models."""
-    assert is_multilingual(PUBLISHED_DIMENSIONS[name]) == (not name.endswith(".en"))
+    assert PUBLISHED_DIMENSIONS[name].is_multilingual == (not name.endswith(".en"))
