@@ -30,6 +30,7 @@ from streamer.build import build_engines
 from streamer.config import Config
 from streamer.engine.random_engine import TOKENS_PER_SECOND, RandomEngine
 from streamer.engine.row import Row
+from streamer.engine.window_encoder import SettledWindow
 from streamer.evaluation.percentiles import percentile
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import DecoderPass
@@ -62,9 +63,9 @@ class TimedEngine(RandomEngine):
         self.spent[part].append(time.perf_counter() - started)
         return result
 
-    def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        n_positions: list[int] = self._part("encode", lambda: RandomEngine._encode(self, batch, slots))
-        return n_positions
+    def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[SettledWindow]:
+        settled: list[SettledWindow] = self._part("encode", lambda: RandomEngine._encode(self, batch, slots))
+        return settled
 
     def _verify(self, rows: list[Row]) -> DecoderPass:
         verified: DecoderPass = self._part("verify", lambda: RandomEngine._verify(self, rows))

@@ -12,6 +12,7 @@ Not thread-safe: one thread owns an engine.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -30,7 +31,7 @@ from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
 from streamer.engine.verification import Segment, restrictions_of, segments_of
 from streamer.engine.window_cache import TextKV, WindowCache
-from streamer.engine.window_encoder import POSITION_S, WindowEncoder
+from streamer.engine.window_encoder import POSITION_S, SettledWindow, WindowEncoder
 from streamer.errors import DeviceError, EngineError
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import DecoderPass, EngineMetrics, PassKind, StepTimes
@@ -74,6 +75,8 @@ class WhisperEngine:
         n_sessions, text_bytes = options.max_remembered, options.max_remembered_bytes // 8
         audio_bytes = options.max_remembered_bytes - text_bytes
         self.window_encoder = WindowEncoder(model, self._cache, silence, options, audio_bytes)
+        self._has_failed = False
+        """Whether the last step failed: slots may hold NaN then, which no mask hides from their next rows."""
         self._texts = WindowCache(TextKV((), self._cache.text_of(0, 0, model.dtype)), n_sessions, text_bytes)
 
     def _capture(self) -> CapturedDecoder:
@@ -109,8 +112,8 @@ class WhisperEngine:
 
         Raises:
             EngineError: A request is impossible: more than `max_batch` of them, two of one session, an empty or too
-                long window, or a prefix that leaves no room. No session was changed.
-            DeviceError: The device failed; no session was changed.
+                long window, one that holds NaN, or a prefix that leaves no room. No session was changed.
+            DeviceError: The device failed, or computed what is not a number; no session was changed.
         """
         try:
             return self._step(batch)
@@ -124,20 +127,37 @@ class WhisperEngine:
         if n != n_sessions or n > most:
             raise ValueError(f"{n} requests of {n_sessions} sessions: expected one per session, at most {most}")
         for request in batch:
-            n_frames = request.log_mel.shape[1]
-            if not 1 <= n_frames <= 2 * self._cache.audio_capacity:
-                raise ValueError(f"window of {n_frames} frames: expected 1 to {2 * self._cache.audio_capacity}")
+            self._check_window(request.log_mel)
+
+    def _check_window(self, log_mel: Tensor) -> None:
+        if log_mel.ndim != 2 or log_mel.shape[0] != self.model.dims.n_mels:
+            raise ValueError(
+                f"window of shape {tuple(log_mel.shape)}: expected (n_mels, n_frames), this model needs "
+                f"{self.model.dims.n_mels} bands"
+            )
+        if not 1 <= log_mel.shape[1] <= 2 * self._cache.audio_capacity:
+            raise ValueError(f"window of {log_mel.shape[1]} frames: expected 1 to {2 * self._cache.audio_capacity}")
+        if not bool(log_mel.isfinite().all()):
+            raise ValueError(
+                f"window of {log_mel.shape[1]} frames holds infinity or NaN: expected finite log-mel power"
+            )
 
     def _step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         self._check(batch)
         with torch.inference_mode():
+            if self._has_failed:
+                self._cache.clear()
+            self._has_failed = True
             slots = range(len(batch))
-            lengths, encode_s = self._timed(lambda: self._encode(batch, slots))
+            settled, encode_s = self._timed(lambda: self._encode(batch, slots))
+            lengths = [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
             languages, detect_s = self._timed(lambda: self._languages(batch, slots))
             rows = [self._row(*each) for each in zip(batch, slots, lengths, languages, strict=True)]
             passes = [self._verify(rows), *self._decode(rows)]
-            self._remember(rows)
+            texts = self._settled_texts(rows)
             results, align_s = self._timed(lambda: self._results(rows))
+        self._has_failed = False
+        self._remember(settled, texts)
         if not any(request.is_probe for request in batch):
             self.metrics.stepped(
                 StepTimes(
@@ -164,12 +184,12 @@ class WhisperEngine:
         n_drafted = sum(len(row.draft) for row in rows) if kind == "verify" else 0
         return DecoderPass(kind=kind, seconds=seconds, n_rows=len(rows), n_drafted=n_drafted)
 
-    def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[int]:
-        """Encode the windows into their slots; returns the audio positions of each window, margin not counted."""
-        self.window_encoder.encode(batch, slots)
+    def _encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[SettledWindow]:
+        """Encode the windows into their slots; returns those of which more is settled now."""
+        settled = self.window_encoder.encode(batch, slots)
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)  # otherwise the decoder's time would include the encoder's
-        return [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
+        return settled
 
     # --- tokens
 
@@ -180,7 +200,7 @@ class WhisperEngine:
             for i in unknown:
                 self._cache.set_length(slots[i], 0)
             plan = self._cache.plan_append([slots[i] for i in unknown], [1] * len(unknown))
-            tokens = torch.full((len(unknown),), self.tokenizer.sot, device=self.model.device)  # (n_unknown,)
+            tokens = torch.full((len(unknown),), self.tokenizer.sot)  # (n_unknown,)
             hidden = self.model.decoder(tokens, self._cache, plan).hidden  # (n_unknown, n_text_state)
             found = self.rules.best_language(self.model.decoder.project(hidden))
             for i, language in zip(unknown, found, strict=True):
@@ -275,21 +295,32 @@ class WhisperEngine:
         """One decoder pass: append each row's new tokens to its slot and run them."""
         plan = self._cache.plan_append([row.slot for row in rows], [len(tokens) for tokens in new_tokens])
         tokens = torch.tensor([*itertools.chain.from_iterable(new_tokens)])  # (n_tokens,)
-        output: DecoderOutput = self.model.decoder(tokens.to(self.model.device), self._cache, plan)
+        output: DecoderOutput = self.model.decoder(tokens, self._cache, plan)
         return output
 
-    def _remember(self, rows: list[Row]) -> None:
-        """Keep the keys and values of each window's settled tokens for its next step."""
+    def _settled_texts(self, rows: list[Row]) -> list[tuple[StepRequest, TextKV]]:
+        """Copy the keys and values of each window's settled tokens, for its next step."""
+        texts = []
         for row in rows:
             request = row.request
             if self.options.kv_reuse and request.window_start is not None and request.settled_tokens:
                 n = len(row.context) - len(request.prefix) + min(request.settled_tokens, len(request.prefix))
-                text = TextKV(row.context[:n], self._cache.text_of(row.slot, n, self.model.dtype))
-                self._texts.keep(request.session, request.window, text)
+                kept = TextKV(row.context[:n], self._cache.text_of(row.slot, n, self.model.dtype))
+                texts.append((request, kept))
+        return texts
+
+    def _remember(self, settled: Sequence[SettledWindow], texts: Sequence[tuple[StepRequest, TextKV]]) -> None:
+        """Cache what is settled of each window: last in a step, so a failed step changes nothing."""
+        self.window_encoder.keep(settled)
+        for request, text in texts:
+            self._texts.keep(request.session, request.window, text)
 
     # --- times
 
     def _results(self, rows: list[Row]) -> list[StepResult]:
+        for row in rows:
+            if not all(map(math.isfinite, (*row.logprobs, row.no_speech_prob))):
+                raise RuntimeError(f"the network's probabilities for session {row.request.session} are not numbers")
         return [
             StepResult(
                 tokens=tuple(row.tokens),

@@ -8,6 +8,7 @@ each window.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,14 @@ from streamer.step import StepRequest
 
 POSITION_S = 0.02
 """Duration of one audio position."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettledWindow:
+    """Window of a request, and the keys and values that are settled of it."""
+
+    request: StepRequest
+    keys_values: AudioKV
 
 
 class WindowEncoder:
@@ -58,12 +67,22 @@ class WindowEncoder:
         """Check the cached windows; raises RuntimeError as `WindowCache.check_integrity`."""
         self._windows.check_integrity()
 
-    def encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
-        """Encode the window of each request into the slot at the same index."""
+    def encode(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[SettledWindow]:
+        """
+        Encode the window of each request into the slot at the same index.
+
+        Returns:
+            The windows of which more is settled now; `keep` caches them once the step has succeeded.
+        """
         if self._silence is None:
             self._encode_full(batch, slots)
-        else:
-            self._encode_new(batch, slots, self._silence)
+            return []
+        return self._encode_new(batch, slots, self._silence)
+
+    def keep(self, settled: Sequence[SettledWindow]) -> None:
+        """Cache windows from `encode`, in place of the sessions' last ones."""
+        for window in settled:
+            self._windows.keep(window.request.session, window.request.window, window.keys_values)
 
     def _encode_full(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> None:
         """Encode full windows: the reference."""
@@ -73,7 +92,9 @@ class WindowEncoder:
         for row, slot in enumerate(slots):
             self._cache.set_audio(slot, audio[:, row])
 
-    def _encode_new(self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache) -> None:
+    def _encode_new(
+        self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache
+    ) -> list[SettledWindow]:
         """Encode short windows, each from its first position that is not settled."""
         settled = [self._windows.of(r.session, r.window) for r in batch]
         windows = [
@@ -86,18 +107,18 @@ class WindowEncoder:
         features = torch.cat([new.features for new in encoded])[None]  # (1, n, n_audio_state), of all windows
         # each (2, n_text_layer, n_text_head, n of the window, d_head)
         audio = self._model.decoder.audio_keys_values(features)[:, 0].split(counts, dim=3)
-        for request, slot, old, new, new_audio in zip(batch, slots, settled, encoded, audio, strict=True):
+        for slot, old, new_audio in zip(slots, settled, audio, strict=True):
             self._cache.set_audio(slot, old.audio.keys_values, new_audio)
-            self._settle(request, old, new, new_audio)
+        more = [self._settled(*each) for each in zip(batch, settled, encoded, audio, strict=True)]
+        return [window for window in more if window]
 
-    def _settle(self, request: StepRequest, old: AudioKV, new: EncodedAudio, audio: Tensor) -> None:
-        """Cache the new positions that are at least `settle_s` before the live edge."""
+    def _settled(self, request: StepRequest, old: AudioKV, new: EncodedAudio, audio: Tensor) -> SettledWindow | None:
+        """The window with the new positions at least `settle_s` before the live edge; None if there are none."""
         if request.window_start is None or self._options.settle_s is None:
-            return
+            return None
         edge = request.log_mel.shape[1] // 2 - int(self._options.settle_s / POSITION_S)
         n = edge // self._options.bucket * self._options.bucket - old.n
-        if n > 0:
-            self._windows.keep(request.session, request.window, old.followed_by(new, audio, n))
+        return SettledWindow(request, old.followed_by(new, audio, n)) if n > 0 else None
 
     def _positions(self, n_frames: int) -> int:
         """Audio positions of a window with its margin, in whole buckets."""

@@ -113,11 +113,23 @@ def test_silence_is_recognised(engine: WhisperEngine, recordings: dict[str, Reco
     [
         ([request(torch.zeros(5, 100), "a")] * 2, "2 requests of 1 sessions: expected one per session, at most 4"),
         ([request(torch.zeros(5, 100), f"s{i}") for i in range(5)], "5 requests of 5 sessions"),
-        ([request(torch.zeros(6, 100), "a")], "mel has 6 bands, this model needs 5"),
+        ([request(torch.zeros(6, 100), "a")], "window of shape .6, 100.: expected .* this model needs 5 bands"),
+        ([request(torch.zeros(100), "a")], "window of shape .100,.: expected"),
+        ([request(torch.full((5, 100), float("nan")), "a")], "window of 100 frames holds infinity or NaN"),
+        ([request(torch.zeros(5, 100), "a", draft=(1, -2))], "tokens from -2"),
         ([request(torch.zeros(5, 100), "a", prefix=(1, 99_999))], "tokens from .* to 99999"),
         ([request(torch.zeros(5, 100), "a", prefix=(1,) * 47)], "tokens leaves -?[0-9]+ of 48"),
     ],
-    ids=["a session twice", "too many", "wrong mel bands", "foreign token", "past the context"],
+    ids=[
+        "a session twice",
+        "too many",
+        "wrong mel bands",
+        "no bands",
+        "NaN",
+        "negative",
+        "foreign",
+        "past the context",
+    ],
 )
 def test_impossible_requests_are_refused_before_anything_changes(batch: list[object], message: str) -> None:
     """A request that cannot be is refused before anything is remembered of it."""
