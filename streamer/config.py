@@ -276,12 +276,13 @@ def to_toml(config: Config) -> str:
     """The configuration as a TOML file that `load` reads back to an equal one."""
     sections = msgspec.to_builtins(config)
     return "\n".join(
-        f"[{name}]\n" + "".join(f"{key} = {_toml_value(value)}\n" for key, value in section.items())
+        f"[{name}]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in section.items())
         for name, section in sections.items()
     )
 
 
-def _toml_value(value: object) -> str:
+def toml_value(value: object) -> str:
+    """A value of the configuration as TOML."""
     # text, numbers, booleans and lists of text are written alike in JSON and TOML
     return json.dumps(value, ensure_ascii=False)
 

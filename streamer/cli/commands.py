@@ -314,8 +314,10 @@ def check(file: Path) -> None:
 @configuration.command()
 @config_option
 def show(config_file: Path | None) -> None:
-    """Print every key with its effective value, as TOML."""
-    click.echo(config.to_toml(config.load(config_file, os.environ, {})), nl=False)
+    """Print every key with its explanation and effective value, as TOML."""
+    from streamer.cli.explained import explained
+
+    click.echo(explained(config.load(config_file, os.environ, {})), nl=False)
 
 
 def _configure(

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 
+from model import PUBLISHED_DIMENSIONS, ModelDimensions, published_shapes
 from streamer import weights
 from streamer.errors import StreamerError
 
 __all__ = ["models"]
 
+PROGRAM_BYTES = 900_000_000
+"""Memory of the daemon without weights, PyTorch included: measured with tiny.en and base on a CPU, 1.0 GB in all."""
+N_OTHER_TOKENS = 51_766
+"""Tokens of a multilingual vocabulary that are no languages."""
 
-@click.group()
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--store",
     type=click.Path(file_okay=False, path_type=Path),
@@ -29,13 +36,45 @@ def models(context: click.Context, store: Path | None) -> None:
 @models.command("list")
 @click.pass_obj
 def list_models(store: Path | None) -> None:
-    """List known models, with size and path of those on this machine."""
+    """
+    List known models: languages, size of the weights, memory of the daemon, and where the weights are.
+
+    MEMORY is that of the weights at 16 bits, as on a GPU or a CPU with bfloat16, and of the program; in float32 the
+    weights take twice as much. Each session adds a few megabytes (docs/operations.md).
+    """
     names = [*weights.PUBLISHED_MODELS, *_own_models(store or weights.default_store())]
-    width = max(map(len, names))
-    for name in names:
-        source = weights.locate(name, store)
-        place = f"{source.size_bytes / 1e6:7.0f} MB  {source.path}" if source else f"{'-':>7}"
-        click.echo(f"{name:{width}}  {place}")
+    rows = [("MODEL", "LANGUAGES", "SIZE", "MEMORY", "WEIGHTS"), *(_row(name, store) for name in names)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        name, languages, size, memory, place = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(f"{name}  {languages}  {size.strip():>{widths[2]}}  {memory.strip():>{widths[3]}}  {place}".rstrip())
+
+
+def _row(name: str, store: Path | None) -> tuple[str, str, str, str, str]:
+    source, dims = weights.locate(name, store), PUBLISHED_DIMENSIONS.get(name)
+    n_bytes = weight_bytes(dims) if dims else 0
+    size = source.size_bytes if source else n_bytes
+    return (
+        name,
+        _languages(name, dims) if dims else "?",
+        _shown(size),
+        _shown(PROGRAM_BYTES + n_bytes) if dims else "?",
+        str(source.path) if source else f"not here: streamer models pull {name}",
+    )
+
+
+def weight_bytes(dims: ModelDimensions) -> int:
+    """Size of a model's weights at 16 bits, as most are published."""
+    return 2 * sum(math.prod(shape) for shape in published_shapes(dims).values())
+
+
+def _languages(name: str, dims: ModelDimensions) -> str:
+    is_english = not dims.is_multilingual or name.startswith("distil-")  # those have the tokens, but not the training
+    return "English" if is_english else str(dims.n_vocab - N_OTHER_TOKENS)
+
+
+def _shown(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def _own_models(store: Path) -> list[str]:

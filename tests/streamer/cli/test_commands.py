@@ -293,7 +293,7 @@ def test_config_show_is_the_effective_configuration(arguments: tuple[str, ...]) 
     result = run(*arguments, STREAMER_SERVER_PORT="1234")
     assert result.exit_code == 0
     assert "[server]\n" in result.output
-    assert "port = 1234\n" in result.output
+    assert "Default: 8000.\nport = 1234\n" in result.output
 
 
 def test_doctor_fails_when_something_needed_is_missing() -> None:

