@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -33,6 +34,11 @@ def preload() -> None:
     """Load FFmpeg, if it is installed: the first recording would hold the event loop for the time that takes."""
     with contextlib.suppress(ImportError):
         import av  # noqa: F401 - for the side effect
+
+
+def can_decode() -> bool:
+    """Whether PyAV is installed: without it there is no `webm_opus`."""
+    return find_spec("av") is not None
 
 
 class WebmDecoder:

@@ -23,6 +23,7 @@ def page_routes() -> list[BaseRoute]:
     return [
         page("/", "live.html"),
         page("/overlay", "overlay.html"),
+        page("/overlay/options", "overlay-options.html"),
         page("/watch", "watch.html"),
         page("/watch/{room}", "watch.html"),
         Mount("/pages", StaticFiles(directory=pages)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import get_args
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -13,7 +14,9 @@ from starlette.routing import Route
 from streamer import __version__
 from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
+from streamer.audio import opus
 from streamer.config import Config
+from streamer.protocol.messages import Encoding
 from streamer.server import statz
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
@@ -27,6 +30,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     languages: tuple[str, ...]
     rooms: bool
     """Whether `server.rooms` is on: a session may be watched by an audience."""
+    encodings: tuple[str, ...]
+    """Encodings of audio that a session may announce."""
 
 
 def status_routes(
@@ -43,6 +48,7 @@ def status_routes(
         metrics: Shown by `/metrics`.
     """
     started_s = time.monotonic()
+    encodings = tuple(name for name in get_args(Encoding) if name != "webm_opus" or opus.can_decode())
 
     async def ready(_: Request) -> Response:
         if connections.is_draining:
@@ -61,7 +67,11 @@ def status_routes(
 
     async def info(_: Request) -> Response:
         facts = Info(
-            version=__version__, model=scheduler.model, languages=scheduler.languages, rooms=config.server.rooms
+            version=__version__,
+            model=scheduler.model,
+            languages=scheduler.languages,
+            rooms=config.server.rooms,
+            encodings=encodings,
         )
         return Response(msgspec.json.encode(facts), media_type="application/json")
 

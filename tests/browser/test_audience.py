@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import av
 import pytest
+import zxingcpp
 from playwright.async_api import expect
 
+from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
-from streamer.server.rooms.room import Room
+from streamer.server.rooms.room import HISTORY, Room
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving
@@ -55,6 +59,144 @@ async def test_a_room_that_is_not_there_is_explained(chromium: OpenChromium, mur
         page = await (await browser.new_context()).new_page()
         await page.goto(daemon.url("/watch/stage"))
         await expect(page.get_by_role("alert")).to_contain_text("no audience rooms")
+    await browser.close()
+
+
+async def test_a_key_is_asked_for(chromium: OpenChromium, murmur: Path, tmp_path: Path) -> None:
+    """By the page of an audience, which then goes on; the key of the address is used, and a wrong one explained."""
+    key = "0123456789abcdef0123"
+    (tmp_path / "keys").write_text(f"laptop {key}\n")
+    browser = await chromium(murmur)
+    async with serving(CONFIG, keys=Keys(tmp_path / "keys")) as daemon:
+        page = await (await browser.new_context()).new_page()
+        await page.goto(daemon.url("/watch/stage#key=wrong-key-wrong-key"))
+        await expect(page.get_by_role("alert")).to_contain_text("did not accept the key")
+        await page.get_by_label("API key").fill(key)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#status")).to_have_text("Nobody is speaking yet")
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        other = await (await browser.new_context()).new_page()
+        await other.goto(daemon.url(f"/watch/stage#key={key}"))
+        await expect(other.locator("#status")).to_have_text("Nobody is speaking yet")
+        await other.goto(daemon.url("/overlay?room=stage"))
+        await expect(other.get_by_role("status")).to_contain_text("add #key=… to the end")
+        await other.goto(daemon.url(f"/overlay?room=stage#key={key}"))
+        await expect(other.get_by_role("status")).to_contain_text("Nobody is speaking in room “stage” yet")
+    await browser.close()
+
+
+async def test_the_link_is_shared(chromium: OpenChromium, murmur: Path) -> None:
+    """As a copy and as a QR code of the same address; the name of the room is there after a reload."""
+    browser = await chromium(murmur)
+    context = await browser.new_context(permissions=["microphone", "clipboard-read", "clipboard-write"])
+    async with serving(CONFIG) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await page.get_by_label("Audience room").fill("stage-1")
+        await page.get_by_label("Audience room").blur()
+        await page.reload()
+        await expect(page.get_by_label("Audience room")).to_have_value("stage-1")
+        await page.get_by_role("button", name="Copy link").click()
+        await expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        assert await page.evaluate("navigator.clipboard.readText()") == daemon.url("/watch/stage-1")
+        await page.get_by_role("button", name="QR code").click()
+        await expect(page.get_by_role("dialog")).to_contain_text("Only this machine can open this address")
+        code = await page.get_by_role("img", name="QR code").screenshot()
+        with av.open(io.BytesIO(code)) as file:
+            image = next(file.decode(video=0)).to_ndarray(format="gray")
+        assert [found.text for found in zxingcpp.read_barcodes(image)] == [daemon.url("/watch/stage-1")]
+        await page.get_by_role("button", name="Close").click()
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+    await browser.close()
+
+
+async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path) -> None:
+    """Fifty turns of a longer talk do not look like all of it."""
+    browser = await chromium(murmur)
+    microphone = Room()
+    async with serving(CONFIG, microphone=microphone) as daemon:
+        with microphone.speaking("s_1"):
+            for _, event in script_of(["Word."] * (HISTORY + 7)):
+                microphone.publish(event)
+            page = await open_page(await browser.new_context(), daemon.url("/watch"))
+            await expect(page.locator("#log .turn")).to_have_count(HISTORY)
+            await expect(page.locator("#missing")).to_have_text(
+                "without the first 7 sentences, which the server no longer has"
+            )
+    await browser.close()
+
+
+async def test_a_server_that_is_down_is_named(chromium: OpenChromium, murmur: Path) -> None:
+    """On the page of an audience and on the overlay."""
+    browser = await chromium(murmur)
+    context = await browser.new_context()
+    async with serving(CONFIG) as daemon:
+        watching, over = await context.new_page(), await context.new_page()
+        await watching.goto(daemon.url("/watch/stage"))
+        await over.goto(daemon.url("/overlay?room=stage"))
+        await expect(watching.locator("#status")).to_have_text("Nobody is speaking yet")
+    await expect(watching.get_by_role("alert")).to_contain_text("does not answer")
+    await expect(over.get_by_role("status")).to_contain_text("does not answer")
+    await browser.close()
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ("", "captions no microphone"),
+        ("?room=stage", "has no audience rooms"),
+        ("?sise=48&back=blue&sample=yes", "unknown: sise, back"),
+    ],
+)
+async def test_the_overlay_says_in_small_print_what_is_wrong(
+    chromium: OpenChromium, murmur: Path, search: str, message: str
+) -> None:
+    """For a while: whoever sets the scene up sees it, and an audience does not."""
+    browser = await chromium(murmur)
+    async with serving() as daemon:
+        page = await (await browser.new_context()).new_page()
+        await page.clock.install()
+        await page.goto(daemon.url(f"/overlay{search}"))
+        await expect(page.get_by_role("status")).to_contain_text(message)
+        await page.clock.fast_forward(25_000)
+        await expect(page.get_by_role("status")).to_be_hidden()
+    await browser.close()
+
+
+async def test_overlay_on_nothing_has_edges_and_lines_can_be_centred(chromium: OpenChromium, murmur: Path) -> None:
+    """White letters on a white scene can be read; without `align` words stay where they are."""
+    browser = await chromium(murmur)
+    async with serving() as daemon:
+        page = await (await browser.new_context()).new_page()
+        stage = page.locator("#stage")
+        for search, shadow, align in (
+            ("back=none", True, "start"),
+            ("back=none&edge=shadow", True, "start"),
+            ("back=none&edge=none", False, "start"),
+            ("align=center", False, "center"),
+            ("align=right", False, "right"),
+        ):
+            await page.goto(daemon.url(f"/overlay?sample=yes&{search}"))
+            await expect(stage).to_contain_text("captions as they will look")
+            found = await stage.evaluate("(stage) => getComputedStyle(stage).textShadow")
+            assert (found != "none") == shadow, search
+            await expect(stage).to_have_css("text-align", align)
+    await browser.close()
+
+
+async def test_the_options_of_the_overlay_make_its_address(chromium: OpenChromium, murmur: Path) -> None:
+    """Defaults are left out, wrong values too, and the key stands where no server sees it."""
+    browser = await chromium(murmur)
+    async with serving() as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay/options"))
+        await expect(page.locator("#address")).to_have_text(daemon.url("/overlay"))
+        for name, value in (("room", "stage"), ("size", "48"), ("hold", "0"), ("key", "secret-key"), ("lines", "2")):
+            await page.locator(f"[name={name}]").fill(value)
+        await page.locator("[name=align]").select_option("center")
+        address = daemon.url("/overlay?room=stage&size=48&align=center#key=secret-key")
+        await expect(page.locator("#address")).to_have_text(address)
+        async with page.context.expect_page() as opened:
+            await page.get_by_role("link", name="sample").click()
+        await expect((await opened.value).locator("#stage p")).to_have_css("font-size", "48px")
     await browser.close()
 
 

@@ -183,6 +183,7 @@ async def test_a_new_server_takes_over_without_a_gap(context: BrowserContext, da
 async def test_compressed_sound(context: BrowserContext, daemon: Daemon, is_interrupted: bool) -> None:
     """As webm/opus the server hears the same, and after a lost connection only what it has not heard."""
     page = await open_page(context, daemon.url("/"))
+    await page.get_by_text("Options").click()
     await page.get_by_label("Slow network").check()
     await page.get_by_role("button", name="Start").click()
     await expect(page.locator("#stage")).to_contain_text("latency", timeout=15_000)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import zxingcpp
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import expect
 
 from streamer.config import Config, ServerConfig
@@ -41,6 +45,27 @@ async def test_subtitles_are_those_of_the_daemon(chromium: OpenChromium, murmur:
     await browser.close()
 
     assert made == [{key: vector[key] for key in ("txt", "srt", "vtt")} for vector in vectors]
+
+
+async def test_qr_codes_are_read_by_another_program(chromium: OpenChromium, murmur: Path) -> None:
+    """Texts of every length that a code can hold, beyond ASCII too, in all ten versions; a longer one is refused."""
+    chance = random.Random(18)
+    texts = ["".join(chance.choices("abcXYZ0189/:.-_#=äß漢", k=n)) for n in range(1, 140, 7)]
+    texts += ["x" * n for n in (14, 15, 26, 27, 84, 85, 106, 107, 122, 123, 152, 153, 180, 181, 213)]
+    browser = await chromium(murmur)
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        made: list[list[list[bool]]] = await page.evaluate(
+            'async (texts) => texts.map((await import("/pages/qr.js")).qrMatrix)', texts
+        )
+        with pytest.raises(PlaywrightError, match="holds 213 bytes, the text has 214"):
+            await page.evaluate('async () => (await import("/pages/qr.js")).qrMatrix("x".repeat(214))')
+    await browser.close()
+    images = [np.pad(~np.array(matrix), 4, constant_values=True).repeat(4, 0).repeat(4, 1) for matrix in made]
+    read = [zxingcpp.read_barcodes(image.astype(np.uint8) * 255) for image in images]
+
+    assert [[code.text for code in codes] for codes in read] == [[text] for text in texts]
+    assert {len(matrix) for matrix in made} == {17 + 4 * version for version in range(1, 11)}
 
 
 async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> None:

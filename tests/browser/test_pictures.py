@@ -13,6 +13,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
+from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
 from streamer.server.rooms.room import Room
 from tests.browser.conftest import OpenChromium, open_page
@@ -79,6 +80,7 @@ async def test_every_page(chromium: OpenChromium, murmur: Path, size: str, schem
             speak(room)
             await watch_page(context, daemon, f"{size}-{scheme}")
             await overlay(context, daemon, f"{size}-{scheme}")
+        await overlay_options(context, daemon, f"{size}-{scheme}")
         await context.close()
     await browser.close()
 
@@ -97,7 +99,7 @@ async def live_page(context: BrowserContext, daemon: Daemon, name: str) -> None:
     await expect(page.locator("#stage")).to_contain_text("hard to")
     await picture(page, f"live-{name}")
     await assert_accessible(page)
-    await page.locator("summary").click()
+    await page.locator("#display summary").click()
     await picture(page, f"menu-{name}")
     await assert_accessible(page)
     for theme in ("contrast", "yellow") if name == "desktop-light" else ():
@@ -108,6 +110,68 @@ async def live_page(context: BrowserContext, daemon: Daemon, name: str) -> None:
     await page.get_by_role("button", name="Stop").click()
     await expect(page.locator("#status")).to_have_text("Ready")
     await page.close()
+
+
+@pytest.mark.parametrize("size", SCREENS)
+async def test_every_state(chromium: OpenChromium, murmur: Path, tmp_path: Path, size: str) -> None:
+    """What opens on a click, what is wrong, and the largest text, of each page."""
+    browser = await chromium(murmur)
+    scheduler = FakeScheduler(script_of(TALK, word_s=0.1, pause_s=0.2))
+    async with serving(CONFIG, scheduler) as daemon:
+        context = await screen(browser, size, "light")
+        await live_states(await open_page(context, daemon.url("/")), size)
+    page = await context.new_page()
+    (tmp_path / "keys").write_text("laptop 0123456789abcdef0123\n")
+    async with serving(CONFIG, scheduler, keys=Keys(tmp_path / "keys")) as daemon:
+        await page.goto(daemon.url("/watch/stage"))
+        await expect(page.get_by_label("API key")).to_be_visible()
+        await picture(page, f"watch-key-{size}")
+        await assert_accessible(page)
+        await page.goto(daemon.url("/overlay"))
+        await expect(page.get_by_role("status")).to_contain_text("#key=")
+        await picture(page, f"overlay-key-{size}", transparent=True)
+        await assert_accessible(page)
+    for name in ("outline", "shadow", "center"):
+        extra = "align=center" if name == "center" else f"back=none&edge={name}"
+        async with serving(CONFIG) as daemon:
+            page = await open_page(context, daemon.url(f"/overlay?sample=yes&size=40&{extra}"))
+            await picture(page, f"overlay-{name}-{size}", transparent=True)
+    await browser.close()
+
+
+async def live_states(page: Page, size: str) -> None:
+    """Options, code, editor and full screen; all with the largest text too."""
+    await page.locator("#room").fill("stage")
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#log")).to_contain_text(TALK[2], timeout=20_000)
+    await page.locator("#options summary").click()
+    await picture(page, f"options-{size}")
+    await assert_accessible(page)
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="QR code").click()
+    await picture(page, f"code-{size}")
+    await assert_accessible(page)
+    await page.get_by_role("button", name="Close").click()
+    await page.locator(".turn").last.hover()
+    await page.get_by_role("button", name="Correct the sentence").last.click()
+    await picture(page, f"edit-{size}")
+    await assert_accessible(page)
+    await page.keyboard.press("Escape")
+    await page.locator("#display summary").click()
+    for _ in range(4):
+        await page.get_by_role("button", name="Larger text").click()
+    await page.get_by_label("Lines").select_option("6")
+    await page.keyboard.press("Escape")
+    await picture(page, f"largest-{size}")
+    await assert_accessible(page)
+    await page.locator("#display summary").click()
+    await page.get_by_role("button", name="Full screen", exact=True).click()
+    await picture(page, f"full-{size}")
+    await assert_accessible(page)
+    await page.get_by_role("button", name="Leave full screen").click()
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#status")).to_have_text("Ready")
+    await picture(page, f"stopped-{size}")
 
 
 async def watch_page(context: BrowserContext, daemon: Daemon, name: str) -> None:
@@ -125,5 +189,15 @@ async def overlay(context: BrowserContext, daemon: Daemon, name: str) -> None:
     page = await open_page(context, daemon.url("/overlay?size=40"))
     await expect(page.locator("#stage .partial")).to_be_visible()
     await picture(page, f"overlay-{name}", transparent=True)
+    await assert_accessible(page)
+    await page.close()
+
+
+async def overlay_options(context: BrowserContext, daemon: Daemon, name: str) -> None:
+    """Every option with its meaning."""
+    page = await open_page(context, daemon.url("/overlay/options"))
+    await page.locator("[name=back]").fill("none")
+    await expect(page.locator("#address")).to_contain_text("/overlay?back=none")
+    await picture(page, f"overlay-options-{name}")
     await assert_accessible(page)
     await page.close()

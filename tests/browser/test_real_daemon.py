@@ -54,7 +54,7 @@ async def test_speech_becomes_captions(
         await page.get_by_role("button", name="Stop").click()
         await expect(page.locator("#status")).to_have_text("Ready", timeout=15_000)
 
-        turns = await page.locator("#log .turn").all_inner_texts()
+        turns = await page.locator("#log .said").all_inner_texts()
         await screenshot(page, tmp_path, "real-stopped.png")
         await context.close()
     await browser.close()

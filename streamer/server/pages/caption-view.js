@@ -1,8 +1,6 @@
 // The captions on the page: lines that roll up, with the open turn at the bottom. Stable words never move or change;
 // the unstable tail has a style of its own until its words become stable.
 
-const SHOWN = 4; // turns
-
 export class CaptionView {
   #stage;
   #rows = []; // { key, element, stable }
@@ -10,6 +8,8 @@ export class CaptionView {
 
   constructor(stage) {
     this.#stage = stage;
+    // another size of the window or of the text puts the newest line elsewhere
+    new ResizeObserver(() => this.settle()).observe(stage);
   }
 
   /** Show the current state of a turn. */
@@ -31,9 +31,12 @@ export class CaptionView {
     this.#stage.replaceChildren();
   }
 
-  /** Bring the newest line into view. */
+  /** Bring the newest line into view: smoothly by a line, at once by more. */
   settle() {
-    this.#stage.scrollTo({ top: this.#stage.scrollHeight, behavior: this.#isStill.matches ? "auto" : "smooth" });
+    const stage = this.#stage;
+    const distance = stage.scrollHeight - stage.clientHeight - stage.scrollTop;
+    const isNear = distance <= 1.5 * Number.parseFloat(getComputedStyle(stage).lineHeight);
+    stage.scrollTo({ top: stage.scrollHeight, behavior: isNear && !this.#isStill.matches ? "smooth" : "instant" });
   }
 
   #row(key) {
@@ -45,9 +48,15 @@ export class CaptionView {
     const row = { key, element: Object.assign(document.createElement("p"), { dir: "auto" }), stable: "" };
     this.#stage.append(row.element);
     this.#rows.push(row);
-    // only a row that has rolled out of view is removed, so that no visible row changes its layout
-    if (this.#rows.length > SHOWN) this.#rows.shift().element.remove();
+    this.#dropUnseen();
     return row;
+  }
+
+  /** Remove rows that are far out of view, so that no visible row changes its layout. */
+  #dropUnseen() {
+    const { scrollHeight, clientHeight } = this.#stage;
+    let spare = scrollHeight - 3 * clientHeight;
+    while (this.#rows.length > 1 && (spare -= this.#rows[0].element.offsetHeight) > 0) this.#rows.shift().element.remove();
   }
 }
 

@@ -129,6 +129,10 @@ export class Source {
   onLevel: ((db: number) => void) | null;
   /** Called when the microphone was unplugged or sharing was stopped. */
   onLost: (() => void) | null;
+  /** Go on with a microphone, in the same recording and format. */
+  switchToMicrophone(options?: { deviceId?: string }): Promise<void>;
+  /** Go on with the sound of a tab or the screen, in the same recording and format. */
+  switchToSharedAudio(): Promise<void>;
   /** Stop; the collected audio is delivered first. */
   close(): Promise<void>;
 }
@@ -141,6 +145,9 @@ export class Microphone extends Source {
 export class SharedAudio extends Source {
   static open(options?: SourceOptions): Promise<SharedAudio>;
 }
+
+/** Whether this browser can send webm/opus. */
+export function canCompress(): boolean;
 
 export function listMicrophones(): Promise<{ deviceId: string; label: string }[]>;
 

@@ -16,7 +16,7 @@
 // Audio whose text is not stable yet is kept; after a reconnection it is sent again from where the server asks for it.
 // Types: client.d.ts.
 
-export { Microphone, SharedAudio, listMicrophones, microphoneObstacle } from "./sources.js";
+export { Microphone, SharedAudio, canCompress, listMicrophones, microphoneObstacle } from "./sources.js";
 
 const KEPT_S = 120;
 const KEPT_BYTES = 16 * 2 ** 20; // of a container file, about an hour; it can be sent again only as a whole

@@ -1,7 +1,9 @@
-// The display menu of the pages: text size, lines, colours and typeface. Stored in this browser, shared by all pages.
+// The display menu of the pages: text size, lines, colours, typeface, marks of words, full screen. Stored in this browser, shared by all pages.
+
+import { fullScreen } from "./full-screen.js";
 
 const SIZES = [0.6, 0.75, 0.9, 1, 1.2, 1.45, 1.75, 2.1];
-const DEFAULTS = { size: 3, lines: "2", theme: "auto", face: "sans" };
+const DEFAULTS = { size: 3, lines: "2", theme: "auto", face: "sans", shade: "no", wordTimes: "yes" };
 const MENU = `
   <summary>Display</summary>
   <div class="sheet">
@@ -26,6 +28,9 @@ const MENU = `
     <label class="field">Typeface
       <select data-display="face"><option value="sans">Sans</option><option value="serif">Serif</option><option value="mono">Fixed width</option></select>
     </label>
+    <label class="check"><input data-display="shade" type="checkbox">Shade unsure words</label>
+    <label class="check"><input data-display="wordTimes" type="checkbox">Click a word for its time</label>
+    <button id="enter-full" type="button">Full screen</button>
   </div>
 `;
 
@@ -34,8 +39,11 @@ export class Display {
   #choices = { ...DEFAULTS };
   #onChange;
 
-  /** Fill a `<details>` with the menu; `onChange` is called after each change, when the text has a new layout. */
-  constructor(menu, onChange) {
+  /**
+   * Fill a `<details>` with the menu; `onChange` is called after each change, when the text has a new layout. `hasWords`:
+   * the transcript knows the times of its words.
+   */
+  constructor(menu, onChange, { hasWords = false } = {}) {
     this.#menu = menu;
     this.#onChange = onChange;
     menu.innerHTML = MENU;
@@ -46,6 +54,12 @@ export class Display {
     }
     this.#button("smaller").onclick = () => this.#resize(-1);
     this.#button("larger").onclick = () => this.#resize(+1);
+    for (const box of menu.querySelectorAll("input")) {
+      box.checked = this.#choices[box.dataset.display] === "yes";
+      box.onchange = () => this.#choose(box.dataset.display, box.checked ? "yes" : "no");
+      box.parentElement.hidden = !hasWords;
+    }
+    fullScreen(menu.querySelector("#enter-full"), document.getElementById("leave-full"), onChange);
     closeOutside(menu);
     this.#apply();
   }
@@ -66,12 +80,12 @@ export class Display {
   }
 
   #apply() {
-    const { size, lines, theme, face } = this.#choices;
+    const { size, lines, theme, face, shade, wordTimes } = this.#choices;
     const root = document.documentElement;
     root.style.setProperty("--size", SIZES[size] ?? 1);
     root.style.setProperty("--lines", lines);
     root.dataset.theme = theme;
-    root.dataset.face = face;
+    Object.assign(root.dataset, { face, shade, wordTimes });
     this.#button("smaller").disabled = Number(size) === 0;
     this.#button("larger").disabled = Number(size) === SIZES.length - 1;
     this.#onChange();
@@ -79,9 +93,10 @@ export class Display {
 }
 
 /** Close a menu on Escape, and on a press outside of it. */
-function closeOutside(menu) {
+export function closeOutside(menu) {
   addEventListener("pointerdown", ({ target }) => { if (!menu.contains(target)) menu.open = false; });
-  menu.addEventListener("keydown", ({ key }) => {
+  // of the window: a button that is disabled by its own click loses the focus
+  addEventListener("keydown", ({ key }) => {
     if (key !== "Escape" || !menu.open) return;
     menu.open = false;
     menu.querySelector("summary").focus();

@@ -1,13 +1,19 @@
 // The live page: connects an audio source, a session, and the captions on the page.
 
-import { Captions, Microphone, SharedAudio, listMicrophones, microphoneObstacle } from "./client.js";
 import { CaptionView } from "./caption-view.js";
-import { Display } from "./display.js";
+import { Captions, Microphone, SharedAudio, microphoneObstacle } from "./client.js";
+import { Display, closeOutside } from "./display.js";
+import { askKey, pageKey } from "./key.js";
+import { Record } from "./record.js";
+import { connectionTrouble, serverInfo } from "./server.js";
+import { SHARED, Settings, languageName } from "./settings.js";
+import { Share } from "./share.js";
+import { Shelf } from "./shelf.js";
 import { Transcript } from "./transcript.js";
-import { Turns } from "./turns.js";
+import { Turns, clock } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
-const SHARED = "shared";
+const CLOCK_MS = 250;
 const STATES = {
   ready: ["ready", "Ready"],
   asking: ["waiting", "Waiting for the microphone"],
@@ -30,13 +36,24 @@ const TROUBLES = {
 
 const turns = new Turns();
 const view = new CaptionView($("stage"));
-const transcript = new Transcript($("transcript"), turns);
+const transcript = new Transcript($("transcript"), turns, {
+  facts: () => ({ date: new Date(record.startedAt), model: record.model || null }),
+  onCorrect: (turn, text) => {
+    turns.correct(turn, text);
+    record.save(turn);
+  },
+});
+const settings = new Settings({ onDevice: switchSource, onUpdate: (options) => session?.update(options) });
+const share = new Share($("share"));
+let record;
 let source = null;
 let session = null;
 let isStarting = false;
 let wakeLock = null;
 let delays = [];
 let lagS = 0;
+let ticking = 0;
+let hearing = ""; // the device that is heard
 
 // ---- start and stop
 
@@ -52,35 +69,48 @@ async function start() {
   } catch (error) {
     source = null;
     show("ready");
-    notify(error.message);
+    notify((await serverInfo()) ? error.message : await connectionTrouble());
   }
   isStarting = false;
   setRunning(session !== null);
-  await fillDevices();
+  await settings.fillDevices();
   wakeLock = session && (await navigator.wakeLock?.request("screen").catch(() => null));
 }
 
 async function openSource() {
-  const compressed = $("compressed").checked;
-  const chosen = $("device").value;
-  const opened = chosen === SHARED ? await SharedAudio.open({ compressed }) : await Microphone.open({ deviceId: chosen, compressed });
+  const compressed = settings.isCompressed;
+  hearing = settings.device;
+  const opened = hearing === SHARED ? await SharedAudio.open({ compressed }) : await Microphone.open({ deviceId: hearing, compressed });
   opened.onLevel = level;
   opened.onLost = () => {
-    if (chosen !== SHARED) notify("The microphone was disconnected.");
+    if (hearing !== SHARED) notify("The microphone was disconnected.");
     stop();
   };
   return opened;
 }
 
+/** Hear the chosen device instead, in the same session. */
+async function switchSource() {
+  if (!source) return;
+  const chosen = settings.device;
+  try {
+    await (chosen === SHARED ? source.switchToSharedAudio() : source.switchToMicrophone({ deviceId: chosen }));
+    hearing = chosen;
+    notify(null);
+  } catch (error) {
+    settings.choose(hearing);
+    notify(error.message);
+  }
+}
+
 function openSession() {
-  turns.restart();
+  append(turns.restart());
+  turns.record(Date.now());
   delays = [];
   lagS = 0;
-  const language = $("language").value;
-  const room = $("room").value.trim();
-  const token = sessionStorage.getItem("key") ?? undefined;
-  return new Captions({ token, audio: source.audio, ...(language && { language }), ...(room && { room }) })
-    .on("state", show)
+  ticking = setInterval(tick, CLOCK_MS);
+  return new Captions({ token: pageKey(), audio: source.audio, ...settings.options })
+    .on("state", follow)
     .on("*", receive)
     .on("restart", () => append(turns.restart()))
     .on("end", ended);
@@ -107,6 +137,7 @@ async function ended({ error }) {
   append(turns.restart());
   show("ready");
   setRunning(false);
+  notify(null);
   if (error) explain(error);
   wakeLock?.release();
   wakeLock = null;
@@ -115,12 +146,28 @@ async function ended({ error }) {
 function setRunning(isRunning) {
   $("toggle").toggleAttribute("data-running", isRunning);
   $("toggle-text").textContent = isRunning ? "Stop" : "Start";
-  for (const id of ["device", "language", "room", "compressed"]) $(id).disabled = isRunning;
-  $("language").disabled ||= $("language").options.length < 2;
-  if (!isRunning) $("delay").hidden = true;
+  settings.hold(isRunning);
+  $("clock").hidden = !isRunning;
+  if (!isRunning) {
+    clearInterval(ticking);
+    $("delay").hidden = true;
+  }
+  showShelf();
+}
+
+function tick() {
+  $("clock").textContent = clock(turns.offsetS + (session?.capturedS ?? 0));
 }
 
 // ---- events of the server
+
+async function follow(state) {
+  show(state);
+  if (state === "live" || state === "overloaded") notify(null);
+  if (state !== "reconnecting") return;
+  const trouble = await connectionTrouble();
+  if ($("status").textContent === STATES.reconnecting[1]) notify(trouble);
+}
 
 function receive(event) {
   if (event.type === "ack") lagS = event.lag_s;
@@ -129,7 +176,10 @@ function receive(event) {
   if (delays.length) showDelay();
   if (!turn) return;
   view.show(turn);
-  if (turn.isFinal) transcript.append(turn);
+  record.save(turn);
+  if (!turn.isFinal) return;
+  transcript.append(turn);
+  showDetected(turn);
 }
 
 /** Close a turn whose server is gone. */
@@ -137,6 +187,7 @@ function append(turn) {
   if (!turn) return;
   view.show(turn);
   transcript.append(turn);
+  record.save(turn);
 }
 
 /** Show the delay from the end of a word to its caption, or the server's lag if that is larger. */
@@ -144,6 +195,11 @@ function showDelay() {
   const median = delays.toSorted((a, b) => a - b)[delays.length >> 1];
   $("delay").textContent = `${Math.max(0, median, lagS).toFixed(1)} s behind`;
   $("delay").hidden = false;
+}
+
+function showDetected({ language }) {
+  $("detected").hidden = !(language && settings.detectsLanguage);
+  $("detected").textContent = `Detected language: ${languageName(language ?? "")}`;
 }
 
 function show(state) {
@@ -155,13 +211,12 @@ function show(state) {
 function explain({ code, message }) {
   notify(TROUBLES[code] ?? `The server ended the session: ${message}.`);
   if (code !== "unauthorized") return;
-  if (!sessionStorage.getItem("key")) notify(null); // no key was entered yet: the form alone asks for one
-  sessionStorage.removeItem("key");
-  $("key-form").hidden = false;
-  $("key").focus();
+  if (!pageKey()) notify(null); // no key was entered yet: the form alone asks for one
+  askKey($("key-form"), start);
 }
 
 function notify(message) {
+  if ($("notice").textContent === (message ?? "")) return;
   $("notice").textContent = message ?? "";
   $("notice").hidden = !message;
 }
@@ -170,72 +225,79 @@ function level(db) {
   $("level").style.transform = `scaleX(${Math.max(0, Math.min(1, (db + 60) / 50))})`;
 }
 
-// ---- settings
+// ---- the transcripts of this browser
 
-async function fillDevices() {
-  if (!navigator.mediaDevices) return;
-  const chosen = $("device").value || localStorage.getItem("device") || "";
-  const found = (await listMicrophones()).map(({ deviceId, label }) => new Option(label, deviceId));
-  const shared = navigator.mediaDevices.getDisplayMedia ? [new Option("Tab or screen sound", SHARED)] : [];
-  $("device").replaceChildren(new Option("Default microphone", ""), ...found, ...shared);
-  $("device").value = chosen;
-  if ($("device").selectedIndex < 0) $("device").value = "";
+/** Show the transcript of the record. */
+function showRecord() {
+  transcript.restore(turns.finals);
+  view.clear();
+  turns.finals.slice(-2).forEach((turn) => view.show(turn));
+  if (!turns.finals.length) $("stage").append(Object.assign(document.createElement("p"), { className: "hint", textContent: "Press Start and speak." }));
+  showShelf();
 }
 
-async function readInfo() {
-  const response = await fetch("/info").catch(() => null);
-  if (!response?.ok) return notify("The server does not answer. Is the daemon still running?");
-  const { model, languages, rooms } = await response.json();
-  $("model").textContent = model;
-  $("audience").hidden = !rooms;
-  fillLanguages(languages);
+/** List the earlier transcripts, and allow what is possible now. */
+async function showShelf() {
+  const isIdle = session === null;
+  $("new").disabled = $("clear").disabled = !isIdle || !turns.finals.length;
+  const earlier = (await record.list()).filter(({ id }) => id !== record.id);
+  const options = earlier.map(({ id, startedAt, title }) => new Option(`${dateText(startedAt)} · ${title}`, id));
+  $("earlier").replaceChildren(new Option("Earlier…", ""), ...options);
+  $("earlier").hidden = !earlier.length;
+  $("earlier").disabled = !isIdle;
 }
 
-function fillLanguages(languages) {
-  const names = new Intl.DisplayNames([navigator.language, "en"], { type: "language" });
-  const name = (code) => { try { return names.of(code); } catch { return code; } };
-  const options = languages.map((code) => new Option(name(code), code)).sort((a, b) => a.text.localeCompare(b.text));
-  // an empty value leaves the language to the server's configuration
-  if (options.length > 1) options.unshift(new Option("Detect language", "auto"));
-  $("language").replaceChildren(...options);
-  const wanted = localStorage.getItem("language");
-  if (options.some((option) => option.value === wanted)) $("language").value = wanted;
-  $("language").disabled = options.length < 2;
+function dateText(ms) {
+  return new Date(ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
-function showWatchLink() {
-  const room = $("room").value.trim();
-  $("watch-link").hidden = !room || !$("room").checkValidity();
-  $("watch-link").href = `/watch/${room}`;
-  $("watch-link").textContent = `Audience: ${location.host}/watch/${room}`;
+async function openEarlier() {
+  notify(null);
+  if (!(await record.open($("earlier").value))) notify("That transcript is open in another tab, or was deleted.");
+  showRecord();
 }
 
-function remember(id, property) {
-  const kept = localStorage.getItem(id);
-  if (kept !== null) $(id)[property] = property === "checked" ? kept === "true" : kept;
-  $(id).addEventListener("change", () => localStorage.setItem(id, $(id)[property]));
+async function clearRecord() {
+  if (!confirm("Delete this transcript from this browser?")) return;
+  await record.discard();
+  showRecord();
 }
 
 // ---- setup
 
+async function readInfo() {
+  const info = await serverInfo();
+  if (!info) return notify(await connectionTrouble());
+  $("model").textContent = record.model = info.model;
+  settings.offer(info);
+  showShare();
+}
+
+function showShare() {
+  const isGood = $("room").checkValidity() && !$("audience").hidden;
+  share.show(isGood ? settings.room : "", Boolean(pageKey()));
+}
+
+async function openRecord() {
+  record = new Record(await Shelf.open(), turns);
+  await record.reopen();
+  showRecord();
+}
+
 $("toggle").onclick = () => (session ? stop() : start());
-$("room").oninput = showWatchLink;
-$("key-form").onsubmit = (event) => {
-  event.preventDefault();
-  sessionStorage.setItem("key", $("key").value.trim());
-  $("key").value = "";
-  $("key-form").hidden = true;
-  start();
-};
-for (const [id, property] of [["device", "value"], ["language", "value"], ["compressed", "checked"]]) remember(id, property);
-navigator.mediaDevices?.addEventListener("devicechange", fillDevices);
+$("room").oninput = showShare;
+$("new").onclick = async () => { await record.renew(); showRecord(); };
+$("clear").onclick = clearRecord;
+$("earlier").onchange = openEarlier;
+addEventListener("hashchange", () => location.reload()); // another key
 addEventListener("beforeunload", (event) => { if (session) event.preventDefault(); });
 
-new Display($("display"), () => view.settle());
-fillDevices();
-readInfo();
+new Display($("display"), () => view.settle(), { hasWords: true });
+closeOutside($("options"));
 const obstacle = microphoneObstacle();
-if (obstacle) {
-  notify(obstacle);
-  $("toggle").disabled = true;
-}
+$("toggle").disabled = true; // until the transcript is there
+await openRecord();
+$("toggle").disabled = Boolean(obstacle);
+settings.fillDevices();
+await readInfo();
+if (obstacle) notify(obstacle);

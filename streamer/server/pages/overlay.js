@@ -1,26 +1,33 @@
 // Captions of a room on a transparent page, for a browser source in OBS or a second screen. Parameters of the address:
-//   room=NAME       room to show; by default the daemon's microphone
-//   size=48         font size, pixels                             lines=2     lines shown
-//   width=26        longest line, in font sizes                   hold=5      seconds until captions disappear
-//   align=center    left, center or right                         place=bottom   bottom or top
-//   color=ffffff    colour of the text                            back=000000c0   colour behind it, or none
-//   font=NAME       a typeface of this machine                    partials=no    stable text alone
+// overlay-settings.js, shown at /overlay/options.
 
 import { CaptionView } from "./caption-view.js";
 import { Watch } from "./client.js";
+import { pageKey } from "./key.js";
+import { readSettings } from "./overlay-settings.js";
+import { connectionTrouble } from "./server.js";
 import { Turns } from "./turns.js";
 
-const settings = new URLSearchParams(location.search);
-const HOLD_MS = 1000 * number("hold", 5);
+const NOTICE_MS = 20000; // long enough for whoever sets the scene up, and gone before it is on air
+const SAMPLE = ["These are captions as they will look,", " with words that may still change."];
+const settings = readSettings(location.search);
+const TROUBLES = {
+  no_microphone: "This server captions no microphone: start it with --mic, or name a room (?room=NAME).",
+  no_rooms: "This server has no audience rooms: set server.rooms = true.",
+  bad_room: "No such room: a name has letters, digits, - and _.",
+};
+
 const stage = document.getElementById("stage");
+const notice = document.getElementById("notice");
 const view = new CaptionView(stage);
 const turns = new Turns();
 let speaker = -1;
 let timer = 0;
+let noticeTimer = 0;
 let nPast = 0; // turns still to come from before the page was opened, or while the connection was lost
 
 function receive(event) {
-  if (event.type === "caption" && settings.get("partials") === "no") event = { ...event, partial: "" };
+  if (event.type === "caption" && settings.partials === "no") event = { ...event, partial: "" };
   const turn = turns.apply(event);
   if (!turn) return;
   if (turn.isFinal) turns.all.splice(0, turns.all.length - 3);
@@ -28,36 +35,60 @@ function receive(event) {
   if (!turn.text && !turn.partial) return;
   view.show(turn);
   clearTimeout(timer);
-  timer = setTimeout(() => view.clear(), HOLD_MS);
+  timer = setTimeout(() => view.clear(), 1000 * settings.hold);
 }
 
-function number(name, otherwise) {
-  const value = Number(settings.get(name));
-  return value > 0 ? value : otherwise;
+function follow(event) {
+  nPast = event.turns;
+  if (event.speaker !== speaker) turns.clear();
+  speaker = event.speaker;
+  notify(event.live ? null : `Nobody is speaking in room “${settings.room}” yet.`);
+}
+
+async function showState(state) {
+  if (state === "reconnecting") notify(await connectionTrouble());
+  if (state === "overloaded") notify("The server has too many viewers; this page tries again by itself.");
+}
+
+function explain({ error }) {
+  const keys = pageKey()
+    ? "The server did not accept the key at the end of this address (#key=…)."
+    : "This server asks for a key: add #key=… to the end of this address.";
+  notify(error.code === "unauthorized" ? keys : (TROUBLES[error.code] ?? error.message));
+}
+
+/** Small print for a while; null: none. */
+function notify(message) {
+  clearTimeout(noticeTimer);
+  notice.hidden = !message;
+  notice.textContent = message ?? "";
+  noticeTimer = setTimeout(() => (notice.hidden = true), NOTICE_MS);
 }
 
 function style() {
   const root = document.documentElement;
   const set = (name, value) => value && root.style.setProperty(`--${name}`, value);
-  set("lines", number("lines", null));
-  set("size", number("size", null) && `${number("size")}px`);
-  set("width", number("width", null) && `${number("width")}em`);
-  for (const name of ["color", "back"]) {
-    const value = settings.get(name);
-    if (/^([0-9a-f]{3,4}|[0-9a-f]{6}|[0-9a-f]{8})$/i.test(value)) set(name, `#${value}`);
-    if (name === "back" && value === "none") set(name, "transparent");
-  }
-  const font = settings.get("font");
-  if (font) set("font", `"${font.replace(/[^\w -]/g, "")}", sans-serif`);
-  root.dataset.align = settings.get("align") ?? "center";
-  root.dataset.place = settings.get("place") ?? "bottom";
+  set("lines", settings.lines);
+  set("size", settings.size && `${settings.size}px`);
+  set("width", `${settings.width}em`);
+  set("color", `#${settings.color}`);
+  set("back", settings.back === "none" ? "transparent" : `#${settings.back}`);
+  set("font", settings.font && `"${settings.font}", sans-serif`);
+  const edge = settings.edge || (settings.back === "none" ? "outline" : "none");
+  if (edge !== "none") root.dataset.edge = edge;
+  Object.assign(root.dataset, { align: settings.align || "center", place: settings.place });
+  if (settings.align === "center") root.dataset.lines = "centre";
 }
 
 style();
-new Watch({ room: settings.get("room") ?? "microphone", token: new URLSearchParams(location.hash.slice(1)).get("key") })
-  .on("room", (event) => {
-    nPast = event.turns;
-    if (event.speaker !== speaker) turns.clear();
-    speaker = event.speaker;
-  })
-  .on("*", receive);
+addEventListener("hashchange", () => location.reload()); // another key
+if (settings.sample === "yes") {
+  view.show({ key: "sample", text: SAMPLE[0], partial: SAMPLE[1], isFinal: false });
+} else {
+  new Watch({ room: settings.room, token: pageKey() })
+    .on("room", follow)
+    .on("*", receive)
+    .on("state", showState)
+    .on("end", explain);
+}
+if (settings.wrong.length) notify(`The address says something unknown: ${settings.wrong.join(", ")}. See ${location.origin}/overlay/options.`);

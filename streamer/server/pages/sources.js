@@ -12,7 +12,9 @@ class Source {
   onLost = null;
   #waiting = []; // chunks from before onChunk was set
   #context;
-  #stream;
+  #stream = null;
+  #input = null;
+  #sinks = [];
   #node;
   #recorder = null;
   #isDrained;
@@ -21,15 +23,25 @@ class Source {
 
   /** Read `stream`. Throws an Error whose message says what to do. */
   async _read(stream, { compressed = false } = {}) {
-    this.#stream = stream;
-    stream.getAudioTracks()[0].onended = () => this.onLost?.();
     try {
       await this.#openWorklet(compressed);
+      this.#connect(stream);
     } catch (error) {
+      stop(stream);
       await this.close();
       throw new Error(`The sound could not be read (${error.message}).`);
     }
     return this;
+  }
+
+  /** Go on with a microphone, in the same recording and format. */
+  async switchToMicrophone({ deviceId = "" } = {}) {
+    this.#replace(await openMicrophone(deviceId));
+  }
+
+  /** Go on with the sound of a tab or the screen, in the same recording and format. */
+  async switchToSharedAudio() {
+    this.#replace(await openShared());
   }
 
   /** The audio format for `start`. */
@@ -44,7 +56,7 @@ class Source {
     if (this.#recorder && this.#recorder.state !== "inactive") this.#recorder.stop();
     else if (isStopped) this.#recorder.onstop();
     await isStopped;
-    this.#stream.getTracks().forEach((track) => track.stop());
+    if (this.#stream) stop(this.#stream);
     if (this.#node) {
       this.#node.port.postMessage("close");
       await this.#isDrained;
@@ -65,9 +77,30 @@ class Source {
     this.#isDrained = new Promise((resolve) => {
       node.port.onmessage = ({ data }) => (data ? this.#take(data) : resolve());
     });
-    if (isCompressed && globalThis.MediaRecorder?.isTypeSupported(WEBM)) this.#record();
-    this.#context.createMediaStreamSource(this.#stream).connect(node);
     this.#node = node;
+    this.#sinks = [node];
+    if (isCompressed && canCompress()) this.#record();
+  }
+
+  #replace(stream) {
+    try {
+      this.#connect(stream);
+    } catch {
+      stop(stream);
+      throw new Error("This browser cannot change to that sound while captions run. Press Stop, choose it, and press Start.");
+    }
+  }
+
+  /** Read a stream instead of the one before. */
+  #connect(stream) {
+    if (this.#context.state === "closed") throw new Error("the recording is over");
+    const input = this.#context.createMediaStreamSource(stream);
+    this.#input?.disconnect();
+    if (this.#stream) stop(this.#stream);
+    for (const sink of this.#sinks) input.connect(sink);
+    stream.getAudioTracks()[0].onended = () => this.onLost?.();
+    this.#input = input;
+    this.#stream = stream;
   }
 
   // the worklet runs beside a recorder too: it measures the level and counts the samples
@@ -78,7 +111,10 @@ class Source {
   }
 
   #record() {
-    this.#recorder = new MediaRecorder(new MediaStream(this.#stream.getAudioTracks()), { mimeType: WEBM, audioBitsPerSecond: WEBM_BITS_PER_S });
+    // a recorder cannot change its stream: it records a node, whose inputs can change
+    const mixed = new MediaStreamAudioDestinationNode(this.#context, { channelCount: 1, channelCountMode: "explicit" });
+    this.#sinks.push(mixed);
+    this.#recorder = new MediaRecorder(mixed.stream, { mimeType: WEBM, audioBitsPerSecond: WEBM_BITS_PER_S });
     this.#recorder.ondataavailable = ({ data }) => {
       // one after the other, to keep the chunks in order
       this.#encoded = this.#encoded.then(async () => this.#deliver(new Uint8Array(await data.arrayBuffer())));
@@ -95,27 +131,20 @@ class Source {
 export class Microphone extends Source {
   /** Ask for the microphone. */
   static async open({ deviceId = "", compressed = false } = {}) {
-    const stream = await ask(() => navigator.mediaDevices.getUserMedia({ audio: constraints(deviceId) }), MICROPHONE_TROUBLES);
-    return new Microphone()._read(stream, { compressed });
+    return new Microphone()._read(await openMicrophone(deviceId), { compressed });
   }
 }
 
 export class SharedAudio extends Source {
   /** Ask for the sound of a tab or the screen. */
   static async open({ compressed = false } = {}) {
-    if (!navigator.mediaDevices?.getDisplayMedia) {
-      throw new Error("This browser cannot share the sound of a tab or the screen; Chrome and Edge on a computer can.");
-    }
-    const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, suppressLocalAudioPlayback: false };
-    // browsers share sound only together with a picture, which is not used
-    const request = { video: true, audio: plain, systemAudio: "include" };
-    const stream = await ask(() => navigator.mediaDevices.getDisplayMedia(request), SHARING_TROUBLES);
-    if (!stream.getAudioTracks().length) {
-      stream.getTracks().forEach((track) => track.stop());
-      throw new Error("What was shared has no sound. Share a tab, and tick “Also share tab audio”.");
-    }
-    return new SharedAudio()._read(stream, { compressed });
+    return new SharedAudio()._read(await openShared(), { compressed });
   }
+}
+
+/** Whether this browser can send webm/opus. */
+export function canCompress() {
+  return globalThis.MediaRecorder?.isTypeSupported(WEBM) ?? false;
 }
 
 /** List the microphones; browsers tell their names only after permission was given. */
@@ -131,6 +160,28 @@ export function microphoneObstacle() {
     `Browsers give the microphone only to pages on https or on this very machine, and this page came from ${location.origin}. ` +
     `Open http://localhost:${location.port || 80} on the machine that runs the daemon, or put https in front of it.`
   );
+}
+
+async function openMicrophone(deviceId) {
+  return ask(() => navigator.mediaDevices.getUserMedia({ audio: constraints(deviceId) }), MICROPHONE_TROUBLES);
+}
+
+async function openShared() {
+  if (!navigator.mediaDevices?.getDisplayMedia) {
+    throw new Error("This browser cannot share the sound of a tab or the screen; Chrome and Edge on a computer can.");
+  }
+  const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false, suppressLocalAudioPlayback: false };
+  // browsers share sound only together with a picture, which is not used
+  const stream = await ask(() => navigator.mediaDevices.getDisplayMedia({ video: true, audio: plain, systemAudio: "include" }), SHARING_TROUBLES);
+  if (!stream.getAudioTracks().length) {
+    stop(stream);
+    throw new Error("What was shared has no sound. Share a tab, and tick “Also share tab audio”.");
+  }
+  return stream;
+}
+
+function stop(stream) {
+  stream.getTracks().forEach((track) => track.stop());
 }
 
 function constraints(deviceId) {

@@ -21,8 +21,9 @@ const IS_WIDE = new RegExp(
 const HAS_NO_WIDTH = /[\p{M}\u200b-\u200f\u2060\ufeff]/u;
 const RIGHT_TO_LEFT = /[\p{Script=Hebrew}\p{Script=Arabic}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
 
-export function toFile(format, turns) {
-  return { txt: toTxt, srt: toSrt, vtt: toVtt, json: toJson }[format](turns);
+/** The file of a format; `facts`, { date, model }, stand at the head of JSON. */
+export function toFile(format, turns, facts = {}) {
+  return { txt: toTxt, srt: toSrt, vtt: toVtt, json: toJson }[format](turns, facts);
 }
 
 function toTxt(turns) {
@@ -38,10 +39,18 @@ function toVtt(turns) {
   return "WEBVTT\n\n" + cues(turns).map((cue) => `${span(cue, ".")}\n${cue.lines.map(escape).join("\n")}\n\n`).join("");
 }
 
-function toJson(turns) {
+function toJson(turns, facts) {
   const words = (turn) => turn.words.map(({ text, start_s, end_s, confidence }) => ({ text, start_s, end_s, confidence }));
-  const shown = turns.map((turn) => ({ text: turn.text, start_s: turn.startS, end_s: turn.endS, words: words(turn) }));
-  return `${JSON.stringify({ text: toTxt(turns).trim(), turns: shown }, null, 2)}\n`;
+  const shown = turns.map((turn) => (
+    { text: turn.text, start_s: turn.startS, end_s: turn.endS, language: turn.language, words: words(turn) }));
+  return `${JSON.stringify({ ...facts, language: mostFrequent(turns), text: toTxt(turns).trim(), turns: shown }, null, 2)}\n`;
+}
+
+/** The language of most turns; null if none has one. */
+function mostFrequent(turns) {
+  const counts = new Map();
+  for (const { language } of turns) if (language) counts.set(language, (counts.get(language) ?? 0) + 1);
+  return [...counts].sort((a, b) => b[1] - a[1])[0]?.[0] ?? null;
 }
 
 function cues(turns) {

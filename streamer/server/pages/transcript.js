@@ -1,9 +1,12 @@
-// The transcript below the captions: final turns with their times, to read, copy and download.
+// The transcript below the captions: final turns with their times, to read, correct, copy and download.
 
 import { toFile } from "./subtitles.js";
 import { clock } from "./turns.js";
 
 const NEAR_END_PX = 40;
+const ANNOUNCED = 5; // turns
+const UNSURE = 0.75; // confidence
+const VERY_UNSURE = 0.5;
 const TOOLS = `
   <span class="grow"></span>
   <button id="copy" type="button" class="small" disabled>Copy</button>
@@ -16,55 +19,78 @@ const TOOLS = `
 `;
 const PAPER = `
   <div class="paper">
-    <div id="log" role="log" aria-label="Transcript" tabindex="0"></div>
+    <div id="log" role="region" aria-label="Sentences" tabindex="0"></div>
+    <div id="announced" class="unseen" role="log" aria-label="New sentences"></div>
     <p id="empty" class="empty">Finished sentences are kept here, with their times.</p>
+    <output id="word-time" class="word-time" hidden></output>
     <button id="latest" class="latest" type="button" hidden>Jump to latest</button>
   </div>
 `;
 
 export class Transcript {
   #turns;
+  #facts;
+  #onCorrect;
+  #rows = new Map(); // key of a turn -> row
   #log;
+  #announced;
   #latest;
   #empty;
+  #wordTime;
   #buttons;
 
-  /** Fill a `<section>` whose `<header>` holds the title. */
-  constructor(section, turns) {
+  /**
+   * Fill a `<section>` whose `<header>` holds the title. `facts()`: { date, model } for downloads; `onCorrect(turn, text)`:
+   * keeps a correction (without it nothing can be corrected).
+   */
+  constructor(section, turns, { facts = () => ({ date: new Date() }), onCorrect = null } = {}) {
     this.#turns = turns;
+    this.#facts = facts;
+    this.#onCorrect = onCorrect;
     section.querySelector("header").insertAdjacentHTML("beforeend", TOOLS);
     section.insertAdjacentHTML("beforeend", PAPER);
-    this.#log = section.querySelector("#log");
-    this.#latest = section.querySelector("#latest");
-    this.#empty = section.querySelector("#empty");
-    this.#buttons = section.querySelectorAll("header button");
+    const find = (id) => section.querySelector(`#${id}`);
+    [this.#log, this.#announced, this.#latest, this.#empty, this.#wordTime] = ["log", "announced", "latest", "empty", "word-time"].map(find);
+    this.#buttons = section.querySelectorAll("#copy, [data-download]");
     this.#latest.onclick = () => (this.#log.scrollTop = this.#log.scrollHeight);
-    this.#log.onscroll = () => { if (this.#isAtEnd) this.#latest.hidden = true; };
-    section.querySelector("#copy").onclick = ({ currentTarget }) => this.#copy(currentTarget);
+    this.#log.onscroll = () => this.#scrolled();
+    this.#log.onclick = ({ target }) => this.#showTime(target.closest(".word"));
+    find("copy").onclick = ({ currentTarget }) => this.#copy(currentTarget);
     for (const button of section.querySelectorAll("[data-download]")) {
       button.onclick = () => this.#download(button.dataset.download);
     }
   }
 
-  /** Add a final turn; scroll to it unless the reader has scrolled back. */
-  append({ startS, text }) {
-    if (!text.trim()) return;
+  /** Add a final turn, or show its new text; scroll to it unless the reader has scrolled back. */
+  append(turn, { isNew = true } = {}) {
+    const known = this.#rows.get(turn.key);
+    if (known) return this.#fill(known, turn);
+    if (!turn.text.trim()) return;
     const isAtEnd = this.#isAtEnd;
-    const time = Object.assign(document.createElement("time"), { textContent: clock(startS) });
-    const said = Object.assign(document.createElement("span"), { textContent: text.trim(), dir: "auto" });
-    const row = Object.assign(document.createElement("div"), { className: "turn" });
-    row.append(time, said);
+    const row = element("div", "turn");
+    this.#rows.set(turn.key, row);
+    this.#fill(row, turn);
     this.#log.append(row);
+    if (isNew) this.#announce(turn.text);
     this.#empty.hidden = true;
     this.#buttons.forEach((button) => (button.disabled = false));
     if (isAtEnd) this.#log.scrollTop = this.#log.scrollHeight;
     else this.#latest.hidden = false;
   }
 
+  /** Show these turns alone. */
+  restore(turns) {
+    this.clear();
+    turns.forEach((turn) => this.append(turn, { isNew: false }));
+  }
+
   /** Remove all turns. */
   clear() {
+    this.#rows.clear();
     this.#log.replaceChildren();
+    this.#announced.replaceChildren();
     this.#latest.hidden = true;
+    this.#wordTime.hidden = true;
     this.#empty.hidden = false;
     this.#buttons.forEach((button) => (button.disabled = true));
   }
@@ -73,6 +99,79 @@ export class Transcript {
     return this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END_PX;
   }
 
+  #scrolled() {
+    this.#wordTime.hidden = true;
+    if (this.#isAtEnd) this.#latest.hidden = true;
+  }
+
+  /** Let screen readers say the text alone, without the row's buttons. */
+  #announce(text) {
+    this.#announced.append(element("p", "", text.trim()));
+    if (this.#announced.childElementCount > ANNOUNCED) this.#announced.firstElementChild.remove();
+  }
+
+  // ---- rows
+
+  #fill(row, turn) {
+    const time = element("time", "", clock(turn.startS));
+    if (turn.spokenAt > 0) time.title = new Date(turn.spokenAt).toLocaleTimeString();
+    const said = element("span", "said");
+    said.dir = "auto";
+    said.append(...wordElements(turn));
+    row.hidden = !turn.text.trim();
+    row.replaceChildren(time, said);
+    if (this.#onCorrect) row.append(this.#correctButton(row, turn));
+  }
+
+  #correctButton(row, turn) {
+    const button = element("button", "correct", "Correct");
+    button.type = "button";
+    button.setAttribute("aria-label", `Correct the sentence at ${clock(turn.startS)}`);
+    button.onclick = () => this.#edit(row, turn);
+    return button;
+  }
+
+  /** Put a text field in the place of the sentence: Enter keeps the text, Escape leaves it as it was. */
+  #edit(row, turn) {
+    const field = element("textarea", "edit");
+    field.value = turn.text.trim();
+    field.rows = Math.max(1, Math.ceil(field.value.length / 60));
+    field.dir = "auto";
+    field.setAttribute("aria-label", `Sentence at ${clock(turn.startS)}`);
+    const close = (isKept) => {
+      field.onblur = null;
+      const text = field.value.replace(/\s+/g, " ").trim();
+      if (isKept && text !== turn.text.trim()) this.#onCorrect(turn, text);
+      this.#fill(row, turn);
+      row.querySelector("button")?.focus();
+    };
+    field.onkeydown = (event) => {
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault();
+      if (!event.isComposing) close(event.key === "Enter");
+    };
+    field.onblur = () => close(true);
+    this.#wordTime.hidden = true;
+    row.replaceChildren(row.firstElementChild, field);
+    field.focus();
+    field.scrollIntoView({ block: "nearest" });
+  }
+
+  #showTime(word) {
+    const isAsked = word && document.documentElement.dataset.wordTimes !== "no";
+    this.#wordTime.hidden = !isAsked;
+    if (!isAsked) return;
+    const { start, end, confidence } = word.dataset;
+    const tenths = (seconds) => `${clock(Number(seconds))}.${Math.floor((Number(seconds) % 1) * 10)}`;
+    this.#wordTime.textContent = `${tenths(start)} – ${tenths(end)} · ${Math.round(100 * Number(confidence))} % sure`;
+    const [at, paper] = [word.getBoundingClientRect(), this.#log.getBoundingClientRect()];
+    const left = Math.min(at.left - paper.left, paper.width - this.#wordTime.offsetWidth - 8);
+    this.#wordTime.style.left = `${Math.max(8, left)}px`;
+    this.#wordTime.style.top = `${Math.max(4, at.top - paper.top - this.#wordTime.offsetHeight - 4)}px`;
+  }
+
+  // ---- files
+
   async #copy(button) {
     const done = await copied(toFile("txt", this.#turns.finals));
     button.textContent = done ? "Copied" : "Not allowed";
@@ -80,15 +179,50 @@ export class Transcript {
   }
 
   #download(format) {
-    const url = URL.createObjectURL(new Blob([toFile(format, this.#turns.finals)], { type: "text/plain;charset=utf-8" }));
-    const name = `captions-${new Date().toISOString().slice(0, 16).replace(":", "")}.${format}`;
+    const { date, ...facts } = this.#facts();
+    const content = toFile(format, this.#turns.finals, { date: localTime(date), ...facts });
+    const url = URL.createObjectURL(new Blob([content], { type: "text/plain;charset=utf-8" }));
+    const name = `captions-${localTime(date).slice(0, 16).replace("T", "-").replace(":", "")}.${format}`;
     Object.assign(document.createElement("a"), { href: url, download: name }).click();
     URL.revokeObjectURL(url);
   }
 }
 
+/** The text of a turn with an element around each word; words that the text does not hold are left out. */
+function wordElements({ text, words }) {
+  const parts = [];
+  let end = 0;
+  for (const word of words) {
+    const spoken = word.text.trim();
+    const begin = spoken ? text.indexOf(spoken, end) : -1;
+    if (begin < 0) continue;
+    parts.push(text.slice(end, begin), wordElement(spoken, word));
+    end = begin + spoken.length;
+  }
+  return [...parts, text.slice(end)].filter((part) => part);
+}
+
+function wordElement(spoken, { start_s, end_s, confidence }) {
+  const word = element("span", "word", spoken);
+  Object.assign(word.dataset, { start: start_s, end: end_s, confidence });
+  if (confidence < UNSURE) word.dataset.unsure = confidence < VERY_UNSURE ? "very" : "a-bit";
+  return word;
+}
+
+/** 2026-11-27T14:05:09+01:00 */
+function localTime(date) {
+  const ahead = -date.getTimezoneOffset();
+  const two = (n) => String(Math.floor(n)).padStart(2, "0");
+  const shifted = new Date(date.getTime() + 60000 * ahead).toISOString().slice(0, 19);
+  return `${shifted}${ahead < 0 ? "-" : "+"}${two(Math.abs(ahead) / 60)}:${two(Math.abs(ahead) % 60)}`;
+}
+
+function element(name, className, textContent = "") {
+  return Object.assign(document.createElement(name), { className, textContent });
+}
+
 /** Copy a text; return whether that was allowed. Pages without https have execCommand alone. */
-async function copied(text) {
+export async function copied(text) {
   if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
   const area = Object.assign(document.createElement("textarea"), { value: text });
   document.body.append(area);

@@ -1,11 +1,14 @@
 // The turns of a transcript in order; the last turn may be open. No page, no socket.
 
+import { realigned } from "./corrections.js";
+
 export class Turns {
-  /** { key, text, partial, startS, endS, words, isFinal }, in order. */
+  // { key, n, text, partial, startS, endS, words, language, spokenAt (ms of the day), isFinal, isCorrected }; n rises
   all = [];
   /** Duration of the recordings before the current one, seconds: added to its times. */
   offsetS = 0;
   #epoch = 0;
+  #zeroMs = 0; // time of day of second 0, milliseconds
 
   /** Apply an event; return the changed turn, or null. */
   apply(event) {
@@ -13,7 +16,7 @@ export class Turns {
       return this.#set(event, { text: event.stable, partial: event.partial, isFinal: false });
     }
     if (event.type === "turn_end") {
-      return this.#set(event, { text: event.text, partial: "", isFinal: true });
+      return this.#set(event, { text: event.text, partial: "", isFinal: true, language: event.language });
     }
     return null;
   }
@@ -22,10 +25,25 @@ export class Turns {
   restart() {
     this.#epoch += 1;
     const open = this.all.at(-1);
-    if (!open || open.isFinal) return null;
-    const words = open.words.filter((word) => word.stable);
-    Object.assign(open, { partial: "", isFinal: true, words, endS: words.at(-1)?.end_s ?? open.endS });
-    return open;
+    return !open || open.isFinal ? null : closed(open);
+  }
+
+  /** Begin a recording at this time of day, milliseconds. */
+  record(nowMs) {
+    this.#zeroMs = nowMs - 1000 * this.offsetS;
+  }
+
+  /** Take over the turns of an earlier visit; the next recording continues their times. */
+  restore(turns) {
+    this.all = turns;
+    turns.filter((turn) => !turn.isFinal).forEach(closed);
+    this.offsetS = Math.max(0, ...turns.map(({ endS }) => endS));
+    this.#epoch = 1 + Math.max(0, ...turns.map(({ key }) => Number.parseInt(key, 10)));
+  }
+
+  /** Replace the text of a final turn; words that stay keep their times. Later events of the turn are ignored. */
+  correct(turn, text) {
+    Object.assign(turn, { words: realigned(turn, text), text, isCorrected: true });
   }
 
   /** Remove all turns. */
@@ -42,11 +60,19 @@ export class Turns {
   #set(event, state) {
     const key = `${this.#epoch}.${event.turn}`;
     let turn = this.all.findLast((known) => known.key === key);
-    if (!turn) this.all.push((turn = { key }));
+    if (turn?.isCorrected) return null;
+    if (!turn) this.all.push((turn = { key, n: 1 + (this.all.at(-1)?.n ?? -1) }));
     const later = (seconds) => seconds + this.offsetS;
     const words = (event.words ?? []).map((word) => ({ ...word, start_s: later(word.start_s), end_s: later(word.end_s) }));
-    return Object.assign(turn, state, { startS: later(event.start_s), endS: later(event.end_s), words });
+    const [startS, endS] = [later(event.start_s), later(event.end_s)];
+    return Object.assign(turn, state, { startS, endS, words, spokenAt: this.#zeroMs + 1000 * startS });
   }
+}
+
+/** End a turn with its stable words. */
+function closed(turn) {
+  const words = turn.words.filter((word) => word.stable);
+  return Object.assign(turn, { partial: "", isFinal: true, words, endS: words.at(-1)?.end_s ?? turn.endS });
 }
 
 /** 65.2 -> "1:05" */

@@ -3,6 +3,8 @@
 import { CaptionView } from "./caption-view.js";
 import { Watch } from "./client.js";
 import { Display } from "./display.js";
+import { askKey, pageKey } from "./key.js";
+import { connectionTrouble } from "./server.js";
 import { Transcript } from "./transcript.js";
 import { Turns } from "./turns.js";
 
@@ -12,17 +14,28 @@ const TROUBLES = {
   no_microphone: "This server captions no microphone. Whoever runs it can start it with --mic.",
   no_rooms: "This server has no audience rooms. Whoever runs it can set server.rooms = true.",
   bad_room: "This address names no room: letters, digits, - and _ make one.",
-  unauthorized: "This server shows captions only to who has a key; put it at the end of the address: #key=…",
+  unauthorized: "The server did not accept the key. Check it, or ask whoever sent you here for a new one.",
 };
 
 const turns = new Turns();
 const view = new CaptionView($("stage"));
 const transcript = new Transcript($("transcript"), turns);
 let speaker = -1;
+let isJoined = false;
+
+function join() {
+  new Watch({ room, token: pageKey() })
+    .on("joined", () => { speaker = -1; notify(null); })
+    .on("room", follow)
+    .on("*", receive)
+    .on("state", showState)
+    .on("end", explain);
+}
 
 function receive(event) {
   const turn = turns.apply(event);
   if (!turn) return;
+  if (turns.all.length === 1 && event.turn > 0) showMissing(event.turn);
   view.show(turn);
   if (turn.isFinal) transcript.append(turn);
 }
@@ -37,6 +50,22 @@ function clear() {
   turns.clear();
   view.clear();
   transcript.clear();
+  showMissing(0);
+}
+
+/** Say how many sentences the server has forgotten. */
+function showMissing(n) {
+  $("missing").hidden = n === 0;
+  $("missing").textContent = `without the first ${n === 1 ? "sentence" : `${n} sentences`}, which the server no longer has`;
+}
+
+async function showState(state) {
+  isJoined = state === "live";
+  if (state === "overloaded") show("waiting", "Full, waiting…");
+  if (state !== "reconnecting") return;
+  show("waiting", "Reconnecting…");
+  const trouble = await connectionTrouble();
+  if (!isJoined) notify(trouble);
 }
 
 function show(look, text) {
@@ -46,20 +75,19 @@ function show(look, text) {
 
 function explain({ error }) {
   show("ready", "No captions");
-  $("notice").textContent = TROUBLES[error.code] ?? `The server ended the captions: ${error.message}.`;
-  $("notice").hidden = false;
+  notify(TROUBLES[error.code] ?? `The server ended the captions: ${error.message}.`);
+  if (error.code !== "unauthorized") return;
+  if (!pageKey()) notify(null); // no key was entered yet: the form alone asks for one
+  askKey($("key-form"), join);
+}
+
+function notify(message) {
+  $("notice").textContent = message ?? "";
+  $("notice").hidden = !message;
 }
 
 $("title").textContent = room;
 document.title = `Captions: ${room}`;
 new Display($("display"), () => view.settle());
-// the key stands after the #: a browser sends that part to no server
-new Watch({ room, token: new URLSearchParams(location.hash.slice(1)).get("key") })
-  .on("joined", () => (speaker = -1))
-  .on("room", follow)
-  .on("*", receive)
-  .on("state", (state) => {
-    if (state === "overloaded") show("waiting", "Full, waiting…");
-    if (state === "reconnecting") show("waiting", "Reconnecting…");
-  })
-  .on("end", explain);
+addEventListener("hashchange", () => location.reload()); // another key
+join();

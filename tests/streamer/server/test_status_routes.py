@@ -40,10 +40,21 @@ async def test_the_given_registry_is_shown(daemon: Daemon) -> None:
 
 
 async def test_info_tells_a_page_its_choices(daemon: Daemon) -> None:
-    """Model, languages and rooms."""
+    """Model, languages, rooms and encodings: compressed sound only where it can be decoded."""
     info = (await daemon.get("/info")).json()
 
     assert (info["model"], info["languages"]) == ("fake", ["en", "de", "fr"])
+    assert info["encodings"] == ["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
+
+
+async def test_info_offers_no_compressed_sound_without_its_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A browser that cannot know the packages of the server is told."""
+    monkeypatch.setattr("streamer.audio.opus.find_spec", lambda _: None)
+
+    async with serving() as daemon:
+        info = (await daemon.get("/info")).json()
+
+    assert "webm_opus" not in info["encodings"]
 
 
 async def test_health_is_public_and_use_is_not(tmp_path: Path) -> None:

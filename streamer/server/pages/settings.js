@@ -1,0 +1,116 @@
+// The settings of the live page: what is heard and how. Kept in this browser.
+
+import { canCompress, listMicrophones } from "./client.js";
+
+export const SHARED = "shared"; // sound of a tab or the screen
+const MAX_TERMS = 256; // bounds of the protocol
+const MAX_TERM_LETTERS = 128;
+const MAX_TERM_BYTES = 8192;
+const KEPT = [["device", "value"], ["language", "value"], ["room", "value"], ["terms", "value"], ["pace", "value"],
+  ["translate", "checked"], ["compressed", "checked"]];
+const FIXED = ["room", "pace", "translate", "compressed"]; // for the time of a session
+
+const $ = (id) => document.getElementById(id);
+
+export class Settings {
+  /** Listeners: `onDevice()`, `onUpdate(options)` for what changes while captions run. */
+  constructor({ onDevice, onUpdate }) {
+    for (const [id, property] of KEPT) remember(id, property);
+    $("device").addEventListener("change", onDevice);
+    $("language").addEventListener("change", () => onUpdate({ language: $("language").value }));
+    $("terms").addEventListener("change", () => onUpdate({ keyterms: this.terms }));
+    navigator.mediaDevices?.addEventListener("devicechange", () => this.fillDevices());
+  }
+
+  get device() {
+    return $("device").value;
+  }
+
+  get isCompressed() {
+    return $("compressed").checked && !$("slow").hidden;
+  }
+
+  get room() {
+    return $("room").value.trim();
+  }
+
+  /** Names and terms within the bounds of the protocol; the rest is left out. */
+  get terms() {
+    let bytes = MAX_TERM_BYTES;
+    const all = $("terms").value.split(/[\n,;]/).map((term) => [...term.trim()].slice(0, MAX_TERM_LETTERS).join(""));
+    return all.filter((term) => term && (bytes -= new TextEncoder().encode(term).length) >= 0).slice(0, MAX_TERMS);
+  }
+
+  /** Whether the server finds the language out by itself. */
+  get detectsLanguage() {
+    return $("language").value === "auto";
+  }
+
+  /** Fields of `start`. */
+  get options() {
+    const [language, delay, keyterms] = [$("language").value, $("pace").value, this.terms];
+    const isTranslated = $("translate").checked && !$("translation").hidden;
+    return {
+      ...(language && { language }),
+      ...(delay && { delay }),
+      ...(keyterms.length && { keyterms }),
+      ...(isTranslated && { task: "translate" }),
+      ...(this.room && { room: this.room }),
+    };
+  }
+
+  /** Hold what a running session cannot change. */
+  hold(isRunning) {
+    for (const id of FIXED) $(id).disabled = isRunning;
+  }
+
+  /** Offer what the server can do (`/info`). */
+  offer({ languages, rooms, encodings = [] }) {
+    $("audience").hidden = !rooms;
+    $("slow").hidden = !(canCompress() && encodings.includes("webm_opus"));
+    $("translation").hidden = languages.length < 2;
+    fillLanguages(languages);
+  }
+
+  /** List the microphones anew. */
+  async fillDevices() {
+    if (!navigator.mediaDevices) return;
+    const chosen = $("device").value || localStorage.getItem("device") || "";
+    const found = (await listMicrophones()).map(({ deviceId, label }) => new Option(label, deviceId));
+    const shared = navigator.mediaDevices.getDisplayMedia ? [new Option("Tab or screen sound", SHARED)] : [];
+    $("device").replaceChildren(new Option("Default microphone", ""), ...found, ...shared);
+    this.choose(chosen);
+  }
+
+  /** Show a device as the chosen one. */
+  choose(device) {
+    $("device").value = device;
+    if ($("device").selectedIndex < 0) $("device").value = "";
+  }
+}
+
+/** The name of a language in the language of the browser. */
+export function languageName(code) {
+  const names = new Intl.DisplayNames([navigator.language, "en"], { type: "language" });
+  try {
+    return names.of(code);
+  } catch {
+    return code;
+  }
+}
+
+function fillLanguages(languages) {
+  const options = languages.map((code) => new Option(languageName(code), code)).sort((a, b) => a.text.localeCompare(b.text));
+  // an empty value leaves the language to the server's configuration
+  if (options.length > 1) options.unshift(new Option("Detect language", "auto"));
+  $("language").replaceChildren(...options);
+  const wanted = localStorage.getItem("language");
+  if (options.some((option) => option.value === wanted)) $("language").value = wanted;
+  $("language").disabled = options.length < 2;
+}
+
+function remember(id, property) {
+  const kept = localStorage.getItem(id);
+  if (kept !== null) $(id)[property] = property === "checked" ? kept === "true" : kept;
+  $(id).addEventListener("change", () => localStorage.setItem(id, $(id)[property]));
+}

@@ -1,0 +1,277 @@
+"""The controls of the live page in a real browser: what can be chosen, before and while captions run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from streamer.access.keys import Keys
+from streamer.config import Config, ServerConfig
+from tests.browser.conftest import OpenChromium, open_page
+from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.http_daemon import Daemon, serving, within
+
+pytestmark = pytest.mark.browser
+
+CONFIG = Config(server=ServerConfig(port=0, rooms=True))
+KEY = "0123456789abcdef0123"
+TURNS = ["So the first thing is latency.", "The second thing is that no word is lost.", "And a third one follows here."]
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    """A server whose sessions say three turns."""
+    async with serving(CONFIG, FakeScheduler(script_of(TURNS, word_s=0.25))) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(chromium: OpenChromium, murmur: Path) -> AsyncIterator[Browser]:
+    """A browser that hears somebody."""
+    opened = await chromium(murmur)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A desktop window with permission for the microphone."""
+    opened = await browser.new_context(permissions=["microphone"], viewport={"width": 1280, "height": 860})
+    yield opened
+    await opened.close()
+
+
+async def running_page(context: BrowserContext, daemon: Daemon) -> Page:
+    """A page whose captions run."""
+    page = await open_page(context, daemon.url("/"))
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#status")).to_have_text("Listening")
+    return page
+
+
+async def test_another_language_while_captions_run(context: BrowserContext, daemon: Daemon) -> None:
+    """The session goes on with it; a detected language is shown."""
+    page = await running_page(context, daemon)
+    await expect(page.locator("#detected")).to_have_text("Detected language: English", timeout=15_000)
+    await page.get_by_label("Language").select_option("German")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#status")).to_have_text("Ready")
+
+    (stream,) = daemon.scheduler.streams
+    assert [update.language for update in stream.updates] == ["de"]
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+async def test_another_microphone_while_captions_run(
+    context: BrowserContext, daemon: Daemon, is_compressed: bool
+) -> None:
+    """One session, without a gap, and the sound after the change is that of the new one."""
+    page = await open_page(context, daemon.url("/"))
+    if is_compressed:
+        await page.get_by_text("Options").click()
+        await page.get_by_label("Slow network").check()
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#log")).to_contain_text(TURNS[0], timeout=15_000)
+    stream = await within(daemon.scheduler.wait_stream())
+    before_s = stream.received_s
+    names = await page.locator("#device option").all_inner_texts()
+    await page.get_by_label("Sound").select_option(next(name for name in names if "Fake Audio Input 2" in name))
+    await expect(page.locator("#log")).to_contain_text(TURNS[1], timeout=15_000)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#status")).to_have_text("Ready")
+
+    assert daemon.scheduler.streams == [stream]
+    after = np.concatenate(stream.samples)[round((before_s + 0.5) * 16_000) :]
+    assert len(after) > 16_000
+    assert float(np.abs(after).max()) > 0.05
+    await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_microphone_that_cannot_be_opened_changes_nothing(context: BrowserContext, daemon: Daemon) -> None:
+    """The old one is heard on, and shown as the chosen one."""
+    page = await running_page(context, daemon)
+    await page.evaluate(
+        """() => {
+            const fail = async () => { throw new DOMException("gone", "OverconstrainedError"); };
+            navigator.mediaDevices.getUserMedia = fail;
+        }"""
+    )
+    await page.get_by_label("Sound").select_option(index=1)
+    await expect(page.get_by_role("alert")).to_contain_text("is gone")
+    await expect(page.get_by_label("Sound")).to_have_value("")
+    await expect(page.locator("#log")).to_contain_text(TURNS[1], timeout=15_000)
+
+
+async def test_terms_translation_and_delay(context: BrowserContext, daemon: Daemon) -> None:
+    """They reach the session; terms can be changed while it runs; a reload keeps them."""
+    page = await open_page(context, daemon.url("/"))
+    await page.get_by_text("Options").click()
+    await page.get_by_label("Names and terms").fill("Ray Serve\nvLLM, Kubernetes\n\n")
+    await page.get_by_label("Delay").select_option("high")
+    await page.get_by_label("Translate into English").check()
+    await page.reload()
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#status")).to_have_text("Listening")
+    await page.get_by_text("Options").click()
+    await expect(page.get_by_label("Delay")).to_be_disabled()
+    await page.get_by_label("Names and terms").fill("Ray Serve")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Escape")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#status")).to_have_text("Ready")
+
+    (stream,) = daemon.scheduler.streams
+    options = stream.options
+    assert (options.keyterms, options.delay, options.task) == (("Ray Serve", "vLLM", "Kubernetes"), "high", "translate")
+    assert [update.keyterms for update in stream.updates] == [("Ray Serve",)]
+
+
+async def test_more_terms_than_the_protocol_allows_are_left_out(context: BrowserContext, daemon: Daemon) -> None:
+    """By number, by length and by bytes: the session begins all the same."""
+    page = await open_page(context, daemon.url("/"))
+    for terms in (",".join(map(str, range(500))), "x" * 500, "\n".join("漢" * 100 + str(i) for i in range(200))):
+        await page.get_by_text("Options").click()
+        await page.get_by_label("Names and terms").fill(terms)
+        await page.keyboard.press("Tab")
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#status")).to_have_text("Listening")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Ready")
+
+    assert [len(stream.options.keyterms) for stream in daemon.scheduler.streams] == [256, 1, 27]
+
+
+async def test_what_the_server_cannot_do_is_not_offered(
+    context: BrowserContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No compressed sound without its decoder, no translation by an English model."""
+    monkeypatch.setattr("streamer.audio.opus.find_spec", lambda _: None)
+    async with serving(CONFIG, FakeScheduler(languages=("en",))) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await page.get_by_text("Options").click()
+        await expect(page.get_by_label("Names and terms")).to_be_visible()
+        await expect(page.locator("#language")).to_contain_text("English")
+        await expect(page.get_by_label("Slow network")).to_be_hidden()
+        await expect(page.get_by_label("Translate into English")).to_be_hidden()
+
+
+async def test_a_daemon_that_is_down_is_named(context: BrowserContext) -> None:
+    """Before Start, and while captions run."""
+    async with serving(CONFIG, FakeScheduler(script_of(TURNS))) as daemon:
+        page = await context.new_page()
+        await page.goto(daemon.url("/"))
+        await expect(page.locator("#language")).to_contain_text("German")
+        port = daemon.http.port
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.get_by_role("alert")).to_contain_text("does not answer. Is the daemon still running?")
+    await expect(page.locator("#status")).to_have_text(re.compile("Ready|Reconnecting…"))
+    async with serving(Config(server=ServerConfig(port=port)), FakeScheduler(script_of(TURNS))):
+        if await page.locator("#status").inner_text() == "Ready":
+            await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#status")).to_have_text("Listening", timeout=15_000)
+        await expect(page.get_by_role("alert")).to_be_hidden()
+    await expect(page.get_by_role("alert")).to_contain_text("does not answer", timeout=15_000)
+
+
+async def test_a_clock_runs_while_captions_run(context: BrowserContext, daemon: Daemon) -> None:
+    """The time of the recording, which the next one continues."""
+    page = await running_page(context, daemon)
+    clock = page.get_by_role("timer")
+    await expect(clock).to_have_text(re.compile(r"^0:0[2-9]$"), timeout=15_000)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(clock).to_be_hidden()
+    await page.get_by_role("button", name="Start").click()
+    await expect(clock).to_have_text(re.compile(r"^0:0[2-9]$"))
+
+
+async def test_the_key_of_the_address_is_used(context: BrowserContext, tmp_path: Path) -> None:
+    """Nobody is asked; a wrong one in the address gives way to the one that is typed, after a reload too."""
+    (tmp_path / "keys").write_text(f"laptop {KEY}\n")
+    async with serving(CONFIG, FakeScheduler(script_of(TURNS)), keys=Keys(tmp_path / "keys")) as daemon:
+        page = await context.new_page()
+        await page.goto(daemon.url(f"/#key={KEY}"))
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#status")).to_have_text("Listening")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Ready")
+
+        other = await context.new_page()
+        await other.goto(daemon.url("/#key=wrong-key-wrong-key"))
+        await other.get_by_role("button", name="Start").click()
+        await other.get_by_label("API key").fill(KEY)
+        await other.keyboard.press("Enter")
+        await expect(other.locator("#status")).to_have_text("Listening")
+        await other.get_by_role("button", name="Stop").click()
+        await expect(other.locator("#status")).to_have_text("Ready")
+        await other.reload()
+        await other.get_by_role("button", name="Start").click()
+        await expect(other.locator("#status")).to_have_text("Listening")
+
+
+async def test_full_screen_shows_the_captions_alone(context: BrowserContext, daemon: Daemon) -> None:
+    """With a way back, by the button and by Escape; a browser without full screen covers the page instead."""
+    page = await running_page(context, daemon)
+    for has_full_screen in (True, False):
+        if not has_full_screen:
+            await page.evaluate("document.documentElement.requestFullscreen = undefined")
+        await page.locator("#display summary").click()
+        await page.get_by_role("button", name="Full screen", exact=True).click()
+        await expect(page.locator("#toggle")).to_be_hidden()
+        board = await page.locator(".board").bounding_box()
+        size = page.viewport_size
+        assert board is not None
+        assert size is not None
+        assert board["width"] >= size["width"] - 1
+        await page.get_by_role("button", name="Leave full screen").click()
+        await expect(page.locator("#toggle")).to_be_visible()
+    await page.locator("#display summary").click()
+    await page.get_by_role("button", name="Full screen", exact=True).click()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#toggle")).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 860), (390, 844), (844, 390)])
+async def test_the_newest_words_are_in_view(browser: Browser, daemon: Daemon, width: int, height: int) -> None:
+    """At every size of the text and number of lines, also after the window has turned."""
+    context = await browser.new_context(permissions=["microphone"], viewport={"width": width, "height": height})
+    page = await open_page(context, daemon.url("/"))
+    await expect(page.locator("#toggle")).to_be_enabled()
+    hidden: list[str] = await page.evaluate(
+        """async () => {
+            const { CaptionView } = await import("/pages/caption-view.js");
+            const [stage, root] = [document.getElementById("stage"), document.documentElement];
+            const hidden = [];
+            for (const size of [0.6, 1, 2.1]) for (const lines of [2, 6]) {
+                root.style.setProperty("--size", size);
+                root.style.setProperty("--lines", lines);
+                const view = new CaptionView(stage);
+                stage.replaceChildren();
+                for (let turn = 0; turn < 12; turn++) {
+                    for (let n = 1; n <= 24; n += 4) {
+                        const words = Array.from({ length: n }, (_, i) => `word${i}`).join(" ");
+                        view.show({ key: `${turn}`, text: words, partial: " newest", isFinal: false });
+                        stage.getAnimations().forEach((animation) => animation.finish());
+                        await new Promise((resolve) => setTimeout(resolve, 0));
+                        const word = stage.querySelector("p:last-child .partial").getBoundingClientRect();
+                        const box = stage.getBoundingClientRect();
+                        const distance = stage.scrollHeight - stage.clientHeight - stage.scrollTop;
+                        const lineHeight = parseFloat(getComputedStyle(stage).lineHeight);
+                        const isOn = box.top >= 0 && box.bottom <= innerHeight + 1 && box.right <= innerWidth + 1;
+                        const isSettling = distance <= 1.5 * lineHeight; // by a line, smoothly
+                        if (!isOn || !isSettling || word.bottom - distance > box.bottom + 1) {
+                            hidden.push([size, lines, turn, n, box.top, box.bottom, word.bottom, distance].join());
+                        }
+                    }
+                }
+            }
+            return hidden;
+        }"""
+    )
+    await context.close()
+
+    assert hidden == []
