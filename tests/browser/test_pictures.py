@@ -136,6 +136,7 @@ async def test_every_state(chromium: OpenChromium, murmur: Path, tmp_path: Path,
         async with serving(CONFIG) as daemon:
             page = await open_page(context, daemon.url(f"/overlay?sample=yes&size=40&{extra}"))
             await picture(page, f"overlay-{name}-{size}", transparent=True)
+            await assert_accessible(page)
     await browser.close()
 
 

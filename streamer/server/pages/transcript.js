@@ -154,7 +154,7 @@ export class Transcript {
     this.#wordTime.hidden = true;
     row.replaceChildren(row.firstElementChild, field);
     field.focus();
-    field.scrollIntoView({ block: "nearest" });
+    field.scrollIntoView({ block: "center" });
   }
 
   #showTime(word) {
