@@ -64,18 +64,24 @@ async def test_a_room_that_is_not_there_is_explained(chromium: OpenChromium, mur
 
 async def test_a_key_is_asked_for(chromium: OpenChromium, murmur: Path, tmp_path: Path) -> None:
     """By the page of an audience, which then goes on; the key of the address is used, and a wrong one explained."""
-    key = "0123456789abcdef0123"
-    (tmp_path / "keys").write_text(f"laptop {key}\n")
+    key, speaking = "0123456789abcdef0123", "speak-0123456789abcdef"
+    (tmp_path / "keys").write_text(f"hall {key} watch\nstage {speaking} speak\n")
     browser = await chromium(murmur)
     async with serving(CONFIG, keys=Keys(tmp_path / "keys")) as daemon:
         page = await (await browser.new_context()).new_page()
         await page.goto(daemon.url("/watch/stage#key=wrong-key-wrong-key"))
         await expect(page.get_by_role("alert")).to_contain_text("did not accept the key")
+        await page.get_by_label("API key").fill(speaking)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("alert")).to_contain_text("may not watch")
         await page.get_by_label("API key").fill(key)
         await page.keyboard.press("Enter")
         await expect(page.locator("#status")).to_have_text("Nobody is speaking yet")
         await expect(page.get_by_role("alert")).to_be_hidden()
-        other = await (await browser.new_context()).new_page()
+        other = await (await browser.new_context(permissions=["microphone"])).new_page()
+        await other.goto(daemon.url(f"/#key={key}"))
+        await other.get_by_role("button", name="Start").click()
+        await expect(other.get_by_role("alert")).to_contain_text("may watch, not speak")
         await other.goto(daemon.url(f"/watch/stage#key={key}"))
         await expect(other.locator("#status")).to_have_text("Nobody is speaking yet")
         await other.goto(daemon.url("/overlay?room=stage"))

@@ -26,6 +26,7 @@ const STATES = {
 };
 const TROUBLES = {
   unauthorized: "The server did not accept the key. Check it, or ask whoever runs the server for a new one.",
+  forbidden: "This key may watch, not speak. Ask whoever runs the server for one that may.",
   room_taken: "Somebody else speaks in that room. Choose another name.",
   bad_room: "A room is named with letters, digits, - and _.",
   no_rooms: "This server has no audience rooms.",
@@ -210,7 +211,7 @@ function show(state) {
 
 function explain({ code, message }) {
   notify(TROUBLES[code] ?? `The server ended the session: ${message}.`);
-  if (code !== "unauthorized") return;
+  if (code !== "unauthorized" && code !== "forbidden") return;
   if (!pageKey()) notify(null); // no key was entered yet: the form alone asks for one
   askKey($("key-form"), start);
 }

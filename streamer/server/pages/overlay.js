@@ -14,6 +14,7 @@ const settings = readSettings(location.search);
 const TROUBLES = {
   no_microphone: "This server captions no microphone: start it with --mic, or name a room (?room=NAME).",
   no_rooms: "This server has no audience rooms: set server.rooms = true.",
+  forbidden: "The key at the end of this address may not watch.",
   bad_room: "No such room: a name has letters, digits, - and _.",
 };
 

@@ -15,6 +15,7 @@ const TROUBLES = {
   no_rooms: "This server has no audience rooms. Whoever runs it can set server.rooms = true.",
   bad_room: "This address names no room: letters, digits, - and _ make one.",
   unauthorized: "The server did not accept the key. Check it, or ask whoever sent you here for a new one.",
+  forbidden: "This key may not watch. Ask whoever sent you here for one that may.",
 };
 
 const turns = new Turns();
@@ -76,7 +77,7 @@ function show(look, text) {
 function explain({ error }) {
   show("ready", "No captions");
   notify(TROUBLES[error.code] ?? `The server ended the captions: ${error.message}.`);
-  if (error.code !== "unauthorized") return;
+  if (error.code !== "unauthorized" && error.code !== "forbidden") return;
   if (!pageKey()) notify(null); // no key was entered yet: the form alone asks for one
   askKey($("key-form"), join);
 }
