@@ -1,5 +1,5 @@
 """
-Streaming decoder of `webm_opus`, the recordings of a browser's `MediaRecorder`.
+Streaming decoders of Opus: bare packets, and the WebM recordings of a browser's `MediaRecorder`.
 
 `webm` reads the container and bounds it. FFmpeg's Opus decoder (PyAV, extra `codecs`) decodes one packet at a time and
 yields at most a second of audio before the caller continues. Packet times are stream times: a client that resumes sends
@@ -37,13 +37,13 @@ def preload() -> None:
 
 
 def can_decode() -> bool:
-    """Whether PyAV is installed: without it there is no `webm_opus`."""
+    """Whether PyAV is installed: without it no compressed audio is taken."""
     return find_spec("av") is not None
 
 
-class WebmDecoder:
+class OpusPackets:
     """
-    Decodes one recording, with the interface of `AudioDecoder`.
+    Decodes Opus packets, one a message, with the interface of `containers.Recording`.
 
     Raises:
         ProtocolError: Code `no_codecs`: PyAV is not installed.
@@ -53,17 +53,64 @@ class WebmDecoder:
         try:
             import av
         except ImportError:
-            message = f"webm_opus needs a package that the server does not have: {pip_install('codecs')}"
+            message = f"compressed audio needs a package that the server does not have: {pip_install('codecs')}"
             raise ProtocolError("no_codecs", message) from None
         self._av = av
         self._codec = av.CodecContext.create("opus", "r")
         self._codec.sample_rate = OPUS_RATE
         self._codec.layout = "stereo"
+        self._resampler = Resampler(OPUS_RATE)
+
+    def decode(self, packet: bytes) -> Samples:
+        """
+        Decode one packet: samples at `OPUS_RATE`, (n,).
+
+        Raises:
+            AudioFormatError: It is no Opus packet.
+        """
+        try:
+            frames = self._codec.decode(self._av.Packet(packet))
+        except self._av.error.FFmpegError as error:
+            raise AudioFormatError(f"a packet of {len(packet)} bytes is no Opus ({error})") from None
+        blocks = [frame.to_ndarray().mean(axis=0, dtype=np.float32) for frame in frames]
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+    def blocks(self, data: bytes) -> Iterator[Samples]:
+        """Samples of one packet at 16 kHz, (n,). Raises AudioFormatError: it is no Opus packet."""
+        if data:
+            yield self._resampler.resample(self.decode(data))
+
+    def end(self) -> Iterator[Samples]:
+        """The samples that the resampler still holds, (n,)."""
+        yield self._resampler.finish()
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+
+class WebmDecoder:
+    """
+    Decodes recordings in WebM, with the interface of `containers.Recording`.
+
+    Raises:
+        ProtocolError: Code `no_codecs`: PyAV is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._opus = OpusPackets()
         self._reader = WebmReader()
         self._resampler = Resampler(OPUS_RATE)
         self._at = 0
-        """Samples of the recording that were read, at `OPUS_RATE`."""
+        """Samples of the recordings that were read, at `OPUS_RATE`."""
         self._from = 0
+        self._recording = 0
+        self._began_at = 0
+        """Samples before the present recording."""
+
+    @property
+    def left_to_skip_s(self) -> float:
+        """Time that is still to be skipped, in seconds."""
+        return max(self._from - self._at, 0) / OPUS_RATE
 
     def skip_to(self, stream_s: float) -> None:
         """Return no samples before this time of the recording."""
@@ -78,7 +125,9 @@ class WebmDecoder:
         """
         for at in range(0, len(data), PIECE_BYTES):
             for packet in self._reader.read(data[at : at + PIECE_BYTES]):
-                yield from self._gap(packet.start_s)
+                if packet.recording != self._recording:
+                    self._recording, self._began_at = packet.recording, self._at
+                yield from self._gap(packet.start_s + self._began_at / OPUS_RATE)
                 samples = self._decoded(packet)
                 yield self._wanted(samples)
             yield np.zeros(0, np.float32)  # a piece may hold thousands of elements without a packet
@@ -86,6 +135,13 @@ class WebmDecoder:
     def finish(self) -> Samples:
         """Samples that the resampler still holds, (n,)."""
         return self._resampler.finish()
+
+    def end(self) -> Iterator[Samples]:
+        """The samples of `finish`, (n,): no bytes follow."""
+        yield self.finish()
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
 
     def _gap(self, start_s: float) -> Iterator[Samples]:
         """Silence for a gap in the recording."""
@@ -106,12 +162,7 @@ class WebmDecoder:
         n_samples = _n_samples(packet.data)
         if self._at + n_samples + SETTLE_S * OPUS_RATE < self._from:
             return np.zeros(n_samples, np.float32)
-        try:
-            frames = self._codec.decode(self._av.Packet(packet.data))
-        except self._av.error.FFmpegError as error:
-            raise AudioFormatError(f"webm audio: packet at {packet.start_s:.2f} s is no Opus ({error})") from None
-        blocks = [frame.to_ndarray().mean(axis=0, dtype=np.float32) for frame in frames]
-        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+        return self._opus.decode(packet.data)
 
     def _wanted(self, samples: Samples) -> Samples:
         """Resample to 16 kHz, without samples before the time of `skip_to`."""

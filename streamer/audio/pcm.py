@@ -141,6 +141,13 @@ class AudioDecoder:
         """Samples that the resampler still holds, (n,). The next `decode` begins a new signal."""
         return self._resampler.finish()
 
+    def end(self) -> Iterator[Samples]:
+        """The samples of `finish`, (n,): no audio follows. Shared by all decoders."""
+        yield self.finish()
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of. Shared by all decoders."""
+
     @property
     def _frame_bytes(self) -> int:
         return self._sample_type.itemsize * self._channels

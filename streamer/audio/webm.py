@@ -35,10 +35,12 @@ class Packet(NamedTuple):
 
     start_s: float
     data: bytes
+    recording: int = 0
+    """Number of the recording: a recorder that stops and starts sends one after the other."""
 
 
 class WebmReader:
-    """Reads one recording; the result does not depend on how its bytes are split over calls."""
+    """Reads recordings, one after the other; the result does not depend on how their bytes are split over calls."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -48,6 +50,7 @@ class WebmReader:
         self._cluster_time = 0
         self._has_begun = False
         self._has_track = False
+        self._recording = 0
 
     @property
     def n_buffered(self) -> int:
@@ -76,6 +79,8 @@ class WebmReader:
             if head is None:
                 return
             element, size, n_head = head
+            if element == _EBML and self._has_track:
+                self._begin_again()
             if element in _ENTERED:
                 del self._buffer[:n_head]
             elif size >= MAX_SKIPPED_BYTES:
@@ -92,6 +97,11 @@ class WebmReader:
                 body = bytes(self._buffer[n_head : n_head + size])
                 del self._buffer[: n_head + size]
                 yield element, body
+
+    def _begin_again(self) -> None:
+        self._recording += 1
+        self._n_read, self._has_track = len(self._buffer), False
+        self._time_scale_s, self._cluster_time = 0.001, 0
 
     def _skip(self) -> bool:
         """Drop bytes of skipped elements; whether any bytes are left."""
@@ -152,7 +162,7 @@ class WebmReader:
             raise AudioFormatError("webm audio: several packets in one block, expected one")
         offset = int.from_bytes(body[n_track : n_track + 2], "big", signed=True)
         start_s = max(self._cluster_time + offset, 0) * self._time_scale_s
-        yield Packet(start_s, body[n_track + 3 :])
+        yield Packet(start_s, body[n_track + 3 :], self._recording)
 
 
 def _length(first: int, most: int) -> int:

@@ -26,7 +26,7 @@ FINAL_CLOSES = (1000, 1001)
 COMES_BACK = 4000
 """Close code of a client that will resume."""
 
-Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container", "opus_packets", "webm_opus"]
 SAMPLE_BYTES: dict[Encoding, int] = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
 """Bytes of one sample of one channel, for every encoding of plain samples."""
 
@@ -35,7 +35,12 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Format of the binary messages of one connection."""
 
     encoding: Encoding = "pcm_s16le"
-    """For `webm_opus`, the recording of a browser from its start, `rate` and `channels` are ignored."""
+    """
+    Plain samples, or `container`: recordings from their start, in any container that files may have.
+
+    `opus_packets` is one Opus packet a message, or a container; `webm_opus` is the older name of `container`. For
+    these `rate` and `channels` are ignored.
+    """
     rate: Annotated[int, msgspec.Meta(ge=8000, le=48000)] = 16000
     """Samples per second of each channel, in hertz."""
     channels: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1

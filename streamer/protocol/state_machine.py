@@ -25,7 +25,7 @@ _KINDS: dict[str, type[ClientMessage]] = {"start": Start, "update": Update, "flu
 
 _ALLOWED = {
     "audio": "an object with encoding, rate and channels",
-    "audio.encoding": "pcm_s16le, pcm_f32le, mulaw, alaw or webm_opus",
+    "audio.encoding": "pcm_s16le, pcm_f32le, container, opus_packets, mulaw, alaw or webm_opus",
     "audio.rate": "an integer from 8000 to 48000 (hertz)",
     "audio.channels": "an integer from 1 to 8",
     "resume": "an object with session, token, stable_s and context",

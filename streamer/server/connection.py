@@ -6,7 +6,8 @@ How a connection ends decides what becomes of the session:
 
     connection ends by               session
     bye                              is over
-    a broken protocol, bad audio     is ended; its tail is transcribed, but not delivered
+    a broken protocol                is ended; its tail is transcribed, but not delivered
+    bad audio                        is ended; its tail is delivered, then bye and the error
     silence on the wire (idle)       is ended; its tail is delivered, then bye
     age (max_connection_s)           is ended; its tail is delivered, then bye; the client is asked to resume
     a clean close by the client      is ended; audio that waits is dropped
@@ -23,13 +24,14 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from streamer.access.keys import Caller
-from streamer.audio.opus import WebmDecoder
+from streamer.audio.containers import ContainerDecoder
 from streamer.config import Config
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
 from streamer.protocol.events import Bye, Event
 from streamer.protocol.messages import (
     Draining,
     End,
+    Flush,
     Hello,
     Limits,
     ServerMessage,
@@ -38,6 +40,7 @@ from streamer.protocol.messages import (
     encode,
     error_message,
 )
+from streamer.protocol.options import Update
 from streamer.protocol.projection import Projection
 from streamer.protocol.state_machine import CaptionsProtocol, State
 from streamer.server import websocket
@@ -108,6 +111,8 @@ class Connection:
         self._token = f"r_{secrets.token_urlsafe(18)}"
         self._is_draining = False
         self._was_idle = self._will_not_return = False
+        self._bad_audio: AudioFormatError | None = None
+        """Raised once the text of the audio before it is delivered."""
         self._speaking = contextlib.ExitStack()
         """Holds the room while the session speaks in it."""
         self._publish: Callable[[Event], None] = _publish_nothing
@@ -139,7 +144,8 @@ class Connection:
     @property
     def has_ended(self) -> bool:
         """As `Conversation.has_ended`."""
-        return self._is_draining or self._was_idle or self._protocol.state in (State.ENDING, State.CLOSED)
+        is_over = self._is_draining or self._was_idle or self._bad_audio is not None
+        return is_over or self._protocol.state in (State.ENDING, State.CLOSED)
 
     @property
     def closing(self) -> tuple[int, str]:
@@ -169,13 +175,15 @@ class Connection:
             if message is not None:
                 await self._send(message)
             if isinstance(event, Bye):
-                return
+                break
+        if self._bad_audio is not None:
+            raise self._bad_audio
 
     async def take(self, frame: str | bytes) -> None:
         """As `Conversation.take`; frames are dropped during a drain and after a silence of `idle_s`."""
         if self._is_draining:
             self._end_elsewhere()
-        if self._is_draining or self._was_idle:
+        if self._is_draining or self._was_idle or self._bad_audio is not None:
             return
         message = self._protocol.receive(frame)
         if isinstance(message, Start):
@@ -183,9 +191,16 @@ class Connection:
         elif isinstance(message, End):
             await self._end()
         else:
-            # the protocol lets nothing but `start` through before the session is open
-            assert self._intake is not None
+            await self._take(message)
+
+    async def _take(self, message: bytes | Update | Flush) -> None:
+        # the protocol lets nothing but `start` through before the session is open
+        assert self._intake is not None
+        try:
             await self._intake.take(message)
+        except AudioFormatError as error:
+            self._bad_audio = error
+            self._intake.end()
 
     async def idle(self) -> None:
         """End the session; its tail is still delivered. Raises ProtocolError where none was started."""
@@ -216,6 +231,8 @@ class Connection:
         """Leave the room and detach the session, which is kept for a while for a client that resumes."""
         self._protocol.close()
         self._speaking.close()
+        if self._intake is not None:
+            self._intake.close()
         if self._stream is not None:
             self._stream.detach(is_final=self._will_not_return)
             self._stream = None
@@ -227,7 +244,7 @@ class Connection:
         events = aiter(stream)
         self._stream, self._intake = stream, Intake(stream, decoder)
         try:
-            if isinstance(decoder, WebmDecoder):
+            if isinstance(decoder, ContainerDecoder):
                 decoder.skip_to(stream.received_s)
             if self._room is not None:
                 self._publish = self._speaking.enter_context(self._rooms.speaking(self._room, stream.id)).publish
@@ -254,7 +271,10 @@ class Connection:
 
     async def _end(self) -> None:
         assert self._intake is not None
-        await self._intake.finish()
+        try:
+            await self._intake.finish()
+        except AudioFormatError as error:
+            self._bad_audio = error
         self._intake.end()
 
     def _end_elsewhere(self) -> None:

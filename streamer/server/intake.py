@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from streamer.access.pace import Bucket
-from streamer.audio.opus import WebmDecoder
-from streamer.audio.pcm import AudioDecoder
+from streamer.audio.containers import ContainerDecoder
+from streamer.audio.pcm import AudioDecoder, Samples
 from streamer.protocol.bounds import MAX_KEYTERMS_BYTES, keyterms_bytes
-from streamer.protocol.messages import AudioFormat, Flush
+from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush
 from streamer.protocol.options import Update
 from streamer.server.interfaces import OpenSession
 
-Decoder: TypeAlias = AudioDecoder | WebmDecoder
+Decoder: TypeAlias = AudioDecoder | ContainerDecoder
 
 HOLD_S = 0.005
 """Seconds of decoding after which other clients get their turn."""
@@ -30,9 +31,9 @@ MIN_UPDATE_BYTES = 64
 
 
 def decoder_of(audio: AudioFormat) -> Decoder:
-    """Make the decoder for an announced format. Raises ProtocolError (`no_codecs`): webm_opus needs PyAV."""
-    if audio.encoding == "webm_opus":
-        return WebmDecoder()
+    """Make the decoder for an announced format. Raises ProtocolError (`no_codecs`): compressed audio needs PyAV."""
+    if audio.encoding not in SAMPLE_BYTES:
+        return ContainerDecoder(is_opus=audio.encoding == "opus_packets")
     return AudioDecoder(audio.encoding, audio.rate, audio.channels)
 
 
@@ -58,17 +59,18 @@ class Intake:
         """
         match message:
             case bytes():
-                await self._feed(message)
+                await self._feed(self._decoder.blocks(message))
             case Update() if self._is_open:
                 self._stream.update(message)
                 await self._pay_for(message)
             case Flush(id=id_) if self._is_open:
-                await self.finish()  # the samples in the resampler were sent before the flush
+                # the samples in the resampler were sent before the flush
+                await self._stream.feed(self._decoder.finish(), self._holder)
                 self._stream.flush(id_)
 
-    async def _feed(self, audio: bytes) -> None:
+    async def _feed(self, blocks: Iterator[Samples]) -> None:
         began_s = time.monotonic()
-        for samples in self._decoder.blocks(audio):
+        for samples in blocks:
             await self._stream.feed(samples, self._holder)
             if time.monotonic() - began_s > HOLD_S:
                 await asyncio.sleep(0)
@@ -81,8 +83,17 @@ class Intake:
             await asyncio.sleep(self._keyterms.spend(cost, time.monotonic()))
 
     async def finish(self) -> None:
-        """Feed the samples that the resampler still holds: no audio follows, or none for a while."""
-        await self._stream.feed(self._decoder.finish(), self._holder)
+        """
+        Feed what the decoder still holds: no audio follows.
+
+        Raises:
+            AudioFormatError: There was nothing that can be decoded.
+        """
+        await self._feed(self._decoder.end())
+
+    def close(self) -> None:
+        """Let go of the decoder; call it in any case. A second call does nothing."""
+        self._decoder.close()
 
     def end(self, *, continues_elsewhere: bool = False) -> None:
         """End the session unless another connection has it; `continues_elsewhere`: the client will resume elsewhere."""

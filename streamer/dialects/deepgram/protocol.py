@@ -14,21 +14,27 @@ from collections.abc import Sequence
 
 import msgspec
 
+from streamer.audio.signatures import check_known
+from streamer.audio.wav import RIFF, WavFormat, WavHeader
 from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
 from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRequest, Warned
-from streamer.dialects.deepgram.wav_header import WavHeader
 from streamer.dialects.word_slices import part_of
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
 from streamer.protocol.bounds import Integer, keyterms_problem
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word, words_of
-from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush, Start
+from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Encoding, Flush, Start
 from streamer.protocol.options import Update
 
 SEGMENT_S = 3.0
 """Seconds of stable words, without the pauses between them, that become a final result before their turn ends."""
 MAX_KEYTERMS = 100
-WEBM = b"\x1a\x45\xdf\xa3"
-"""First bytes of a WebM recording."""
+_WAV_ENCODINGS: dict[tuple[int, int], Encoding] = {
+    (1, 16): "pcm_s16le",
+    (3, 32): "pcm_f32le",
+    (6, 8): "alaw",
+    (7, 8): "mulaw",
+}
+"""Encodings by format tag and bits per sample, of wav whose channels can be told apart."""
 
 
 class DeepgramProtocol:
@@ -50,7 +56,8 @@ class DeepgramProtocol:
             "model_uuid": request_id,
             **_warnings(request.warnings),
         }
-        self._header = WavHeader() if request.audio is None else None
+        self._head = b""
+        """First bytes of a recording, until they tell what it is."""
         self._audio = request.audio
         self._rest = b""
         """Incomplete sample frame at the end of the last message."""
@@ -70,15 +77,13 @@ class DeepgramProtocol:
         if not frame:
             return [EndAndClose()]  # early clients closed a stream with an empty message
         self._sha.update(frame)
-        if self._header is None:
+        if self._audio is not None:
             return self._sound(frame)
+        self._head += frame
         try:
-            return self._after_header(frame)
+            return self._begin_recording(self._head) if check_known(self._head) else []
         except AudioFormatError as error:
-            return [
-                *self.fail(error),
-                HangUp(1008, "DATA-0000: the audio is neither raw as announced nor wav nor webm"),
-            ]
+            return [*self.fail(error), HangUp(1008, "DATA-0000: the audio is neither raw as announced nor a recording")]
 
     def idle(self, idle_s: float) -> list[Action]:
         """The sessions end, and their tails are delivered before the close."""
@@ -124,16 +129,15 @@ class DeepgramProtocol:
             start = msgspec.structs.replace(start, endpoint_ms=request.endpoint_ms)
         return Open(start, n)
 
-    def _after_header(self, frame: bytes) -> list[Action]:
-        assert self._header is not None
-        if frame.startswith(WEBM):
-            self._header = None
-            return [self._open(AudioFormat(encoding="webm_opus")), *self._sound(frame)]
-        found = self._header.receive(frame)
+    def _begin_recording(self, head: bytes) -> list[Action]:
+        if not (self._request.is_multichannel and head.startswith(RIFF)):
+            return [self._open(AudioFormat(encoding="container")), *self._sound(head)]
+        found = WavHeader().receive(head)
         if found is None:
             return []
-        self._header = None
-        audio, sound = found
+        audio, sound = _audio_of(found[0]), found[2]
+        if audio is None:
+            return [self._open(AudioFormat(encoding="container")), *self._sound(head)]
         return [self._open(audio), *self._sound(sound)]
 
     def _sound(self, data: bytes) -> list[Action]:
@@ -334,6 +338,16 @@ def _word(word: Word) -> dict[str, object]:
         "confidence": word.confidence,
         "punctuated_word": word.text,
     }
+
+
+def _audio_of(format_: WavFormat) -> AudioFormat | None:
+    """The format of samples whose channels can be told apart; None: others are mixed."""
+    encoding = _WAV_ENCODINGS.get((format_.tag, format_.bits))
+    fields = {"encoding": encoding, "rate": format_.rate, "channels": format_.channels}
+    try:
+        return msgspec.convert(fields, AudioFormat)
+    except msgspec.ValidationError:
+        return None
 
 
 def _channel_of(interleaved: bytes, index: int, n: int, width: int) -> bytes:

@@ -27,6 +27,15 @@ ENCODINGS: dict[str, Encoding] = {
     "mulaw": "mulaw",
     "alaw": "alaw",
 }
+COMPRESSED: dict[str, Encoding] = {
+    "opus": "opus_packets",
+    "ogg-opus": "container",
+    "flac": "container",
+    "speex": "container",
+    "amr-nb": "container",
+    "amr-wb": "container",
+}
+"""Encodings that need no rate: the sound tells it, or always has the same."""
 TELEPHONE_RATE = 8000
 """Sample rate of mu-law and A-law where the client names none, in hertz."""
 SUBPROTOCOLS = ("token", "bearer")
@@ -159,8 +168,11 @@ def _audio(values: _Values) -> AudioFormat | None:
     channels = values.integer("channels", 1, MAX_CHANNELS) or 1
     if not encoding:
         return None
+    if encoding in COMPRESSED:
+        return AudioFormat(encoding=COMPRESSED[encoding])
     if encoding not in ENCODINGS:
-        raise _refused("encoding", encoding, f"expected one of {', '.join(ENCODINGS)}, or none for wav and webm")
+        known = ", ".join([*ENCODINGS, *COMPRESSED])
+        raise _refused("encoding", encoding, f"expected one of {known}, or none for wav, webm and other containers")
     if rate is None:
         if encoding.startswith("linear"):
             raise _refused("sample_rate", "", f"raw audio needs it: an integer from {MIN_RATE} to {MAX_RATE}")

@@ -1,7 +1,7 @@
 /** Types of client.js: live captions from a streamer daemon. */
 
 export interface AudioFormat {
-  encoding: "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw" | "webm_opus";
+  encoding: "pcm_s16le" | "pcm_f32le" | "mulaw" | "alaw" | "container" | "opus_packets" | "webm_opus";
   /** Hertz, 8000 to 48000. */
   rate: number;
   channels: number;

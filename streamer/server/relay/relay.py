@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from streamer.access.keys import Caller
 from streamer.config import Config
 from streamer.dialects.actions import Action, Dialect, EndAndClose, EndSessions, HangUp, Open, To
-from streamer.errors import StreamerError
+from streamer.errors import AudioFormatError, StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.server.duplex import ClientGone, Transport, converse
 from streamer.server.intake import Intake, decoder_of
@@ -50,6 +50,8 @@ class Relay:
         """Stream time at which the next sessions begin."""
         self._is_followed = False
         """Whether the sessions were ended for others to follow."""
+        self._bad_audio: AudioFormatError | None = None
+        """Raised once the text of the audio before it is delivered."""
         self.has_ended = False
         """Whether no more frames are expected."""
         self.closing = 1012, "the daemon is stopping"
@@ -90,12 +92,18 @@ class Relay:
             self._received_s = self._streams[0].received_s
             self.leave()
             self._is_silent.set()
+        if self._bad_audio is not None:
+            raise self._bad_audio
         await self._say(self._dialect.finish())
 
     async def take(self, frame: str | bytes) -> None:
         """As `Conversation.take`; frames after the end are dropped."""
-        if not self.has_ended:
+        if self.has_ended:
+            return
+        try:
             await self._carry_out(self._dialect.receive(frame))
+        except AudioFormatError as error:
+            await self._end_with(error)
 
     async def idle(self) -> None:
         """Do what the dialect does about a silent client."""
@@ -118,6 +126,8 @@ class Relay:
         for stream in self._streams:
             stream.end()
             stream.detach(is_final=True)
+        for intake in self._intakes:
+            intake.close()
         self._streams, self._intakes = [], []
 
     async def _tell_all(self, streams: Sequence[OpenSession]) -> None:
@@ -169,6 +179,14 @@ class Relay:
         self._is_silent.clear()
         self._opened.put_nowait(self._streams)
 
+    async def _end_with(self, error: AudioFormatError) -> None:
+        """End the connection because of its audio: what was heard before is delivered, then the error."""
+        self._bad_audio, self.has_ended, self._is_followed = error, True, False
+        for intake in self._intakes:
+            intake.end()
+        if self._is_silent.is_set():
+            self._opened.put_nowait([])
+
     async def _end(self) -> None:
         """End the connection once the sessions have said everything; no more frames are taken."""
         self.has_ended, self._is_followed = True, False
@@ -178,7 +196,10 @@ class Relay:
 
     async def _end_sessions(self) -> None:
         for intake in self._intakes:
-            await intake.finish()
+            try:
+                await intake.finish()
+            except AudioFormatError as error:
+                self._bad_audio = error
             intake.end()
 
     async def _say(self, texts: Sequence[str]) -> None:

@@ -89,7 +89,8 @@ class TestDecodeClient:
             (
                 '{"type":"start","audio":{"encoding":"opus"}}',
                 "bad_value",
-                '"start": audio.encoding = "opus": expected pcm_s16le, pcm_f32le, mulaw, alaw or webm_opus',
+                '"start": audio.encoding = "opus": expected pcm_s16le, pcm_f32le, container, opus_packets, '
+                "mulaw, alaw or webm_opus",
             ),
             (
                 '{"type":"start","audio":{"rate":96000}}',

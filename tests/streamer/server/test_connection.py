@@ -37,6 +37,7 @@ from tests.helpers.http_daemon import (
     start,
     within,
 )
+from tests.helpers.live_recordings import recording
 
 
 @pytest.fixture
@@ -210,6 +211,40 @@ class TestBadInput:
             await within(daemon.scheduler.streams[0].detached.wait())
 
         assert daemon.scheduler.streams[0].has_ended
+
+    async def test_bad_audio_takes_no_text_back(self) -> None:
+        """What was said before it is delivered, and the error comes last."""
+        scheduler = FakeScheduler(script_of(["so the first thing"]))
+        async with serving(scheduler=scheduler) as daemon, daemon.connect() as client:
+            await start(client)
+            await client.send(SECOND)
+            await client.send(b"123")
+            messages, code = await closing(client)
+
+        assert [message["text"] for message in messages if message["type"] == "turn_end"] == ["so the first thing"]
+        assert [message["type"] for message in messages][-2:] == ["bye", "error"]
+        assert (messages[-1]["code"], code) == ("bad_audio", 1007)
+
+    @pytest.mark.parametrize("encoding", ["container", "webm_opus"])
+    @pytest.mark.parametrize("name", ["wav 24 bit", "ogg opus", "mp3", "flac", "fragmented mp4"])
+    async def test_recordings_in_any_container_are_heard(self, daemon: Daemon, encoding: str, name: str) -> None:
+        """Twice on one connection, the first message a byte; a client that comes back sends them from the start."""
+        data = recording(name, np.zeros(16_000, np.float32))
+        messages = [data[:1], *(data[at : at + 50_000] for at in range(1, len(data), 50_000))]
+        async with daemon.connect() as client:
+            hello, _ = await start(client, audio={"encoding": encoding})
+            for message in messages:
+                await client.send(message)
+            await client.close(COMES_BACK)
+            await within(daemon.scheduler.streams[0].detached.wait())
+        async with daemon.connect() as client:
+            resume = {"session": hello["session"], "token": hello["resume"]}
+            await start(client, audio={"encoding": encoding}, resume=resume)
+            for message in [*messages, *messages]:
+                await client.send(message)
+            bye = (await end(client))[-1]
+
+        assert bye["audio_s"] == pytest.approx(2.0, abs=0.2)
 
     async def test_a_silent_client_gets_its_tail(self) -> None:
         """Silence on the wire is an error, but what was said is transcribed and delivered."""

@@ -279,15 +279,28 @@ class TestClient:
         dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
         assert dialect.begin() == []
         header = bytes.fromhex("524946460000000057415645666d7420100000000100010080bb0000007701000200100064617461")
-        assert dialect.receive(header) == []
-        opening, sound = dialect.receive(b"\0\0\0\0abcd")
+        assert dialect.receive(header[:1]) == dialect.receive(header[1:11]) == []
+        opening, sound = dialect.receive(header[11:])
         assert isinstance(opening, Open)
-        assert opening.start.audio == AudioFormat(rate=48000)
-        assert sound == To(0, b"abcd")
+        assert opening.start.audio == AudioFormat(encoding="container")
+        assert sound == To(0, header)
+        assert dialect.receive(b"abc") == [To(0, b"abc")]
+
+    def test_channels_of_a_wav_become_sessions(self) -> None:
+        """If they are asked for; samples that `captions.v1` has no name for are mixed."""
+        for bits, n_sessions in ((16, 2), (24, 1)):
+            dialect = DeepgramProtocol(ListenRequest(audio=None, is_multichannel=True), "r1", "m", "")
+            dialect.begin()
+            format_ = b"WAVEfmt \x10\0\0\0\1\0\2\0\x80\x3e\0\0" + bytes(6) + bytes([bits, 0])
+            assert dialect.receive(b"RIFF\0\0\0\0" + format_) == []
+            opening, *sound = dialect.receive(b"data\0\0\0\0aAbB")
+            assert isinstance(opening, Open)
+            assert opening.n_sessions == n_sessions
+            assert n_sessions == 1 or sound == [To(0, b"aA"), To(1, b"bB")]
 
     def test_audio_that_is_neither_wav_nor_webm_is_refused(self) -> None:
         """It is told what to do."""
-        message, hangup = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "").receive(b"OggS....")
+        message, hangup = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "").receive(b"OggS" * 3)
         assert "send encoding=linear16" in json.loads(str(message))["description"]
         assert isinstance(hangup, HangUp)
 

@@ -84,12 +84,14 @@ def test_encodings_become_native_formats() -> None:
     """Telephone audio has its rate; without an encoding the audio says so itself."""
     assert parsed("encoding=mulaw").audio == AudioFormat(encoding="mulaw", rate=8000)
     assert parsed("model=nova-3&sample_rate=16000").audio is None
+    assert parsed("encoding=opus&sample_rate=48000&channels=2").audio == AudioFormat(encoding="opus_packets")
+    assert parsed("encoding=ogg-opus").audio == parsed("encoding=flac").audio == AudioFormat(encoding="container")
 
 
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("encoding=opus", "encoding=opus: expected one of linear16, linear32, mulaw, alaw"),
+        ("encoding=g729", "encoding=g729: expected one of linear16, linear32, mulaw, alaw, opus"),
         ("encoding=linear16", "sample_rate=: raw audio needs it: an integer from 8000 to 48000"),
         (f"{RAW}&channels=99", "channels=99: expected an integer from 1 to 8"),
         ("encoding=linear16&sample_rate=4000", "sample_rate=4000: expected an integer from 8000 to 48000"),

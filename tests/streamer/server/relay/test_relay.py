@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 from collections.abc import AsyncIterator
 
+import av
 import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -16,6 +18,7 @@ from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import EngineError
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import SECOND, Daemon, Message, closing, receive, receive_until, serving, within
+from tests.helpers.live_recordings import recording
 from tests.helpers.relayed_clients import listen, vosk
 from tests.helpers.webm import recorded
 
@@ -84,6 +87,39 @@ class TestDeepgram:
         assert "neither wav nor webm" in messages[0]["description"]
         assert code == 1008
         assert daemon.scheduler.streams == []
+
+    @pytest.mark.parametrize("name", ["wav 8 bit", "ogg opus", "mp3", "aac", "flac", "fragmented mp4", "webm opus"])
+    async def test_every_container_is_transcribed(self, daemon: Daemon, name: str) -> None:
+        """As files are, without an `encoding`, in messages of which the first is one byte; twice on one connection."""
+        data = recording(name, np.zeros(16_000, np.float32))
+        async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
+            for _ in range(2):
+                await client.send(data[:1])
+                for at in range(1, len(data), 3000):
+                    await client.send(data[at : at + 3000])
+            await close_stream(client)
+        assert daemon.scheduler.streams[0].received_s == pytest.approx(2.0, abs=0.2)
+
+    async def test_opus_packets_are_transcribed(self, daemon: Daemon) -> None:
+        """`encoding=opus`, one packet a message."""
+        with av.open(io.BytesIO(recording("ogg opus", np.zeros(16_000, np.float32)))) as file:
+            packets = [bytes(packet) for packet in file.demux(audio=0) if packet.size]
+        path = "/v1/listen?model=nova-3&encoding=opus&sample_rate=48000&channels=2"
+        async with daemon.connect(path, subprotocols=None) as client:
+            for packet in packets:
+                await client.send(packet)
+            await close_stream(client)
+        assert daemon.scheduler.streams[0].received_s == pytest.approx(1.0, abs=0.1)
+
+    async def test_an_error_in_the_sound_takes_no_text_back(self, daemon: Daemon) -> None:
+        """What was heard before it is delivered, then the error."""
+        async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
+            await client.send(recording("webm opus", np.zeros(32_000, np.float32)))
+            await client.send(bytes(1000))
+            messages, code = await closing(client)
+        assert [message["type"] for message in messages] == ["Results", "Error"]
+        assert messages[0]["channel"]["alternatives"][0]["transcript"] == TEXT
+        assert code == 1011
 
     async def test_a_recording_of_a_browser_is_transcribed(self, daemon: Daemon) -> None:
         """MediaRecorder's chunks, as Deepgram's browser examples send them."""

@@ -37,7 +37,7 @@ class TestDeepgram:
     async def test_refused_query(self, daemon: Daemon) -> None:
         """A program is told by HTTP, in body and header, before anything was opened."""
         with pytest.raises(InvalidStatus) as refused:
-            async with listen(daemon, "&encoding=opus&x=\u00fc"):
+            async with listen(daemon, "&encoding=g729&x=\u00fc"):
                 pass
         response = refused.value.response
         assert response.status_code == 400

@@ -1,0 +1,203 @@
+"""
+Recordings in any container, decoded by FFmpeg (PyAV, extra `codecs`) while their bytes come.
+
+FFmpeg asks for bytes when it wants them, so it runs on a thread of its own, which stands still except while the caller
+waits for it: the result does not depend on how the bytes are split, and no more is decoded than the caller takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from streamer.audio.files import CONTAINERS
+from streamer.audio.pcm import SAMPLE_RATE, Samples, finite
+from streamer.errors import AudioFormatError
+
+PROBE_BYTES = 1024 * 1024
+"""Bytes in which FFmpeg must find the format of the audio."""
+ANALYZE_US = 100_000
+"""Audio that FFmpeg may read to find out about its format, in microseconds: it all comes late by as much."""
+READ_BYTES = 4096
+"""Bytes that FFmpeg reads at once: sound in them is decoded before it asks for more."""
+
+
+class _WantsMore:
+    """Said by the thread when it has used all bytes."""
+
+
+class _Over:
+    """Said by the thread when it has decoded everything."""
+
+
+class _Abandoned(Exception):  # noqa: N818 - ends the thread, and is never seen
+    """Raised on the thread once nobody waits for it."""
+
+
+class ContainerStream:
+    """
+    One recording.
+
+    Bytes that cannot be decoded are passed over, as far as FFmpeg finds the next that can be.
+    """
+
+    def __init__(self) -> None:
+        self._exchange = _Exchange()
+        self._is_over = False
+        threading.Thread(target=_decode, args=(self._exchange,), name="container", daemon=True).start()
+
+    def blocks(self, data: bytes) -> Iterator[Samples]:
+        """
+        Decode as far as `data` goes: samples at 16 kHz, (n,), about a frame of the codec at a time.
+
+        Raises:
+            AudioFormatError: There is nothing that can be decoded.
+        """
+        if data and not self._is_over:
+            self._exchange.give(data)
+            yield from self._said()
+
+    def end(self) -> Iterator[Samples]:
+        """
+        Decode the rest: no bytes follow. Samples (n,) at 16 kHz.
+
+        Raises:
+            AudioFormatError: There is nothing that can be decoded.
+        """
+        self._exchange.give(b"")
+        while not self._is_over:
+            yield from self._said()
+
+    def close(self) -> None:
+        """Let the thread end; call it in any case."""
+        self._is_over = True
+        self._exchange.abandon()
+
+    def _said(self) -> Iterator[Samples]:
+        while True:
+            match self._exchange.hear():
+                case _WantsMore():
+                    return
+                case _Over():
+                    self._is_over = True
+                    return
+                case Exception() as error:
+                    self._is_over = True
+                    raise error
+                case samples:
+                    yield samples
+
+
+class _Exchange:
+    """
+    What goes between the caller and the thread; the file that FFmpeg reads.
+
+    One thing that was said waits at most: the thread stands still until it is heard.
+    """
+
+    def __init__(self) -> None:
+        self._given: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._said: queue.Queue[Any] = queue.Queue(maxsize=1)
+        self._bytes = b""
+        self._has_begun = self._has_ended = self._is_abandoned = False
+
+    # --- the caller's side
+
+    def give(self, data: bytes) -> None:
+        """Add bytes; none: no more follow."""
+        self._given.put(data)
+
+    def hear(self) -> Any:
+        """Wait for what the thread says next."""
+        return self._said.get()
+
+    def abandon(self) -> None:
+        """End the thread when it next speaks or reads."""
+        self._is_abandoned = True
+        self._given.put(b"")
+        while not self._said.empty():
+            self._said.get_nowait()
+
+    # --- the thread's side
+
+    def say(self, something: Any) -> None:
+        """Say something to the caller, and wait until what was said before is heard."""
+        if self._is_abandoned:
+            raise _Abandoned
+        self._said.put(something)
+
+    def read(self, n: int) -> bytes:
+        """Return at most `n` bytes, as soon as there are any; empty at the end. FFmpeg calls it."""
+        if not self._bytes and not self._has_ended:
+            if self._has_begun and self._given.empty():
+                self.say(_WantsMore())
+            self._has_begun = True  # before that, nobody waits for an answer
+            self._bytes = self._given.get()
+            self._has_ended = not self._bytes
+        data, self._bytes = self._bytes[:n], self._bytes[n:]
+        return data
+
+
+def _decode(exchange: _Exchange) -> None:
+    """Run on the thread: decode the recording to its end."""
+    import av
+
+    options = {
+        "format_whitelist": ",".join(CONTAINERS),
+        "protocol_whitelist": "none",
+        "probesize": str(PROBE_BYTES),
+        "analyzeduration": str(ANALYZE_US),
+    }
+    try:
+        try:
+            container: Any = av.open(
+                exchange, mode="r", container_options=options, metadata_errors="replace", buffer_size=READ_BYTES
+            )
+            with container:
+                _decode_audio(container, exchange)
+        except (av.error.FFmpegError, ValueError, IndexError) as error:
+            exchange.say(AudioFormatError(f"no audio that can be decoded ({error})"))
+        exchange.say(_Over())
+    except _Abandoned:
+        pass
+    except Exception as error:  # noqa: BLE001 - raised by the caller, which waits for an answer
+        exchange.say(error)
+
+
+def _decode_audio(container: Any, exchange: _Exchange) -> None:
+    import av
+
+    resampler, format_ = None, None
+    for frame in _frames(container):
+        if format_ != (format_ := (frame.format.name, frame.layout.name, frame.sample_rate)):
+            _say_all(resampler, None, exchange)
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        _say_all(resampler, frame, exchange)
+    if resampler is None:
+        exchange.say(AudioFormatError("no audio that can be decoded (it holds no sound)"))
+    _say_all(resampler, None, exchange)
+
+
+def _frames(container: Any) -> Iterator[Any]:
+    """Everything that can be decoded: a packet that is damaged is passed over, and a cut ends the recording."""
+    import av
+
+    packets = container.demux(container.streams.audio[0])
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError:
+            packet = None
+        # after a damaged packet the next may be whole; at the end there may be nothing left
+        with contextlib.suppress(av.error.FFmpegError):
+            yield from container.streams.audio[0].decode(packet)
+        if packet is None:
+            return
+
+
+def _say_all(resampler: Any, frame: Any, exchange: _Exchange) -> None:
+    for block in resampler.resample(frame) if resampler is not None else ():
+        exchange.say(finite(block.to_ndarray()[0]))

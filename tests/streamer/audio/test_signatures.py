@@ -1,0 +1,38 @@
+"""Tests of streamer/audio/signatures.py."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.audio.signatures import HEAD_BYTES, begins_recording, check_known, is_known, may_begin_recording
+from streamer.errors import AudioFormatError
+from tests.helpers.live_recordings import FORMATS, recorded
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_known_by_its_first_bytes(name: str) -> None:
+    """No shorter beginning is refused."""
+    data = recorded(name)
+    assert check_known(data[:HEAD_BYTES])
+    assert all(is_known(data[:n]) in (None, True) for n in range(HEAD_BYTES))
+
+
+@given(st.binary(max_size=20))
+def test_more_bytes_never_take_an_answer_back(data: bytes) -> None:
+    """What is known stays known, what is refused stays refused, and after `HEAD_BYTES` there is an answer."""
+    answers = [is_known(data[:n]) for n in range(len(data) + 1)]
+    told = [answer for answer in answers if answer is not None]
+    assert len(set(told)) <= 1
+    assert len(data) < HEAD_BYTES or told
+    for n in range(len(data)):
+        assert begins_recording(data[:n]) <= begins_recording(data)
+        assert begins_recording(data) <= (begins_recording(data[:n]) or may_begin_recording(data[:n]))
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"OggSOggSOggS", bytes(12), b'{"type":"start"}'])
+def test_what_is_no_recording_is_refused(data: bytes) -> None:
+    """With what to send instead."""
+    with pytest.raises(AudioFormatError, match=r"neither wav nor webm.*send encoding=linear16"):
+        check_known(data)
