@@ -115,8 +115,35 @@ async def test_the_link_is_shared(chromium: OpenChromium, murmur: Path) -> None:
     await browser.close()
 
 
+async def test_what_was_said_survives_a_restart(chromium: OpenChromium, murmur: Path) -> None:
+    """A connection that was lost shows nothing twice; a new daemon, which counts from 0 again, replaces nothing."""
+    browser = await chromium(murmur)
+    old, new = Room(), Room()
+    async with serving(CONFIG, microphone=old) as daemon:
+        port = daemon.http.port
+        with old.speaking("s_1"):
+            for _, event in script_of(TURNS):
+                old.publish(event)
+        page = await open_page(await browser.new_context(), daemon.url("/watch"))
+        await expect(page.locator("#log .said")).to_have_text(TURNS)
+    again = Config(server=ServerConfig(port=port))
+    async with serving(again, microphone=old):
+        await expect(page.get_by_role("alert")).to_be_hidden(timeout=15_000)
+        await expect(page.locator("#log .said")).to_have_text(TURNS)
+    await expect(page.locator("#status")).to_have_text("Reconnecting…")
+    async with serving(again, microphone=new):
+        await expect(page.locator("#status")).to_have_text("Nobody is speaking yet", timeout=15_000)
+        with new.speaking("s_2"):
+            for _, event in script_of(["It went on."]):
+                new.publish(event)
+            await expect(page.locator("#log .said")).to_have_text([*TURNS, "It went on."])
+        with new.speaking("s_3"):
+            await expect(page.locator("#log .turn")).to_have_count(0)
+    await browser.close()
+
+
 async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path) -> None:
-    """Fifty turns of a longer talk do not look like all of it."""
+    """The last turns of a longer talk do not look like all of it."""
     browser = await chromium(murmur)
     microphone = Room()
     async with serving(CONFIG, microphone=microphone) as daemon:
@@ -124,7 +151,7 @@ async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path)
             for _, event in script_of(["Word."] * (HISTORY + 7)):
                 microphone.publish(event)
             page = await open_page(await browser.new_context(), daemon.url("/watch"))
-            await expect(page.locator("#log .turn")).to_have_count(HISTORY)
+            await expect(page.locator("#log .turn")).to_have_count(HISTORY, timeout=20_000)
             await expect(page.locator("#missing")).to_have_text(
                 "without the first 7 sentences, which the server no longer has"
             )

@@ -28,6 +28,11 @@ export class Turns {
     return !open || open.isFinal ? null : closed(open);
   }
 
+  /** The turn of this number in the current session, or undefined. */
+  current(number) {
+    return this.all.findLast(({ key }) => key === `${this.#epoch}.${number}`);
+  }
+
   /** Begin a recording at this time of day, milliseconds. */
   record(nowMs) {
     this.#zeroMs = nowMs - 1000 * this.offsetS;
@@ -58,10 +63,9 @@ export class Turns {
   }
 
   #set(event, state) {
-    const key = `${this.#epoch}.${event.turn}`;
-    let turn = this.all.findLast((known) => known.key === key);
+    let turn = this.current(event.turn);
     if (turn?.isCorrected) return null;
-    if (!turn) this.all.push((turn = { key, n: 1 + (this.all.at(-1)?.n ?? -1) }));
+    if (!turn) this.all.push((turn = { key: `${this.#epoch}.${event.turn}`, n: 1 + (this.all.at(-1)?.n ?? -1) }));
     const later = (seconds) => seconds + this.offsetS;
     const words = (event.words ?? []).map((word) => ({ ...word, start_s: later(word.start_s), end_s: later(word.end_s) }));
     const [startS, endS] = [later(event.start_s), later(event.end_s)];

@@ -23,10 +23,11 @@ const view = new CaptionView($("stage"));
 const transcript = new Transcript($("transcript"), turns);
 let speaker = -1;
 let isJoined = false;
+let isComparing = false; // whether turns that come may be those of another daemon, which counts from 0 again
 
 function join() {
   new Watch({ room, token: pageKey() })
-    .on("joined", () => { speaker = -1; notify(null); })
+    .on("joined", () => { isComparing = true; notify(null); })
     .on("room", follow)
     .on("*", receive)
     .on("state", showState)
@@ -34,6 +35,7 @@ function join() {
 }
 
 function receive(event) {
+  if (isComparing && event.turn !== undefined) compare(event);
   const turn = turns.apply(event);
   if (!turn) return;
   if (turns.all.length === 1 && event.turn > 0) showMissing(event.turn);
@@ -41,8 +43,17 @@ function receive(event) {
   if (turn.isFinal) transcript.append(turn);
 }
 
+/** After a new connection the server sends its turns again. Another text under a number: the daemon was restarted. */
+function compare(event) {
+  isComparing = false;
+  const known = turns.current(event.turn);
+  if (!known?.isFinal || (event.type === "turn_end" && event.text === known.text)) return;
+  turns.restart();
+}
+
+/** Show whether somebody speaks. A new speaker clears the text, but not the one who goes on after a restart. */
 function follow(event) {
-  if (event.speaker !== speaker) clear();
+  if (event.speaker > speaker && !isComparing) clear();
   speaker = event.speaker;
   show(event.live ? "live" : "waiting", event.live ? "Live" : "Nobody is speaking yet");
 }

@@ -22,9 +22,9 @@ from streamer.protocol.events import Caption, Event, TurnEnd
 from streamer.protocol.messages import RoomState, encode
 
 MAX_PENDING = 256
-"""Most unread messages of a viewer; with one more it is cut (1013), and its page connects again."""
-HISTORY = 50
-"""Past turns that are kept for viewers who join late."""
+"""Most unread messages of a viewer since it joined; with one more it is cut (1013), and its page connects again."""
+HISTORY = 2000
+"""Past turns that are kept for viewers who join late: several hours of talk, less than a megabyte."""
 WAKE_AT_ONCE = 64
 """Viewers woken before the event loop runs anything else."""
 
@@ -45,13 +45,15 @@ class Viewer:
         self.is_behind = False
         """Whether it has messages since it was last woken."""
         self._pending: deque[Message] = deque(messages)
+        self._n_past = len(messages)
+        """Messages from before it joined that it has not read."""
         self._news = asyncio.Event()
 
     def put(self, message: Message) -> None:
         """Queue a message, or cut the viewer if its queue is full; `wake` lets it read."""
         if self._pending and message.turn is not None and self._pending[-1].turn == message.turn:
             self._pending[-1] = message
-        elif len(self._pending) < MAX_PENDING and not self.is_cut:
+        elif len(self._pending) - self._n_past < MAX_PENDING and not self.is_cut:
             self._pending.append(message)
         else:
             self._cut.set()
@@ -75,6 +77,7 @@ class Viewer:
         """Iterate over the messages; ends when the viewer is cut."""
         while not self.is_cut:
             while self._pending:
+                self._n_past = max(0, self._n_past - 1)
                 yield self._pending.popleft()
             self._news.clear()
             await self._news.wait()

@@ -68,6 +68,22 @@ async def test_a_late_viewer_sees_the_last_turns_and_the_open_one() -> None:
     assert now["stable"] == "now"
 
 
+async def test_a_late_viewer_of_a_long_talk_gets_all_of_it_and_goes_on() -> None:
+    """Past turns count as no delay of the viewer: it is cut for what came after, read or not."""
+    room = Room()
+    for turn in range(HISTORY):
+        room.publish(turn_end(turn))
+    slow, quick = room.join(), room.join()
+    assert len(await shown(quick, 1 + HISTORY)) == 1 + HISTORY
+    for turn in range(HISTORY, HISTORY + MAX_PENDING):
+        room.publish(turn_end(turn))
+
+    assert (slow.is_cut, quick.is_cut) == (False, False)
+    assert len(await shown(slow, HISTORY // 2)) == HISTORY // 2
+    room.publish(turn_end(HISTORY + MAX_PENDING))
+    assert (slow.is_cut, quick.is_cut) == (True, True)
+
+
 async def test_a_returning_viewer_sees_only_new_messages() -> None:
     """Messages up to the last one seen are left out."""
     room = Room()
