@@ -185,7 +185,7 @@ async def test_deepgram_channels_have_texts_of_their_own(
 async def test_deepgram_mistakes_raise_the_errors_of_the_library(daemon: DaemonProcess) -> None:
     """A mistake is an exception of the library; one message that cannot be read is told, and ends nothing."""
     with pytest.raises(ApiError) as refused:
-        async with listening(daemon, encoding="opus"):
+        async with listening(daemon, encoding="g729"):
             pass
     assert refused.value.status_code == 400
     async with listening(daemon) as live:
