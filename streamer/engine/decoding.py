@@ -6,11 +6,13 @@ Source: openai/whisper decoding.py (suppressed tokens, blank at the beginning, l
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from streamer.errors import DeviceError
 from streamer.text.tokenizer import Tokenizer
 
 JOINING = "-'\u2019_&/"
@@ -79,6 +81,10 @@ class DecodingRules:
         Args:
             logits: (n, n_vocab), float32; changed in place.
             restrictions: Rows with further rules.
+
+        Raises:
+            DeviceError: A logit is NaN, or every token of a position is shut out: half precision has overflowed, or
+                the device is at fault.
         """
         logits += self._bias[0]
         if restrictions.first:
@@ -95,12 +101,16 @@ class DecodingRules:
                 chosen[row] = token
         # log-sum-exp by hand: torch.logsumexp takes a millisecond per row for this many columns on a CPU
         logprobs = -(logits - best[:, None]).exp_().sum(dim=-1).log_()  # (n,)
-        return Choice(chosen, logprobs.tolist())
+        choice = Choice(chosen, logprobs.tolist())
+        if any(map(math.isnan, choice.logprobs)):
+            raise DeviceError("a probability is not a number: the network overflows, or the device is at fault")
+        return choice
 
     def no_speech(self, logits: Tensor) -> list[float]:
         """Probability of the no-speech token, from unfiltered logits (n, n_vocab) after the start token."""
         probabilities: list[float] = logits.softmax(dim=-1)[:, self._tokenizer.no_speech].tolist()
-        return probabilities
+        # NaN is no evidence for silence; `choose` reports it where it reaches the text
+        return [0.0 if math.isnan(probability) else probability for probability in probabilities]
 
     def best_language(self, logits: Tensor) -> list[str]:
         """Code of the likeliest language, from unfiltered logits (n, n_vocab) after the start token."""

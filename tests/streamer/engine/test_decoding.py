@@ -12,6 +12,7 @@ from whisper.decoding import SuppressBlank, SuppressTokens
 from whisper.tokenizer import Tokenizer as PublishedTokenizer
 
 from streamer.engine.decoding import DecodingRules, Restrictions
+from streamer.errors import DeviceError
 from streamer.text.tokenizer import Tokenizer
 from streamer.weights.vocabulary import build_tokenizer
 from tests.helpers.networks import published_tokenizer
@@ -135,3 +136,19 @@ def test_pieces_of_marks_may_follow_a_final_word_and_pieces_of_letters_not() -> 
     choice = rules(ENGLISH).choose(logits, Restrictions(attached=[0, 1]))
 
     assert (choice.tokens[0] == tokens[0], choice.tokens[1] == tokens[1]) == (True, False)
+
+
+@pytest.mark.parametrize("at", ["everywhere", "one token", "infinite"])
+def test_probabilities_that_are_no_numbers_are_an_error_of_the_device(at: str) -> None:
+    """Half precision overflows to infinity and on to NaN: no client ever gets such a confidence."""
+    logits = torch.zeros(2, ENGLISH.n_vocab, dtype=torch.float16).float()
+    logits[1, slice(None) if at == "everywhere" else 1000] = torch.inf if at == "infinite" else torch.nan
+    with pytest.raises(DeviceError, match="not a number"):
+        rules(ENGLISH).choose(logits, Restrictions())
+
+
+def test_no_speech_is_a_number_whatever_the_network_says() -> None:
+    """A window whose logits overflow is not taken for silence."""
+    logits = torch.zeros(2, ENGLISH.n_vocab)
+    logits[1] = torch.nan
+    assert rules(ENGLISH).no_speech(logits)[1] == 0.0
