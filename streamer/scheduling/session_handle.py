@@ -7,6 +7,7 @@ Both are bounded, and used on the event loop only. See `inbox` for back-pressure
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -65,6 +66,10 @@ class SessionHandle:
         """Whether no client will come back to it."""
         self.n_failures = 0
         """Steps that failed in a row."""
+        self.final_at_s = -math.inf
+        """When the last step that ended a turn was done, monotonic time in seconds."""
+        self.final_received_s = -math.inf
+        """End of the audio received then, stream time."""
         self.counters = SessionCounters()
         self.expiry: asyncio.TimerHandle | None = None
         """Runs while no connection is attached; when it fires, the session ends."""

@@ -12,8 +12,9 @@ A GPU has one worker. A CPU has one worker of one thread for each core (docs/exp
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from streamer.audio.frontend import Features, FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.errors import EngineError
+from streamer.errors import EngineError, StreamerError
 from streamer.protocol.events import Event
 from streamer.scheduling.load import LoadMeter
 from streamer.scheduling.session_handle import SessionHandle
@@ -101,6 +102,7 @@ class Worker:
         self._tracer = tracer if tracer is not None else NoSpans()
         self._work = asyncio.Event()
         self._running = False
+        self._timer: asyncio.TimerHandle | None = None
         self._busy_since: float | None = None
         self._took_at_s = time.monotonic()
 
@@ -139,7 +141,7 @@ class Worker:
         return max((s.session.lag_s + s.backlog_s for s in self.streams.values()), default=0.0)
 
     async def run(self) -> None:
-        """Serve until cancelled. Any error but a failed step propagates and ends the daemon."""
+        """Serve until cancelled. Any error but one of a session or of its step propagates and ends the daemon."""
         self._running = True
         try:
             while True:
@@ -151,6 +153,8 @@ class Worker:
                 await asyncio.sleep(max(0.0, self._options.tick_s - (time.monotonic() - started)))
         finally:
             self._running = False
+            if self._timer:
+                self._timer.cancel()
             self._device.shutdown(wait=False, cancel_futures=True)
 
     async def _round(self) -> bool:
@@ -159,6 +163,8 @@ class Worker:
         due = self._next_batch()
         if due:
             await self._step(due)
+        else:
+            self._wake_for_finals()
         over = [stream for stream in self.streams.values() if stream.is_over]
         for stream in over:
             del self.streams[stream.id]
@@ -172,31 +178,63 @@ class Worker:
             self._engine.forget(stream.id)
 
     def _with_input(self) -> list[SessionHandle]:
-        return [s for s in self.streams.values() if s.has_input and not s.session.is_full]
+        return [s for s in self.streams.values() if s.has_input and not s.has_failed and not s.session.is_full]
 
     async def _take_audio(self, streams: Sequence[SessionHandle]) -> None:
-        if not streams:
-            return
         now_s = time.monotonic()
         most = int(self._options.most_audio_s(now_s - self._took_at_s) * SAMPLE_RATE)
-        self._took_at_s = now_s
-        samples = [stream.take_samples(most) for stream in streams]
+        if streams:
+            self._took_at_s = now_s
+        blocks = {stream.id: stream.take_samples(most) for stream in streams}
+        # commands alone, as many as a client may send, do not occupy the device
+        await self._push_audio([stream for stream in streams if blocks[stream.id].shape[0]], blocks)
+        for stream in streams:
+            for command in stream.take_commands():
+                self._say(stream, functools.partial(command.apply, stream.session))
+
+    async def _push_audio(self, streams: Sequence[SessionHandle], blocks: Mapping[str, Tensor]) -> None:
+        """Give sessions the frames of their samples, each (n,) at 16 kHz."""
+        if not streams:
+            return
+        samples = [blocks[stream.id] for stream in streams]
         started = time.perf_counter()
         features = await self._on_device(lambda: self._extract(streams, samples))
         self._metrics.listen.observe((time.perf_counter() - started) * 1e3)
         for stream, new, block in zip(streams, features, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
-            self._say(stream, stream.session.push_frames(new.frames, new.probabilities))
-            for command in stream.take_commands():
-                self._say(stream, command.apply(stream.session))
+            self._say(stream, functools.partial(stream.session.push_frames, new.frames, new.probabilities))
 
     def _extract(self, streams: Sequence[SessionHandle], samples: Sequence[Tensor]) -> list[Features]:
         return self._front_end.extract([stream.state for stream in streams], samples)
 
     def _due(self, interval_s: float) -> list[SessionHandle]:
         """Sessions due for a step at this interval, ends of turns first, then by unseen audio."""
-        due = [s for s in self.streams.values() if s.session.is_due(interval_s)]
+        sound = [s for s in self.streams.values() if not s.has_failed]
+        due = [s for s in sound if self._guard(s, functools.partial(s.session.is_due, interval_s))]
+        due = [s for s in due if self._early_final_s(s) <= 0]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.lag_s))
+
+    def _early_final_s(self, stream: SessionHandle) -> float:
+        """
+        Seconds until a session may end another turn, 0 or less: now.
+
+        Ends of turns go first and ask for a step at once, so a client that flushes all the time would have more than
+        its share of the steps. An interval of audio or of time must lie between two; flushes that wait are answered
+        together.
+        """
+        interval_s, session = self.interval_s, stream.session
+        if not session.wants_final or session.takes_no_more:
+            return 0.0
+        if session.received_s - stream.final_received_s >= interval_s:
+            return 0.0
+        return stream.final_at_s + interval_s - time.monotonic()
+
+    def _wake_for_finals(self) -> None:
+        """Wake the loop when the first turn may end that has to wait."""
+        waits = [wait_s for s in self.streams.values() if (wait_s := self._early_final_s(s)) > 0]
+        if self._timer:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(min(waits), self.wake) if waits else None
 
     def _next_batch(self) -> list[SessionHandle]:
         """Sessions due now; if there is any, also those due within half an interval."""
@@ -206,21 +244,29 @@ class Worker:
         return list(joined)[: self.meter.batch]
 
     async def _step(self, streams: Sequence[SessionHandle]) -> None:
-        steps = [stream.session.next_step() for stream in streams]
+        asked = [(stream, self._guard(stream, stream.session.next_step)) for stream in streams]
+        batch = [(stream, step) for stream, step in asked if step is not None]
+        if not batch:
+            return
+        steps = [step for _, step in batch]
         started = time.perf_counter()
         with self._tracer.step(len(steps), sum(step.request.final for step in steps)):
             results = await self._on_device(lambda: self._results(steps))
-        elapsed_s = time.perf_counter() - started
-        self.n_steps += 1
-        self.meter.observe(elapsed_s, len(streams))
-        self._metrics.step.observe(elapsed_s * 1e3)
-        self._metrics.batch.observe(len(streams))
-        for stream, step, result in zip(streams, steps, results, strict=True):
+        self._count_step(time.perf_counter() - started, len(steps))
+        for (stream, step), result in zip(batch, results, strict=True):
+            if step.request.final:
+                stream.final_at_s, stream.final_received_s = time.monotonic(), stream.session.received_s
             if isinstance(result, EngineError):
                 self._failed(stream, result)
             else:
                 stream.n_failures = 0
-                self._say(stream, stream.session.apply(step, result))
+                self._say(stream, functools.partial(stream.session.apply, step, result))
+
+    def _count_step(self, elapsed_s: float, n_rows: int) -> None:
+        self.n_steps += 1
+        self.meter.observe(elapsed_s, n_rows)
+        self._metrics.step.observe(elapsed_s * 1e3)
+        self._metrics.batch.observe(n_rows)
 
     def _results(self, steps: Sequence[Step]) -> Sequence[StepResult | EngineError]:
         """Run one step on the device thread; if it fails, each row alone, so that a bad row affects no other."""
@@ -236,7 +282,7 @@ class Worker:
         stream.n_failures += 1
         stream.counters.n_failed_steps += 1
         log.error("step_failed", session=stream.id, failures=stream.n_failures, error=str(error))
-        stream.session.cancel_step()
+        self._guard(stream, stream.session.cancel_step)
         if stream.n_failures >= MAX_FAILURES:
             stream.fail(EngineError(f"{MAX_FAILURES} steps failed in a row: the session cannot go on"))
 
@@ -247,7 +293,23 @@ class Worker:
         finally:
             self._busy_since = None
 
-    def _say(self, stream: SessionHandle, events: list[Event]) -> None:
+    def _guard(self, stream: SessionHandle, call: Callable[[], T]) -> T | None:
+        """Call into one session; an error of the session ends it alone, and gives None. Others go on."""
+        try:
+            return call()
+        except StreamerError as error:
+            stream.fail(error)
+        except Exception:
+            log.exception("session_fault", session=stream.id)
+            stream.fail(EngineError("a fault of the daemon; its log says more"))
+        return None
+
+    def _say(self, stream: SessionHandle, call: Callable[[], list[Event]]) -> None:
+        """Hand out the events of a call into a session, and count them."""
+        if not stream.has_failed:
+            self._guard(stream, lambda: self._hand_out(stream, call()))
+
+    def _hand_out(self, stream: SessionHandle, events: list[Event]) -> None:
         for word in stream.session.take_newly_stable():
             commit_s = max(0.0, stream.received_s - word.said_s[1])
             self._metrics.words.inc()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from streamer.audio.mel import FRAME_S, window_gain
+from streamer.errors import OverloadError
 from streamer.protocol.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
 from streamer.protocol.options import Update
 from streamer.session.acks import Acks, Progress
@@ -35,6 +36,8 @@ LONGEST_PREFIX = 320
 """Committed tokens of a window, at most: where the part that is kept at a roll has more, a fresh window begins."""
 ADVANCE_S = 0.5
 """Least distance of a fresh window from one that has no room for more text, seconds: no speech fills one so fast."""
+MAX_FLUSHES = 256
+"""Flushes that wait for the end of a turn: no client has a use for so many."""
 STRAYED_S = 3.0
 """Voice after the last word from which on the prefix is thought to mislead the decoder, seconds."""
 SETTLE_LANGUAGE_S = 4.0
@@ -111,7 +114,14 @@ class Session:
         return [*events, *self._acks.due(self._progress())]
 
     def flush(self, flush_id: int) -> list[Event]:
-        """Make the text of everything received so far final, then answer with `Flushed`."""
+        """
+        Make the text of everything received so far final, then answer with `Flushed`.
+
+        Raises:
+            OverloadError: `MAX_FLUSHES` flushes wait for an answer already.
+        """
+        if len(self._flushes) >= MAX_FLUSHES:
+            raise OverloadError(f"{MAX_FLUSHES} flushes wait for their answer: send fewer", retry_after_s=1.0)
         self._flushes.append(flush_id)
         return self._request_turn_end("flush")
 
@@ -161,6 +171,11 @@ class Session:
     def n_turns(self) -> int:
         """Turns ended."""
         return self._transcript.n_turns
+
+    @property
+    def takes_no_more(self) -> bool:
+        """Whether the audio has ended."""
+        return self._ended
 
     @property
     def is_over(self) -> bool:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError
-from streamer.protocol.events import Ack, Bye, Event, TurnEnd
+from streamer.protocol.events import Ack, Bye, Event, Flushed, TurnEnd
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import CATCH_UP, WorkerOptions
 from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
+from tests.helpers.waiting import until_idle
 
 
 async def until(stream: SessionHandle, kind: type[Event]) -> Event:
@@ -244,7 +247,7 @@ async def test_impossible_requests_end_their_session_alone() -> None:
 
 
 async def test_a_fault_ends_the_worker() -> None:
-    """What is not a failed step is a fault of the program: `run` raises it."""
+    """An error of what all sessions share, and no failed step, is a fault of the program: `run` raises it."""
     service = ScriptedService()
 
     def fault(_: Sequence[StepRequest]) -> None:
@@ -310,3 +313,72 @@ async def test_what_a_worker_knows_of_itself() -> None:
         stream.end()
         await collect(stream)
         assert service.worker.n_steps == len(service.engine.batches)
+
+
+# --- faults of one session
+
+
+@pytest.mark.parametrize("where", ["push_frames", "flush", "is_due", "next_step", "apply", "take_newly_stable"])
+async def test_an_exception_in_one_session_ends_that_session_alone(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client is told of a fault; another session, in the same steps, is told every word, and new ones open."""
+    text = story(12)
+
+    def fault(*_: object, **__: object) -> None:
+        raise IndexError("a fault")
+
+    async with serving() as service:
+        bad, good = service.open(), service.open()
+        monkeypatch.setattr(bad.session, where, fault)
+        bad.flush(1)
+        events, told = await asyncio.gather(
+            recite(good, text), asyncio.gather(recite(bad, text), return_exceptions=True)
+        )
+        again = await recite(service.open(), text)
+
+    assert texts(events) == texts(again) == [text]
+    assert isinstance(told[0], EngineError)
+    assert service.count("streamer_sessions_ended_total") is None  # one per outcome
+    assert service.registry.get_sample_value("streamer_sessions_ended_total", {"outcome": "error"}) == 1
+
+
+# --- clients that flush all the time
+
+
+async def test_turns_of_one_session_end_a_step_interval_of_audio_or_time_apart() -> None:
+    """Flushes that come faster wait and are answered together; the last turn, at the end, waits for nothing."""
+    ended: list[tuple[float, float]] = []
+    sound = spoken(story(24))
+    chunks = np.split(sound, range(SAMPLE_RATE // 10, len(sound), SAMPLE_RATE // 10))
+
+    async with serving() as service:
+        stream = service.open()
+
+        def look(batch: Sequence[StepRequest]) -> None:
+            if batch[0].final:
+                ended.append((time.monotonic(), stream.session.received_s))
+
+        service.engine.on_step = look
+        for n, chunk in enumerate(chunks):
+            await stream.feed(chunk)
+            stream.flush(n)
+            await until_idle()
+        stream.end()
+        events = await collect(stream)
+
+    assert [event.id for event in events if isinstance(event, Flushed)] == list(range(len(chunks)))
+    apart = [(after[0] - before[0], after[1] - before[1]) for before, after in pairwise(ended[:-1])]
+    assert apart, "no two turns ended: the test shows nothing"
+    assert all(time_s >= INTERVAL_S or audio_s >= INTERVAL_S - 0.01 for time_s, audio_s in apart)
+
+
+async def test_flushes_alone_do_not_occupy_the_device() -> None:
+    """Nothing was said that they could make final: each is answered, and no audio is computed."""
+    async with serving() as service:
+        stream = service.open()
+        for n in range(100):
+            stream.flush(n)
+        events = [await until(stream, Flushed) for _ in range(100)]
+
+    assert [event.id for event in events if isinstance(event, Flushed)] == list(range(100))
+    assert service.count("streamer_listen_latency_ms_count") == 0
+    assert service.engine.batches == []

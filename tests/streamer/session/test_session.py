@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.errors import OverloadError
 from streamer.protocol.events import Ack, Bye, Caption, Flushed, Speech
 from streamer.protocol.options import SessionOptions, Update
 from streamer.session.acks import NOTICE_S
 from streamer.session.audio_window import CAPACITY_S, CATCH_UP_S, LONGEST_WINDOW_S, MAX_AUDIO_S, WindowOptions
-from streamer.session.session import SETTLE_LANGUAGE_S
+from streamer.session.session import MAX_FLUSHES, SETTLE_LANGUAGE_S
 from streamer.session.words import SpokenWord
 from tests.helpers.sessions import new_session
 from tests.helpers.talks import N_MELS, Hall, broken_promises, broken_requests, talk
@@ -711,6 +712,19 @@ class TestClock:
         for early, late in zip(told(0.0), told(64.0), strict=True):
             assert late[0] == early[0]
             assert late[1:] == pytest.approx(early[1:], abs=0.011)
+
+    def test_flushes_that_wait_are_bounded(self) -> None:
+        """While a turn is open each waits for its end; one too many is refused, and those before it are answered."""
+        hall = Hall(talk(4.0), WINDOW, ENGLISH)
+        hall.hear(3.0)
+        hall.session.next_step()
+        for n in range(MAX_FLUSHES):
+            hall.flush(n)
+        with pytest.raises(OverloadError, match="256 flushes wait"):
+            hall.flush(MAX_FLUSHES)
+        hall.session.cancel_step()
+        hall.work()
+        assert len(events_of(hall, Flushed)) == MAX_FLUSHES
 
     def test_fresh_session(self) -> None:
         """Before any sound there is nothing to do, and the clock stands at the offset."""
