@@ -74,11 +74,11 @@ async def metrics(port: int) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
-async def get(port: int, path: str) -> str | None:
-    """The body of a page; None if the daemon does not answer with 200."""
+async def get(port: int, path: str, headers: Mapping[str, str] | None = None) -> str | None:
+    """The body of a page, asked for with these headers; None if the daemon does not answer with 200."""
     try:
         async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-            response = await client.get(f"http://127.0.0.1:{port}{path}")
+            response = await client.get(f"http://127.0.0.1:{port}{path}", headers=headers)
     except httpx.TransportError:
         return None
     return response.text if response.status_code == 200 else None

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import random
+import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamer.errors import StreamerError
 
+NUMBER = re.compile(rb"-?\d+(?:\.\d+)?")
 Check = Callable[[bytes, random.Random], None]
 
 TOKENS = [b"", b"null", b"-1", b"1e999", b'"', b"{", b"]", b"\\ud800", b"\x00", b"\xff", b"9" * 30, b"[" * 2000]
+NUMBERS = [
+    *(b"0", b"-0", b"-0.0", b"1e-400", b"5e-324", b"0.1", b"1e15", b"1e305", b"-1e305", b"1.7976931348623157e308"),
+    *(b"nan", b"inf", b"-inf", b"NaN", b"Infinity", b"true", b"1_000", b"0x10", b"1.", b"\xd9\xa1\xd9\xa2"),
+    *(str(sign * 2**n + more).encode() for n in (31, 32, 53, 63, 64, 1000) for sign in (1, -1) for more in (-1, 0, 1)),
+    *(b"9" * n for n in (400, 4300, 4301, 20_000)),
+]
+"""Numbers out of this world, in place of any number of an input."""
+TEXTS = [
+    *(b"\xef\xbb\xbf", "\u2028\u202e\u200d".encode(), "\U0001f600".encode() * 2000, b"\xed\xa0\x80", b"\xc0\xaf"),
+    *(b"\xff\xfe", b"%00", b"\r\n\r\n", b"x" * 70_000, b"=" * 5000, b"\\u0000", "e\u0301".encode() * 3000),
+]
+"""Encodings and lengths out of this world."""
+SLOWEST_S = 1.0
+"""Processor time that one case may take, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +54,7 @@ def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> byt
     """
     for _ in range(random_.randrange(5)):
         at = random_.randrange(len(data) + 1)
-        match random_.randrange(6):
+        match random_.randrange(9):
             case 0:
                 data = data[:at]
             case 1 if data:
@@ -53,6 +70,14 @@ def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> byt
                 data = data[:at] + other[random_.randrange(len(other) + 1) :]
             case 5:
                 data = data[:at] + random_.randbytes(random_.randrange(8)) + data[at + random_.randrange(8) :]
+            case 6 if numbers := list(NUMBER.finditer(data)):
+                found = random_.choice(numbers)
+                data = data[: found.start()] + random_.choice(NUMBERS) + data[found.end() :]
+            case 7:
+                data = data[:at] + random_.choice(TEXTS) + data[at:]
+            case 8:  # the same again, or its parts in another order
+                end = at + random_.randrange(200)
+                data = data[:at] + data[at:end] * random_.choice((2, 3, 200)) + data[end:]
     return data[:200_000]
 
 
@@ -72,6 +97,7 @@ def run(parser: Parser, n_cases: int, seed: int) -> int:
     for n in range(n_cases):
         random_ = random.Random(f"{seed} {parser.name} {n}")
         data = mutated(random_.choice(parser.inputs), parser.inputs, random_)
+        began_s = time.thread_time()
         try:
             parser.check(data, random_)
         except StreamerError:
@@ -79,4 +105,7 @@ def run(parser: Parser, n_cases: int, seed: int) -> int:
         except BaseException as error:
             error.add_note(f"parser {parser.name}, seed {seed}, case {n}: {data[:200]!r}")
             raise
+        took_s = time.thread_time() - began_s
+        if took_s > SLOWEST_S:
+            raise AssertionError(f"parser {parser.name}, seed {seed}, case {n}: {took_s:.1f} s for {data[:200]!r}")
     return n_refused

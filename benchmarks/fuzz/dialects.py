@@ -16,11 +16,14 @@ from streamer.dialects import wyoming
 from streamer.dialects.actions import Dialect
 from streamer.dialects.deepgram.protocol import DeepgramProtocol
 from streamer.dialects.deepgram.request import parse_query
+from streamer.dialects.openai.http import read_form
+from streamer.dialects.openai.keys import SecretRequest
 from streamer.dialects.openai.realtime import RealtimeProtocol
-from streamer.dialects.openai.session import default_settings
+from streamer.dialects.openai.session import AudioInput, decode, default_settings, updated
 from streamer.dialects.vosk import VoskProtocol
 from streamer.dialects.wyoming import WyomingProtocol
 from streamer.protocol.options import SessionOptions
+from streamer.server.openai.forms import UploadForm
 from tests.helpers.webm import recorded
 
 LANGUAGES = ("en", "de")
@@ -56,6 +59,13 @@ OPENAI: Messages = [
     {"type": "input_audio_buffer.commit", "event_id": "e_1"},
     {"type": "input_audio_buffer.clear"},
 ]
+FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\ncaf\xc3\xa9\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="temperature"\r\n\r\n0.5\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="keywords[]"\r\n\r\nRay Serve\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF\r\n--x--\r\n'
+)
+FIELDS = b"language=de&prompt=a&keywords[]=b&keywords[]=c&temperature=0.3&stream=true&response_format=verbose_json"
 QUERIES = [
     b"model=any&encoding=linear16&sample_rate=16000&channels=2&multichannel=true&interim_results=true",
     b"language=de&endpointing=300&utterance_end_ms=1000&keyterm=Ray+Serve&keyterm=Anyscale&punctuate=false",
@@ -69,6 +79,10 @@ def parsers() -> Iterator[Parser]:
     yield Parser("vosk", _frames(VOSK), _dialect(VoskProtocol))
     yield Parser("wyoming", _wyoming_streams(), _dialect(lambda: WyomingProtocol("tiny.en", LANGUAGES, 100_000)))
     yield Parser("openai realtime", _frames(OPENAI), check_realtime)
+    secret = {"expires_after": {"seconds": 60}, "session": OPENAI[0]["session"]}
+    yield Parser("client secret", [json.dumps(secret).encode()], check_secret)
+    yield Parser("upload form", [FORM], check_form)
+    yield Parser("form fields", [FIELDS], check_fields)
     tone = np.sin(np.arange(9600) / 30).astype(np.float32)
     yield Parser("webm", [recorded(tone)], check_webm, 0.02)
 
@@ -115,6 +129,33 @@ def check_realtime(data: bytes, random_: random.Random) -> None:
     protocol.open()
     for frame in (data.decode(errors="replace"), json.dumps(OPENAI[2]), data):
         protocol.receive(frame)
+
+
+def check_secret(data: bytes, _: random.Random) -> None:
+    """A request for a client secret gives settings, or is refused."""
+    defaults = SessionOptions()
+    asked = decode(data, SecretRequest)
+    given = asked.session.input() if asked.session is not None else AudioInput()
+    updated(default_settings(defaults), given, defaults, LANGUAGES, "session")
+
+
+def check_form(data: bytes, random_: random.Random) -> None:
+    """A form that arrives in parts becomes fields and a file, or is refused."""
+    form = UploadForm(b"x")
+    try:
+        size = random_.choice((1, 7, 4096))
+        for at in range(0, len(data), size):
+            form.write(data[at : at + size])
+        form.finish()
+        read_form(form.fields, SessionOptions(), LANGUAGES, "transcribe")
+    finally:
+        form.close()
+
+
+def check_fields(data: bytes, _: random.Random) -> None:
+    """Names and texts of a form, without its envelope."""
+    fields = parse_qsl(data.decode(errors="replace"), keep_blank_values=True)
+    read_form(fields, SessionOptions(), LANGUAGES, "transcribe")
 
 
 def check_query(data: bytes, _: random.Random) -> None:

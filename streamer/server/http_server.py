@@ -24,7 +24,7 @@ from streamer.access.doors import MAX_WAITING, Door, Doors
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.host.sockets import listen
 from streamer.server.listener import Listener
-from streamer.server.wire import HttpProtocol, WebSocketProtocol
+from streamer.server.wire import HttpProtocol, Turns, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
 
 STOP_TIMEOUT_S = 5
@@ -58,7 +58,7 @@ class HttpServer:
         self._send_timeout_s = config.limits.send_timeout_s
         self._sockets = list(sockets or ())
         metrics = SocketMetrics(registry if registry is not None else CollectorRegistry())
-        self._server = _Server(_uvicorn_config(app, config.server, config.limits), config.limits, tls, metrics)
+        self._server = _Server(_uvicorn_config(app, config.server), config.limits, tls, metrics)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -109,6 +109,14 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, in place of uvicorn's own servers."""
+        self._turns = Turns(asyncio.get_running_loop())
+        # uvicorn constructs the WebSocket itself and passes no arguments of ours
+        bounds = {
+            "request_timeout_s": self._limits.request_timeout_s,
+            "frames_per_s": self._limits.messages_per_s,
+            "turns": self._turns,
+        }
+        self.config.ws_protocol_class = type("WebSocket", (WebSocketProtocol,), bounds)
         await self.lifespan.startup()
         timeout_s = self._limits.request_timeout_s
         listeners = [
@@ -122,13 +130,11 @@ class _Server(uvicorn.Server):
 
     def _build(self, door: Door) -> asyncio.Protocol:
         protocol = HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-        protocol.request_timeout_s, protocol.door = self._limits.request_timeout_s, door
+        protocol.request_timeout_s, protocol.door, protocol.turns = self._limits.request_timeout_s, door, self._turns
         return protocol
 
 
-def _uvicorn_config(app: ASGIApp, config: ServerConfig, limits: LimitsConfig) -> uvicorn.Config:
-    # uvicorn constructs the protocol itself and passes no arguments of ours
-    bounds = {"request_timeout_s": limits.request_timeout_s, "frames_per_s": limits.messages_per_s}
+def _uvicorn_config(app: ASGIApp, config: ServerConfig) -> uvicorn.Config:
     uvicorn_config = uvicorn.Config(
         app,
         http=HttpProtocol,
@@ -138,7 +144,7 @@ def _uvicorn_config(app: ASGIApp, config: ServerConfig, limits: LimitsConfig) ->
         lifespan="off",
         server_header=False,
         proxy_headers=False,
-        ws=type("WebSocket", (WebSocketProtocol,), bounds),
+        ws=WebSocketProtocol,
         # a message above max_frame_bytes is answered with an error; above twice that, it is cut while it is read
         ws_max_size=2 * config.max_frame_bytes,
         ws_per_message_deflate=False,

@@ -3,14 +3,15 @@ The HTTP and WebSocket protocols of uvicorn, with a deadline in every state and 
 
 - A connection that owes its peer's bytes (a first request, the next one, the rest of a body, a handshake) has
   `request_timeout_s` for them. uvicorn itself waits for ever once a byte of a further request came.
-- Bytes are parsed in pieces of PIECE_BYTES, and between two pieces every other connection gets its turn: a buffer of
-  empty frames or of chunks of one byte would hold the event loop for seconds.
+- Bytes are parsed in short pieces, and connections take turns: a buffer of empty frames or of chunks of one byte would
+  hold the event loop for seconds.
 - A WebSocket that sends more frames than its budget allows is read later. Pings and empty frames count like all others.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 import h11
@@ -23,81 +24,134 @@ from websockets.http11 import Request
 from streamer.access.doors import Door
 from streamer.access.pace import Bucket
 
-PIECE_BYTES = 8192
-"""Bytes parsed at once: at most 1,365 empty frames."""
+MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 65_536
+"""Bytes parsed at once: at least as many as 170 empty frames have."""
+PIECE_S = 0.002
+"""Time that one piece should take, seconds."""
+TURN_S = 0.005
+"""Time that connections parse in turn before everything else of the loop runs, seconds."""
 CONNECTION = "connection"
 """Key of the scope's state under which an application finds the `WebSocketProtocol`."""
 BURST_S = 10.0
 """Frames that a connection may send at once, in seconds of its rate: a client that resumes sends what it kept."""
 
 
+class Turns:
+    """
+    Lets the connections of a server parse in turn, for at most TURN_S before everything else of the loop runs.
+
+    Args:
+        loop: Runs the turns.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_due = False
+
+    def queue(self, parse: Callable[[], None]) -> None:
+        """Call a function when its turn comes."""
+        self._waiting.append(parse)
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._is_due = False
+        end_s = self._loop.time() + TURN_S
+        try:
+            while self._waiting and self._loop.time() < end_s:
+                self._waiting.popleft()()
+        finally:
+            if self._waiting and not self._is_due:
+                self._is_due = True
+                self._loop.call_soon(self._run)
+
+
 class Pieces:
     """
     Bytes that were received and not parsed, handed on piece by piece. While some wait, no more are read.
 
+    A piece is as long as what can be parsed in about PIECE_S: long for audio, short for a flood of tiny frames.
+
     Args:
+        turns: Of the server.
         transport: Is paused and resumed, and aborted if a piece cannot be parsed.
         parse: Takes one piece; returns the seconds to wait before the next one.
         may_parse: Whether the next piece may be parsed now; `go_on` asks again.
-        loop: Runs the pieces.
     """
 
     def __init__(
         self,
+        turns: Turns,
         transport: asyncio.Transport,
         parse: Callable[[bytes], float],
         may_parse: Callable[[], bool],
-        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._transport, self._parse, self._may_parse, self._loop = transport, parse, may_parse, loop
+        self._turns, self._transport, self._parse, self._may_parse = turns, transport, parse, may_parse
+        self._loop = asyncio.get_running_loop()
         self._rest = bytearray()
-        self._next: asyncio.Handle | None = None
+        self._size = MIN_PIECE_BYTES
+        self._is_queued = self._is_over = False
+        self._pause: asyncio.TimerHandle | None = None
 
     def add(self, data: bytes) -> None:
-        """Take bytes, and parse the first piece at once unless others wait."""
+        """Take bytes, which are parsed in turn."""
         self._rest += data
-        if self._next is None:
-            self._run()
+        self.go_on()
 
     def go_on(self) -> None:
-        """Parse what waits, after the event loop has run what is ready; read on if nothing waits."""
-        if self._next is not None:
+        """Have parsed what waits; read on if nothing waits."""
+        if self._is_queued or self._pause is not None or self._is_over or not self._may_parse():
             return
         if self._rest:
-            self._next = self._loop.call_soon(self._run)
-        elif self._may_parse():
+            self._is_queued = True
+            self._turns.queue(self._run)
+        else:
             self._transport.resume_reading()
 
     def take_rest(self) -> bytes:
-        """Return the bytes that wait, and forget them."""
+        """Return the bytes that wait, and parse nothing more."""
         rest = bytes(self._rest)
         self.stop()
         return rest
 
     def stop(self) -> None:
-        """Forget everything."""
+        """Parse nothing more."""
+        self._is_over = True
         self._rest.clear()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        if self._pause is not None:
+            self._pause.cancel()
 
     def _run(self) -> None:
-        self._next = None
-        if self._rest and self._may_parse():
-            piece = bytes(self._rest[:PIECE_BYTES])
-            del self._rest[:PIECE_BYTES]
-            try:
-                wait_s = self._parse(piece)
-            except BaseException:
-                self.stop()
-                self._transport.abort()
-                raise
-            if wait_s > 0:
-                self._next = self._loop.call_later(wait_s, self._run)
-        if self._rest or self._next is not None:
+        self._is_queued = False
+        if self._is_over or not self._may_parse():
+            return
+        piece = bytes(self._rest[: self._size])
+        del self._rest[: self._size]
+        began_s = self._loop.time()
+        try:
+            wait_s = self._parse(piece)
+        except BaseException:
+            self.stop()
+            self._transport.abort()
+            raise
+        self._adapt(self._loop.time() - began_s)
+        if self._rest or wait_s > 0:
             self._transport.pause_reading()
-        if self._may_parse():
-            self.go_on()
+        if wait_s > 0:
+            self._pause = self._loop.call_later(wait_s, self._end_pause)
+        self.go_on()
+
+    def _adapt(self, took_s: float) -> None:
+        if took_s > PIECE_S:
+            self._size = max(MIN_PIECE_BYTES, self._size // 2)
+        elif took_s < PIECE_S / 4:
+            self._size = min(MAX_PIECE_BYTES, self._size * 2)
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self.go_on()
 
 
 class HttpProtocol(H11Protocol):
@@ -105,12 +159,13 @@ class HttpProtocol(H11Protocol):
 
     request_timeout_s: float
     door: Door
+    turns: Turns
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
         super().connection_made(transport)
         self.door.drop = transport.abort
-        self._pieces = Pieces(transport, self._parse, self._may_parse, self.loop)
+        self._pieces = Pieces(self.turns, transport, self._parse, self._may_parse)
         self.flow = _Flow(transport, self._pieces.go_on)
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
 
@@ -191,6 +246,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     request_timeout_s: float
     frames_per_s: float
+    turns: Turns
     door: Door | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -201,7 +257,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Set by the application: what the connections of one caller share."""
         self._budget = Bucket(self.frames_per_s, BURST_S * self.frames_per_s)
         self._n_frames = 0
-        self._pieces = Pieces(transport, self._parse, self._may_parse, self.loop)
+        self._pieces = Pieces(self.turns, transport, self._parse, self._may_parse)
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -220,6 +276,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Count the frames before they are handled."""
         self._n_frames += len(self.conn.events)
         super().handle_events()
+
+    def handle_parser_exception(self) -> None:
+        """Close a connection whose frames are malformed; before the handshake was answered, there is no close frame."""
+        if self.conn.close_sent is not None:
+            super().handle_parser_exception()
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+        self.close_sent = self.handshake_complete = self.disconnected = True
+        self.transport.abort()
 
     def handle_connect(self, event: Request) -> None:
         """Let the application find this connection, as `state["connection"]` of the scope."""

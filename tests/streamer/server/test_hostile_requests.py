@@ -142,19 +142,24 @@ FLOODS = {
     "tiny chunks": FORM + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 50_000,
     "long headers": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000,
     "brackets": UPGRADE + frame(1, b'{"type":' + b"[" * 60_000),
+    "frames without mask before the answer": UPGRADE + b"\x81\x02{}" * 5_000,
     "digits": UPGRADE + frame(1, b'{"type":"flush","id":' + b"9" * 60_000 + b"}"),
 }
 
 
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_holds_nobody_up(daemon: Daemon, flood: str) -> None:
-    """Each kind of cheap input, all at once on one connection: the loop is held 50 ms of its time at most."""
+    """Each kind of cheap input, all at once on one connection: the loop is held 50 ms at most, and no error is left."""
+    errors = list[dict[str, object]]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     async with unheld_loop():
         reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
         writer.write(FLOODS[flood])
-        assert (await daemon.get("/healthz")).status_code == 200
+        # not by httpx, whose clients load certificates for a tenth of a second
+        assert (await raw(daemon, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))[0] == 200
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(0.5):
                 await reader.read()
         writer.transport.abort()
     assert (await daemon.get("/healthz")).status_code == 200
+    assert errors == []

@@ -1,0 +1,1 @@
+"""Attacks on a daemon of this machine, each beside an honest stream."""
