@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +19,17 @@ from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.config import Config, ModelConfig
-from streamer.engine.calibration import measure_costs, probes
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model, random_model
 from streamer.engine.options import EngineOptions
 from streamer.engine.random_engine import RandomEngine
 from streamer.engine.recovery import RecoveringEngine
 from streamer.errors import ConfigError, EngineError
-from streamer.host.cpu import bfloat16_features, cpuinfo, physical_cores
-from streamer.scheduling.load import LoadLimits, LoadMeter
+from streamer.host.cpu import bfloat16_features, cpu_name, cpuinfo, physical_cores
+from streamer.scheduling.calibration import Clocks, CostProbe, measure_costs, probes
+from streamer.scheduling.cost_memory import CostMemory
+from streamer.scheduling.idle_calibration import IdleCalibration
+from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts, least
 from streamer.scheduling.recording import RecordingOptions, Recordings
 from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
 from streamer.scheduling.worker import Worker, WorkerOptions
@@ -68,7 +71,8 @@ class Engines:
     """The loaded model with an engine for each worker, not scheduled yet."""
 
     engines: Sequence[WhisperEngine]
-    """One for each worker, on the same weights."""
+    """One for each worker, on the same weights. A scheduler replaces them when their device fails: to free their
+    memory, this object must not outlive its building."""
     new_engine: Callable[[], WhisperEngine]
     """Makes one more engine on the same weights."""
     front_end: FrontEnd
@@ -163,34 +167,58 @@ def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistr
         registry: Where the scheduler's metrics are published.
     """
     metrics = ServiceMetrics(registry)
-    engines.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in engines.engines])
+    probe, clocks = CostProbe(engines.facts.n_mels, engines.options.max_batch), step_clocks(engines.model.device)
+    memory = CostMemory(weights.default_store().parent / "costs", costs_key(engines), probe.n_rows)
+    costs = _least_costs(engines.engines[0], probe, clocks, memory)
+    meter = LoadMeter(load_limits(config), engines.options.max_batch, costs)
+    workers = _workers(config, engines, metrics, meter)
+    measured = config.scheduler.max_sessions == 0
     scheduler = Scheduler(
         engines.facts,
-        _workers(config, engines, metrics),
+        workers,
         scheduler_options(config),
         window_options(config, engines.model),
         metrics,
         Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
+        IdleCalibration(workers, meter, probe, clocks, memory) if measured else None,
     )
     _announce(engines, scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engines.metrics, tokenizer=engines.tokenizer, registry=registry)
 
 
-def _workers(config: Config, engines: Engines, metrics: ServiceMetrics) -> list[Worker]:
-    n_mels, max_batch = engines.facts.n_mels, engines.options.max_batch
-    fixed_s, row_s = measure_costs(engines.engines[0], n_mels)
+def _workers(config: Config, engines: Engines, metrics: ServiceMetrics, meter: LoadMeter) -> list[Worker]:
+    """A worker for each engine; the gauges of memory read the engines that the workers have at the time."""
+    [probe] = probes("health", engines.facts.n_mels, 1)
+    recovering = [RecoveringEngine(engine, engines.new_engine, probe, metrics) for engine in engines.engines]
+    engines.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in recovering])
     tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
-    return [
-        Worker(
-            RecoveringEngine(engine, engines.new_engine, probes(n_mels, 1)[0], metrics),
-            engines.front_end,
-            LoadMeter(load_limits(config), max_batch, fixed_s, row_s),
-            WorkerOptions(),
-            metrics,
-            tracer,
-        )
-        for engine in engines.engines
-    ]
+    return [Worker(engine, engines.front_end, meter, WorkerOptions(), metrics, tracer) for engine in recovering]
+
+
+def _least_costs(engine: WhisperEngine, probe: CostProbe, clocks: Clocks, memory: CostMemory) -> StepCosts:
+    """Costs of the idle machine: the less of what is measured now and of what earlier starts remember."""
+    measured, remembered = measure_costs(engine, probe, clocks), memory.recall()
+    memory.note(measured)
+    return least(measured, remembered, probe.n_rows) if remembered else measured
+
+
+def step_clocks(device: torch.device) -> Clocks:
+    """Clocks for steps on this device: where it is the CPU, other work on the machine hardly adds to thread time."""
+    return Clocks() if device.type == "cpu" else Clocks(work=time.perf_counter)
+
+
+def costs_key(engines: Engines) -> dict[str, str]:
+    """What the cost of a step depends on: machine, shape of the network, arithmetic, and versions."""
+    model, options = engines.model, engines.options
+    gpu = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "no GPU"
+    return {
+        "machine": f"{cpu_name(cpuinfo())}, {physical_cores()} cores, {gpu}",
+        "model": repr(model.dims),
+        "engine": type(engines.engines[0]).__name__,
+        "options": f"{options.max_batch} rows, {options.max_window_s} s, kv_reuse {options.kv_reuse}",
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "version": f"{__version__}, torch {torch.__version__}",
+    }
 
 
 def _announce(engines: Engines, scheduler: Scheduler, registry: CollectorRegistry) -> None:

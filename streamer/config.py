@@ -128,7 +128,7 @@ class SchedulerConfig(Section, frozen=True, kw_only=True):
     max_step_interval_ms: Annotated[int, Meta(ge=10, le=10000)] = 1000
     """The step interval under full load, in milliseconds; beyond it new sessions are refused."""
     max_sessions: Annotated[int, Meta(ge=0, le=65536)] = 0
-    """Sessions at once; 0: as many as a measurement at start-up says."""
+    """Sessions at once; 0: as many as measurements at the start, when idle, and of the steps of sessions say."""
     kv_reuse: Literal["exact", "committed"] = "committed"
     """After an encoder pass, read all committed words again, or only those of the last one and a half seconds."""
     max_window_s: Annotated[float, Meta(ge=8, le=18)] = 15.0

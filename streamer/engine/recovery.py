@@ -10,8 +10,10 @@ device, and clients resume there.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -25,12 +27,20 @@ PAUSES_S = (0.0, 0.5, 2.0)
 """Pause before each attempt to rebuild the engine. Together less than the watchdog of the systemd unit allows."""
 
 
+class CachingEngine(Engine, Protocol):
+    """An engine that tells how much memory it holds."""
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Bytes of keys and values of text and of audio."""
+
+
 class RecoveringEngine:
     """
     Wraps an engine and replaces it when its device fails.
 
     Args:
-        engine: The first engine.
+        engine: The first engine; nothing else may hold it, since its memory is needed for the next one.
         build: Builds another engine; called on the thread that runs steps.
         probe: A request that any healthy engine answers.
         metrics: Counts restarts.
@@ -39,15 +49,21 @@ class RecoveringEngine:
 
     def __init__(
         self,
-        engine: Engine,
-        build: Callable[[], Engine],
+        engine: CachingEngine,
+        build: Callable[[], CachingEngine],
         probe: StepRequest,
         metrics: ServiceMetrics,
         *,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._engine: Engine | None = engine
+        self._engine: CachingEngine | None = engine
         self._build, self._probe, self._metrics, self._sleep = build, probe, metrics, sleep
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Bytes of keys and values of text and of audio that the present engine holds; zeros while there is none."""
+        engine = self._engine
+        return engine.cache_bytes if engine is not None else (0, 0)
 
     def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
         """
@@ -72,20 +88,20 @@ class RecoveringEngine:
         if self._engine is not None:
             self._engine.forget(session)
 
-    def _restart(self, reason: str) -> Engine:
+    def _restart(self, reason: str) -> CachingEngine:
         for attempt, pause_s in enumerate(PAUSES_S, 1):
             log.error("engine_restarting", attempt=attempt, error=reason)
             self._engine = None
+            gc.collect()  # an engine in a circle of references would keep its memory
             self._sleep(pause_s)
             try:
-                engine = self._build()
+                self._engine = self._build()
             except RuntimeError as error:  # torch reports a failing device as RuntimeError
                 reason = f"the engine cannot be built: {error}"
                 continue
-            if _answers(engine, self._probe):
+            if _answers(self._engine, self._probe):
                 self._metrics.restarts.inc()
-                self._engine = engine
-                return engine
+                return self._engine
         raise DeviceLostError(f"the device does not work after {len(PAUSES_S)} restarts of the engine: {reason}")
 
 

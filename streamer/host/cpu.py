@@ -1,8 +1,9 @@
-"""Cores and instructions of the CPU, as the system tells them: a measurement at start depends on other load."""
+"""Cores and instructions of the CPU, as the system tells them."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
@@ -19,6 +20,14 @@ def bfloat16_features(text: str) -> list[str]:
     """The `BFLOAT16_FLAGS` in a text of /proc/cpuinfo."""
     words = set(text.split())
     return [flag for flag in BFLOAT16_FLAGS if flag in words]
+
+
+def cpu_name(text: str) -> str:
+    """Name of the first processor in a text of /proc/cpuinfo; the machine's architecture where it gives none."""
+    names = (
+        line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(("model name", "CPU part"))
+    )
+    return next(names, platform.machine())
 
 
 def physical_cores() -> int:

@@ -18,6 +18,7 @@ import structlog
 
 from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
+from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker
@@ -65,6 +66,7 @@ class Scheduler:
         window: See `WindowOptions`.
         metrics: Metrics of the service.
         recordings: Records sessions for replay; None: they are not recorded.
+        calibration: Measures the machine while nobody speaks; None: it is measured at the start alone.
     """
 
     def __init__(
@@ -75,12 +77,13 @@ class Scheduler:
         window: WindowOptions,
         metrics: ServiceMetrics,
         recordings: Recordings | None = None,
+        calibration: IdleCalibration | None = None,
     ) -> None:
         self.model = model.name
         self.languages = tuple(model.tokenizer.languages)
         self._facts, self._workers = model, workers
         self._options, self._window, self._metrics = options, window, metrics
-        self._recordings = recordings
+        self._recordings, self._calibration = recordings, calibration
         self._left = asyncio.Event()
         self._draining = False
         for worker in workers:
@@ -199,6 +202,8 @@ class Scheduler:
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
                 group.create_task(worker.run())
+            if self._calibration:
+                group.create_task(self._calibration.run())
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions, end all open ones, and wait until each has said `Bye`, at most `deadline_s` seconds."""

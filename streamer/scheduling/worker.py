@@ -27,11 +27,12 @@ from streamer.audio.frontend import Features, FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError, StreamerError
 from streamer.protocol.events import Event
+from streamer.scheduling.calibration import Clocks, Timing, time_step
 from streamer.scheduling.load import LoadMeter
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.session.session import Step
-from streamer.step import Engine, StepResult
+from streamer.step import Engine, StepRequest, StepResult
 from streamer.telemetry.metrics import ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, StepTracer
 
@@ -42,6 +43,9 @@ CATCH_UP = 1.2
 EARLY = 0.5
 """Part of the step interval after which a session may join a step that another session is due for. Sessions that step
 together are due together again, and a row of a full batch costs half as much as a row alone."""
+STEP_SHARE = 0.8
+"""Part of a round that its step takes at least in the model of the cost: where audio, events and a busy event loop take
+more than the rest, a step counts as dear as the delay that it has with them."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -77,7 +81,7 @@ class Worker:
     Args:
         engine: Runs steps, on this worker's thread only.
         front_end: Computes mel frames and voice probabilities; it has no state, so workers may share it.
-        meter: Measures the cost of this worker's steps.
+        meter: Learns the cost of steps; the workers of a machine share it.
         options: See `WorkerOptions`.
         metrics: Metrics of the service.
         tracer: Makes a span of each step.
@@ -100,6 +104,7 @@ class Worker:
         self._engine, self._front_end, self._options, self._metrics = engine, front_end, options, metrics
         self._device = ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(options.n_threads,))
         self._tracer = tracer if tracer is not None else NoSpans()
+        self._device_turn = asyncio.Lock()
         self._work = asyncio.Event()
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
@@ -119,6 +124,11 @@ class Worker:
         """Whether the loop runs and the device answers."""
         hanging = self._busy_since is not None and time.monotonic() - self._busy_since > self._options.liveness_s
         return self._running and not hanging
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the loop runs, and no session speaks or has audio that waits."""
+        return self._running and not any(s.session.is_speaking or s.has_input for s in self.streams.values())
 
     @property
     def n_speaking(self) -> int:
@@ -159,10 +169,14 @@ class Worker:
 
     async def _round(self) -> bool:
         """Take audio, step, hand out events; whether there is more to do at once."""
+        started = time.perf_counter()
         await self._take_audio(self._with_input())
         due = self._next_batch()
         if due:
-            await self._step(due)
+            n_speaking, n_rows, step_s = self.n_speaking, *await self._step(due)
+            round_s = time.perf_counter() - started
+            if n_rows:
+                self.meter.observe(max(step_s, STEP_SHARE * round_s), n_rows, n_speaking)
         else:
             self._wake_for_finals()
         over = [stream for stream in self.streams.values() if stream.is_over]
@@ -170,12 +184,30 @@ class Worker:
             del self.streams[stream.id]
             self.on_closed(stream)
         if over:
-            await self._on_device(lambda: self._forget(over))
+            await self.forget([stream.id for stream in over])
         return bool(due) or bool(self._with_input())
 
-    def _forget(self, streams: Sequence[SessionHandle]) -> None:
-        for stream in streams:
-            self._engine.forget(stream.id)
+    async def forget(self, sessions: Sequence[str]) -> None:
+        """Release what the engine has cached for these sessions; nothing once the loop has ended."""
+        if self._running:
+            await self._on_device(lambda: self._forget(sessions))
+
+    def _forget(self, sessions: Sequence[str]) -> None:
+        for session in sessions:
+            self._engine.forget(session)
+
+    async def time_step(self, batch: Sequence[StepRequest], clocks: Clocks) -> Timing:
+        """
+        Run a step of no session on the device thread, and measure it there.
+
+        Args:
+            batch: Its requests.
+            clocks: What measures it.
+
+        Raises:
+            EngineError: The step failed.
+        """
+        return await self._on_device(lambda: time_step(self._engine, batch, clocks))
 
     def _with_input(self) -> list[SessionHandle]:
         return [s for s in self.streams.values() if s.has_input and not s.has_failed and not s.session.is_full]
@@ -243,16 +275,18 @@ class Worker:
         joined = dict.fromkeys([*due, *self._due(EARLY * interval_s)]) if due else ()
         return list(joined)[: self.meter.batch]
 
-    async def _step(self, streams: Sequence[SessionHandle]) -> None:
+    async def _step(self, streams: Sequence[SessionHandle]) -> tuple[int, float]:
+        """Step these sessions and hand out their events; rows of the step, 0 if all have failed, and its seconds."""
         asked = [(stream, self._guard(stream, stream.session.next_step)) for stream in streams]
         batch = [(stream, step) for stream, step in asked if step is not None]
         if not batch:
-            return
+            return 0, 0.0
         steps = [step for _, step in batch]
         started = time.perf_counter()
         with self._tracer.step(len(steps), sum(step.request.final for step in steps)):
             results = await self._on_device(lambda: self._results(steps))
-        self._count_step(time.perf_counter() - started, len(steps))
+        elapsed_s = time.perf_counter() - started
+        self._count_step(elapsed_s, len(steps))
         for (stream, step), result in zip(batch, results, strict=True):
             if step.request.final:
                 stream.final_at_s, stream.final_received_s = time.monotonic(), stream.session.received_s
@@ -261,10 +295,10 @@ class Worker:
             else:
                 stream.n_failures = 0
                 self._say(stream, functools.partial(stream.session.apply, step, result))
+        return len(steps), elapsed_s
 
     def _count_step(self, elapsed_s: float, n_rows: int) -> None:
         self.n_steps += 1
-        self.meter.observe(elapsed_s, n_rows)
         self._metrics.step.observe(elapsed_s * 1e3)
         self._metrics.batch.observe(n_rows)
 
@@ -287,11 +321,12 @@ class Worker:
             stream.fail(EngineError(f"{MAX_FAILURES} steps failed in a row: the session cannot go on"))
 
     async def _on_device(self, call: Callable[[], T]) -> T:
-        self._busy_since = time.monotonic()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._device, call)
-        finally:
-            self._busy_since = None
+        async with self._device_turn:
+            self._busy_since = time.monotonic()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._device, call)
+            finally:
+                self._busy_since = None
 
     def _guard(self, stream: SessionHandle, call: Callable[[], T]) -> T | None:
         """Call into one session; an error of the session ends it alone, and gives None. Others go on."""

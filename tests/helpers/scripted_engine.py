@@ -26,7 +26,7 @@ from streamer.config import Config
 from streamer.errors import EngineError
 from streamer.protocol.events import Event, TurnEnd
 from streamer.protocol.options import SessionOptions
-from streamer.scheduling.load import LoadLimits, LoadMeter
+from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
@@ -120,6 +120,11 @@ class ScriptedEngine:
             raise EngineError("poisoned batch")
         return [self._say(asked) for asked in batch]
 
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Nothing is cached."""
+        return 0, 0
+
     def forget(self, session: str) -> None:
         """The session is over."""
         self.forgotten.append(session)
@@ -179,7 +184,7 @@ class ScriptedService:
             Worker(
                 engine,
                 LoudnessFrontEnd(),  # type: ignore[arg-type]
-                LoadMeter(limits, max_batch=max_batch, fixed_s=0.0, row_s=0.001),
+                LoadMeter(limits, max_batch=max_batch, costs=StepCosts(0.0, 0.001)),
                 worker,
                 metrics,
                 tracer,

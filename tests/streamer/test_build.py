@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -12,9 +15,22 @@ from prometheus_client import CollectorRegistry
 
 from model import PUBLISHED_DIMENSIONS
 from streamer import build
+from streamer.audio.frontend import FrontEnd
+from streamer.audio.mel import MelSpectrogram
+from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.config import Config, ModelConfig, SchedulerConfig
-from streamer.errors import ConfigError, EngineError, ModelNotFoundError
+from streamer.engine.engine import WhisperEngine
+from streamer.engine.options import EngineOptions
+from streamer.errors import ConfigError, DeviceError, EngineError, ModelNotFoundError
+from streamer.protocol.events import TurnEnd
+from streamer.protocol.options import SessionOptions
+from streamer.scheduling.scheduler import running
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
+from streamer.session.spec import ModelFacts
+from streamer.step import StepRequest, StepResult
+from streamer.telemetry.metrics import EngineMetrics
+from tests.helpers.engines import published
+from tests.helpers.recordings import Recording
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
 
@@ -66,6 +82,82 @@ def test_build() -> None:
     assert value("whisper_attention_memory_bytes") == 2 * attention_bytes > 0
     assert value("streamer_capacity_sessions") == found.capacity
     assert not built.scheduler.is_ready(), "nobody runs it yet"
+
+
+class Device:
+    """Engines that fail as often as a test says; they are known by weak references alone."""
+
+    def __init__(self) -> None:
+        self.n_steps_fail = 0
+        self.built: list[weakref.ref[WhisperEngine]] = []
+
+    def engines(self, registry: CollectorRegistry) -> build.Engines:
+        """As `build_engines` returns them."""
+        torch.set_num_threads(1)
+        (model, tokenizer), metrics, device = published("tiny.en"), EngineMetrics(registry), self
+        options = EngineOptions(max_batch=1, max_window_s=10.0)
+
+        class FailingEngine(WhisperEngine):
+            """An engine on a device that may fail."""
+
+            def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
+                """As `WhisperEngine.step`."""
+                if device.n_steps_fail:
+                    device.n_steps_fail -= 1
+                    raise DeviceError("the device failed")
+                return super().step(batch)
+
+        def new_engine() -> WhisperEngine:
+            engine = FailingEngine(model, tokenizer, options, metrics)
+            self.built.append(weakref.ref(engine))
+            return engine
+
+        return build.Engines(
+            engines=[new_engine()],
+            new_engine=new_engine,
+            front_end=FrontEnd(MelSpectrogram(80), VoiceDetector(read_weights())),
+            model=model,
+            facts=ModelFacts(name="tiny.en", tokenizer=tokenizer, n_mels=80),
+            options=options,
+            metrics=metrics,
+        )
+
+
+async def test_a_dead_engine_is_not_kept(
+    recordings: dict[str, Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a recovery nothing holds the old engine, and the gauges of memory speak of the new one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    device, registry = Device(), CollectorRegistry()
+    service = build.build_scheduler(Config(), device.engines(registry), registry)
+    async with running(service.scheduler):
+        stream = service.scheduler.open(SessionOptions(language="en"))
+        device.n_steps_fail = 2  # the step and the probe after it
+        await stream.feed(recordings["dev-LJ002-0020"].samples)
+        stream.end()
+        events = [event async for event in stream]
+
+    old, new = device.built
+    engine = new()
+    assert old() is None
+    assert engine is not None
+    value = registry.get_sample_value
+    assert value("streamer_engine_restarts_total") == 1
+    assert (value("whisper_kv_cache_size_bytes"), value("whisper_attention_memory_bytes")) == engine.cache_bytes
+    assert any(isinstance(event, TurnEnd) for event in events)
+
+
+def test_costs_are_remembered_for_the_machine_and_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two starts leave one file in the cache folder, with what the costs depend on."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for _ in range(2):
+        registry = CollectorRegistry()
+        build.build_scheduler(Config(), Device().engines(registry), registry)
+
+    [path] = (tmp_path / "whisper-streamer" / "costs").glob("*.json")
+    held = json.loads(path.read_text())
+    assert set(held["key"]) == {"machine", "model", "engine", "options", "dtype", "version"}
+    assert held["row_s"] > 0
 
 
 def test_unknown_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -18,6 +19,19 @@ from tests.helpers.scripted_engine import ScriptedEngine, ScriptedService, colle
 PROBE = request(torch.zeros(5, 10), "probe")
 
 
+class SizedEngine(ScriptedEngine):
+    """An engine that is known by the memory that it holds."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Different for each engine."""
+        return self._number, 10 * self._number
+
+
 class Device:
     """Engines on a device that fails as often as a test says."""
 
@@ -26,6 +40,9 @@ class Device:
         self.n_steps_fail, self.n_builds_fail = n_steps_fail, n_builds_fail
         self.slept_s: list[float] = []
         self.n_built = 0
+        self.built: list[weakref.ref[ScriptedEngine]] = []
+        self.n_alive_at_build: list[int] = []
+        """Engines that still existed, at each build but the first."""
         self.engine = RecoveringEngine(
             self.build(), self.build, PROBE, ServiceMetrics(self.registry), sleep=self.slept_s.append
         )
@@ -35,9 +52,12 @@ class Device:
         if self.n_built and self.n_builds_fail:
             self.n_builds_fail -= 1
             raise RuntimeError("CUDA error: out of memory")
+        if self.n_built:
+            self.n_alive_at_build.append(sum(engine() is not None for engine in self.built))
         self.n_built += 1
-        engine = ScriptedEngine()
+        engine = SizedEngine(self.n_built)
         engine.on_step = self.fail
+        self.built.append(weakref.ref(engine))
         return engine
 
     def fail(self, batch: Sequence[StepRequest]) -> None:
@@ -91,6 +111,25 @@ def test_a_device_is_lost_after_the_last_attempt() -> None:
         device.step()
     assert not issubclass(DeviceLostError, EngineError)
     assert device.slept_s == list(PAUSES_S)
+
+
+@pytest.mark.parametrize(("n_steps_fail", "n_builds_fail"), [(2, 0), (3, 0), (4, 0), (2, 1), (3, 1), (2, 2)])
+def test_dead_engines_are_not_kept(n_steps_fail: int, n_builds_fail: int) -> None:
+    """When a new engine is built, no earlier one exists: on a GPU there is memory for one of them."""
+    device = Device(n_steps_fail=n_steps_fail, n_builds_fail=n_builds_fail)
+
+    assert device.step()
+    assert device.n_alive_at_build == [0] * (device.n_built - 1)
+    assert [engine() is not None for engine in device.built] == [False] * (device.n_built - 1) + [True]
+
+
+def test_memory_is_that_of_the_present_engine() -> None:
+    """The gauges ask the engine that took the place of the dead one."""
+    device = Device()
+    assert device.engine.cache_bytes == (1, 10)
+    device.n_steps_fail = 2
+    device.step()
+    assert device.engine.cache_bytes == (2, 20)
 
 
 async def test_sessions_see_a_late_step() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,15 @@ def test_cores_of_a_system_that_does_not_tell(root: Path, monkeypatch: pytest.Mo
 def test_this_machine_has_a_core() -> None:
     """And no more cores than processors."""
     assert 1 <= cpu.physical_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nmodel name\t: other\n", "Some CPU @ 2 GHz"),
+        ("", platform.machine()),
+    ],
+)
+def test_name_of_the_processor(text: str, name: str) -> None:
+    """As /proc/cpuinfo gives it; systems without it give their architecture."""
+    assert cpu.cpu_name(text) == name
