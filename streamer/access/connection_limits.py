@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamer.access.keys import Keys
 from streamer.access.owners import is_this_machine, owner_of
-from streamer.access.pace import Bucket, Buckets, SharedBuckets
 from streamer.access.refusals import refusal
+from streamer.access.token_buckets import Bucket, Buckets, SharedBuckets
 from streamer.config import LimitsConfig
 from streamer.errors import OverloadError
 from streamer.telemetry.metrics import DoorMetrics

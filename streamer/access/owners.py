@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from streamer.access.doors import network
 from streamer.access.exposure import is_loopback
 from streamer.access.keys import Keys
+from streamer.access.open_sockets import network
 from streamer.access.presented_keys import presented_key
 from streamer.dialects.deepgram.request import shown_key as deepgram_key
 from streamer.dialects.openai.keys import shown_key as openai_key

@@ -20,7 +20,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from streamer.access.doors import MAX_WAITING, Door, Doors
+from streamer.access.open_sockets import MAX_WAITING, OpenSocket, OpenSockets
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.host.sockets import listen
 from streamer.server.listener import Listener
@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         super().__init__(config)
         self._limits, self._tls, self._metrics = limits, tls, metrics
-        self._doors = Doors(limits.max_connections + limits.max_viewers + MAX_WAITING, metrics)
+        self._sockets = OpenSockets(limits.max_connections + limits.max_viewers + MAX_WAITING, metrics)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -120,7 +120,7 @@ class _Server(uvicorn.Server):
         await self.lifespan.startup()
         timeout_s = self._limits.request_timeout_s
         listeners = [
-            Listener(listening, self._build, self._doors, self._tls, timeout_s, self._metrics)
+            Listener(listening, self._build, self._sockets, self._tls, timeout_s, self._metrics)
             for listening in sockets or ()
         ]
         for listener in listeners:
@@ -128,9 +128,9 @@ class _Server(uvicorn.Server):
         self.servers = cast(list[asyncio.Server], listeners)  # uvicorn closes them and waits, nothing else
         self.started = True
 
-    def _build(self, door: Door) -> asyncio.Protocol:
+    def _build(self, slot: OpenSocket) -> asyncio.Protocol:
         protocol = HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-        protocol.request_timeout_s, protocol.door, protocol.turns = self._limits.request_timeout_s, door, self._turns
+        protocol.request_timeout_s, protocol.slot, protocol.turns = self._limits.request_timeout_s, slot, self._turns
         return protocol
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from streamer.access.pace import Bucket
+from streamer.access.token_buckets import Bucket
 from streamer.audio.containers import ContainerDecoder
 from streamer.audio.pcm import AudioDecoder, Samples
 from streamer.protocol.bounds import MAX_KEYTERMS_BYTES, keyterms_bytes

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import structlog
 
-from streamer.access.doors import Door, Doors
+from streamer.access.open_sockets import OpenSocket, OpenSockets
 from streamer.host.sockets import BACKLOG
 from streamer.telemetry.metrics import SocketMetrics
 
@@ -35,8 +35,8 @@ class Listener:
 
     Args:
         listening: Of TCP or Unix; closed by `close`.
-        build: Makes the protocol of a connection, which closes the door once it is lost.
-        doors: Bounds of the connections.
+        build: Makes the protocol of a connection, which closes the slot once it is lost.
+        sockets: Bounds of the connections.
         tls: Certificate and key; None: plain.
         handshake_timeout_s: Longest TLS handshake.
         metrics: Counters.
@@ -45,13 +45,13 @@ class Listener:
     def __init__(
         self,
         listening: socket.socket,
-        build: Callable[[Door], asyncio.Protocol],
-        doors: Doors,
+        build: Callable[[OpenSocket], asyncio.Protocol],
+        sockets: OpenSockets,
         tls: ssl.SSLContext | None,
         handshake_timeout_s: float,
         metrics: SocketMetrics,
     ) -> None:
-        self._socket, self._build, self._doors, self._tls = listening, build, doors, tls
+        self._socket, self._build, self._sockets, self._tls = listening, build, sockets, tls
         self._metrics, self._told_s = metrics, float("-inf")
         self._handshake_timeout_s = handshake_timeout_s
         self._loop = asyncio.get_running_loop()
@@ -89,26 +89,26 @@ class Listener:
             self._admit(connection, str(address[0]) if isinstance(address, tuple) else "")
 
     def _admit(self, connection: socket.socket, host: str) -> None:
-        door = self._doors.admit(host, self._loop.time())
-        if door is None:
+        slot = self._sockets.admit(host, self._loop.time())
+        if slot is None:
             connection.close()
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._open(connection, door))
-        door.drop = task.cancel
+        task = self._loop.create_task(self._open(connection, slot))
+        slot.drop = task.cancel
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _open(self, connection: socket.socket, door: Door) -> None:
+    async def _open(self, connection: socket.socket, slot: OpenSocket) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._build(door),
+                lambda: self._build(slot),
                 connection,
                 ssl=self._tls,
                 ssl_handshake_timeout=None if self._tls is None else self._handshake_timeout_s,
             )
         except (OSError, asyncio.CancelledError) as error:  # errors of TLS and timeouts are kinds of OSError
-            door.close()
+            slot.close()
             log.debug("handshake_failed", error=str(error))
 
     def _pause(self, error: OSError) -> None:
@@ -119,4 +119,4 @@ class Listener:
         now_s = self._loop.time()
         if now_s - self._told_s >= TELL_S:
             self._told_s = now_s
-            log.warning("accept_failed", error=error.strerror, open=self._doors.n_open)
+            log.warning("accept_failed", error=error.strerror, open=self._sockets.n_open)

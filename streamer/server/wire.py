@@ -21,8 +21,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from streamer.access.doors import Door
-from streamer.access.pace import Bucket
+from streamer.access.open_sockets import OpenSocket
+from streamer.access.token_buckets import Bucket
 
 MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 65_536
 """Bytes parsed at once: at least as many as 170 empty frames have."""
@@ -158,13 +158,13 @@ class HttpProtocol(H11Protocol):
     """HTTP/1.1 with a deadline wherever bytes of the peer are awaited."""
 
     request_timeout_s: float
-    door: Door
+    slot: OpenSocket
     turns: Turns
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
         super().connection_made(transport)
-        self.door.drop = transport.abort
+        self.slot.drop = transport.abort
         self._pieces = Pieces(self.turns, transport, self._parse, self._may_parse)
         self.flow = _Flow(transport, self._pieces.go_on)
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
@@ -173,7 +173,7 @@ class HttpProtocol(H11Protocol):
         """Stop the clock."""
         self._patience.cancel()
         self._pieces.stop()
-        self.door.close()
+        self.slot.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -183,11 +183,11 @@ class HttpProtocol(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the transport over, and with it the bytes behind the request; this protocol hears nothing more."""
         self._patience.cancel()
-        self.door.work()
+        self.slot.work()
         super().handle_websocket_upgrade(event)
         websocket = self.transport.get_protocol()
         if isinstance(websocket, WebSocketProtocol):
-            websocket.door = self.door
+            websocket.slot = self.slot
             if rest := self.conn.trailing_data[0] + self._pieces.take_rest():
                 self.loop.call_soon(websocket.data_received, rest)
 
@@ -210,9 +210,9 @@ class HttpProtocol(H11Protocol):
         if isinstance(self.transport.get_protocol(), WebSocketProtocol):
             return
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
-            self.door.wait()
+            self.slot.wait()
         else:
-            self.door.work()
+            self.slot.work()
 
     def _parse(self, piece: bytes) -> float:
         super().data_received(piece)
@@ -247,7 +247,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     request_timeout_s: float
     frames_per_s: float
     turns: Turns
-    door: Door | None = None
+    slot: OpenSocket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock of the handshake."""
@@ -264,8 +264,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Stop the clock."""
         self._patience.cancel()
         self._pieces.stop()
-        if self.door is not None:
-            self.door.close()
+        if self.slot is not None:
+            self.slot.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from streamer.access.exposure import is_loopback
 from streamer.access.keys import Caller
-from streamer.access.pace import Bucket
+from streamer.access.token_buckets import Bucket
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
 from streamer.errors import OverloadError, StreamerError

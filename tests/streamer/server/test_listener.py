@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from streamer.access.doors import Door, Doors
+from streamer.access.open_sockets import OpenSocket, OpenSockets
 from streamer.server.listener import Listener
 from streamer.telemetry.metrics import SocketMetrics
 
@@ -26,7 +26,7 @@ class Broke(socket.socket):
         raise OSError(errno.EMFILE, "Too many open files")
 
 
-def refuse(_: Door) -> asyncio.Protocol:
+def refuse(_: OpenSocket) -> asyncio.Protocol:
     """Build nothing."""
     raise AssertionError("nothing was accepted")
 
@@ -37,7 +37,7 @@ async def test_an_accept_that_fails_is_counted_told_once_and_slowed() -> None:
     metrics = SocketMetrics(registry)
     listening = Broke()
     listening.bind(("127.0.0.1", 0))
-    listener = Listener(listening, refuse, Doors(10, metrics), None, 1.0, metrics)
+    listener = Listener(listening, refuse, OpenSockets(10, metrics), None, 1.0, metrics)
     with capture_logs() as lines, socket.socket() as client:
         listener.start()
         client.setblocking(False)

@@ -1,4 +1,4 @@
-"""Tests of streamer/access/doors.py: who gets in when a port is full."""
+"""Tests of streamer/access/open_sockets.py: who gets in when a port is full."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from streamer.access.doors import ACCEPT_BURST, Door, Doors, network
+from streamer.access.open_sockets import ACCEPT_BURST, OpenSocket, OpenSockets, network
 from streamer.telemetry.metrics import SocketMetrics
 
 
-def doors(max_open: int, max_waiting: int) -> Doors:
+def sockets(max_open: int, max_waiting: int) -> OpenSockets:
     """Of a port without other bounds."""
-    return Doors(max_open, SocketMetrics(CollectorRegistry()), max_waiting)
+    return OpenSockets(max_open, SocketMetrics(CollectorRegistry()), max_waiting)
 
 
-def admitted(port: Doors, host: str, dropped: list[str]) -> Door:
+def admitted(port: OpenSockets, host: str, dropped: list[str]) -> OpenSocket:
     """A connection that got in, and notes when it is dropped."""
-    door = port.admit(host, 0.0)
-    assert door is not None
-    door.drop = lambda: dropped.append(host)
-    return door
+    slot = port.admit(host, 0.0)
+    assert slot is not None
+    slot.drop = lambda: dropped.append(host)
+    return slot
 
 
 def test_the_address_with_most_loses_its_oldest() -> None:
     """A thousand half-open connections cost those who have none of them nothing."""
-    port, dropped = doors(max_open=100, max_waiting=10), list[str]()
+    port, dropped = sockets(max_open=100, max_waiting=10), list[str]()
     honest = [admitted(port, f"192.0.2.{n}", dropped) for n in range(3)]
     for _ in range(90):
         admitted(port, "198.51.100.1", dropped)
@@ -34,14 +34,14 @@ def test_the_address_with_most_loses_its_oldest() -> None:
 
     assert set(dropped) == {"198.51.100.1"}
     assert port.n_waiting == 10
-    for door in (*honest, late):
-        door.work()
+    for slot in (*honest, late):
+        slot.work()
     assert port.n_open == 10
 
 
 def test_connections_that_are_served_are_never_dropped() -> None:
     """Where all are served, the new one is refused."""
-    port, dropped = doors(max_open=3, max_waiting=3), list[str]()
+    port, dropped = sockets(max_open=3, max_waiting=3), list[str]()
     for _ in range(3):
         admitted(port, "192.0.2.1", dropped).work()
 
@@ -51,7 +51,7 @@ def test_connections_that_are_served_are_never_dropped() -> None:
 
 def test_an_address_that_connects_all_the_time_is_refused() -> None:
     """A burst is allowed; a Unix socket has no address and no bound."""
-    port = doors(max_open=10**6, max_waiting=10**6)
+    port = sockets(max_open=10**6, max_waiting=10**6)
     allowed = sum(port.admit("192.0.2.1", 0.0) is not None for _ in range(int(ACCEPT_BURST) + 50))
 
     assert allowed == ACCEPT_BURST
@@ -62,18 +62,18 @@ def test_an_address_that_connects_all_the_time_is_refused() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["admit", "wait", "work", "close"]), st.integers(0))))
 def test_the_counts_are_those_of_the_connections(steps: list[tuple[str, str, int]]) -> None:
     """Whatever the order of calls, and however often each comes."""
-    port = doors(max_open=6, max_waiting=3)
-    known: list[Door] = []
+    port = sockets(max_open=6, max_waiting=3)
+    known: list[OpenSocket] = []
     for host, step, which in steps:
         if step == "admit" or not known:
-            if (door := port.admit(host, 0.0)) is not None:
-                known.append(door)
+            if (slot := port.admit(host, 0.0)) is not None:
+                known.append(slot)
         else:
             getattr(known[which % len(known)], step)()
         assert 0 <= port.n_waiting <= 3
         assert port.n_waiting <= port.n_open <= 6
-    for door in known:
-        door.close()
+    for slot in known:
+        slot.close()
     assert (port.n_open, port.n_waiting) == (0, 0)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
-from streamer.access.pace import Buckets
+from streamer.access.token_buckets import Buckets
 from streamer.telemetry.metrics import SocketMetrics
 
 MAX_WAITING = 512
@@ -22,34 +22,34 @@ ACCEPT_BURST = 1000.0
 """New connections of one address after a quiet time: an audience that returns after a restart."""
 
 
-class Door:
+class OpenSocket:
     """
     One open connection, as its port counts it.
 
     Args:
-        doors: Of the port.
+        sockets: Of the port.
         address: Of the peer.
     """
 
-    def __init__(self, doors: Doors, address: str) -> None:
-        self._doors, self.address = doors, address
+    def __init__(self, sockets: OpenSockets, address: str) -> None:
+        self._sockets, self.address = sockets, address
         self.drop: Callable[[], object] = _nothing
         """Cuts the connection; set by whoever carries it."""
 
     def wait(self) -> None:
         """Count the connection as one that waits for bytes of its peer; a second call changes nothing."""
-        self._doors.wait(self)
+        self._sockets.wait(self)
 
     def work(self) -> None:
         """Count the connection as one that is served."""
-        self._doors.work(self)
+        self._sockets.work(self)
 
     def close(self) -> None:
         """Count the connection no longer; a second call changes nothing."""
-        self._doors.close(self)
+        self._sockets.close(self)
 
 
-class Doors:
+class OpenSockets:
     """
     The open connections of a port.
 
@@ -61,8 +61,8 @@ class Doors:
 
     def __init__(self, max_open: int, metrics: SocketMetrics, max_waiting: int = MAX_WAITING) -> None:
         self._max_open, self._max_waiting, self._metrics = max_open, min(max_waiting, max_open), metrics
-        self._open: set[Door] = set()
-        self._waiting: dict[str, dict[Door, None]] = {}
+        self._open: set[OpenSocket] = set()
+        self._waiting: dict[str, dict[OpenSocket, None]] = {}
         self._n_waiting = 0
         self._accepts = Buckets(ACCEPTS_PER_S, ACCEPT_BURST)
 
@@ -76,7 +76,7 @@ class Doors:
         """Open connections that wait for bytes of their peer."""
         return self._n_waiting
 
-    def admit(self, host: str, now_s: float) -> Door | None:
+    def admit(self, host: str, now_s: float) -> OpenSocket | None:
         """
         Count a new connection, which waits. None: it is to be closed at once.
 
@@ -91,36 +91,36 @@ class Doors:
         if len(self._open) >= self._max_open and not self._drop_one():
             self._metrics.dropped.labels("full").inc()
             return None
-        door = Door(self, address)
-        self._open.add(door)
+        slot = OpenSocket(self, address)
+        self._open.add(slot)
         self._metrics.sockets.set(len(self._open))
-        self.wait(door)
-        return door
+        self.wait(slot)
+        return slot
 
-    def wait(self, door: Door) -> None:
-        """As `Door.wait`."""
-        waiting = self._waiting.setdefault(door.address, {})
-        if door in self._open and door not in waiting:
-            waiting[door] = None
+    def wait(self, slot: OpenSocket) -> None:
+        """As `OpenSocket.wait`."""
+        waiting = self._waiting.setdefault(slot.address, {})
+        if slot in self._open and slot not in waiting:
+            waiting[slot] = None
             self._n_waiting += 1
             if self._n_waiting > self._max_waiting:
                 self._drop_one()
         elif not waiting:
-            del self._waiting[door.address]
+            del self._waiting[slot.address]
 
-    def work(self, door: Door) -> None:
-        """As `Door.work`."""
-        waiting = self._waiting.get(door.address, {})
-        if door in waiting:
-            del waiting[door]
+    def work(self, slot: OpenSocket) -> None:
+        """As `OpenSocket.work`."""
+        waiting = self._waiting.get(slot.address, {})
+        if slot in waiting:
+            del waiting[slot]
             self._n_waiting -= 1
             if not waiting:
-                del self._waiting[door.address]
+                del self._waiting[slot.address]
 
-    def close(self, door: Door) -> None:
-        """As `Door.close`."""
-        self.work(door)
-        self._open.discard(door)
+    def close(self, slot: OpenSocket) -> None:
+        """As `OpenSocket.close`."""
+        self.work(slot)
+        self._open.discard(slot)
         self._metrics.sockets.set(len(self._open))
 
     def _drop_one(self) -> bool:
@@ -128,10 +128,10 @@ class Doors:
         if not self._n_waiting:
             return False
         greediest = max(self._waiting.values(), key=len)
-        door = next(iter(greediest))
-        self.close(door)
+        slot = next(iter(greediest))
+        self.close(slot)
         self._metrics.dropped.labels("waiting").inc()
-        door.drop()
+        slot.drop()
         return True
 
 

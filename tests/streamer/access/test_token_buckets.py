@@ -1,11 +1,11 @@
-"""Tests of streamer/access/pace.py: what a sender may spend at once, and how fast it may go on."""
+"""Tests of streamer/access/token_buckets.py: what a sender may spend at once, and how fast it may go on."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.access.pace import Bucket, Buckets
+from streamer.access.token_buckets import Bucket, Buckets
 
 
 class TestBucket:
