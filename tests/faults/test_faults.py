@@ -27,7 +27,7 @@ from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.http_daemon import CONFIG
 from tests.helpers.resuming import CHUNK, ResumingClient
 from tests.helpers.scripted_engine import spoken, story
-from tests.streamer.engine.test_recovery import recovering
+from tests.streamer.engine.test_recovery import Device
 
 SCRIPTED = (sys.executable, "-m", "tests.helpers.scripted_daemon", "serve")
 N_CUTS = 40
@@ -149,15 +149,17 @@ async def test_a_clock_that_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_device_that_fails_now_and_then() -> None:
     """Several clients; the engine is built again under them, and none sees more than a late caption."""
+    device = Device()
     async with (
-        scripted_engine.serving() as service,
+        scripted_engine.serving(engine=device.engine) as service,
         http_daemon.serving(CONFIG, service.scheduler) as daemon,
     ):
-        device = recovering(service)
         clients = [client_of(daemon.http.port, 4, seed=seed) for seed in range(4)]
         running = [asyncio.create_task(client.run()) for client, _ in clients]
+        n_failures = 0
         while not all(task.done() for task in running):
-            device.n_steps_fail = max(device.n_steps_fail, 2)
+            if (device.n_restarts or 0) == n_failures:  # not while an engine is rebuilt: attempts are limited
+                device.n_steps_fail, n_failures = 2, n_failures + 1
             await asyncio.wait(running, timeout=0.05)
 
     assert [client.text for client, _ in clients] == [said for _, said in clients]
