@@ -418,6 +418,8 @@ class Session:
             # no committed word in the part that is kept: commit the words before it, they leave the window
             tail = self._text.tail
             self._commit(next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail)))
+            if self._text.tail:
+                keep_from_s = min(keep_from_s, self._text.tail[0].start_s)  # an incomplete word stays in the window
         self._move_window(keep_from_s)
         if len(self._text.prefix) > LONGEST_PREFIX:
             self._open_window(min(edge_s, self._text.committed_end_s))

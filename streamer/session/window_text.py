@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from streamer.session.words import SpokenWord, split_final_marks
 from streamer.text.tokenizer import Tokenizer
 
+INCOMPLETE = "\ufffd"
+"""Stands in decoded text for the bytes of an incomplete character."""
 LONGEST_WORD_S = 1.0
 """Distance before the cut within which the last committed word is kept, seconds."""
 
@@ -100,6 +102,8 @@ class WindowText:
         """
         Move the first `n` words of the tail to the committed ones.
 
+        Before the end of a turn, a word that ends inside a character is not committed: the next step completes it.
+
         Args:
             n: At most the length of the tail.
             closes: Commit the punctuation at the end too; otherwise it stays in the tail, because the next words may
@@ -108,6 +112,8 @@ class WindowText:
         Returns:
             The words that became stable.
         """
+        if not closes:
+            n = next((i for i, word in enumerate(self._tail[:n]) if INCOMPLETE in word.text), n)
         certain, self._tail = self._tail[:n], self._tail[n:]
         if certain and not self._tail and not closes:
             last, *marks = split_final_marks(certain[-1], self._tokenizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -104,3 +105,12 @@ def test_the_last_committed_word_goes_along() -> None:
     assert text.drop_before(1.0) == pytest.approx(0.4)
     assert past.drop_before(9.0) == 9.0
     assert not past.has_committed
+
+
+def test_a_word_that_ends_inside_a_character_waits_for_the_rest() -> None:
+    """Before the end of a turn it is not committed, nor what follows it; with the turn it is."""
+    text = WindowText(TOKENIZER)
+    text.set_tail([*phrase(" so"), replace(phrase(" the")[0], text=" \ufffd"), *phrase(" first")])
+
+    assert texts(text.commit(3, closes=False)) == ["so"]
+    assert len(text.commit(2, closes=True)) == 2
