@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streamer.engine.engine import WhisperEngine
 from streamer.step import StepResult
+from streamer.text.repetition import is_repetition_loop
 from tests.helpers.engines import alone, log_mel, request, without_draft
 from tests.helpers.recordings import Recording
 
@@ -19,13 +20,19 @@ WORDS = tuple(range(256))
 
 
 def assert_same_text(result: StepResult, expected: StepResult, draft: tuple[int, ...]) -> None:
-    """Same tokens and end; `n_verified` is the part of the draft that they begin with."""
-    assert result.tokens == expected.tokens
-    assert result.ended == expected.ended
-    right = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(draft, expected.tokens, strict=False))))
+    """
+    Same tokens and end; `n_verified` is the part of the draft that they begin with.
+
+    A draft raises the budget of a row, so a text that the budget cuts may go on; up to the cut it is the same.
+    """
+    n = len(expected.tokens)
+    is_cut = not expected.ended and not is_repetition_loop(expected.tokens)
+    assert result.tokens[:n] == expected.tokens
+    assert is_cut or (len(result.tokens), result.ended) == (n, expected.ended)
+    right = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(draft, result.tokens, strict=False))))
     # the last token of a bound is always decoded, never taken from the draft
-    assert result.n_verified == min(right, len(draft), len(expected.tokens) - (0 if expected.ended else 1))
-    torch.testing.assert_close(result.logprobs, expected.logprobs, rtol=0, atol=1e-3)
+    assert result.n_verified == min(right, len(draft), len(result.tokens) - (0 if result.ended else 1))
+    torch.testing.assert_close(result.logprobs[:n], expected.logprobs, rtol=0, atol=1e-3)
 
 
 def test_drafts_of_real_speech_change_nothing(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:

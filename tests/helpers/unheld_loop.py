@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -19,4 +20,6 @@ async def unheld_loop() -> AsyncIterator[None]:
         await asyncio.sleep(0)
         yield
         await asyncio.sleep(BEAT_S)  # a hold is seen by the beat after it
-    assert watch.longest_s <= HELD_S, f"the loop was held {watch.longest_s * 1e3:.0f} ms by {watch.held_by}"
+    # measuring coverage doubles the processor time of Python code
+    bound_s = HELD_S if sys.gettrace() is None else 2 * HELD_S
+    assert watch.longest_s <= bound_s, f"the loop was held {watch.longest_s * 1e3:.0f} ms by {watch.held_by}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamer.build import recording_options
+from streamer.cli.transcribe import TranscribeOptions
 from streamer.cli.transcribe import run as transcribe
 from streamer.config import Config, ModelConfig, RecordingConfig
 from streamer.errors import AudioFormatError
@@ -111,7 +112,7 @@ def test_the_command_lists_every_word_of_a_recorded_file(
 ) -> None:
     """The words are those that were transcribed."""
     config = Config(model=ModelConfig(name="tiny.en", threads=1), recording=RecordingConfig(folder=str(tmp_path)))
-    transcribe(config, [speech / "dev-LJ002-0020.flac"], "txt", realtime=False)
+    transcribe(config, TranscribeOptions(files=[speech / "dev-LJ002-0020.flac"]))
     heard = capsys.readouterr().out.splitlines()[-1]
 
     assert run(only(tmp_path)) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.errors import ProtocolError
@@ -155,6 +155,8 @@ class TestDecodeClient:
         """No text makes anything else come out."""
         decode_or_refuse(text)
 
+    # the first draw builds the strategies of all text: seconds on a busy machine
+    @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.dictionaries(
             st.sampled_from(["type", "audio", "resume", "language", "keyterms", "endpoint_ms", "id", "words"]),

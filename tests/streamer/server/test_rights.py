@@ -44,6 +44,7 @@ PATHS: dict[tuple[str, str], Right | None] = {
     ("GET", "/info"): None,
     ("GET", "/"): None,
     ("GET", "/overlay"): None,
+    ("GET", "/overlay/options"): None,
     ("GET", "/watch"): None,
     ("GET", "/watch/{room}"): None,
     ("GET", "/pages"): None,

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import Counter
 
 from streamer.access.keys import Keys
+from streamer.protocol.messages import SAMPLE_BYTES
 from tests.helpers.http_daemon import Daemon, serving
 
 KEY = "kitchen-0123456789abcdef"
@@ -44,7 +45,7 @@ async def test_info_tells_a_page_its_choices(daemon: Daemon) -> None:
     info = (await daemon.get("/info")).json()
 
     assert (info["model"], info["languages"]) == ("fake", ["en", "de", "fr"])
-    assert info["encodings"] == ["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "webm_opus"]
+    assert info["encodings"] == [*SAMPLE_BYTES, "container", "opus_packets", "webm_opus"]
 
 
 async def test_info_offers_no_compressed_sound_without_its_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
