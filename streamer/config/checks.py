@@ -1,0 +1,71 @@
+"""Checks of the configuration: each value by its key, and pairs of values that do not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+from msgspec import inspect
+
+from streamer.config.keys import KEYS, expectation
+from streamer.config.sections import Config
+from streamer.config.sources import Setting
+from streamer.config.toml import shown
+from streamer.errors import ConfigError
+from streamer.text.languages import LANGUAGES, expected_language, known_language
+
+
+def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> object:
+    """
+    The value of a setting in the type of its key; a language becomes its code.
+
+    Args:
+        setting: From a source; its key exists.
+        problem_of_model: Says what is wrong with a model name, None if nothing is.
+
+    Raises:
+        ConfigError: The value is of the wrong type or out of range, or there is no such language or model.
+    """
+    annotation, type_ = KEYS[setting.section][setting.key]
+    is_list = setting.is_text and isinstance(type_, inspect.VarTupleType)
+    value = _listed(str(setting.value)) if is_list else setting.value
+    found = f"{setting.dotted} = {shown(value)} {setting.origin}"
+    try:
+        converted = msgspec.convert(value, annotation, strict=not setting.is_text)
+    except msgspec.ValidationError:
+        raise ConfigError(f"{found}: expected {expectation(setting.section, setting.key)}") from None
+    if setting.dotted == "model.name" and (problem := problem_of_model(str(converted))):
+        raise ConfigError(f"{found}: {problem}")
+    if setting.dotted == "session.language":
+        code = known_language(str(converted), LANGUAGES)
+        if code is None:
+            raise ConfigError(f"{found}: {expected_language(str(converted), LANGUAGES)}")
+        return code
+    return converted
+
+
+def _listed(text: str) -> object:
+    """A list in a variable: JSON, or texts separated by commas. What begins as JSON and is none stays text."""
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return text
+
+
+def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
+    """Pairs of keys whose values are allowed by themselves, but not together; and that in words."""
+    scheduler, language, model = config.scheduler, config.session.language, config.model.name
+    if scheduler.max_step_interval_ms < scheduler.step_interval_ms:
+        text = (
+            f"scheduler.max_step_interval_ms = {scheduler.max_step_interval_ms}: expected at least "
+            f"scheduler.step_interval_ms = {scheduler.step_interval_ms} (milliseconds)"
+        )
+        yield ("scheduler.max_step_interval_ms", "scheduler.step_interval_ms"), text
+    if language not in ("auto", "en") and model.endswith(".en"):
+        text = (
+            f'session.language = "{language}": model.name = "{model}" knows English alone; '
+            f'expected "en" or "auto", or a model of many languages such as "{model.removesuffix(".en")}"'
+        )
+        yield ("session.language", "model.name"), text

@@ -1,0 +1,29 @@
+"""Values and whole configurations as TOML."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from streamer.config.sections import Config
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as a TOML file that `load` reads back to an equal one."""
+    sections = msgspec.to_builtins(config)
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {toml_value(value)}\n" for key, value in section.items())
+        for name, section in sections.items()
+    )
+
+
+def toml_value(value: object) -> str:
+    """A value of the configuration as TOML."""
+    # text, numbers, booleans and lists of text are written alike in JSON and TOML
+    return json.dumps(value, ensure_ascii=False)
+
+
+def shown(value: object) -> str:
+    """Any value of a source, for messages: as TOML where TOML has such a value."""
+    return json.dumps(value, ensure_ascii=False, default=str)
