@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from streamer.audio.files import CONTAINERS
+from streamer.audio.ffmpeg_reader import CONTAINERS
 from streamer.audio.pcm import SAMPLE_RATE, Samples, finite
 from streamer.errors import AudioFormatError
 

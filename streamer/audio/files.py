@@ -1,82 +1,172 @@
 """
 Decode audio files and uploads to mono float32 samples at 16 kHz, block by block: memory does not grow with length.
 
-libsndfile reads wav, flac, ogg, mp3 and more; every other container needs the extra `codecs` (FFmpeg). Files are not
-trusted, so FFmpeg may open containers only: its playlists and stream descriptions can name other files and addresses.
+A file is decoded twice: a survey counts how long its sound is, whatever headers say, and what was lost; then its
+samples are decoded again. FFmpeg (extra `codecs`) reads every container and passes over damage; without it libsndfile
+reads wav, flac, ogg, mp3 and more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+import math
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
-from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite, mean_of_channels
+from streamer.audio.ffmpeg_reader import FfmpegReader
+from streamer.audio.mending import Part, Recording, recordings
+from streamer.audio.notes import Note
+from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, mean_of_channels
+from streamer.audio.reader import Block, Reader
+from streamer.audio.sndfile_reader import SndfileReader
 from streamer.errors import AudioFormatError
-from streamer.extras import pip_install
 
-MIN_FILE_RATE, MAX_FILE_RATE = 1000, 384_000
-"""Sample rates of files, hertz."""
-MAX_FILE_CHANNELS = 64
-CONTAINERS = (
-    "mov",
-    "matroska",
-    "ogg",
-    "mp3",
-    "aac",
-    "wav",
-    "w64",
-    "flac",
-    "aiff",
-    "caf",
-    "asf",
-    "amr",
-    "mpeg",
-    "mpegts",
-)
-"""Formats that FFmpeg may detect."""
+PROGRESS_S = 10.0
+"""Decoded sound after which a survey tells that it goes on, seconds."""
+MISSING_S, MISSING_SHARE = 0.2, 0.01
+"""A recording that is shorter than announced by more than this is told: codecs round and trim."""
+MAX_TIMES_MISSING = 10
+"""A header that announces so many times more was wrong from the beginning, rather than that a file was cut."""
+
+OpenReader = Callable[[IO[bytes], str], Reader]
+
+
+@dataclass(frozen=True, slots=True)
+class PartSurvey:
+    """What was found of one recording in a file."""
+
+    open: OpenReader
+    """Opens the reader that found the most."""
+    track: int
+    duration_s: float
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found of a file."""
+
+    parts: tuple[PartSurvey | None, ...]
+    """For each of `mending.recordings`; None: no sound."""
+    duration_s: float
+    """Sound that can be decoded, seconds; counting ended soon after the longest that was wanted."""
+    notes: tuple[Note, ...]
+    """What was lost, and which channels were chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFile:
     """An open recording. The caller closes it, and the file object that it was opened from."""
 
-    duration_s: float | None
-    """According to its header; None if the header has none."""
+    duration_s: float
+    """Of the sound that can be decoded, as counted, seconds."""
+    notes: tuple[Note, ...]
+    """What was lost, and which channels were chosen."""
     blocks: Iterator[Samples]
-    """Samples (n,), mono at 16 kHz, about a second at a time. Raises AudioFormatError at damaged data."""
+    """Samples (n,), mono at 16 kHz, about a second at a time."""
     close: Callable[[], None]
     """Releases the decoder."""
 
 
-def open_audio(file: IO[bytes], name: str) -> AudioFile:
+@dataclass(frozen=True, slots=True)
+class SoundFile:
+    """A whole decoded file."""
+
+    samples: Samples
+    """(n,), mono at 16 kHz."""
+    notes: tuple[Note, ...]
+
+
+def open_audio(file: IO[bytes], name: str, max_s: float = math.inf) -> AudioFile:
     """
-    Open a recording.
+    Open a recording: decode it once to count, so that it can be decoded again.
+
+    Args:
+        file: Its bytes; must be seekable.
+        name: For error messages.
+        max_s: Sound after which counting ends, seconds.
+
+    Raises:
+        AudioFormatError: There is no sound in it that can be decoded on this machine.
+    """
+    surveyed = survey(file, name, max_s)
+    blocks = decoded(file, name, surveyed)
+    return AudioFile(surveyed.duration_s, surveyed.notes, blocks, blocks.close)
+
+
+def survey(file: IO[bytes], name: str, max_s: float = math.inf, progress: Callable[[], None] = lambda: None) -> Survey:
+    """
+    Decode a whole file without keeping its samples.
+
+    Args:
+        file: Its bytes; must be seekable.
+        name: For error messages.
+        max_s: Sound after which counting ends, seconds.
+        progress: Called after every PROGRESS_S seconds of decoded sound.
+
+    Raises:
+        AudioFormatError: There is no sound in it that can be decoded on this machine.
+    """
+    found: list[PartSurvey | None] = []
+    duration_s, problem = 0.0, AudioFormatError(f"{name}: no audio that can be decoded")
+    for part in recordings(file):
+        try:
+            found.append(_survey_part(part, name, max_s - duration_s, progress))
+        except AudioFormatError as error:
+            problem = problem if found else error
+            found.append(None)
+        duration_s += found[-1].duration_s if found[-1] else 0.0
+        if duration_s > max_s:
+            break
+    if duration_s == 0:
+        raise problem
+    return Survey(tuple(found), duration_s, tuple(_notes(found)))
+
+
+def decoded(file: IO[bytes], name: str, surveyed: Survey) -> Generator[Samples, None, None]:
+    """
+    Samples of a file that was surveyed: (n,), mono at 16 kHz, about a second at a time.
+
+    Args:
+        file: Its bytes, unchanged.
+        name: For error messages.
+        surveyed: What the survey found.
+    """
+    for part, found in zip(recordings(file), surveyed.parts, strict=False):
+        if found is not None:
+            yield from _in_seconds(_mono(part.file, name, found))
+
+
+def read_sound(file: IO[bytes], name: str) -> SoundFile:
+    """
+    Read a whole file.
 
     Args:
         file: Its bytes; must be seekable.
         name: For error messages.
 
     Raises:
-        AudioFormatError: No decoder on this machine reads the file.
+        AudioFormatError: There is no sound in it that can be decoded on this machine.
     """
-    # imported here: it loads a shared library that the daemon does not need until a file comes
-    import soundfile
+    surveyed = survey(file, name)
+    return SoundFile(np.concatenate(list(decoded(file, name, surveyed))), surveyed.notes)
 
-    try:
-        sound = soundfile.SoundFile(file)
-    except soundfile.LibsndfileError:
-        file.seek(0)
-        return _open_with_codecs(file, name)
-    try:
-        _check_layout(name, sound.samplerate, sound.channels)
-    except AudioFormatError:
-        sound.close()
-        raise
-    return AudioFile(sound.frames / sound.samplerate, _sound_blocks(sound, name), sound.close)
+
+def read_sound_file(path: Path) -> SoundFile:
+    """
+    Read a whole file.
+
+    Raises:
+        AudioFormatError: There is no such file, or no sound in it that can be decoded on this machine.
+    """
+    if not path.is_file():
+        raise AudioFormatError(f"{path}: no such file")
+    with path.open("rb") as file:
+        return read_sound(file, str(path))
 
 
 def read_audio(path: Path) -> Samples:
@@ -84,66 +174,98 @@ def read_audio(path: Path) -> Samples:
     Read a whole audio file as mono samples at 16 kHz, (n,).
 
     Raises:
-        AudioFormatError: There is no such file, or no decoder on this machine reads it.
+        AudioFormatError: There is no such file, or no sound in it that can be decoded on this machine.
     """
-    if not path.is_file():
-        raise AudioFormatError(f"{path}: no such file")
-    with path.open("rb") as file:
-        audio = open_audio(file, str(path))
+    return read_sound_file(path).samples
+
+
+def _survey_part(recording: Recording, name: str, max_s: float, progress: Callable[[], None]) -> PartSurvey:
+    """The survey by the first reader that finds sound. Raises AudioFormatError: none does."""
+    first: AudioFormatError | None = None
+    readers: tuple[OpenReader, ...] = (FfmpegReader, SndfileReader)
+    for open_reader in readers:
+        recording.file.seek(0)
         try:
-            return np.concatenate([np.zeros(0, np.float32), *audio.blocks])
-        finally:
-            audio.close()
+            return _survey_by(open_reader, recording, name, max_s, progress)
+        except AudioFormatError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
-def _check_layout(name: str, rate: int, channels: int) -> None:
-    if not MIN_FILE_RATE <= rate <= MAX_FILE_RATE:
-        raise AudioFormatError(f"{name}: {rate} samples per second, expected {MIN_FILE_RATE} to {MAX_FILE_RATE}")
-    if not 1 <= channels <= MAX_FILE_CHANNELS:
-        raise AudioFormatError(f"{name}: {channels} channels, expected 1 to {MAX_FILE_CHANNELS}")
+def _survey_by(
+    open_reader: OpenReader, recording: Recording, name: str, max_s: float, progress: Callable[[], None]
+) -> PartSurvey:
+    with contextlib.closing(open_reader(recording.file, name)) as reader:
+        told_s = 0.0
+        for block in reader.blocks():
+            decoded_s = reader.tracks[block.track].decoded_s
+            if decoded_s >= told_s + PROGRESS_S:
+                told_s = decoded_s
+                progress()
+            if decoded_s > max_s:
+                break
+        track = reader.tracks[0]
+        if not track.decoded_s:
+            raise AudioFormatError(f"{name}: no audio that can be decoded ({_reason(reader)})")
+        return PartSurvey(open_reader, 0, track.decoded_s, tuple(_lost(reader, 0, recording.part)))
 
 
-def _sound_blocks(sound: Any, name: str) -> Iterator[Samples]:
-    import soundfile
-
-    resampler = Resampler(sound.samplerate)
-    try:
-        while len(samples := sound.read(sound.samplerate, dtype="float32", always_2d=True)):
-            yield resampler.resample(finite(mean_of_channels(samples)))
-    except soundfile.LibsndfileError as error:
-        raise AudioFormatError(f"{name}: damaged ({error})") from None
-    yield resampler.finish()
+def _reason(reader: Reader) -> str:
+    return next((str(note) for track in reader.tracks for note in track.losses.notes()), "it holds no sound")
 
 
-def _open_with_codecs(file: IO[bytes], name: str) -> AudioFile:
-    try:
-        import av
-    except ImportError:
-        raise AudioFormatError(
-            f"{name}: not wav, flac, ogg or mp3; other formats need: {pip_install('codecs')}"
-        ) from None
-    options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
-    try:
-        # without `mode` PyAV uses the file's own: a temporary file, open for writing, would become an output
-        container: Any = av.open(file, mode="r", container_options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError) as error:
-        raise AudioFormatError(f"{name}: no audio that can be decoded ({error})") from None
-    if not container.streams.audio:
-        container.close()
-        raise AudioFormatError(f"{name}: no audio that can be decoded (no audio track)")
-    duration_s = container.duration / av.time_base if container.duration else None
-    return AudioFile(duration_s, _codec_blocks(container, name), container.close)
+def _lost(reader: Reader, number: int, part: Part) -> Iterator[Note]:
+    track = reader.tracks[number]
+    yield from track.losses.notes()
+    announced_s = max(reader.announced_s or 0.0, part.announced * track.decoded_s)
+    is_likely = announced_s < MAX_TIMES_MISSING * track.decoded_s
+    if is_likely and announced_s - track.decoded_s > max(MISSING_S, MISSING_SHARE * announced_s):
+        text = f"its header announces {announced_s:.1f} s of sound, of which {track.decoded_s:.1f} s could be decoded"
+        yield Note(text, track.decoded_s)
+    elif part.is_cut:
+        yield Note("the file breaks off: what followed is lost", track.decoded_s)
 
 
-def _codec_blocks(container: Any, name: str) -> Iterator[Samples]:
-    import av
+def _notes(parts: list[PartSurvey | None]) -> Iterator[Note]:
+    """Notes of all parts, at times of the whole file."""
+    offset_s = 0.0
+    for number, part in enumerate(parts, 1):
+        if part is None:
+            yield Note(f"recording {number} of {len(parts)} in this file could not be decoded", offset_s)
+            continue
+        for note in part.notes:
+            yield note if note.at_s is None else Note(note.text, note.at_s + offset_s)
+        offset_s += part.duration_s
 
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    try:
-        for frame in container.decode(audio=0):
-            for block in resampler.resample(frame):
-                yield finite(block.to_ndarray()[0])
-        for block in resampler.resample(None):
-            yield finite(block.to_ndarray()[0])
-    except (av.error.FFmpegError, ValueError) as error:
-        raise AudioFormatError(f"{name}: no audio that can be decoded ({error})") from None
+
+def _mono(file: IO[bytes], name: str, found: PartSurvey) -> Iterator[Samples]:
+    """Samples of one recording, (n,), mono at 16 kHz; a new rate within it begins a new signal."""
+    rate, resampler = 0, Resampler(SAMPLE_RATE)
+    with contextlib.closing(found.open(file, name)) as reader:
+        for block in _of_track(reader.blocks(), found.track):
+            if block.rate != rate:
+                yield resampler.finish()
+                rate, resampler = block.rate, Resampler(block.rate)
+            yield resampler.resample(mean_of_channels(block.samples))
+        yield resampler.finish()
+
+
+def _of_track(blocks: Iterator[Block], track: int) -> Iterator[Block]:
+    return (block for block in blocks if block.track == track)
+
+
+def _in_seconds(blocks: Iterator[Samples]) -> Iterator[Samples]:
+    """The same samples, a second at a time; the last block may be shorter."""
+    kept: list[Samples] = []
+    n = 0
+    for block in blocks:
+        kept.append(block)
+        n += len(block)
+        if n >= SAMPLE_RATE:
+            joined = np.concatenate(kept)
+            whole = n - n % SAMPLE_RATE
+            yield from np.split(joined[:whole], whole // SAMPLE_RATE)
+            kept, n = [joined[whole:]], n - whole
+    if n:
+        yield np.concatenate(kept)

@@ -58,7 +58,7 @@ def _in_folder(files: Sequence[Path], folder: Path, format_: str) -> list[Path]:
     return [folder / f"{name}.{format_}" for name in names]
 
 
-def written(name: str, turns: Sequence[TurnEnd], format_: str) -> str:
+def written(name: str, turns: Sequence[TurnEnd], format_: str, warnings: Sequence[str] = ()) -> str:
     """
     A transcript as text.
 
@@ -66,6 +66,7 @@ def written(name: str, turns: Sequence[TurnEnd], format_: str) -> str:
         name: Of the recording, for JSON.
         turns: All turns.
         format_: One of `FORMATS`; a transcript as `jsonl` has a line for each turn.
+        warnings: What was lost of the recording; told in `json`, where there are any.
     """
     match format_:
         case "srt":
@@ -76,6 +77,7 @@ def written(name: str, turns: Sequence[TurnEnd], format_: str) -> str:
             return to_ttml(turns)
         case "json":
             document = {"file": name, "text": to_txt(turns).strip(), "turns": msgspec.to_builtins(list(turns))}
+            document |= {"warnings": list(warnings)} if warnings else {}
             return msgspec.json.format(msgspec.json.encode(document)).decode() + "\n"
         case "jsonl":
             return "".join(f"{msgspec.json.encode(turn).decode()}\n" for turn in turns)

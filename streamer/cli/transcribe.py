@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
 
-from streamer.audio.files import open_audio, read_audio
-from streamer.audio.pcm import SAMPLE_RATE, Samples
+from streamer.audio.files import SoundFile, read_sound, read_sound_file
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Service, build
 from streamer.cli.output import STANDARD_INPUT, chosen_format, output_paths, write_file, written
 from streamer.config import Config
-from streamer.errors import AudioFormatError, DeviceLostError, StreamerError
+from streamer.dialects.skips import Skips
+from streamer.errors import DeviceLostError, StreamerError
 from streamer.evaluation.playback import play
 from streamer.host.terminal import TerminalCaptions
 from streamer.protocol.events import Ack, Event, TurnEnd
@@ -31,7 +31,7 @@ class TranscribeOptions:
     """What is transcribed, and how it is written."""
 
     files: Sequence[Path]
-    """Anything `read_audio` reads; `-` is standard input."""
+    """Anything `read_sound_file` reads; `-` is standard input."""
     output: Path | None = None
     """A file, or a folder for several files; None: standard output."""
     format: str | None = None
@@ -85,23 +85,27 @@ async def _run(
 async def _transcribe(
     service: Service, config: Config, file: Path, path: Path | None, format_: str, *, realtime: bool
 ) -> None:
-    """Transcribe one file to a path, or to standard output."""
-    samples = await asyncio.to_thread(_read, file)
+    """Transcribe one file to a path, or to standard output. What was lost of it is told on standard error."""
+    sound = await asyncio.to_thread(_read, file)
+    warnings, skips = tuple(map(str, sound.notes)), Skips(sound.notes)
+    for warning in warnings:
+        click.echo(f"streamer: {file}: {warning}", err=True)
     turns: list[TurnEnd] = []
     lines: list[str] = []
     captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
     stream = service.scheduler.open(config.session, session=_name(file))
     is_quiet = not captions and (path is not None or format_ != "jsonl")
-    with _progress(file.name, len(samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
-        async for _, event in play(stream, samples, realtime=realtime):
+    with _progress(file.name, len(sound.samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
+        async for _, event in play(stream, sound.samples, realtime=realtime):
             advance(event)
             if captions:
                 captions.show(event)
             if format_ == "jsonl":
-                _put_line(encode(event), lines if path else None)
+                for told in (*skips.before(event), event):
+                    _put_line(encode(told), lines if path else None)
             if isinstance(event, TurnEnd):
                 turns.append(event)
-    text = "".join(lines) if format_ == "jsonl" else written(str(file), turns, format_)
+    text = "".join(lines) if format_ == "jsonl" else written(str(file), turns, format_, warnings)
     if path is not None:
         write_file(path, text)
     elif is_quiet:
@@ -116,14 +120,10 @@ def _put_line(line: str, lines: list[str] | None) -> None:
         lines.append(f"{line}\n")
 
 
-def _read(file: Path) -> Samples:
+def _read(file: Path) -> SoundFile:
     if file != STANDARD_INPUT:
-        return read_audio(file)
-    with contextlib.closing(open_audio(io.BytesIO(sys.stdin.buffer.read()), "standard input")) as sound:
-        blocks = list(sound.blocks)
-    if not blocks:
-        raise AudioFormatError("standard input: no sound in it")
-    return np.concatenate(blocks)
+        return read_sound_file(file)
+    return read_sound(io.BytesIO(sys.stdin.buffer.read()), "standard input")
 
 
 def _name(file: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from model import Whisper
-from streamer.audio.files import read_audio
+from streamer.audio.files import SoundFile, read_sound_file
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite, mean_of_channels
@@ -117,7 +118,8 @@ class SpeechModel:
             AudioFormatError: The audio cannot be read.
             EngineError: The model has no such language, or the device failed.
         """
-        samples = samples_of(audio, rate)
+        sound = sound_of(audio, rate)
+        samples = sound.samples
         segments: list[Segment] = []
         at_s, found = 0.0, language
         voice = voice_probabilities(self._front_end, samples)
@@ -130,7 +132,13 @@ class SpeechModel:
                     segments += segments_of(result, self.tokenizer, at_s, end_s, self._window.alignment_lag_s)
             at_s = end_s
         text = " ".join(segment.text for segment in segments)
-        return Transcript(text=text, language=found or "", duration_s=at_s, segments=tuple(segments))
+        return Transcript(
+            text=text,
+            language=found or "",
+            duration_s=at_s,
+            segments=tuple(segments),
+            warnings=tuple(map(str, sound.notes)),
+        )
 
     def decode(
         self,
@@ -218,14 +226,28 @@ class SpeechModel:
 
 def samples_of(audio: Audio, rate: int) -> Samples:
     """
-    Mono samples (n,) at 16 kHz of a file or an array.
+    Mono samples (n,) at 16 kHz of a file or an array. What was lost of a file is a warning of Python.
 
     Raises:
-        AudioFormatError: There is no such file, it cannot be decoded, or the array has a wrong shape, dtype or rate.
+        AudioFormatError: As `sound_of`.
+    """
+    sound = sound_of(audio, rate)
+    for note in sound.notes:
+        warnings.warn(f"{audio}: {note}", stacklevel=3)
+    return sound.samples
+
+
+def sound_of(audio: Audio, rate: int) -> SoundFile:
+    """
+    Mono samples (n,) at 16 kHz of a file or an array, and what was lost of the file.
+
+    Raises:
+        AudioFormatError: There is no such file, nothing in it can be decoded, or the array has a wrong shape, dtype or
+            rate.
     """
     if isinstance(audio, str | Path):
-        return read_audio(Path(audio))
-    return np.concatenate([np.zeros(0, np.float32), *_resampled([audio], rate)])
+        return read_sound_file(Path(audio))
+    return SoundFile(np.concatenate([np.zeros(0, np.float32), *_resampled([audio], rate)]), ())
 
 
 def _resampled(blocks: Iterable[NDArray[np.generic]], rate: int) -> Iterator[Samples]:

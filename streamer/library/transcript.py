@@ -48,6 +48,8 @@ class Transcript:
     """Code of the language that was given or detected."""
     duration_s: float
     segments: tuple[Segment, ...]
+    warnings: tuple[str, ...] = ()
+    """What was lost of the recording, and which channels were chosen; empty: nothing to tell."""
 
 
 def segments_of(

@@ -16,7 +16,7 @@ from streamer.dialects.openai.errors import RequestError, error_detail
 from streamer.dialects.openai.logprobs import DeltaLogProbs, log_confidence, logprobs_of
 from streamer.dialects.openai.session import asked_language, cut_prompt
 from streamer.errors import StreamerError
-from streamer.protocol.events import Caption, Event, TurnEnd, Word, words_of
+from streamer.protocol.events import Caption, Event, Skipped, TurnEnd, Word, words_of
 from streamer.protocol.options import Keyterms, SessionOptions, Task, check_keyterms
 from streamer.subtitles.cues import to_srt, to_vtt
 from streamer.text.languages import NAMES
@@ -116,7 +116,7 @@ def read_form(
     )
 
 
-def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> Body:
+def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float, warnings: Sequence[str] = ()) -> Body:
     """
     Build the response body.
 
@@ -124,6 +124,7 @@ def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> Body:
         asked: The parsed request.
         turns: Turns of the whole file.
         duration_s: Length of the file in seconds.
+        warnings: What was lost of the file, and which channels were chosen; told in JSON, where there are any.
     """
     match asked.response_format:
         case "text":
@@ -133,9 +134,9 @@ def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> Body:
         case "vtt":
             return _plain("vtt", to_vtt(turns))
         case "verbose_json":
-            return _json(_verbose(asked, turns, duration_s))
+            return _json(_verbose(asked, turns, duration_s) | _told(warnings))
     told: dict[str, object] = {"logprobs": logprobs_of(turns)} if asked.has_logprobs else {}
-    return _json({"text": transcript(turns), **told, "usage": _usage(duration_s)})
+    return _json({"text": transcript(turns), **told, "usage": _usage(duration_s), **_told(warnings)})
 
 
 def error_body(error: StreamerError) -> bytes:
@@ -152,11 +153,15 @@ class TranscriptEvents:
     """
     Server-sent events of one streamed response: stable text as it grows, then the whole text.
 
+    A `skipped` event of `captions.v1`, which OpenAI's clients pass over, tells where sound was lost.
+
     Args:
         has_logprobs: Whether deltas and the whole text come with log probabilities.
+        warnings: As for `body`; told with the whole text.
     """
 
-    def __init__(self, *, has_logprobs: bool = False) -> None:
+    def __init__(self, *, has_logprobs: bool = False, warnings: Sequence[str] = ()) -> None:
+        self._warnings = warnings
         self._growth = AppendOnlyText()
         self._turns: list[TurnEnd] = []
         self._logprobs = DeltaLogProbs() if has_logprobs else None
@@ -169,12 +174,15 @@ class TranscriptEvents:
             case TurnEnd(text=text):
                 self._turns.append(event)
                 return self._delta(self._growth.end_turn(text), event)
+            case Skipped():
+                return _server_sent(event)
         return b""
 
     def done(self) -> bytes:
         """Return the last event. It has no `usage`, which OpenAI counts in tokens here."""
         told: dict[str, object] = {"logprobs": logprobs_of(self._turns)} if self._logprobs is not None else {}
-        return _server_sent({"type": "transcript.text.done", "text": transcript(self._turns), **told})
+        text = transcript(self._turns)
+        return _server_sent({"type": "transcript.text.done", "text": text, **told, **_told(self._warnings)})
 
     def failed(self, error: StreamerError) -> bytes:
         """Return the last event after an error."""
@@ -218,6 +226,10 @@ def _plain(format_: str, text: str) -> Body:
 
 def _json(value: object) -> Body:
     return Body(msgspec.json.encode(value), JSON)
+
+
+def _told(warnings: Sequence[str]) -> dict[str, object]:
+    return {"warnings": list(warnings)} if warnings else {}
 
 
 def _usage(duration_s: float) -> dict[str, object]:

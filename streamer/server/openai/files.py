@@ -2,8 +2,9 @@
 OpenAI's transcription of uploaded files: each upload is fed to a native session as fast as the scheduler takes it.
 
 Bounded are the size of an upload, the duration of its audio, the uploads read at the same time, and the wait for the
-next part of a body. The audio is decoded one second at a time while it is transcribed; the back-pressure of
-`OpenSession.feed` slows the decoding down. The session of a client that leaves is ended.
+next part of a body. A file is decoded once to count its sound, whatever its header says, and again, one second at a
+time, while it is transcribed; the back-pressure of `OpenSession.feed` slows this down. What can be decoded is
+transcribed, and what was lost is told. The session of a client that leaves is ended.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.config import Config
 from streamer.dialects.openai.errors import RequestError, http_status
 from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_body, read_form
+from streamer.dialects.skips import Skips
 from streamer.errors import OverloadError, StreamerError
 from streamer.protocol.events import Bye, Event, TurnEnd
 from streamer.protocol.options import Task
@@ -80,18 +82,19 @@ class FileApi:
         events = recording.play(stream)
         stack.push_async_callback(events.aclose)
         if asked.is_streamed:
-            transcript = TranscriptEvents(has_logprobs=asked.has_logprobs)
+            transcript = TranscriptEvents(has_logprobs=asked.has_logprobs, warnings=recording.warnings)
             return _Streamed(_server_sent(events, transcript), stack.pop_all())
         turns: list[TurnEnd] = []
         await run_until_first(_collect(events, turns), _wait_disconnect(request))
-        answer = body(asked, turns, recording.duration_s)
+        answer = body(asked, turns, recording.duration_s, recording.warnings)
         return Response(answer.content, media_type=answer.media_type)
 
     async def _open(self, file: IO[bytes], name: str, stack: contextlib.AsyncExitStack) -> Upload:
-        audio = await asyncio.to_thread(open_audio, file, name or "file")
-        recording = Upload(audio, self._config.limits.max_recording_s)
+        max_s = self._config.limits.max_recording_s
+        audio = await asyncio.to_thread(open_audio, file, name or "file", max_s)
+        recording = Upload(audio, max_s)
         stack.push_async_callback(recording.close)
-        recording.check_length(audio.duration_s or 0.0)
+        recording.check_length(audio.duration_s)
         return recording
 
     async def _read_form(self, request: Request) -> UploadForm:
@@ -117,22 +120,25 @@ class Upload:
     def __init__(self, audio: AudioFile, max_s: float) -> None:
         self._audio, self._max_s = audio, max_s
         self._decoding: asyncio.Task[Samples | None] | None = None
+        self.warnings = tuple(map(str, audio.notes))
+        """What was lost, and which channels were chosen."""
         self.duration_s = 0.0
         """Duration of the audio fed so far, seconds."""
 
     async def play(self, stream: OpenSession) -> AsyncGenerator[Event, None]:
         """
-        Feed the whole recording and yield the session's events up to `Bye`.
+        Feed the whole recording and yield the session's events up to `Bye`, and where sound was lost.
 
         Raises:
-            AudioFormatError: The audio cannot be decoded to its end.
-            RequestError: The audio is longer than its header says, and too long.
+            RequestError: The audio is longer than was counted, and too long.
             OverloadError: The daemon stopped before the whole recording was transcribed.
             StreamerError: The session could not go on.
         """
-        feeding = asyncio.create_task(self._feed(stream))
+        feeding, skips = asyncio.create_task(self._feed(stream)), Skips(self._audio.notes)
         try:
             async for event in stream:
+                for skipped in skips.before(event):
+                    yield skipped
                 yield event
                 if isinstance(event, Bye):
                     self._check_heard(event.audio_s, feeding)

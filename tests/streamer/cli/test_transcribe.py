@@ -149,6 +149,31 @@ def test_standard_input_is_a_file(
         assert capsys.readouterr().out == out
 
 
+@pytest.mark.parametrize("format_", ["txt", "json", "jsonl"])
+def test_what_was_lost_is_told(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    """On standard error, in JSON and among the events; everything else is transcribed, and nothing failed."""
+    sound, _ = soundfile.read(files[0], dtype="float32")
+    sound[-1] = float("nan")
+    soundfile.write(tmp_path / "c.wav", sound, 16_000, subtype="FLOAT")
+
+    assert run([tmp_path / "c.wav"], format_) == 0
+
+    output = capsys.readouterr()
+    [line] = [line for line in output.err.splitlines() if line.startswith("streamer: ")]
+    assert line.startswith(f"streamer: {tmp_path}/c.wav: at ")
+    assert line.endswith("s: sound is not made of numbers: silence stands for it")
+    if format_ == "json":
+        assert json.loads(output.out)["warnings"] == [line.partition("c.wav: ")[2]]
+    elif format_ == "jsonl":
+        events = [json.loads(text)["type"] for text in output.out.splitlines()]
+        assert events.count("skipped") == 1
+        assert events[-1] == "bye"
+    else:
+        assert output.out == "b c d f\ng h\n"
+
+
 def test_a_fault_ends_the_program(files: list[Path]) -> None:
     """A scheduler that fails does not leave the reader waiting."""
 

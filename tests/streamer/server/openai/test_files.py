@@ -28,6 +28,7 @@ from streamer.dialects.openai.errors import RequestError
 from streamer.errors import EngineError
 from streamer.protocol.options import SessionOptions
 from streamer.server.openai.files import Upload, read_body
+from tests.helpers.damaged_recordings import with_total_samples
 from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
 from tests.helpers.http_daemon import CONFIG, Daemon, serving, within
 
@@ -200,11 +201,11 @@ class TestRefusals:
                 pass
         assert refused.value.status == 408
 
-    async def test_audio_longer_than_its_header_says_is_refused(self) -> None:
-        """A header can lie or say nothing: the audio itself is counted, and the session is ended."""
+    async def test_audio_longer_than_was_counted_is_refused(self) -> None:
+        """A file that changes is not read without end: what is fed is counted too, and the session is ended."""
         blocks = iter([np.zeros(16000, np.float32)] * 100)
         stream = FakeStream("s", "r", SessionOptions(), (), 0.0)
-        recording = Upload(AudioFile(1.0, blocks, lambda: None), max_s=5.0)
+        recording = Upload(AudioFile(1.0, (), blocks, lambda: None), max_s=5.0)
         with pytest.raises(RequestError, match=r"audio of more than 5 s; split it, or raise limits\.max_recording_s"):
             [_ async for _ in recording.play(stream)]
         assert stream.has_ended
@@ -220,7 +221,7 @@ class TestRefusals:
             order.append("read")
             yield np.zeros(16000, np.float32)
 
-        recording = Upload(AudioFile(None, blocks(), lambda: order.append("closed")), max_s=5.0)
+        recording = Upload(AudioFile(1.0, (), blocks(), lambda: order.append("closed")), max_s=5.0)
         playing = asyncio.create_task(anext(recording.play(FakeStream("s", "r", SessionOptions(), (), 0.0))))
         await asyncio.to_thread(is_read.wait, 10.0)
         for _ in range(3):
@@ -233,18 +234,35 @@ class TestRefusals:
         assert order == ["read", "closed"]
         assert playing.cancelled()
 
-    async def test_audio_that_breaks_off_is_an_error(self) -> None:
-        """Part of the text is not passed off as the whole."""
+    async def test_a_header_that_promises_days_refuses_nothing(self) -> None:
+        """The sound itself is counted: a FLAC of unknown length is transcribed, and a long one opens no session."""
+        flac = io.BytesIO()
+        soundfile.write(flac, np.full(16_000, 0.25, np.float32), 8000, format="FLAC")
+        async with asking(max_recording_s=5.0) as (daemon, client):
+            for n in (0, 2**36 - 1):
+                assert (await post(client, with_total_samples(flac.getvalue(), n))).status_code == 200
+            assert (await post(client, with_total_samples(flac.getvalue() * 4, 0))).status_code == 413
+        assert [stream.received_s for stream in daemon.scheduler.streams] == [2.0, 2.0]
+
+    async def test_what_was_lost_is_told_with_what_was_heard(self) -> None:
+        """In `warnings` of JSON, and as an event at its place in a stream; formats without a place for it stay pure."""
         floats = bytearray(wav(3.0, subtype="FLOAT"))
         floats[-4:] = np.float32(np.nan).tobytes()
         async with asking() as (daemon, client):
-            answer = await post(client, bytes(floats))
+            told = [await post(client, bytes(floats), response_format=name) for name in ("json", "verbose_json")]
+            plain = await post(client, bytes(floats), response_format="srt")
             streamed = await post(client, bytes(floats), stream="true")
-        assert answer.status_code == 400
-        assert answer.json()["error"]["message"].endswith("is nan: expected -1 to 1")
-        assert '"type":"error"' in streamed.text
-        assert "transcript.text.done" not in streamed.text
-        assert all(stream.detached.is_set() for stream in daemon.scheduler.streams)
+            whole = await post(client, wav(3.0))
+        for answer in told:
+            assert answer.json()["text"] == "so the first thing"
+            [warning] = answer.json()["warnings"]
+            assert warning.endswith("s: sound is not made of numbers: silence stands for it")
+        assert (plain.status_code, "warnings" in plain.text, "warnings" in whole.json()) == (200, False, False)
+        events = [json.loads(line.removeprefix("data: ")) for line in streamed.text.split("\n\n") if line]
+        [skipped] = [event for event in events if event["type"] == "skipped"]
+        assert skipped["start_s"] == skipped["end_s"] <= 3.0
+        assert events[-1]["warnings"] == [warning]
+        assert all(stream.received_s == 3.0 for stream in daemon.scheduler.streams)
 
     async def test_a_full_daemon_answers_429_and_when_to_come_back(self) -> None:
         """OpenAI's clients come back by themselves."""

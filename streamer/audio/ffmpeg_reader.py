@@ -1,0 +1,186 @@
+"""
+Reads recordings by FFmpeg (PyAV, extra `codecs`): everything that it can decode, past damaged packets.
+
+Files are not trusted, so FFmpeg may open containers only: playlists and stream descriptions can name other files and
+addresses. Samples come at the rate and in the channels of each frame, whatever the header says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+
+from streamer.audio.pcm import Samples
+from streamer.audio.reader import PIECE_VALUES, Block, Track, cleaned, problem_of_layout
+from streamer.errors import AudioFormatError
+from streamer.extras import pip_install
+
+CONTAINERS = (
+    "mov",
+    "matroska",
+    "ogg",
+    "mp3",
+    "aac",
+    "wav",
+    "w64",
+    "flac",
+    "aiff",
+    "caf",
+    "asf",
+    "amr",
+    "mpeg",
+    "mpegts",
+)
+"""Formats that FFmpeg may detect."""
+EXACT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "w64", "flac", "aiff", "caf")
+"""
+Formats whose header tells a length. That of an MP3 is told after damage only: where it has no header, FFmpeg guesses it
+from the rate of its bits, as it does for all other formats.
+"""
+TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "ogg")
+"""Formats that tell when each packet is heard, so that a packet that is lost leaves a gap."""
+MIN_GAP_S, MAX_GAP_S = 0.25, 86_400.0
+"""Gaps that are told, seconds: times of recorders are inexact, and damaged ones can be anything."""
+MAX_TRACKS = 8
+"""Tracks that are read; of more the first."""
+MAX_FAILURES = 16
+"""Failures in a row after which the rest of a file is given up."""
+
+
+class FfmpegReader:
+    """
+    One recording.
+
+    Args:
+        file: Its bytes; must be seekable. The caller closes it.
+        name: For error messages.
+
+    Raises:
+        AudioFormatError: PyAV is not installed, or finds no audio track.
+    """
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._name = name
+        self._container = _opened(file, name)
+        audio = [stream for stream in self._container.streams.audio if stream.codec_context is not None]
+        self._streams = {stream.index: number for number, stream in enumerate(audio[:MAX_TRACKS])}
+        self._audio = audio[:MAX_TRACKS]
+        if not self._audio:
+            self._container.close()
+            raise AudioFormatError(f"{name}: no audio that can be decoded (no audio track)")
+        self.tracks = [Track() for _ in self._audio]
+        self._speakers: dict[str, tuple[str, ...]] = {}
+        self._is_timed = self._container.format.name in TIMED
+        self._expected_s: dict[int, float] = {}
+        """When the next frame of each track is due, seconds."""
+
+    @property
+    def announced_s(self) -> float | None:
+        """As `Reader.announced_s`."""
+        name = self._container.format.name
+        is_told = name in EXACT or (name == "mp3" and any(track.losses for track in self.tracks))
+        return float(self._container.duration) / 1e6 if is_told and self._container.duration else None
+
+    def blocks(self) -> Iterator[Block]:
+        """As `Reader.blocks`."""
+        for packet in self._packets():
+            number = self._streams[packet.stream_index]
+            for frame in self._frames(packet, self.tracks[number]):
+                if self._is_timed:
+                    self._tell_gap(frame, number)
+                yield from self._blocks(frame, number)
+
+    def close(self) -> None:
+        """As `Reader.close`."""
+        self._container.close()
+
+    def _packets(self) -> Iterator[Any]:
+        """All packets, at last an empty one of each track; damage between them is passed over."""
+        import av
+
+        n_failures = 0
+        while n_failures < MAX_FAILURES:
+            try:
+                for packet in self._container.demux(self._audio):
+                    n_failures = 0 if packet.size else n_failures
+                    yield packet
+            except (av.error.FFmpegError, ValueError):
+                n_failures += 1
+                for track in self.tracks:
+                    track.losses.add(track.decoded_s, 0.0)
+            else:
+                return
+        for stream in self._audio:
+            packet = av.Packet()
+            packet.stream = stream
+            yield packet
+
+    def _frames(self, packet: Any, track: Track) -> list[Any]:
+        import av
+
+        frames: list[Any] = []
+        try:
+            frames = packet.decode()
+        except (av.error.FFmpegError, ValueError):
+            duration = packet.duration * packet.time_base if packet.duration and packet.time_base else 0
+            track.losses.add(track.decoded_s, min(float(duration), 1.0))
+        return frames
+
+    def _blocks(self, frame: Any, number: int) -> Iterator[Block]:
+        track, rate, layout = self.tracks[number], frame.sample_rate, frame.layout
+        if problem := problem_of_layout(rate, layout.nb_channels):
+            track.losses.add(track.decoded_s, 0.0, f"has {problem}")
+            return
+        try:
+            stored = frame.to_ndarray()
+        except ValueError:  # a type of samples that has none of numpy
+            track.losses.add(track.decoded_s, 0.0)
+            return
+        by_time = stored.T if frame.format.is_planar else stored.reshape(-1, layout.nb_channels)  # (n, n_channels)
+        n_piece = PIECE_VALUES // layout.nb_channels
+        for at in range(0, len(by_time), n_piece):
+            samples = cleaned(_floats(by_time[at : at + n_piece]), track, rate)
+            yield Block(number, rate, self._names(layout), samples)
+            track.count(len(samples), rate)
+
+    def _tell_gap(self, frame: Any, number: int) -> None:
+        """Count a loss where the time of a frame says that others are missing before it."""
+        if frame.pts is None or not frame.time_base or not frame.sample_rate:
+            return
+        track, at_s = self.tracks[number], float(frame.pts * frame.time_base)
+        gap_s = at_s - self._expected_s.get(number, at_s)
+        if MIN_GAP_S < gap_s < MAX_GAP_S:
+            track.losses.add(track.decoded_s, gap_s, "is missing, or was not recorded")
+        self._expected_s[number] = at_s + frame.samples / frame.sample_rate
+
+    def _names(self, layout: Any) -> tuple[str, ...]:
+        if layout.name not in self._speakers:
+            self._speakers[layout.name] = tuple(channel.name for channel in layout.channels)
+        return self._speakers[layout.name]
+
+
+def _opened(file: IO[bytes], name: str) -> Any:
+    try:
+        import av
+    except ImportError:
+        raise AudioFormatError(
+            f"{name}: not wav, flac, ogg or mp3; other formats need: {pip_install('codecs')}"
+        ) from None
+    options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
+    try:
+        # without `mode` PyAV uses the file's own: a temporary file, open for writing, would become an output
+        return av.open(file, mode="r", container_options=options, metadata_errors="replace")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise AudioFormatError(f"{name}: no audio that can be decoded ({error})") from None
+
+
+def _floats(stored: np.ndarray[Any, Any]) -> Samples:
+    """Samples in [-1, 1], (n, n_channels), of stored ones of any type."""
+    if stored.dtype == np.uint8:
+        return (stored.astype(np.float32) - 128) / 128
+    if np.issubdtype(stored.dtype, np.integer):
+        return stored.astype(np.float32) / np.float32(-float(np.iinfo(stored.dtype).min))
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers of 64 bits
+        return stored.astype(np.float32)
