@@ -13,8 +13,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from streamer.audio.ffmpeg_reader import CONTAINERS
-from streamer.audio.pcm import SAMPLE_RATE, Samples, finite
+from streamer.audio.ffmpeg_reader import CONTAINERS, pieces
+from streamer.audio.mixer import MonoSignal
+from streamer.audio.pcm import Samples
+from streamer.audio.reader import problem_of_layout, silenced
 from streamer.errors import AudioFormatError
 
 PROBE_BYTES = 1024 * 1024
@@ -160,6 +162,8 @@ def _decode(exchange: _Exchange) -> None:
                 _decode_audio(container, exchange)
         except (av.error.FFmpegError, ValueError, IndexError) as error:
             exchange.say(AudioFormatError(f"no audio that can be decoded ({error})"))
+        except AudioFormatError as error:
+            exchange.say(error)
         exchange.say(_Over())
     except _Abandoned:
         pass
@@ -168,17 +172,20 @@ def _decode(exchange: _Exchange) -> None:
 
 
 def _decode_audio(container: Any, exchange: _Exchange) -> None:
-    import av
-
-    resampler, format_ = None, None
+    layout, signal = (0, 0), None
     for frame in _frames(container):
-        if format_ != (format_ := (frame.format.name, frame.layout.name, frame.sample_rate)):
-            _say_all(resampler, None, exchange)
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        _say_all(resampler, frame, exchange)
-    if resampler is None:
-        exchange.say(AudioFormatError("no audio that can be decoded (it holds no sound)"))
-    _say_all(resampler, None, exchange)
+        n_channels, rate = frame.layout.nb_channels, frame.sample_rate
+        if problem := problem_of_layout(rate, n_channels):
+            raise AudioFormatError(f"no audio that can be decoded ({problem})")
+        if layout != (layout := (n_channels, rate)) or signal is None:
+            if signal is not None:
+                exchange.say(signal.finish())
+            signal = MonoSignal(*layout, [channel.name for channel in frame.layout.channels])
+        for samples in pieces(frame):
+            exchange.say(signal.convert(silenced(samples)))
+    if signal is None:
+        raise AudioFormatError("no audio that can be decoded (it holds no sound)")
+    exchange.say(signal.finish())
 
 
 def _frames(container: Any) -> Iterator[Any]:
@@ -196,8 +203,3 @@ def _frames(container: Any) -> Iterator[Any]:
             yield from container.streams.audio[0].decode(packet)
         if packet is None:
             return
-
-
-def _say_all(resampler: Any, frame: Any, exchange: _Exchange) -> None:
-    for block in resampler.resample(frame) if resampler is not None else ():
-        exchange.say(finite(block.to_ndarray()[0]))

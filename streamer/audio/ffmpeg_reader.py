@@ -133,15 +133,8 @@ class FfmpegReader:
         if problem := problem_of_layout(rate, layout.nb_channels):
             track.losses.add(track.decoded_s, 0.0, f"has {problem}")
             return
-        try:
-            stored = frame.to_ndarray()
-        except ValueError:  # a type of samples that has none of numpy
-            track.losses.add(track.decoded_s, 0.0)
-            return
-        by_time = stored.T if frame.format.is_planar else stored.reshape(-1, layout.nb_channels)  # (n, n_channels)
-        n_piece = PIECE_VALUES // layout.nb_channels
-        for at in range(0, len(by_time), n_piece):
-            samples = cleaned(_floats(by_time[at : at + n_piece]), track, rate)
+        for piece in pieces(frame):
+            samples = cleaned(piece, track, rate)
             yield Block(number, rate, self._names(layout), samples)
             track.count(len(samples), rate)
 
@@ -159,6 +152,16 @@ class FfmpegReader:
         if layout.name not in self._speakers:
             self._speakers[layout.name] = tuple(channel.name for channel in layout.channels)
         return self._speakers[layout.name]
+
+
+def pieces(frame: Any) -> Iterator[Samples]:
+    """Samples of one frame of PyAV, (n, n_channels), PIECE_VALUES at a time; they may be infinite or no numbers."""
+    stored = frame.to_ndarray()
+    n_channels = frame.layout.nb_channels
+    by_time = stored.T if frame.format.is_planar else stored.reshape(-1, n_channels)  # (n, n_channels)
+    n_piece = max(1, PIECE_VALUES // n_channels)
+    for at in range(0, len(by_time), n_piece):
+        yield _floats(by_time[at : at + n_piece])
 
 
 def _opened(file: IO[bytes], name: str) -> Any:
@@ -179,7 +182,7 @@ def _opened(file: IO[bytes], name: str) -> Any:
 def _floats(stored: np.ndarray[Any, Any]) -> Samples:
     """Samples in [-1, 1], (n, n_channels), of stored ones of any type."""
     if stored.dtype == np.uint8:
-        return (stored.astype(np.float32) - 128) / 128
+        return (stored.astype(np.float32) - np.float32(128)) / np.float32(128)
     if np.issubdtype(stored.dtype, np.integer):
         return stored.astype(np.float32) / np.float32(-float(np.iinfo(stored.dtype).min))
     with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers of 64 bits

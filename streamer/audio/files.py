@@ -1,26 +1,28 @@
 """
 Decode audio files and uploads to mono float32 samples at 16 kHz, block by block: memory does not grow with length.
 
-A file is decoded twice: a survey counts how long its sound is, whatever headers say, and what was lost; then its
-samples are decoded again. FFmpeg (extra `codecs`) reads every container and passes over damage; without it libsndfile
-reads wav, flac, ogg, mp3 and more.
+A file is decoded twice: a survey counts how long its sound is, whatever headers say, what was lost, and which tracks
+and channels sound; then its samples are decoded again, and mixed by what the survey found. FFmpeg (extra `codecs`)
+reads every container and passes over damage; without it libsndfile reads wav, flac, ogg, mp3 and more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
+from streamer.audio.channels import LevelMeter, Levels, choose_mix, choose_track, sounds
 from streamer.audio.ffmpeg_reader import FfmpegReader
 from streamer.audio.mending import Part, Recording, recordings
+from streamer.audio.mixer import MonoSignal
 from streamer.audio.notes import Note
-from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, mean_of_channels
+from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.audio.reader import Block, Reader
 from streamer.audio.sndfile_reader import SndfileReader
 from streamer.errors import AudioFormatError
@@ -29,6 +31,8 @@ PROGRESS_S = 10.0
 """Decoded sound after which a survey tells that it goes on, seconds."""
 MISSING_S, MISSING_SHARE = 0.2, 0.01
 """A recording that is shorter than announced by more than this is told: codecs round and trim."""
+MIN_CANCELLED_S = 0.5
+"""Sound in which channels cancel each other before it is told, seconds."""
 MAX_TIMES_MISSING = 10
 """A header that announces so many times more was wrong from the beginning, rather than that a file was cut."""
 
@@ -40,8 +44,11 @@ class PartSurvey:
     """What was found of one recording in a file."""
 
     open: OpenReader
-    """Opens the reader that found the most."""
+    """Opens the reader that found sound."""
     track: int
+    """The track that is transcribed."""
+    levels: Mapping[int, Levels]
+    """Of its channels, by their number."""
     duration_s: float
     notes: tuple[Note, ...]
 
@@ -197,18 +204,67 @@ def _survey_by(
     open_reader: OpenReader, recording: Recording, name: str, max_s: float, progress: Callable[[], None]
 ) -> PartSurvey:
     with contextlib.closing(open_reader(recording.file, name)) as reader:
-        told_s = 0.0
-        for block in reader.blocks():
-            decoded_s = reader.tracks[block.track].decoded_s
-            if decoded_s >= told_s + PROGRESS_S:
-                told_s = decoded_s
-                progress()
-            if decoded_s > max_s:
-                break
-        track = reader.tracks[0]
-        if not track.decoded_s:
+        meters = _measured(reader, max_s, progress)
+        tracks = [[meter.levels() for meter in meters if meter.track == n] for n in range(len(reader.tracks))]
+        number = choose_track(tracks)
+        if not reader.tracks[number].decoded_s:
             raise AudioFormatError(f"{name}: no audio that can be decoded ({_reason(reader)})")
-        return PartSurvey(open_reader, 0, track.decoded_s, tuple(_lost(reader, 0, recording.part)))
+        chosen = [meter for meter in meters if meter.track == number]
+        notes = (*_lost(reader, number, recording.part), *_chosen(number, tracks), *_mixed(chosen))
+        levels = {meter.n_channels: meter.levels() for meter in chosen}
+        return PartSurvey(open_reader, number, levels, reader.tracks[number].decoded_s, notes)
+
+
+@dataclass(slots=True)
+class _TrackMeter:
+    """Levels of one layout of one track."""
+
+    track: int
+    n_channels: int
+    speakers: tuple[str, ...]
+    meter: LevelMeter
+
+    def levels(self) -> Levels:
+        return self.meter.levels()
+
+
+def _measured(reader: Reader, max_s: float, progress: Callable[[], None]) -> list[_TrackMeter]:
+    """Read everything, up to a length in seconds, and measure each track."""
+    meters: dict[tuple[int, int], _TrackMeter] = {}
+    told_s = 0.0
+    for block in reader.blocks():
+        n_channels = block.samples.shape[1]
+        key = block.track, n_channels
+        if key not in meters:
+            meters[key] = _TrackMeter(*key, block.speakers, LevelMeter(n_channels, block.rate))
+        meters[key].meter.add(block.samples)
+        decoded_s = reader.tracks[block.track].decoded_s
+        if decoded_s >= told_s + PROGRESS_S:
+            told_s = decoded_s
+            progress()
+        if decoded_s > max_s:
+            break
+    return list(meters.values())
+
+
+def _chosen(number: int, tracks: Sequence[Sequence[Levels]]) -> Iterator[Note]:
+    """What is to be told of the other tracks."""
+    if number:
+        yield Note(f"track {number + 1} of {len(tracks)} is transcribed: those before it hold no speech")
+    others = [str(n) for n, layouts in enumerate(tracks, 1) if n != number + 1 and sounds(layouts)]
+    if others:
+        yield Note(f"track {number + 1} of {len(tracks)} is transcribed, not what sounds in {', '.join(others)}")
+
+
+def _mixed(meters: Iterable[_TrackMeter]) -> Iterator[Note]:
+    """What is to be told of the channels of the track that is transcribed."""
+    for meter in meters:
+        mix = choose_mix(meter.levels(), meter.speakers)
+        if mix.about:
+            yield Note(mix.about)
+        if meter.meter.cancelled_s >= MIN_CANCELLED_S and not mix.about:
+            amount = f"{meter.meter.cancelled_s:.1f} s"
+            yield Note(f"in {amount} of it the channels are out of phase: there some are turned over")
 
 
 def _reason(reader: Reader) -> str:
@@ -240,15 +296,16 @@ def _notes(parts: list[PartSurvey | None]) -> Iterator[Note]:
 
 
 def _mono(file: IO[bytes], name: str, found: PartSurvey) -> Iterator[Samples]:
-    """Samples of one recording, (n,), mono at 16 kHz; a new rate within it begins a new signal."""
-    rate, resampler = 0, Resampler(SAMPLE_RATE)
+    """Samples of one recording, (n,), mono at 16 kHz; a new layout within it begins a new signal."""
+    layout, signal = (0, 0), MonoSignal(1, SAMPLE_RATE)
     with contextlib.closing(found.open(file, name)) as reader:
         for block in _of_track(reader.blocks(), found.track):
-            if block.rate != rate:
-                yield resampler.finish()
-                rate, resampler = block.rate, Resampler(block.rate)
-            yield resampler.resample(mean_of_channels(block.samples))
-        yield resampler.finish()
+            n_channels = block.samples.shape[1]
+            if layout != (layout := (n_channels, block.rate)):
+                yield signal.finish()
+                signal = MonoSignal(*layout, block.speakers, found.levels.get(n_channels))
+            yield signal.convert(block.samples)
+        yield signal.finish()
 
 
 def _of_track(blocks: Iterator[Block], track: int) -> Iterator[Block]:

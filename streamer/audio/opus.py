@@ -14,6 +14,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from streamer.audio.mixer import Mixer
 from streamer.audio.pcm import Resampler, Samples
 from streamer.audio.webm import Packet, WebmReader
 from streamer.errors import AudioFormatError, ProtocolError
@@ -60,6 +61,7 @@ class OpusPackets:
         self._codec.sample_rate = OPUS_RATE
         self._codec.layout = "stereo"
         self._resampler = Resampler(OPUS_RATE)
+        self._mixer = Mixer(2, OPUS_RATE)
 
     def decode(self, packet: bytes) -> Samples:
         """
@@ -72,8 +74,12 @@ class OpusPackets:
             frames = self._codec.decode(self._av.Packet(packet))
         except self._av.error.FFmpegError as error:
             raise AudioFormatError(f"a packet of {len(packet)} bytes is no Opus ({error})") from None
-        blocks = [frame.to_ndarray().mean(axis=0, dtype=np.float32) for frame in frames]
+        blocks = [self._mixed(frame.to_ndarray().T.astype(np.float32, copy=False)) for frame in frames]
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+    def _mixed(self, stereo: Samples) -> Samples:
+        """Mix (n, 2) to (n,). A decoder makes two equal channels of one: there is nothing to choose."""
+        return stereo[:, 0] if np.array_equal(stereo[:, 0], stereo[:, 1]) else self._mixer.mix(stereo)
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """Samples of one packet at 16 kHz, (n,). Raises AudioFormatError: it is no Opus packet."""

@@ -4,7 +4,7 @@ Decode raw audio bytes of any encoding, sample rate and number of channels to mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -94,13 +94,16 @@ class AudioDecoder:
     Args:
         encoding: `pcm_s16le`, `pcm_f32le`, `mulaw` or `alaw`.
         rate: Samples per second of one channel, 8000 to 48000.
-        channels: Interleaved channels, 1 to 8; their mean is taken.
+        channels: Interleaved channels, 1 to 8.
+        mix: Mixes (n, channels) to (n,), where there are several.
 
     Raises:
         AudioFormatError: The encoding, the rate or the number of channels is not supported.
     """
 
-    def __init__(self, encoding: str, rate: int, channels: int) -> None:
+    def __init__(
+        self, encoding: str, rate: int, channels: int, mix: Callable[[Samples], Samples] = mean_of_channels
+    ) -> None:
         if encoding not in _SAMPLE_TYPES:
             raise AudioFormatError(f"encoding {encoding!r}: expected one of {', '.join(_SAMPLE_TYPES)}")
         if not MIN_RATE <= rate <= MAX_RATE:
@@ -108,7 +111,7 @@ class AudioDecoder:
         if not 1 <= channels <= MAX_CHANNELS:
             raise AudioFormatError(f"{channels} channels: expected 1 to {MAX_CHANNELS}")
         self._encoding = encoding
-        self._channels = channels
+        self._channels, self._mix = channels, mix
         self._sample_type = np.dtype(_SAMPLE_TYPES[encoding])
         self._resampler = Resampler(rate)
 
@@ -170,7 +173,7 @@ class AudioDecoder:
     def _mono(self, interleaved: Samples) -> Samples:
         if self._channels == 1:
             return interleaved
-        return mean_of_channels(interleaved.reshape(-1, self._channels))
+        return self._mix(interleaved.reshape(-1, self._channels))
 
 
 def finite(samples: Samples) -> Samples:

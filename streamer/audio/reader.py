@@ -104,7 +104,11 @@ def cleaned(samples: Samples, track: Track, rate: int) -> Samples:
     """
     is_bad = ~np.isfinite(samples)
     if is_bad.any():
-        samples = np.where(is_bad, np.float32(0), samples)
         n_bad = int(is_bad.any(axis=1).sum())
         track.losses.add(track.decoded_s, n_bad / rate, "is not made of numbers: silence stands for it")
-    return np.clip(samples, np.float32(-1), np.float32(1))
+    return silenced(samples)
+
+
+def silenced(samples: Samples) -> Samples:
+    """Clip samples to [-1, 1], (n, n_channels); those that are no numbers become silence."""
+    return np.clip(np.where(np.isfinite(samples), samples, np.float32(0)), np.float32(-1), np.float32(1))

@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.audio.pcm import Resampler, Samples, alaw_table, finite, mean_of_channels, mulaw_table
+from streamer.audio.mixer import MonoSignal
+from streamer.audio.pcm import Samples, alaw_table, finite, mulaw_table
 from streamer.errors import AudioFormatError
 
 MAX_HEADER_BYTES = 65_536
@@ -84,7 +85,7 @@ class WavStream:
     def __init__(self) -> None:
         self._header = WavHeader()
         self._format: WavFormat | None = None
-        self._resampler: Resampler | None = None
+        self._signal: MonoSignal | None = None
         self._n_left: int | None = None
         """Bytes of samples that follow; None: up to the end of the stream."""
         self._rest = b""
@@ -101,7 +102,7 @@ class WavStream:
             if found is None:
                 return
             self._format, self._n_left, data = found
-            self._resampler = Resampler(self._format.rate)
+            self._signal = MonoSignal(self._format.channels, self._format.rate)
         for at in range(0, len(data), PIECE_BYTES):
             yield self._decoded(data[at : at + PIECE_BYTES], self._format)
 
@@ -112,15 +113,15 @@ class WavStream:
         Raises:
             AudioFormatError: The stream ended before its samples began.
         """
-        if self._resampler is None:
+        if self._signal is None:
             raise AudioFormatError("this wav ended in its header")
-        yield self._resampler.finish()
+        yield self._signal.finish()
 
     def close(self) -> None:
         """Do nothing: there is nothing to let go of."""
 
     def _decoded(self, data: bytes, format_: WavFormat) -> Samples:
-        assert self._resampler is not None
+        assert self._signal is not None
         if self._n_left is not None:
             data = data[: self._n_left]
             self._n_left -= len(data)
@@ -128,7 +129,7 @@ class WavStream:
         whole = len(data) - len(data) % format_.frame_bytes
         self._rest = data[whole:]
         samples = finite(_samples(data[:whole], format_))
-        return self._resampler.resample(mean_of_channels(samples.reshape(-1, format_.channels)))
+        return self._signal.convert(samples.reshape(-1, format_.channels))
 
 
 def _samples(data: bytes, format_: WavFormat) -> Samples:

@@ -18,7 +18,8 @@ from model import Whisper
 from streamer.audio.files import SoundFile, read_sound_file
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
-from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite, mean_of_channels
+from streamer.audio.mixer import Mixer
+from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.build import choose_device, choose_dtype, engine_options, window_options
 from streamer.config import Config, ModelConfig
@@ -253,14 +254,16 @@ def sound_of(audio: Audio, rate: int) -> SoundFile:
 def _resampled(blocks: Iterable[NDArray[np.generic]], rate: int) -> Iterator[Samples]:
     if not MIN_RATE <= rate <= MAX_RATE:
         raise AudioFormatError(f"{rate} samples per second, expected {MIN_RATE} to {MAX_RATE}")
-    resampler = Resampler(rate)
+    resampler, mixers = Resampler(rate), dict[int, Mixer]()
     for block in blocks:
-        yield resampler.resample(_mono(block))
+        samples = _by_channel(block)
+        mixer = mixers.setdefault(samples.shape[1], Mixer(samples.shape[1], rate))
+        yield resampler.resample(mixer.mix(samples))
     yield resampler.finish()
 
 
-def _mono(samples: NDArray[np.generic]) -> Samples:
-    """Samples (n,) or (n, channels) -> float32 (n,) from -1 to 1."""
+def _by_channel(samples: NDArray[np.generic]) -> Samples:
+    """Samples (n,) or (n, channels) -> float32 (n, channels) from -1 to 1."""
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= 64):
         raise AudioFormatError(f"samples of shape {samples.shape}: expected (n,) or (n, channels), 1 to 64 channels")
     if np.issubdtype(samples.dtype, np.signedinteger):
@@ -269,4 +272,4 @@ def _mono(samples: NDArray[np.generic]) -> Samples:
         scaled = samples.astype(np.float32)
     else:
         raise AudioFormatError(f"samples of dtype {samples.dtype}: expected floats or signed integers")
-    return finite(scaled if scaled.ndim == 1 else mean_of_channels(scaled))
+    return finite(scaled.ravel()).reshape(len(scaled), -1 if scaled.size else 1)

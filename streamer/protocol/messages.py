@@ -44,7 +44,7 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rate: Annotated[int, msgspec.Meta(ge=8000, le=48000)] = 16000
     """Samples per second of each channel, in hertz."""
     channels: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
-    """Number of interleaved channels; their mean is transcribed."""
+    """Number of interleaved channels, mixed by what sounds: see docs/protocol.md."""
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

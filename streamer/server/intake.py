@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from streamer.access.token_buckets import Bucket
 from streamer.audio.containers import ContainerDecoder
+from streamer.audio.mixer import Mixer
 from streamer.audio.pcm import AudioDecoder, Samples
 from streamer.protocol.bounds import MAX_KEYTERMS_BYTES, keyterms_bytes
 from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush
@@ -34,7 +35,7 @@ def decoder_of(audio: AudioFormat) -> Decoder:
     """Make the decoder for an announced format. Raises ProtocolError (`no_codecs`): compressed audio needs PyAV."""
     if audio.encoding not in SAMPLE_BYTES:
         return ContainerDecoder(is_opus=audio.encoding == "opus_packets")
-    return AudioDecoder(audio.encoding, audio.rate, audio.channels)
+    return AudioDecoder(audio.encoding, audio.rate, audio.channels, Mixer(audio.channels, audio.rate).mix)
 
 
 class Intake:

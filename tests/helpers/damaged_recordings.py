@@ -6,6 +6,7 @@ import io
 import random
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from streamer.audio.files import read_sound
@@ -53,11 +54,18 @@ def in_last_fragment(mp4: bytes, n: int) -> bytes:
     return mp4[: mp4.rindex(b"mdat", 0, mp4.rindex(b"moof")) + 4 + n]
 
 
+def _stereo(left: NDArray[np.float32], right: NDArray[np.float32]) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.stack([left, right], axis=1), RATE, format="WAV")
+    return file.getvalue()
+
+
 def as_they_come(speech: NDArray[np.float32]) -> dict[str, bytes]:
     """
     One recording, (n,) at 16 kHz, as recorders and networks leave it, by the name of its file.
 
-    A pipe knows no length, a recorder that crashed wrote none, a disk damages packets, a download breaks off.
+    A pipe knows no length, a recorder that crashed wrote none, a disk damages packets, a download breaks off, a cable
+    turns a channel over or loses it.
     """
     plain, fragmented = recording("wav 8 bit", speech), recording("fragmented mp4", speech)
     return {
@@ -66,5 +74,7 @@ def as_they_come(speech: NDArray[np.float32]) -> dict[str, bytes]:
         "damaged.mp3": with_random_bytes(recording("mp3", speech), 0.03, 1),
         "cut.aac": recording("aac", speech)[:-1500],
         "cut.mp4": in_last_fragment(fragmented, 100),
+        "out of phase.wav": _stereo(speech, -speech),
+        "left silent.wav": _stereo(np.zeros_like(speech), speech),
         "stopped and started.webm": recording("webm opus", speech[:80_000]) + recording("webm opus", speech[80_000:]),
     }

@@ -72,14 +72,14 @@ def recorded(name: str) -> bytes:
 
 
 def heard_by_ffmpeg(data: bytes) -> NDArray[np.float32]:
-    """All samples at 16 kHz, (n,), that FFmpeg decodes of a whole file."""
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+    """All samples at 16 kHz, (n,), that FFmpeg decodes of a whole file: the mean of its channels."""
+    resampler = av.AudioResampler(format="fltp", rate=RATE)
     blocks = [np.zeros(0, np.float32)]
     with contextlib.suppress(av.error.FFmpegError), av.open(io.BytesIO(data)) as file:
         for packet in file.demux(audio=0):
             with contextlib.suppress(av.error.InvalidDataError):
                 for frame in packet.decode():
-                    blocks += [block.to_ndarray()[0] for block in resampler.resample(frame)]
+                    blocks += [block.to_ndarray().mean(axis=0) for block in resampler.resample(frame)]
     with contextlib.suppress(ValueError):  # there was no frame
-        blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
+        blocks += [block.to_ndarray().mean(axis=0) for block in resampler.resample(None)]
     return np.concatenate(blocks)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from streamer.audio.containers import ContainerDecoder
 from streamer.audio.pcm import Samples
 from streamer.errors import AudioFormatError
-from tests.helpers.live_recordings import FORMATS, RATE, SECONDS, heard_by_ffmpeg, recorded, tone
+from tests.helpers.live_recordings import FORMATS, RATE, SECONDS, heard_by_ffmpeg, recorded
 
-OWN = {"webm opus", "wav 24 bit", "wav 32 bit"}
-"""Formats that FFmpeg does not read here, or resamples otherwise: the same sound, not the same samples."""
+OWN = {"webm opus", "ogg opus", "wav 24 bit", "wav 32 bit"}
+"""Formats that FFmpeg does not read here, or whose rate is changed: the same sound, not the same samples."""
 ENDLESS = {"mp3", "aac", "mpegts"}
 """Formats in which nothing marks the beginning of a recording: FFmpeg reads the next one as more of the same."""
 
@@ -83,9 +83,9 @@ def test_a_recording_that_is_cut_loses_no_more_than_ffmpeg_does(name: str, seed:
 @given(st.lists(st.sampled_from(sorted(FORMATS.keys() - ENDLESS)), min_size=2, max_size=4), st.integers(0, 9999))
 def test_a_recorder_that_stops_and_starts_goes_on(names: list[str], seed: int) -> None:
     """Also in another format: a message that begins with a header begins a recording, and nothing is lost."""
-    heard = decoded(map(recorded, names), seed)
-    assert len(heard) == pytest.approx(sum(len(expected(name)) for name in names), abs=0.05 * RATE * len(names))
-    assert np.abs(heard).mean() == pytest.approx(np.abs(tone()).mean(), rel=0.1)
+    heard, whole = decoded(map(recorded, names), seed), np.concatenate([expected(name) for name in names])
+    assert len(heard) == pytest.approx(len(whole), abs=0.05 * RATE * len(names))
+    assert np.abs(heard).mean() == pytest.approx(np.abs(whole).mean(), rel=0.1)
 
 
 @pytest.mark.parametrize("name", sorted(ENDLESS))
@@ -124,7 +124,7 @@ def test_opus_packets_come_one_a_message() -> None:
     blocks = [block for packet in packets for block in decoder.blocks(packet)]
     assert len(np.concatenate([*blocks, *decoder.end()])) == pytest.approx(SECONDS * RATE, abs=0.05 * RATE)
     heard = decoded([recorded("ogg opus")], decoder=ContainerDecoder(is_opus=True))
-    assert np.array_equal(heard, expected("ogg opus"))
+    np.testing.assert_allclose(heard, expected("ogg opus"), atol=0.02)
 
 
 @pytest.mark.parametrize(

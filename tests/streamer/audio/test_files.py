@@ -24,9 +24,9 @@ def tone(rate: int, seconds: float = 0.5, hertz: float = 440.0) -> NDArray[np.fl
 
 def test_read_audio_mixes_and_resamples(tmp_path: Path) -> None:
     """A 44.1 kHz stereo file is read as its 16 kHz mean."""
-    stereo = np.stack([tone(44100), np.zeros_like(tone(44100))], axis=1)
+    stereo = np.stack([tone(44100), tone(44100, hertz=700)], axis=1)
     soundfile.write(tmp_path / "tone.flac", stereo, 44100, subtype="PCM_24")
-    expected = soxr.resample(tone(44100) / 2, 44100, SAMPLE_RATE)
+    expected = soxr.resample(stereo.mean(axis=1), 44100, SAMPLE_RATE)
     # 24 bit quantisation
     np.testing.assert_allclose(read_audio(tmp_path / "tone.flac"), expected, atol=1e-6)
 
@@ -137,6 +137,65 @@ def test_a_playlist_is_no_audio_file(tmp_path: Path) -> None:
     for playlist in (concat, hls):
         with pytest.raises(AudioFormatError, match=r"upload: no audio that can be decoded"):
             list(open_audio(io.BytesIO(playlist), "upload").blocks)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "told"),
+    [
+        (1, -1, "the channels are out of phase: channels 1, 2 are transcribed, some turned over, not the plain mean"),
+        (0, 1, "channel 1 is silent: channel 2 is transcribed, not the plain mean"),
+    ],
+)
+def test_channels_are_chosen_by_what_sounds(left: int, right: int, told: str) -> None:
+    """Opposite channels and a silent one leave the sound as loud as it is; what was done is told."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(SAMPLE_RATE)[:, None] * [[left, right]], SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    sound = read_sound(file, "stereo.wav")
+    np.testing.assert_allclose(np.abs(sound.samples), np.abs(tone(SAMPLE_RATE)), atol=1e-6)
+    assert [str(note) for note in sound.notes] == [told]
+
+
+def test_channels_out_of_phase_for_a_while_are_told() -> None:
+    """With how long."""
+    file, whole = io.BytesIO(), tone(SAMPLE_RATE, 8.0)
+    right = np.where(np.arange(len(whole)) < 5 * SAMPLE_RATE, whole, -whole)
+    soundfile.write(file, np.stack([whole, right], axis=1), SAMPLE_RATE, format="WAV", subtype="FLOAT")
+    sound = read_sound(file, "stereo.wav")
+    assert [note.text for note in sound.notes] == [
+        "in 3.0 s of it the channels are out of phase: there some are turned over"
+    ]
+    np.testing.assert_allclose(np.abs(sound.samples[-SAMPLE_RATE:]), np.abs(whole[-SAMPLE_RATE:]), atol=1e-6)
+
+
+def tracks(*sounds: NDArray[np.float32], container: str = "matroska") -> io.BytesIO:
+    """A file with a track for each sound at 16 kHz."""
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        streams = [out.add_stream("flac", rate=SAMPLE_RATE, layout="mono") for _ in sounds]
+        for at in range(0, len(sounds[0]), 4096):
+            for stream, sound in zip(streams, sounds, strict=True):
+                block = (sound[None, at : at + 4096] * 32767).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+                frame.sample_rate, frame.pts = SAMPLE_RATE, at
+                out.mux(stream.encode(frame))
+        for stream in streams:
+            out.mux(stream.encode(None))
+    return file
+
+
+def test_a_silent_first_track_hides_no_other() -> None:
+    """The first that sounds is transcribed; what else sounds is told."""
+    first, second = tone(SAMPLE_RATE, 2.0), tone(SAMPLE_RATE, 2.0, hertz=700)
+    silent = np.zeros_like(first)
+    for sounds, expected, told in (
+        ((silent, first), first, ["track 2 of 2 is transcribed: those before it hold no speech"]),
+        ((first, silent), first, []),
+        ((first, second), first, ["track 1 of 2 is transcribed, not what sounds in 2"]),
+    ):
+        sound = read_sound(tracks(*sounds), "tracks.mkv")
+        np.testing.assert_allclose(sound.samples, expected, atol=1e-4)
+        assert [note.text for note in sound.notes] == told
 
 
 def test_long_files_come_in_blocks() -> None:
