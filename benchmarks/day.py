@@ -34,6 +34,8 @@ from streamer.build import scheduler_options
 from streamer.config import Config
 from streamer.protocol.events import Bye, TurnEnd
 from streamer.protocol.options import SessionOptions
+from streamer.scheduling.decoder import LocalDecoder
+from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.inbox import MAX_BLOCKS, MAX_COMMANDS
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.outbox import MAX_REPEATED
@@ -220,7 +222,8 @@ async def service() -> AsyncIterator[Day]:
     limits = LoadLimits(min_interval_s=INTERVAL_S, max_interval_s=INTERVAL_S)
     meter = LoadMeter(limits, max_batch=N_SESSIONS, costs=StepCosts(1e-4, 1e-4))
     # audio comes faster than real time: a round takes a second of it
-    worker = Worker(engine, LoudnessFrontEnd(), meter, WorkerOptions(tick_s=0.0), metrics)  # type: ignore[arg-type]
+    decoder = LocalDecoder("0", engine, meter, DeviceThread())
+    worker = Worker(decoder, LoudnessFrontEnd(), WorkerOptions(tick_s=0.0), metrics)  # type: ignore[arg-type]
     model = ModelFacts(name="day", tokenizer=tokenizer, n_mels=N_MELS)
     config = Config()
     window = WindowOptions(max_window_s=config.scheduler.max_window_s)

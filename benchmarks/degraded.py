@@ -124,7 +124,7 @@ def play(config: Config, engines: Engines, recordings: list[Samples]) -> list[Li
     def opening(i: int) -> Callable[[], Playback]:
         def begin() -> Playback:
             options = SessionOptions(language="en")
-            window = window_options(config, engines.model)
+            window = window_options(config, engines.facts)
             spec = SessionSpec(name=f"{i}", options=options, window=window, model=engines.facts)
             return perform(Session(spec), engines.front_end, recordings[i], SimulatedPace())
 

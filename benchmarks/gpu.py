@@ -33,7 +33,7 @@ from streamer.engine.row import Row
 from streamer.engine.window_encoder import SettledWindow
 from streamer.evaluation.percentiles import percentile
 from streamer.step import StepRequest, StepResult
-from streamer.telemetry.metrics import DecoderPass
+from streamer.telemetry.metrics import DecoderPass, EngineMetrics
 
 SHORTEST_S, LONGEST_S = 2.0, 10.0
 """Lengths of windows."""
@@ -51,6 +51,8 @@ CEILING = 8192
 
 class TimedEngine(RandomEngine):
     """An engine that waits for the device after each part of a step, and notes how long the part took."""
+
+    metrics: EngineMetrics
 
     def begin(self) -> None:
         """Forget all measurements."""

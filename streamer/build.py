@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from streamer.errors import ConfigError, EngineError
 from streamer.host.cpu import bfloat16_features, cpu_name, cpuinfo, physical_cores
 from streamer.scheduling.calibration import Clocks, CostProbe, measure_costs, probes
 from streamer.scheduling.cost_memory import CostMemory
+from streamer.scheduling.decoder import LocalDecoder
+from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts, least
 from streamer.scheduling.recording import RecordingOptions, Recordings
@@ -35,7 +37,7 @@ from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import CATCH_UP_S, WindowOptions
 from streamer.session.spec import ModelFacts
-from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
+from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics, StepObserver
 from streamer.telemetry.tracing import NoSpans, OpenTelemetrySpans
 from streamer.text.languages import expected_language, known_language
 from streamer.text.tokenizer import Tokenizer
@@ -122,7 +124,9 @@ def check_language(language: str, languages: Sequence[str]) -> None:
         raise ConfigError(f'session.language = "{language}": {expected_language(language, languages)}')
 
 
-def build_engines(config: Config, registry: CollectorRegistry, *, random_weights: bool = False) -> Engines:
+def build_engines(
+    config: Config, registry: CollectorRegistry, *, random_weights: bool = False, observer: StepObserver | None = None
+) -> Engines:
     """
     Load the weights, choose device and dtype, and make an engine for each worker; nothing runs yet.
 
@@ -130,6 +134,7 @@ def build_engines(config: Config, registry: CollectorRegistry, *, random_weights
         config: The configuration.
         registry: Where the engines' metrics are published.
         random_weights: See `build`.
+        observer: Told of every step in place of these metrics.
 
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
@@ -145,16 +150,29 @@ def build_engines(config: Config, registry: CollectorRegistry, *, random_weights
     load, engine_type = (random_model, RandomEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
     options, metrics = engine_options(config, model), EngineMetrics(registry)
-    new_engine = functools.partial(engine_type, model, tokenizer, options, metrics)
+    new_engine = functools.partial(engine_type, model, tokenizer, options, observer or metrics)
     return Engines(
         engines=[new_engine() for _ in range(n_workers)],
         new_engine=new_engine,
         front_end=FrontEnd(MelSpectrogram(model.dims.n_mels, device), VoiceDetector(read_weights(), device)),
         model=model,
-        facts=ModelFacts(name=config.model.name, tokenizer=tokenizer, n_mels=model.dims.n_mels),
+        facts=model_facts(config.model.name, model, tokenizer),
         options=options,
         metrics=metrics,
     )
+
+
+def model_facts(name: str, model: Whisper, tokenizer: Tokenizer) -> ModelFacts:
+    """
+    What sessions know of a model.
+
+    Args:
+        name: As in the configuration.
+        model: Loaded.
+        tokenizer: Of the same checkpoint.
+    """
+    lag_s = weights.alignment_lag_s(model.dims, model.decoder.alignment_heads)
+    return ModelFacts(name=name, tokenizer=tokenizer, n_mels=model.dims.n_mels, alignment_lag_s=lag_s)
 
 
 def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistry) -> Service:
@@ -168,8 +186,8 @@ def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistr
     """
     metrics = ServiceMetrics(registry)
     probe, clocks = CostProbe(engines.facts.n_mels, engines.options.max_batch), step_clocks(engines.model.device)
-    memory = CostMemory(weights.default_store().parent / "costs", costs_key(engines), probe.n_rows)
-    costs = _least_costs(engines.engines[0], probe, clocks, memory)
+    memory = cost_memory(costs_key(engines), probe.n_rows)
+    costs = least_costs(engines.engines[0], probe, clocks, memory)
     meter = LoadMeter(load_limits(config), engines.options.max_batch, costs)
     workers = _workers(config, engines, metrics, meter)
     measured = config.scheduler.max_sessions == 0
@@ -177,7 +195,7 @@ def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistr
         engines.facts,
         workers,
         scheduler_options(config),
-        window_options(config, engines.model),
+        window_options(config, engines.facts),
         metrics,
         Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
         IdleCalibration(workers, meter, probe, clocks, memory) if measured else None,
@@ -192,14 +210,28 @@ def _workers(config: Config, engines: Engines, metrics: ServiceMetrics, meter: L
     recovering = [RecoveringEngine(engine, engines.new_engine, probe, metrics) for engine in engines.engines]
     engines.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in recovering])
     tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
-    return [Worker(engine, engines.front_end, meter, WorkerOptions(), metrics, tracer) for engine in recovering]
+    decoders = [LocalDecoder(str(i), engine, meter, DeviceThread()) for i, engine in enumerate(recovering)]
+    return [Worker(decoder, engines.front_end, WorkerOptions(), metrics, tracer) for decoder in decoders]
 
 
-def _least_costs(engine: WhisperEngine, probe: CostProbe, clocks: Clocks, memory: CostMemory) -> StepCosts:
-    """Costs of the idle machine: the less of what is measured now and of what earlier starts remember."""
+def least_costs(engine: WhisperEngine, probe: CostProbe, clocks: Clocks, memory: CostMemory) -> StepCosts:
+    """
+    Costs of the idle machine: the less of what is measured now and of what earlier starts remember.
+
+    Args:
+        engine: Runs the probe.
+        probe: The steps to measure.
+        clocks: What measures them.
+        memory: Of earlier starts; remembers this one too.
+    """
     measured, remembered = measure_costs(engine, probe, clocks), memory.recall()
     memory.note(measured)
     return least(measured, remembered, probe.n_rows) if remembered else measured
+
+
+def cost_memory(key: Mapping[str, str], n_rows: int) -> CostMemory:
+    """What earlier starts measured, for what the costs depend on (`costs_key`) and a step of so many rows."""
+    return CostMemory(weights.default_store().parent / "costs", key, n_rows)
 
 
 def step_clocks(device: torch.device) -> Clocks:
@@ -266,10 +298,9 @@ def recording_options(config: Config) -> RecordingOptions:
     )
 
 
-def window_options(config: Config, model: Whisper) -> WindowOptions:
+def window_options(config: Config, facts: ModelFacts) -> WindowOptions:
     """How much audio a step sees, and the delay of the model's word times."""
-    lag_s = weights.alignment_lag_s(model.dims, model.decoder.alignment_heads)
-    return WindowOptions(max_window_s=config.scheduler.max_window_s, alignment_lag_s=lag_s)
+    return WindowOptions(max_window_s=config.scheduler.max_window_s, alignment_lag_s=facts.alignment_lag_s)
 
 
 def engine_options(config: Config, model: Whisper) -> EngineOptions:

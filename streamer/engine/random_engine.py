@@ -17,7 +17,7 @@ from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
 from streamer.step import StepRequest
-from streamer.telemetry.metrics import EngineMetrics
+from streamer.telemetry.metrics import StepObserver
 from streamer.text.tokenizer import Tokenizer
 
 TOKENS_PER_SECOND = 3.5
@@ -68,7 +68,7 @@ class RandomEngine(WhisperEngine):
         metrics: Observes latencies and batch sizes.
     """
 
-    def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: EngineMetrics) -> None:
+    def __init__(self, model: Whisper, tokenizer: Tokenizer, options: EngineOptions, metrics: StepObserver) -> None:
         super().__init__(model, tokenizer, options, metrics)
         texts = ((token, tokenizer.decode([token])) for token in range(1000, 9000))
         self._words = [token for token, text in texts if text.startswith(" ") and text[1:].isalpha()]

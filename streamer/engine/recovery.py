@@ -34,6 +34,9 @@ class CachingEngine(Engine, Protocol):
     def cache_bytes(self) -> tuple[int, int]:
         """Bytes of keys and values of text and of audio."""
 
+    def known_frames(self, request: StepRequest) -> int:
+        """Leading frames that the next request of the same window may leave out."""
+
 
 class RecoveringEngine:
     """
@@ -87,6 +90,10 @@ class RecoveringEngine:
         """Release everything cached for a session that is over."""
         if self._engine is not None:
             self._engine.forget(session)
+
+    def known_frames(self, request: StepRequest) -> int:
+        """Leading frames that the next request of the same window may leave out."""
+        return self._engine.known_frames(request) if self._engine is not None else 0
 
     def _restart(self, reason: str) -> CachingEngine:
         for attempt, pause_s in enumerate(PAUSES_S, 1):

@@ -59,6 +59,10 @@ class WindowEncoder:
         """Settled positions of the request's window, which are not encoded again."""
         return self._windows.of(request.session, request.window).n
 
+    def first_frame(self, request: StepRequest) -> int:
+        """First frame of the request's window that is read: those before it are settled."""
+        return _first_frame(self.n_settled(request))
+
     def forget(self, session: str) -> None:
         """Release the cached window of a session that is over."""
         self._windows.release(session)
@@ -98,7 +102,7 @@ class WindowEncoder:
         """Encode short windows, each from its first position that is not settled."""
         settled = [self._windows.of(r.session, r.window) for r in batch]
         windows = [
-            self._window(r.log_mel, 2 * old.n - STEM_CONTEXT if old.n else 0, 2 * self._positions(r.log_mel.shape[1]))
+            self._window(r.log_mel, _first_frame(old.n), 2 * self._positions(r.log_mel.shape[1]))
             for r, old in zip(batch, settled, strict=True)
         ]
         past = [old.encoder.keys_values for old in settled]
@@ -142,3 +146,8 @@ class WindowEncoder:
         encoder = like.new_empty(2, dims.n_audio_layer, dims.n_audio_head, 0, d_head)
         audio = like.new_empty(2, dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
         return AudioKV(KVSpan(encoder, 0), KVSpan(audio, 0))
+
+
+def _first_frame(n_settled: int) -> int:
+    """First frame to read behind so many settled positions of two frames each: the stem reads some that are settled."""
+    return 2 * n_settled - STEM_CONTEXT if n_settled else 0

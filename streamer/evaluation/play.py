@@ -81,7 +81,7 @@ class Evaluation:
 
     def __init__(self, config: Config, engines: Engines, rows: Sequence[ManifestRow], folder: Path) -> None:
         self._config, self._engines, self._rows = config, engines, rows
-        self._window = window_options(config, engines.model)
+        self._window = window_options(config, engines.facts)
         self._samples = [_with_lead_in(read_audio(folder / row.file), row.lead_in_s) for row in rows]
 
     def play(self, options: EvaluationOptions, delay: Delay) -> list[LiveTranscript]:

@@ -21,7 +21,7 @@ from streamer.audio.mel import MelSpectrogram
 from streamer.audio.mixer import Mixer
 from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite
 from streamer.audio.vad import VoiceDetector, read_weights
-from streamer.build import choose_device, choose_dtype, engine_options, window_options
+from streamer.build import choose_device, choose_dtype, engine_options, model_facts, window_options
 from streamer.config import Config, ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model
@@ -33,7 +33,7 @@ from streamer.protocol.events import Event
 from streamer.protocol.options import SessionOptions, Task
 from streamer.session.plausibility import is_no_speech
 from streamer.session.session import Session
-from streamer.session.spec import ModelFacts, SessionSpec
+from streamer.session.spec import SessionSpec
 from streamer.step import StepResult
 from streamer.telemetry.metrics import EngineMetrics
 from streamer.text.tokenizer import Tokenizer
@@ -81,7 +81,8 @@ class SpeechModel:
     def __init__(self, network: Whisper, tokenizer: Tokenizer, config: Config) -> None:
         self.network, self.tokenizer = network, tokenizer
         self._config, self._numbers = config, itertools.count()
-        self._window = window_options(config, network)
+        self._facts = model_facts(config.model.name, network, tokenizer)
+        self._window = window_options(config, self._facts)
         self._metrics = EngineMetrics(CollectorRegistry())
 
     @property
@@ -205,7 +206,7 @@ class SpeechModel:
             name=f"stream-{next(self._numbers)}",
             options=options or SessionOptions(),
             window=self._window,
-            model=ModelFacts(name=self._config.model.name, tokenizer=self.tokenizer, n_mels=self.network.dims.n_mels),
+            model=self._facts,
         )
         return stream_events(_resampled(blocks, rate), Session(spec), self._front_end, self._live_engine)
 

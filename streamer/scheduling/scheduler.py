@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
+from streamer.scheduling.decoder import Decoder
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.session_handle import SessionHandle
@@ -67,6 +70,7 @@ class Scheduler:
         metrics: Metrics of the service.
         recordings: Records sessions for replay; None: they are not recorded.
         calibration: Measures the machine while nobody speaks; None: it is measured at the start alone.
+        supervision: Keeps engine processes alive for as long as it runs; None: there are none.
     """
 
     def __init__(
@@ -78,12 +82,13 @@ class Scheduler:
         metrics: ServiceMetrics,
         recordings: Recordings | None = None,
         calibration: IdleCalibration | None = None,
+        supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.model = model.name
         self.languages = tuple(model.tokenizer.languages)
         self._facts, self._workers = model, workers
         self._options, self._window, self._metrics = options, window, metrics
-        self._recordings, self._calibration = recordings, calibration
+        self._recordings, self._calibration, self._supervision = recordings, calibration, supervision
         self._left = asyncio.Event()
         self._draining = False
         for worker in workers:
@@ -98,6 +103,9 @@ class Scheduler:
         metrics.interval.set_function(lambda: max(worker.interval_s for worker in workers))
         metrics.queue.set_function(lambda: sum(worker.n_due for worker in workers))
         metrics.lag.set_function(lambda: max(worker.worst_lag_s for worker in workers))
+        for decoder in (worker.decoder for worker in workers):
+            name = decoder.statistics().name
+            metrics.engine_alive.labels(name).set_function(functools.partial(_is_alive, decoder))
 
     @property
     def n_sessions(self) -> int:
@@ -107,7 +115,7 @@ class Scheduler:
     @property
     def capacity(self) -> int:
         """Sessions admitted at most."""
-        return self._options.max_sessions or sum(worker.meter.capacity for worker in self._workers)
+        return self._options.max_sessions or sum(worker.decoder.capacity for worker in self._workers)
 
     def open(
         self,
@@ -131,10 +139,13 @@ class Scheduler:
             caller: Name of the API key that opens the session, or empty.
 
         Raises:
-            OverloadError: The daemon is full or shutting down, or the caller has `max_per_caller` sessions.
+            OverloadError: The daemon is full, shutting down or without any engine, or the caller has `max_per_caller`
+                sessions.
         """
         if self._draining:
             raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
+        if not any(worker.decoder.capacity for worker in self._workers):
+            raise OverloadError("no engine is alive: connect again in a moment", retry_after_s=5.0)
         self._check_places(caller)
         worker = min(self._workers, key=lambda worker: len(worker.streams))
         name = session or f"s_{secrets.token_urlsafe(9)}"
@@ -204,6 +215,8 @@ class Scheduler:
                 group.create_task(worker.run())
             if self._calibration:
                 group.create_task(self._calibration.run())
+            if self._supervision:
+                group.create_task(self._supervision())
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions, end all open ones, and wait until each has said `Bye`, at most `deadline_s` seconds."""
@@ -227,12 +240,13 @@ class Scheduler:
 
     @property
     def is_alive(self) -> bool:
-        """Whether every worker's loop runs and its device answers; true during a drain too."""
+        """Whether every worker's loop runs and its steps are answered, or will be; true during a drain too."""
         return all(worker.is_alive for worker in self._workers)
 
     def is_ready(self) -> bool:
-        """Whether new sessions are admitted and can be served."""
-        return not self._draining and self.is_alive
+        """Whether new sessions are admitted and can be served: some engine answers now."""
+        can_step = any(worker.decoder.is_ready for worker in self._workers)
+        return not self._draining and self.is_alive and can_step
 
     def statistics(self) -> SchedulerStatistics:
         """What the scheduler is doing now."""
@@ -244,6 +258,7 @@ class Scheduler:
             row_cost_s=max(worker.meter.row_cost_s for worker in self._workers),
             worst_lag_s=max(worker.worst_lag_s for worker in self._workers),
             n_steps=sum(worker.n_steps for worker in self._workers),
+            engines=tuple(worker.decoder.statistics() for worker in self._workers),
             sessions=tuple(map(_statistics, self._streams())),
         )
 
@@ -289,6 +304,10 @@ class Scheduler:
             worst_commit_s=round(stream.counters.worst_commit_s, 2),
             resumed=stream.counters.n_resumed,
         )
+
+
+def _is_alive(decoder: Decoder) -> float:
+    return float(decoder.statistics().is_alive)
 
 
 def _statistics(stream: SessionHandle) -> SessionStatistics:

@@ -1,10 +1,11 @@
 """
-One device thread and the sessions that it serves.
+The sessions of one decoder: takes their audio, asks for their steps, hands out their events.
 
 The loop: take the audio that came in for every session, step the sessions that are due, hand out the events, repeat.
-Front end and engine run on the worker's own thread; the event loop receives meanwhile, and that input forms the next
-batch. Ends of turns go before partial captions; within each kind the session with the most unseen audio goes first. A
-session has at most one step in flight.
+Where the decoder is an engine of this process, front end and engine share a thread, and the loop waits for each step.
+Where it is another process, steps run beside the loop, and audio is taken meanwhile. The event loop receives in both
+cases, and that input forms the next batch. Ends of turns go before partial captions; within each kind the session with
+the most unseen audio goes first. A session has at most one step in flight.
 
 A GPU has one worker. A CPU has one worker of one thread for each core (docs/experiments.md has the measurements).
 """
@@ -13,26 +14,26 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
-import torch
 from torch import Tensor
 
 from streamer.audio.frontend import Features, FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError, StreamerError
 from streamer.protocol.events import Event
-from streamer.scheduling.calibration import Clocks, Timing, time_step
+from streamer.scheduling.calibration import Clocks, Timing
+from streamer.scheduling.decoder import Answer, Decoder, Stepped
 from streamer.scheduling.load import LoadMeter
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.session.session import Step
-from streamer.step import Engine, StepRequest, StepResult
+from streamer.step import StepRequest
 from streamer.telemetry.metrics import ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, StepTracer
 
@@ -53,16 +54,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """Pace and threads of a worker."""
+    """Pace of a worker."""
 
     tick_s: float = 0.02
     """Shortest time between two rounds, seconds: chunks that arrive close together are taken together."""
-    n_threads: int = 1
-    """CPU threads of matrix products on the device thread."""
     min_audio_s: float = 1.0
     """Audio of one session that a round may always take, seconds: so audio sent faster than real time is consumed."""
-    liveness_s: float = 30.0
-    """Time that the device may take for one call before it counts as hanging, seconds."""
 
     def most_audio_s(self, passed_s: float) -> float:
         """
@@ -76,12 +73,11 @@ class WorkerOptions:
 
 class Worker:
     """
-    Runs the sessions of one device thread.
+    Runs the sessions of one decoder.
 
     Args:
-        engine: Runs steps, on this worker's thread only.
+        decoder: Runs their steps.
         front_end: Computes mel frames and voice probabilities; it has no state, so workers may share it.
-        meter: Learns the cost of steps; the workers of a machine share it.
         options: See `WorkerOptions`.
         metrics: Metrics of the service.
         tracer: Makes a span of each step.
@@ -89,27 +85,29 @@ class Worker:
 
     def __init__(
         self,
-        engine: Engine,
+        decoder: Decoder,
         front_end: FrontEnd,
-        meter: LoadMeter,
         options: WorkerOptions,
         metrics: ServiceMetrics,
         tracer: StepTracer | None = None,
     ) -> None:
-        self.meter = meter
+        self.decoder = decoder
         self.streams: dict[str, SessionHandle] = {}
         self.n_steps = 0
         self.on_closed: Callable[[SessionHandle], None] = lambda _: None
         """Called with a session that is over."""
-        self._engine, self._front_end, self._options, self._metrics = engine, front_end, options, metrics
-        self._device = ThreadPoolExecutor(1, "device", initializer=torch.set_num_threads, initargs=(options.n_threads,))
+        self._front_end, self._options, self._metrics = front_end, options, metrics
         self._tracer = tracer if tracer is not None else NoSpans()
-        self._device_turn = asyncio.Lock()
         self._work = asyncio.Event()
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
-        self._busy_since: float | None = None
         self._took_at_s = time.monotonic()
+        self._next_tick_s = -math.inf
+        self._tick: asyncio.TimerHandle | None = None
+        self._steps: set[asyncio.Task[None]] = set()
+        """Steps that run beside the loop."""
+        self._stepping: set[str] = set()
+        """Sessions with a step under way."""
 
     def add(self, stream: SessionHandle) -> None:
         """Serve a session until it is over."""
@@ -120,10 +118,14 @@ class Worker:
         self._work.set()
 
     @property
+    def meter(self) -> LoadMeter:
+        """Cost of steps where they are run."""
+        return self.decoder.load
+
+    @property
     def is_alive(self) -> bool:
-        """Whether the loop runs and the device answers."""
-        hanging = self._busy_since is not None and time.monotonic() - self._busy_since > self._options.liveness_s
-        return self._running and not hanging
+        """Whether the loop runs, and steps and audio features are answered."""
+        return self._running and self.decoder.is_alive and not self.decoder.thread.is_hanging
 
     @property
     def is_idle(self) -> bool:
@@ -157,15 +159,21 @@ class Worker:
             while True:
                 await self._work.wait()
                 self._work.clear()
-                started = time.monotonic()
-                while await self._round():
-                    pass
-                await asyncio.sleep(max(0.0, self._options.tick_s - (time.monotonic() - started)))
+                await (self._rounds_beside() if self.decoder.is_beside else self._rounds())
         finally:
             self._running = False
-            if self._timer:
-                self._timer.cancel()
-            self._device.shutdown(wait=False, cancel_futures=True)
+            for timer in filter(None, (self._timer, self._tick)):
+                timer.cancel()
+            for step in self._steps:
+                step.cancel()
+            self.decoder.close()
+
+    async def _rounds(self) -> None:
+        """Rounds until there is no more to do, a tick at least."""
+        started_s = time.monotonic()
+        while await self._round():
+            pass
+        await asyncio.sleep(max(0.0, started_s + self._options.tick_s - time.monotonic()))
 
     async def _round(self) -> bool:
         """Take audio, step, hand out events; whether there is more to do at once."""
@@ -173,32 +181,69 @@ class Worker:
         await self._take_audio(self._with_input())
         due = self._next_batch()
         if due:
-            n_speaking, n_rows, step_s = self.n_speaking, *await self._step(due)
+            n_speaking, stepped = self.n_speaking, await self._step(due)
             round_s = time.perf_counter() - started
-            if n_rows:
-                self.meter.observe(max(step_s, STEP_SHARE * round_s), n_rows, n_speaking)
+            if stepped:
+                self.meter.observe(max(stepped.seconds, STEP_SHARE * round_s), stepped.n_rows, n_speaking)
         else:
             self._wake_for_finals()
+        await self._release()
+        return bool(due) or bool(self._with_input())
+
+    async def _rounds_beside(self) -> None:
+        """A round where a tick has passed since the last one, or a step is done; otherwise wake when it has passed."""
+        done = [step for step in self._steps if step.done()]
+        for step in done:
+            self._steps.discard(step)
+            step.result()  # raises what ends the daemon
+        is_tick = time.monotonic() >= self._next_tick_s
+        if is_tick:
+            self._next_tick_s = time.monotonic() + self._options.tick_s
+        if is_tick or done:
+            await self._round_beside(takes_audio=is_tick)
+        if self._with_input() and self._tick is None:
+            wait_s = max(0.0, self._next_tick_s - time.monotonic())
+            self._tick = asyncio.get_running_loop().call_later(wait_s, self._on_tick)
+
+    def _on_tick(self) -> None:
+        self._tick = None
+        self.wake()
+
+    async def _round_beside(self, *, takes_audio: bool) -> None:
+        """Take audio, and begin steps while the decoder has place for them."""
+        if takes_audio:
+            await self._take_audio(self._with_input())
+        while self.decoder.has_place and (due := self._next_batch()):
+            step = asyncio.create_task(self._step_beside(due))
+            self._steps.add(step)
+            step.add_done_callback(lambda _: self.wake())
+            await asyncio.sleep(0)  # the step has begun, so its place and its sessions are taken
+        self._wake_for_finals()
+        await self._release()
+
+    async def _step_beside(self, due: Sequence[SessionHandle]) -> None:
+        n_speaking, stepped = self.n_speaking, await self._step(due)
+        if stepped:
+            self.meter.observe(stepped.seconds, stepped.n_rows, n_speaking)
+        await self._release()
+
+    async def _release(self) -> None:
+        """Let go of the sessions that are over; the decoder forgets one with a step under way when it is done."""
         over = [stream for stream in self.streams.values() if stream.is_over]
         for stream in over:
             del self.streams[stream.id]
             self.on_closed(stream)
-        if over:
-            await self.forget([stream.id for stream in over])
-        return bool(due) or bool(self._with_input())
+        if forgotten := [stream.id for stream in over if stream.id not in self._stepping]:
+            await self.forget(forgotten)
 
     async def forget(self, sessions: Sequence[str]) -> None:
-        """Release what the engine has cached for these sessions; nothing once the loop has ended."""
+        """Release what the decoder has cached for these sessions; nothing once the loop has ended."""
         if self._running:
-            await self._on_device(lambda: self._forget(sessions))
-
-    def _forget(self, sessions: Sequence[str]) -> None:
-        for session in sessions:
-            self._engine.forget(session)
+            await self.decoder.forget(sessions)
 
     async def time_step(self, batch: Sequence[StepRequest], clocks: Clocks) -> Timing:
         """
-        Run a step of no session on the device thread, and measure it there.
+        Run a step of no session, and measure it where it is run.
 
         Args:
             batch: Its requests.
@@ -206,11 +251,17 @@ class Worker:
 
         Raises:
             EngineError: The step failed.
+            DeviceLostError: No step can be run any more.
         """
-        return await self._on_device(lambda: time_step(self._engine, batch, clocks))
+        return await self.decoder.time_step(batch, clocks)
 
     def _with_input(self) -> list[SessionHandle]:
-        return [s for s in self.streams.values() if s.has_input and not s.has_failed and not s.session.is_full]
+        sound = [s for s in self.streams.values() if s.has_input and not s.has_failed and not s.session.is_full]
+        return [s for s in sound if not self._is_late(s)]
+
+    def _is_late(self, stream: SessionHandle) -> bool:
+        """Whether a step under way leaves so much audio unseen that more of it must wait for the end of the step."""
+        return stream.id in self._stepping and stream.session.lag_s >= self._options.min_audio_s
 
     async def _take_audio(self, streams: Sequence[SessionHandle]) -> None:
         now_s = time.monotonic()
@@ -230,7 +281,7 @@ class Worker:
             return
         samples = [blocks[stream.id] for stream in streams]
         started = time.perf_counter()
-        features = await self._on_device(lambda: self._extract(streams, samples))
+        features = await self.decoder.thread.run(lambda: self._extract(streams, samples))
         self._metrics.listen.observe((time.perf_counter() - started) * 1e3)
         for stream, new, block in zip(streams, features, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
@@ -275,41 +326,40 @@ class Worker:
         joined = dict.fromkeys([*due, *self._due(EARLY * interval_s)]) if due else ()
         return list(joined)[: self.meter.batch]
 
-    async def _step(self, streams: Sequence[SessionHandle]) -> tuple[int, float]:
-        """Step these sessions and hand out their events; rows of the step, 0 if all have failed, and its seconds."""
+    async def _step(self, streams: Sequence[SessionHandle]) -> Stepped | None:
+        """Step these sessions and hand out their events; None if all have failed."""
         asked = [(stream, self._guard(stream, stream.session.next_step)) for stream in streams]
         batch = [(stream, step) for stream, step in asked if step is not None]
         if not batch:
-            return 0, 0.0
-        steps = [step for _, step in batch]
-        started = time.perf_counter()
-        with self._tracer.step(len(steps), sum(step.request.final for step in steps)):
-            results = await self._on_device(lambda: self._results(steps))
-        elapsed_s = time.perf_counter() - started
-        self._count_step(elapsed_s, len(steps))
-        for (stream, step), result in zip(batch, results, strict=True):
-            if step.request.final:
-                stream.final_at_s, stream.final_received_s = time.monotonic(), stream.session.received_s
-            if isinstance(result, EngineError):
-                self._failed(stream, result)
-            else:
-                stream.n_failures = 0
-                self._say(stream, functools.partial(stream.session.apply, step, result))
-        return len(steps), elapsed_s
-
-    def _count_step(self, elapsed_s: float, n_rows: int) -> None:
-        self.n_steps += 1
-        self._metrics.step.observe(elapsed_s * 1e3)
-        self._metrics.batch.observe(n_rows)
-
-    def _results(self, steps: Sequence[Step]) -> Sequence[StepResult | EngineError]:
-        """Run one step on the device thread; if it fails, each row alone, so that a bad row affects no other."""
+            return None
+        requests = [step.request for _, step in batch]
+        names = {request.session for request in requests}
+        self._stepping |= names
         try:
-            return self._engine.step([step.request for step in steps])
-        except EngineError as error:
-            if len(steps) == 1:
-                return [error]
-        return [result for step in steps for result in self._results([step])]
+            with self._tracer.step(len(requests), sum(request.final for request in requests)):
+                stepped = await self.decoder.step(requests)
+        finally:
+            self._stepping -= names
+        self._count_step(stepped)
+        for (stream, step), answer in zip(batch, stepped.answers, strict=True):
+            self._apply(stream, step, answer)
+        if gone := [name for name in names if name not in self.streams]:
+            await self.forget(gone)
+        return stepped
+
+    def _count_step(self, stepped: Stepped) -> None:
+        self.n_steps += 1
+        self._metrics.step.observe(stepped.seconds * 1e3)
+        self._metrics.batch.observe(stepped.n_rows)
+
+    def _apply(self, stream: SessionHandle, step: Step, answer: Answer) -> None:
+        if step.request.final:
+            stream.final_at_s, stream.final_received_s = time.monotonic(), stream.session.received_s
+        if isinstance(answer, EngineError):
+            self._failed(stream, answer)
+        else:
+            stream.n_failures = 0
+            self._say(stream, functools.partial(stream.session.apply, step, answer))
 
     def _failed(self, stream: SessionHandle, error: EngineError) -> None:
         self._metrics.failures.inc()
@@ -319,14 +369,6 @@ class Worker:
         self._guard(stream, stream.session.cancel_step)
         if stream.n_failures >= MAX_FAILURES:
             stream.fail(EngineError(f"{MAX_FAILURES} steps failed in a row: the session cannot go on"))
-
-    async def _on_device(self, call: Callable[[], T]) -> T:
-        async with self._device_turn:
-            self._busy_since = time.monotonic()
-            try:
-                return await asyncio.get_running_loop().run_in_executor(self._device, call)
-            finally:
-                self._busy_since = None
 
     def _guard(self, stream: SessionHandle, call: Callable[[], T]) -> T | None:
         """Call into one session; an error of the session ends it alone, and gives None. Others go on."""

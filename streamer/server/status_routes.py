@@ -53,7 +53,10 @@ def status_routes(
     async def ready(_: Request) -> Response:
         if connections.is_draining:
             return PlainTextResponse("draining\n", 503)
-        return PlainTextResponse("ready\n") if scheduler.is_ready() else PlainTextResponse("not ready\n", 503)
+        if scheduler.is_ready():
+            return PlainTextResponse("ready\n")
+        is_without_engine = not any(engine.is_alive for engine in scheduler.statistics().engines)
+        return PlainTextResponse("not ready: no engine is alive\n" if is_without_engine else "not ready\n", 503)
 
     async def show_metrics(request: Request) -> Response:
         keys.authorize(presented_key(request.scope), Right.STATE)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from streamer.telemetry.statistics import SchedulerStatistics, SessionStatistics
+from streamer.telemetry.statistics import EngineStatistics, SchedulerStatistics, SessionStatistics
 
 _COLUMNS = ("session", "caller", "audio s", "behind s", "turns", "words", "commit s", "steps", "unread", "state")
 
 
 def render(version: str, model: str, uptime_s: float, n_connections: int, statistics: SchedulerStatistics) -> str:
     """
-    Render lines on the daemon, then a table of the sessions, the longest first.
+    Render lines on the daemon, one on each engine, then a table of the sessions, the longest first.
 
     Args:
         version: Of this package.
@@ -27,10 +27,19 @@ def render(version: str, model: str, uptime_s: float, n_connections: int, statis
         f"step interval  {s.interval_s * 1e3:.0f} ms; a row of a step costs {s.row_cost_s * 1e3:.1f} ms; "
         f"{s.n_steps} steps",
         f"worst lag      {s.worst_lag_s:.1f} s",
+        *map(_engine, s.engines),
         "",
         *_table([_COLUMNS, *map(_cells, sorted(s.sessions, key=lambda session: -session.audio_s))]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _engine(engine: EngineStatistics) -> str:
+    state = "alive" if engine.is_alive else "lost"
+    return (
+        f"engine {engine.name} pid {engine.pid} rows {engine.n_rows} row_cost_ms {engine.row_cost_s * 1e3:.1f} "
+        f"restarts {engine.n_restarts} {state}"
+    )
 
 
 def _cells(session: SessionStatistics) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ class ModelFacts:
     tokenizer: Tokenizer
     n_mels: int
     """Mel bands."""
+    alignment_lag_s: float = 0.0
+    """Delay of the model's attention after the beginning of a word, seconds; negative where it is early."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

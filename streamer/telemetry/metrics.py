@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -50,6 +50,13 @@ class StepTimes:
     """Times of the tokens: attention of the alignment heads and dynamic time warping."""
     rows: Sequence[tuple[float, int]]
     """Of each row: seconds of the passes until it was done, and its newly decided tokens."""
+
+
+class StepObserver(Protocol):
+    """Is told of every step of an engine."""
+
+    def stepped(self, times: StepTimes) -> None:
+        """Count one step that succeeded."""
 
 
 class EngineMetrics:
@@ -183,6 +190,7 @@ class ServiceMetrics:
         self.batch = histogram("streamer_step_batch", "Rows of one engine step.", buckets=(1, 2, 4, 8, 16, 32, 64))
         self.failures = counter("streamer_step_failures", "Steps of a session that failed.")
         self.restarts = counter("streamer_engine_restarts", "Engines built again after their device failed.")
+        self.engine_alive = gauge("streamer_engine_alive", "Whether an engine answers, 0 or 1.", ["engine"])
 
 
 class DoorMetrics:

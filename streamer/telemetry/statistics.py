@@ -25,6 +25,22 @@ class SessionStatistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatistics:
+    """The present state of one engine."""
+
+    name: str
+    pid: int
+    """Of its process; 0 while it has none."""
+    n_rows: int
+    """Rows of steps that it has answered."""
+    row_cost_s: float
+    """Time of its device for one row, seconds."""
+    is_alive: bool
+    n_restarts: int
+    """Times that its process was started again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerStatistics:
     """The present state of the scheduler."""
 
@@ -37,4 +53,5 @@ class SchedulerStatistics:
     """Device time of one row of a step on the slowest worker, seconds."""
     worst_lag_s: float
     n_steps: int
+    engines: tuple[EngineStatistics, ...]
     sessions: tuple[SessionStatistics, ...]

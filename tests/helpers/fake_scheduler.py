@@ -13,7 +13,7 @@ from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import OverloadError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd, Word
 from streamer.protocol.options import SessionOptions, Update
-from streamer.telemetry.statistics import SchedulerStatistics
+from streamer.telemetry.statistics import EngineStatistics, SchedulerStatistics
 
 ScriptLine = tuple[float, Event]
 """An event, and the seconds of audio after which it is said."""
@@ -103,6 +103,11 @@ class FakeStream:
             self.say(self._script.pop(0)[1])
 
 
+def engine_statistics(*, is_alive: bool = True) -> EngineStatistics:
+    """Of an engine that has done nothing."""
+    return EngineStatistics(name="0", pid=1, n_rows=0, row_cost_s=0.01, is_alive=is_alive, n_restarts=0)
+
+
 class FakeScheduler:
     """
     Opens scripted sessions.
@@ -125,6 +130,7 @@ class FakeScheduler:
         self.languages = languages
         self.streams: list[FakeStream] = []
         self.ready = True
+        self.engines: tuple[EngineStatistics, ...] = (engine_statistics(),)
         self._script = script
         self._max_sessions = max_sessions
         self._opened = asyncio.Event()
@@ -174,6 +180,7 @@ class FakeScheduler:
             row_cost_s=0.01,
             worst_lag_s=0.0,
             n_steps=0,
+            engines=self.engines,
             sessions=(),
         )
 

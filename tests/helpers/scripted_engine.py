@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -23,9 +23,11 @@ from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Service, scheduler_options
 from streamer.config import Config
-from streamer.errors import EngineError
+from streamer.errors import EngineError, UnknownWindowError
 from streamer.protocol.events import Event, TurnEnd
 from streamer.protocol.options import SessionOptions
+from streamer.scheduling.decoder import Decoder, LocalDecoder
+from streamer.scheduling.device_thread import LIVENESS_S, DeviceThread
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.scheduler import Scheduler, running
@@ -92,6 +94,7 @@ class ScriptedEngine:
         self.batches: list[list[StepRequest]] = []
         self.forgotten: list[str] = []
         self.forgot = threading.Event()
+        self._windows: dict[str, tuple[Any, Tensor]] = {}
         self.on_step: Callable[[Sequence[StepRequest]], None] = lambda _: None
         self.entered = threading.Event()
         self._open = threading.Event()
@@ -112,6 +115,8 @@ class ScriptedEngine:
         self.entered.set()
         assert self._open.wait(30)
         self.on_step(batch)
+        if unknown := tuple(asked.session for asked in batch if asked.known_frames > self.known_frames(asked)):
+            raise UnknownWindowError(unknown)
         for asked in batch:
             if self.poisoned.get(asked.session, 0) > 0 and len(batch) == 1:
                 self.poisoned[asked.session] -= 1
@@ -125,12 +130,26 @@ class ScriptedEngine:
         """Nothing is cached."""
         return 0, 0
 
+    def known_frames(self, request: StepRequest) -> int:
+        """The window but its last 0.2 s, as long as it is remembered."""
+        window, log_mel = self._windows.get(request.session, (None, torch.empty(5, 0)))
+        return max(0, log_mel.shape[1] - 20) if window is not None and window == request.window else 0
+
+    def lose_windows(self) -> None:
+        """Remember no window any more, as after a restart."""
+        self._windows.clear()
+
     def forget(self, session: str) -> None:
         """The session is over."""
+        self._windows.pop(session, None)
         self.forgotten.append(session)
         self.forgot.set()
 
     def _say(self, asked: StepRequest) -> StepResult:
+        if asked.known_frames:
+            known = self._windows[asked.session][1][:, : asked.known_frames]
+            asked = replace(asked, log_mel=torch.cat([known, asked.log_mel[:, asked.known_frames :]], dim=1))
+        self._windows[asked.session] = asked.window, asked.log_mel
         words = seen(asked.log_mel[0])[len(asked.prefix) // 2 :]
         tokens = [token for letter, _, _ in words for token in self.tokenizer.encode(f" {letter}")]
         starts = [at for _, start, end in words for at in (start, (start + end) / 2)]
@@ -161,7 +180,8 @@ class ScriptedService:
     """
     A scheduler and what it is made of; `engine` and `worker` are the first ones.
 
-    The argument `engine` runs the steps of the first worker in place of the scripted engine.
+    The argument `engine` runs the steps of the first worker in place of the scripted engine. `decoder` makes the
+    decoder of an engine and a meter, in place of one in this process.
     """
 
     def __init__(
@@ -171,8 +191,11 @@ class ScriptedService:
         n_workers: int = 1,
         recordings: Recordings | None = None,
         worker: WorkerOptions = WorkerOptions(tick_s=0.0),  # noqa: B008 - frozen
+        liveness_s: float = LIVENESS_S,
         tracer: StepTracer | None = None,
         engine: Engine | None = None,
+        decoder: Callable[[Engine, LoadMeter], Decoder] | None = None,
+        supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
         **options: Any,
     ) -> None:
         self.engines = [ScriptedEngine() for _ in range(n_workers)]
@@ -180,16 +203,18 @@ class ScriptedService:
         self.registry = CollectorRegistry()
         limits = LoadLimits(min_interval_s=INTERVAL_S, max_interval_s=INTERVAL_S)
         metrics = ServiceMetrics(self.registry)
-        self.workers = [
-            Worker(
-                engine,
-                LoudnessFrontEnd(),  # type: ignore[arg-type]
-                LoadMeter(limits, max_batch=max_batch, costs=StepCosts(0.0, 0.001)),
-                worker,
-                metrics,
-                tracer,
-            )
+
+        def local(engine: Engine, meter: LoadMeter) -> Decoder:
+            return LocalDecoder(str(next(numbers)), engine, meter, DeviceThread(liveness_s=liveness_s))
+
+        numbers = itertools.count()
+        self.decoders = [
+            (decoder or local)(engine, LoadMeter(limits, max_batch=max_batch, costs=StepCosts(0.0, 0.001)))
             for engine in (engine or self.engine, *self.engines[1:])
+        ]
+        self.workers = [
+            Worker(decoder, LoudnessFrontEnd(), worker, metrics, tracer)  # type: ignore[arg-type]
+            for decoder in self.decoders
         ]
         self.worker = self.workers[0]
         self.scheduler = Scheduler(
@@ -199,6 +224,7 @@ class ScriptedService:
             WindowOptions(max_window_s=6.0, keep_s=3.0),
             metrics,
             recordings,
+            supervision=supervision,
         )
 
     def open(self, **fields: Any) -> SessionHandle:

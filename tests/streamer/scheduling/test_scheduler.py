@@ -14,7 +14,6 @@ from streamer.errors import OverloadError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.protocol.options import Update
 from streamer.scheduling.scheduler import WAITING_COST
-from streamer.scheduling.worker import WorkerOptions
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
 from tests.helpers.waiting import is_waiting, until_idle
@@ -351,7 +350,7 @@ async def test_drain_waits_no_longer_than_its_deadline() -> None:
 async def test_ready_while_the_device_answers() -> None:
     """Not before the loops run, and not while a step hangs on any worker."""
     assert not ScriptedService().scheduler.is_ready()
-    async with serving(n_workers=2, worker=WorkerOptions(tick_s=0.0, liveness_s=-1.0)) as service:
+    async with serving(n_workers=2, liveness_s=-1.0) as service:
         assert service.scheduler.is_ready()
         service.engine.hold()
         await service.open().feed(spoken("b c d f"))

@@ -266,7 +266,7 @@ async def test_a_fault_ends_the_worker() -> None:
 
 async def test_not_alive_while_a_step_takes_too_long() -> None:
     """The device hangs: an idle worker is alive, one that waits for its device longer than allowed is not."""
-    async with serving(worker=WorkerOptions(tick_s=0.0, liveness_s=-1.0)) as service:
+    async with serving(liveness_s=-1.0) as service:
         assert service.worker.is_alive
         service.engine.hold()
         await service.open().feed(spoken("b c d f"))

@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from streamer.access.keys import Keys
 from streamer.protocol.messages import SAMPLE_BYTES
+from tests.helpers.fake_scheduler import engine_statistics
 from tests.helpers.http_daemon import Daemon, serving
 
 KEY = "kitchen-0123456789abcdef"
@@ -28,6 +29,15 @@ async def test_the_daemon_is_alive_at_once_and_ready_later(daemon: Daemon) -> No
     assert (await daemon.get("/readyz")).status_code == 200
     daemon.scheduler.ready = False
     assert (await daemon.get("/readyz")).status_code == 503
+
+
+async def test_a_daemon_whose_engines_are_all_lost_says_so(daemon: Daemon) -> None:
+    """Whoever looks at the probe knows where to look next; one engine that is left is enough."""
+    daemon.scheduler.ready = False
+    daemon.scheduler.engines = (engine_statistics(is_alive=False),) * 2
+    assert (await daemon.get("/readyz")).text == "not ready: no engine is alive\n"
+    daemon.scheduler.engines = (engine_statistics(is_alive=False), engine_statistics())
+    assert (await daemon.get("/readyz")).text == "not ready\n"
 
 
 async def test_the_given_registry_is_shown(daemon: Daemon) -> None:

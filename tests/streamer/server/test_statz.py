@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from streamer.server import statz
 from tests.helpers.http_daemon import serving as serving_http
 from tests.helpers.scripted_engine import serving, spoken
@@ -20,11 +22,12 @@ async def test_each_session_has_a_line_after_those_of_the_daemon() -> None:
     lines = page.splitlines()
     assert lines[0] == "streamer 1.0, model toy, up 1 d 01:01:01"
     assert lines[2] == "sessions       2 of 8, 1 speaking; 2 connections"
-    assert lines[6].split()[:2] == ["session", "caller"]
-    assert lines[7].split()[:3] == ["s_1", "kitchen", "1"]
-    assert lines[7].endswith("speaking")
-    assert lines[8].split()[:3] == ["s_2", "-", "0"]
-    assert lines[8].endswith("silent, no connection")
+    assert lines[5] == f"engine 0 pid {os.getpid()} rows 0 row_cost_ms 1.0 restarts 0 alive"
+    assert lines[7].split()[:2] == ["session", "caller"]
+    assert lines[8].split()[:3] == ["s_1", "kitchen", "1"]
+    assert lines[8].endswith("speaking")
+    assert lines[9].split()[:3] == ["s_2", "-", "0"]
+    assert lines[9].endswith("silent, no connection")
     assert first.token not in page
 
 
