@@ -24,7 +24,7 @@ from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.host.memory import give_back_forever
 from streamer.host.microphone import MicrophoneSource
-from streamer.host.sockets import listen
+from streamer.host.sockets import listen, socket_path
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.host.terminal import TerminalCaptions, TerminalNotes
 from streamer.protocol.events import TurnEnd
@@ -168,6 +168,8 @@ def _listen(config: ServerConfig) -> socket.socket:
     try:
         return listen(config.host, config.port)
     except StreamerError as error:
+        if socket_path(config.host):
+            raise
         other = config.port + 1 if 1024 <= config.port < 65535 else 8000
         remedy = f"stop the program that has it, or choose another port, as --port {other} (server.port)"
         raise StreamerError(f"{error}; {remedy}") from None
@@ -196,7 +198,7 @@ async def _serve_at(
                 works.append(_caption_microphone(scheduler, config, open_microphone, room))
             async with _background(works):
                 notifier.ready()
-                notifier.status(f"serving {config.model.name} on port {server.port}")
+                notifier.status(f"serving {config.model.name} at {server.url}")
                 log.info("serving", url=server.url, model=config.model.name)
                 person.say(f"Captions at {_for_browsers(server.url, socket.gethostname())} · Ctrl-C stops")
                 await stop.wait()

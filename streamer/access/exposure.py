@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from streamer.access.keys import Keys
 from streamer.config import ServerConfig
 from streamer.errors import ConfigError
+from streamer.host.sockets import UNIX
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone; a path is that of a Unix socket."""
-    if host == "localhost" or host.startswith("/"):
+    """Whether an address is reached from this machine alone; `unix:` or a path is that of a Unix socket."""
+    if host == "localhost" or host.startswith((UNIX, "/")):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -101,7 +101,7 @@ def main() -> None:
 
 @main.command()
 @configured
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--host", help="Address to listen on, or unix:/path.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="TCP port; 0: any free one.  [default: 8000]")
 @click.option(
     "--mic",

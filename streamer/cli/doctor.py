@@ -28,7 +28,7 @@ from streamer.config import Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError
 from streamer.extras import EXTRAS, pip_install
 from streamer.host import cpu, portaudio
-from streamer.host.sockets import listen
+from streamer.host.sockets import listen, socket_path
 
 State = Literal["ok", "warn", "fail"]
 
@@ -138,7 +138,7 @@ def check_port(host: str, port: int) -> Check:
     except StreamerError as error:
         remedy = "stop the program that holds it (is the daemon running?), or choose another with --port"
         return Check("port", "fail", str(error), remedy)
-    return Check("port", "ok", f"{port} on {host} is free")
+    return Check("port", "ok", f"{socket_path(host) or f'{port} on {host}'} is free")
 
 
 def check_keys(config: ServerConfig, environment: Mapping[str, str]) -> Check:

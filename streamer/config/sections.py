@@ -31,7 +31,7 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """The WebSocket and HTTP server."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
-    """Address to listen on; `0.0.0.0` is every network of the machine."""
+    """Address to listen on: `0.0.0.0` is every IPv4 network, `::` every network of the machine; or `unix:/path`."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """TCP port; 0: any free one."""
     allowed_origins: tuple[str, ...] = ()

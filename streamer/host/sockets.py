@@ -1,31 +1,104 @@
-"""Listening sockets of this machine."""
+"""Listening sockets of this machine: TCP ports, and Unix sockets with a file of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
+import stat
 
 from streamer.errors import StreamerError
 
 BACKLOG = 128
 """Connections that wait to be accepted."""
+UNIX = "unix:"
+"""Begins a host that is the path of a Unix socket."""
+SOCKET_MODE = 0o660
+"""Mode of the file of a Unix socket: its owner and its group may connect."""
 
 
 def listen(host: str, port: int) -> socket.socket:
     """
-    Listen on a TCP port, at the first address of a host.
+    Listen on a TCP port at the first address of a host, or on a Unix socket.
 
     Args:
-        host: A name or an address of this machine.
-        port: 0 for any free port.
+        host: A name or an address of this machine, `::` for IPv6 and IPv4 on every network; or `unix:` and a path.
+        port: 0 for any free port; ignored for a path.
 
     Raises:
-        StreamerError: The port is in use or reserved, or the address is not of this machine.
+        StreamerError: The port or the path is in use or cannot be had, or the address is not of this machine.
     """
+    path = socket_path(host)
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        return _listen_at(path) if path else _listen_on(host, port)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         state = "in use" if error.errno == errno.EADDRINUSE else "not available"
-        raise StreamerError(f"port {port} on {host} is {state}: {reason}") from None
+        place = f"socket {path}" if path else f"port {port} on {host}"
+        raise StreamerError(f"{place} is {state}: {reason}") from None
+
+
+def socket_path(host: str) -> str:
+    """The path in a host such as `unix:/run/streamer.sock`; empty: it is a name or an address."""
+    return host.removeprefix(UNIX) if host.startswith(UNIX) else ""
+
+
+class UnixListener(socket.socket):
+    """A listening Unix socket that removes its file when it is closed, unless another socket has taken the path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path, self._inode = path, 0
+        try:
+            self._take_path()
+        except OSError:
+            self.close()
+            raise
+
+    def _take_path(self) -> None:
+        os.fchmod(self.fileno(), stat.S_IRUSR | stat.S_IWUSR)  # nobody else connects before the mode is set
+        self.bind(self._path)
+        self._inode = os.stat(self._path).st_ino
+        os.chmod(self._path, SOCKET_MODE)
+        self.listen(BACKLOG)
+
+    def close(self) -> None:
+        """Close the socket and remove its file; a second call changes nothing."""
+        if self._inode:
+            with contextlib.suppress(OSError):
+                if os.stat(self._path).st_ino == self._inode:
+                    os.unlink(self._path)
+            self._inode = 0
+        super().close()
+
+
+def _listen_on(host: str, port: int) -> socket.socket:
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    is_everywhere = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=is_everywhere)
+
+
+def _listen_at(path: str) -> socket.socket:
+    _remove_stale(path)
+    return UnixListener(path)
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the file of a socket on which nobody listens any more: its program was killed."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is a file that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a program that listens and accepts nothing must not hold this one up
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

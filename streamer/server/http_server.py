@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from streamer.access.open_sockets import MAX_WAITING, OpenSocket, OpenSockets
 from streamer.config import Config, LimitsConfig, ServerConfig
-from streamer.host.sockets import listen
+from streamer.host.sockets import UNIX, listen
 from streamer.server.listener import Listener
 from streamer.server.wire import HttpProtocol, Turns, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
@@ -35,7 +35,7 @@ PING_INTERVAL_S = 20.0
 
 class HttpServer:
     """
-    The HTTP server on its port.
+    The HTTP server on its port or Unix socket.
 
     Args:
         app: The application.
@@ -63,14 +63,18 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The listening port; 0 before `start` if the configuration asks for any free port."""
+        """The listening port; 0 on a Unix socket, and before `start` if the configuration asks for any free port."""
         if not self._sockets:
             return self._config.port
-        return int(self._sockets[0].getsockname()[1])
+        address = self._sockets[0].getsockname()
+        return int(address[1]) if isinstance(address, tuple) else 0
 
     @property
     def url(self) -> str:
-        """Address for a browser."""
+        """Address for a browser; of a Unix socket `unix:` and its path."""
+        address = self._sockets[0].getsockname() if self._sockets else ()
+        if isinstance(address, str):
+            return f"{UNIX}{address}"
         host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
         return f"{'https' if self._is_tls else 'http'}://{host}:{self.port}/"
 

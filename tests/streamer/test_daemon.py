@@ -21,6 +21,7 @@ from streamer import daemon
 from streamer.build import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, StreamerError
+from streamer.host.sockets import listen
 from streamer.protocol.options import SessionOptions
 from tests.helpers.scripted_engine import ScriptedService, spoken
 
@@ -137,7 +138,7 @@ def test_the_service_manager_is_told(
     told = [line for line in manager.heard if not line.startswith("EXTEND_TIMEOUT")]
     assert told[0] == "STATUS=loading the model"
     assert told.index("READY=1") < told.index("WATCHDOG=1") < told.index("STOPPING=1")
-    assert f"STATUS=serving tiny.en on port {config.server.port}" in told
+    assert f"STATUS=serving tiny.en at http://127.0.0.1:{config.server.port}/" in told
 
 
 def test_no_watchdog_is_fed_where_there_is_none(manager: Manager, config: Config, scripted: ScriptedService) -> None:
@@ -157,6 +158,20 @@ def test_a_port_in_use_is_named_before_the_model_is_loaded(config: Config) -> No
         pytest.raises(StreamerError, match=rf"port {port} on 127\.0\.0\.1 is in use: .*; stop .* --port {port + 1} "),
     ):
         daemon.serve(config, build=lambda _: pytest.fail("the model was loaded"))
+
+
+def test_a_unix_socket_is_shown_and_removed(manager: Manager, scripted: ScriptedService, tmp_path: Path) -> None:
+    """Its path stands where the address would; one in use is named, without the advice to take another port."""
+    host = f"unix:{tmp_path}/daemon.sock"
+    config = Config(server=ServerConfig(host=host), session=ENGLISH)
+    manager.reactions["READY=1"] = terminate
+
+    assert serve(scripted, config) == 0
+
+    assert f"STATUS=serving tiny.en at {host}" in manager.heard
+    assert not (tmp_path / "daemon.sock").exists()
+    with listen(host, 0), pytest.raises(StreamerError, match=r"daemon\.sock is in use: address already in use$"):
+        serve(scripted, config)
 
 
 def test_a_model_that_cannot_be_loaded_frees_the_port(config: Config) -> None:

@@ -26,7 +26,9 @@ def test_an_open_address_without_keys_is_refused_unless_allowed(tmp_path: Path, 
     assert not is_loopback(address)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "/run/streamer.sock"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "/run/streamer.sock", "unix:streamer.sock"]
+)
 def test_an_address_of_this_machine_alone_needs_no_keys(address: str) -> None:
     """Nobody else reaches it."""
     check_exposure([address], ServerConfig(), Keys())

@@ -8,16 +8,18 @@ import socket
 import time
 from pathlib import Path
 
+import httpx
 import msgspec
 import psutil
 import pytest
 import trustme
 from prometheus_client import CollectorRegistry
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import connect, unix_connect
 
 from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig, ServerConfig
 from streamer.errors import StreamerError
+from streamer.host.sockets import listen
 from streamer.protocol.events import TurnEnd
 from streamer.server.app import build_app
 from streamer.server.http_server import HttpServer
@@ -58,6 +60,23 @@ class TestHttpServer:
         await server.stop()
 
         assert port != CONFIG.server.port
+
+    @pytest.mark.parametrize("is_handed_over", [False, True])
+    async def test_a_unix_socket_is_served(self, tmp_path: Path, is_handed_over: bool) -> None:
+        """Of the daemon itself, or handed over; its address is its path, and it has no port."""
+        path = tmp_path / "socket"
+        config = msgspec.structs.replace(CONFIG, server=ServerConfig(host=f"unix:{path}"))
+        inherited = [listen(f"unix:{path}", 0)] if is_handed_over else None
+        server = HttpServer(build_app(FakeScheduler(), config, CollectorRegistry()), config, inherited)
+        await server.start()
+        transport = httpx.AsyncHTTPTransport(uds=str(path))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            assert (await client.get("/healthz")).text == "ok\n"
+        async with unix_connect(str(path), "ws://localhost/v1/captions") as client:
+            assert (await receive(client))["type"] == "hello"
+        assert (server.url, server.port) == (f"unix:{path}", 0)
+        await server.stop()
+        assert not path.exists()
 
     async def test_signals_are_left_alone(self) -> None:
         """The daemon drains on SIGTERM; the server must not act before it."""
