@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import UNSET
@@ -104,7 +104,8 @@ async def connect(
     Open a session; leaving the block closes the connection.
 
     Args:
-        url: `ws://host:port` or `wss://…`; the path defaults to `/v1/captions`.
+        url: `ws://host:port`, or `wss://host/path` of a proxy in front of the daemon. `/v1/captions` is added to the
+            path unless it ends so; a query such as `?room=stage` stays.
         start: Format of the audio (by default 16-bit samples, mono, 16 kHz) and options of the session.
         key: API key; empty if the daemon asks for none.
         max_kept_s: Seconds of audio kept for a resume. `send` waits while that much audio is unsent.
@@ -116,8 +117,7 @@ async def connect(
         OverloadError: The daemon has no capacity left.
         ValueError: The encoding is a container, which cannot be sent again in part.
     """
-    path = "" if urlsplit(url).path.strip("/") else PATH
-    captions = Captions(url.rstrip("/") + path, start, key, Backlog(start.audio, max_kept_s), give_up_s)
+    captions = Captions(captions_url(url), start, key, Backlog(start.audio, max_kept_s), give_up_s)
     running = asyncio.create_task(captions.run(), name="captions")
     try:
         await captions.wait_started()
@@ -400,6 +400,13 @@ class Captions:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def captions_url(url: str) -> str:
+    """The complete address of `/v1/captions` on a daemon, which may be under a path; a complete one stays as it is."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    return urlunsplit(parts._replace(path=path if path.endswith(PATH) else path + PATH))
 
 
 def _tag(text: str | bytes) -> str:

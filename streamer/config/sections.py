@@ -34,6 +34,8 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """Address to listen on: `0.0.0.0` is every IPv4 network, `::` every network of the machine; or `unix:/path`."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """TCP port; 0: any free one."""
+    root_path: str = ""
+    """Path under which a proxy serves the daemon and that it leaves in requests, such as `/captions`; empty: none."""
     allowed_origins: tuple[str, ...] = ()
     """Origins of web pages that may connect, besides the daemon's own; `*` is every page."""
     keys_file: str = ""

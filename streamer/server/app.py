@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Match, WebSocketRoute
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamer.access.connection_limits import Admission
@@ -31,6 +31,7 @@ from streamer.server.rooms.rooms import Rooms
 from streamer.server.rooms.routes import room_routes
 from streamer.server.status_routes import status_routes
 from streamer.server.stopping import StopAnswers
+from streamer.server.sub_path import SubPath
 
 
 def build_app(
@@ -64,11 +65,12 @@ def build_app(
         *status_routes(scheduler, config, keys, connections, metrics),
         *page_routes(),
     ]
-    not_found = _NotFound([route for route in routes if isinstance(route, WebSocketRoute)])
-    return Starlette(
+    not_found = _NotFound(routes)
+    app = Starlette(
         routes=[*routes, WebSocketRoute("/{path:path}", not_found.refuse)],
         middleware=[
             Middleware(StopAnswers),
+            Middleware(SubPath, root_path=config.server.root_path),
             Middleware(PageHeaders),
             Middleware(OriginGuard, config=config.server, are_keys_required=keys.are_required),
             Middleware(Admission, limits=config.limits, registry=metrics, keys=keys),
@@ -76,22 +78,36 @@ def build_app(
         ],
         exception_handlers={KeyRefusedError: _refused, ForbiddenError: _refused, 404: not_found.answer},
     )
+    app.router.redirect_slashes = False  # it would redirect to the name and path that a proxy has asked for
+    return app
 
 
 _UPGRADE = "this path is a websocket: connect with ws:// or wss://, or ask for the upgrade (RFC 6455)\n"
 
 
 class _NotFound:
-    """404 responses that list the WebSocket paths, and 426 for a request to one of them that asks for no upgrade."""
+    """
+    Answers where nothing is: 404 that lists the WebSocket paths, 426 for a request to one of them that asks for no
+    upgrade, and a redirect from the address of a page with a slash too much.
 
-    def __init__(self, sockets: Sequence[WebSocketRoute]) -> None:
-        self._sockets = sockets
-        self._text = f"not found; paths for a websocket: {', '.join(route.path for route in sockets)}\n"
+    Args:
+        routes: All that there are.
+    """
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._sockets = [route for route in routes if isinstance(route, WebSocketRoute)]
+        self._pages = [route for route in routes if isinstance(route, Route)]
+        self._text = f"not found; paths for a websocket: {', '.join(route.path for route in self._sockets)}\n"
 
     async def answer(self, request: Request, error: Exception) -> Response:
         as_socket = {**request.scope, "type": "websocket"}
         if any(route.matches(as_socket)[0] is Match.FULL for route in self._sockets):
             return PlainTextResponse(_UPGRADE, 426, {"Upgrade": "websocket", "Connection": "Upgrade"})
+        path: str = request.scope["path"].rstrip("/")
+        without_slash = {**request.scope, "path": path}
+        if request.scope["path"] == f"{path}/" and any(r.matches(without_slash)[0] is Match.FULL for r in self._pages):
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"../{path.rpartition('/')[2]}{query}")
         return PlainTextResponse(self._text, 404)
 
     async def refuse(self, socket: WebSocket) -> None:

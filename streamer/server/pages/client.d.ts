@@ -8,7 +8,7 @@ export interface AudioFormat {
 }
 
 export interface Place {
-  /** Address of `/v1/captions` or of a room; by default on the server that the page came from. */
+  /** Address of `/v1/captions` or of a room; by default on the daemon that this module was imported from. */
   url?: string | URL;
   /** API key or short-lived token. */
   token?: string;

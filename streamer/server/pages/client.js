@@ -61,7 +61,7 @@ export class Captions extends Emitter {
   /** `audio` and other fields of `start`; `url`, `token` and `room` address the server. */
   constructor({ url, token, room, ...options }) {
     super();
-    this.#address = address(url, "/v1/captions");
+    this.#address = address(url, "v1/captions");
     if (room) this.#address.searchParams.set("room", room);
     this.#token = token;
     this.#options = options;
@@ -188,7 +188,7 @@ export class Watch extends Emitter {
 
   constructor({ url, token, room = "microphone" }) {
     super();
-    this.#address = address(url, `/v1/watch/${encodeURIComponent(room)}`);
+    this.#address = address(url, `v1/watch/${encodeURIComponent(room)}`);
     this.#token = token;
     queueMicrotask(() => this.#connect());
   }
@@ -310,8 +310,11 @@ class Text {
   }
 }
 
+/** By default on the daemon that served this module as `pages/client.js`; for a copy, at the root of the page's server. */
 function address(url, path) {
-  const found = new URL(url ?? path, globalThis.location?.href);
+  const [module, page] = [import.meta.url, globalThis.location?.href];
+  const root = /^https?:[^?#]*\/pages\/client\.js([?#]|$)/.test(module) ? new URL("..", module) : page && new URL("/", page);
+  const found = url ? new URL(url, page) : new URL(path, root);
   found.protocol = found.protocol.replace("http", "ws");
   return found;
 }

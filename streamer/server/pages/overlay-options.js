@@ -1,6 +1,7 @@
 // The options of the overlay, each with its meaning, and the address that they make.
 
 import { SETTINGS } from "./overlay-settings.js";
+import { addressOf } from "./server.js";
 import { copied } from "./transcript.js";
 
 const $ = (id) => document.getElementById(id);
@@ -24,7 +25,7 @@ function select(choices) {
 
 /** The address of the chosen options; options with their defaults are left out. */
 function address(extra = {}) {
-  const url = new URL("/overlay", location.href);
+  const url = addressOf("overlay");
   for (const { name, otherwise } of SETTINGS) {
     const input = $("settings").elements[name];
     const value = extra[name] ?? input.value.trim();

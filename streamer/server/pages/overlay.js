@@ -5,7 +5,7 @@ import { CaptionView } from "./caption-view.js";
 import { Watch } from "./client.js";
 import { pageKey } from "./key.js";
 import { readSettings } from "./overlay-settings.js";
-import { connectionTrouble } from "./server.js";
+import { addressOf, connectionTrouble } from "./server.js";
 import { Turns } from "./turns.js";
 
 const NOTICE_MS = 20000; // long enough for whoever sets the scene up, and gone before it is on air
@@ -92,4 +92,4 @@ if (settings.sample === "yes") {
     .on("state", showState)
     .on("end", explain);
 }
-if (settings.wrong.length) notify(`The address says something unknown: ${settings.wrong.join(", ")}. See ${location.origin}/overlay/options.`);
+if (settings.wrong.length) notify(`The address says something unknown: ${settings.wrong.join(", ")}. See ${addressOf("overlay/options").href}`);

@@ -1,6 +1,7 @@
 // The address of an audience's page: as a link, to copy, and as a QR code.
 
 import { qrMatrix } from "./qr.js";
+import { addressOf } from "./server.js";
 import { copied } from "./transcript.js";
 
 const QUIET_ZONE = 4; // modules of white around a code, as the standard asks
@@ -32,7 +33,7 @@ export class Share {
   /** Share this room; "": no room. */
   show(room, hasKey) {
     this.#place.hidden = !room;
-    this.#url = new URL(`/watch/${room}`, location.href).href;
+    this.#url = addressOf(`watch/${room}`).href;
     this.#find("watch-link").href = this.#url;
     this.#find("watch-link").textContent = `Audience: ${this.#url.replace(/^https?:\/\//, "")}`;
     this.#find("code-address").textContent = this.#url;

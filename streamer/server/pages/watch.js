@@ -4,12 +4,12 @@ import { CaptionView } from "./caption-view.js";
 import { Watch } from "./client.js";
 import { Display } from "./display.js";
 import { askKey, pageKey } from "./key.js";
-import { connectionTrouble } from "./server.js";
+import { addressOf, connectionTrouble } from "./server.js";
 import { Transcript } from "./transcript.js";
 import { Turns } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
-const room = decodeURIComponent(location.pathname.split("/")[2] || "microphone");
+const room = decodeURIComponent(location.pathname.slice(addressOf("watch/").pathname.length)) || "microphone";
 const TROUBLES = {
   no_microphone: "This server captions no microphone. Whoever runs it can start it with --mic.",
   no_rooms: "This server has no audience rooms. Whoever runs it can set server.rooms = true.",

@@ -21,6 +21,7 @@ from streamer.client.client import (
     Flushed,
     Start,
     TurnEnd,
+    captions_url,
     connect,
 )
 from streamer.config import Config, ServerConfig
@@ -285,3 +286,20 @@ async def test_send_waits_while_nothing_can_be_sent(daemon: Daemon) -> None:
         await within(sending)
         await captions.end()
         assert (await within(_all(aiter(captions))))[-1].audio_s == 400.0
+
+
+@pytest.mark.parametrize(
+    ("url", "complete"),
+    [
+        ("ws://127.0.0.1:8000", "ws://127.0.0.1:8000/v1/captions"),
+        ("ws://127.0.0.1:8000/", "ws://127.0.0.1:8000/v1/captions"),
+        ("wss://example.org/captions", "wss://example.org/captions/v1/captions"),
+        ("wss://example.org/captions/", "wss://example.org/captions/v1/captions"),
+        ("wss://example.org/a/v1/captions", "wss://example.org/a/v1/captions"),
+        ("ws://127.0.0.1:8000?room=stage", "ws://127.0.0.1:8000/v1/captions?room=stage"),
+        ("wss://example.org/a/v1/captions/?room=stage", "wss://example.org/a/v1/captions?room=stage"),
+    ],
+)
+def test_an_address_is_completed(url: str, complete: str) -> None:
+    """The daemon may be under a path, and the address may have a query."""
+    assert captions_url(url) == complete
