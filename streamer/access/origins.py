@@ -11,6 +11,7 @@ names are served that nobody else can own. Programs send neither header and are 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -27,6 +28,24 @@ _LOCAL_DOMAINS = (".local", ".localhost", ".internal", ".lan", ".home.arpa", ".t
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
+class AllowedOrigins:
+    """
+    Pages of other sites that may use the daemon.
+
+    Args:
+        origins: As in `server.allowed_origins`: `https://example.org`, or `*` for every page.
+    """
+
+    def __init__(self, origins: Collection[str]) -> None:
+        self._keys = {_origin_key(origin) for origin in origins} - {None}
+        self.are_all = "*" in origins
+        """Whether every page may."""
+
+    def allow(self, origin: str) -> bool:
+        """Whether the page with this `Origin` header may."""
+        return self.are_all or _origin_key(origin) in self._keys
+
+
 class OriginGuard:
     """
     ASGI middleware that refuses foreign pages, and names that a stranger may own, with 403.
@@ -39,10 +58,9 @@ class OriginGuard:
 
     def __init__(self, app: ASGIApp, config: ServerConfig, *, are_keys_required: bool = False) -> None:
         self._app = app
-        self._origins = {_origin_key(origin) for origin in config.allowed_origins}
-        self._allows_all = "*" in config.allowed_origins
+        self._origins = AllowedOrigins(config.allowed_origins)
         self._is_loopback = is_loopback(config.host)
-        self._checks_host = (self._is_loopback or not are_keys_required) and not self._allows_all
+        self._checks_host = (self._is_loopback or not are_keys_required) and not self._origins.are_all
         # a reverse proxy on this machine forwards the public name
         self._hosts = {config.host.lower(), *_LOOPBACK_NAMES, *(urlsplit(o).hostname for o in config.allowed_origins)}
 
@@ -68,7 +86,7 @@ class OriginGuard:
         headers = Headers(scope=scope)
         if self._checks_host and not self._is_known(_hostname(headers.get("host", ""))):
             return "this host name is not served; use localhost"
-        if self._allows_all or self._is_own_page(scope, headers):
+        if self._origins.are_all or self._is_own_page(scope, headers):
             return ""
         return "a page of another site may not use this daemon"
 
@@ -84,7 +102,7 @@ class OriginGuard:
         if origin is not None and not (is_reading and headers.get("sec-fetch-mode") == "navigate"):
             key = _origin_key(origin)
             host = headers.get("host", "")
-            return key in self._origins or (key is not None and key[1:] == _address(host, key[0]))
+            return self._origins.allow(origin) or (key is not None and key[1:] == _address(host, key[0]))
         is_foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         return not is_foreign or (is_reading and headers.get("sec-fetch-mode") == "navigate")
 

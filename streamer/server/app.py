@@ -13,8 +13,9 @@ from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamer.access.connection_limits import Admission
+from streamer.access.cross_origin import CrossOriginHeaders, Preflights
 from streamer.access.keys import Keys
-from streamer.access.origins import OriginGuard
+from streamer.access.origins import AllowedOrigins, OriginGuard
 from streamer.access.page_headers import PageHeaders
 from streamer.access.refusals import refusal
 from streamer.config import Config
@@ -71,9 +72,11 @@ def build_app(
         middleware=[
             Middleware(StopAnswers),
             Middleware(SubPath, root_path=config.server.root_path),
+            Middleware(CrossOriginHeaders, origins=AllowedOrigins(config.server.allowed_origins)),
             Middleware(PageHeaders),
             Middleware(OriginGuard, config=config.server, are_keys_required=keys.are_required),
             Middleware(Admission, limits=config.limits, registry=metrics, keys=keys),
+            Middleware(Preflights),
             Middleware(ReadAhead),
         ],
         exception_handlers={KeyRefusedError: _refused, ForbiddenError: _refused, 404: not_found.answer},

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import re
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -91,4 +95,37 @@ async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> No
         )
         await expect(page).to_have_title("one two three", timeout=15_000)
         assert await page.evaluate("finish()") == "ended"
+    await browser.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    """Origin of a server of somebody else, with an empty page; it is on this machine, as browsers ask it to be."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<!doctype html><title></title><link rel=icon href=data:,>")
+    pages = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+async def test_a_page_of_another_site_imports_the_client(chromium: OpenChromium, murmur: Path, site: str) -> None:
+    """It hears the microphone there, and its session is that of the daemon that the module came from."""
+    config = Config(server=ServerConfig(port=0, allowed_origins=(site,)))
+    browser = await chromium(murmur)
+    async with serving(config, FakeScheduler(script_of(["one two three"]))) as daemon:
+        context = await browser.new_context(permissions=["microphone"])
+        page = await open_page(context, f"{site}/")
+        await page.evaluate(
+            """async (module) => {
+                const { Captions, Microphone } = await import(module);
+                const microphone = await Microphone.open();
+                const captions = new Captions({ audio: microphone.audio });
+                captions.on("turn_end", ({ text }) => (document.title = text));
+                microphone.onChunk = (chunk, endS) => captions.send(chunk, endS);
+            }""",
+            daemon.url("/pages/client.js"),
+        )
+        await expect(page).to_have_title("one two three", timeout=15_000)
     await browser.close()
