@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -38,6 +39,9 @@ MESSAGE_BURST_S = 10.0
 """Messages that a caller may send at once, in seconds of its rate."""
 RETRY_AFTER_S = 5.0
 """`Retry-After` when all connections are taken."""
+
+
+log = structlog.get_logger()
 
 
 class Budgeted(Protocol):
@@ -150,4 +154,5 @@ class Admission:
 
     def _refuse(self, reason: str, status: int, message: str, retry_after_s: float) -> Response:
         self._metrics.refused.labels(reason).inc()
+        log.info("connection_refused", reason=reason, status=status)
         return refusal(OverloadError(message, round(retry_after_s, 3)), status)

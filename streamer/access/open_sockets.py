@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
+from streamer.access.forwarded import NO_PROXIES, TrustedProxies
 from streamer.access.token_buckets import Buckets
 from streamer.telemetry.metrics import SocketMetrics
 
@@ -57,10 +58,18 @@ class OpenSockets:
         max_open: Connections at once.
         max_waiting: Of them, connections that wait for bytes of their peer.
         metrics: Counters.
+        proxies: Their connections are those of many clients, and come as fast as these do.
     """
 
-    def __init__(self, max_open: int, metrics: SocketMetrics, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        max_open: int,
+        metrics: SocketMetrics,
+        max_waiting: int = MAX_WAITING,
+        proxies: TrustedProxies = NO_PROXIES,
+    ) -> None:
         self._max_open, self._max_waiting, self._metrics = max_open, min(max_waiting, max_open), metrics
+        self._proxies = proxies
         self._open: set[OpenSocket] = set()
         self._waiting: dict[str, dict[OpenSocket, None]] = {}
         self._n_waiting = 0
@@ -84,7 +93,7 @@ class OpenSockets:
             host: Address of the peer; empty for a Unix socket.
             now_s: Monotonic time, seconds.
         """
-        address = network(host)
+        address = "" if self._proxies.trusts(host) else network(host)
         if address and self._accepts.wait_s(address, now_s):
             self._metrics.dropped.labels("rate").inc()
             return None

@@ -40,7 +40,7 @@ def is_this_machine(scope: Scope, keys: Keys) -> bool:
 
 
 def address_of(scope: Scope) -> str:
-    """Return the address of a request's peer, or its network; empty for a Unix socket."""
+    """Return the address of a request's client (`forwarded`), or its network; empty for a Unix socket."""
     client = scope.get("client")
     return network(str(client[0])) if client else ""
 

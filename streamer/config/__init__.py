@@ -3,6 +3,7 @@
 from streamer.config.keys import KEYS, expectation
 from streamer.config.loading import load, no_problem
 from streamer.config.sections import (
+    UNIX_PEERS,
     CaptureConfig,
     Config,
     LimitsConfig,
@@ -17,6 +18,7 @@ from streamer.config.toml import to_toml, toml_value
 
 __all__ = [
     "KEYS",
+    "UNIX_PEERS",
     "CaptureConfig",
     "Config",
     "LimitsConfig",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import inspect
 
 from streamer.config.keys import KEYS, expectation
-from streamer.config.sections import Config
+from streamer.config.sections import UNIX_PEERS, Config
 from streamer.config.sources import Setting
 from streamer.config.toml import shown
 from streamer.errors import ConfigError
@@ -24,7 +25,7 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
         problem_of_model: Says what is wrong with a model name, None if nothing is.
 
     Raises:
-        ConfigError: The value is of the wrong type or out of range, or there is no such language or model.
+        ConfigError: The value is of the wrong type or out of range, or there is no such language, model or address.
     """
     annotation, type_ = KEYS[setting.section][setting.key]
     is_list = setting.is_text and isinstance(type_, inspect.VarTupleType)
@@ -41,7 +42,20 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
         if code is None:
             raise ConfigError(f"{found}: {expected_language(str(converted), LANGUAGES)}")
         return code
+    if setting.dotted == "server.trusted_proxies" and isinstance(converted, tuple):
+        wrong = [entry for entry in converted if entry != UNIX_PEERS and not _is_network(entry)]
+        if wrong:
+            allowed = f'addresses, networks such as "10.0.0.0/8", or "{UNIX_PEERS}"'
+            raise ConfigError(f"{found}: expected {allowed}, found {shown(wrong[0])}")
     return converted
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _listed(text: str) -> object:

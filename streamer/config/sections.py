@@ -9,6 +9,9 @@ from msgspec import Meta
 
 from streamer.protocol.options import SessionOptions
 
+UNIX_PEERS = "unix"
+"""Entry of `server.trusted_proxies` for every peer of a Unix socket."""
+
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all sections."""
@@ -34,6 +37,8 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """Address to listen on: `0.0.0.0` is every IPv4 network, `::` every network of the machine; or `unix:/path`."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
     """TCP port; 0: any free one."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Proxies whose `X-Forwarded-…` or `Forwarded` counts: addresses, networks, `unix` for peers of a Unix socket."""
     root_path: str = ""
     """Path under which a proxy serves the daemon and that it leaves in requests, such as `/captions`; empty: none."""
     allowed_origins: tuple[str, ...] = ()

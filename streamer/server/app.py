@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket
 
 from streamer.access.connection_limits import Admission
 from streamer.access.cross_origin import CrossOriginHeaders, Preflights
+from streamer.access.forwarded import ForwardedClients, TrustedProxies
 from streamer.access.keys import Keys
 from streamer.access.origins import AllowedOrigins, OriginGuard
 from streamer.access.page_headers import PageHeaders
@@ -74,6 +75,7 @@ def build_app(
             Middleware(SubPath, root_path=config.server.root_path),
             Middleware(CrossOriginHeaders, origins=AllowedOrigins(config.server.allowed_origins)),
             Middleware(PageHeaders),
+            Middleware(ForwardedClients, proxies=TrustedProxies(config.server.trusted_proxies)),
             Middleware(OriginGuard, config=config.server, are_keys_required=keys.are_required),
             Middleware(Admission, limits=config.limits, registry=metrics, keys=keys),
             Middleware(Preflights),

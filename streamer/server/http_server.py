@@ -20,8 +20,9 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
+from streamer.access.forwarded import TrustedProxies
 from streamer.access.open_sockets import MAX_WAITING, OpenSocket, OpenSockets
-from streamer.config import Config, LimitsConfig, ServerConfig
+from streamer.config import Config, ServerConfig
 from streamer.host.sockets import UNIX, listen
 from streamer.server.listener import Listener
 from streamer.server.wire import HttpProtocol, Turns, WebSocketProtocol
@@ -58,7 +59,7 @@ class HttpServer:
         self._send_timeout_s = config.limits.send_timeout_s
         self._sockets = list(sockets or ())
         metrics = SocketMetrics(registry if registry is not None else CollectorRegistry())
-        self._server = _Server(_uvicorn_config(app, config.server), config.limits, tls, metrics)
+        self._server = _Server(_uvicorn_config(app, config.server), config, tls, metrics)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -100,11 +101,13 @@ class HttpServer:
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, limits: LimitsConfig, tls: ssl.SSLContext | None, metrics: SocketMetrics
+        self, uvicorn_config: uvicorn.Config, config: Config, tls: ssl.SSLContext | None, metrics: SocketMetrics
     ) -> None:
-        super().__init__(config)
+        super().__init__(uvicorn_config)
+        limits, proxies = config.limits, TrustedProxies(config.server.trusted_proxies)
         self._limits, self._tls, self._metrics = limits, tls, metrics
-        self._sockets = OpenSockets(limits.max_connections + limits.max_viewers + MAX_WAITING, metrics)
+        max_open = limits.max_connections + limits.max_viewers + MAX_WAITING
+        self._sockets = OpenSockets(max_open, metrics, proxies=proxies)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from streamer.access.forwarded import TrustedProxies
 from streamer.access.open_sockets import ACCEPT_BURST, OpenSocket, OpenSockets, network
 from streamer.telemetry.metrics import SocketMetrics
 
@@ -91,3 +92,14 @@ def test_the_counts_are_those_of_the_connections(steps: list[tuple[str, str, int
 def test_a_customer_is_one_address(host: str, expected: str) -> None:
     """An IPv6 network of 64 bits has more addresses than anybody could count."""
     assert network(host) == expected
+
+
+def test_the_clients_of_a_trusted_proxy_come_as_fast_as_they_like() -> None:
+    """A thousand at once is what one address may send; a proxy brings those of many."""
+    metrics = SocketMetrics(CollectorRegistry())
+    port = OpenSockets(10_000, metrics, proxies=TrustedProxies(["10.0.0.0/8"]))
+    n_attempts = int(ACCEPT_BURST) + 10
+    admitted_of = {
+        host: sum(port.admit(host, 0.0) is not None for _ in range(n_attempts)) for host in ("10.0.0.1", "192.0.2.1")
+    }
+    assert admitted_of == {"10.0.0.1": n_attempts, "192.0.2.1": int(ACCEPT_BURST)}

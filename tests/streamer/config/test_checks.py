@@ -24,6 +24,8 @@ from streamer.errors import ConfigError
         ("STREAMER_SERVER_ALLOWED_ORIGINS", "https://a.org, https://b.org", "server", "allowed_origins",
          ("https://a.org", "https://b.org")),
         ("STREAMER_SERVER_ALLOWED_ORIGINS", "", "server", "allowed_origins", ()),
+        ("STREAMER_SERVER_TRUSTED_PROXIES", "10.0.0.0/8, ::1,unix", "server", "trusted_proxies",
+         ("10.0.0.0/8", "::1", "unix")),
         ("STREAMER_MODEL_NAME", "base", "model", "name", "base"),
     ],
 )  # fmt: skip
@@ -86,6 +88,9 @@ def test_a_language_or_model_that_does_not_exist_is_a_mistake(file: Path, text: 
         ("[server]\nport = '8000'", 'server.port = "8000" in cpu.toml: expected an integer from 0 to 65535'),
         ("[server]\nallowed_origins = [1]",
          "server.allowed_origins = [1] in cpu.toml: expected a list of text"),
+        ("[server]\ntrusted_proxies = ['10.0.0.0/8', 'proxy.lan', '10.0.0.0/33']",
+         'server.trusted_proxies = ["10.0.0.0/8", "proxy.lan", "10.0.0.0/33"] in cpu.toml: expected addresses, '
+         'networks such as "10.0.0.0/8", or "unix", found "proxy.lan"'),
         ("[session]\nwords = 1", "session.words = 1 in cpu.toml: expected true or false"),
         ("[model]\nname = ''", 'model.name = "" in cpu.toml: expected text that is not empty'),
         ("[capture]\nrate = -1",
