@@ -51,6 +51,12 @@ class KindFigures(Rates, frozen=True, kw_only=True):
     language: str
 
 
+class TagFigures(Rates, frozen=True, kw_only=True):
+    """The rates of the recordings that have one tag; a recording with several tags counts for each."""
+
+    tag: str
+
+
 class OneShotText(msgspec.Struct, frozen=True, kw_only=True):
     """One recording decoded at once."""
 
@@ -112,6 +118,8 @@ class Figures(Rates, frozen=True, kw_only=True):
     model: str
     files: tuple[FileFigures, ...]
     kinds: tuple[KindFigures, ...]
+    tags: tuple[TagFigures, ...]
+    """In alphabetical order; empty where no recording has a tag."""
     commit_latency_s: Percentiles | None
     """From the end of a word to the event that makes it stable."""
     first_partial_latency_s: Percentiles | None

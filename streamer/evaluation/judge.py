@@ -21,6 +21,8 @@ class JudgedRecording:
     id: str
     kind: str
     language: str
+    tags: Sequence[str]
+    """Conditions of the recording."""
     text: str
     """The reference, not normalised."""
     transcript: LiveTranscript
@@ -85,6 +87,7 @@ class Judge:
             id=row.id,
             kind=row.kind,
             language=row.language,
+            tags=row.tags,
             text=row.text,
             transcript=transcript,
             score=self._score(row.language, row.text, transcript.text),

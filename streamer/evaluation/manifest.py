@@ -22,6 +22,8 @@ class ManifestRow(msgspec.Struct, frozen=True, kw_only=True):
     """A code as `en`; empty to detect the language."""
     kind: str = ""
     """Free text by which rows are chosen and figures grouped, as `short` or `noisy`."""
+    tags: tuple[str, ...] = ()
+    """Conditions of the recording, as `babble5` or `phone`: figures are grouped by each of them too."""
     segments: tuple[Segment, ...] = ()
     """Where somebody speaks; empty where that is not known."""
     lead_in_s: float = 0.0

@@ -19,6 +19,7 @@ from streamer.evaluation.figures import (
     OneShotRates,
     OneShotText,
     Rates,
+    TagFigures,
 )
 from streamer.evaluation.judge import JudgedRecording
 from streamer.evaluation.percentiles import Percentiles, percentiles
@@ -44,6 +45,7 @@ def report(model: str, judged: Sequence[JudgedRecording], token_ms: Sequence[flo
         model=model,
         files=tuple(map(_file, judged)),
         kinds=_kinds(judged),
+        tags=_tags(judged),
         **asdict(_rates(judged)),
         commit_latency_s=percentiles([x for transcript in transcripts for x in transcript.commit_s]),
         first_partial_latency_s=percentiles([x for transcript in transcripts for x in transcript.first_sight_s]),
@@ -72,6 +74,11 @@ def _kinds(judged: Sequence[JudgedRecording]) -> tuple[KindFigures, ...]:
     return tuple(
         KindFigures(kind=kind, language=language, **asdict(_rates(group))) for (kind, language), group in groups.items()
     )
+
+
+def _tags(judged: Sequence[JudgedRecording]) -> tuple[TagFigures, ...]:
+    tags = sorted({tag for one in judged for tag in one.tags})
+    return tuple(TagFigures(tag=tag, **asdict(_rates([one for one in judged if tag in one.tags]))) for tag in tags)
 
 
 def _rates(judged: Sequence[JudgedRecording]) -> Rates:

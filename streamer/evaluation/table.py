@@ -22,11 +22,14 @@ MEASURED = (
 
 
 def table(figures: Figures) -> str:
-    """A row for each kind and language and one for all, in percent with 95 % intervals; then delays and counts."""
+    """
+    A row for each kind and language, for each tag and for all, in percent with 95 % intervals; then delays and counts.
+    """
     head = f"{'kind':<14}{'files':>6}{'words':>7}{'errors':>7}{'wer %':>8}{'':>15}"
     if figures.one_shot is not UNSET:
         head += f"{'one-shot %':>12}{'more %':>8}{'':>15}{'only live':>11}{'only 1-shot':>13}"
     lines = [head, *(_row(f"{kind.kind} {kind.language}".strip() or "all", kind) for kind in figures.kinds)]
+    lines += [_row(f"  {tag.tag}", tag) for tag in figures.tags]
     if figures.wer is not None:
         lines.append(_row("all", figures))
     measured = [(name, found) for name in MEASURED if (found := getattr(figures, name))]

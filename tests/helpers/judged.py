@@ -8,7 +8,14 @@ from streamer.evaluation.scoring import word_scorer
 from streamer.protocol.events import TurnEnd, Word
 
 
-def judged(said: str, heard: str, at_once: str | None = None, kind: str = "short", name: str = "x") -> JudgedRecording:
+def judged(
+    said: str,
+    heard: str,
+    at_once: str | None = None,
+    kind: str = "short",
+    name: str = "x",
+    tags: tuple[str, ...] = (),
+) -> JudgedRecording:
     """A recording of two seconds, its live transcript, and its text as decoded at once."""
     score = word_scorer()
     words = tuple(Word(text=text, start_s=0.1, end_s=0.5, confidence=0.9, stable=True) for text in heard.split())
@@ -17,6 +24,7 @@ def judged(said: str, heard: str, at_once: str | None = None, kind: str = "short
         id=name,
         kind=kind,
         language="en",
+        tags=tags,
         text=said,
         transcript=LiveTranscript(
             duration_s=2.0, turns=[turn], first_sight_s=[0.1], commit_s=[0.7, 0.9], n_rewritten=1

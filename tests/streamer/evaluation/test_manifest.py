@@ -19,14 +19,14 @@ def manifest(folder: Path, *rows: object) -> Path:
 
 
 def test_a_row_needs_an_id_and_a_file(tmp_path: Path) -> None:
-    """Blank lines and unknown fields are skipped; text, language and kind may be missing."""
+    """Blank lines and unknown fields are skipped; text, language, kind and tags may be missing."""
     path = manifest(
         tmp_path, {"id": "a", "file": "a.wav", "text": "so", "language": "en", "kind": "short", "licence": "CC0"},
-        "", {"id": "b", "file": "b.wav"},
+        "", {"id": "b", "file": "b.wav", "tags": ["phone", "babble5"]},
     )  # fmt: skip
     assert read_manifest(path) == [
         ManifestRow(id="a", file="a.wav", text="so", language="en", kind="short"),
-        ManifestRow(id="b", file="b.wav"),
+        ManifestRow(id="b", file="b.wav", tags=("phone", "babble5")),
     ]
 
 

@@ -65,3 +65,17 @@ def test_kinds_are_reported_in_order() -> None:
     figures = report("tiny.en", [judged("red", "rat"), judged("red", "red", kind="noisy")], [], 1.0)
 
     assert [(one.kind, one.language, one.wer) for one in figures.kinds] == [("noisy", "en", 0.0), ("short", "en", 1.0)]
+
+
+def test_a_recording_counts_for_each_of_its_tags() -> None:
+    """Tags are conditions, as noise and a telephone, which go together; recordings without any are in no such rate."""
+    tagged = [
+        judged("red blue", "red", name="a", tags=("phone", "babble5")),
+        judged("sun moon", "sun moon", name="b", tags=("phone",)),
+        judged("cat", "dog", name="c"),
+    ]
+
+    figures = report("tiny.en", tagged, [], 1.0)
+
+    found = [(tag.tag, tag.recordings, tag.errors, tag.words, tag.wer) for tag in figures.tags]
+    assert found == [("babble5", 1, 1, 2, 0.5), ("phone", 2, 1, 4, 0.25)]

@@ -20,6 +20,16 @@ def test_table_has_a_row_for_each_kind() -> None:
     assert "100.00" in table(report("tiny.en", [judged("red", "red", "rat")], [], 1.0))
 
 
+def test_table_has_a_row_for_each_tag() -> None:
+    """Below those of the kinds, set in; without tags there is none."""
+    rows = [judged("red", "red", tags=("phone",)), judged("red", "rat", name="y", tags=("babble5",))]
+
+    lines = table(report("tiny.en", rows, [], 1.0)).splitlines()
+
+    assert [line.split()[0] for line in lines[1:5]] == ["short", "babble5", "phone", "all"]
+    assert lines[2].startswith("  babble5 ")
+
+
 def test_percentiles_have_a_line_where_they_were_measured() -> None:
     """Those of times only where the manifest gives times."""
     timed = replace(judged("red", "red"), word_errors_s=[0.1])
