@@ -62,8 +62,8 @@ def free_port() -> int:
 class DaemonProcess:
     """A running `streamer serve`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int, log: Path) -> None:
-        self.process, self.port, self.log = process, port, log
+    def __init__(self, process: asyncio.subprocess.Process, port: int, log: Path, socket: Path | None = None) -> None:
+        self.process, self.port, self.log, self._socket = process, port, log, socket
 
     def url(self, path: str, scheme: str = "http") -> str:
         """Address of a path."""
@@ -71,7 +71,8 @@ class DaemonProcess:
 
     async def get(self, path: str) -> httpx.Response:
         """An HTTP answer."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        transport = httpx.AsyncHTTPTransport(uds=str(self._socket)) if self._socket else None
+        async with httpx.AsyncClient(trust_env=False, transport=transport) as client:
             return await client.get(self.url(path))
 
     def connect(self) -> connect:
@@ -102,6 +103,7 @@ async def daemon_process(
     cwd: Path = ROOT,
     port: int = 0,
     log: Path | None = None,
+    socket: Path | None = None,
     **variables: str,
 ) -> AsyncIterator[DaemonProcess]:
     """
@@ -113,6 +115,7 @@ async def daemon_process(
         cwd: Where it is started.
         port: Its port; 0: a free one.
         log: File of its log instead of that in `folder`.
+        socket: The Unix socket that it is told to listen on by a variable; None: a port.
         variables: Of its environment.
     """
     port, log = port or free_port(), log or folder / "daemon.log"
@@ -126,7 +129,7 @@ async def daemon_process(
             env=environment(**variables),
             start_new_session=True,
         )
-    daemon = DaemonProcess(process, port, log)
+    daemon = DaemonProcess(process, port, log, socket)
     try:
         await _ready(daemon)
         yield daemon
