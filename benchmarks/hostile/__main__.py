@@ -12,6 +12,7 @@ this machine is attacked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
@@ -49,6 +50,15 @@ class State:
     """Holds of the loop, by the upper edge of their bucket."""
 
 
+def memory_mb(process: psutil.Process) -> float:
+    """Resident memory of a process, and what its children have for themselves."""
+    total = float(process.memory_info().rss)
+    for child in process.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            total += child.memory_full_info().uss
+    return total / 1e6
+
+
 async def state(port: int, process: psutil.Process) -> State:
     """Ask a daemon and its process."""
     text = await served.get(port, "/metrics", HEADERS) or ""
@@ -56,7 +66,7 @@ async def state(port: int, process: psutil.Process) -> State:
     held = re.findall(r'^streamer_loop_held_seconds_bucket\{le="(\S+)"\} (\S+)$', text, re.MULTILINE)
     lines = await asyncio.to_thread(Path(f"/proc/{process.pid}/fd/2").read_bytes)
     return State(
-        memory_mb=process.memory_info().rss / 1e6,
+        memory_mb=memory_mb(process),
         n_sessions=float(sessions[1]) if sessions else float("nan"),
         n_log_bytes=len(lines),
         n_tracebacks=lines.count(b"Traceback"),
@@ -133,7 +143,7 @@ async def _most_memory(process: psutil.Process) -> float:
     most = 0.0
     try:
         while True:
-            most = max(most, process.memory_info().rss / 1e6)
+            most = max(most, await asyncio.to_thread(memory_mb, process))
             await asyncio.sleep(0.1)
     except asyncio.CancelledError:
         return most

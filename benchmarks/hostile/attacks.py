@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from benchmarks.hostile.bombs import BOMBS
+
 STRANGERS = [f"127.0.0.{n}" for n in range(2, 10)]
 """Source addresses on loopback of those who have no key."""
 KEY = "hostile-hostile-hostile"
@@ -93,6 +95,13 @@ def form(*parts: bytes, more: str = "") -> bytes:
 def field(name: str, content: bytes = b"", more: str = "") -> bytes:
     """A field of a form."""
     return f'\r\n--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + content
+
+
+def upload(data: bytes) -> bytes:
+    """A whole form with a file."""
+    body = FILE + data + b"\r\n--x--\r\n"
+    kind = "Content-Type: multipart/form-data; boundary=x"
+    return request("POST", "/v1/audio/transcriptions", kind, f"Content-Length: {len(body)}") + body
 
 
 def rare_terms() -> Iterator[bytes]:
@@ -241,6 +250,7 @@ ATTACKS = (
         is_renewed=True,
     ),
     Attack("uploads that are left", form(FILE, bytes(60_000)), once(), 8, is_renewed=True),
+    *(Attack(name, b"", again(upload(bomb)), 4) for name, bomb in BOMBS.items()),
 )
 
 

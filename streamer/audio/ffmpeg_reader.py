@@ -155,11 +155,14 @@ class FfmpegReader:
 
 
 def pieces(frame: Any) -> Iterator[Samples]:
-    """Samples of one frame of PyAV, (n, n_channels), PIECE_VALUES at a time; they may be infinite or no numbers."""
+    """
+    Samples of one frame of PyAV, (n, n_channels), a second and PIECE_VALUES at a time at most: a packet may hold any
+    number, and at a low rate becomes many more. They may be infinite or no numbers.
+    """
     stored = frame.to_ndarray()
     n_channels = frame.layout.nb_channels
     by_time = stored.T if frame.format.is_planar else stored.reshape(-1, n_channels)  # (n, n_channels)
-    n_piece = max(1, PIECE_VALUES // n_channels)
+    n_piece = max(1, min(PIECE_VALUES // n_channels, frame.sample_rate))
     for at in range(0, len(by_time), n_piece):
         yield _floats(by_time[at : at + n_piece])
 

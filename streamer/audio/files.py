@@ -23,7 +23,7 @@ from streamer.audio.mending import Part, Recording, recordings
 from streamer.audio.mixer import MonoSignal
 from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Samples
-from streamer.audio.reader import Block, Reader
+from streamer.audio.reader import Block, Reader, joined
 from streamer.audio.sndfile_reader import SndfileReader
 from streamer.errors import AudioFormatError
 
@@ -37,6 +37,8 @@ MAX_TIMES_MISSING = 10
 """A header that announces so many times more was wrong from the beginning, rather than that a file was cut."""
 
 OpenReader = Callable[[IO[bytes], str], Reader]
+READERS: tuple[OpenReader, ...] = (FfmpegReader, SndfileReader)
+"""In the order in which they are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ class SoundFile:
     notes: tuple[Note, ...]
 
 
-def open_audio(file: IO[bytes], name: str, max_s: float = math.inf) -> AudioFile:
+def open_audio(
+    file: IO[bytes], name: str, max_s: float = math.inf, progress: Callable[[], None] = lambda: None
+) -> AudioFile:
     """
     Open a recording: decode it once to count, so that it can be decoded again.
 
@@ -96,11 +100,12 @@ def open_audio(file: IO[bytes], name: str, max_s: float = math.inf) -> AudioFile
         file: Its bytes; must be seekable.
         name: For error messages.
         max_s: Sound after which counting ends, seconds.
+        progress: As for `survey`.
 
     Raises:
         AudioFormatError: There is no sound in it that can be decoded on this machine.
     """
-    surveyed = survey(file, name, max_s)
+    surveyed = survey(file, name, max_s, progress)
     blocks = decoded(file, name, surveyed)
     return AudioFile(surveyed.duration_s, surveyed.notes, blocks, blocks.close)
 
@@ -189,8 +194,7 @@ def read_audio(path: Path) -> Samples:
 def _survey_part(recording: Recording, name: str, max_s: float, progress: Callable[[], None]) -> PartSurvey:
     """The survey by the first reader that finds sound. Raises AudioFormatError: none does."""
     first: AudioFormatError | None = None
-    readers: tuple[OpenReader, ...] = (FfmpegReader, SndfileReader)
-    for open_reader in readers:
+    for open_reader in READERS:
         recording.file.seek(0)
         try:
             return _survey_by(open_reader, recording, name, max_s, progress)
@@ -232,7 +236,7 @@ def _measured(reader: Reader, max_s: float, progress: Callable[[], None]) -> lis
     """Read everything, up to a length in seconds, and measure each track."""
     meters: dict[tuple[int, int], _TrackMeter] = {}
     told_s = 0.0
-    for block in reader.blocks():
+    for block in joined(reader.blocks()):
         n_channels = block.samples.shape[1]
         key = block.track, n_channels
         if key not in meters:
@@ -299,7 +303,7 @@ def _mono(file: IO[bytes], name: str, found: PartSurvey) -> Iterator[Samples]:
     """Samples of one recording, (n,), mono at 16 kHz; a new layout within it begins a new signal."""
     layout, signal = (0, 0), MonoSignal(1, SAMPLE_RATE)
     with contextlib.closing(found.open(file, name)) as reader:
-        for block in _of_track(reader.blocks(), found.track):
+        for block in joined(_of_track(reader.blocks(), found.track)):
             n_channels = block.samples.shape[1]
             if layout != (layout := (n_channels, block.rate)):
                 yield signal.finish()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +15,10 @@ from streamer.errors import AudioFormatError
 MIN_FILE_RATE, MAX_FILE_RATE = 1000, 384_000
 """Sample rates of files, hertz."""
 MAX_FILE_CHANNELS = 64
+JOINED_S = 0.25
+"""Length of blocks that are joined, seconds, at least."""
 PIECE_VALUES = 262_144
-"""Most values (samples of all channels) of a block, 1 MB: a packet may hold any number."""
+"""Most values (samples of all channels) of a block, 1 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,14 @@ class Block:
     """Name of each channel; empty: unknown."""
     samples: Samples
     """(n, n_channels), finite, within [-1, 1]."""
+
+    def is_continued_by(self, other: Block) -> bool:
+        """Whether another block of this track has the same layout."""
+        return (self.rate, self.samples.shape[1], self.speakers) == (
+            other.rate,
+            other.samples.shape[1],
+            other.speakers,
+        )
 
 
 @dataclass(slots=True)
@@ -66,6 +76,30 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Release the decoder, but not the file."""
+
+
+def joined(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same samples in longer blocks of each track: work on a block costs more than its length says."""
+    kept: dict[int, list[Block]] = {}
+    n_kept: dict[int, int] = {}
+    for block in blocks:
+        waiting = kept.setdefault(block.track, [])
+        if waiting and not waiting[0].is_continued_by(block):
+            yield _one(waiting)
+            n_kept[block.track] = 0
+        waiting.append(block)
+        n_kept[block.track] = n_kept.get(block.track, 0) + len(block.samples)
+        if n_kept[block.track] >= block.rate * JOINED_S:
+            yield _one(waiting)
+            n_kept[block.track] = 0
+    yield from (_one(waiting) for waiting in kept.values() if waiting)
+
+
+def _one(waiting: list[Block]) -> Block:
+    """One block of several, which are forgotten."""
+    block = replace(waiting[0], samples=np.concatenate([each.samples for each in waiting]))
+    waiting.clear()
+    return block
 
 
 def problem_of_layout(rate: int, n_channels: int) -> str:

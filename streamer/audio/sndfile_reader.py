@@ -51,7 +51,7 @@ class SndfileReader:
     def blocks(self) -> Iterator[Block]:
         """As `Reader.blocks`."""
         [track], rate = self.tracks, self._sound.samplerate
-        n_piece = min(PIECE_FRAMES, PIECE_VALUES // self._sound.channels)
+        n_piece = min(PIECE_FRAMES, PIECE_VALUES // self._sound.channels, rate)
         at = n_failures = 0
         while n_failures < MAX_FAILURES:
             samples = self._read(n_piece, at + n_piece)

@@ -12,30 +12,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import IO
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import IO, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from streamer.access.keys import Caller
+from streamer.access.owners import address_of
 from streamer.access.refusals import refusal_headers
-from streamer.audio.files import AudioFile, open_audio
+from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.config import Config
 from streamer.dialects.openai.errors import RequestError, http_status
 from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_body, read_form
 from streamer.dialects.skips import Skips
-from streamer.errors import OverloadError, StreamerError
+from streamer.errors import AudioFormatError, OverloadError, StreamerError
 from streamer.protocol.events import Bye, Event, TurnEnd
 from streamer.protocol.options import Task
+from streamer.server.decoder_pool import DecoderPool
 from streamer.server.interfaces import OpenSession, SessionService
-from streamer.server.openai.forms import UploadForm, read_upload
+from streamer.server.openai.forms import UploadForm, read_upload, store
+from streamer.server.openai.upload_places import UploadPlaces
 from streamer.server.tasks import run_until_first
 
 MAX_UPLOADS = 32
-"""Uploads read at the same time; each may take `limits.max_upload_bytes` in the temporary folder."""
+"""Uploads read or surveyed at the same time; each may take `limits.max_upload_bytes` in the temporary folder."""
 MIN_BODY_RATE = 4096.0
 """Bytes of a body each second, once `server.idle_s` is used up: speech as Opus has as many, and a radio link more."""
 
@@ -47,11 +50,12 @@ class FileApi:
     Args:
         scheduler: Opens sessions.
         config: `limits` and `server` for the bounds, `session` for the defaults.
+        decoders: Open the files; None: processes that start with the first file.
     """
 
-    def __init__(self, scheduler: SessionService, config: Config) -> None:
+    def __init__(self, scheduler: SessionService, config: Config, decoders: DecoderPool | None = None) -> None:
         self._scheduler, self._config = scheduler, config
-        self._n_uploads = 0
+        self._places, self._decoders = UploadPlaces(MAX_UPLOADS), decoders or DecoderPool()
 
     async def transcribe(self, request: Request, task: Task, caller: Caller) -> Response:
         """
@@ -71,12 +75,14 @@ class FileApi:
     async def _transcribe(
         self, request: Request, task: Task, caller: Caller, stack: contextlib.AsyncExitStack
     ) -> Response:
-        form = await self._read_form(request)
-        stack.callback(form.close)
-        if form.file is None:
-            raise RequestError("missing_required_parameter", "file: expected an audio file in this form field", "file")
-        asked = read_form(form.fields, self._config.session, self._scheduler.languages, task)
-        recording = await self._open(form.file, form.file_name, stack)
+        with self._places.taken(caller.name or address_of(request.scope)):
+            form = await self._read_form(request)
+            stack.callback(form.close)
+            if form.file is None:
+                message = "file: expected an audio file in this form field"
+                raise RequestError("missing_required_parameter", message, "file")
+            asked = read_form(form.fields, self._config.session, self._scheduler.languages, task)
+            recording = await self._open(form.file, form.file_name, stack)
         stream = self._scheduler.open(asked.options, caller=caller.name)
         stack.callback(_leave, stream)
         events = recording.play(stream)
@@ -90,22 +96,35 @@ class FileApi:
         return Response(answer.content, media_type=answer.media_type)
 
     async def _open(self, file: IO[bytes], name: str, stack: contextlib.AsyncExitStack) -> Upload:
+        """Survey a file, which is moved to the disk for that, and check how long it is."""
+        await store(file)
         max_s = self._config.limits.max_recording_s
-        audio = await asyncio.to_thread(open_audio, file, name or "file", max_s)
-        recording = Upload(audio, max_s)
-        stack.push_async_callback(recording.close)
-        recording.check_length(audio.duration_s)
+        recording = Upload(await self._decoders.open(file, name or "file", max_s), max_s)
+        stack.callback(recording.close)
+        recording.check_length(recording.counted_s)
         return recording
 
     async def _read_form(self, request: Request) -> UploadForm:
-        if self._n_uploads >= MAX_UPLOADS:
-            raise OverloadError(f"{MAX_UPLOADS} uploads are being read; try again later", retry_after_s=5.0)
-        self._n_uploads += 1
-        try:
-            body = read_body(request, self._config.limits.max_upload_bytes, self._config.server.idle_s)
-            return await read_upload(request.headers.get("content-type", ""), body)
-        finally:
-            self._n_uploads -= 1
+        body = read_body(request, self._config.limits.max_upload_bytes, self._config.server.idle_s)
+        return await read_upload(request.headers.get("content-type", ""), body)
+
+
+class Sound(Protocol):
+    """A file that was surveyed and can be decoded."""
+
+    @property
+    def duration_s(self) -> float:
+        """Sound in it, as counted, seconds."""
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        """What was lost, and which channels were chosen."""
+
+    async def next_block(self) -> Samples | None:
+        """The next samples, (n,), mono at 16 kHz; None at the end. Raises AudioFormatError: decoding failed."""
+
+    def close(self) -> None:
+        """Let go of the decoder."""
 
 
 class Upload:
@@ -113,17 +132,21 @@ class Upload:
     An uploaded recording that is decoded and fed to a session.
 
     Args:
-        audio: An open file; `close` closes it.
+        sound: An open file; `close` closes it.
         max_s: Longest accepted duration, seconds.
     """
 
-    def __init__(self, audio: AudioFile, max_s: float) -> None:
-        self._audio, self._max_s = audio, max_s
-        self._decoding: asyncio.Task[Samples | None] | None = None
-        self.warnings = tuple(map(str, audio.notes))
+    def __init__(self, sound: Sound, max_s: float) -> None:
+        self._sound, self._max_s = sound, max_s
+        self.warnings = list(map(str, sound.notes))
         """What was lost, and which channels were chosen."""
         self.duration_s = 0.0
         """Duration of the audio fed so far, seconds."""
+
+    @property
+    def counted_s(self) -> float:
+        """Duration of all its audio, as the survey counted it, seconds."""
+        return self._sound.duration_s
 
     async def play(self, stream: OpenSession) -> AsyncGenerator[Event, None]:
         """
@@ -134,7 +157,7 @@ class Upload:
             OverloadError: The daemon stopped before the whole recording was transcribed.
             StreamerError: The session could not go on.
         """
-        feeding, skips = asyncio.create_task(self._feed(stream)), Skips(self._audio.notes)
+        feeding, skips = asyncio.create_task(self._feed(stream)), Skips(self._sound.notes)
         try:
             async for event in stream:
                 for skipped in skips.before(event):
@@ -148,10 +171,12 @@ class Upload:
 
     async def _feed(self, stream: OpenSession) -> None:
         try:
-            while (samples := await self._next_block()) is not None:
+            while (samples := await self._sound.next_block()) is not None:
                 self.duration_s += len(samples) / SAMPLE_RATE
                 self.check_length(self.duration_s)
                 await stream.feed(samples)
+        except AudioFormatError as error:  # what was heard before is not thrown away
+            self.warnings.append(f"at {self.duration_s:.1f} s: the rest is lost: {error}")
         finally:
             stream.end()
 
@@ -162,15 +187,9 @@ class Upload:
         if not feeding.done() or audio_s < self.duration_s - 0.1:
             raise OverloadError("the daemon stops in the middle of the recording; ask again", retry_after_s=5.0)
 
-    async def _next_block(self) -> Samples | None:
-        self._decoding = asyncio.create_task(asyncio.to_thread(next, self._audio.blocks, None))
-        return await asyncio.shield(self._decoding)
-
-    async def close(self) -> None:
-        """Close the file once the decoding thread has let go of it, even if `play` was cancelled."""
-        if self._decoding is not None:
-            await asyncio.wait({self._decoding})
-        self._audio.close()
+    def close(self) -> None:
+        """Let go of the decoder."""
+        self._sound.close()
 
     def check_length(self, duration_s: float) -> None:
         """Raise RequestError (413) if the audio is longer than `max_s`."""

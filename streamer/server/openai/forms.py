@@ -79,8 +79,7 @@ class UploadForm:
         except FormParserError as error:
             raise _invalid(f"not a form that can be read: {str(error)[:200]}") from None
         except OSError as error:
-            log.warning("upload_not_stored", error=error.strerror)
-            raise OverloadError("no room for the file; try again later", retry_after_s=30.0) from None
+            raise _no_room(error) from None
 
     def finish(self) -> None:
         """Rewind the file at the end of the body. Raises RequestError: the form is incomplete."""
@@ -178,6 +177,24 @@ async def read_upload(content_type: str, body: AsyncIterator[bytes]) -> UploadFo
     return form
 
 
+async def store(file: IO[bytes]) -> None:
+    """
+    See to it that a file is on disk as a whole, from where another process reads it.
+
+    Raises:
+        OverloadError: The temporary folder takes no more.
+    """
+
+    def to_disk() -> None:
+        file.fileno()  # a file in memory gets a descriptor, and so moves to the disk
+        file.flush()
+
+    try:
+        await asyncio.to_thread(to_disk)
+    except OSError as error:
+        raise _no_room(error) from None
+
+
 async def _write(form: UploadForm, piece: bytes) -> None:
     if form.file is None:
         form.write(piece)
@@ -191,6 +208,11 @@ def _text(data: bytes, where: str) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise RequestError("invalid_value", f"{where}: not UTF-8, which forms are read as") from None
+
+
+def _no_room(error: OSError) -> OverloadError:
+    log.warning("upload_not_stored", error=error.strerror)
+    return OverloadError("no room for the file; try again later", retry_after_s=30.0)
 
 
 def _invalid(problem: str) -> RequestError:

@@ -6,8 +6,7 @@ import asyncio
 import io
 import itertools
 import json
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from streamer.access.keys import Keys
-from streamer.audio.files import AudioFile
 from streamer.config import LimitsConfig
 from streamer.dialects.openai.errors import RequestError
-from streamer.errors import EngineError
+from streamer.errors import AudioFormatError, EngineError
+from streamer.protocol.events import Bye
 from streamer.protocol.options import SessionOptions
 from streamer.server.openai.files import Upload, read_body
 from tests.helpers.damaged_recordings import with_total_samples
@@ -39,6 +38,26 @@ def wav(seconds: float, rate: int = 8000, subtype: str = "PCM_16") -> bytes:
     file = io.BytesIO()
     soundfile.write(file, np.full(round(seconds * rate), 0.25, np.float32), rate, format="WAV", subtype=subtype)
     return file.getvalue()
+
+
+class ScriptedSound:
+    """A decoded file of so many seconds of silence, and perhaps an error."""
+
+    notes = ()
+
+    def __init__(self, seconds: int, error: AudioFormatError | None = None) -> None:
+        self.duration_s = float(seconds)
+        self._n_left, self._error = seconds, error
+
+    async def next_block(self) -> NDArray[np.float32] | None:
+        """The next second."""
+        if not self._n_left and self._error is not None:
+            raise self._error
+        self._n_left -= 1
+        return np.zeros(16_000, np.float32) if self._n_left >= 0 else None
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 @asynccontextmanager
@@ -203,36 +222,21 @@ class TestRefusals:
 
     async def test_audio_longer_than_was_counted_is_refused(self) -> None:
         """A file that changes is not read without end: what is fed is counted too, and the session is ended."""
-        blocks = iter([np.zeros(16000, np.float32)] * 100)
         stream = FakeStream("s", "r", SessionOptions(), (), 0.0)
-        recording = Upload(AudioFile(1.0, (), blocks, lambda: None), max_s=5.0)
+        recording = Upload(ScriptedSound(100), max_s=5.0)
         with pytest.raises(RequestError, match=r"audio of more than 5 s; split it, or raise limits\.max_recording_s"):
             [_ async for _ in recording.play(stream)]
         assert stream.has_ended
         assert stream.received_s == 5.0
 
-    async def test_closing_waits_for_the_thread_that_reads(self) -> None:
-        """A web framework may cancel its reader again and again: the file stays open under the thread until then."""
-        is_read, may_go, order = threading.Event(), threading.Event(), []
-
-        def blocks() -> Iterator[NDArray[np.float32]]:
-            is_read.set()
-            may_go.wait(10.0)
-            order.append("read")
-            yield np.zeros(16000, np.float32)
-
-        recording = Upload(AudioFile(1.0, (), blocks(), lambda: order.append("closed")), max_s=5.0)
-        playing = asyncio.create_task(anext(recording.play(FakeStream("s", "r", SessionOptions(), (), 0.0))))
-        await asyncio.to_thread(is_read.wait, 10.0)
-        for _ in range(3):
-            playing.cancel()
-            await asyncio.sleep(0)
-        closing = asyncio.create_task(recording.close())
-        await asyncio.sleep(0)
-        may_go.set()
-        await within(closing)
-        assert order == ["read", "closed"]
-        assert playing.cancelled()
+    async def test_a_decoder_that_fails_at_last_takes_nothing_back(self) -> None:
+        """What was heard before is transcribed, and the loss is told."""
+        stream = FakeStream("s", "r", SessionOptions(), (), 0.0)
+        recording = Upload(ScriptedSound(3, AudioFormatError("its decoder failed")), max_s=5.0)
+        events = [event async for event in recording.play(stream)]
+        assert isinstance(events[-1], Bye)
+        assert stream.received_s == 3.0
+        assert recording.warnings == ["at 3.0 s: the rest is lost: its decoder failed"]
 
     async def test_a_header_that_promises_days_refuses_nothing(self) -> None:
         """The sound itself is counted: a FLAC of unknown length is transcribed, and a long one opens no session."""
