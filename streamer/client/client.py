@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import UNSET
@@ -83,6 +83,16 @@ class _Tag(msgspec.Struct, frozen=True):
     type: str = ""
 
 
+class _Limits(msgspec.Struct, frozen=True, kw_only=True):
+    max_frame_bytes: int
+
+
+class _Hello(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of `hello` that the client needs."""
+
+    limits: _Limits
+
+
 class _Started(msgspec.Struct, frozen=True, kw_only=True):
     """The fields of `started` that the client needs; it ignores the others, which may change with the daemon."""
 
@@ -145,7 +155,8 @@ class Captions:
     def __init__(self, url: str, start: Start, key: str, backlog: Backlog, give_up_s: float) -> None:
         self._url, self._start, self._give_up_s = url, start, give_up_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._backlog, self._merger = backlog, EventMerger()
+        has_room = "room" in parse_qs(urlsplit(url).query)
+        self._backlog, self._merger = backlog, EventMerger(keeps_turns=has_room)
         self._events, self._revisions = CoalescingQueue(), RevisionCounter()
         self._changed = asyncio.Condition()
         """Notifies tasks that wait in `_wait_until` after any change of this object; it protects no data."""
@@ -307,12 +318,11 @@ class Captions:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _begin(self, socket: ClientConnection) -> None:
-        resume = self._merger.resume(self._backlog.start_s)
+        hello = msgspec.json.decode(await _received(socket, "hello"), type=_Hello)
+        # half of a message, so that the options have room beside the turns
+        resume = self._merger.resume(self._backlog.start_s, hello.limits.max_frame_bytes // 2)
         await socket.send(msgspec.json.encode(msgspec.structs.replace(self._start, resume=resume)).decode())
-        while (tag := _tag(text := await socket.recv())) != "started":
-            if tag == "error":
-                raise _raised(msgspec.json.decode(text, type=Error))
-        started = msgspec.json.decode(text, type=_Started)
+        started = msgspec.json.decode(await _received(socket, "started"), type=_Started)
         self._queue_events(self._merger.begin(started.session, started.resume))
         self._resumed_from_s = started.resume_from_s
         skipped = self._backlog.rewind(started.resume_from_s)
@@ -407,6 +417,14 @@ def captions_url(url: str) -> str:
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=path if path.endswith(PATH) else path + PATH))
+
+
+async def _received(socket: ClientConnection, wanted: str) -> str | bytes:
+    """The next message of a type; those before it are ignored, but an error is raised."""
+    while (tag := _tag(text := await socket.recv())) != wanted:
+        if tag == "error":
+            raise _raised(msgspec.json.decode(text, type=Error))
+    return text
 
 
 def _tag(text: str | bytes) -> str:

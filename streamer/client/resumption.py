@@ -14,9 +14,10 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET
 
+from streamer.protocol.bounds import MAX_PAST_TURNS
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, TurnEnd, words_of
-from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, End, Flush, Resume
-from streamer.protocol.options import Update
+from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, End, Flush, PastTurn, Resume
+from streamer.protocol.options import MAX_TEXT_CHARS, Update
 
 MAX_BLOCK_BYTES = 32768
 """Longer audio is split into messages of this size: one second of 16-bit samples at 16 kHz."""
@@ -191,9 +192,12 @@ class EventMerger:
 
     Turns are numbered without gaps over all sessions, and each ends once. Repetitions after a resume are dropped. A
     turn that was open when its session was lost ends with its stable text. `RevisionCounter` numbers the captions.
+
+    Args:
+        keeps_turns: Tell a daemon that does not know the session what was said, for the viewers of its room.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_turns: bool = False) -> None:
         self.n_turns = 0
         """Number of turns that have ended."""
         self.stable_s = 0.0
@@ -204,16 +208,29 @@ class EventMerger:
         self._open: Caption | None = None
         self._language = ""
         self._context = ""
+        self._turns: deque[PastTurn] = deque(maxlen=MAX_PAST_TURNS if keeps_turns else 0)
         self.flushes: list[int] = []
         """Ids of flushes that are not answered yet."""
 
-    def resume(self, held_from_s: float) -> Resume | None:
-        """Return the `resume` field of `start`, None before the first session; audio is held from `held_from_s` on."""
+    def resume(self, held_from_s: float, max_bytes: int = 0) -> Resume | None:
+        """
+        Return the `resume` field of `start`, None before the first session.
+
+        Args:
+            held_from_s: Stream time from which on audio is held, seconds.
+            max_bytes: Most bytes of past turns; the oldest are left out.
+        """
         if self._identity is None:
             return None
         session, token = self._identity
-        stable_s = max(self.stable_s, held_from_s)
-        return Resume(session=session, token=token, stable_s=stable_s, context=self._context_with(self._open))
+        return Resume(
+            session=session,
+            token=token,
+            stable_s=max(self.stable_s, held_from_s),
+            context=self._context_with(self._open),
+            turns=self._past_turns(max_bytes),
+            first_turn=self._first_turn,
+        )
 
     def begin(self, session: str, token: str) -> list[Event]:
         """Note the session of a `started` message. Returns events that end the open turn where the session is new."""
@@ -221,7 +238,8 @@ class EventMerger:
         self._identity = session, token
         if not is_new:
             return []
-        events = self._end_open_turn()
+        closed = self._closed_turn()
+        events: list[Event] = self._turn_end(closed) if closed is not None else []
         self._first_turn = self.n_turns
         return events
 
@@ -261,6 +279,7 @@ class EventMerger:
         self.n_turns, self._open, self._language = turn.turn + 1, None, turn.language
         self.stable_s = max(self.stable_s, turn.end_s)
         self._context = self._context_with(turn)
+        self._turns.append(_past(turn))
         return [turn]
 
     def _flushed(self, flush_id: int, event: Event) -> list[Event]:
@@ -273,22 +292,42 @@ class EventMerger:
         text = turn.text if isinstance(turn, TurnEnd) else turn.stable if turn is not None else ""
         return f"{self._context} {text}".strip()[-CONTEXT_CHARS:]
 
-    def _end_open_turn(self) -> list[Event]:
-        """End the open turn with its stable text: the new session continues from there."""
+    def _closed_turn(self) -> TurnEnd | None:
+        """The open turn ended with its stable text: a new session continues from there. None: there is none."""
         if self._open is None or not self._open.stable:
-            return []  # the new session transcribes partial text again, under the same number
+            return None  # a new session transcribes partial text again, under the same number
         stable = tuple(word for word in words_of(self._open) if word.stable)
-        return self._turn_end(
-            TurnEnd(
-                turn=self._open.turn,
-                text=self._open.stable,
-                start_s=self._open.start_s,
-                end_s=min(max(self.stable_s, self._open.start_s), self._open.end_s),
-                language=self._language,
-                reason="limit",
-                words=stable if self._open.words is not UNSET else UNSET,
-            )
+        return TurnEnd(
+            turn=self._open.turn,
+            text=self._open.stable,
+            start_s=self._open.start_s,
+            end_s=min(max(self.stable_s, self._open.start_s), self._open.end_s),
+            language=self._language,
+            reason="limit",
+            words=stable if self._open.words is not UNSET else UNSET,
         )
+
+    def _past_turns(self, max_bytes: int) -> tuple[PastTurn, ...]:
+        """What was said, with the stable words of the open turn; the newest turns that fit."""
+        closed = self._closed_turn()
+        turns = [*self._turns, *([_past(closed, is_open=True)] if closed is not None and self._turns.maxlen else ())]
+        n_left = max_bytes
+        for n, turn in enumerate(reversed(turns)):
+            n_left -= len(msgspec.json.encode(turn)) + 1
+            if n_left < 0 or n == MAX_PAST_TURNS:
+                return tuple(turns[len(turns) - n :])
+        return tuple(turns)
+
+
+def _past(turn: TurnEnd, *, is_open: bool = False) -> PastTurn:
+    return PastTurn(
+        turn=turn.turn,
+        text=turn.text[:MAX_TEXT_CHARS],
+        start_s=turn.start_s,
+        end_s=turn.end_s,
+        language=turn.language,
+        open=is_open,
+    )
 
 
 class RevisionCounter:

@@ -23,8 +23,13 @@ MAX_KEYTERM_CHARS = 128
 MAX_KEYTERMS_BYTES = 8192
 """Longest list of key terms, as UTF-8: 256 names of 32 letters. Tokens, and so memory and time, grow with bytes."""
 
+MAX_PAST_TURNS = 2000
+"""Most past turns of a room that a client tells, and that a room keeps: several hours of talk, less than a megabyte."""
+
 StreamTime = Annotated[float, Meta(ge=0, le=MAX_STREAM_S)]
 """Seconds of stream time: finite, and within `MAX_STREAM_S`."""
+TurnNumber = Annotated[int, Meta(ge=0, le=2**31)]
+"""Number of a turn."""
 Integer = Annotated[int, Meta(ge=-MAX_INTEGER - 1, le=MAX_INTEGER)]
 """An integer without a range of its own."""
 Number = Annotated[float, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streamer.errors import StreamerError
-from streamer.protocol.bounds import Integer, StreamTime
+from streamer.protocol.bounds import MAX_PAST_TURNS, Integer, StreamTime, TurnNumber
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Event
 from streamer.protocol.options import Delay, EndpointMs, Keyterms, SessionOptions, Task, Text, Update, check_keyterms
@@ -47,6 +47,18 @@ class AudioFormat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Number of interleaved channels, mixed by what sounds: see docs/protocol.md."""
 
 
+class PastTurn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A turn of a room, as its speaker tells it to a daemon that may not know the session."""
+
+    turn: TurnNumber
+    text: Text
+    start_s: StreamTime = 0.0
+    end_s: StreamTime = 0.0
+    language: Annotated[str, msgspec.Meta(max_length=16)] = ""
+    open: bool = False
+    """Whether the turn goes on if the daemon knows the session, and else ends with this text."""
+
+
 class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Part of `start` that continues a session after a lost connection."""
 
@@ -58,6 +70,10 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Stream time, in seconds, up to which the client has stable text."""
     context: Text = ""
     """Last stable words that the client has: the prompt of a new session where the daemon does not know the old one."""
+    turns: Annotated[tuple[PastTurn, ...], msgspec.Meta(max_length=MAX_PAST_TURNS)] = ()
+    """What was said so far, for the viewers of a room that the daemon has forgotten; numbers rise."""
+    first_turn: TurnNumber = 0
+    """Number among `turns` of the resumed session's own turn 0."""
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", forbid_unknown_fields=True):

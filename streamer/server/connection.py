@@ -47,6 +47,7 @@ from streamer.server import websocket
 from streamer.server.duplex import ClientGone, Transport, converse
 from streamer.server.intake import Intake, decoder_of
 from streamer.server.interfaces import OpenSession, SessionService
+from streamer.server.rooms.room import past_of
 from streamer.server.rooms.rooms import Rooms
 
 
@@ -247,7 +248,8 @@ class Connection:
             if isinstance(decoder, ContainerDecoder):
                 decoder.skip_to(stream.received_s)
             if self._room is not None:
-                self._publish = self._speaking.enter_context(self._rooms.speaking(self._room, stream.id)).publish
+                speaking = self._rooms.speaking(self._room, stream.id, past_of(start.resume, stream.id))
+                self._publish = self._speaking.enter_context(speaking).publish
             started = _started(stream, start)
         except BaseException:
             self._intake.end()  # a session that could not be opened as a whole takes no place

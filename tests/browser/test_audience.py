@@ -6,12 +6,14 @@ import io
 from pathlib import Path
 
 import av
+import msgspec
 import pytest
 import zxingcpp
 from playwright.async_api import expect
 
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
+from streamer.protocol.events import Caption, TurnEnd
 from streamer.server.rooms.room import HISTORY, Room
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
@@ -139,6 +141,30 @@ async def test_what_was_said_survives_a_restart(chromium: OpenChromium, murmur: 
             await expect(page.locator("#log .said")).to_have_text([*TURNS, "It went on."])
         with new.speaking("s_3"):
             await expect(page.locator("#log .turn")).to_have_count(0)
+    await browser.close()
+
+
+async def test_a_speaker_brings_the_talk_back(chromium: OpenChromium, murmur: Path) -> None:
+    """After a restart of the server, for who has seen it and for who comes late."""
+    browser = await chromium(murmur)
+    context = await browser.new_context(permissions=["microphone"])
+    async with serving(CONFIG, FakeScheduler(script_of(TURNS))) as daemon:
+        early = await open_page(context, daemon.url("/watch/stage"))
+        speaker = await open_page(context, daemon.url("/"))
+        await speaker.get_by_label("Audience room").fill("stage")
+        await speaker.get_by_role("button", name="Start").click()
+        await expect(early.locator("#log .said")).to_have_text(TURNS, timeout=20_000)
+        again = Config(server=ServerConfig(port=daemon.http.port, rooms=True))
+    # its turn of the new session comes seconds after what the old one said
+    went_on = [
+        (at_s + 5.0, msgspec.structs.replace(event, turn=0))
+        for at_s, event in script_of([*TURNS, "It went on."])
+        if isinstance(event, Caption | TurnEnd) and event.turn == len(TURNS)
+    ]
+    async with serving(again, FakeScheduler(went_on)) as daemon:
+        late = await open_page(context, daemon.url("/watch/stage"))
+        for page in (late, early):
+            await expect(page.locator("#log .said")).to_have_text([*TURNS, "It went on."], timeout=20_000)
     await browser.close()
 
 

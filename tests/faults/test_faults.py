@@ -7,6 +7,8 @@ The engine understands a made-up language exactly, so one lost, doubled or chang
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import random
 import signal
@@ -18,6 +20,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from websockets.asyncio.client import connect as connect_socket
+from websockets.exceptions import WebSocketException
 
 from streamer.client.client import Event, Start, TurnEnd, connect
 from streamer.config import LimitsConfig
@@ -188,6 +192,55 @@ async def test_a_process_that_is_killed_and_stopped(tmp_path: Path) -> None:
 
     assert client.text == said
     assert client.n_connections >= 3
+
+
+async def test_an_audience_keeps_the_talk_over_a_killed_process(tmp_path: Path) -> None:
+    """Who watches meanwhile and who comes late have all that was said, once; the speaker brings it back."""
+    port, parts = free_port(), [story(12, seed) for seed in range(5)]
+    sound = np.concatenate([spoken(part, pause_s=3.5) for part in parts])
+    pcm = (np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes()
+    rooms, seen = {"STREAMER_SERVER_ROOMS": "true"}, dict[int, str]()
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(90):
+        first = await stack.enter_async_context(daemon_process(tmp_path, SCRIPTED, port=port, **rooms))
+        watching = asyncio.create_task(watch(port, seen))
+        captions = await stack.enter_async_context(connect(f"ws://127.0.0.1:{port}?room=stage", Start(language="en")))
+        speaking = asyncio.create_task(turns_of(captions.transcribe(paced(pcm, 0.0125))))
+        while len(seen) < 2:
+            await asyncio.wait([speaking], timeout=0.05)
+        first.process.kill()
+        await first.exit_code()
+        assert not speaking.done(), "the fault came too late"
+        second = await stack.enter_async_context(daemon_process(tmp_path, SCRIPTED, port=port, **rooms))
+        said = await speaking
+        late = dict[int, str]()
+        watching_late = asyncio.create_task(watch(port, late))
+        while (len(seen) < len(said) or len(late) < len(said)) and not watching.done() and not watching_late.done():
+            await asyncio.wait([watching, watching_late], timeout=0.05)
+        watching.cancel()
+        watching_late.cancel()
+        second.terminate()
+
+    assert " ".join(said) == " ".join(parts)
+    assert [seen, late] == [dict(enumerate(said))] * 2
+
+
+async def watch(port: int, seen: dict[int, str]) -> None:
+    """Keep what a viewer shows who knows docs/protocol.md, and comes back when it is cut off."""
+    while True:
+        try:
+            async with connect_socket(f"ws://127.0.0.1:{port}/v1/watch/stage", proxy=None) as socket:
+                seen.clear()
+                speaker = -1
+                async for text in socket:
+                    told = json.loads(text)
+                    if told["type"] == "room" and told["speaker"] != speaker:
+                        speaker = told["speaker"]
+                        seen.clear()
+                    elif told["type"] == "turn_end":
+                        assert told["turn"] not in seen
+                        seen[told["turn"]] = told["text"]
+        except (OSError, WebSocketException):
+            await asyncio.sleep(0.05)  # until the next process listens
 
 
 async def test_a_process_that_stands_still_and_a_full_disk(tmp_path: Path) -> None:

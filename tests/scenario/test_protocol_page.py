@@ -12,7 +12,16 @@ import pytest
 from streamer.errors import ProtocolError
 from streamer.protocol.errors import ERROR_CODES
 from streamer.protocol.events import Bye, Word
-from streamer.protocol.messages import AudioFormat, ClientMessage, Hello, Limits, Resume, Start, encode
+from streamer.protocol.messages import (
+    AudioFormat,
+    ClientMessage,
+    Hello,
+    Limits,
+    PastTurn,
+    Resume,
+    Start,
+    encode,
+)
 from streamer.protocol.options import SessionOptions
 from streamer.protocol.schema import AnyServerMessage
 from streamer.protocol.state_machine import CaptionsProtocol, State, decode_client
@@ -25,7 +34,13 @@ CLIENT: dict[str, type[msgspec.Struct]] = {
     kind.__struct_config__.tag: kind for kind in ClientMessage.__args__ if isinstance(kind.__struct_config__.tag, str)
 }
 SERVER: dict[str, type[msgspec.Struct]] = {kind.__struct_config__.tag: kind for kind in AnyServerMessage.__args__}
-PARTS: dict[str, type[msgspec.Struct]] = {"audio": AudioFormat, "resume": Resume, "limits": Limits, "words": Word}
+PARTS: dict[str, type[msgspec.Struct]] = {
+    "audio": AudioFormat,
+    "resume": Resume,
+    "turns": PastTurn,
+    "limits": Limits,
+    "words": Word,
+}
 """Objects inside messages, by the heading under which the page describes them."""
 HTTP_ANSWERS: dict[str, type[msgspec.Struct]] = {"token": Token, "version": Info}
 """JSON that is no message, by its first field."""
@@ -80,7 +95,7 @@ def test_tables_name_exactly_the_fields(name: str, kind: type[msgspec.Struct]) -
     assert rows(name).keys() == set(kind.__struct_fields__)
 
 
-@pytest.mark.parametrize("kind", [Start, AudioFormat, Resume, *CLIENT.values()])
+@pytest.mark.parametrize("kind", [Start, AudioFormat, Resume, PastTurn, *CLIENT.values()])
 def test_tables_give_defaults_and_bounds(kind: type[msgspec.Struct]) -> None:
     """What a client may leave out, and how much it may ask for."""
     section = next(name for name, found in (CLIENT | PARTS).items() if found is kind)

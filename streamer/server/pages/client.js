@@ -24,6 +24,8 @@ const RETRY_MS = [500, 1000, 2000, 5000];
 const BROKEN = new Set([1002, 1007, 1009]);
 const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
 const CONTEXT_LETTERS = 200;
+const MAX_PAST_TURNS = 2000;
+const MAX_LETTERS = 4096; // of a text that the server takes
 
 /** Calls listeners by event type. */
 class Emitter {
@@ -48,6 +50,7 @@ export class Captions extends Emitter {
   #stableS = 0;
   #capturedS = 0;
   #text = new Text();
+  #past = null; // what was said, where a room shows it
   #identity = null; // session and token, for `resume`
   #socket = null;
   #isStarted = false;
@@ -63,6 +66,7 @@ export class Captions extends Emitter {
     super();
     this.#address = address(url, "v1/captions");
     if (room) this.#address.searchParams.set("room", room);
+    if (this.#address.searchParams.has("room")) this.#past = new Past();
     this.#token = token;
     this.#options = options;
     this.#kept = options.audio?.encoding?.endsWith("_opus") ? new Container() : new Samples(options.audio);
@@ -114,8 +118,9 @@ export class Captions extends Emitter {
 
   #receive(event) {
     this.#text.apply(event);
+    this.#past?.apply(event);
     switch (event.type) {
-      case "hello": return this.#start();
+      case "hello": return this.#start(event.limits.max_frame_bytes);
       case "started": this.#started(event); break;
       case "ack": this.#stableS = Math.max(this.#stableS, event.stable_s); break;
       case "draining": this.#isStarted = false; this._emit("state", "draining"); break;
@@ -126,13 +131,17 @@ export class Captions extends Emitter {
     this._emit("*", event);
   }
 
-  #start() {
-    const resume = this.#identity && { ...this.#identity, stable_s: this.#stableS, context: this.#text.context };
+  #start(maxBytes) {
+    const past = this.#past?.told(maxBytes / 2); // the options need room too
+    const resume = this.#identity && { ...this.#identity, stable_s: this.#stableS, context: this.#text.context, ...past };
     this.#socket.send(JSON.stringify({ type: "start", ...this.#options, ...(resume && { resume }) }));
   }
 
   #started({ session, resume, resume_from_s }) {
-    if (this.#identity && this.#identity.session !== session) this._emit("restart");
+    if (this.#identity && this.#identity.session !== session) {
+      this.#past?.restart();
+      this._emit("restart");
+    }
     this.#identity = { session, token: resume };
     this.#failures = 0;
     for (const chunk of this.#kept.from(resume_from_s)) this.#socket.send(chunk);
@@ -308,6 +317,42 @@ class Text {
   get context() {
     return `${this.#final} ${this.#open}`.slice(-CONTEXT_LETTERS).trim();
   }
+}
+
+/** What was said, for the viewers of a room that a restarted server has forgotten. Turns count on over its sessions. */
+class Past {
+  #turns = new Map();
+  #open = null;
+  #first = 0; // number of the present session's turn 0
+
+  apply(event) {
+    const turn = this.#first + event.turn;
+    if (event.type === "caption" && !this.#turns.has(turn)) this.#open = told({ ...event, turn, text: event.stable });
+    if (event.type !== "turn_end") return;
+    this.#turns.set(turn, told({ ...event, turn }));
+    this.#turns.delete(turn - MAX_PAST_TURNS);
+    this.#open = null;
+  }
+
+  /** A new session continues: the open turn ends with its stable words. */
+  restart() {
+    if (this.#open?.text) this.#turns.set(this.#open.turn, this.#open);
+    this.#open = null;
+    this.#first = 1 + ([...this.#turns.keys()].at(-1) ?? -1);
+  }
+
+  /** Fields of `resume`: the newest turns that fit into so many bytes. */
+  told(maxBytes) {
+    const all = [...this.#turns.values(), ...(this.#open?.text ? [{ ...this.#open, open: true }] : [])].slice(-MAX_PAST_TURNS);
+    const bytes = (turn) => new TextEncoder().encode(JSON.stringify(turn)).length + 1;
+    let from = all.length;
+    for (let left = maxBytes; from > 0 && (left -= bytes(all[from - 1])) >= 0; ) from -= 1;
+    return { turns: all.slice(from), first_turn: this.#first };
+  }
+}
+
+function told({ turn, text, start_s, end_s, language = "" }) {
+  return { turn, text: text.length > MAX_LETTERS ? [...text].slice(0, MAX_LETTERS).join("") : text, start_s, end_s, language };
 }
 
 /** By default on the daemon that served this module as `pages/client.js`; for a copy, at the root of the page's server. */

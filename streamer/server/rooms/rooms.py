@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from streamer.config import Config
 from streamer.errors import OverloadError, ProtocolError
-from streamer.server.rooms.room import Room, Viewer
+from streamer.server.rooms.room import NOTHING_SAID, Past, Room, Viewer
 
 MICROPHONE = "microphone"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -71,9 +71,14 @@ class Rooms:
             self._forget_if_empty(name, room)
 
     @contextlib.contextmanager
-    def speaking(self, name: str, session: str) -> Iterator[Room]:
+    def speaking(self, name: str, session: str, past: Past = NOTHING_SAID) -> Iterator[Room]:
         """
         Let a session speak in a room for the duration of the block.
+
+        Args:
+            name: Of the room.
+            session: Name of the session.
+            past: What it has said before, for a room that does not know it.
 
         Raises:
             ProtocolError: Rooms are off, the name is not valid, or another session speaks there.
@@ -86,7 +91,7 @@ class Rooms:
         if room.is_live and room.session != session:
             raise ProtocolError("room_taken", f"another session speaks in room {name}; choose another name")
         try:
-            with room.speaking(session):
+            with room.speaking(session, past):
                 yield room
         finally:
             self._forget_if_empty(name, room)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -213,6 +214,42 @@ class TestStory:
         assert merger.merge(Flushed(id=1)) == [Flushed(id=1)]
         assert merger.merge(Flushed(id=1)) == []
         assert merger.flushes == []
+
+    def test_a_speaker_tells_the_room_what_was_said(self) -> None:
+        """Every turn and the stable words of the open one, numbered over all sessions; nobody else tells anything."""
+        merger, alone = EventMerger(keeps_turns=True), EventMerger()
+        for one in (merger, alone):
+            one.begin("s_1", "r_1")
+            one.merge(turn_end(0, "so the first"))
+            one.merge(caption(1, 1, "thing", "is", 2.0))
+        resume = merger.resume(0.0, 1000)
+        assert resume is not None
+        told = [(past.turn, past.text, past.open) for past in resume.turns]
+        assert told == [(0, "so the first", False), (1, "thing", True)]
+        merger.begin("s_2", "r_2")
+        merger.merge(turn_end(0, "is late", 2.5))
+        again = merger.resume(0.0, 1000)
+        assert again is not None
+        assert [past.turn for past in again.turns] == [0, 1, 2]
+        assert (resume.first_turn, again.first_turn) == (0, 2)
+        told_alone = alone.resume(0.0, 1000)
+        assert told_alone is not None
+        assert told_alone.turns == ()
+
+    @given(st.lists(st.text(max_size=30), max_size=20), st.integers(0, 3000))
+    def test_past_turns_fit_into_a_message(self, texts: list[str], max_bytes: int) -> None:
+        """The newest ones, as many as fit."""
+        merger = EventMerger(keeps_turns=True)
+        merger.begin("s_1", "r_1")
+        for n, text in enumerate(texts):
+            merger.merge(msgspec.structs.replace(turn_end(n, "a"), text=text))
+        resume = merger.resume(0.0, max_bytes)
+        assert resume is not None
+        n_told = len(resume.turns)
+        assert [past.text for past in resume.turns] == texts[len(texts) - n_told :]
+        assert n_told == 0 or len(msgspec.json.encode(resume.turns)) <= max_bytes + 1
+        with_one_more = [*texts[len(texts) - n_told - 1 :]] if n_told < len(texts) else ["x" * max_bytes]
+        assert len(msgspec.json.encode(with_one_more)) + 150 * len(with_one_more) > max_bytes
 
     def test_resume_begins_where_audio_is_held(self) -> None:
         """A new session begins where there is audio again."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamer.client.resumption import EventMerger
 from streamer.protocol.events import Ack, Caption, TurnEnd, Word
-from streamer.server.rooms.room import HISTORY, MAX_PENDING, Room, Viewer
+from streamer.server.rooms.room import HISTORY, MAX_PENDING, WAKE_AT_ONCE, Past, Room, Viewer, past_of
 
 
 def caption(turn: int, stable: str) -> Caption:
@@ -82,6 +88,87 @@ async def test_a_late_viewer_of_a_long_talk_gets_all_of_it_and_goes_on() -> None
     assert len(await shown(slow, HISTORY // 2)) == HISTORY // 2
     room.publish(turn_end(HISTORY + MAX_PENDING))
     assert (slow.is_cut, quick.is_cut) == (True, True)
+
+
+async def test_a_speaker_brings_back_what_was_said() -> None:
+    """After a restart: viewers get it once, as past turns, and the turns of the new session follow."""
+    room = Room()
+    waiting = room.join()
+    past = Past([turn_end(3, "first"), turn_end(4, "second")], 5)
+    with room.speaking("s_2", past):
+        room.publish(turn_end(0, "third"))
+        with room.speaking("s_2", Past([turn_end(9, "ignored")], 10)):
+            room.publish(turn_end(0, "third"))
+            room.publish(turn_end(1, "fourth"))
+        late = room.join()
+
+    said = [(3, "first"), (4, "second"), (5, "third"), (6, "fourth")]
+    for viewer, n_states in ((waiting, 3), (late, 2)):
+        messages = await shown(viewer, 4 + n_states)
+        assert messages[0] | {"live": True} == messages[0] | {
+            "type": "room",
+            "speaker": 1,
+            "turns": messages[0]["turns"],
+        }
+        assert [(one["turn"], one["text"]) for one in messages if one["type"] == "turn_end"] == said
+
+
+async def test_a_long_talk_that_comes_back_cuts_nobody() -> None:
+    """It does not count as unread, for hundreds of viewers neither, and no more is kept than ever."""
+    room = Room()
+    viewers = [room.join() for _ in range(3 * WAKE_AT_ONCE)]
+    with room.speaking("s_2", Past([turn_end(turn) for turn in range(HISTORY + 3)], HISTORY + 3)):
+        assert not any(viewer.is_cut for viewer in viewers)
+        for viewer in (viewers[0], viewers[-1]):
+            messages = await shown(viewer, HISTORY + 1)
+            assert messages[0]["turns"] == HISTORY
+            assert messages[-1]["turn"] == HISTORY + 2
+
+
+async def turns_of(room: Room) -> dict[int, str]:
+    """What a late viewer gets at once; a turn that comes twice is a fault."""
+    viewer = room.join()
+    [state] = await shown(viewer, 1)
+    turns = await shown(viewer, state["turns"]) if state["turns"] else []
+    assert len({one["turn"] for one in turns}) == len(turns)
+    return {one["turn"]: one["text"] for one in turns}
+
+
+@given(st.lists(st.sampled_from(["turn", "caption", "killed", "expired", "lost", "empty"]), max_size=60))
+def test_whatever_happens_viewers_have_what_the_speaker_has(happenings: list[str]) -> None:
+    """
+    A late viewer misses and doubles nothing, when daemons are killed, sessions expire, connections are lost, and rooms
+    are left by everybody meanwhile.
+    """
+    client, room, n, turn, n_sessions = EventMerger(keeps_turns=True), Room(), 0, 0, 1
+    told: dict[int, str] = {}
+
+    def say(event: TurnEnd | Caption) -> None:
+        room.publish(event)
+        told.update({done.turn: done.text for done in client.merge(event) if isinstance(done, TurnEnd)})
+
+    client.begin("s_1", "r")
+    with contextlib.ExitStack() as speaking:
+        speaking.enter_context(room.speaking("s_1"))
+        for happening in happenings:
+            n += 1
+            if happening == "turn":
+                say(turn_end(turn, f"said {n}"))
+                turn += 1
+            elif happening == "caption":
+                say(caption(turn, f"open {n}"))
+            else:
+                resume = client.resume(0.0, 1_000_000)
+                assert resume is not None
+                if happening in ("killed", "expired"):
+                    n_sessions, turn = n_sessions + 1, 0
+                if happening in ("killed", "empty"):
+                    room = Room()
+                session = f"s_{n_sessions}"
+                told.update({done.turn: done.text for done in client.begin(session, "r") if isinstance(done, TurnEnd)})
+                speaking.close()
+                speaking.enter_context(room.speaking(session, past_of(resume, session)))
+    assert asyncio.run(turns_of(room)) == told
 
 
 async def test_a_returning_viewer_sees_only_new_messages() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.server.rooms.room import MAX_PENDING, Room
@@ -17,7 +18,7 @@ from streamer.server.rooms.viewers import watch
 from streamer.server.websocket import WebSocketTransport, accept
 from tests.helpers.asgi_client import AsgiClient
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
-from tests.helpers.http_daemon import SECOND, Daemon, closing, end, receive, receive_until, serving, start
+from tests.helpers.http_daemon import SECOND, Daemon, Message, closing, end, receive, receive_until, serving, start
 from tests.streamer.server.rooms.test_room import caption, turn_end
 
 ROOMS = Config(server=ServerConfig(port=0, rooms=True))
@@ -185,3 +186,37 @@ async def test_an_unknown_room_is_no_stream() -> None:
         response = await daemon.get("/v1/watch/stage")
 
     assert (response.status_code, response.json()["code"]) == (404, "no_rooms")
+
+
+async def ended_turns(viewer: ClientConnection, n_turns: int) -> list[tuple[int, str]]:
+    """Numbers and texts of the next turns that a viewer is told to have ended."""
+    turns: list[tuple[int, str]] = []
+    while len(turns) < n_turns:
+        message = (await receive_until(viewer, "turn_end"))[-1]
+        turns.append((message["turn"], message["text"]))
+    return turns
+
+
+async def test_a_speaker_brings_the_room_back() -> None:
+    """
+    Past turns are shown before those of a session that the daemon does not know, and again when it knows the session
+    and has forgotten the room: then the open turn goes on.
+    """
+    scheduler = FakeScheduler(script_of(["one two three"], word_s=0.2))
+    speaking, watching = "/v1/captions?room=stage", "/v1/watch/stage"
+    past: list[Message] = [{"turn": 0, "text": "so"}, {"turn": 1, "text": "it", "open": True}]
+    said = [(0, "so"), (1, "it"), (2, "one two three")]
+    async with serving(ROOMS, scheduler) as daemon:
+        async with daemon.connect(speaking) as speaker, daemon.connect(watching) as viewer:
+            _, started = await start(speaker, resume={"session": "s_other", "token": "r_other", "turns": past})
+            await speaker.send(SECOND)
+            await speaker.send(SECOND)
+            assert await ended_turns(viewer, 3) == said
+            await speaker.close(4000)
+        await scheduler.streams[0].detached.wait()
+        past = [{"turn": turn, "text": text} for turn, text in said] + [{"turn": 3, "text": "goes on", "open": True}]
+        resume = {"session": started["session"], "token": started["resume"], "turns": past, "first_turn": 2}
+        async with daemon.connect(speaking) as speaker, daemon.connect(watching) as viewer:
+            await start(speaker, resume=resume)
+            scheduler.streams[0].say(turn_end(1, "goes on and ends"))
+            assert await ended_turns(viewer, 4) == [*said, (3, "goes on and ends")]
