@@ -18,12 +18,12 @@ from streamer.protocol.messages import FINAL_CLOSES
 
 FAST_BYTES = 16 * 1024 * 1024
 """Messages of one connection that are read as fast as they come: eight minutes of 16-bit samples at 16 kHz."""
-MOST_BYTES = 64 * 1024 * 1024
+MOST_BYTES = 32 * 1024 * 1024
 """Messages of one connection that may wait; between `FAST_BYTES` and this they are read at `SLOW_BYTES_PER_S`."""
 SLOW_BYTES_PER_S = 512 * 1024
 """A ping behind the 10 MB that the kernels of both sides hold is reached within 20 s, a usual timeout."""
-ALL_BYTES = 256 * 1024 * 1024
-"""Messages of all connections that may wait; beyond it each connection has one."""
+ALL_BYTES = 64 * 1024 * 1024
+"""Messages of all connections that may wait; none has more than it leaves to the others, but each has one."""
 OVERHEAD_BYTES = 256
 """What a message counts as beside its text or bytes."""
 
@@ -116,12 +116,17 @@ class _WaitingMessages:
         self._count(_size(message))
 
     async def _wait_for_room(self, n_bytes: int) -> None:
-        while self._messages and (self._n_bytes >= self._all.most_bytes or self._all.n_bytes >= self._all.all_bytes):
+        while self._messages and self._n_bytes >= self._share:
             await self._change()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(n_bytes / SLOW_BYTES_PER_S):
                 while self._n_bytes >= self._all.fast_bytes:
                     await self._change()
+
+    @property
+    def _share(self) -> int:
+        """Bytes from which on this connection reads no further."""
+        return min(self._all.most_bytes, self._all.all_bytes - self._all.n_bytes)
 
     def _count(self, n_bytes: int) -> None:
         self._n_bytes += n_bytes

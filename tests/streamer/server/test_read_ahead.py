@@ -107,6 +107,34 @@ async def test_beyond_the_bound_of_all_connections_one_message_waits() -> None:
     assert server.n_read == 1
 
 
+async def test_no_connection_has_more_than_it_leaves_to_the_others() -> None:
+    """However many come, all together keep the bound, and each has a message at least."""
+    servers = [Server(*[received(bytes(100))] * 200) for _ in range(8)]
+    most = 100 * (100 + OVERHEAD_BYTES)
+
+    async def take_nothing(_: Scope, __: Receive, ___: Send) -> None:
+        await asyncio.Event().wait()
+
+    ahead = ReadAhead(take_nothing, all_bytes=most)
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for server in servers:
+            tasks.append(group.create_task(ahead(SCOPE, server.receive, _unsent)))
+            await settle()
+        n_read = [server.n_read for server in servers]
+        for task in tasks:
+            task.cancel()
+    assert n_read == sorted(n_read, reverse=True)
+    assert n_read[0] == 50
+    assert min(n_read) >= 1
+    assert sum(n_read) <= 100 + len(servers)
+    assert ahead.n_bytes == 0
+
+
+async def _unsent(_: Any) -> None:
+    raise AssertionError("nothing is sent")
+
+
 async def test_between_the_bounds_it_reads_on_slowly() -> None:
     """So that a ping behind what the kernels hold is reached in time."""
     server = Server(*[received(bytes(100))] * 50)
