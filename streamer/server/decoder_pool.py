@@ -23,7 +23,7 @@ import numpy as np
 import structlog
 
 import streamer
-from streamer.audio.decoder_process import HEAD_BYTES, DecoderLimits, Request
+from streamer.audio.decoder_messages import HEAD_BYTES, DecoderLimits, Request
 from streamer.audio.notes import Note
 from streamer.audio.pcm import Samples, finite
 from streamer.errors import AudioFormatError, OverloadError

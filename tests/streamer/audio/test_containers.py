@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from benchmarks.hostile.bombs import BOMBS
 from streamer.audio.containers import ContainerDecoder
 from streamer.audio.pcm import Samples
 from streamer.errors import AudioFormatError
@@ -151,3 +152,25 @@ def test_decoders_leave_no_thread_behind() -> None:
         if thread.name == "container":
             thread.join(10)
             assert not thread.is_alive()
+
+
+def test_a_rate_out_of_this_world_is_refused() -> None:
+    """A block of 14 kB at 1 Hz would become 224 million samples."""
+    decoder = ContainerDecoder()
+    try:
+        with pytest.raises(AudioFormatError, match="1 samples per second, expected 1000 to 384000"):
+            [*decoder.blocks(BOMBS["a Matroska at 1 Hz"]), *decoder.end()]
+    finally:
+        decoder.close()
+
+
+def test_a_long_block_comes_in_seconds() -> None:
+    """However many samples a packet holds, a second of them is decoded at once."""
+    decoder = ContainerDecoder()
+    try:
+        data = BOMBS["a Matroska of one block of a megabyte"]
+        blocks = [*decoder.blocks(data), *decoder.end()]
+    finally:
+        decoder.close()
+    assert sum(map(len, blocks)) == pytest.approx(1000 * RATE, rel=0.01)
+    assert max(map(len, blocks)) <= 2 * RATE

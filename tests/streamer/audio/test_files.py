@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamer.audio.files import open_audio, read_audio, read_sound, survey
@@ -153,6 +155,17 @@ def test_channels_are_chosen_by_what_sounds(left: int, right: int, told: str) ->
     sound = read_sound(file, "stereo.wav")
     np.testing.assert_allclose(np.abs(sound.samples), np.abs(tone(SAMPLE_RATE)), atol=1e-6)
     assert [str(note) for note in sound.notes] == [told]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=1, max_size=8), st.sampled_from(["WAV", "FLAC"]))
+def test_no_layout_of_channels_silences_a_sound(gains: list[float], container: str) -> None:
+    """Whatever its level and sign in each of them, as long as it is in one."""
+    file = io.BytesIO()
+    sound = tone(SAMPLE_RATE)
+    soundfile.write(file, sound[:, None] * [gains], SAMPLE_RATE, format=container, subtype="PCM_16")
+    heard = np.sqrt((read_sound(file, "layout").samples ** 2).mean())
+    assert heard > (0.2 if any(gains) else -1) * np.sqrt((sound**2).mean())
 
 
 def test_channels_out_of_phase_for_a_while_are_told() -> None:
