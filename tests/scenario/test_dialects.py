@@ -21,6 +21,7 @@ from websockets.asyncio.client import connect
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
+from wyoming.info import Describe, Info
 
 from tests.helpers import npm
 from tests.helpers.daemon_process import CHUNK, Client, DaemonProcess, joined, plain, word_errors
@@ -291,3 +292,31 @@ async def test_wyoming_chunks_and_transcript_are_the_native_text(
                 whole = Transcript.from_event(event).text
     assert plain(whole) == plain(native_text)
     assert "".join(texts) == whole
+
+
+async def test_home_assistant_adds_the_service_and_gives_it_commands(
+    daemon: DaemonProcess, wyoming_port: int, utterances: bytes, native_text: str
+) -> None:
+    """
+    What its integration does, with its client (homeassistant/components/wyoming: data.py, then stt.py).
+
+    It asks for the service on a connection of its own, within a second. Each command is a new connection, which it
+    leaves as soon as it has the transcript.
+    """
+    async with asyncio.timeout(1), AsyncTcpClient("127.0.0.1", wyoming_port) as client:
+        await client.write_event(Describe().event())
+        while not Info.is_type((event := await client.read_event()).type):
+            pass
+    service = Info.from_event(event).asr[0]
+    assert service.name
+    assert "en" in {language for model in service.models if model.installed for language in model.languages}
+    for _ in range(2):
+        async with asyncio.timeout(60), AsyncTcpClient("127.0.0.1", wyoming_port) as client:
+            await client.write_event(Transcribe(language="en").event())
+            await client.write_event(AudioStart(rate=16000, width=2, channels=1).event())
+            for block in blocks(utterances):
+                await client.write_event(AudioChunk(rate=16000, width=2, channels=1, audio=block).event())
+            await client.write_event(AudioStop().event())
+            while not Transcript.is_type((event := await client.read_event()).type):
+                pass
+        assert plain(Transcript.from_event(event).text) == plain(native_text)
