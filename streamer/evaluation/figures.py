@@ -28,6 +28,9 @@ class OneShotRates(msgspec.Struct, frozen=True, kw_only=True):
     difference_interval: Interval | None
     errors_only_live: int
     errors_only_one_shot: int
+    formatted_wer: float | None
+    formatted_difference: float | None
+    formatted_difference_interval: Interval | None
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +44,11 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """None of fewer than two recordings."""
     words: int
     errors: int
+    formatted_wer: float | None
+    """With case and punctuation counted, over the recordings whose references have both; None without any of them."""
+    formatted_wer_interval: Interval | None
+    formatted_words: int
+    """Words and marks of those references."""
     one_shot: OneShotRates | UnsetType = UNSET
 
 
@@ -99,6 +107,9 @@ class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
     """The final text of the live path, not normalised."""
     turns: tuple[HeardTurn, ...]
     differences: tuple[Difference, ...]
+    formatted_wer: float | None
+    """None where the reference has no case or no punctuation."""
+    formatted_differences: tuple[Difference, ...]
     one_shot: OneShotText | UnsetType = UNSET
 
 

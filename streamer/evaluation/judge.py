@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from streamer.evaluation.formatted import formatted_score
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.manifest import ManifestRow
 from streamer.evaluation.scoring import Difference, Score, text_normaliser, word_scorer
@@ -29,6 +30,10 @@ class JudgedRecording:
     score: Score
     one_shot: Score | None = None
     """Of the whole recording decoded at once, if that was asked for."""
+    formatted: Score | None = None
+    """With case and punctuation counted; None where the reference has neither."""
+    one_shot_formatted: Score | None = None
+    """As `formatted`, of the whole recording decoded at once."""
     one_shot_text: str | None = None
     word_errors_s: Sequence[float] = ()
     """Of the start of each word that is right and whose time is known: positive where the word begins too late."""
@@ -93,6 +98,8 @@ class Judge:
             score=self._score(row.language, row.text, transcript.text),
             one_shot=None if one_shot is None else self._score(row.language, row.text, one_shot),
             one_shot_text=one_shot,
+            formatted=formatted_score(row.language, row.text, transcript.text),
+            one_shot_formatted=None if one_shot is None else formatted_score(row.language, row.text, one_shot),
             word_errors_s=word_start_errors(timed, words, self._normaliser(row.language), row.lead_in_s),
             utterance_errors_s=utterance_errors(spoken, transcript.turns),
         )

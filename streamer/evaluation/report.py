@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import asdict
@@ -23,6 +24,7 @@ from streamer.evaluation.figures import (
 )
 from streamer.evaluation.judge import JudgedRecording
 from streamer.evaluation.percentiles import Percentiles, percentiles
+from streamer.evaluation.scoring import Score
 from streamer.protocol.events import TurnEnd
 
 RATE_DIGITS, FILE_RATE_DIGITS = 5, 4
@@ -83,23 +85,29 @@ def _tags(judged: Sequence[JudgedRecording]) -> tuple[TagFigures, ...]:
 
 def _rates(judged: Sequence[JudgedRecording]) -> Rates:
     spoken = [one for one in judged if one.score.words]
-    errors = [one.score.errors for one in spoken]
-    rate, interval = _rate(errors, spoken)
+    rate, interval = _rate([_Counts(one.id, one.score.words, one.score.errors) for one in spoken])
+    written = [_Counts(one.id, one.formatted.words, one.formatted.errors) for one in spoken if one.formatted]
+    formatted_rate, formatted_interval = _rate(written)
     return Rates(
         recordings=len(judged),
         wer=rate,
         wer_interval=interval,
         words=sum(one.score.words for one in spoken),
-        errors=sum(errors),
-        one_shot=_one_shot_rates(errors, spoken) if any(one.one_shot for one in spoken) else UNSET,
+        errors=sum(one.score.errors for one in spoken),
+        formatted_wer=formatted_rate,
+        formatted_wer_interval=formatted_interval,
+        formatted_words=sum(counts.n_words for counts in written),
+        one_shot=_one_shot_rates(spoken) if any(one.one_shot for one in spoken) else UNSET,
     )
 
 
-def _one_shot_rates(errors: Sequence[int], spoken: Sequence[JudgedRecording]) -> OneShotRates:
+def _one_shot_rates(spoken: Sequence[JudgedRecording]) -> OneShotRates:
     """Of decoding at once, and of the difference to the live path, paired by recording."""
-    at_once = [one.one_shot.errors if one.one_shot else 0 for one in spoken]
-    rate, interval = _rate(at_once, spoken)
-    difference, difference_interval = _rate([a - b for a, b in zip(errors, at_once, strict=True)], spoken)
+    pairs = [(one.id, one.score, one.one_shot) for one in spoken]
+    formatted = [(one.id, one.formatted, one.one_shot_formatted) for one in spoken]
+    rate, interval = _rate(_of_one_shot(pairs))
+    difference, difference_interval = _rate(_more_live(pairs))
+    formatted_difference, formatted_difference_interval = _rate(_more_live(formatted))
     return OneShotRates(
         wer=rate,
         wer_interval=interval,
@@ -107,21 +115,46 @@ def _one_shot_rates(errors: Sequence[int], spoken: Sequence[JudgedRecording]) ->
         difference_interval=difference_interval,
         errors_only_live=sum(len(one.only_live) for one in spoken),
         errors_only_one_shot=sum(len(one.only_one_shot) for one in spoken),
+        formatted_wer=_rate(_of_one_shot(formatted))[0],
+        formatted_difference=formatted_difference,
+        formatted_difference_interval=formatted_difference_interval,
     )
 
 
-def _rate(errors: Sequence[int], spoken: Sequence[JudgedRecording]) -> tuple[float | None, Interval | None]:
-    n_words = sum(one.score.words for one in spoken)
-    rate = round(sum(errors) / n_words, RATE_DIGITS) if n_words else None
-    return rate, rate_interval(*_by_recording(errors, spoken))
+class _Counts(NamedTuple):
+    """Errors of one recording, or by how many more errors one decoding makes than another."""
+
+    id: str
+    n_words: int
+    n_errors: int
 
 
-def _by_recording(errors: Sequence[int], spoken: Sequence[JudgedRecording]) -> tuple[list[int], list[int]]:
+_Pair = tuple[str, Score | None, Score | None]
+"""Id of a recording, its score live, and its score as decoded at once."""
+
+
+def _of_one_shot(pairs: Sequence[_Pair]) -> list[_Counts]:
+    return [_Counts(name, at_once.words, at_once.errors) for name, _, at_once in pairs if at_once]
+
+
+def _more_live(pairs: Sequence[_Pair]) -> list[_Counts]:
+    return [
+        _Counts(name, live.words, live.errors - at_once.errors) for name, live, at_once in pairs if live and at_once
+    ]
+
+
+def _rate(counts: Sequence[_Counts]) -> tuple[float | None, Interval | None]:
+    n_words = sum(each.n_words for each in counts)
+    rate = round(sum(each.n_errors for each in counts) / n_words, RATE_DIGITS) if n_words else None
+    return rate, rate_interval(*_by_recording(counts))
+
+
+def _by_recording(counts: Sequence[_Counts]) -> tuple[list[int], list[int]]:
     """Errors and words of each recording, added up where it was played several times: these are not independent."""
     totals: dict[str, tuple[int, int]] = {}
-    for one, n_errors in zip(spoken, errors, strict=True):
-        before = totals.get(one.id, (0, 0))
-        totals[one.id] = before[0] + n_errors, before[1] + one.score.words
+    for each in counts:
+        n_errors, n_words = totals.get(each.id, (0, 0))
+        totals[each.id] = n_errors + each.n_errors, n_words + each.n_words
     return [n for n, _ in totals.values()], [n for _, n in totals.values()]
 
 
@@ -138,6 +171,8 @@ def _file(one: JudgedRecording) -> FileFigures:
         text=one.transcript.text,
         turns=tuple(map(_turn, one.transcript.turns)),
         differences=score.differences,
+        formatted_wer=round(one.formatted.errors / one.formatted.words, FILE_RATE_DIGITS) if one.formatted else None,
+        formatted_differences=one.formatted.differences if one.formatted else (),
         one_shot=OneShotText(errors=one.one_shot.errors, text=one.one_shot_text) if one.one_shot else UNSET,
     )
 

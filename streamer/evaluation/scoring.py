@@ -87,19 +87,30 @@ def word_scorer() -> Scorer:
         ConfigError: The extra `eval` is not installed.
     """
     normaliser = text_normaliser()
-    import jiwer
 
     def score(language: str, said: str, heard: str) -> Score:
         normalise = normaliser(language)
         reference, hypothesis = normalise(said).strip(), normalise(heard).strip()
         if not reference:
             return Score("", hypothesis, 0, ())
-        aligned = jiwer.process_words(reference, hypothesis)
-        said_words, heard_words = aligned.references[0], aligned.hypotheses[0]
-        found = [d for chunk in aligned.alignments[0] for d in _differences(chunk, said_words, heard_words)]
-        return Score(reference, hypothesis, len(said_words), tuple(found))
+        return aligned_score(reference.split(), hypothesis.split())
 
     return score
+
+
+def aligned_score(said: list[str], heard: list[str]) -> Score:
+    """
+    The errors of words against the words of a reference, which may be any tokens without spaces.
+
+    Args:
+        said: The reference, at least one word.
+        heard: The transcript.
+    """
+    import jiwer
+
+    aligned = jiwer.process_words(" ".join(said), " ".join(heard))
+    found = [d for chunk in aligned.alignments[0] for d in _differences(chunk, said, heard)]
+    return Score(" ".join(said), " ".join(heard), len(said), tuple(found))
 
 
 def _differences(chunk: AlignmentChunk, said: list[str], heard: list[str]) -> list[Difference]:

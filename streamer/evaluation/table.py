@@ -25,9 +25,9 @@ def table(figures: Figures) -> str:
     """
     A row for each kind and language, for each tag and for all, in percent with 95 % intervals; then delays and counts.
     """
-    head = f"{'kind':<14}{'files':>6}{'words':>7}{'errors':>7}{'wer %':>8}{'':>15}"
+    head = f"{'kind':<14}{'files':>6}{'words':>7}{'errors':>7}{'wer %':>8}{'':>15}{'formatted %':>12}"
     if figures.one_shot is not UNSET:
-        head += f"{'one-shot %':>12}{'more %':>8}{'':>15}{'only live':>11}{'only 1-shot':>13}"
+        head += f"{'one-shot %':>12}{'more %':>8}{'':>15}{'only live':>11}{'only 1-shot':>13}{'formatted more %':>17}"
     lines = [head, *(_row(f"{kind.kind} {kind.language}".strip() or "all", kind) for kind in figures.kinds)]
     lines += [_row(f"  {tag.tag}", tag) for tag in figures.tags]
     if figures.wer is not None:
@@ -41,11 +41,17 @@ def table(figures: Figures) -> str:
 
 def _row(name: str, rates: Rates) -> str:
     line = f"{name:<14}{rates.recordings:>6}{rates.words:>7}{rates.errors:>7}{_percent(rates.wer, rates.wer_interval)}"
+    line += f"{_rate(rates.formatted_wer):>12}"
     if at_once := rates.one_shot:
         # there is a rate where there is a word, and only then is there a comparison
         line += f"{100 * (at_once.wer or 0.0):>12.2f}{_percent(at_once.difference, at_once.difference_interval)}"
         line += f"{at_once.errors_only_live:>11}{at_once.errors_only_one_shot:>13}"
+        line += f"{_rate(at_once.formatted_difference):>17}"
     return line
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{100 * rate:.2f}"
 
 
 def _percent(rate: float | None, interval: Interval | None) -> str:

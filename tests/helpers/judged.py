@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamer.evaluation.formatted import formatted_score
 from streamer.evaluation.judge import JudgedRecording
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.scoring import word_scorer
@@ -32,4 +33,6 @@ def judged(
         score=score("en", said, heard),
         one_shot=None if at_once is None else score("en", said, at_once),
         one_shot_text=at_once,
+        formatted=formatted_score("en", said, heard),
+        one_shot_formatted=None if at_once is None else formatted_score("en", said, at_once),
     )
