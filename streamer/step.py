@@ -30,6 +30,8 @@ class StepRequest:
     """Committed tokens of the window: the decoder is forced to begin with them."""
     settled_tokens: int = 0
     """Leading prefix tokens whose words are too old to be read again: their cached keys and values are kept."""
+    begins_sentence: bool = False
+    """Whether the first word of a window without prefix begins a sentence, so that a capital is likelier."""
     draft: tuple[int, ...] = ()
     """Guessed tokens after the prefix: verified, and kept as far as greedy decoding chooses them."""
     no_eot_at: int | None = None

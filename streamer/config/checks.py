@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 from msgspec import inspect
 
-from streamer.config.keys import KEYS, expectation
+from streamer.config.keys import KEYS, expectation, is_optional
 from streamer.config.sections import UNIX_PEERS, Config
 from streamer.config.sources import Setting
 from streamer.config.toml import shown
@@ -28,6 +28,8 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
         ConfigError: The value is of the wrong type or out of range, or there is no such language, model or address.
     """
     annotation, type_ = KEYS[setting.section][setting.key]
+    if is_optional(type_) and setting.value in (0, "0") and setting.value is not False:
+        return None
     is_list = setting.is_text and isinstance(type_, inspect.VarTupleType)
     value = _listed(str(setting.value)) if is_list else setting.value
     found = f"{setting.dotted} = {shown(value)} {setting.origin}"

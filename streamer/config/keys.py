@@ -32,12 +32,20 @@ KEYS: dict[str, dict[str, Key]] = {
 
 def expectation(section: str, key: str) -> str:
     """The values that a key allows, in words, with the unit: `an integer from 0 to 65535`."""
-    return _expectation(KEYS[section][key].type) + _unit(key)
+    type_ = KEYS[section][key].type
+    return _expectation(type_) + _unit(key) + (", or 0 for none" if is_optional(type_) else "")
+
+
+def is_optional(type_: inspect.Type) -> bool:
+    """Whether a key may have no value: None in a `Config`, 0 in its sources, since TOML has no null."""
+    return isinstance(type_, inspect.UnionType) and type_.includes_none
 
 
 def _expectation(type_: inspect.Type) -> str:
     """The values a type allows, in words."""
     match type_:
+        case inspect.UnionType(types=types):
+            return next(_expectation(each) for each in types if not isinstance(each, inspect.NoneType))
         case inspect.LiteralType(values):
             return "one of " + ", ".join(shown(value) for value in values)
         case inspect.BoolType():

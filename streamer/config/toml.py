@@ -19,9 +19,9 @@ def to_toml(config: Config) -> str:
 
 
 def toml_value(value: object) -> str:
-    """A value of the configuration as TOML."""
+    """A value of the configuration as TOML; 0 for None."""
     # text, numbers, booleans and lists of text are written alike in JSON and TOML
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(0 if value is None else value, ensure_ascii=False)
 
 
 def shown(value: object) -> str:

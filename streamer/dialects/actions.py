@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 from streamer.errors import StreamerError
 from streamer.protocol.events import Event
 from streamer.protocol.messages import Flush, Start
-from streamer.protocol.options import Update
+from streamer.protocol.options import EndpointMs, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,9 @@ class Open:
     start: Start
     """Audio format and options of each session."""
     n_sessions: int = 1
+    endpoint_ms: EndpointMs | None = None
+    """Silence that ends a turn where neither the client nor the configuration names one, in ms; None: turns are
+    sentences."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from streamer.errors import StreamerError
 from streamer.protocol.bounds import fitting_keyterms
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
 from streamer.protocol.messages import AudioFormat, Flush, Start
-from streamer.protocol.options import Update
+from streamer.protocol.options import PAUSE_MS, Update
 
 DEFAULT_RATE = 8000
 """Sample rate of a client that names none, in hertz: the default of vosk-server."""
@@ -109,7 +109,7 @@ class VoskProtocol:
         if not self._is_open:
             self._is_open = True
             start = Start(audio=AudioFormat(rate=self._rate), keyterms=self._phrases, words=True, partials=True)
-            opening = [Open(start)]
+            opening = [Open(start, endpoint_ms=PAUSE_MS)]
         chunk = self._rest + chunk
         whole = len(chunk) - len(chunk) % 2
         chunk, self._rest = chunk[:whole], chunk[whole:]

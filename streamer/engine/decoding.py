@@ -19,6 +19,9 @@ JOINING = "-'\u2019_&/"
 """Marks that occur inside words."""
 PUNCTUATION_BYTES = (b"\xe2\x80", b"\xe3\x80", b"\xc2")
 """First bytes of marks that have no token of their own: dashes and quotes, CJK marks, Latin-1."""
+SMALL_LETTER = -4.0
+"""Bias of small letters where a sentence begins, nats. A text that begins with one goes on without marks and capitals:
+base writes "and so my fellow americans" where it would write "And so, my fellow Americans" otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ class Restrictions:
 
     first: list[int] = field(default_factory=list)
     """The text begins here: no blank and no immediate end."""
+    capital: list[int] = field(default_factory=list)
+    """A sentence begins here: a capital is likelier than a small letter."""
     no_eot: list[int] = field(default_factory=list)
     """The text may not end here."""
     attached: list[int] = field(default_factory=list)
@@ -66,7 +71,10 @@ class DecodingRules:
             n_vocab - tokenizer.eot
         )
         growing[[token for token, grows in enumerate(self._grows) if grows]] = -torch.inf
-        self._bias = torch.stack([never, first, growing]).to(device)  # (3, n_vocab)
+        capital = torch.zeros(n_vocab)
+        small = [token for token in range(tokenizer.eot) if tokenizer.decode([token]).lstrip()[:1].islower()]
+        capital[small] = SMALL_LETTER
+        self._bias = torch.stack([never, first, growing, capital]).to(device)  # (4, n_vocab)
         self._language_ids = torch.tensor([tokenizer.languages[code] for code in tokenizer.languages], device=device)
         self._language_codes = tuple(tokenizer.languages)
 
@@ -89,6 +97,8 @@ class DecodingRules:
         logits += self._bias[0]
         if restrictions.first:
             logits[restrictions.first] += self._bias[1]
+        if restrictions.capital:
+            logits[restrictions.capital] += self._bias[3]
         if restrictions.no_eot:
             logits[restrictions.no_eot, self._tokenizer.eot] = -torch.inf
         best, tokens = logits.max(dim=-1)  # each (n,)

@@ -81,6 +81,8 @@ def restrictions_of(segments: Sequence[Segment], begins_word: Callable[[int], bo
         row, first = segment.row, segment.first_choice
         if not row.request.prefix:
             restrictions.first.append(first)
+            if row.request.begins_sentence:
+                restrictions.capital.append(first)
         if row.request.no_eot_at is not None and row.request.no_eot_at < segment.n_choices:
             restrictions.no_eot.append(first + row.request.no_eot_at)
         if row.follows_words:

@@ -85,7 +85,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", forbid_unkno
     task: Task | UnsetType = UNSET
     prompt: Text | UnsetType = UNSET
     keyterms: Keyterms | UnsetType = UNSET
-    endpoint_ms: EndpointMs | UnsetType = UNSET
+    endpoint_ms: EndpointMs | UnsetType | None = UNSET
     delay: Delay | UnsetType = UNSET
     partials: bool | UnsetType = UNSET
     words: bool | UnsetType = UNSET

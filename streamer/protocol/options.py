@@ -15,6 +15,9 @@ Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 """Text of at most 4096 characters: more than fits into the decoder's context would be cut anyway."""
 MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 100, 5000
 EndpointMs = Annotated[int, msgspec.Meta(ge=MIN_ENDPOINT_MS, le=MAX_ENDPOINT_MS)]
+PAUSE_MS = 500
+"""Silence that is a pause, in milliseconds: it ends a turn whose text reads as finished, and it is the endpoint of
+protocols whose servers end an utterance at a pause."""
 Options = TypeVar("Options", bound=msgspec.Struct)
 Keyterms = Annotated[
     tuple[Annotated[str, msgspec.Meta(max_length=MAX_KEYTERM_CHARS)], ...], msgspec.Meta(max_length=MAX_KEYTERMS)
@@ -43,8 +46,9 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Text that the decoder reads before the first word: names, spelling, style."""
     keyterms: Keyterms = ()
     """Words and names that decoding favours."""
-    endpoint_ms: EndpointMs = 500
-    """Silence that ends a turn, in milliseconds, 100 to 5000."""
+    endpoint_ms: EndpointMs | None = None
+    """Silence that ends a turn, in milliseconds, 100 to 5000. None: turns are sentences, a pause ends a turn whose text
+    reads as finished, a long one ends any turn."""
     delay: Delay = "low"
     """How long a word stays partial before it becomes stable: shorter is faster and makes more errors."""
     partials: bool = True

@@ -50,6 +50,8 @@ class Agreement:
     def __init__(self, policy: CommitPolicy) -> None:
         self._policy = policy
         self._earlier: list[list[str]] = []
+        self._n_agreed = 0
+        """Words of the newest hypothesis that the ones before contain too, and that are not committed."""
 
     def certain(self, words: Sequence[SpokenWord], edge_s: float) -> int:
         """Number of leading words that are certain now; `edge_s` is the end of the audio seen, stream time."""
@@ -60,10 +62,19 @@ class Agreement:
         for earlier in self._earlier[-needed:] if needed else ():
             agreed = min(agreed, _common_prefix(keys, earlier))
         self._earlier = [*self._earlier, keys][-max(1, needed) :]
-        if not agreed:
-            return 0
-        n = len(words) if agreed == len(keys) else spoken[agreed]
-        return next((i for i in range(n) if words[i].end_s > edge_s - self._hold_back_s(words, i)), n)
+        self._n_agreed = 0 if not agreed else len(words) if agreed == len(keys) else spoken[agreed]
+        return self.certain_at(words, edge_s)
+
+    def certain_at(self, words: Sequence[SpokenWord], heard_s: float) -> int:
+        """
+        Number of leading words of the newest hypothesis that are certain once more silence was heard behind them.
+
+        Args:
+            words: Of the newest hypothesis, without those that were committed since.
+            heard_s: End of the audio heard, stream time: all after the last word is silence.
+        """
+        n = min(self._n_agreed, len(words))
+        return next((i for i in range(n) if words[i].end_s > heard_s - self._hold_back_s(words, i)), n)
 
     def _hold_back_s(self, words: Sequence[SpokenWord], i: int) -> float:
         return self._policy.hold_back_s + (HALF_HOLD_BACK_S if _may_be_half(words, i) else 0.0)
@@ -72,10 +83,11 @@ class Agreement:
         """Remove words that moved into the prefix: hypotheses begin after them from now on."""
         n = sum(1 for word in words if word.key)
         self._earlier = [keys[n:] for keys in self._earlier]
+        self._n_agreed = max(0, self._n_agreed - len(words))
 
     def reset(self) -> None:
         """Forget the hypotheses: they do not apply to a new window."""
-        self._earlier = []
+        self._earlier, self._n_agreed = [], 0
 
 
 def _may_be_half(words: Sequence[SpokenWord], i: int) -> bool:

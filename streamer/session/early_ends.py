@@ -25,6 +25,8 @@ class Hypothesis:
     """Whether the token budget or the decoder's context cut the text: words are missing, not only wrong."""
     edge_frame: int
     """One past the newest mel frame of the step: repeats on the same audio are limited."""
+    last_probability: float = 0.0
+    """Probability of the last believed token; 0 without any."""
 
 
 class EarlyEnds:

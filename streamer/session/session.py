@@ -8,6 +8,7 @@ committed word, and the words before that word are dropped from the prefix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,12 @@ from torch import Tensor
 from streamer.audio.mel import FRAME_S, window_gain
 from streamer.errors import OverloadError
 from streamer.protocol.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
-from streamer.protocol.options import Update
+from streamer.protocol.options import PAUSE_MS, Update
 from streamer.session.acks import Acks, Progress
 from streamer.session.audio_window import AudioWindow
 from streamer.session.commit_policy import POLICIES, Agreement
 from streamer.session.early_ends import EarlyEnds, Hypothesis
+from streamer.session.endpointing import ending_pause_ms
 from streamer.session.plausibility import n_believed, worth_showing
 from streamer.session.spec import SessionSpec
 from streamer.session.transcript import Transcript
@@ -86,6 +88,10 @@ class Session:
         self._flushes: list[int] = []
         self._in_flight, self._ended = False, False
         self.n_steps = 0
+        self._begins_sentence = not self._context
+        """Whether the next turn begins a sentence: the one before was finished."""
+        self._last_probability = 0.0
+        """Probability of the last token of the newest text."""
         self._newly_stable: list[SpokenWord] = []
         self._voice_before_s = offset_s
         """Where the voice of the last turn ended, stream time."""
@@ -106,8 +112,10 @@ class Session:
         for probability in probabilities:
             if self._voice.push(probability):
                 events += self._begin_speech()
-            elif self._voice.speaking and self._voice.silence_s * 1000 >= self.options.endpoint_ms:
+            elif self._voice.speaking and self._is_at_endpoint():
                 events += self._request_turn_end("silence")
+            elif self._voice.speaking and self._is_in_inner_pause():
+                events += self._commit_in_pause()
         self._voice.forget(self._audio.oldest_s)
         if not self._voice.speaking:
             self._forget_old_audio()
@@ -228,6 +236,7 @@ class Session:
             prompt=(*self._prompt, *self._context),
             prefix=text.prefix,
             settled_tokens=text.n_tokens_until(audio.stream_s(edge) - SETTLED_TEXT_S),
+            begins_sentence=self._begins_sentence and not self._transcript.has_stable,
             draft=text.draft,
             no_eot_at=text.no_eot_at,
             anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
@@ -259,7 +268,9 @@ class Session:
             self._open_window(self._text.committed_end_s)  # a fresh window decodes what follows without those words
             return []
         if self._turn_ends and self._has_seen_turn() and not self._early_ends.awaits_rest:
-            return self._end_turn()
+            if not self._is_inner_pause():
+                return self._end_turn()
+            self._turn_ends.pop()
         events = self._limit_turn()
         self._roll(edge_s)
         return [*events, *self._transcript.show(worth_showing(self._text.tail, edge_s))]
@@ -282,12 +293,42 @@ class Session:
             return []
         return self._end_turn()
 
+    def _is_at_endpoint(self) -> bool:
+        """Whether the silence is long enough to end the turn, or to ask a step whether it ends the turn."""
+        silence_ms = self._voice.silence_s * 1000
+        if self.options.endpoint_ms is not None:
+            return silence_ms >= self.options.endpoint_ms
+        return silence_ms >= PAUSE_MS and not (self._has_seen_pause() and self._goes_on_after(silence_ms))
+
+    def _is_in_inner_pause(self) -> bool:
+        """Whether a pause that the last step has seen goes on, where the client names no endpoint."""
+        is_pause = self._voice.silence_s >= self._window.pause_s and self._has_seen_pause()
+        return is_pause and self.options.endpoint_ms is None and not self._in_flight
+
+    def _commit_in_pause(self) -> list[Event]:
+        """Commit the words that are certain by the silence behind them: no step comes in a pause."""
+        n = self._agreement.certain_at(self._text.tail, self._voice.now_s)
+        if not n:
+            return []
+        self._commit(n, closes=False)
+        return [*self._transcript.show(worth_showing(self._text.tail, self._audio.seen_s))]
+
+    def _goes_on_after(self, pause_ms: float) -> bool:
+        """Whether the turn goes on after a pause by the text of the last step, where the client names no endpoint."""
+        return pause_ms < ending_pause_ms(self._transcript.text_with(self._text.tail), self._last_probability)
+
+    def _is_inner_pause(self) -> bool:
+        """Whether the pending end is a pause that turns out to be inside a sentence."""
+        if self.options.endpoint_ms is not None or not self._turn_ends.is_pause:
+            return False
+        return self._goes_on_after(self._voice.pause_s(self._audio.stream_s(self._turn_ends.frame)) * 1000)
+
     def _end_turn(self) -> list[Event]:
-        self._commit(self._acks.n_finished(self._text.tail))
+        self._commit(self._acks.n_finished(self._text.tail), closes=True)
         reason = self._turn_ends.pop()
         if not self._turn_ends:
             self._acks.leave_rest(self._progress())
-        events: list[Event] = [*self._transcript.end_turn(self._spoken_language, reason)]
+        events: list[Event] = self._close_turn(reason)
         self._voice.stop()
         # audio after the last step's edge belongs to the next turn
         self._voice_before_s = min(self._voice.last_voice_s, self._audio.seen_s)
@@ -329,7 +370,14 @@ class Session:
         limit_s = self._window.max_turn_s
         if length_s < limit_s or not (self._transcript.ends_sentence or length_s > OVERLONG * limit_s):
             return []
-        return [*self._transcript.end_turn(self._spoken_language, "limit")]
+        # marks that follow the last word belong to its turn
+        self._commit(next((i for i, word in enumerate(self._text.tail) if word.key), len(self._text.tail)), closes=True)
+        return self._close_turn("limit")
+
+    def _close_turn(self, reason: TurnEndReason) -> list[Event]:
+        """End the open turn with its stable text, and note whether the next words begin a sentence."""
+        self._begins_sentence = self._transcript.ends_sentence or not self._transcript.is_open
+        return [*self._transcript.end_turn(self._spoken_language, reason)]
 
     def _progress(self) -> Progress:
         return Progress(
@@ -348,7 +396,8 @@ class Session:
         self._text.set_tail(words)
         last_s = words[-1].end_s if words else self._audio.start_s + step.request.anchor_s
         self._early_ends.judge(result, hypothesis, self._text, self._voice.voiced_s(last_s, self._audio.seen_s))
-        self._commit(self._agreement.certain(words, self._audio.seen_s))
+        self._last_probability = hypothesis.last_probability
+        self._commit(self._agreement.certain(words, self._audio.seen_s), closes=self._closes)
 
     def _hypothesis(self, step: Step, result: StepResult) -> Hypothesis:
         """What is believed of a result; the last of several words of a cut text is left out, for it may be half."""
@@ -361,7 +410,8 @@ class Session:
         believed = leading(words, n)
         if is_cut and len(believed) > 1:
             believed.pop()
-        return Hypothesis(words=believed, is_cut=is_cut, edge_frame=step.edge_frame)
+        last_probability = math.exp(result.logprobs[n - 1]) if n else 0.0
+        return Hypothesis(words=believed, is_cut=is_cut, edge_frame=step.edge_frame, last_probability=last_probability)
 
     def _settle_language(self, result: StepResult, step: Step) -> None:
         """Keep the detected language once a window holds `SETTLE_LANGUAGE_S` of audio."""
@@ -376,9 +426,14 @@ class Session:
             return False
         return self._voice.voiced_s(self._text.end_s, edge_s) >= STRAYED_S
 
-    def _commit(self, n: int) -> None:
-        """Move the first `n` words of the tail into the stable text."""
-        certain = self._text.commit(n, closes=bool(self._turn_ends))
+    @property
+    def _closes(self) -> bool:
+        """Whether the text of the last step is followed by the end of its turn, as far as that is decided."""
+        return bool(self._turn_ends) and not (self._turn_ends.is_pause and self.options.endpoint_ms is None)
+
+    def _commit(self, n: int, *, closes: bool) -> None:
+        """Move the first `n` words of the tail into the stable text; `closes`: with the marks at their end."""
+        certain = self._text.commit(n, closes=closes)
         self._transcript.commit(certain)
         self._agreement.committed(certain)
         self._newly_stable += certain
@@ -397,7 +452,7 @@ class Session:
     def _make_room(self) -> None:
         """Commit a text that fills the decoder's context, and decode what follows in a fresh window."""
         edge_s, text = self._audio.seen_s, self._text
-        self._commit(len(text.tail))
+        self._commit(len(text.tail), closes=self._closes)
         follows_s = text.committed_end_s if text.has_committed else self._audio.start_s
         self._open_window(min(edge_s, max(follows_s, self._audio.start_s + ADVANCE_S)))
 
@@ -417,7 +472,8 @@ class Session:
         if not self._text.has_committed_from(keep_from_s):
             # no committed word in the part that is kept: commit the words before it, they leave the window
             tail = self._text.tail
-            self._commit(next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail)))
+            n = next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail))
+            self._commit(n, closes=self._closes)
             if self._text.tail:
                 keep_from_s = min(keep_from_s, self._text.tail[0].start_s)  # an incomplete word stays in the window
         self._move_window(keep_from_s)

@@ -9,7 +9,7 @@ import msgspec
 
 from streamer.protocol.events import Caption, TurnEnd, TurnEndReason, Word
 from streamer.session.words import SpokenWord
-from streamer.text.punctuation import SENTENCE_ENDS
+from streamer.text.punctuation import reads_as_finished, without_leading_marks
 
 
 class Transcript:
@@ -37,27 +37,40 @@ class Transcript:
         return bool(self._stable or self._partial)
 
     @property
+    def has_stable(self) -> bool:
+        """Whether the open turn has stable words."""
+        return bool(self._stable)
+
+    @property
     def started_s(self) -> float:
         """Start of the open turn, stream time; valid only while `is_open`."""
         return [*self._stable, *self._partial][0].said_s[0]
 
     @property
     def ends_sentence(self) -> bool:
-        """Whether the stable text of the open turn ends with the punctuation of a sentence."""
-        return bool(self._stable) and self._stable[-1].text.rstrip().endswith(SENTENCE_ENDS)
+        """Whether the stable text of the open turn reads as a finished sentence."""
+        return reads_as_finished(_text(self._stable))
+
+    def text_with(self, tail: Sequence[SpokenWord]) -> str:
+        """The text of the open turn if these words followed its stable ones."""
+        return _text(_beginning_at_a_word([*self._stable, *tail]))
 
     def commit(self, words: Sequence[SpokenWord]) -> None:
-        """Add words to the stable text; marks without letters join the word before them."""
-        for word in words:
+        """
+        Add words to the stable text; marks without letters join the word before them.
+
+        Marks that would begin a turn are left out: they belong to the turn before, which has ended.
+        """
+        for word in words if self._stable else _beginning_at_a_word(words):
             if self._stable and not any(c.isalnum() for c in word.text):
                 self._stable[-1] = _joined(self._stable[-1], word)
             else:
                 self._stable.append(word)
-            self.stable_until_s = max(self.stable_until_s, word.end_s)
+        self.stable_until_s = max((self.stable_until_s, *(word.end_s for word in words)))
 
     def show(self, partial: Sequence[SpokenWord]) -> list[Caption]:
         """A caption of the open turn with this tail; nothing if the text is the same as before."""
-        self._partial = list(partial)
+        self._partial = list(partial) if self._stable else _beginning_at_a_word(partial)
         shown = _text(self._stable).lstrip(), _text(self._partial)
         shown = shown[0], shown[1] if shown[0] else shown[1].lstrip()
         if shown == self._shown:
@@ -133,6 +146,14 @@ class Transcript:
 
 def _text(words: Sequence[SpokenWord]) -> str:
     return "".join(word.text for word in words)
+
+
+def _beginning_at_a_word(words: Sequence[SpokenWord]) -> list[SpokenWord]:
+    """The words without the marks at their beginning that belong to a word before them."""
+    for i, word in enumerate(words):
+        if text := without_leading_marks(word.text):
+            return [word if text == word.text else replace(word, text=text), *words[i + 1 :]]
+    return []
 
 
 def _joined(word: SpokenWord, marks: SpokenWord) -> SpokenWord:

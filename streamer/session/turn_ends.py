@@ -20,6 +20,11 @@ class PendingTurnEnds:
         return bool(self._ends)
 
     @property
+    def is_pause(self) -> bool:
+        """Whether the first end is a pause; False without any end."""
+        return bool(self._ends) and self._ends[0][0] == "silence"
+
+    @property
     def frame(self) -> int:
         """One past the last mel frame of the open turn; valid only while an end is pending."""
         return self._ends[0][1]

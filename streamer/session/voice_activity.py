@@ -109,6 +109,12 @@ class VoiceTracker:
         """Seconds of voice between two stream times."""
         return sum(max(0.0, min(end, end_s) - max(begin, start_s)) for begin, end in self._between(start_s, end_s))
 
+    def pause_s(self, at_s: float) -> float:
+        """Seconds of silence around a stream time, up to the next voice or to the newest frame; 0 within voice."""
+        n = bisect_right(self._voiced, at_s, key=_start_s)
+        until_s = self._voiced[n][0] if n < len(self._voiced) else self.now_s
+        return max(0.0, until_s - (self._voiced[n - 1][1] if n else self._origin_s))
+
     def _between(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
         """Spans that overlap the time between two instants."""
         first = bisect_right(self._voiced, start_s, key=_end_s)

@@ -17,7 +17,6 @@ from msgspec import UNSET
 
 from streamer.protocol.events import TurnEnd
 from streamer.subtitles.line_breaking import (
-    CLAUSE_ENDS,
     LINE,
     NARROW,
     cut,
@@ -25,7 +24,7 @@ from streamer.subtitles.line_breaking import (
     printable,
     width,
 )
-from streamer.text.punctuation import SENTENCE_ENDS
+from streamer.text.punctuation import CLAUSE_ENDS, SENTENCE_ENDS
 
 MAX_CUE_S = 7.0
 """Longest speech of one cue."""

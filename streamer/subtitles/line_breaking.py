@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from streamer.text.punctuation import SENTENCE_ENDS
+from streamer.text.punctuation import CLAUSE_ENDS
 
 LINE_LETTERS = 42
 """Narrow characters in a line of captions, by the rules of broadcasters."""
@@ -21,7 +21,6 @@ LINE = LINE_LETTERS * LINE_WIDE_LETTERS // 2
 """Width of a line in the units of `width`, chosen so that both sorts of characters are whole numbers."""
 NARROW, WIDE = LINE // LINE_LETTERS, LINE // LINE_WIDE_LETTERS
 
-CLAUSE_ENDS = (*SENTENCE_ENDS, *",;:،؛", "、", "，", "；", "：")  # noqa: RUF001
 CLOSING = frozenset("".join(CLAUSE_ENDS) + ")]}»”’）」』】》〉ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ")  # noqa: RUF001
 """Characters that may not begin a line."""
 

@@ -213,8 +213,8 @@ class Hall:
         return [event for event in self.events if isinstance(event, Caption)]
 
     def spoken(self) -> list[str]:
-        """The words of the talk."""
-        return [w.text.strip() for w in self.words]
+        """The words of the talk, without marks."""
+        return ["".join(plain(w.text)) for w in self.words]
 
 
 def broken_promises(events: Sequence[Event]) -> list[str]:

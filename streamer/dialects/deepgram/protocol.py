@@ -23,7 +23,7 @@ from streamer.errors import AudioFormatError, ProtocolError, StreamerError
 from streamer.protocol.bounds import Integer, keyterms_problem
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word, words_of
 from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Encoding, Flush, Start
-from streamer.protocol.options import Update
+from streamer.protocol.options import PAUSE_MS, Update
 
 SEGMENT_S = 3.0
 """Seconds of stable words, without the pauses between them, that become a final result before their turn ends."""
@@ -127,7 +127,7 @@ class DeepgramProtocol:
             start = msgspec.structs.replace(start, language=request.language)
         if request.endpoint_ms is not None:
             start = msgspec.structs.replace(start, endpoint_ms=request.endpoint_ms)
-        return Open(start, n)
+        return Open(start, n, endpoint_ms=PAUSE_MS)
 
     def _begin_recording(self, head: bytes) -> list[Action]:
         if not (self._request.is_multichannel and head.startswith(RIFF)):

@@ -48,7 +48,7 @@ from streamer.dialects.openai.session import (
 from streamer.errors import ProtocolError, StreamerError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, words_of
 from streamer.protocol.messages import End, Flush, Start
-from streamer.protocol.options import SessionOptions, Update
+from streamer.protocol.options import PAUSE_MS, SessionOptions, Update
 
 MAX_ERRORS = 50
 """Wrong events in a row after which the connection is closed."""
@@ -269,7 +269,7 @@ class RealtimeProtocol:
     def _speech_stopped(self, at_s: float) -> list[ServerEvent]:
         if self._committed or self._item is None or self.settings.turn_detection is None:
             return []
-        return self._close_item(at_s + self.settings.options.endpoint_ms / 1000)
+        return self._close_item(at_s + (self.settings.options.endpoint_ms or PAUSE_MS) / 1000)
 
     def _close_item(self, end_s: float) -> list[ServerEvent]:
         item = self._complete_item()

@@ -19,6 +19,7 @@ from streamer.protocol.options import (
     MAX_ENDPOINT_MS,
     MAX_TEXT_CHARS,
     MIN_ENDPOINT_MS,
+    PAUSE_MS,
     Keyterms,
     SessionOptions,
     check_keyterms,
@@ -198,7 +199,9 @@ def decode(frame: str | bytes | msgspec.Raw, kind: type[_Struct], path: str = ""
 
 def default_settings(defaults: SessionOptions) -> Settings:
     """Return the settings before the first update of a client."""
-    return Settings(audio=Format().audio(), options=defaults, turn_detection=ServerVad())
+    detection = ServerVad()
+    options = msgspec.structs.replace(defaults, endpoint_ms=_endpoint_ms(detection, defaults))
+    return Settings(audio=Format().audio(), options=options, turn_detection=detection)
 
 
 def updated(
@@ -315,12 +318,13 @@ def prefix_padding_s(settings: Settings) -> float:
 
 
 def _endpoint_ms(detection: TurnDetection | None, defaults: SessionOptions) -> int:
+    """Return the silence that ends a turn, in ms; without detection, where only commits end an item, the default."""
     match detection:
         case ServerVad(silence_duration_ms=int(asked)):
             return min(max(asked, MIN_ENDPOINT_MS), MAX_ENDPOINT_MS)
         case SemanticVad(eagerness=eagerness):
             return _ENDPOINT_MS[eagerness or "auto"]
-    return defaults.endpoint_ms
+    return defaults.endpoint_ms or PAUSE_MS
 
 
 def _transcription_changes(

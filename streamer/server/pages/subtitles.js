@@ -11,8 +11,8 @@ const MIN_CUE_S = 5 / 6;
 const LETTERS_PER_S = 17; // reading speed, narrow characters
 const FULL_BREAK = Math.floor((LINE * 2) / 7); // unevenness that is accepted for a first line that ends a clause
 
-const SENTENCE_ENDS = new Set(".!?…؟。！？।۔");
-const CLAUSE_ENDS = new Set([...SENTENCE_ENDS, ...",;:،؛、，；："]);
+const SENTENCE_ENDS = new Set(".!?…؟։።፧།༎।॥۔။។៕。！？．｡‼⁇⁈⁉");
+const CLAUSE_ENDS = new Set([...SENTENCE_ENDS, ...",;:،؛、，；：､"]);
 const CLOSING = new Set([...CLAUSE_ENDS, ...")]}»”’）」』】》〉ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ"]);
 const IS_WIDE = new RegExp(
   "[\\u1100-\\u115f\\u2e80-\\u303e\\u3041-\\u33ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\ua000-\\ua4cf\\ua960-\\ua97c" +

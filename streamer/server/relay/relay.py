@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from streamer.access.keys import Caller
 from streamer.config import Config
 from streamer.dialects.actions import Action, Dialect, EndAndClose, EndSessions, HangUp, Open, To
@@ -166,6 +168,8 @@ class Relay:
 
     def _open(self, action: Open) -> None:
         options, audio = action.start.options(self._config.session), action.start.audio
+        if options.endpoint_ms is None:
+            options = msgspec.structs.replace(options, endpoint_ms=action.endpoint_ms)
         decoders = [decoder_of(audio) for _ in range(action.n_sessions)]
         try:
             for decoder in decoders:

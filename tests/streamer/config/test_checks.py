@@ -108,3 +108,10 @@ def test_a_wrong_value_is_an_error_that_says_what_is_allowed(
 ) -> None:
     """Key, value, origin, allowed values and unit are all in the message."""
     assert error_of(text) == message
+
+
+@pytest.mark.parametrize("value", ["false", "99", "-1", '"0 ms"'])
+def test_other_values_than_zero_are_in_the_range_of_an_optional_key(error_of: Callable[[str], str], value: str) -> None:
+    """And the message says what 0 means."""
+    expected = "an integer from 100 to 5000 (milliseconds), or 0 for none"
+    assert expected in error_of(f"[session]\nendpoint_ms = {value}\n")

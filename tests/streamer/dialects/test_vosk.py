@@ -15,7 +15,7 @@ from streamer.dialects.vosk import VoskProtocol
 from streamer.errors import EngineError
 from streamer.protocol.events import Bye, Caption, Flushed, TurnEnd, Word
 from streamer.protocol.messages import AudioFormat, Flush
-from streamer.protocol.options import Keyterms, Update
+from streamer.protocol.options import PAUSE_MS, Keyterms, Update
 
 BYE = Bye(reason="end", audio_s=1.0, turns=1)
 
@@ -45,6 +45,7 @@ def test_a_chunk_is_answered_at_once() -> None:
     opening, audio, text = dialect.receive(b"abcd")
     assert isinstance(opening, Open)
     assert opening.start.audio == AudioFormat(rate=8000)
+    assert opening.endpoint_ms == PAUSE_MS
     assert (audio, text) == (To(0, b"abcd"), '{"partial":""}')
     assert dialect.project(0, caption("so", " the")) == []
     assert answer(dialect.receive(b"ab")) == {"partial": "so the"}

@@ -72,6 +72,19 @@ def test_first_place_says_neither_blank_nor_end() -> None:
     assert all(logprob <= 0 for logprob in choice.logprobs)
 
 
+@pytest.mark.parametrize(
+    ("small", "capital", "lead", "chosen"),
+    [(" and", " And", 3.0, " And"), (" and", " And", 5.0, " and"), (" и", " И", 3.0, " И"), ("好", "是", 3.0, "好")],
+)
+def test_a_capital_is_likelier_where_a_sentence_begins(small: str, capital: str, lead: float, chosen: str) -> None:
+    """In every script that has capitals; a small letter that is much likelier is still chosen."""
+    logits = torch.zeros(2, MULTILINGUAL.n_vocab)
+    logits[:, MULTILINGUAL.encode(small)[0]] = 20.0
+    logits[:, MULTILINGUAL.encode(capital)[0]] = 20.0 - lead
+    choice = rules(MULTILINGUAL).choose(logits, Restrictions(capital=[0]))
+    assert choice.tokens == [MULTILINGUAL.encode(chosen)[0], MULTILINGUAL.encode(small)[0]]
+
+
 def test_text_does_not_end_where_it_may_not() -> None:
     """The next best token is taken there; elsewhere the end is one choice of many."""
     logits = torch.zeros(2, ENGLISH.n_vocab)

@@ -50,7 +50,7 @@ class TestEncode:
             "task": "transcribe",
             "prompt": "",
             "keyterms": [],
-            "endpoint_ms": 500,
+            "endpoint_ms": None,
             "delay": "low",
             "partials": True,
             "words": True,

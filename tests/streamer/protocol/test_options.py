@@ -17,7 +17,7 @@ def test_defaults_are_those_of_the_protocol() -> None:
         "task": "transcribe",
         "prompt": "",
         "keyterms": (),
-        "endpoint_ms": 500,
+        "endpoint_ms": None,
         "delay": "low",
         "partials": True,
         "words": True,
@@ -45,8 +45,9 @@ def test_out_of_range(asked: dict[str, Any]) -> None:
 
 
 def test_limits_are_included() -> None:
-    """Both ends of the endpoint's range are allowed."""
-    assert [msgspec.convert({"endpoint_ms": ms}, SessionOptions).endpoint_ms for ms in (100, 5000)] == [100, 5000]
+    """Both ends of the endpoint's range are allowed, and null, which asks for sentences."""
+    for endpoint_ms in (100, 5000, None):
+        assert msgspec.convert({"endpoint_ms": endpoint_ms}, SessionOptions).endpoint_ms == endpoint_ms
 
 
 def test_options_are_frozen() -> None:

@@ -48,7 +48,9 @@ class TestDecodeClient:
         assert isinstance(start, Start)
         assert start.audio == AudioFormat(encoding="pcm_s16le", rate=48000, channels=1)
         assert start.resume == Resume(session="s_1", token="r_1", stable_s=4.5, context="so")
-        assert start.options(SessionOptions()) == SessionOptions(language="en", keyterms=("Ray Serve",))
+        assert start.options(SessionOptions()) == SessionOptions(
+            language="en", keyterms=("Ray Serve",), endpoint_ms=500
+        )
 
     def test_options_left_out_take_the_defaults_of_the_daemon(self) -> None:
         """A bare start is complete."""

@@ -16,6 +16,7 @@ from streamer.protocol.events import Ack, Bye, Caption, Flushed, Speech
 from streamer.protocol.options import SessionOptions, Update
 from streamer.session.acks import NOTICE_S
 from streamer.session.audio_window import CAPACITY_S, CATCH_UP_S, LONGEST_WINDOW_S, MAX_AUDIO_S, WindowOptions
+from streamer.session.endpointing import LONG_PAUSE_MS
 from streamer.session.session import MAX_FLUSHES, SETTLE_LANGUAGE_S
 from streamer.session.words import SpokenWord
 from tests.helpers.sessions import new_session
@@ -32,6 +33,7 @@ WINDOW = WindowOptions(
     max_turn_s=30.0,
 )
 ENGLISH = SessionOptions(language="en", delay="low", endpoint_ms=500)
+SENTENCES = msgspec.structs.replace(ENGLISH, endpoint_ms=None)
 AUTO = msgspec.structs.replace(ENGLISH, language="auto")
 
 
@@ -96,6 +98,96 @@ class TestTurns:
         assert hall.turns == []
         hall.play(3.0 + endpoint_ms / 1000 + 0.1, chunk_s=0.02)
         assert len(hall.turns) == 1
+
+    def test_a_sentence_with_pauses_is_one_turn(self) -> None:
+        """Where the client names no endpoint, a pause inside a sentence ends no turn, and loses no word."""
+        hall = Hall(talk(2.0, 0.8, 1.2, 1.5, 2.0), WINDOW, SENTENCES)
+        hall.play(10.0)
+        hall.end()
+        assert [len(plain(turn.text)) for turn in hall.turns] == [13]
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+
+    def test_a_long_pause_ends_any_turn(self) -> None:
+        """Somebody who stops in the middle of a sentence is not waited for without end."""
+        hall = Hall(talk(2.0), WINDOW, SENTENCES)
+        hall.play(3.0 + LONG_PAUSE_MS / 1000 - 0.1, chunk_s=0.02)
+        assert hall.turns == []
+        hall.play(3.0 + LONG_PAUSE_MS / 1000 + 0.1, chunk_s=0.02)
+        assert [turn.reason for turn in hall.turns] == ["silence"]
+
+    @pytest.mark.parametrize("latency", [0, 4, 12])
+    def test_a_finished_sentence_ends_at_a_pause(self, latency: int) -> None:
+        """However late its last step is: the next sentence may have begun by then, and is a turn of its own."""
+        words = talk(2.0, 0.8, 2.0)
+        words[4] = word(f"{words[4].text}.", words[4].start_s, words[4].end_s)
+        hall = Hall(words, WINDOW, SENTENCES, latency=latency)
+        hall.play(12.0)
+        hall.end()
+        assert [len(plain(turn.text)) for turn in hall.turns] == [5, 5]
+        assert hall.turns[0].text.endswith(".")
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+
+    def test_a_pause_makes_no_word_final(self) -> None:
+        """Words that only one step has heard stay partial; they end up in the text."""
+        hall = Hall(talk(2.0, 1.2, 2.0), WINDOW, SENTENCES, interval_s=30.0)
+        hall.play(4.1)
+        assert len(hall.steps) == 1
+        assert hall.captions[-1].stable == ""
+        assert plain(hall.captions[-1].partial) == hall.spoken()[:5]
+        hall.play(8.0)
+        hall.end()
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+
+    def test_certain_words_are_final_in_a_pause_and_their_marks_are_not(self) -> None:
+        """Two steps have heard the last word, and the silence after it is heard: no step comes, nor is one needed."""
+        words = talk(2.0, 1.2, 2.0)
+        words[4] = word(f"{words[4].text},", words[4].start_s, words[4].end_s)
+        hall = Hall(words, WINDOW, SENTENCES)
+        hall.play(3.4)
+        n_steps = len(hall.steps)
+        hall.play(4.1)
+        assert len(hall.steps) == n_steps
+        assert hall.captions[-1].stable.endswith(words[4].text.rstrip(","))
+        assert hall.captions[-1].partial == ","
+
+    @given(
+        lengths_s=st.lists(st.sampled_from([0.4, 0.8, 1.6, 3.0]), min_size=1, max_size=4),
+        pauses_s=st.lists(st.sampled_from([0.3, 0.6, 0.9, 1.4, 2.5]), min_size=3, max_size=3),
+        ended=st.sets(st.integers(0, 20)),
+        latency=st.integers(0, 8),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_turns_are_sentences(
+        self, lengths_s: list[float], pauses_s: list[float], ended: set[int], latency: int
+    ) -> None:
+        """Every turn but the last ends with a mark or before a long pause, and no word is lost."""
+        spans = [each for pair in zip(lengths_s, pauses_s, strict=False) for each in pair][:-1]
+        plain_words = talk(*(spans or lengths_s[:1]))
+        words = [word(f"{w.text}." if i in ended else w.text, w.start_s, w.end_s) for i, w in enumerate(plain_words)]
+        hall = Hall(words, WINDOW, SENTENCES, latency=latency)
+        hall.play(words[-1].end_s + 4.0)
+        hall.end()
+        assert hall.text == [text for w in words for text in plain(w.text)]
+        said = 0
+        for turn in hall.turns[:-1]:
+            said += len(plain(turn.text))
+            gap_s = words[said].start_s - words[said - 1].end_s
+            assert turn.text.endswith(".") or gap_s * 1000 >= LONG_PAUSE_MS - 100
+        assert all(turn.text[0].isalnum() for turn in hall.turns)
+        assert_sound(hall)
+
+    def test_a_sentence_begins_where_the_one_before_is_finished(self) -> None:
+        """A request says so until the turn has a stable word; behind an unfinished turn it does not."""
+        words = talk(2.0, 4.0, 2.0, 4.0, 2.0)
+        words[9] = word(f"{words[9].text}.", words[9].start_s, words[9].end_s)
+        hall = Hall(words, WINDOW, SENTENCES)
+        hall.play(20.0)
+        first = [next(s for s in hall.steps if s.window_id == i) for i in sorted({s.window_id for s in hall.steps})]
+        assert [s.request.begins_sentence for s in first] == [True, False, True]
+        assert not any(s.request.begins_sentence for s in hall.steps if s.request.prefix)
 
     def test_pause_asks_for_a_step_at_once(self) -> None:
         """After a short pause a step is due although the interval is not over, and only one."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streamer.protocol.events import Caption, TurnEnd
 from streamer.session.transcript import Transcript
 from streamer.session.words import SpokenWord
+from streamer.text.punctuation import without_leading_marks
 from tests.helpers.words import phrase, plain, word
 
 PIECES = [" so", " Then", " well,", " stop.", ".", " ...", ",", "好", " don", "'t", " 3", ".5"]
@@ -56,13 +57,39 @@ def test_every_turn_that_was_seen_ends(doings: list[tuple[str, list[str]]]) -> N
     for what, pieces in [*doings, ("end", [])]:
         if what == "commit":
             transcript.commit(spoken(pieces, 0.0))
-            has_text = has_text or bool(pieces)
+            has_text = has_text or bool(without_leading_marks("".join(pieces)))
         elif what == "show":
             has_text = bool(transcript.show(spoken(pieces, 0.0))) or has_text
         else:
             assert len(transcript.end_turn("en", "end")) == has_text
             assert not transcript.is_open
             has_text = False
+
+
+@given(doings=DOINGS)
+def test_no_turn_begins_with_a_mark(doings: list[tuple[str, list[str]]]) -> None:
+    """Marks that come after their turn has ended are left out, of text and of words, shown or final."""
+    transcript = Transcript(words=True)
+    for what, pieces in doings:
+        if what == "commit":
+            transcript.commit(spoken(pieces, 0.0))
+            continue
+        for event in transcript.show(spoken(pieces, 0.0)) if what == "show" else transcript.end_turn("en", "limit"):
+            text = f"{event.stable}{event.partial}" if isinstance(event, Caption) else event.text
+            assert text == without_leading_marks(text)
+            assert all(each.text == without_leading_marks(each.text) for each in list(event.words or ())[:1])
+
+
+def test_a_mark_joins_the_turn_that_it_ends() -> None:
+    """The same mark opens no turn: only the text behind it does."""
+    transcript = Transcript(words=True)
+    transcript.commit(phrase(" so it"))
+    transcript.commit([word(",")])
+    [ended] = transcript.end_turn("en", "limit")
+    transcript.commit([word("."), *phrase(" In this")])
+    [following] = transcript.end_turn("en", "end")
+
+    assert (ended.text, following.text) == ("so it,", "In this")
 
 
 def test_nothing_new_is_not_shown_again() -> None:

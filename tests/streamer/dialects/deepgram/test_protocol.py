@@ -17,7 +17,7 @@ from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRe
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnEndReason, Word
 from streamer.protocol.messages import AudioFormat, Flush
-from streamer.protocol.options import Update
+from streamer.protocol.options import PAUSE_MS, Update
 
 REQUEST = ListenRequest(audio=AudioFormat(), interim_results=True)
 TEXT = "So the first thing, of course, is latency."
@@ -252,6 +252,7 @@ class TestClient:
         [action] = DeepgramProtocol(REQUEST, "r1", "m", "").begin()
         assert isinstance(action, Open)
         assert action.start.language is action.start.endpoint_ms is msgspec.UNSET
+        assert action.endpoint_ms == PAUSE_MS
 
     def test_channels_become_sessions(self) -> None:
         """Each gets its own session and its own samples; a stream may be cut in the middle of a sample."""

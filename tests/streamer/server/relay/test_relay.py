@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import EngineError
+from streamer.protocol.options import PAUSE_MS, SessionOptions
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import SECOND, Daemon, Message, closing, receive, receive_until, serving, within
 from tests.helpers.live_recordings import recording
@@ -53,6 +54,21 @@ class TestDeepgram:
         assert [final["channel"]["alternatives"][0]["transcript"] for final in finals] == [TEXT]
         [stream] = daemon.scheduler.streams
         assert (stream.received_s, stream.options.keyterms) == (3.0, ("Ray",))
+
+    @pytest.mark.parametrize(
+        ("query", "configured_ms", "endpoint_ms"),
+        [("", None, PAUSE_MS), ("", 900, 900), ("&endpointing=300", 900, 300), ("&endpointing=300", None, 300)],
+    )
+    async def test_an_utterance_ends_at_a_pause(self, query: str, configured_ms: int | None, endpoint_ms: int) -> None:
+        """Of the length that the client names, else the configuration, else of half a second: not at a sentence."""
+        config = Config(session=SessionOptions(endpoint_ms=configured_ms))
+        async with (
+            serving(config, scheduler=FakeScheduler(script_of([TEXT]))) as daemon,
+            listen(daemon, query) as client,
+        ):
+            await client.send(SECOND)
+            await close_stream(client)
+        assert daemon.scheduler.streams[0].options.endpoint_ms == endpoint_ms
 
     async def test_finalize_and_configure_are_answered(self, daemon: Daemon) -> None:
         """Both are answered, and the session is told."""
