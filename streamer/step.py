@@ -18,9 +18,10 @@ class StepRequest:
     session: str
     """Key of the engine's cache: a session that is not cached costs a prefill, nothing else."""
     log_mel: Tensor
-    """Unclamped log10 mel power of the window plus its gain, (n_mels, n_frames), on the CPU."""
-    gain: float = 0.0
-    """Gain added to quiet audio, log10 of power: the same audio with another gain is another window."""
+    """Unclamped log10 mel power of the window plus its gains, (n_mels, n_frames), on the CPU."""
+    gains: tuple[float, ...] = ()
+    """Gain added to each stretch of speech, log10 of power; none where nothing was added. The same audio with other
+    gains is another window."""
     window_start: int | None = None
     """First frame of the window, which names it: a session's requests with the same start are one growing window. None
     for a window that is seen once."""
@@ -56,7 +57,7 @@ class StepRequest:
     @property
     def window(self) -> Hashable | None:
         """Key of the window among those of its session; None for a window that is seen once."""
-        return None if self.window_start is None else (self.window_start, self.gain)
+        return None if self.window_start is None else (self.window_start, self.gains)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

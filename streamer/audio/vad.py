@@ -25,6 +25,10 @@ FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
 """Samples of the previous frame that are part of the input."""
 STATE_SIZE = 128
+SILENT = 0.1
+"""Probability of voice below which a frame is surely silent."""
+FORGET_AFTER = 32
+"""Silent frames in a row after which the recurrent cell starts afresh: one second."""
 
 
 def read_weights() -> dict[str, Tensor]:
@@ -52,12 +56,19 @@ def _installed_file() -> Path:
 
 
 class VoiceState:
-    """Recurrent state of one session: last samples, hidden and cell state of the LSTM."""
+    """
+    Recurrent state of one session: last samples, hidden and cell state of the LSTM, and silent frames in a row.
+
+    The cell starts afresh after `FORGET_AFTER` silent frames: a cell that has heard a loud voice takes a voice that is
+    40 dB quieter for silence, up to ten seconds long, and its words would be lost.
+    """
 
     def __init__(self) -> None:
         self.context = torch.zeros(CONTEXT_SAMPLES)
         self.hidden = torch.zeros(STATE_SIZE)
         self.cell = torch.zeros(STATE_SIZE)
+        self.n_silent = 0
+        """Silent frames since the cell last heard voice or started afresh."""
 
 
 class VoiceDetector:
@@ -108,15 +119,20 @@ class VoiceDetector:
         firsts = torch.tensor([*itertools.accumulate(counts[:-1], initial=0)])
         hidden = torch.stack([state.hidden for state in states]).to(self._device)
         cell = torch.stack([state.cell for state in states]).to(self._device)
+        n_silent = torch.tensor([state.n_silent for state in states], device=self._device)
         found = []
         for step in range(counts[0]):
             n = sum(count > step for count in counts)
             x = features[(firsts[:n] + step).to(self._device)]  # (n, 128)
             moved = torch.lstm_cell(x, (hidden[:n], cell[:n]), *self._lstm)
-            hidden, cell = (torch.cat([new, old[n:]]) for new, old in zip(moved, (hidden, cell), strict=True))
-            found.append(torch.sigmoid(F.linear(hidden[:n].relu(), *self._out))[:, 0])
-        for state, h, c in zip(states, hidden.cpu(), cell.cpu(), strict=True):
-            state.hidden, state.cell = h, c
+            probabilities = torch.sigmoid(F.linear(moved[0].relu(), *self._out))[:, 0]  # (n,)
+            found.append(probabilities)
+            silent = probabilities < SILENT
+            n_silent[:n] = (n_silent[:n] + 1) % FORGET_AFTER * silent
+            keep = ~(silent & (n_silent[:n] == 0))[:, None]  # (n, 1)
+            hidden, cell = (torch.cat([new * keep, old[n:]]) for new, old in zip(moved, (hidden, cell), strict=True))
+        for state, h, c, silent in zip(states, hidden.cpu(), cell.cpu(), n_silent.tolist(), strict=True):
+            state.hidden, state.cell, state.n_silent = h, c, silent
         return iter(torch.cat(found).tolist())
 
     def _features(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from streamer.audio.mel import FRAME_S, window_gain
+from streamer.audio.mel import FRAME_S
 from streamer.errors import OverloadError
 from streamer.protocol.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
 from streamer.protocol.options import PAUSE_MS, Update
@@ -23,6 +23,7 @@ from streamer.session.audio_window import AudioWindow
 from streamer.session.commit_policy import POLICIES, Agreement
 from streamer.session.early_ends import EarlyEnds, Hypothesis
 from streamer.session.endpointing import ending_pause_ms
+from streamer.session.levels import raise_quiet
 from streamer.session.plausibility import n_believed, worth_showing
 from streamer.session.spec import SessionSpec
 from streamer.session.transcript import Transcript
@@ -226,12 +227,13 @@ class Session:
         edge = self._edge_frame()
         self._in_flight = True
         text, audio = self._text, self._audio
-        log_mel = audio.log_mel(edge)  # (n_mels, n_frames)
-        gain = window_gain(float(log_mel.max()))
+        first_voices = self._voice.stretches(audio.start_s, audio.stream_s(edge))
+        # (n_mels, n_frames)
+        log_mel, gains = raise_quiet(audio.log_mel(edge), [audio.frame(s) - audio.start for s in first_voices])
         request = StepRequest(
             session=self.id,
-            log_mel=log_mel + gain if gain else log_mel,
-            gain=gain,
+            log_mel=log_mel,
+            gains=gains,
             window_start=audio.start,
             prompt=(*self._prompt, *self._context),
             prefix=text.prefix,

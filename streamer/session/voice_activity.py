@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 
 VOICE_FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 """Length of one frame of the voice detector, seconds: 32 ms."""
+PARTING_S = 0.3
+"""Pause that parts two stretches of voice, seconds: another speaker may follow it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,12 @@ class VoiceTracker:
         n = bisect_right(self._voiced, at_s, key=_start_s)
         until_s = self._voiced[n][0] if n < len(self._voiced) else self.now_s
         return max(0.0, until_s - (self._voiced[n - 1][1] if n else self._origin_s))
+
+    def stretches(self, start_s: float, end_s: float) -> list[float]:
+        """Starts of the stretches of voice between two stream times that pauses of `PARTING_S` part."""
+        spans = self._between(start_s, end_s)
+        parted = [next_[0] for last, next_ in pairwise(spans) if next_[0] - last[1] >= PARTING_S]
+        return [max(spans[0][0], start_s), *parted] if spans else []
 
     def _between(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
         """Spans that overlap the time between two instants."""

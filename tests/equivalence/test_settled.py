@@ -56,7 +56,7 @@ def test_the_same_window_raised_otherwise_is_encoded_whole(recordings: dict[str,
     settling, plain = (engine_on(published("tiny.en"), settle_s=s, **options) for s in (1.0, None))
     steps = grown(recordings["dev-jfk"], range(300, 900, 150))
     for asked in steps[:-1]:
-        alone(settling, replace(asked, log_mel=asked.log_mel + 1.0, gain=1.0))
+        alone(settling, replace(asked, log_mel=asked.log_mel + 1.0, gains=(1.0,)))
 
     assert alone(settling, steps[-1]) == alone(plain, steps[-1])
 

@@ -49,6 +49,20 @@ def test_says_what_the_published_network_says(recordings: dict[str, Recording], 
     assert min(found) < 0.1
 
 
+@pytest.mark.parametrize("decibels", [24, 30, 36])
+@pytest.mark.parametrize("name", ["dev-cv-22058266", "dev-de-cheetah"])
+def test_a_quiet_voice_after_a_loud_one_is_found(recordings: dict[str, Recording], name: str, decibels: int) -> None:
+    """A voice far below the voice before it, after a pause of a second or more, is found as if it were alone."""
+    frames = frames_of(recordings[name])
+    pause = noise(40 * FRAME_SAMPLES).reshape(40, FRAME_SAMPLES) * 1e-4
+    quiet = frames * 10 ** (-decibels / 20)
+    [alone] = DETECTOR([quiet], [VoiceState()])
+    [found] = DETECTOR([torch.cat([frames, pause, quiet])], [VoiceState()])
+    n_alone, n_after = (sum(p > 0.5 for p in each[-len(quiet) :]) for each in (alone, found))
+    assert n_alone > 10
+    assert n_after >= 0.8 * n_alone
+
+
 def test_silence_and_noise_are_no_voice() -> None:
     """Zeros and white noise stay well below the threshold."""
     silence, hiss = torch.zeros(40, FRAME_SAMPLES), noise(40 * FRAME_SAMPLES).reshape(40, FRAME_SAMPLES) * 0.1

@@ -41,7 +41,7 @@ def test_another_window_or_gain_is_another_sound() -> None:
 
     assert ours.window_encoder.n_settled(request(noise(200), window_start=0)) == 72
     assert ours.window_encoder.n_settled(request(noise(200), window_start=50)) == 0
-    assert ours.window_encoder.n_settled(request(noise(200), window_start=0, gain=1.0)) == 0
+    assert ours.window_encoder.n_settled(request(noise(200), window_start=0, gains=(1.0,))) == 0
 
 
 def test_a_session_that_is_over_is_forgotten() -> None:

@@ -144,3 +144,13 @@ def test_voice_that_alternates_for_an_hour_leaves_as_many_spans_as_are_asked_abo
         most = max(most, tracker.n_spans)
 
     assert most <= 30.0 / (2 * VOICE_FRAME_S) + 1
+
+
+def test_pauses_part_stretches() -> None:
+    """A stretch begins with the first voice and after each pause of 0.3 s; shorter pauses are inside it."""
+    tracker = VoiceTracker(VoiceOptions())
+    for voiced in [*[False] * 5, *[True] * 10, *[False] * 9, *[True] * 10, *[False] * 10, *[True] * 4]:
+        tracker.push(0.9 if voiced else 0.0)
+    assert tracker.stretches(0.0, tracker.now_s) == pytest.approx([5 * 0.032, 44 * 0.032])
+    assert tracker.stretches(0.32, tracker.now_s) == pytest.approx([0.32, 44 * 0.032])
+    assert tracker.stretches(0.0, 0.1) == []
