@@ -70,6 +70,8 @@ class FfmpegReader:
         if not self._audio:
             self._container.close()
             raise AudioFormatError(f"{name}: no audio that can be decoded (no audio track)")
+        for stream in self._audio:
+            stream.codec_context.thread_count = 1  # a process that decodes uploads may start none
         self.tracks = [Track() for _ in self._audio]
         self._speakers: dict[str, tuple[str, ...]] = {}
         self._is_timed = self._container.format.name in TIMED

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,7 @@ from streamer.server.decoder_pool import DecodedFile, DecoderPool
 from tests.helpers.http_daemon import within
 from tests.helpers.live_recordings import FORMATS, recorded
 
+ROOT = Path(__file__).parents[3]
 FAULTY = (sys.executable, "-m", "tests.helpers.faulty_decoder")
 SHORT = DecoderLimits(cpu_s=0.2, silence_s=4.0)
 
@@ -217,6 +219,40 @@ async def test_the_process_knows_no_secrets_and_no_torch(
         assert server.memory_info().rss < 100_000_000
 
 
+ASKING = """
+import asyncio, sys
+from streamer.server.decoder_pool import DecoderPool
+
+async def main():
+    pool = DecoderPool()
+    with open(sys.argv[1], "rb") as file:
+        decoded = await pool.open(file, "clip", 1000.0)
+        print(pool.pid, flush=True)
+        sys.stdin.read()
+        decoded.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_process_ends_with_its_daemon(folder: Path, *, is_killed: bool) -> None:
+    """Which stops, or is killed; so do the children, which have nobody left to answer."""
+    (folder / "clip.wav").write_bytes(wav(300.0))
+    command = [sys.executable, "-c", ASKING, folder / "clip.wav"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as daemon:
+        assert daemon.stdin is not None
+        assert daemon.stdout is not None
+        server = psutil.Process(int(daemon.stdout.readline()))
+        started = [server, *server.children()]
+        assert len(started) == 2
+        if is_killed:
+            daemon.kill()
+        daemon.stdin.close()
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
+
+
 def test_tests_run_the_decoder_of_this_tree() -> None:
     """Its folder is handed to the process, wherever the package is installed."""
-    assert os.path.samefile(Path(sys.modules["streamer"].__file__ or "").parent.parent, Path(__file__).parents[3])
+    assert os.path.samefile(Path(sys.modules["streamer"].__file__ or "").parent.parent, ROOT)
