@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from model import Whisper
+from streamer.audio.channels import LevelMeter, choose_mix
 from streamer.audio.files import SoundFile, read_sound_file
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
-from streamer.audio.mixer import Mixer
+from streamer.audio.mixer import Mixer, MonoSignal
+from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.build import choose_device, choose_dtype, engine_options, model_facts, window_options
@@ -42,6 +44,8 @@ Audio = str | Path | NDArray[np.generic]
 """Path of a file, or samples: (n,) or (n, channels), floats from -1 to 1 or signed integers of full scale."""
 MAX_RATE, MIN_RATE = 384_000, 1000
 """Sample rates of arrays, hertz."""
+PIECE_S = 10
+"""Length of the pieces in which an array is measured, seconds: each takes memory."""
 
 
 def load(
@@ -241,7 +245,7 @@ def samples_of(audio: Audio, rate: int) -> Samples:
 
 def sound_of(audio: Audio, rate: int) -> SoundFile:
     """
-    Mono samples (n,) at 16 kHz of a file or an array, and what was lost of the file.
+    Mono samples (n,) at 16 kHz of a file or an array, what was lost of the file, and which channels were chosen.
 
     Raises:
         AudioFormatError: There is no such file, nothing in it can be decoded, or the array has a wrong shape, dtype or
@@ -249,18 +253,29 @@ def sound_of(audio: Audio, rate: int) -> SoundFile:
     """
     if isinstance(audio, str | Path):
         return read_sound_file(Path(audio))
-    return SoundFile(np.concatenate([np.zeros(0, np.float32), *_resampled([audio], rate)]), ())
+    _check_rate(rate)
+    samples = _by_channel(audio)
+    meter = LevelMeter(samples.shape[1], rate)
+    for at in range(0, len(samples), PIECE_S * rate):
+        meter.add(samples[at : at + PIECE_S * rate])
+    levels = meter.levels()
+    signal, about = MonoSignal(samples.shape[1], rate, known=levels), choose_mix(levels).about
+    return SoundFile(np.concatenate([signal.convert(samples), signal.finish()]), (Note(about),) if about else ())
 
 
 def _resampled(blocks: Iterable[NDArray[np.generic]], rate: int) -> Iterator[Samples]:
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise AudioFormatError(f"{rate} samples per second, expected {MIN_RATE} to {MAX_RATE}")
+    _check_rate(rate)
     resampler, mixers = Resampler(rate), dict[int, Mixer]()
     for block in blocks:
         samples = _by_channel(block)
         mixer = mixers.setdefault(samples.shape[1], Mixer(samples.shape[1], rate))
         yield resampler.resample(mixer.mix(samples))
     yield resampler.finish()
+
+
+def _check_rate(rate: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise AudioFormatError(f"{rate} samples per second, expected {MIN_RATE} to {MAX_RATE}")
 
 
 def _by_channel(samples: NDArray[np.generic]) -> Samples:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import whisper
 
@@ -15,7 +16,7 @@ from streamer.audio.pcm import SAMPLE_RATE
 from streamer.config import Config
 from streamer.errors import AudioFormatError, EngineError, ModelNotFoundError
 from streamer.library import SpeechModel
-from streamer.library.model import samples_of
+from streamer.library.model import samples_of, sound_of
 from streamer.protocol.events import Bye, Caption, TurnEnd
 from streamer.protocol.options import SessionOptions
 from streamer.weights import Checkpoint
@@ -87,6 +88,25 @@ def test_arrays_of_every_form_are_read(recordings: dict[str, Recording]) -> None
     np.testing.assert_allclose(samples_of(integers, SAMPLE_RATE), samples, atol=1e-4)
     np.testing.assert_allclose(samples_of(DATA / "dev-LJ002-0020.flac", 1), samples, atol=1e-6)
     assert len(samples_of(samples, 2 * SAMPLE_RATE)) == pytest.approx(len(samples) / 2, abs=2)
+
+
+def test_channels_of_an_array_are_chosen_as_a_whole(recordings: dict[str, Recording]) -> None:
+    """From its first sample on, and what was done is told."""
+    samples = recordings["dev-LJ002-0020"].samples
+    sound = sound_of(np.stack([np.zeros_like(samples), samples], axis=1), SAMPLE_RATE)
+    np.testing.assert_array_equal(sound.samples, samples)
+    assert [str(note) for note in sound.notes] == ["channel 1 is silent: channel 2 is transcribed, not the plain mean"]
+
+
+def test_what_was_lost_of_a_file_is_told(model: SpeechModel, recordings: dict[str, Recording], tmp_path: Path) -> None:
+    """With the transcript, and as a warning of Python by the methods that return something else."""
+    samples = recordings["dev-LJ002-0020"].samples.copy()
+    samples[-1] = np.nan
+    soundfile.write(tmp_path / "clip.wav", samples, SAMPLE_RATE, subtype="FLOAT")
+    told = "at 1.5 s: sound is not made of numbers: silence stands for it"
+    assert model.transcribe(tmp_path / "clip.wav").warnings == (told,)
+    with pytest.warns(UserWarning, match=told):
+        model.decode(tmp_path / "clip.wav", language="en")
 
 
 @pytest.mark.parametrize(
