@@ -165,6 +165,7 @@ class Scheduler:
         )
         worker.add(stream)
         self._metrics.opened.inc()
+        log.info("session_opened", session=name, caller=caller)
         return stream
 
     def _check_places(self, caller: str) -> None:

@@ -46,6 +46,7 @@ async def test_nothing_that_is_said_is_logged(log: io.StringIO, tmp_path: Path) 
     ):
         service.engine.on_step = lambda batch: service.engine.poisoned.setdefault(batch[0].session, 1)
         resume = {"session": "s_lost", "token": "r_secret", "stable_s": 1.0, "context": "marmalade"}
+        resume["turns"] = [{"turn": 0, "text": "quixotic"}]
         async with daemon.connect(additional_headers=headers) as client:
             _, started = await start(client, language="en", prompt="xylophone", keyterms=["zeppelin"], resume=resume)
             for at in range(0, len(sound), 32_000):
@@ -59,5 +60,5 @@ async def test_nothing_that_is_said_is_logged(log: io.StringIO, tmp_path: Path) 
     written = log.getvalue()
     assert "session_ended" in written
     assert "step_failed" in written
-    for secret in (WORDS[4:], "xylophone", "zeppelin", "marmalade", "r_secret", KEY, started["resume"]):
+    for secret in (WORDS[4:], "xylophone", "zeppelin", "marmalade", "quixotic", "r_secret", KEY, started["resume"]):
         assert secret not in written

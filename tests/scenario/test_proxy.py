@@ -128,6 +128,17 @@ async def test_a_recording_is_posted_through_it(proxied: Proxied) -> None:
     assert "your country" in answer.json()["text"].lower()
 
 
+async def test_the_log_names_the_client_of_a_session(proxied: Proxied) -> None:
+    """Not the proxy."""
+    address, local = proxied.url("v1/captions", "wss").replace("localhost", "127.0.0.1"), ("127.0.0.6", 0)
+    async with connect_socket(address, ssl=proxied.tls, proxy=None, local_addr=local) as socket:
+        await socket.send('{"type":"start"}')
+        while '"started"' not in str(await socket.recv()):
+            pass
+    opened = [line for line in proxied.daemon.log.read_text().splitlines() if "session_opened" in line]
+    assert '"address": "127.0.0.6"' in opened[-1]
+
+
 async def test_limits_count_the_clients_of_the_proxy(proxied: Proxied) -> None:
     """Each by its own address; what a client writes into the header gives it no other one, and the log names it."""
     spoofed = {"X-Forwarded-For": "192.0.2.77"}

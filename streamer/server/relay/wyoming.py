@@ -148,8 +148,10 @@ class _Handler:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; a client may go on sending for `server.idle_s` after it."""
         transport = TcpTransport(reader, writer, self._config.limits.send_timeout_s)
+        peer: tuple[str, ...] = writer.get_extra_info("peername") or ("",)
         try:
-            await self._converse(transport)
+            with structlog.contextvars.bound_contextvars(address=peer[0]):
+                await self._converse(transport)
             await self._linger(transport)
         finally:
             writer.transport.abort()

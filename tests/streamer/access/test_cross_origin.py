@@ -61,6 +61,10 @@ async def test_an_allowed_page_may_post_with_a_key(daemon: Daemon, path: str) ->
     assert response.headers["access-control-allow-origin"] == SITE
     assert response.headers["access-control-allow-headers"] == wanted
     assert "POST" in response.headers["access-control-allow-methods"]
+    assert "access-control-allow-private-network" not in response.headers
+    asked["Access_Control_Request_Private_Network"] = "true"
+    response = await ask(daemon, "OPTIONS", path, Origin=SITE, **asked)
+    assert response.headers["access-control-allow-private-network"] == "true"
 
 
 async def test_an_allowed_page_sees_why_it_was_refused() -> None:

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
+import structlog
 
 from streamer.errors import OverloadError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
-from streamer.protocol.options import Update
+from streamer.protocol.options import SessionOptions, Update
 from streamer.scheduling.scheduler import WAITING_COST
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
@@ -65,6 +66,19 @@ async def test_sound_faster_than_real_time_waits() -> None:
 
         service.engine.release()
         assert texts(await collect(stream)) == [text]
+
+
+async def test_the_log_says_who_opened_a_session() -> None:
+    """The key, and the address of the request within which it was opened."""
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        async with serving() as service:
+            with structlog.contextvars.bound_contextvars(address="192.0.2.1"):
+                stream = service.scheduler.open(SessionOptions(language="en"), caller="kitchen")
+            stream.end()
+            await collect(stream)
+
+    [opened] = [line for line in lines if line["event"] == "session_opened"]
+    assert (opened["session"], opened["caller"], opened["address"]) == (stream.id, "kitchen", "192.0.2.1")
 
 
 async def test_flush_and_update_take_effect_where_they_were_said() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStop
@@ -18,9 +20,10 @@ from wyoming.info import Describe, Info
 
 from streamer.config import Config, ServerConfig, WyomingConfig
 from streamer.errors import StreamerError
+from streamer.protocol.options import SessionOptions
 from streamer.server.relay.wyoming import MAX_CONNECTIONS, wyoming_server
 from tests.helpers.daemon_process import free_port
-from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
 from tests.helpers.http_daemon import SECOND, within
 
 TEXT = "turn on the kitchen light"
@@ -49,6 +52,26 @@ async def speak(client: AsyncTcpClient, seconds: int) -> None:
     for _ in range(seconds):
         await client.write_event(AudioChunk(rate=16000, width=2, channels=1, audio=SECOND).event())
     await client.write_event(AudioStop().event())
+
+
+class Noting(FakeScheduler):
+    """Keeps the address that lines of the log have when a session is opened."""
+
+    address = ""
+
+    def open(self, options: SessionOptions, **given: Any) -> FakeStream:
+        """As any scheduler."""
+        self.address = structlog.contextvars.get_contextvars()["address"]
+        return super().open(options, **given)
+
+
+async def test_the_log_has_the_address_of_the_client() -> None:
+    """Also over TCP."""
+    scheduler = Noting(script_of([TEXT]))
+    async with serving(scheduler) as port, AsyncTcpClient("127.0.0.1", port) as client:
+        await speak(client, 3)
+        await read(client)
+    assert scheduler.address == "127.0.0.1"
 
 
 async def test_an_utterance_is_answered_with_its_text() -> None:
