@@ -5,12 +5,16 @@ from __future__ import annotations
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from streamer.config import Config, ServerConfig
+from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine
+from tests.helpers.http_daemon import Daemon, serving
 
 EXECUTABLE = "/usr/bin/chromium"
 SPOKEN_RATE = 48000
@@ -69,6 +73,42 @@ def murmur(save_wav: SaveWav) -> Path:
     """Twenty seconds that sound like nothing, at the loudness of speech."""
     t = np.arange(20 * SPOKEN_RATE) / SPOKEN_RATE
     return save_wav((0.2 * np.sin(2 * np.pi * 220 * t) * np.sin(2 * np.pi * 1.5 * t)).astype(np.float32))
+
+
+@pytest.fixture
+async def browser(chromium: OpenChromium, murmur: Path) -> AsyncIterator[Browser]:
+    """A browser that hears somebody."""
+    opened = await chromium(murmur)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def window() -> dict[str, Any]:
+    """Options of `context` beyond its size; a file of tests may define its own."""
+    return {}
+
+
+@pytest.fixture
+async def context(browser: Browser, window: dict[str, Any]) -> AsyncIterator[BrowserContext]:
+    """A desktop window with permission for the microphone."""
+    size = {"width": 1280, "height": 860}
+    opened = await browser.new_context(permissions=["microphone"], viewport=size, **window)  # type: ignore[arg-type]
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def config() -> Config:
+    """Of `daemon`; a file of tests may define its own."""
+    return Config(server=ServerConfig(port=0))
+
+
+@pytest.fixture
+async def daemon(config: Config, script: list[ScriptLine]) -> AsyncIterator[Daemon]:
+    """A server whose sessions say `script`, which a file of tests defines."""
+    async with serving(config, FakeScheduler(script)) as running:
+        yield running
 
 
 async def open_page(context: BrowserContext, url: str) -> Page:

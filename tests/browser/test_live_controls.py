@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
-from tests.browser.conftest import OpenChromium, open_page
-from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.browser.conftest import open_page
+from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving, within
 
 pytestmark = pytest.mark.browser
@@ -24,26 +23,15 @@ TURNS = ["So the first thing is latency.", "The second thing is that no word is 
 
 
 @pytest.fixture
-async def daemon() -> AsyncIterator[Daemon]:
-    """A server whose sessions say three turns."""
-    async with serving(CONFIG, FakeScheduler(script_of(TURNS, word_s=0.25))) as running:
-        yield running
+def script() -> list[ScriptLine]:
+    """Three turns."""
+    return script_of(TURNS, word_s=0.25)
 
 
 @pytest.fixture
-async def browser(chromium: OpenChromium, murmur: Path) -> AsyncIterator[Browser]:
-    """A browser that hears somebody."""
-    opened = await chromium(murmur)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A desktop window with permission for the microphone."""
-    opened = await browser.new_context(permissions=["microphone"], viewport={"width": 1280, "height": 860})
-    yield opened
-    await opened.close()
+def config() -> Config:
+    """With rooms."""
+    return CONFIG
 
 
 async def running_page(context: BrowserContext, daemon: Daemon) -> Page:

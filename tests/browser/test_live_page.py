@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from playwright.async_api import Browser, BrowserContext, expect
+from playwright.async_api import BrowserContext, expect
 
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
-from tests.browser.conftest import OpenChromium, open_page
-from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from tests.browser.conftest import open_page
+from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving
 
 pytestmark = pytest.mark.browser
@@ -29,28 +29,15 @@ CONFIG = Config(server=ServerConfig(port=0))
 
 
 @pytest.fixture
-async def daemon() -> AsyncIterator[Daemon]:
-    """A server whose sessions say three turns in about twelve seconds of audio."""
-    async with serving(CONFIG, FakeScheduler(script_of(TURNS, word_s=0.25))) as running:
-        yield running
+def script() -> list[ScriptLine]:
+    """Three turns in about twelve seconds of audio."""
+    return script_of(TURNS, word_s=0.25)
 
 
 @pytest.fixture
-async def browser(chromium: OpenChromium, murmur: Path) -> AsyncIterator[Browser]:
-    """A browser that hears somebody."""
-    opened = await chromium(murmur)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A desktop window with permission for the microphone."""
-    opened = await browser.new_context(
-        permissions=["microphone"], viewport={"width": 1280, "height": 860}, color_scheme="light"
-    )
-    yield opened
-    await opened.close()
+def window() -> dict[str, Any]:
+    """A light one."""
+    return {"color_scheme": "light"}
 
 
 async def test_captions_from_start_to_download(context: BrowserContext, daemon: Daemon, tmp_path: Path) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import BrowserContext, Page, expect
 
 from streamer.config import Config, ServerConfig
 from streamer.protocol.events import TurnEnd, Word
-from tests.browser.conftest import OpenChromium, open_page
+from tests.browser.conftest import open_page
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving
 
@@ -25,31 +24,15 @@ TURNS = ["So the first thing is latency.", "The second thing is that no word is 
 
 
 @pytest.fixture
-async def daemon() -> AsyncIterator[Daemon]:
-    """A server whose sessions say two turns in about four seconds, and a third later."""
-    async with serving(CONFIG, FakeScheduler(script_of(TURNS, word_s=0.2))) as running:
-        yield running
+def script() -> list[ScriptLine]:
+    """Two turns in about four seconds, and a third later."""
+    return script_of(TURNS, word_s=0.2)
 
 
 @pytest.fixture
-async def browser(chromium: OpenChromium, murmur: Path) -> AsyncIterator[Browser]:
-    """A browser that hears somebody."""
-    opened = await chromium(murmur)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A window in a place whose time of day is not UTC."""
-    opened = await browser.new_context(
-        permissions=["microphone"],
-        viewport={"width": 1280, "height": 860},
-        timezone_id="America/St_Johns",
-        locale="en-GB",
-    )
-    yield opened
-    await opened.close()
+def window() -> dict[str, Any]:
+    """In a place whose time of day is not UTC."""
+    return {"timezone_id": "America/St_Johns", "locale": "en-GB"}
 
 
 def said_surely(text: str, confidences: Sequence[float]) -> list[ScriptLine]:
