@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from benchmarks.common import argument_parser, paced, pcm16, read_recordings, word_errors
 from benchmarks.served import daemon, free_port
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.client.client import Bye, Start, TurnEnd, connect
+from streamer.client import Bye, Start, TurnEnd, connect
 from streamer.evaluation.manifest import read_manifest
 from tests.helpers.fault_proxy import FaultProxy, fault_proxy
 

@@ -27,7 +27,7 @@ import psutil
 from benchmarks.common import argument_parser, paced, word_errors
 from benchmarks.cuts import Talk, talks
 from benchmarks.served import daemon, free_port
-from streamer.client.client import Start, TurnEnd, connect
+from streamer.client import Start, TurnEnd, connect
 from tests.helpers.fault_proxy import FaultProxy, fault_proxy
 
 FIRST_S = 6.0

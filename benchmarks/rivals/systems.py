@@ -14,7 +14,7 @@ from benchmarks.rivals.speaker import RefusedError, Speaker
 from benchmarks.rivals.weights import Weights
 from benchmarks.rivals.whisper_live import WhisperLive
 from benchmarks.rivals.whisperlivekit import COALESCE, WhisperLiveKit
-from streamer.client.client import AudioFormat, Caption, Start, TurnEnd, connect
+from streamer.client import AudioFormat, Caption, Start, TurnEnd, connect
 from streamer.errors import OverloadError
 
 SERVER = Path(__file__).parent / "serve_local_agreement.py"

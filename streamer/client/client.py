@@ -28,26 +28,9 @@ from websockets.typing import Subprotocol
 from streamer.client.resumption import END_TOLERANCE_S, Backlog, EventMerger, Outgoing, RevisionCounter
 from streamer.errors import OverloadError, ProtocolError, StreamerError
 from streamer.protocol.event_queue import CoalescingQueue
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, Word
-from streamer.protocol.messages import COMES_BACK, PROTOCOL, AudioFormat, End, Error, Flush, Start
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd
+from streamer.protocol.messages import COMES_BACK, PROTOCOL, End, Error, Flush, Start
 from streamer.protocol.options import Update
-
-__all__ = [
-    "Ack",
-    "AudioFormat",
-    "Bye",
-    "Caption",
-    "Captions",
-    "ConnectionLostError",
-    "Event",
-    "Flushed",
-    "Skipped",
-    "Speech",
-    "Start",
-    "TurnEnd",
-    "Word",
-    "connect",
-]
 
 MAX_KEPT_S = 120.0
 """Seconds of audio kept for a resume."""

@@ -23,7 +23,7 @@ import pytest
 from websockets.asyncio.client import connect as connect_socket
 from websockets.exceptions import WebSocketException
 
-from streamer.client.client import Event, Start, TurnEnd, connect
+from streamer.client import Event, Start, TurnEnd, connect
 from streamer.config import LimitsConfig
 from tests.helpers import http_daemon, scripted_engine
 from tests.helpers.daemon_process import daemon_process, free_port

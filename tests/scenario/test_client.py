@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamer.client.client import Bye, Caption, Event, Start, TurnEnd, connect
+from streamer.client import Bye, Caption, Event, Start, TurnEnd, connect
 from tests.helpers.daemon_process import CHUNK, DaemonProcess, daemon_process, word_errors
 from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.recordings import Recording

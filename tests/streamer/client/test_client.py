@@ -12,7 +12,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from streamer.client.client import (
+from streamer.client import (
     AudioFormat,
     Bye,
     Caption,
@@ -21,9 +21,9 @@ from streamer.client.client import (
     Flushed,
     Start,
     TurnEnd,
-    captions_url,
     connect,
 )
+from streamer.client.client import captions_url
 from streamer.config import Config, ServerConfig
 from streamer.errors import EngineError, OverloadError, ProtocolError
 from streamer.protocol.options import Update
