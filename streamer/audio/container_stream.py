@@ -7,7 +7,6 @@ waits for it: the result does not depend on how the bytes are split, and no more
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,8 @@ PROBE_BYTES = 1024 * 1024
 """Bytes in which FFmpeg must find the format of the audio."""
 ANALYZE_US = 100_000
 """Audio that FFmpeg may read to find out about its format, in microseconds: it all comes late by as much."""
+MAX_DAMAGED = 1000
+"""Packets in a row that cannot be decoded, after which a recording is given up: about twenty seconds."""
 READ_BYTES = 4096
 """Bytes that FFmpeg reads at once: sound in them is decoded before it asks for more."""
 
@@ -43,7 +44,8 @@ class ContainerStream:
     """
     One recording.
 
-    Bytes that cannot be decoded are passed over, as far as FFmpeg finds the next that can be.
+    Bytes that cannot be decoded are passed over, as far as FFmpeg finds the next that can be, but no more than
+    `MAX_DAMAGED` packets in a row.
     """
 
     def __init__(self) -> None:
@@ -56,7 +58,7 @@ class ContainerStream:
         Decode as far as `data` goes: samples at 16 kHz, (n,), about a frame of the codec at a time.
 
         Raises:
-            AudioFormatError: There is nothing that can be decoded.
+            AudioFormatError: There is nothing that can be decoded, or no more than was.
         """
         if data and not self._is_over:
             self._exchange.give(data)
@@ -67,7 +69,7 @@ class ContainerStream:
         Decode the rest: no bytes follow. Samples (n,) at 16 kHz.
 
         Raises:
-            AudioFormatError: There is nothing that can be decoded.
+            AudioFormatError: There is nothing that can be decoded, or no more than was.
         """
         self._exchange.give(b"")
         while not self._is_over:
@@ -189,17 +191,25 @@ def _decode_audio(container: Any, exchange: _Exchange) -> None:
 
 
 def _frames(container: Any) -> Iterator[Any]:
-    """Everything that can be decoded: a packet that is damaged is passed over, and a cut ends the recording."""
+    """
+    Everything that can be decoded: a packet that is damaged is passed over, and a cut ends the recording.
+
+    Raises:
+        AudioFormatError: `MAX_DAMAGED` packets in a row are damaged.
+    """
     import av
 
-    packets = container.demux(container.streams.audio[0])
-    while True:
+    packets, n_damaged = container.demux(container.streams.audio[0]), 0
+    while n_damaged < MAX_DAMAGED:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError:
             packet = None
-        # after a damaged packet the next may be whole; at the end there may be nothing left
-        with contextlib.suppress(av.error.FFmpegError):
+        try:
             yield from container.streams.audio[0].decode(packet)
+            n_damaged = 0
+        except av.error.FFmpegError:  # the next packet may be whole; at the end there may be nothing left
+            n_damaged += 1
         if packet is None:
             return
+    raise AudioFormatError(f"{MAX_DAMAGED} packets in a row cannot be decoded")
