@@ -70,5 +70,12 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _unit(key: str) -> str:
-    units = {"_ms": "milliseconds", "_s": "seconds", "_bytes": "bytes", "_mb": "megabytes", "rate": "hertz"}
+    units = {
+        "_per_s": "per second",
+        "_ms": "milliseconds",
+        "_s": "seconds",
+        "_bytes": "bytes",
+        "_mb": "megabytes",
+        "rate": "hertz",
+    }
     return next((f" ({unit})" for suffix, unit in units.items() if key.endswith(suffix)), "")

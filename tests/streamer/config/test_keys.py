@@ -20,6 +20,7 @@ def test_every_key_says_what_it_allows(section: str, key: str) -> None:
     [
         ("scheduler", "step_interval_ms", " (milliseconds)"),
         ("server", "drain_s", " (seconds)"),
+        ("limits", "handshakes_per_s", " (per second)"),
         ("limits", "max_upload_bytes", " (bytes)"),
         ("recording", "max_folder_mb", " (megabytes)"),
         ("capture", "rate", " (hertz)"),
