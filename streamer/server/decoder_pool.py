@@ -2,8 +2,8 @@
 Decodes files of strangers in processes of their own, so that a fault or a bomb in one costs that upload alone.
 
 `audio.decoder_process` is started with the first file, forks a child for each file, and is started again should it end.
-A file is surveyed first, which takes processor time: only some are at once, and the others wait. After that a child
-stands still most of the time, until the transcription takes its samples.
+A file is surveyed first, which takes processor time: only some are at once, one of each caller, and the others wait.
+After that a child stands still most of the time, until the transcription takes its samples.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from streamer.audio.pcm import Samples, finite
 from streamer.errors import AudioFormatError, OverloadError
 
 MAX_SURVEYS = 2
-"""Files that are surveyed at once."""
+"""Files that are surveyed at once, of different callers: nobody waits for all the files of another."""
 MAX_BODY_BYTES = 262_144
 """Longest message of a child: it may be taken over by its file."""
 GRACE_S = 30.0
@@ -57,11 +57,13 @@ class DecoderPool:
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._surveys = asyncio.Semaphore(max_surveys)
+        self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        """Of the callers whose files are surveyed or wait for that."""
         self._starting = asyncio.Lock()
         self._limits, self._command = limits or DecoderLimits(), command
         self._process: _Process | None = None
 
-    async def open(self, file: IO[bytes], name: str, max_s: float) -> DecodedFile:
+    async def open(self, file: IO[bytes], name: str, max_s: float, caller: str = "") -> DecodedFile:
         """
         Survey a file. Cancelling ends its process.
 
@@ -69,13 +71,14 @@ class DecoderPool:
             file: Has a descriptor, and is not touched until the result is closed.
             name: For error messages.
             max_s: Sound after which the survey ends, seconds.
+            caller: Owner of the key, or the address.
 
         Raises:
             AudioFormatError: There is no sound in it that can be decoded, or its process failed.
             OverloadError: No process can be started.
         """
         request = Request(name, max_s, self._limits)
-        async with self._surveys:
+        async with self._turns.setdefault(caller, asyncio.Lock()), self._surveys:
             decoded = DecodedFile(await self._ask(request, file.fileno()), request)
             try:
                 await decoded.survey()

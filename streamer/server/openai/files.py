@@ -75,14 +75,15 @@ class FileApi:
     async def _transcribe(
         self, request: Request, task: Task, caller: Caller, stack: contextlib.AsyncExitStack
     ) -> Response:
-        with self._places.taken(caller.name or address_of(request.scope)):
+        owner = caller.name or address_of(request.scope)
+        with self._places.taken(owner):
             form = await self._read_form(request)
             stack.callback(form.close)
             if form.file is None:
                 message = "file: expected an audio file in this form field"
                 raise RequestError("missing_required_parameter", message, "file")
             asked = read_form(form.fields, self._config.session, self._scheduler.languages, task)
-            recording = await self._open(form.file, form.file_name, stack)
+            recording = await self._open(form.file, form.file_name, owner, stack)
         stream = self._scheduler.open(asked.options, caller=caller.name)
         stack.callback(_leave, stream)
         events = recording.play(stream)
@@ -95,11 +96,11 @@ class FileApi:
         answer = body(asked, turns, recording.duration_s, recording.warnings)
         return Response(answer.content, media_type=answer.media_type)
 
-    async def _open(self, file: IO[bytes], name: str, stack: contextlib.AsyncExitStack) -> Upload:
+    async def _open(self, file: IO[bytes], name: str, owner: str, stack: contextlib.AsyncExitStack) -> Upload:
         """Survey a file, which is moved to the disk for that, and check how long it is."""
         await store(file)
         max_s = self._config.limits.max_recording_s
-        recording = Upload(await self._decoders.open(file, name or "file", max_s), max_s)
+        recording = Upload(await self._decoders.open(file, name or "file", max_s, owner), max_s)
         stack.callback(recording.close)
         recording.check_length(recording.counted_s)
         return recording

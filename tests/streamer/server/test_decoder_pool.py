@@ -190,6 +190,23 @@ async def test_surveys_wait_for_their_turn(made: Made, folder: Path) -> None:
         assert await within(second) == 16_000
 
 
+async def test_a_caller_takes_one_survey_at_a_time(made: Made, folder: Path) -> None:
+    """However many files it sends, and however long they take, the next caller gets its turn."""
+    pool = made(max_surveys=2, limits=DecoderLimits(silence_s=60.0), command=FAULTY)
+    with contextlib.ExitStack() as files:
+        long = [files.enter_context(file_of(b"SLEEP", folder)) for _ in range(3)]
+        waiting = [asyncio.create_task(pool.open(file, "clip", 100.0, "a")) for file in long]
+        await asyncio.sleep(0)
+        with file_of(wav(1.0), folder) as file:
+            decoded = await within(pool.open(file, "clip", 100.0, "b"))
+            assert len(await read(decoded)) == 16_000
+            decoded.close()
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def _length(pool: DecoderPool, folder: Path) -> int:
     async with opened(pool, wav(1.0), folder) as decoded:
         return len(await read(decoded))
