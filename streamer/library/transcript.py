@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from streamer.session.words import spoken_words
+from streamer.session.words import of_whole_characters, spoken_words
 from streamer.step import StepResult
 from streamer.text.punctuation import SENTENCE_ENDS
 from streamer.text.tokenizer import Tokenizer
@@ -71,7 +71,7 @@ def segments_of(
 
     words = [
         Word(text=word.text, start_s=word.said_s[0], end_s=word.said_s[1], confidence=word.confidence)
-        for word in spoken_words(result, tokenizer, start_s, within, lag_s)
+        for word in spoken_words(of_whole_characters(result, tokenizer), tokenizer, start_s, within, lag_s)
     ]
     for sentence in _sentences(words):
         yield Segment(

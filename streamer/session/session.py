@@ -30,7 +30,7 @@ from streamer.session.transcript import Transcript
 from streamer.session.turn_ends import PendingTurnEnds
 from streamer.session.voice_activity import VoiceOptions, VoiceTracker
 from streamer.session.window_text import WindowText
-from streamer.session.words import SpokenWord, leading, spoken_words
+from streamer.session.words import SpokenWord, leading, of_whole_characters, spoken_words
 from streamer.step import StepRequest, StepResult
 
 MAX_PREFIX = 192
@@ -393,6 +393,7 @@ class Session:
 
     def _take_words(self, step: Step, result: StepResult) -> None:
         """Make the accepted words of a result the tail of the window, and commit the certain ones."""
+        result = of_whole_characters(result, self._tokenizer)
         hypothesis = self._hypothesis(step, result)
         words = hypothesis.words
         self._text.set_tail(words)
@@ -476,8 +477,8 @@ class Session:
             tail = self._text.tail
             n = next((i for i, word in enumerate(tail) if word.start_s >= keep_from_s), len(tail))
             self._commit(n, closes=self._closes)
-            if self._text.tail:
-                keep_from_s = min(keep_from_s, self._text.tail[0].start_s)  # an incomplete word stays in the window
+        if self._early_ends.is_cut and self._text.has_committed:
+            keep_from_s = min(keep_from_s, self._text.end_s)  # what follows a cut text is still to be decoded
         self._move_window(keep_from_s)
         if len(self._text.prefix) > LONGEST_PREFIX:
             self._open_window(min(edge_s, self._text.committed_end_s))

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from streamer.session.words import SpokenWord, split_final_marks
 from streamer.text.tokenizer import Tokenizer
 
-INCOMPLETE = "\ufffd"
-"""Stands in decoded text for the bytes of an incomplete character."""
 LONGEST_WORD_S = 1.0
 """Distance before the cut within which the last committed word is kept, seconds."""
 
@@ -102,8 +100,6 @@ class WindowText:
         """
         Move the first `n` words of the tail to the committed ones.
 
-        Before the end of a turn, a word that ends inside a character is not committed: the next step completes it.
-
         Args:
             n: At most the length of the tail.
             closes: Commit the punctuation at the end too; otherwise it stays in the tail, because the next words may
@@ -112,8 +108,6 @@ class WindowText:
         Returns:
             The words that became stable.
         """
-        if not closes:
-            n = next((i for i, word in enumerate(self._tail[:n]) if INCOMPLETE in word.text), n)
         certain, self._tail = self._tail[:n], self._tail[n:]
         if certain and not self._tail and not closes:
             last, *marks = split_final_marks(certain[-1], self._tokenizer)
@@ -140,17 +134,20 @@ class WindowText:
         Drop the words before the first committed word that begins at `from_s`, stream time, or later.
 
         If no committed word begins there, the last one is kept, unless it began more than `LONGEST_WORD_S` earlier: it
-        would hold the window back.
+        would hold the window back. Then the window begins at the end of that word at the earliest, never inside it.
 
         Returns:
-            Start of the first word that is kept, stream time; `from_s` if none is.
+            Start of the window, stream time: of the first word that is kept; if none is, `from_s` or the end of the
+            last word.
         """
         committed = self._committed
         at = next((i for i, word in enumerate(committed) if word.start_s >= from_s), None)
         if at is None:
             at = len(committed) - bool(committed and committed[-1].start_s >= from_s - LONGEST_WORD_S)
         self._committed, self._no_eot_at = committed[at:], None
-        return self._committed[0].start_s if self._committed else from_s
+        if self._committed:
+            return self._committed[0].start_s
+        return max(from_s, committed[-1].end_s) if committed else from_s
 
 
 def _tokens(words: Sequence[SpokenWord]) -> tuple[int, ...]:

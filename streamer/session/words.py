@@ -36,6 +36,20 @@ class SpokenWord:
         return "".join(c for c in self.text.casefold() if not _is_mark(c))
 
 
+def of_whole_characters(result: StepResult, tokenizer: Tokenizer) -> StepResult:
+    """The result without tokens of characters that are cut off or damaged: no word shows a part of a character."""
+    kept = tokenizer.whole_characters(result.tokens)
+    if len(kept) == len(result.tokens):
+        return result
+    end_s = result.starts_s[kept[-1] + 1 if kept else 0]
+    return replace(
+        result,
+        tokens=tuple(result.tokens[i] for i in kept),
+        logprobs=tuple(result.logprobs[i] for i in kept),
+        starts_s=(*(result.starts_s[i] for i in kept), end_s),
+    )
+
+
 def spoken_words(
     result: StepResult,
     tokenizer: Tokenizer,
@@ -47,7 +61,7 @@ def spoken_words(
     The words of a step's result in stream time.
 
     Args:
-        result: Of the step; its times are relative to the window.
+        result: Of the step, `of_whole_characters`; its times are relative to the window.
         tokenizer: Groups tokens into words.
         window_start_s: Stream time of the window's first frame.
         trimmed: Trims silence from a span of stream time: the attention adds the silence around a word to the word.

@@ -139,6 +139,31 @@ class Tokenizer:
                 last = text
         return words
 
+    def whole_characters(self, tokens: Sequence[int]) -> list[int]:
+        """
+        Indices of the tokens that make whole characters.
+
+        Left out are the tokens of a character that the text cuts off, at its beginning or end, and of bytes that are
+        not UTF-8. A token may end one character and begin the next: it is left out with either.
+        """
+        if _unfinished(self.decode_bytes(tokens)) == b"":
+            return list(range(len(tokens)))
+        whole: list[int] = []
+        pending: list[int] = []
+        begun = b""
+        for i, token in enumerate(tokens):
+            data = self.decode_bytes([token])
+            rest = _unfinished(begun + data)
+            if rest is None:  # what had begun is not completed; the token may begin another character
+                pending, rest = [], _unfinished(data)
+            if rest is not None:
+                pending.append(i)
+            begun = rest or b""
+            if not begun:
+                whole += pending
+                pending = []
+        return whole
+
     def _pieces(self, tokens: Sequence[int]) -> Iterator[list[int]]:
         """Shortest runs of tokens that end at a character boundary; the last run may end inside a character."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -178,6 +203,16 @@ def _special_tokens(first: int, n_languages: int) -> dict[str, int]:
     names = ["endoftext", "startoftranscript", *LANGUAGES[:n_languages], *TASK_TOKENS]
     names += [f"{0.02 * step:.2f}" for step in range(N_TIMESTAMPS)]
     return {f"<|{name}|>": first + offset for offset, name in enumerate(names)}
+
+
+def _unfinished(data: bytes) -> bytes | None:
+    """The bytes at the end that begin a character; None if the bytes before them are not UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError:
+        return None
+    return decoder.getstate()[0]
 
 
 def _is_closing(text: str) -> bool:

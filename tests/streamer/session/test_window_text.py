@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
 from streamer.session.window_text import WindowText
 from streamer.session.words import SpokenWord
-from tests.helpers.words import TOKENIZER, phrase
+from tests.helpers.words import TOKENIZER, phrase, word
 
 
 def texts(words: Sequence[SpokenWord]) -> list[str]:
@@ -107,10 +106,12 @@ def test_the_last_committed_word_goes_along() -> None:
     assert not past.has_committed
 
 
-def test_a_word_that_ends_inside_a_character_waits_for_the_rest() -> None:
-    """Before the end of a turn it is not committed, nor what follows it; with the turn it is."""
+def test_the_window_never_begins_inside_a_committed_word() -> None:
+    """A long word that began too early to be kept ends before the window begins: half of it would be decoded again."""
     text = WindowText(TOKENIZER)
-    text.set_tail([*phrase(" so"), replace(phrase(" the")[0], text=" \ufffd"), *phrase(" first")])
+    text.set_tail([word(" incomprehensibilities", 0.0, 2.4), word(" and", 2.4, 2.6)])
+    text.commit(1, closes=False)
 
-    assert texts(text.commit(3, closes=False)) == ["so"]
-    assert len(text.commit(2, closes=True)) == 2
+    assert text.drop_before(1.5) == 2.4
+    assert not text.has_committed
+    assert texts(text.tail) == ["and"]

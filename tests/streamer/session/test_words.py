@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.session.words import SpokenWord, leading, split_final_marks, spoken_words
+from streamer.session.words import SpokenWord, leading, of_whole_characters, split_final_marks, spoken_words
 from streamer.step import StepResult
 from tests.helpers.words import TOKENIZER, result, word
 
@@ -34,6 +35,46 @@ class TestKey:
     def test_marks_alone_have_none(self, marks: str) -> None:
         """Punctuation has nothing to agree on."""
         assert word(marks).key == ""
+
+
+class TestWholeCharacters:
+    """A result without parts of characters."""
+
+    TOKENS = tuple(TOKENIZER.encode(" ab\N{HOT BEVERAGE}"))
+    """One token, and two of one character."""
+
+    def said(self, tokens: tuple[int, ...]) -> StepResult:
+        """These tokens, one each tenth of a second, ended by 9.0 s."""
+        times = (*(n / 10 for n in range(len(tokens))), 9.0)
+        return replace(result(), tokens=tokens, logprobs=tuple(-n / 10 for n in range(len(tokens))), starts_s=times)
+
+    def test_a_character_that_is_cut_off_ends_the_text_before_it(self) -> None:
+        """The last word ends where the character begins."""
+        whole = of_whole_characters(self.said(self.TOKENS[:-1]), TOKENIZER)
+
+        assert TOKENIZER.decode(whole.tokens) == " ab"
+        assert (whole.logprobs, whole.starts_s) == ((-0.0,), (0.0, 0.1))
+
+    def test_a_character_without_its_beginning_is_left_out(self) -> None:
+        """The text begins after it."""
+        tokens = (*self.TOKENS[2:], *TOKENIZER.encode(" ab"))
+
+        whole = of_whole_characters(self.said(tokens), TOKENIZER)
+
+        assert TOKENIZER.decode(whole.tokens) == " ab"
+        assert whole.starts_s == (0.1, 9.0)
+
+    def test_a_part_of_a_character_alone_is_no_text(self) -> None:
+        """No token, and the times of none."""
+        whole = of_whole_characters(self.said(self.TOKENS[1:2]), TOKENIZER)
+
+        assert (whole.tokens, whole.logprobs, whole.starts_s) == ((), (), (0.0,))
+
+    def test_a_whole_text_is_the_result_itself(self) -> None:
+        """Almost always."""
+        said = self.said(self.TOKENS)
+
+        assert of_whole_characters(said, TOKENIZER) is said
 
 
 class TestSpokenWords:

@@ -173,6 +173,33 @@ def test_words_of_spaced_languages(text: str, expected: list[str]) -> None:
         assert words(ENGLISH, text, "en") == expected
 
 
+@given(
+    st.text(st.characters(codec="utf-8", exclude_characters="\ufffd"), max_size=20),
+    st.integers(0, 30),
+    st.integers(0, 60),
+)
+def test_a_cut_text_keeps_its_whole_characters(text: str, first: int, last: int) -> None:
+    """Wherever its tokens are cut, beginning and end: what is kept is a part of the text, and a whole text is whole."""
+    tokens = MULTILINGUAL.encode(text)
+    cut = tokens[first:last]
+
+    kept = MULTILINGUAL.whole_characters(cut)
+
+    assert MULTILINGUAL.decode_bytes(cut[i] for i in kept).decode() in text
+    assert kept == list(range(kept[0], kept[-1] + 1)) if kept else True
+    assert MULTILINGUAL.whole_characters(tokens) == list(range(len(tokens)))
+
+
+@given(st.lists(st.integers(0, 50256), max_size=30), st.text(max_size=5))
+def test_bytes_that_are_not_utf_8_are_left_out(tokens: list[int], text: str) -> None:
+    """Whatever a decoder says: what is kept can be read, and a text behind it is kept where it does not complete it."""
+    behind = MULTILINGUAL.encode(f" a{text}")
+
+    kept = MULTILINGUAL.whole_characters([*tokens, *behind])
+
+    assert MULTILINGUAL.decode_bytes([*tokens, *behind][i] for i in kept).decode().endswith(f" a{text}")
+
+
 @pytest.mark.parametrize("name", ["latin", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "hangul"])
 def test_spaced_words_are_those_between_spaces(name: str) -> None:
     """Without lone punctuation, words are what a reader would count."""
