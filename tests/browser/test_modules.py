@@ -129,3 +129,56 @@ async def test_a_page_of_another_site_imports_the_client(chromium: OpenChromium,
         )
         await expect(page).to_have_title("one two three", timeout=15_000)
     await browser.close()
+
+
+RESUMES = """async () => {
+    // each connection: what the server says after `start`, and how many bytes its messages may have
+    const end = (turn, text) => ({ type: "turn_end", turn, text, start_s: turn, end_s: turn + 1, language: "en" });
+    const open = (turn, stable) => ({ type: "caption", turn, stable, partial: " …", start_s: turn, end_s: turn + 0.5 });
+    const script = [
+        ["s_1", 10_000, end(0, "so it"), open(1, "began")],
+        ["s_1", 10_000, end(0, "so it")], // known: its last turn again
+        ["s_2", 10_000, end(0, "again"), open(1, "")],
+        ["s_2", 200, end(1, "and ended")],
+        ["s_3", 300],
+    ];
+    const resumes = [];
+    globalThis.WebSocket = class {
+        constructor() {
+            [this.session, this.max_frame_bytes, ...this.events] = script.shift() ?? ["s_4", 10_000];
+            setTimeout(() => this.tell({ type: "hello", limits: { max_frame_bytes: this.max_frame_bytes } }));
+        }
+        tell(event) { this.onmessage({ data: JSON.stringify(event) }); }
+        send(data) {
+            resumes.push(JSON.parse(data).resume ?? null);
+            this.tell({ type: "started", session: this.session, resume: "r", resume_from_s: 0 });
+            this.events.forEach((event) => this.tell(event));
+            this.onclose({ code: 1006 });
+        }
+        close() {}
+    };
+    const { Captions } = await import("/pages/client.js");
+    const captions = new Captions({ room: "stage", audio: { encoding: "pcm_s16le", rate: 16000, channels: 1 } });
+    while (resumes.length < 6) await new Promise((resolve) => setTimeout(resolve, 20));
+    captions.abandon();
+    const shown = ({ turn, text, open }) => [turn, text, open ?? false];
+    return resumes.map((resume) => resume && [resume.first_turn, resume.turns.map(shown)]);
+}"""
+
+
+async def test_the_client_tells_what_was_said_in_its_room(chromium: OpenChromium, murmur: Path) -> None:
+    """Numbered over all sessions, with the open turn, and the newest turns of what a message holds."""
+    browser = await chromium(murmur)
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay/options"))
+        told = await page.evaluate(RESUMES)
+    await browser.close()
+    first, second, third = [0, "so it", False], [1, "began", False], [2, "again", False]
+    assert told == [
+        None,
+        [0, [first, [1, "began", True]]],
+        [0, [first, [1, "began", True]]],
+        [2, [third]],
+        [2, [third, [3, "and ended", False]]],
+        [4, [first, second, third, [3, "and ended", False]]],
+    ]

@@ -331,7 +331,7 @@ class Past {
     if (event.type !== "turn_end") return;
     this.#turns.set(turn, told({ ...event, turn }));
     this.#turns.delete(turn - MAX_PAST_TURNS);
-    this.#open = null;
+    if (this.#open?.turn <= turn) this.#open = null; // a turn that is told again after a resume ends no later one
   }
 
   /** A new session continues: the open turn ends with its stable words. */
