@@ -19,8 +19,8 @@ FLOORS = (
     ("dialects", "host", "session", "telemetry"),
     ("access",),
     ("engine", "scheduling", "server"),
-    ("build",),
-    ("library",),
+    ("build", "remote"),
+    ("engine_process", "library"),
     ("daemon", "evaluation"),
     ("cli",),
 )

@@ -191,6 +191,11 @@ class ServiceMetrics:
         self.failures = counter("streamer_step_failures", "Steps of a session that failed.")
         self.restarts = counter("streamer_engine_restarts", "Engines built again after their device failed.")
         self.engine_alive = gauge("streamer_engine_alive", "Whether an engine answers, 0 or 1.", ["engine"])
+        self.engine_moves = counter("streamer_engine_moves", "Changes of a worker from one engine process to another.")
+        self.engine_resent = counter(
+            "streamer_engine_resent", "Windows sent whole because an engine process did not have their settled audio."
+        )
+        self.engine_sent = counter("streamer_engine_sent_bytes", "Bytes of steps sent to engine processes.")
 
 
 class DoorMetrics:

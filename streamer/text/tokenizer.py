@@ -56,6 +56,8 @@ class Tokenizer:
     def __init__(self, base_tokens: Sequence[bytes], n_languages: int) -> None:
         _check(base_tokens, n_languages)
         self._base_tokens = tuple(base_tokens)
+        self.n_languages = n_languages
+        """Language tokens, with those that an English-only model does not use."""
         specials = _special_tokens(len(base_tokens), n_languages)
         self._encoding = tiktoken.Encoding(
             name="whisper",
@@ -82,6 +84,11 @@ class Tokenizer:
         """Suppressed as the first token of a transcript."""
         self.non_speech_tokens = self._non_speech_tokens()
         """Speaker tags, brackets and notes: suppressed everywhere, as published."""
+
+    @property
+    def base_tokens(self) -> tuple[bytes, ...]:
+        """Bytes of every token below `eot`, in id order."""
+        return self._base_tokens
 
     def encode(self, text: str) -> list[int]:
         """Tokens of `text`; the names of special tokens are ordinary text here."""

@@ -3,6 +3,7 @@
 from streamer.weights.alignment_heads import alignment_lag_s, published_alignment_heads
 from streamer.weights.checkpoint import Checkpoint
 from streamer.weights.download import pull
+from streamer.weights.fingerprint import fingerprint
 from streamer.weights.load import check_sha256, find_vocabulary, load, load_tokenizer, sha256_of
 from streamer.weights.names import PUBLISHED_MODELS
 from streamer.weights.source import ModelSource
@@ -18,6 +19,7 @@ __all__ = [
     "check_sha256",
     "default_store",
     "find_vocabulary",
+    "fingerprint",
     "load",
     "load_tokenizer",
     "locate",

@@ -1,0 +1,267 @@
+"""
+The host of an engine process: runs the calls of gateways, several of them as one step.
+
+All rows that wait when a step begins form it: ends of turns first, then in the order of arrival, one row of a session,
+as many as the gateways allow. A call whose deadline has passed is not run: nobody waits for it any more. A gateway that
+gives a call up may send it again, here or to another engine; steps change nothing but caches, so no harm is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from streamer.errors import EngineError, UnknownWindowError
+from streamer.remote import wire
+from streamer.scheduling.calibration import Clocks
+from streamer.scheduling.decoder import Answer, LocalDecoder
+from streamer.step import Engine, StepRequest
+from streamer.telemetry.metrics import StepTimes
+
+MAX_WAITING = 4096
+"""Rows that wait; the calls of more are refused, and their gateways look for another engine."""
+MAX_TIMES = 256
+"""Steps whose times wait for the next reply; older ones are dropped."""
+
+log = structlog.get_logger()
+
+
+class HostedEngine(Engine, Protocol):
+    """An engine that tells what it has cached."""
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Bytes of keys and values of text and of audio."""
+
+    def known_frames(self, request: StepRequest) -> int:
+        """Leading frames that the next request of the same window may leave out."""
+
+
+class StepTimesQueue:
+    """Takes the times of steps as `EngineMetrics` does, and hands them on; filled on the device thread."""
+
+    def __init__(self) -> None:
+        self._times: list[StepTimes] = []
+
+    def stepped(self, times: StepTimes) -> None:
+        """Keep the times of a step."""
+        self._times.append(times)
+        del self._times[:-MAX_TIMES]
+
+    def take(self) -> tuple[StepTimes, ...]:
+        """The times since the last call."""
+        taken, self._times = self._times, []
+        return tuple(taken)
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A call and the answers that it has so far."""
+
+    message: wire.Call
+    send: Callable[[wire.Message], None]
+    answers: dict[int, wire.RowAnswer] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A row that waits."""
+
+    call: _Call
+    index: int
+    request: StepRequest
+
+
+class EngineHost:
+    """
+    Runs the calls of any number of gateways on one engine.
+
+    Args:
+        decoder: Runs steps.
+        engine: That of the decoder; it is asked on the decoder's thread.
+        fingerprint: Of the weights; calls for others are refused.
+        n_mels: Mel bands of the model.
+        max_batch: Rows of a step at most.
+        times: Where the engine puts the times of its steps.
+        n_rebuilt: Times that the engine was built again.
+        clocks: What measures timed calls.
+        clock: The monotonic clock of deadlines, seconds.
+    """
+
+    def __init__(
+        self,
+        decoder: LocalDecoder,
+        engine: HostedEngine,
+        *,
+        fingerprint: str,
+        n_mels: int,
+        max_batch: int,
+        times: StepTimesQueue,
+        n_rebuilt: Callable[[], int],
+        clocks: Clocks,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._decoder, self._engine, self._times, self._n_rebuilt = decoder, engine, times, n_rebuilt
+        self._fingerprint, self._n_mels, self._max_batch, self._clock = fingerprint, n_mels, max_batch, clock
+        self._clocks = clocks
+        self._work = asyncio.Event()
+        self._waiting: list[_Waiting] = []
+        self._timed: list[_Call] = []
+        self._forgotten: list[str] = []
+
+    # --- connections
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """
+        Take the messages of one gateway until it leaves.
+
+        Raises:
+            WireError: It sent what is no message.
+        """
+
+        def send(message: wire.Message) -> None:
+            if not writer.is_closing():
+                writer.write(wire.pack(message))
+
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
+                self.take(wire.from_gateway(await reader.readexactly(length)), send)
+
+    def take(self, message: wire.FromGateway, send: Callable[[wire.Message], None]) -> None:
+        """
+        Take one message; `run` answers calls.
+
+        Args:
+            message: Of a gateway.
+            send: Sends a message to it.
+
+        Raises:
+            WireError: A row does not hold the frames that it announces.
+        """
+        match message:
+            case wire.Call():
+                self._take_call(message, send)
+            case wire.Forget(sessions=sessions):
+                self._forgotten += sessions
+            case wire.Ping():
+                text_bytes, audio_bytes = self._engine.cache_bytes
+                send(
+                    wire.Pong(
+                        is_alive=self._decoder.is_alive,
+                        text_bytes=text_bytes,
+                        audio_bytes=audio_bytes,
+                        n_rebuilt=self._n_rebuilt(),
+                    )
+                )
+            case wire.Begin():
+                raise wire.WireError("begin: this engine has begun")
+        self._work.set()
+
+    def _take_call(self, message: wire.Call, send: Callable[[wire.Message], None]) -> None:
+        if message.fingerprint != self._fingerprint:
+            send(wire.Refused(id=message.id, reason="fingerprint"))
+        elif len(self._waiting) + len(message.rows) > MAX_WAITING:
+            send(wire.Refused(id=message.id, reason="full"))
+        elif message.is_timed:
+            self._timed.append(_Call(message, send))
+        else:
+            call = _Call(message, send)
+            requests = [wire.request_of(row, self._n_mels) for row in message.rows]
+            self._waiting += [_Waiting(call, index, request) for index, request in enumerate(requests)]
+
+    # --- steps
+
+    async def run(self) -> None:
+        """
+        Run what waits, until cancelled.
+
+        Raises:
+            DeviceLostError: The device does not recover.
+        """
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while await self._run_next():
+                pass
+
+    async def _run_next(self) -> bool:
+        """Release what is over, then run one step; whether there was one."""
+        if self._forgotten:
+            forgotten, self._forgotten = self._forgotten, []
+            await self._decoder.forget(forgotten)
+        self._drop_late()
+        if rows := self._next_rows():
+            await self._step(rows)
+        elif self._timed:
+            await self._time(self._timed.pop(0))
+        else:
+            return False
+        return True
+
+    def _drop_late(self) -> None:
+        now_s = self._clock()
+        late = {row.call for row in self._waiting if row.call.message.deadline_s < now_s}
+        self._waiting = [row for row in self._waiting if row.call not in late]
+        for call in late | {call for call in self._timed if call.message.deadline_s < now_s}:
+            call.send(wire.Refused(id=call.message.id, reason="late"))
+        self._timed = [call for call in self._timed if call.message.deadline_s >= now_s]
+
+    def _next_rows(self) -> list[_Waiting]:
+        """Rows of the next step: ends of turns first, of each session the first row that came; taken off the queue."""
+        most = min(self._max_batch, max((row.call.message.most_rows for row in self._waiting), default=0))
+        first_of: dict[str, _Waiting] = {}
+        for row in sorted(self._waiting, key=lambda row: not row.request.final):
+            first_of.setdefault(row.request.session, row)
+        rows = list(first_of.values())[: max(1, most)]
+        self._waiting = [row for row in self._waiting if row not in rows]
+        return rows
+
+    async def _step(self, rows: Sequence[_Waiting]) -> None:
+        requests = [row.request for row in rows]
+        stepped = await self._decoder.step(requests)
+        known = await self._decoder.thread.run(lambda: [self._engine.known_frames(request) for request in requests])
+        for row, answer, first in zip(rows, stepped.answers, known, strict=True):
+            row.call.answers[row.index] = _answer_of(answer, first)
+        for call in dict.fromkeys(row.call for row in rows):
+            if len(call.answers) == len(call.message.rows):
+                answers = tuple(call.answers[index] for index in range(len(call.answers)))
+                self._reply(call, answers, stepped.seconds, stepped.n_rows)
+
+    async def _time(self, call: _Call) -> None:
+        requests = [wire.request_of(row, self._n_mels) for row in call.message.rows]
+        try:
+            timing = await self._decoder.time_step(requests, self._clocks)
+        except EngineError as error:
+            self._reply(call, (wire.RowAnswer(error=str(error)),), 0.0, len(requests))
+        else:
+            self._reply(call, (), timing.wall_s, len(requests), timing.work_s)
+
+    def _reply(
+        self, call: _Call, answers: tuple[wire.RowAnswer, ...], seconds: float, n_rows: int, work_s: float = 0.0
+    ) -> None:
+        call.send(
+            wire.Reply(
+                id=call.message.id,
+                rows=answers,
+                seconds=seconds,
+                n_rows=n_rows,
+                work_s=work_s,
+                times=self._times.take(),
+            )
+        )
+
+
+def _answer_of(answer: Answer, first: int) -> wire.RowAnswer:
+    match answer:
+        case UnknownWindowError():
+            return wire.RowAnswer(needs_all=True)
+        case EngineError():
+            return wire.RowAnswer(error=str(answer), first=first)
+    return wire.RowAnswer(result=answer, first=first)

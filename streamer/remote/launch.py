@@ -1,0 +1,134 @@
+"""Starts an engine process, and waits until it is ready. The process ends by itself when its connection does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from streamer import errors
+from streamer.errors import EngineError, StreamerError
+from streamer.remote import wire
+
+START_S = 300.0
+"""Time in which an engine process must be ready, seconds: large weights come from a slow disk."""
+END_S = 5.0
+"""Time in which a killed process must be gone, seconds."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """How an engine process is started."""
+
+    command: Sequence[str]
+    """The number of the descriptor of its connection is appended."""
+    environment: Mapping[str, str]
+    """Variables beside those of this process."""
+    begin: wire.Begin
+    """What it is told first."""
+
+
+class EngineProcess:
+    """
+    One process with one engine, and the connection to it.
+
+    Args:
+        program: What to start.
+
+    Raises:
+        EngineError: It cannot be started.
+    """
+
+    def __init__(self, program: Program) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.name, self.connection = program.begin.name, ours
+        self._begin = program.begin
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*program.command, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **program.environment},
+                    start_new_session=True,  # Ctrl-C in a terminal is for the gateway, which drains
+                )
+        except OSError as error:
+            ours.close()
+            raise EngineError(f"engine {self.name}: {program.command[0]} cannot be started: {error}") from error
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    async def ready(self) -> wire.Ready:
+        """
+        Tell it what to load, and wait until it has.
+
+        Raises:
+            StreamerError: It cannot start, for the reason that it names.
+            EngineError: It ended, said something else, or took longer than `START_S`.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(START_S):
+                await loop.sock_sendall(self.connection, wire.pack(self._begin))
+                message = wire.from_engine(await self._receive())
+        except TimeoutError:
+            raise EngineError(f"engine {self.name} was not ready within {START_S:.0f} s") from None
+        except (wire.WireError, OSError, EOFError) as error:
+            raise EngineError(f"engine {self.name} ended while it started: {error or 'its log says why'}") from error
+        if isinstance(message, wire.Failed):
+            raise _error_of(message)
+        if not isinstance(message, wire.Ready) or message.version != wire.VERSION:
+            raise EngineError(f"engine {self.name} is of another version: expected messages of version {wire.VERSION}")
+        nice = os.nice(0)
+        if message.nice > nice:
+            log.error("engine_niced", engine=self.name, nice=message.nice, expected=nice)
+        return message
+
+    async def _receive(self) -> bytes:
+        """One message; raises EOFError where the connection ends first."""
+        return await self._exactly(wire.length_of(await self._exactly(wire.LENGTH.size)))
+
+    async def _exactly(self, n: int) -> bytes:
+        data = b""
+        while len(data) < n:
+            part = await asyncio.get_running_loop().sock_recv(self.connection, n - len(data))
+            if not part:
+                raise EOFError
+            data += part
+        return data
+
+    def kill(self) -> None:
+        """End the connection and the process at once, however it is."""
+        self.connection.close()
+        self._process.kill()
+
+    async def end(self) -> str:
+        """Kill it and wait until it is gone; its exit code or signal, in words."""
+        has_ended = self._process.poll() is not None
+        self.kill()
+        try:
+            # a GPU needs a while to take back the memory of a process
+            code = await asyncio.to_thread(self._process.wait, END_S)
+        except subprocess.TimeoutExpired:  # it waits for a driver: nothing can be done about it here
+            return f"not gone after {END_S:.0f} s"
+        if not has_ended:
+            return "killed by the gateway"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _error_of(message: wire.Failed) -> StreamerError:
+    """The error that an engine process met, of the same class."""
+    kind = getattr(errors, message.kind, EngineError)
+    is_plain = isinstance(kind, type) and issubclass(kind, StreamerError) and kind.__init__ is StreamerError.__init__
+    return kind(message.message) if is_plain else EngineError(message.message)

@@ -1,0 +1,226 @@
+"""
+A gateway's connection to one engine process: calls, pings, and whether it answers.
+
+An engine that answers no ping for two seconds is silent: its calls are given up, and their rows go elsewhere. It may
+come back (it was stopped, or starved); then what it still says to calls that were given up is dropped. An engine that
+was silent takes work of its own again after a few answers in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from streamer.remote import wire
+
+PING_S = 0.5
+"""Between two pings, seconds."""
+SILENT = 4
+"""Pings in a row without an answer from which on an engine is silent."""
+HANGING = 60
+"""Pings in a row without an answer from which on an engine is lost, and its process is replaced."""
+STEADY = 4
+"""Pings in a row that were answered before the next one, after which an engine that was silent counts as well."""
+
+log = structlog.get_logger()
+
+Send = Callable[[bytes], None]
+
+
+class EngineAwayError(Exception):
+    """The engine does not answer: it is lost, silent or too slow, or it refuses the call."""
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What an engine last told of itself."""
+
+    text_bytes: int = 0
+    audio_bytes: int = 0
+    n_rebuilt: int = 0
+
+
+class EngineLink:
+    """
+    One connection to one engine process, from its `Ready` to its end.
+
+    Args:
+        name: Of the engine.
+        send: Sends bytes to it.
+    """
+
+    def __init__(self, name: str, send: Send) -> None:
+        self.name, self.vitals = name, Vitals()
+        self.n_rows = 0
+        """Rows that it has answered."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when it begins or stops to answer."""
+        self.on_rebuilt: Callable[[int], None] = lambda _: None
+        """Called with the number of times that its engine was built again in its process since the last call."""
+        self._send = send
+        self._ids = itertools.count()
+        self._calls: dict[int, asyncio.Future[wire.Reply]] = {}
+        self._n_unanswered = 0
+        self._n_steady = STEADY
+        self._is_lost = self._is_doubted = self._is_unusable = False
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether it has answered a ping of late."""
+        return not self._is_lost and not self._is_unusable and self._n_unanswered < SILENT
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it has answered in time for a while, and no call too late."""
+        return self.is_answering and self._n_steady >= STEADY and not self._is_doubted
+
+    @property
+    def is_hanging(self) -> bool:
+        """Whether its process must be replaced: no answer for half a minute, a device that hangs, other weights."""
+        return self._n_unanswered >= HANGING or self._is_unusable
+
+    @property
+    def n_calls(self) -> int:
+        """Calls that wait for an answer."""
+        return len(self._calls)
+
+    # --- calls
+
+    def begin(self, make: Callable[[int], wire.Call]) -> tuple[asyncio.Future[wire.Reply], int]:
+        """
+        Send a call.
+
+        Args:
+            make: Makes the call of its number.
+
+        Returns:
+            A future that gets the reply or an `EngineAwayError`, and the bytes sent. Cancelling it gives the call up.
+
+        Raises:
+            EngineAwayError: It does not answer now.
+        """
+        if not self.is_answering:
+            raise EngineAwayError(f"engine {self.name} does not answer")
+        number = next(self._ids)
+        frame = wire.pack(make(number))
+        answer: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
+        self._calls[number] = answer
+        answer.add_done_callback(lambda _: self._calls.pop(number, None))
+        self._send(frame)
+        return answer, len(frame)
+
+    def forget(self, sessions: tuple[str, ...]) -> None:
+        """Tell that sessions are over."""
+        if not self._is_lost:
+            self._send(wire.pack(wire.Forget(sessions=sessions)))
+
+    def doubt(self) -> None:
+        """A call takes too long: until the engine has answered one, work goes elsewhere where it can."""
+        self._is_doubted = True
+
+    # --- what it says
+
+    def take(self, message: wire.FromEngine) -> None:
+        """Take one message; the answer to a call that was given up is dropped."""
+        match message:
+            case wire.Reply(id=number):
+                self.n_rows += len(message.rows)
+                self._trust()
+                if answer := self._waiting(number):
+                    answer.set_result(message)
+            case wire.Refused(id=number, reason=reason):
+                self._trust()
+                self._is_unusable = self._is_unusable or reason == "fingerprint"
+                if answer := self._waiting(number):
+                    answer.set_exception(EngineAwayError(f"engine {self.name} refuses a call: {reason}"))
+            case wire.Pong():
+                if n_more := message.n_rebuilt - self.vitals.n_rebuilt:
+                    self.on_rebuilt(n_more)
+                self.vitals = Vitals(message.text_bytes, message.audio_bytes, message.n_rebuilt)
+                self._is_unusable = self._is_unusable or not message.is_alive
+                self._answered()
+            case _:
+                log.warning("engine_message_unexpected", engine=self.name, kind=type(message).__name__)
+
+    def _trust(self) -> None:
+        if self._is_doubted:
+            self._is_doubted = False
+            self.on_change()
+
+    def _waiting(self, number: int) -> asyncio.Future[wire.Reply] | None:
+        answer = self._calls.get(number)
+        return answer if answer and not answer.done() else None
+
+    # --- pings
+
+    def tick(self) -> None:
+        """Send a ping, and notice that earlier ones have not been answered; to be called every `PING_S`."""
+        if self._is_lost:
+            return
+        if self._n_unanswered == 0:
+            self._n_steady += 1
+            if self._n_steady == STEADY:
+                self.on_change()
+        self._n_unanswered += 1
+        if self._n_unanswered == SILENT:
+            log.error("engine_silent", engine=self.name, seconds=SILENT * PING_S)
+            self._n_steady = 0
+            self._give_up()
+        self._send(wire.pack(wire.Ping()))
+
+    def _answered(self) -> None:
+        was_answering = self.is_answering
+        self._n_unanswered = 0
+        if not was_answering:
+            log.warning("engine_answers_again", engine=self.name)
+            self.on_change()
+
+    def lose(self) -> None:
+        """The connection is over: every call is given up."""
+        self._is_lost = True
+        self._give_up()
+
+    def _give_up(self) -> None:
+        for answer in list(self._calls.values()):
+            if not answer.done():
+                answer.set_exception(EngineAwayError(f"engine {self.name} is away"))
+        self.on_change()
+
+
+async def run_link(link: EngineLink, reader: asyncio.StreamReader) -> None:
+    """
+    Take what an engine says and ping it, until it is lost or hangs.
+
+    Args:
+        link: Of the engine.
+        reader: Its messages.
+    """
+    pings = asyncio.create_task(_ping(link))
+    reading = asyncio.create_task(_read(link, reader))
+    try:
+        await asyncio.wait({pings, reading}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        link.lose()
+        for task in (pings, reading):
+            task.cancel()
+    if reading.done() and not reading.cancelled() and (error := reading.exception()):
+        raise error
+
+
+async def _ping(link: EngineLink) -> None:
+    while not link.is_hanging:
+        link.tick()
+        await asyncio.sleep(PING_S)
+    log.error("engine_hangs", engine=link.name)
+
+
+async def _read(link: EngineLink, reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        while True:
+            length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
+            link.take(wire.from_engine(await reader.readexactly(length)))

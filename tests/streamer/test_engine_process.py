@@ -1,0 +1,215 @@
+"""Tests of streamer/engine_process.py, on a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+import pytest
+import torch
+
+from streamer.config import Config, ModelConfig
+from streamer.engine_process import Build, Hosted, build, run
+from streamer.errors import CheckpointError, DeviceLostError
+from streamer.remote import wire
+from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
+from streamer.step import StepRequest, StepResult
+from tests.helpers import hosted_engines
+from tests.helpers.engines import log_mel, request
+from tests.helpers.recordings import Recording
+
+BEGIN = wire.Begin(
+    version=wire.VERSION,
+    config=Config(model=ModelConfig(name="tiny.en", dtype="float32", device="cpu", threads=2)),
+    name="0",
+    measures=False,
+)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Building sets the threads of the process: put them back."""
+    n = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n)
+
+
+class Gateway:
+    """The other end of the connection."""
+
+    def __init__(self, build: Build) -> None:
+        self.socket, theirs = socket.socketpair()
+        self.socket.setblocking(False)
+        self.code = asyncio.create_task(asyncio.to_thread(run, theirs, build))
+
+    async def send(self, message: wire.Message) -> None:
+        """One message."""
+        await asyncio.get_running_loop().sock_sendall(self.socket, wire.pack(message))
+
+    async def receive(self) -> wire.FromEngine:
+        """One message."""
+        async with asyncio.timeout(60):
+            length = wire.length_of(await self._exactly(wire.LENGTH.size))
+            return wire.from_engine(await self._exactly(length))
+
+    async def _exactly(self, n: int) -> bytes:
+        data = b""
+        while len(data) < n:
+            data += await asyncio.get_running_loop().sock_recv(self.socket, n - len(data))
+        return data
+
+    async def ended(self) -> int:
+        """Exit code of the engine process."""
+        async with asyncio.timeout(60):
+            return await asyncio.shield(self.code)
+
+    async def ask(self, ready: wire.Ready, request: StepRequest, first: int) -> wire.RowAnswer:
+        """The answer to one request, of which the frames before `first` are left out."""
+        row = wire.row_of(request, first)
+        call = wire.Call(id=1, fingerprint=ready.facts.fingerprint, deadline_s=1e9, most_rows=1, rows=(row,))
+        await self.send(call)
+        reply = await self.receive()
+        assert isinstance(reply, wire.Reply)
+        assert len(reply.times) == 1 or reply.rows[0].needs_all
+        return reply.rows[0]
+
+
+@contextlib.asynccontextmanager
+async def gateway(build: Build = hosted_engines.build) -> AsyncIterator[Gateway]:
+    """A gateway that leaves at the end."""
+    found = Gateway(build)
+    try:
+        yield found
+    finally:
+        found.socket.close()
+        await found.ended()
+
+
+async def test_the_engine_behind_the_connection_is_that_of_this_process(recordings: dict[str, Recording]) -> None:
+    """Real weights on real speech: a growing window, of which settled audio is left out, has the same text."""
+    parts = [log_mel(recordings[name]) for name in ("dev-LJ002-0020", "dev-cv-22058266")]
+    window = torch.cat(parts, dim=1).half().float()  # as it crosses
+    here = build(BEGIN).host._engine
+    async with gateway(build) as other:
+        await other.send(BEGIN)
+        ready = await other.receive()
+        assert isinstance(ready, wire.Ready)
+        first, firsts = 0, list[int]()
+        for n_frames in range(120, window.shape[1], 60):
+            asked = request(window[:, :n_frames], window_start=0)
+            answer = await other.ask(ready, asked, first)
+            if answer.needs_all:
+                answer = await other.ask(ready, asked, 0)
+            [expected] = here.step([asked])
+            assert answer.result == expected
+            assert isinstance(answer.result, StepResult)
+            first = answer.first
+            firsts.append(first)
+
+    assert firsts[-1] > 0.4 * window.shape[1]
+    assert (ready.facts.name, ready.facts.n_mels, ready.facts.n_languages) == ("tiny.en", 80, 99)
+    assert ready.nice == 0
+    assert await other.ended() == 0
+
+
+async def test_a_window_that_the_engine_does_not_have_is_needed_whole(recordings: dict[str, Recording]) -> None:
+    """A real engine knows what it has settled."""
+    window = log_mel(recordings["dev-LJ002-0020"], 3.0)
+    async with gateway(build) as other:
+        await other.send(BEGIN)
+        ready = await other.receive()
+        assert isinstance(ready, wire.Ready)
+
+        assert await other.ask(ready, request(window, window_start=0), 100) == wire.RowAnswer(needs_all=True)
+
+
+def test_the_fingerprint_tells_weights_and_arithmetic_apart() -> None:
+    """Engines with the same one are interchangeable."""
+    model = BEGIN.config.model
+    names = {
+        (name, dtype): build(
+            msgspec.structs.replace(
+                BEGIN,
+                config=msgspec.structs.replace(
+                    BEGIN.config, model=msgspec.structs.replace(model, name=name, dtype=dtype)
+                ),
+            )
+        ).ready.facts.fingerprint
+        for name, dtype in [("tiny.en", "float32"), ("tiny.en", "bfloat16"), ("base", "float32")]
+    }
+
+    assert len(set(names.values())) == 3
+    assert names["tiny.en", "float32"] == build(BEGIN).ready.facts.fingerprint
+
+
+def test_costs_are_measured_where_that_is_asked_for(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start after a loss is quick: the gateway knows what a step costs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    measured = build(msgspec.structs.replace(BEGIN, measures=True)).ready
+
+    assert 0 < measured.row_s < 1
+    assert set(measured.costs_key) == {"machine", "model", "engine", "options", "dtype", "version"}
+    limits = LoadLimits(min_interval_s=0.3, max_interval_s=1.0)
+    assert LoadMeter(limits, measured.facts.max_batch, StepCosts(measured.fixed_s, measured.row_s)).capacity >= 1
+
+
+async def test_a_failed_start_is_told_with_its_class() -> None:
+    """So that the daemon says the same as if the engine were in its process."""
+
+    def failing(_: wire.Begin) -> Hosted:
+        raise CheckpointError("model.pt is damaged")
+
+    async with gateway(failing) as other:
+        await other.send(BEGIN)
+        assert await other.receive() == wire.Failed(kind="CheckpointError", message="model.pt is damaged")
+        assert await other.ended() == 1
+
+
+async def test_a_lost_device_ends_the_process() -> None:
+    """A new process gets a new context on the device."""
+
+    def losing(begin: wire.Begin) -> Hosted:
+        hosted = hosted_engines.build(begin)
+
+        def lose(_: object) -> None:
+            raise DeviceLostError("the device does not work")
+
+        hosted.host._engine.on_step = lose  # type: ignore[attr-defined]
+        return hosted
+
+    async with gateway(losing) as other:
+        await other.send(BEGIN)
+        ready = await other.receive()
+        assert isinstance(ready, wire.Ready)
+        row = wire.row_of(request(torch.full((5, 60), 0.1)), 0)
+        await other.send(wire.Call(id=1, fingerprint=ready.facts.fingerprint, deadline_s=1e9, most_rows=1, rows=(row,)))
+
+        assert await other.ended() == 1
+
+
+@pytest.mark.parametrize("first", [wire.Ping(), msgspec.structs.replace(BEGIN, version=99)])
+async def test_a_gateway_that_does_not_begin(first: wire.Message) -> None:
+    """Or is of another version: the process ends."""
+    async with gateway() as other:
+        await other.send(first)
+        assert await other.ended() == 1
+
+
+async def test_a_gateway_that_leaves_before_it_begins() -> None:
+    """Nothing is left of it."""
+    async with gateway() as other:
+        other.socket.close()
+        assert await other.ended() == 1
+
+
+async def test_nonsense_from_a_gateway_ends_the_process() -> None:
+    """What is no message is an error, not a reason to guess."""
+    async with gateway() as other:
+        await other.send(BEGIN)
+        await other.receive()
+        await asyncio.get_running_loop().sock_sendall(other.socket, wire.LENGTH.pack(3) + b"abc")
+        assert await other.ended() == 1
