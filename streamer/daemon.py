@@ -19,9 +19,10 @@ from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
 from streamer.audio.pcm import Samples
-from streamer.build import Service, build
+from streamer.build import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import ConfigError, StreamerError
+from streamer.gateway import build_service
 from streamer.host.memory import give_back_forever
 from streamer.host.microphone import MicrophoneSource
 from streamer.host.sockets import listen, socket_path
@@ -68,7 +69,7 @@ def serve(
     config: Config,
     *,
     with_microphone: bool = False,
-    build: Build = build,
+    build: Build = build_service,
     open_microphone: OpenMicrophone = MicrophoneSource,
 ) -> int:
     """
@@ -93,7 +94,7 @@ def microphone(
     config: Config,
     *,
     keep: Callable[[TurnEnd], None] | None = None,
-    build: Build = build,
+    build: Build = build_service,
     open_microphone: OpenMicrophone = MicrophoneSource,
 ) -> int:
     """

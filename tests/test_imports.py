@@ -20,7 +20,7 @@ FLOORS = (
     ("access",),
     ("engine", "scheduling", "server"),
     ("build", "remote"),
-    ("engine_process", "library"),
+    ("engine_process", "gateway", "library"),
     ("daemon", "evaluation"),
     ("cli",),
 )

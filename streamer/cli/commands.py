@@ -103,6 +103,7 @@ def main() -> None:
 @configured
 @click.option("--host", help="Address to listen on, or unix:/path.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="TCP port; 0: any free one.  [default: 8000]")
+@click.option("--engines", help="here, or processes: each engine in a process of its own.  [default: here]")
 @click.option(
     "--mic",
     is_flag=False,
@@ -117,10 +118,17 @@ def serve(
     model: str | None,
     host: str | None,
     port: int | None,
+    engines: str | None,
     mic: str | None,
 ) -> None:
     """Serve captions over WebSocket and HTTP."""
-    flags = {"model.name": model, "server.host": host, "server.port": port, "capture.device": mic or None}
+    flags = {
+        "model.name": model,
+        "server.host": host,
+        "server.port": port,
+        "engines.where": engines,
+        "capture.device": mic or None,
+    }
     settings = _configure(config_file, flags)
     from streamer.daemon import serve as run
 

@@ -14,12 +14,13 @@ import click
 
 from streamer.audio.files import SoundFile, read_sound, read_sound_file
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import Service, build
+from streamer.build import Service
 from streamer.cli.output import STANDARD_INPUT, chosen_format, output_paths, write_file, written
 from streamer.config import Config
 from streamer.dialects.skips import Skips
 from streamer.errors import DeviceLostError, StreamerError
 from streamer.evaluation.playback import play
+from streamer.gateway import build_service
 from streamer.host.terminal import TerminalCaptions
 from streamer.protocol.events import Ack, Event, TurnEnd
 from streamer.protocol.messages import encode
@@ -40,7 +41,7 @@ class TranscribeOptions:
     """Feed audio at the speed of speech; with txt, show live captions."""
 
 
-def run(config: Config, options: TranscribeOptions, build: Callable[[Config], Service] = build) -> int:
+def run(config: Config, options: TranscribeOptions, build: Callable[[Config], Service] = build_service) -> int:
     """
     Transcribe files one after the other. A file that fails is told on standard error, and the next one follows.
 

@@ -120,6 +120,15 @@ class SchedulerConfig(Section, frozen=True, kw_only=True):
     """Longest stretch of audio decoded at once, in seconds; then it is cut to its last six (docs/experiments.md)."""
 
 
+class EnginesConfig(Section, frozen=True, kw_only=True):
+    """Where steps are run (docs/scaling.md)."""
+
+    where: Literal["here", "processes"] = "here"
+    """`here`: in this process; `processes`: each engine in a process of its own, whose loss costs no word."""
+    count: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Engine processes; 0: one for each GPU, on a CPU one for each of `model.threads`."""
+
+
 class CaptureConfig(Section, frozen=True, kw_only=True):
     """The microphone."""
 
@@ -160,6 +169,7 @@ class Config(Section, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     session: SessionOptions = SessionOptions()
     scheduler: SchedulerConfig = SchedulerConfig()
+    engines: EnginesConfig = EnginesConfig()
     capture: CaptureConfig = CaptureConfig()
     recording: RecordingConfig = RecordingConfig()
     log: LogConfig = LogConfig()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.files import read_audio
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import Service, build
+from streamer.build import Service
 from streamer.config import Config
 from streamer.errors import ConfigError, OverloadError
 from streamer.evaluation.figures import to_json
@@ -26,6 +26,7 @@ from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.percentiles import Percentiles, percentiles
 from streamer.evaluation.playback import transcribe_live
 from streamer.evaluation.scoring import word_scorer
+from streamer.gateway import build_service
 from streamer.scheduling.scheduler import running
 
 COMMIT_BOUND_S = 2.5
@@ -187,7 +188,7 @@ def measure_streams(config: Config, clips: Sequence[Clip], n: int, options: Benc
     """
     limit = config.scheduler.max_sessions if options.admission else n
     limited = msgspec.structs.replace(config.scheduler, max_sessions=limit)
-    service = build(msgspec.structs.replace(config, scheduler=limited), random_weights=options.random_weights)
+    service = build_service(msgspec.structs.replace(config, scheduler=limited), random_weights=options.random_weights)
     streams = [looped(clips, np.random.default_rng(index), options.seconds) for index in range(n)]
     before_s, started = _cpu_s(), time.perf_counter()
     transcripts = asyncio.run(_play(service, config, streams))

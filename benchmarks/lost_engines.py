@@ -1,0 +1,203 @@
+"""
+Live captions while an engine process is killed, or stands still: words, delays, and how long it is away.
+
+    python -m benchmarks.lost_engines MANIFEST [--streams 8] [--engines 2] [--seconds 60] [--json OUT]
+
+The same real speech is spoken in real time three times, each time to a new daemon with engine processes: undisturbed,
+with SIGKILL of one engine after a third of the time, and with SIGSTOP of one for `--stopped` seconds. Exit code 1 if a
+client met an error, the word errors differ by more than 0.5 points from those of the undisturbed run, the P95 of the
+time from a word to its commit is more than 0.3 s above it, a word took more than 4 s, or the engine was not back within
+15 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.common import WordErrors, argument_parser, paced, word_errors
+from benchmarks.cuts import Talk, talks
+from benchmarks.served import daemon, free_port, get, metrics
+from streamer.client import Caption, Start, TurnEnd, Word, connect
+from streamer.errors import StreamerError
+from streamer.evaluation.percentiles import percentile
+from streamer.protocol.events import words_of
+
+KINDS = ("undisturbed", "killed", "stopped")
+MOST_POINTS = 0.005
+"""Difference of the word error rate."""
+MOST_P95_S = 0.3
+"""Difference of the P95 of the commit delay, seconds."""
+MOST_COMMIT_S = 4.0
+MOST_AWAY_S = 15.0
+ENGINE = re.compile(r"^engine (\S+) pid (\d+) .*?(alive|lost)$", re.MULTILINE)
+
+
+@dataclass
+class Heard:
+    """What one client received."""
+
+    turns: dict[int, str] = field(default_factory=dict)
+    commit_s: list[float] = field(default_factory=list)
+    """From the end of each word to when the client knew it for sure, seconds."""
+    error: str = ""
+
+    @property
+    def text(self) -> str:
+        """Of all turns."""
+        return " ".join(self.turns[turn] for turn in sorted(self.turns))
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one run."""
+
+    errors: tuple[str, ...]
+    words: WordErrors
+    commit_p50_s: float
+    commit_p95_s: float
+    commit_max_s: float
+    away_s: float
+    """From the fault until every engine was alive, seconds."""
+    moves: float
+    resent: float
+    sent_kb_per_audio_s: float
+    gateway_cpu_ms_per_audio_s: float
+    gateway_mb: float
+    engines_mb: tuple[float, ...]
+
+
+async def speak(talk: Talk, port: int) -> Heard:
+    """Speak in real time to the end."""
+    heard, began_s = Heard(), 0.0
+    counts: dict[int, int] = {}
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal began_s
+        began_s = time.monotonic()
+        async for chunk in paced(talk.pcm):
+            yield chunk
+
+    def note(turn: int, words: Sequence[Word]) -> None:
+        new = words[counts.get(turn, 0) :]
+        heard.commit_s += [time.monotonic() - began_s - word.end_s for word in new]
+        counts[turn] = max(counts.get(turn, 0), len(words))
+
+    try:
+        async with connect(f"ws://127.0.0.1:{port}", Start(language="en")) as captions:
+            async for event in captions.transcribe(chunks()):
+                match event:
+                    case Caption():
+                        note(event.turn, [word for word in words_of(event) if word.stable])
+                    case TurnEnd():
+                        note(event.turn, words_of(event))
+                        heard.turns[event.turn] = event.text
+    except StreamerError as error:
+        heard.error = str(error)
+    return heard
+
+
+async def engines(port: int) -> dict[str, tuple[int, bool]]:
+    """Pid of each engine, and whether it is alive."""
+    page = await get(port, "/statz") or ""
+    return {name: (int(pid), state == "alive") for name, pid, state in ENGINE.findall(page)}
+
+
+async def disturb(port: int, kind: str, after_s: float, stopped_s: float) -> float:
+    """Meet one engine with the fault; seconds until all are alive again."""
+    if kind == "undisturbed":
+        return 0.0
+    await asyncio.sleep(after_s)
+    pid, _ = (await engines(port))["0"]
+    os.kill(pid, signal.SIGKILL if kind == "killed" else signal.SIGSTOP)
+    began_s = time.monotonic()
+    if kind == "stopped":
+        await asyncio.sleep(stopped_s)
+        os.kill(pid, signal.SIGCONT)
+    await asyncio.sleep(1.0)  # until the gateway has noticed
+    while True:
+        await asyncio.sleep(0.2)
+        if all(is_alive for _, is_alive in (await engines(port)).values()):
+            return time.monotonic() - began_s
+
+
+async def run(kind: str, said: Sequence[Talk], args: argparse.Namespace) -> Figures:
+    """One run of one kind."""
+    port = free_port()
+    variables = {"STREAMER_SCHEDULER_MAX_SESSIONS": str(2 * len(said)), "STREAMER_ENGINES_COUNT": str(args.engines)}
+    async with daemon(port, "--model", args.model, "--engines", "processes", variables=variables) as process:
+        before = process.cpu_times()
+        fault = asyncio.create_task(disturb(port, kind, args.seconds / 3, args.stopped))
+        heard = await asyncio.gather(*(speak(talk, port) for talk in said))
+        away_s, found = await fault, await metrics(port)
+        after = process.cpu_times()
+        children = [child.memory_info().rss / 1e6 for child in process.children()]
+        rss = process.memory_info().rss / 1e6
+    commit_s = [each for one in heard for each in one.commit_s]
+    audio_s = sum(talk.seconds for talk in said)
+    return Figures(
+        errors=tuple(one.error for one in heard if one.error),
+        words=word_errors([talk.text for talk in said], [one.text for one in heard]),
+        commit_p50_s=percentile(commit_s, 50),
+        commit_p95_s=percentile(commit_s, 95),
+        commit_max_s=max(commit_s),
+        away_s=away_s,
+        moves=found["streamer_engine_moves_total"],
+        resent=found["streamer_engine_resent_total"],
+        sent_kb_per_audio_s=found["streamer_engine_sent_bytes_total"] / audio_s / 1e3,
+        gateway_cpu_ms_per_audio_s=(after.user + after.system - before.user - before.system) / audio_s * 1e3,
+        gateway_mb=rss,
+        engines_mb=tuple(children),
+    )
+
+
+def wrong(kind: str, found: Figures, plain: Figures, stopped_s: float) -> list[str]:
+    """What a run with a fault has lost against the undisturbed one, in words."""
+    away_s = found.away_s - (stopped_s if kind == "stopped" else 0.0)
+    checks = {
+        f"errors at clients: {found.errors}": bool(found.errors),
+        f"word errors {found.words.rate:.4f}, undisturbed {plain.words.rate:.4f}": abs(
+            found.words.rate - plain.words.rate
+        )
+        > MOST_POINTS,
+        f"commit P95 {found.commit_p95_s:.2f} s, undisturbed {plain.commit_p95_s:.2f} s": found.commit_p95_s
+        > plain.commit_p95_s + MOST_P95_S,
+        f"worst commit {found.commit_max_s:.2f} s": found.commit_max_s > max(MOST_COMMIT_S, plain.commit_max_s),
+        f"engine away for {away_s:.1f} s": away_s > MOST_AWAY_S,
+    }
+    return [f"{kind}: {text}" for text, is_wrong in checks.items() if is_wrong]
+
+
+def main() -> None:
+    """Print the figures of each run as JSON, then what is wrong."""
+    arguments = argument_parser(__doc__)
+    arguments.add_argument("--streams", type=int, default=8)
+    arguments.add_argument("--engines", type=int, default=2)
+    arguments.add_argument("--seconds", type=float, default=60.0, help="least length of each stream")
+    arguments.add_argument("--stopped", type=float, default=20.0, help="seconds for which an engine stands still")
+    arguments.add_argument("--kinds", default=",".join(KINDS), help="of these runs; the first is compared with")
+    arguments.add_argument("--json", type=Path)
+    args = arguments.parse_args()
+    said = talks(args.manifest, args.streams, args.seconds)
+    found = {kind: asyncio.run(run(kind, said, args)) for kind in args.kinds.split(",")}
+    print(json.dumps(figures := msgspec.to_builtins(found), indent=2))
+    if args.json:
+        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    plain = next(iter(found.values()))
+    problems = [text for kind, each in list(found.items())[1:] for text in wrong(kind, each, plain, args.stopped)]
+    print("\n".join(problems))
+    sys.exit(bool(problems))
+
+
+if __name__ == "__main__":
+    main()

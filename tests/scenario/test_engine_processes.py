@@ -1,0 +1,119 @@
+"""Engine processes under `streamer serve`: real speech goes on while they are killed and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.helpers.daemon_process import SERVE, Client, DaemonProcess, daemon_process, joined, word_errors
+from tests.helpers.recordings import Recording
+
+ENGINE = re.compile(r"^engine (\d) pid (\d+) rows (\d+) row_cost_ms [\d.]+ restarts (\d+) (alive|lost)$", re.MULTILINE)
+PROCESSES = (*SERVE, "--engines", "processes")
+N_CLIENTS = 4
+
+
+async def engines(daemon: DaemonProcess) -> list[tuple[int, int, str]]:
+    """Pid, restarts and state of each engine."""
+    page = (await daemon.get("/statz")).text
+    return [(int(pid), int(restarts), state) for _, pid, _, restarts, state in ENGINE.findall(page)]
+
+
+async def until_alive(daemon: DaemonProcess, restarts: list[int]) -> None:
+    """Wait until all engines are alive and were started again so often."""
+    async with asyncio.timeout(40):
+        while True:
+            if [(n, state) for _, n, state in await engines(daemon)] == [(n, "alive") for n in restarts]:
+                return
+            await asyncio.sleep(0.2)
+
+
+async def count(daemon: DaemonProcess, metric: str) -> float:
+    """Value of a metric without labels."""
+    found = re.search(rf"^{metric} (\S+)$", (await daemon.get("/metrics")).text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+async def speak(daemon: DaemonProcess, samples: np.ndarray) -> Client:
+    """Say it all in real time, and read to the end."""
+    async with daemon.connect() as socket:
+        client = Client(socket)
+        await client.start()
+        reading = asyncio.create_task(client.until("bye", "error"))
+        await client.send(samples, pace=1.0)
+        await client.say({"type": "end"})
+        await reading
+    return client
+
+
+async def test_no_client_notices_that_engines_are_lost(recordings: dict[str, Recording], tmp_path: Path) -> None:
+    """SIGSTOP of one in mid-speech, then SIGKILL of the other: no error, no broken promise, no word lost."""
+    spoken = [recordings[name] for name in ("dev-jfk", "dev-ls-1089-134686-0000", "dev-sns-0870")]
+    samples = joined([each.samples for each in spoken], gap_s=0.8)
+    variables = {"STREAMER_ENGINES_COUNT": "2", "STREAMER_LOG_LEVEL": "info"}
+    async with daemon_process(tmp_path, PROCESSES, **variables) as daemon:
+        first, second = (pid for pid, _, _ in await engines(daemon))
+        speaking = [asyncio.create_task(speak(daemon, np.roll(samples, 8000 * n))) for n in range(N_CLIENTS)]
+        await asyncio.sleep(4.0)
+        os.kill(second, signal.SIGSTOP)
+        await asyncio.sleep(4.0)
+        assert [state for _, _, state in await engines(daemon)] == ["alive", "lost"]
+        assert (await daemon.get("/readyz")).status_code == 200
+        os.kill(second, signal.SIGCONT)
+        await asyncio.sleep(4.0)
+        os.kill(first, signal.SIGKILL)
+        clients = await asyncio.gather(*speaking)
+        await until_alive(daemon, [1, 0])
+        assert await count(daemon, "streamer_engine_moves_total") <= 4
+        assert await count(daemon, "streamer_engine_sent_bytes_total") > 0
+        children = psutil.Process(daemon.process.pid).children()
+        daemon.terminate()
+        assert await daemon.exit_code() == 0
+
+    reference = " ".join(each.text for each in spoken)
+    for client in clients:
+        assert client.broken == []
+        assert client.of("error") == []
+        assert len(client.of("bye")) == 1
+    assert word_errors(reference, clients[0].text) <= 0.15
+    assert not any(child.is_running() for child in children), "an engine outlived its daemon"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_engines_end_with_their_daemon(number: signal.Signals, tmp_path: Path) -> None:
+    """However it ends: a service manager that signals all processes of a unit first, or the kernel."""
+    async with daemon_process(tmp_path, PROCESSES) as daemon:
+        children = psutil.Process(daemon.process.pid).children()
+        assert len(children) == 1
+        for process in (*children, daemon.process):
+            if number is signal.SIGTERM or process is daemon.process:
+                process.send_signal(number)
+        await daemon.exit_code()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+
+    assert alive == []
+
+
+async def test_a_daemon_without_any_engine_is_not_ready_and_comes_back(tmp_path: Path) -> None:
+    """It says so, and admits nobody meanwhile; the engine is started again."""
+    async with daemon_process(tmp_path, PROCESSES) as daemon:
+        [(pid, _, _)] = await engines(daemon)
+        os.kill(pid, signal.SIGSTOP)
+        async with asyncio.timeout(10):
+            while True:
+                answer = await daemon.get("/readyz")
+                if answer.status_code == 503:
+                    break
+                await asyncio.sleep(0.1)
+        assert answer.text == "not ready: no engine is alive\n"
+        os.kill(pid, signal.SIGKILL)
+        await until_alive(daemon, [1])
+        assert (await daemon.get("/readyz")).status_code == 200
