@@ -6,14 +6,23 @@ import asyncio
 import os
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from openai import AsyncOpenAI
+from wyoming.asr import Transcribe, Transcript
+from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.client import AsyncTcpClient
 
-from tests.helpers.daemon_process import SERVE, Client, DaemonProcess, daemon_process, joined, word_errors
+from tests.helpers.daemon_process import SERVE, Client, DaemonProcess, daemon_process, free_port, joined, word_errors
 from tests.helpers.recordings import Recording
+from tests.scenario import test_dialects, test_openai_clients
+
+# Deepgram's library asks for names that websockets has left behind
+pytestmark = pytest.mark.filterwarnings("ignore:websockets:DeprecationWarning")
 
 ENGINE = re.compile(r"^engine (\d) pid (\d+) rows (\d+) row_cost_ms [\d.]+ restarts (\d+) (alive|lost)$", re.MULTILINE)
 PROCESSES = (*SERVE, "--engines", "processes")
@@ -85,6 +94,68 @@ async def test_no_client_notices_that_engines_are_lost(recordings: dict[str, Rec
         assert len(client.of("bye")) == 1
     assert word_errors(reference, clients[0].text) <= 0.15
     assert not any(child.is_running() for child in children), "an engine outlived its daemon"
+
+
+async def deepgram(daemon: DaemonProcess, audio: Sequence[bytes]) -> str:
+    """What Deepgram's client is told of live audio."""
+    async with test_dialects.listening(daemon) as live:
+        for block in audio:
+            await live.connection.send_media(block)
+            await asyncio.sleep(0.1)
+        await live.close()
+    return str(live.text)
+
+
+async def openai_realtime(daemon: DaemonProcess, audio: Sequence[bytes]) -> str:
+    """What OpenAI's client is told of live audio."""
+    async with (
+        AsyncOpenAI(base_url=daemon.url("/v1"), api_key="any", max_retries=0) as client,
+        client.realtime.connect(extra_query={"intent": "transcription"}) as connection,
+    ):
+        live = test_openai_clients.Live(connection)
+        await live.configure(format={"type": "audio/pcm", "rate": 16_000}, turn_detection=None)
+        for block in audio:
+            await live.append(block, 32_000)
+            await asyncio.sleep(0.1)
+        await connection.input_audio_buffer.commit()
+        completed = await live.until(f"{test_openai_clients.TRANSCRIPTION}.completed")
+    live.check()
+    assert live.of("error") == []
+    return str(completed["transcript"])
+
+
+async def wyoming(port: int, audio: Sequence[bytes]) -> str:
+    """What Home Assistant's client is told of live audio."""
+    async with AsyncTcpClient("127.0.0.1", port) as client:
+        await client.write_event(Transcribe(language="en").event())
+        await client.write_event(AudioStart(rate=16_000, width=2, channels=1).event())
+        for block in audio:
+            await client.write_event(AudioChunk(rate=16_000, width=2, channels=1, audio=block).event())
+            await asyncio.sleep(0.1)
+        await client.write_event(AudioStop().event())
+        while (event := await client.read_event()) is not None:
+            if Transcript.is_type(event.type):
+                return Transcript.from_event(event).text
+    raise AssertionError("the connection ended without a transcript")
+
+
+async def test_clients_that_cannot_resume_notice_nothing(recordings: dict[str, Recording], tmp_path: Path) -> None:
+    """Those of Deepgram, OpenAI and Home Assistant, unmodified, while the engine of some of them is killed."""
+    spoken = [recordings[name] for name in ("dev-jfk", "dev-sns-0870")]
+    audio = test_dialects.blocks(test_dialects.pcm(joined([each.samples for each in spoken], gap_s=0.5)))
+    port = free_port()
+    variables = {"STREAMER_ENGINES_COUNT": "2", "STREAMER_WYOMING_PORT": str(port)}
+    async with asyncio.timeout(150), daemon_process(tmp_path, PROCESSES, **variables) as daemon:
+        speaking = [
+            asyncio.create_task(each)
+            for each in (deepgram(daemon, audio), openai_realtime(daemon, audio), wyoming(port, audio))
+        ]
+        await asyncio.sleep(6.0)
+        os.kill((await engines(daemon))[0][0], signal.SIGKILL)
+        texts = await asyncio.gather(*speaking)
+
+    reference = " ".join(each.text for each in spoken)
+    assert [word_errors(reference, text) <= 0.15 for text in texts] == [True] * 3, texts
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
