@@ -171,7 +171,10 @@ def _chunked(file: IO[bytes], start: int, size: int) -> Part:
         if stop is not None:
             return Part(start, stop)
         stop = (_next_wave(file, at, size) if is_wave else None) or size
-        return Part(start, stop, _sizes(start, at, stop, order), max(1.0, n_bytes / max(1, stop - at)))
+        patches = _sizes(start, at, stop, order)
+        if head[:4] == b"RF64":
+            patches[start] = b"RIFF"  # whose readers know no other size than those
+        return Part(start, stop, patches, max(1.0, n_bytes / max(1, stop - at)))
     return Part(start, size)
 
 

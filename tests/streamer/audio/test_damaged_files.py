@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -59,6 +60,15 @@ def test_no_size_in_an_aiff_header_is_believed(samples: int) -> None:
     data = wav(format_="AIFF")
     seconds, _ = heard(with_patch(data, data.index(b"SSND") + 4, struct.pack(">I", samples)))
     assert seconds == pytest.approx(SECONDS, abs=0.001)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**32, 2**64 - 1]))
+def test_no_size_in_a_long_wav_header_is_believed(samples: int) -> None:
+    """That of 64 bits neither (RF64)."""
+    data = wav(format_="RF64")
+    assert heard(with_patch(data, data.index(b"ds64") + 16, struct.pack("<Q", samples)))[0] == SECONDS
+    assert heard(data)[0] == SECONDS
 
 
 @settings(deadline=None, max_examples=30)
@@ -184,6 +194,27 @@ def test_samples_that_are_no_numbers_are_silence_and_told() -> None:
     seconds, [note] = heard(bytes(data))
     assert seconds == SECONDS
     assert note.text == "sound is not made of numbers: silence stands for it"
+
+
+def test_a_recording_that_cannot_be_decoded_costs_no_other() -> None:
+    """It is told, at its place."""
+    broken = wav()[:20] + bytes(16) + wav()[36:60]
+    seconds, [note] = heard(wav() + broken + wav())
+    assert seconds == 2 * SECONDS
+    assert str(note) == "at 2.0 s: recording 2 of 3 in this file could not be decoded"
+
+
+def test_a_film_without_sound_is_refused() -> None:
+    """It has a track, but none of sound."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(10):
+            out.mux(stream.encode(av.VideoFrame(32, 32, "yuv420p")))
+        out.mux(stream.encode(None))
+    with pytest.raises(AudioFormatError, match="no audio track"):
+        heard(file.getvalue())
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 100, wav()[:44], TAG, recorded("mp3")[:20]])

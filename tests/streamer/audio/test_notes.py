@@ -40,6 +40,13 @@ def test_a_note_on_the_whole_has_no_place() -> None:
     assert str(Note("channel 1 is silent")) == "channel 1 is silent"
 
 
+def test_places_beyond_the_first_are_counted_together() -> None:
+    """With how much was lost there."""
+    notes = told(*((10.0 * n, 1.0) for n in range(MAX_PLACES + 3)))
+    assert len(notes) == MAX_PLACES + 1
+    assert notes[-1] == "3 s of sound was lost at 3 more places"
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=300))
 def test_many_places_are_counted(gaps: list[float]) -> None:
     """However many there are, the notes are few, and none is forgotten."""
