@@ -94,3 +94,16 @@ async def test_other_clients_are_served_while_a_long_message_is_decoded() -> Non
     beside.cancel()
 
     assert n_turns > 5
+
+
+async def test_channels_out_of_phase_are_heard() -> None:
+    """A client that tells two channels gets what sounds in them, where their mean would be silence."""
+    stream, _ = session()
+    intake = Intake(stream, decoder_of(AudioFormat(encoding="pcm_f32le", rate=16_000, channels=2)))
+    left = (0.3 * np.sin(np.arange(16_000) * 0.2)).astype("<f4")
+
+    for at in range(0, len(left), 1600):
+        await intake.take(np.stack([left, -left], axis=1)[at : at + 1600].tobytes())
+
+    heard = np.concatenate(stream.samples)
+    np.testing.assert_allclose(np.abs(heard[1600:]), np.abs(left[1600:]), atol=1e-6)
