@@ -98,6 +98,10 @@ class WhisperEngine:
         """Leading frames that the next request of the same window may leave out."""
         return self.window_encoder.first_frame(request)
 
+    def outgrown_frames(self, request: StepRequest) -> int | None:
+        """Frames of the window from which on all of them are read again; None: never."""
+        return self.window_encoder.outgrown_frames(request)
+
     def check_integrity(self) -> None:
         """
         Compare the counters of the KV cache and of the window caches with what they hold. Not during a step.
@@ -234,7 +238,8 @@ class WhisperEngine:
         budget = min(dims.n_text_ctx - len(context), plausible)
         first = len(context) - len(request.prefix) - len(start)
         self._cache.set_length(slot, 0)
-        n_cached = self._take_over(slot, request, context) if self.options.kv_reuse and request.prefix else 0
+        is_reused = self.options.kv_reuse and request.prefix and not self.window_encoder.is_outgrown(request)
+        n_cached = self._take_over(slot, request, context) if is_reused else 0
         return Row(request, slot, n_positions, language, context, sot_at=first, n_cached=n_cached, budget=budget)
 
     def _take_over(self, slot: int, request: StepRequest, context: Sequence[int]) -> int:

@@ -33,6 +33,8 @@ class EngineOptions:
     """Positions of cached silence after every window in cross-attention."""
     settle_s: float | None = 1.0
     """Audio this long before the live edge is not encoded again; None encodes every window whole."""
+    whole_pass_growth: float | None = 2.0
+    """A window so many times as long as at its last whole pass is encoded whole again, above 1; None: never."""
     max_remembered: int = 256
     """Sessions whose windows are cached."""
     max_remembered_bytes: int = 2**34

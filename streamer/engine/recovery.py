@@ -37,6 +37,9 @@ class CachingEngine(Engine, Protocol):
     def known_frames(self, request: StepRequest) -> int:
         """Leading frames that the next request of the same window may leave out."""
 
+    def outgrown_frames(self, request: StepRequest) -> int | None:
+        """Frames of the window from which on all of them are read again; None: never."""
+
 
 class RecoveringEngine:
     """
@@ -94,6 +97,10 @@ class RecoveringEngine:
     def known_frames(self, request: StepRequest) -> int:
         """Leading frames that the next request of the same window may leave out."""
         return self._engine.known_frames(request) if self._engine is not None else 0
+
+    def outgrown_frames(self, request: StepRequest) -> int | None:
+        """Frames of the window from which on all of them are read again; None: never."""
+        return self._engine.outgrown_frames(request) if self._engine is not None else None
 
     def _restart(self, reason: str) -> CachingEngine:
         for attempt, pause_s in enumerate(PAUSES_S, 1):

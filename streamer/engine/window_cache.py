@@ -82,6 +82,8 @@ class AudioKV:
     """Of the encoder's layers: later audio attends to them."""
     audio: KVSpan
     """Of the decoder's cross-attention."""
+    n_whole: int
+    """Audio positions of the window when it was last encoded whole."""
 
     @property
     def n(self) -> int:
@@ -102,9 +104,8 @@ class AudioKV:
             audio: Their cross-attention keys and values, (2, n_text_layer, n_text_head, n_new, d_head).
             n: New positions to settle, at most n_new.
         """
-        return AudioKV(
-            self.encoder.followed_by(encoded.keys_values[..., :n, :]), self.audio.followed_by(audio[..., :n, :])
-        )
+        encoder = self.encoder.followed_by(encoded.keys_values[..., :n, :])
+        return AudioKV(encoder, self.audio.followed_by(audio[..., :n, :]), self.n_whole)
 
     def check_integrity(self) -> None:
         """

@@ -2,13 +2,14 @@
 Encode windows into the decoder's cross-attention cache, reusing keys and values that no longer change.
 
 Audio more than `settle_s` before the live edge is settled: it is not encoded again, its keys and values are cached for
-each window.
+each window. A window that has outgrown its last whole pass (`is_outgrown`) is encoded whole again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,23 @@ from streamer.step import StepRequest
 
 POSITION_S = 0.02
 """Duration of one audio position."""
+
+
+def is_outgrown(n_positions: int, n_whole: int, growth: float | None) -> bool:
+    """
+    Whether a window is so much longer than at its last whole pass that it is encoded whole again. Pure.
+
+    The features of a position depend on the whole window, and a settled position keeps those of the window in which it
+    settled. Relative error of features by the length of that window: 1.3 s 0.81, 2 s 0.46, 3 s 0.22, 4 s 0.17, 6 s
+    0.13, 8 s 0.08 (base, docs/experiments.md). So the length is what costs, and a pass at each doubling wins three
+    quarters of it back for 14 % more positions.
+
+    Args:
+        n_positions: Audio positions of the window now.
+        n_whole: Audio positions of the window at its last whole pass.
+        growth: `EngineOptions.whole_pass_growth`.
+    """
+    return growth is not None and n_positions >= growth * n_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +66,8 @@ class WindowEncoder:
         self, model: Whisper, cache: KVCache, silence: SilenceCache | None, options: EngineOptions, most_bytes: int
     ) -> None:
         self._model, self._cache, self._silence, self._options = model, cache, silence, options
-        self._windows = WindowCache(self._no_window(), options.max_remembered, most_bytes)
+        self._no_window = self._empty_window()
+        self._windows = WindowCache(self._no_window, options.max_remembered, most_bytes)
 
     @property
     def n_bytes(self) -> int:
@@ -57,7 +76,18 @@ class WindowEncoder:
 
     def n_settled(self, request: StepRequest) -> int:
         """Settled positions of the request's window, which are not encoded again."""
-        return self._windows.of(request.session, request.window).n
+        return self._reused(request).n
+
+    def is_outgrown(self, request: StepRequest) -> bool:
+        """Whether the request's window has settled positions and outgrew them: text read over them is outdated too."""
+        cached = self._windows.of(request.session, request.window)
+        n_positions = request.log_mel.shape[1] // 2
+        return cached.n > 0 and is_outgrown(n_positions, cached.n_whole, self._options.whole_pass_growth)
+
+    def outgrown_frames(self, request: StepRequest) -> int | None:
+        """Frames of the request's window from which on all of them are read again; None: never."""
+        cached, growth = self._windows.of(request.session, request.window), self._options.whole_pass_growth
+        return 2 * math.ceil(growth * cached.n_whole) if cached.n and growth is not None else None
 
     def first_frame(self, request: StepRequest) -> int:
         """First frame of the request's window that is read: those before it are settled."""
@@ -100,7 +130,7 @@ class WindowEncoder:
         self, batch: Sequence[StepRequest], slots: Sequence[int], silence: SilenceCache
     ) -> list[SettledWindow]:
         """Encode short windows, each from its first position that is not settled."""
-        settled = [self._windows.of(r.session, r.window) for r in batch]
+        settled = [self._reused(request) for request in batch]
         windows = [
             self._window(r.log_mel, _first_frame(old.n), 2 * self._positions(r.log_mel.shape[1]))
             for r, old in zip(batch, settled, strict=True)
@@ -116,13 +146,23 @@ class WindowEncoder:
         more = [self._settled(*each) for each in zip(batch, settled, encoded, audio, strict=True)]
         return [window for window in more if window]
 
+    def _reused(self, request: StepRequest) -> AudioKV:
+        """What is settled of the request's window and still valid; without positions for a window to encode whole."""
+        if self.is_outgrown(request):
+            return self._no_window
+        return self._windows.of(request.session, request.window)
+
     def _settled(self, request: StepRequest, old: AudioKV, new: EncodedAudio, audio: Tensor) -> SettledWindow | None:
         """The window with the new positions at least `settle_s` before the live edge; None if there are none."""
         if request.window_start is None or self._options.settle_s is None:
             return None
-        edge = request.log_mel.shape[1] // 2 - int(self._options.settle_s / POSITION_S)
+        n_positions = request.log_mel.shape[1] // 2
+        edge = n_positions - int(self._options.settle_s / POSITION_S)
         n = edge // self._options.bucket * self._options.bucket - old.n
-        return SettledWindow(request, old.followed_by(new, audio, n)) if n > 0 else None
+        if n <= 0:
+            return None
+        grown = old.followed_by(new, audio, n)
+        return SettledWindow(request, grown if old.n else replace(grown, n_whole=n_positions))
 
     def _positions(self, n_frames: int) -> int:
         """Audio positions of a window with its margin, in whole buckets."""
@@ -140,12 +180,12 @@ class WindowEncoder:
         moved = torch.cat([*windows], dim=1).to(self._model.device)  # (n_mels, n_frames of all windows)
         return list(mel.scale(moved, self._options.mel_maximum).to(self._model.dtype).split(lengths, dim=1))
 
-    def _no_window(self) -> AudioKV:
+    def _empty_window(self) -> AudioKV:
         dims, like = self._model.dims, self._model.encoder.positions
         d_head = dims.n_audio_state // dims.n_audio_head
         encoder = like.new_empty(2, dims.n_audio_layer, dims.n_audio_head, 0, d_head)
         audio = like.new_empty(2, dims.n_text_layer, dims.n_text_head, 0, dims.d_head)
-        return AudioKV(KVSpan(encoder, 0), KVSpan(audio, 0))
+        return AudioKV(KVSpan(encoder, 0), KVSpan(audio, 0), n_whole=0)
 
 
 def _first_frame(n_settled: int) -> int:

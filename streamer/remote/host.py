@@ -42,6 +42,9 @@ class HostedEngine(Engine, Protocol):
     def known_frames(self, request: StepRequest) -> int:
         """Leading frames that the next request of the same window may leave out."""
 
+    def outgrown_frames(self, request: StepRequest) -> int | None:
+        """Frames of the window from which on all of them are read again; None: never."""
+
 
 class StepTimesQueue:
     """Takes the times of steps as `EngineMetrics` does, and hands them on; filled on the device thread."""
@@ -226,13 +229,17 @@ class EngineHost:
     async def _step(self, rows: Sequence[_Waiting]) -> None:
         requests = [row.request for row in rows]
         stepped = await self._decoder.step(requests)
-        known = await self._decoder.thread.run(lambda: [self._engine.known_frames(request) for request in requests])
-        for row, answer, first in zip(rows, stepped.answers, known, strict=True):
-            row.call.answers[row.index] = _answer_of(answer, first)
+        known = await self._decoder.thread.run(lambda: [self._known(request) for request in requests])
+        for row, answer, (first, until) in zip(rows, stepped.answers, known, strict=True):
+            row.call.answers[row.index] = _answer_of(answer, first, until)
         for call in dict.fromkeys(row.call for row in rows):
             if len(call.answers) == len(call.message.rows):
                 answers = tuple(call.answers[index] for index in range(len(call.answers)))
                 self._reply(call, answers, stepped.seconds, stepped.n_rows)
+
+    def _known(self, request: StepRequest) -> tuple[int, int | None]:
+        """`first` and `until` of the answer to a request."""
+        return self._engine.known_frames(request), self._engine.outgrown_frames(request)
 
     async def _time(self, call: _Call) -> None:
         requests = [wire.request_of(row, self._n_mels) for row in call.message.rows]
@@ -258,10 +265,10 @@ class EngineHost:
         )
 
 
-def _answer_of(answer: Answer, first: int) -> wire.RowAnswer:
+def _answer_of(answer: Answer, first: int, until: int | None) -> wire.RowAnswer:
     match answer:
         case UnknownWindowError():
             return wire.RowAnswer(needs_all=True)
         case EngineError():
-            return wire.RowAnswer(error=str(answer), first=first)
-    return wire.RowAnswer(result=answer, first=first)
+            return wire.RowAnswer(error=str(answer), first=first, until=until)
+    return wire.RowAnswer(result=answer, first=first, until=until)

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from streamer.step import StepRequest
 from tests.helpers.engines import alone, engine_on, log_mel, published, request, toy
@@ -59,6 +61,37 @@ def test_the_same_window_raised_otherwise_is_encoded_whole(recordings: dict[str,
         alone(settling, replace(asked, log_mel=asked.log_mel + 1.0, gains=(1.0,)))
 
     assert alone(settling, steps[-1]) == alone(plain, steps[-1])
+
+
+@given(
+    lengths=st.lists(st.integers(10, 200), min_size=1, max_size=12).map(sorted),
+    growth=st.sampled_from([1.25, 2.0, None]),
+)
+@settings(deadline=None, max_examples=25)
+def test_a_window_that_outgrew_its_last_whole_pass_is_encoded_and_read_whole(
+    lengths: list[int], growth: float | None
+) -> None:
+    """The very numbers of an engine that never saw the window; steps between do not change what such a pass gives."""
+    options = {"max_batch": 1, "max_window_s": 2.0, "bucket": 8, "n_tail": 20, "settle_s": 0.2}
+    ours = engine_on(toy(), whole_pass_growth=growth, **options)
+    fresh = engine_on(toy(), **options)
+    sound = torch.randn(5, 200, generator=torch.Generator().manual_seed(3))
+    prefix = tuple(ours.tokenizer.encode(" as it was"))
+    n_whole = 0  # positions of the last whole pass that left settled ones
+    for n_frames in lengths:
+        asked = request(sound[:, :n_frames], window_start=0)
+        if n_whole:  # text settles later than sound
+            asked = replace(asked, prefix=prefix, settled_tokens=len(prefix) - 1, anchor_tokens=1)
+        n_positions = n_frames // 2
+        is_whole = not n_whole or (growth is not None and n_positions >= growth * n_whole)
+
+        found = alone(ours, asked)
+
+        if is_whole:
+            fresh.forget("s")
+            assert found == alone(fresh, asked)
+            n_whole = n_positions if n_positions - 10 >= 8 else 0
+        ours.check_integrity()
 
 
 @pytest.mark.parametrize("forgotten", [False, True])

@@ -135,6 +135,11 @@ class ScriptedEngine:
         window, log_mel = self._windows.get(request.session, (None, torch.empty(5, 0)))
         return max(0, log_mel.shape[1] - 20) if window is not None and window == request.window else 0
 
+    def outgrown_frames(self, request: StepRequest) -> int | None:
+        """Whatever it remembers stays of use until the window is twice as long."""
+        known = self.known_frames(request)
+        return 2 * (known + 20) if known else None
+
     def lose_windows(self) -> None:
         """Remember no window any more, as after a restart."""
         self._windows.clear()

@@ -17,7 +17,7 @@ def pair(n: int, value: float = 0.0) -> Tensor:
 
 def settled(n: int) -> AudioKV:
     """A window with `n` settled positions, and no buffer for more."""
-    return AudioKV(KVSpan(pair(n), n), KVSpan(pair(n), n))
+    return AudioKV(KVSpan(pair(n), n), KVSpan(pair(n), n), n_whole=n)
 
 
 def test_a_window_is_found_under_its_session_and_beginning() -> None:
@@ -62,7 +62,7 @@ def test_a_window_grows_by_leading_positions_of_a_pass() -> None:
 
     window = settled(2).followed_by(encoded, pair(6, 2.0), 3)
 
-    assert window.n == 5
+    assert (window.n, window.n_whole) == (5, 2)
     assert window.encoder.keys_values[0, 0, 0, :, 0].tolist() == [0, 0, 1, 1, 1]
     assert window.audio.keys_values[1, 0, 0, :, 0].tolist() == [0, 0, -2, -2, -2]
 
@@ -107,8 +107,8 @@ def test_a_wrong_count_of_bytes_is_found() -> None:
     ("window", "message"),
     [
         (TextKV((1, 2), pair(3)), "2 tokens, keys and values of 3"),
-        (AudioKV(KVSpan(pair(4), 4), KVSpan(pair(4), 3)), "4 encoder positions, 3 cross-attention positions"),
-        (AudioKV(KVSpan(pair(4), 5), KVSpan(pair(5), 5)), "span counts 5 positions, its buffer holds 4"),
+        (AudioKV(KVSpan(pair(4), 4), KVSpan(pair(4), 3), 4), "4 encoder positions, 3 cross-attention positions"),
+        (AudioKV(KVSpan(pair(4), 5), KVSpan(pair(5), 5), 5), "span counts 5 positions, its buffer holds 4"),
     ],
 )
 def test_a_window_whose_counts_disagree_is_found(window: TextKV | AudioKV, message: str) -> None:

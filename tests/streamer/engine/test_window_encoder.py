@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from streamer.engine.engine import WhisperEngine
+from streamer.engine.window_encoder import is_outgrown
 from tests.helpers.engines import engine_on, request, toy
 
 
@@ -55,3 +57,37 @@ def test_a_session_that_is_over_is_forgotten() -> None:
 
     assert ours.window_encoder.n_bytes == silence
     ours.check_integrity()
+
+
+@pytest.mark.parametrize(
+    ("n_positions", "growth", "expected"),
+    [(59, 1.5, False), (60, 1.5, True), (79, 2.0, False), (80, 2.0, True), (4000, None, False)],
+)
+def test_a_window_is_outgrown_by_its_length_alone(n_positions: int, growth: float | None, expected: bool) -> None:
+    """From the given multiple of its length at the last whole pass on; without one, never."""
+    assert is_outgrown(n_positions, 40, growth) is expected
+
+
+def test_nothing_settled_is_nothing_outgrown() -> None:
+    """A window that is new, or too short to settle, is encoded whole without being told so."""
+    ours = engine()
+    grown = [request(noise(n_frames), window_start=0) for n_frames in (20, 40, 200)]
+
+    assert not ours.window_encoder.is_outgrown(grown[-1])
+    for asked in grown[:2]:
+        ours.step([asked])
+    assert not ours.window_encoder.is_outgrown(grown[-1])
+
+
+def test_a_window_tells_from_which_length_on_it_is_outgrown() -> None:
+    """So that whoever sends windows to the engine sends all of it at once; without settled positions, never."""
+    ours = engine()
+    assert ours.outgrown_frames(request(noise(40), window_start=0)) is None
+
+    ours.step([request(noise(81), window_start=0)])
+
+    n_frames = ours.outgrown_frames(request(noise(81), window_start=0))
+    assert n_frames == 160
+    sizes = (n_frames - 1, n_frames)
+    assert [ours.window_encoder.is_outgrown(request(noise(n), window_start=0)) for n in sizes] == [False, True]
+    assert [ours.known_frames(request(noise(n), window_start=0)) > 0 for n in sizes] == [True, False]

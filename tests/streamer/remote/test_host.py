@@ -157,7 +157,7 @@ async def test_a_row_whose_window_is_not_known_is_asked_for_whole(gateways: Gate
     unknown, known = gateways.replies()[number].rows
     assert unknown == wire.RowAnswer(needs_all=True)
     assert known.result is not None
-    assert known.first == 40
+    assert (known.first, known.until) == (40, 120)
 
 
 async def test_a_bad_row_is_an_error_of_its_own(gateways: Gateways) -> None:
