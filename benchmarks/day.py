@@ -311,6 +311,8 @@ BOUNDS: dict[str, int] = {
     "WindowText._committed": WINDOW_WORDS,
     "WindowText._no_eot_at": WINDOW_WORDS,
     "WindowText._tail": WINDOW_WORDS,
+    "Worker._stepping": N_SESSIONS,
+    "Worker._steps": N_SESSIONS,
     "Worker.streams": N_SESSIONS,
 }
 """Most items of every container that the service holds during the day; one that is not named here is a fault."""
