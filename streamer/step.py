@@ -43,6 +43,8 @@ class StepRequest:
     """Start of the anchor tokens in the window, seconds; new words cannot begin earlier."""
     language: str | None = None
     """Language code; None asks for detection."""
+    languages: tuple[str, ...] = ()
+    """Codes that detection chooses from; those that the model does not know, and none, mean all."""
     task: Task = "transcribe"
     keyterms: tuple[str, ...] = ()
     """Words and names that decoding favours."""
@@ -76,6 +78,8 @@ class StepResult:
     """Whether the decoder chose `eot`; otherwise a bound was reached first."""
     no_speech_prob: float
     language: str
+    language_prob: float = 1.0
+    """Probability of the language among those that detection chose from; 1 where it was given."""
 
 
 class Engine(Protocol):

@@ -7,7 +7,9 @@ Source: openai/whisper decoding.py (suppressed tokens, blank at the beginning, l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +50,14 @@ class Restrictions:
     """The token follows a committed word directly: punctuation is allowed, a longer word is not."""
 
 
+class Detected(NamedTuple):
+    """The language that detection found."""
+
+    language: str
+    prob: float
+    """Among the languages that it chose from; NaN where the network overflows."""
+
+
 class DecodingRules:
     """
     Logit filters and greedy choice, on the device.
@@ -75,8 +85,7 @@ class DecodingRules:
         small = [token for token in range(tokenizer.eot) if tokenizer.decode([token]).lstrip()[:1].islower()]
         capital[small] = SMALL_LETTER
         self._bias = torch.stack([never, first, growing, capital]).to(device)  # (4, n_vocab)
-        self._language_ids = torch.tensor([tokenizer.languages[code] for code in tokenizer.languages], device=device)
-        self._language_codes = tuple(tokenizer.languages)
+        self._languages = dict(tokenizer.languages)
 
     def begins_word(self, token: int) -> bool:
         """Whether a token begins with a space."""
@@ -122,9 +131,22 @@ class DecodingRules:
         # NaN is no evidence for silence; `choose` reports it where it reaches the text
         return [0.0 if math.isnan(probability) else probability for probability in probabilities]
 
-    def best_language(self, logits: Tensor) -> list[str]:
-        """Code of the likeliest language, from unfiltered logits (n, n_vocab) after the start token."""
-        return [self._language_codes[i] for i in logits[:, self._language_ids].argmax(dim=-1).tolist()]
+    def detect(self, logits: Tensor, choices: Sequence[Sequence[str]]) -> list[Detected]:
+        """
+        The likeliest language of each row.
+
+        Args:
+            logits: Unfiltered, after the start token, (n, n_vocab).
+            choices: Codes that each row chooses from; no known code: all languages.
+        """
+        return [self._detected(row, allowed) for row, allowed in zip(logits, choices, strict=True)]
+
+    def _detected(self, logits: Tensor, allowed: Sequence[str]) -> Detected:
+        """The likeliest of these languages, from logits (n_vocab,)."""
+        codes = [code for code in self._languages if code in allowed] or list(self._languages)
+        ids = torch.tensor([self._languages[code] for code in codes], device=logits.device)  # (n_codes,)
+        prob, at = logits[ids].float().softmax(dim=-1).max(dim=-1)  # each ()
+        return Detected(codes[int(at)], float(prob))
 
 
 def _grows_a_word(tokenizer: Tokenizer, token: int) -> bool:

@@ -24,7 +24,7 @@ from model import CapturedDecoder, DecoderOutput, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer.audio import mel
 from streamer.engine.budget import MIN_ROOM, token_budget, wanted_tokens
-from streamer.engine.decoding import Choice, DecodingRules, Restrictions
+from streamer.engine.decoding import Choice, DecodingRules, Detected, Restrictions
 from streamer.engine.keyterms import KeyTermBias
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
@@ -70,7 +70,7 @@ class WhisperEngine:
             tail = model.silence_tail(silence, options.n_tail) if silence else None
             capacity = options.audio_capacity(model.dims)
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=capacity, tail=tail)
-            self._captured = self._capture() if model.device.type == "cuda" else None
+            self._captured = self._capture() if model.device.type == "cuda" and options.captures else None
         n_sessions, text_bytes = options.max_remembered, options.max_remembered_bytes // 8
         audio_bytes = options.max_remembered_bytes - text_bytes
         self.window_encoder = WindowEncoder(model, self._cache, silence, options, audio_bytes)
@@ -204,16 +204,16 @@ class WhisperEngine:
 
     # --- tokens
 
-    def _languages(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[str]:
+    def _languages(self, batch: Sequence[StepRequest], slots: Sequence[int]) -> list[Detected]:
         """Language of each request; detected for requests without one."""
-        languages = [r.language or "en" for r in batch]
+        languages = [Detected(r.language or "en", 1.0) for r in batch]
         if unknown := self._unknown(batch):
             for i in unknown:
                 self._cache.set_length(slots[i], 0)
             plan = self._cache.plan_append([slots[i] for i in unknown], [1] * len(unknown))
             tokens = torch.full((len(unknown),), self.tokenizer.sot)  # (n_unknown,)
             hidden = self.model.decoder(tokens, self._cache, plan).hidden  # (n_unknown, n_text_state)
-            found = self.rules.best_language(self.model.decoder.project(hidden))
+            found = self.rules.detect(self.model.decoder.project(hidden), [batch[i].languages for i in unknown])
             for i, language in zip(unknown, found, strict=True):
                 languages[i] = language
         return languages
@@ -222,8 +222,9 @@ class WhisperEngine:
         """Indices of the requests whose language is to be detected; a model of one language detects none."""
         return [i for i, r in enumerate(batch) if r.language is None and self.tokenizer.multilingual]
 
-    def _row(self, request: StepRequest, slot: int, n_positions: int, language: str) -> Row:
+    def _row(self, request: StepRequest, slot: int, n_positions: int, detected: Detected) -> Row:
         """The row of a request: its context, what of it is cached, and its token budget."""
+        language = detected.language
         dims, tokenizer = self.model.dims, self.tokenizer
         start = (*tokenizer.sot_sequence(language, request.task), tokenizer.no_timestamps)
         room = dims.n_text_ctx - len(start) - len(request.prefix)
@@ -240,7 +241,17 @@ class WhisperEngine:
         self._cache.set_length(slot, 0)
         is_reused = self.options.kv_reuse and request.prefix and not self.window_encoder.is_outgrown(request)
         n_cached = self._take_over(slot, request, context) if is_reused else 0
-        return Row(request, slot, n_positions, language, context, sot_at=first, n_cached=n_cached, budget=budget)
+        return Row(
+            request,
+            slot,
+            n_positions,
+            language,
+            context,
+            sot_at=first,
+            n_cached=n_cached,
+            budget=budget,
+            language_prob=detected.prob,
+        )
 
     def _take_over(self, slot: int, request: StepRequest, context: Sequence[int]) -> int:
         """Copy the cached keys and values that `context` shares with the last step into a slot; number of tokens."""
@@ -339,6 +350,7 @@ class WhisperEngine:
                 ended=row.ended,
                 no_speech_prob=row.no_speech_prob,
                 language=row.language,
+                language_prob=row.language_prob,
             )
             for row, starts in zip(rows, self._starts(rows), strict=True)
         ]

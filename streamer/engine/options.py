@@ -39,6 +39,8 @@ class EngineOptions:
     """Sessions whose windows are cached."""
     max_remembered_bytes: int = 2**34
     """Of all cached windows, in memory of the device."""
+    captures: bool = True
+    """On a GPU, capture decoder passes of one token as graphs; no other thread may use the device meanwhile."""
     keyterms: Strength = field(default_factory=Strength)
     """Boost of key terms."""
 

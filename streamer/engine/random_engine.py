@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from model import Whisper
 from streamer.audio.mel import FRAME_S
+from streamer.engine.decoding import Detected
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
@@ -74,8 +75,8 @@ class RandomEngine(WhisperEngine):
         self._words = [token for token, text in texts if text.startswith(" ") and text[1:].isalpha()]
         self._index_of = {token: index for index, token in enumerate(self._words)}
 
-    def _row(self, request: StepRequest, slot: int, n_positions: int, language: str) -> Row:
-        row = super()._row(request, slot, n_positions, language)
+    def _row(self, request: StepRequest, slot: int, n_positions: int, detected: Detected) -> Row:
+        row = super()._row(request, slot, n_positions, detected)
         fields = {name: getattr(row, name) for name in row.__dataclass_fields__}
         return ScriptedRow(**fields, script=self._script(request)[: row.budget - 1])
 

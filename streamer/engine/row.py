@@ -44,6 +44,8 @@ class Row:
     loops: bool = False
     """Whether decoding was stopped because of a repetition loop."""
     no_speech_prob: float = 0.0
+    language_prob: float = 1.0
+    """Probability of the language, where it was detected."""
     decoder_s: float = 0.0
     """Seconds of the decoder passes of this row so far."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -118,7 +119,20 @@ def test_best_language_looks_at_languages_alone() -> None:
     logits[:, MULTILINGUAL.transcribe] = 99.0
     for row, code in enumerate(["de", "ja", "en"]):
         logits[row, MULTILINGUAL.languages[code]] = 5.0
-    assert rules(MULTILINGUAL).best_language(logits) == ["de", "ja", "en"]
+    found = rules(MULTILINGUAL).detect(logits, [(), (), ()])
+    assert [detected.language for detected in found] == ["de", "ja", "en"]
+    others = len(MULTILINGUAL.languages) - 1
+    assert found[0].prob == pytest.approx(math.exp(5) / (math.exp(5) + others))
+
+
+def test_detection_chooses_from_what_is_allowed() -> None:
+    """The likeliest allowed language, with its probability among those; unknown codes alone allow all."""
+    logits = torch.zeros(3, MULTILINGUAL.n_vocab)
+    logits[:, MULTILINGUAL.languages["de"]] = 5.0
+    logits[:, MULTILINGUAL.languages["fr"]] = 3.0
+    found = rules(MULTILINGUAL).detect(logits, [("fr", "en"), ("ja",), ("xx",)])
+    assert [detected.language for detected in found] == ["fr", "ja", "de"]
+    assert [detected.prob for detected in found[:2]] == pytest.approx([math.exp(3) / (math.exp(3) + 1), 1.0])
 
 
 @pytest.mark.parametrize(
