@@ -26,6 +26,7 @@ from streamer.engine.random_engine import RandomEngine
 from streamer.engine.recovery import RecoveringEngine
 from streamer.errors import ConfigError, EngineError
 from streamer.host.cpu import bfloat16_features, cpu_name, cpuinfo, physical_cores
+from streamer.protocol.options import SessionOptions
 from streamer.scheduling.calibration import Clocks, CostProbe, measure_costs, probes
 from streamer.scheduling.cost_memory import CostMemory
 from streamer.scheduling.decoder import LocalDecoder
@@ -33,6 +34,7 @@ from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts, least
 from streamer.scheduling.recording import RecordingOptions, Recordings
+from streamer.scheduling.reviser import Reviser, RevisingModel, RevisionDecoder
 from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import CATCH_UP_S, WindowOptions
@@ -82,6 +84,8 @@ class Engines:
     facts: ModelFacts
     options: EngineOptions
     metrics: EngineMetrics
+    revisers: Sequence[RevisingModel]
+    """Models for second passes, the default one first."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -99,14 +103,37 @@ def build(config: Config, *, random_weights: bool = False) -> Service:
 
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
-        ConfigError: The model does not know the configured language.
+        ConfigError: The model does not know the configured languages, or a model for second passes does not fit it.
         EngineError: The configured device does not work.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     engines = build_engines(config, registry, random_weights=random_weights)
-    check_language(config.session.language, tuple(engines.tokenizer.languages))
+    check_session(config.session, engines)
     return build_scheduler(config, engines, registry)
+
+
+def check_session(session: SessionOptions, engines: Engines) -> None:
+    """
+    Check the options that sessions have by default.
+
+    Args:
+        session: The options.
+        engines: The loaded models.
+
+    Raises:
+        ConfigError: The model does not know a language, or the model for second passes is not loaded.
+    """
+    languages = tuple(engines.tokenizer.languages)
+    check_language(session.language, languages)
+    for language in session.languages:
+        if language not in languages:
+            raise ConfigError(f'session.languages = "{language}": {expected_language(language, languages)}')
+    names = [model.facts.name for model in engines.revisers]
+    if isinstance(session.revise, str) and session.revise not in names:
+        raise ConfigError(
+            f'session.revise = "{session.revise}": expected true, false or a loaded model: {", ".join(names)}'
+        )
 
 
 def check_language(language: str, languages: Sequence[str]) -> None:
@@ -138,6 +165,7 @@ def build_engines(
 
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
+        ConfigError: The model for second passes has another number of mel bands.
         EngineError: The configured device does not work.
     """
     for name, value in (COMPILED_SHAPES | GROWING_MEMORY).items():  # read at the first product and the first allocation
@@ -149,6 +177,8 @@ def build_engines(
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, RandomEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device)
+    # before the options: on a GPU, what it takes is not free for the caches of live sessions
+    second = second_model(config, model.dims.n_mels, dtype, device)
     options, metrics = engine_options(config, model), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, observer or metrics)
     return Engines(
@@ -159,6 +189,10 @@ def build_engines(
         facts=model_facts(config.model.name, model, tokenizer),
         options=options,
         metrics=metrics,
+        revisers=[
+            revising_model(facts, network, options, engine_type)
+            for facts, network in (*second, (model_facts(config.model.name, model, tokenizer), model))
+        ],
     )
 
 
@@ -175,7 +209,54 @@ def model_facts(name: str, model: Whisper, tokenizer: Tokenizer) -> ModelFacts:
     return ModelFacts(name=name, tokenizer=tokenizer, n_mels=model.dims.n_mels, alignment_lag_s=lag_s)
 
 
-def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistry) -> Service:
+def second_model(
+    config: Config, n_mels: int, dtype: torch.dtype, device: torch.device
+) -> list[tuple[ModelFacts, Whisper]]:
+    """
+    The model that is configured for second passes, loaded; none where that is the first model.
+
+    Args:
+        config: The configuration.
+        n_mels: Mel bands of the first model, whose frames both read.
+        dtype: Of its weights.
+        device: Where it runs.
+
+    Raises:
+        ModelNotFoundError, CheckpointError: The weights cannot be loaded.
+        ConfigError: It has another number of mel bands.
+    """
+    name = config.revise.model
+    if name in ("", config.model.name):
+        return []
+    model, tokenizer = load_model(name, dtype, device)
+    if model.dims.n_mels != n_mels:
+        raise ConfigError(
+            f'revise.model = "{name}" has {model.dims.n_mels} mel bands: expected {n_mels}, as {config.model.name}; '
+            "large-v3 and large-v3-turbo have 128, all other sizes 80"
+        )
+    return [(model_facts(name, model, tokenizer), model)]
+
+
+def revising_model(
+    facts: ModelFacts, model: Whisper, options: EngineOptions, engine_type: type[WhisperEngine] = WhisperEngine
+) -> RevisingModel:
+    """
+    A loaded model as one for second passes; its engine is built when it is needed, and is in no metric of live steps.
+
+    Args:
+        facts: Of the model.
+        model: Its network.
+        options: Of the live engines.
+        engine_type: The class of its engine.
+    """
+    alone = replace(options, max_batch=1, max_window_s=30.0, settle_s=None, kv_reuse=False, captures=False)
+    metrics = EngineMetrics(CollectorRegistry())
+    return RevisingModel(facts=facts, new_engine=functools.partial(engine_type, model, facts.tokenizer, alone, metrics))
+
+
+def build_scheduler(
+    config: Config, engines: Engines, registry: CollectorRegistry, decoder: RevisionDecoder | None = None
+) -> Service:
     """
     Measure what a step costs, and make a worker for each engine and a scheduler over them.
 
@@ -183,13 +264,15 @@ def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistr
         config: The configuration.
         engines: Built from it.
         registry: Where the scheduler's metrics are published.
+        decoder: Makes the second passes; None: a new one.
     """
     metrics = ServiceMetrics(registry)
     probe, clocks = CostProbe(engines.facts.n_mels, engines.options.max_batch), step_clocks(engines.model.device)
     memory = cost_memory(costs_key(engines), probe.n_rows)
     costs = least_costs(engines.engines[0], probe, clocks, memory)
     meter = LoadMeter(load_limits(config), engines.options.max_batch, costs)
-    workers = _workers(config, engines, metrics, meter)
+    decoder = decoder or RevisionDecoder(engines.revisers)
+    workers = _workers(config, engines, metrics, meter, decoder)
     measured = config.scheduler.max_sessions == 0
     scheduler = Scheduler(
         engines.facts,
@@ -199,16 +282,19 @@ def build_scheduler(config: Config, engines: Engines, registry: CollectorRegistr
         metrics,
         Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
         IdleCalibration(workers, meter, probe, clocks, memory) if measured else None,
+        reviser=Reviser(decoder, metrics),
     )
     _announce(engines, scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engines.metrics, tokenizer=engines.tokenizer, registry=registry)
 
 
-def _workers(config: Config, engines: Engines, metrics: ServiceMetrics, meter: LoadMeter) -> list[Worker]:
+def _workers(
+    config: Config, engines: Engines, metrics: ServiceMetrics, meter: LoadMeter, decoder: RevisionDecoder
+) -> list[Worker]:
     """A worker for each engine; the gauges of memory read the engines that the workers have at the time."""
     [probe] = probes("health", engines.facts.n_mels, 1)
     recovering = [RecoveringEngine(engine, engines.new_engine, probe, metrics) for engine in engines.engines]
-    engines.metrics.cache_sizes(lambda: [engine.cache_bytes for engine in recovering])
+    engines.metrics.cache_sizes(lambda: [*(engine.cache_bytes for engine in recovering), *decoder.cache_bytes])
     tracer = OpenTelemetrySpans() if config.log.spans else NoSpans()
     decoders = [LocalDecoder(str(i), engine, meter, DeviceThread()) for i, engine in enumerate(recovering)]
     return [Worker(decoder, engines.front_end, WorkerOptions(), metrics, tracer) for decoder in decoders]

@@ -28,7 +28,7 @@ from streamer.host.microphone import MicrophoneSource
 from streamer.host.sockets import listen, socket_path
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.host.terminal import TerminalCaptions, TerminalNotes
-from streamer.protocol.events import TurnEnd
+from streamer.protocol.events import Event
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.server.app import build_app
@@ -93,7 +93,7 @@ def serve(
 def microphone(
     config: Config,
     *,
-    keep: Callable[[TurnEnd], None] | None = None,
+    keep: Callable[[Event], None] | None = None,
     build: Build = build_service,
     open_microphone: OpenMicrophone = MicrophoneSource,
 ) -> int:
@@ -102,7 +102,7 @@ def microphone(
 
     Args:
         config: The configuration.
-        keep: Takes each turn when it ends; may raise a StreamerError.
+        keep: Takes each event of the session; may raise a StreamerError.
         build: Builds the service, on a thread of its own.
         open_microphone: Opens the capture device.
 
@@ -280,7 +280,7 @@ async def _caption_microphone(
 
 
 async def _microphone(
-    config: Config, keep: Callable[[TurnEnd], None] | None, build: Build, open_microphone: OpenMicrophone
+    config: Config, keep: Callable[[Event], None] | None, build: Build, open_microphone: OpenMicrophone
 ) -> None:
     stop = _stop_on_signals()
     person = TerminalNotes(sys.stderr)
@@ -295,7 +295,7 @@ async def _microphone(
             try:
                 async for event in stream:
                     captions.show(event)
-                    if keep and isinstance(event, TurnEnd):
+                    if keep:
                         keep(event)
             finally:
                 stopping.cancel()

@@ -156,7 +156,7 @@ def mic(
     from streamer.cli.output import TranscriptFile
     from streamer.daemon import microphone as run
 
-    ctx.exit(run(settings, keep=TranscriptFile(output).add) if output else run(settings))
+    ctx.exit(run(settings, keep=TranscriptFile(output).take) if output else run(settings))
 
 
 @main.command()
@@ -225,6 +225,7 @@ def replay(ctx: click.Context, folder: Path) -> None:
     help="Duration of a step on the simulated clock.",
 )
 @click.option("--reference", type=click.Choice(["one-shot"]), help="Decode each recording at once too, and compare.")
+@click.option("--revise", is_flag=True, help="Decode each turn once more when it has ended, and judge that text too.")
 @click.option("--word-times", type=EXISTING_FILE, help="JSON file with the times of words, to compare with.")
 @click.option("--plot", type=FILE, help="Measure every delay setting, and draw delay against accuracy as SVG.")
 @click.option("--differences", is_flag=True, help="Print every word error.")

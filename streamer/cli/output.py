@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from streamer.errors import ConfigError, StreamerError
-from streamer.protocol.events import TurnEnd
+from streamer.protocol.events import Event, TurnEnd
+from streamer.protocol.turns import FinalTurns
 from streamer.subtitles.cues import to_srt, to_ttml, to_txt, to_vtt
 
 STANDARD_INPUT = Path("-")
@@ -111,18 +112,18 @@ class TranscriptFile:
 
     def __init__(self, path: Path) -> None:
         self._path, self._format = path, chosen_format(None, path)
-        self._turns: list[TurnEnd] = []
+        self._turns = FinalTurns()
         self._write()
 
-    def add(self, turn: TurnEnd) -> None:
+    def take(self, event: Event) -> None:
         """
-        Append a turn.
+        Append a turn that has ended, or change one that was revised; other events are ignored.
 
         Raises:
             StreamerError: The file cannot be written.
         """
-        self._turns.append(turn)
-        self._write()
+        if self._turns.take(event):
+            self._write()
 
     def _write(self) -> None:
-        write_file(self._path, written("microphone", self._turns, self._format))
+        write_file(self._path, written("microphone", list(self._turns), self._format))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import msgspec
 
 from streamer.audio.files import SoundFile, read_sound, read_sound_file
 from streamer.audio.pcm import SAMPLE_RATE
@@ -22,8 +23,9 @@ from streamer.errors import DeviceLostError, StreamerError
 from streamer.evaluation.playback import play
 from streamer.gateway import build_service
 from streamer.host.terminal import TerminalCaptions
-from streamer.protocol.events import Ack, Event, TurnEnd
+from streamer.protocol.events import Ack, Event
 from streamer.protocol.messages import encode
+from streamer.protocol.turns import FinalTurns
 from streamer.scheduling.scheduler import running
 
 
@@ -91,10 +93,11 @@ async def _transcribe(
     warnings, skips = tuple(map(str, sound.notes)), Skips(sound.notes)
     for warning in warnings:
         click.echo(f"streamer: {file}: {warning}", err=True)
-    turns: list[TurnEnd] = []
+    turns = FinalTurns()
     lines: list[str] = []
     captions = TerminalCaptions(sys.stdout) if realtime and format_ == "txt" else None
-    stream = service.scheduler.open(config.session, session=_name(file))
+    options = msgspec.structs.replace(config.session, revise=config.session.revise or True)
+    stream = service.scheduler.open(options, session=_name(file), revises_all=True)
     is_quiet = not captions and (path is not None or format_ != "jsonl")
     with _progress(file.name, len(sound.samples) / SAMPLE_RATE, is_shown=is_quiet) as advance:
         async for _, event in play(stream, sound.samples, realtime=realtime):
@@ -104,9 +107,8 @@ async def _transcribe(
             if format_ == "jsonl":
                 for told in (*skips.before(event), event):
                     _put_line(encode(told), lines if path else None)
-            if isinstance(event, TurnEnd):
-                turns.append(event)
-    text = "".join(lines) if format_ == "jsonl" else written(str(file), turns, format_, warnings)
+            turns.take(event)
+    text = "".join(lines) if format_ == "jsonl" else written(str(file), list(turns), format_, warnings)
     if path is not None:
         write_file(path, text)
     elif is_quiet:

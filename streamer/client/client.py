@@ -28,7 +28,7 @@ from websockets.typing import Subprotocol
 from streamer.client.resumption import END_TOLERANCE_S, Backlog, EventMerger, Outgoing, RevisionCounter
 from streamer.errors import OverloadError, ProtocolError, StreamerError
 from streamer.protocol.event_queue import CoalescingQueue
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, TurnRevised
 from streamer.protocol.messages import COMES_BACK, PROTOCOL, End, Error, Flush, Start
 from streamer.protocol.options import Update
 
@@ -49,6 +49,7 @@ _TYPES: dict[str, type[Event | Error]] = {
     "speech": Speech,
     "caption": Caption,
     "turn_end": TurnEnd,
+    "turn_revised": TurnRevised,
     "ack": Ack,
     "flushed": Flushed,
     "skipped": Skipped,
@@ -178,18 +179,24 @@ class Captions:
         self,
         *,
         language: str | None = None,
+        languages: tuple[str, ...] | None = None,
         keyterms: tuple[str, ...] | None = None,
         endpoint_ms: int | None = None,
+        revise: bool | str | None = None,
     ) -> None:
         """
         Change options for the audio sent from now on; None keeps an option.
 
         Args:
             language: Language code, or `auto`.
+            languages: What detection may choose from; replaces the list.
             keyterms: Words and names to favour; replaces the list.
             endpoint_ms: Silence that ends a turn, in milliseconds.
+            revise: Whether turns get a second pass, or the name of its model.
         """
-        update = Update(language=language, keyterms=keyterms, endpoint_ms=endpoint_ms)
+        update = Update(
+            language=language, languages=languages, keyterms=keyterms, endpoint_ms=endpoint_ms, revise=revise
+        )
         self._start = update.over(self._start)
         await self._put(update)
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from streamer.protocol.bounds import MAX_PAST_TURNS
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, TurnEnd, words_of
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, TurnEnd, TurnRevised, words_of
 from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, End, Flush, PastTurn, Resume
 from streamer.protocol.options import MAX_TEXT_CHARS, Update
 
@@ -27,6 +27,8 @@ END_TOLERANCE_S = 0.1
 """A difference below this is rounding of the resampler, not audio that the daemon has missed."""
 CONTEXT_CHARS = 200
 """Length of the context sent for a daemon that does not know the session."""
+MAX_REVISED = 256
+"""Revised turns that are remembered; a daemon repeats at most 64 of them after a resume."""
 _SILENCE = {"mulaw": b"\xff", "alaw": b"\xd5"}
 
 Outgoing: TypeAlias = bytes | Update | Flush | End
@@ -209,6 +211,8 @@ class EventMerger:
         self._language = ""
         self._context = ""
         self._turns: deque[PastTurn] = deque(maxlen=MAX_PAST_TURNS if keeps_turns else 0)
+        self._revised: dict[int, str] = {}
+        """Text of the newest `MAX_REVISED` revised turns by their number."""
         self.flushes: list[int] = []
         """Ids of flushes that are not answered yet."""
 
@@ -254,6 +258,8 @@ class EventMerger:
                 return self._caption(msgspec.structs.replace(event, turn=self._first_turn + event.turn))
             case TurnEnd():
                 return self._turn_end(msgspec.structs.replace(event, turn=self._first_turn + event.turn))
+            case TurnRevised():
+                return self._turn_revised(msgspec.structs.replace(event, turn=self._first_turn + event.turn))
             case Flushed(id=flush_id):
                 return self._flushed(flush_id, event)
             case Bye():
@@ -281,6 +287,17 @@ class EventMerger:
         self._context = self._context_with(turn)
         self._turns.append(_past(turn))
         return [turn]
+
+    def _turn_revised(self, revision: TurnRevised) -> list[Event]:
+        if self._revised.get(revision.turn) == revision.text:
+            return []
+        self._revised[revision.turn] = revision.text
+        while len(self._revised) > MAX_REVISED:
+            del self._revised[next(iter(self._revised))]
+        for i, past in enumerate(self._turns):
+            if past.turn == revision.turn:
+                self._turns[i] = msgspec.structs.replace(past, text=revision.text[:MAX_TEXT_CHARS])
+        return [revision]
 
     def _flushed(self, flush_id: int, event: Event) -> list[Event]:
         if flush_id not in self.flushes:

@@ -15,10 +15,13 @@ from streamer.config.toml import shown
 from streamer.errors import ConfigError
 from streamer.text.languages import LANGUAGES, expected_language, known_language
 
+MODEL_KEYS = ("model.name", "revise.model")
+"""Keys that name a model."""
+
 
 def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> object:
     """
-    The value of a setting in the type of its key; a language becomes its code.
+    The value of a setting in the type of its key; languages become their codes.
 
     Args:
         setting: From a source; its key exists.
@@ -30,20 +33,18 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
     annotation, type_ = KEYS[setting.section][setting.key]
     if is_optional(type_) and setting.value in (0, "0") and setting.value is not False:
         return None
-    is_list = setting.is_text and isinstance(type_, inspect.VarTupleType)
-    value = _listed(str(setting.value)) if is_list else setting.value
+    value = _of_text(str(setting.value), type_) if setting.is_text else setting.value
     found = f"{setting.dotted} = {shown(value)} {setting.origin}"
     try:
         converted = msgspec.convert(value, annotation, strict=not setting.is_text)
     except msgspec.ValidationError:
         raise ConfigError(f"{found}: expected {expectation(setting.section, setting.key)}") from None
-    if setting.dotted == "model.name" and (problem := problem_of_model(str(converted))):
+    if setting.dotted in MODEL_KEYS and converted and (problem := problem_of_model(str(converted))):
         raise ConfigError(f"{found}: {problem}")
     if setting.dotted == "session.language":
-        code = known_language(str(converted), LANGUAGES)
-        if code is None:
-            raise ConfigError(f"{found}: {expected_language(str(converted), LANGUAGES)}")
-        return code
+        return _code(str(converted), found)
+    if setting.dotted == "session.languages" and isinstance(converted, tuple):
+        return tuple(dict.fromkeys(code for tag in converted if (code := _code(tag, found)) != "auto"))
     if setting.dotted == "server.trusted_proxies" and isinstance(converted, tuple):
         wrong = [entry for entry in converted if entry != UNIX_PEERS and not _is_network(entry)]
         if wrong:
@@ -52,12 +53,30 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
     return converted
 
 
+def _code(tag: str, found: str) -> str:
+    """The code of a language tag; `found` names the setting, its value and its source for the error."""
+    code = known_language(tag, LANGUAGES)
+    if code is None:
+        raise ConfigError(f"{found}: {expected_language(tag, LANGUAGES)}")
+    return code
+
+
 def _is_network(text: str) -> bool:
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
         return False
     return True
+
+
+def _of_text(text: str, type_: inspect.Type) -> object:
+    """A text of the environment as what msgspec does not make of it: a list, or the switch of a switch or text."""
+    match type_:
+        case inspect.VarTupleType():
+            return _listed(text)
+        case inspect.UnionType(types=types) if any(isinstance(each, inspect.BoolType) for each in types):
+            return {"true": True, "1": True, "false": False, "0": False}.get(text.lower(), text)
+    return text
 
 
 def _listed(text: str) -> object:
@@ -85,3 +104,9 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             f'expected "en" or "auto", or a model of many languages such as "{model.removesuffix(".en")}"'
         )
         yield ("session.language", "model.name"), text
+    if config.engines.where == "processes" and config.revise.model:
+        text = (
+            f'revise.model = "{config.revise.model}": engines.where = "processes" makes no second passes; '
+            'expected engines.where = "here", or no model'
+        )
+        yield ("revise.model", "engines.where"), text

@@ -45,7 +45,7 @@ def _expectation(type_: inspect.Type) -> str:
     """The values a type allows, in words."""
     match type_:
         case inspect.UnionType(types=types):
-            return next(_expectation(each) for each in types if not isinstance(each, inspect.NoneType))
+            return ", or ".join(_expectation(each) for each in types if not isinstance(each, inspect.NoneType))
         case inspect.LiteralType(values):
             return "one of " + ", ".join(shown(value) for value in values)
         case inspect.BoolType():

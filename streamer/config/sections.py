@@ -129,6 +129,13 @@ class EnginesConfig(Section, frozen=True, kw_only=True):
     """Engine processes; 0: one for each GPU, on a CPU one for each of `model.threads`."""
 
 
+class ReviseConfig(Section, frozen=True, kw_only=True):
+    """The second pass over turns that have ended, for recordings and for sessions with `revise`."""
+
+    model: str = ""
+    """Second model, loaded beside the first one and on the same device, with as many mel bands; empty: the first."""
+
+
 class CaptureConfig(Section, frozen=True, kw_only=True):
     """The microphone."""
 
@@ -170,6 +177,7 @@ class Config(Section, frozen=True, kw_only=True):
     session: SessionOptions = SessionOptions()
     scheduler: SchedulerConfig = SchedulerConfig()
     engines: EnginesConfig = EnginesConfig()
+    revise: ReviseConfig = ReviseConfig()
     capture: CaptureConfig = CaptureConfig()
     recording: RecordingConfig = RecordingConfig()
     log: LogConfig = LogConfig()

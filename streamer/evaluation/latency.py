@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from streamer.evaluation.word_tracker import WordTracker
 from streamer.protocol.events import Caption, Event, TurnEnd, Word
+from streamer.protocol.turns import FinalTurns
 
 
 @dataclass(slots=True)
@@ -16,6 +17,8 @@ class LiveTranscript:
     duration_s: float
     """Of the recording."""
     turns: list[TurnEnd] = field(default_factory=list)
+    revised: FinalTurns = field(default_factory=FinalTurns)
+    """The turns, each as its second pass has revised it."""
     first_sight_s: list[float] = field(default_factory=list)
     """For each place of each turn: from the end of its first word to the event that showed it."""
     commit_s: list[float] = field(default_factory=list)
@@ -27,6 +30,11 @@ class LiveTranscript:
     def text(self) -> str:
         """The texts of all turns, joined by spaces."""
         return " ".join(turn.text for turn in self.turns if turn.text)
+
+    @property
+    def revised_text(self) -> str:
+        """The texts of all turns after their second pass, joined by spaces."""
+        return " ".join(turn.text for turn in self.revised if turn.text)
 
 
 class LatencyTracker:
@@ -43,6 +51,7 @@ class LatencyTracker:
 
     def see(self, event: Event, now_s: float) -> None:
         """Take the next event, which came at `now_s` of stream time."""
+        self.transcript.revised.take(event)
         match event:
             case Caption(turn=turn, words=tuple(words)):
                 self._see_words(turn, words, now_s)

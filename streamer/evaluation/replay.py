@@ -28,6 +28,7 @@ from streamer.session.journal import (
     FlushEntry,
     Frames,
     Opened,
+    Revised,
     Said,
 )
 from streamer.session.session import Session, Step
@@ -145,6 +146,9 @@ class Replay:
                 session.cancel_step()
             case FlushEntry(id=flush_id):
                 return session.flush(flush_id)
+            case Revised(turn=turn, event=event):
+                session.take_revisions()
+                return session.revised(turn, event)
             case Change(update=update):
                 session.update(update)
             case EndEntry(audio_s=audio_s, continues_elsewhere=continues_elsewhere):

@@ -23,16 +23,17 @@ from streamer.audio.mixer import Mixer, MonoSignal
 from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite
 from streamer.audio.vad import VoiceDetector, read_weights
-from streamer.build import choose_device, choose_dtype, engine_options, model_facts, window_options
+from streamer.build import choose_device, choose_dtype, engine_options, model_facts, revising_model, window_options
 from streamer.config import Config, ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model
-from streamer.errors import AudioFormatError
+from streamer.errors import AudioFormatError, EngineError
 from streamer.library.streaming import stream_events
 from streamer.library.transcript import Segment, Transcript, segments_of
 from streamer.library.windows import WindowDecoder, cut_in_pauses, has_voice, voice_probabilities
 from streamer.protocol.events import Event
 from streamer.protocol.options import SessionOptions, Task
+from streamer.scheduling.reviser import RevisionDecoder
 from streamer.session.plausibility import is_no_speech
 from streamer.session.session import Session
 from streamer.session.spec import SessionSpec
@@ -199,20 +200,27 @@ class SpeechModel:
 
         Args:
             blocks: Samples of any length, (n,) or (n, channels), see `Audio`; read one by one.
-            options: Language, delay and other options of the session.
+            options: Language, delay and other options of the session; with `revise` a turn that has ended is decoded
+                once more, and `TurnRevised` follows where its text changes.
             rate: Of the samples, hertz.
 
         Raises:
             AudioFormatError: A block has the wrong shape or dtype.
-            EngineError: A step failed.
+            EngineError: A step failed, or `revise` names another model.
         """
+        options = options or SessionOptions()
+        if isinstance(options.revise, str) and options.revise != self._facts.name:
+            raise EngineError(f"revise = {options.revise!r}: expected True, False or {self._facts.name!r}, this model")
         spec = SessionSpec(
             name=f"stream-{next(self._numbers)}",
-            options=options or SessionOptions(),
+            options=options,
             window=self._window,
             model=self._facts,
         )
-        return stream_events(_resampled(blocks, rate), Session(spec), self._front_end, self._live_engine)
+        session = Session(spec)
+        return stream_events(
+            _resampled(blocks, rate), session, self._front_end, self._live_engine, self._reviser.decode
+        )
 
     @functools.cached_property
     def _front_end(self) -> FrontEnd:
@@ -223,6 +231,10 @@ class SpeechModel:
     @functools.cached_property
     def _windows(self) -> WindowDecoder:
         return WindowDecoder(self.network, self.tokenizer, self._metrics)
+
+    @functools.cached_property
+    def _reviser(self) -> RevisionDecoder:
+        return RevisionDecoder([revising_model(self._facts, self.network, engine_options(self._config, self.network))])
 
     @functools.cached_property
     def _live_engine(self) -> WhisperEngine:

@@ -5,13 +5,13 @@ Events are plain values, encoded as JSON by `messages.encode`. Every other diale
 Times are seconds of stream time: 0 is the first sample of the session. Their order is a grammar (`{x}` means any number
 of x, `[x]` at most one, `n` rises by one from turn to turn):
 
-    session    = { utterance | ack | flushed }, ack, bye
+    session    = { utterance | ack | flushed | turn_revised }, ack, bye
     utterance  = speech started, { turn | ack }, speech stopped
     turn n     = { caption n | ack }, turn_end n
 
 An utterance without words has no turn. A turn that reaches its length limit ends inside its utterance, and the next
-turn follows. The messages about the connection around a session (`hello`, `started`, `draining`, `room`, `error`) are
-in `messages`.
+turn follows. A turn is revised at most once, some time after it ended. The messages about the connection around a
+session (`hello`, `started`, `draining`, `room`, `error`) are in `messages`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Literal
 import msgspec
 
 TurnEndReason = Literal["silence", "flush", "limit", "end"]
+RevisionReason = Literal["text", "speakers"]
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,19 @@ class TurnEnd(Event, frozen=True, kw_only=True, tag="turn_end"):
     words: tuple[Word, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
+class TurnRevised(Event, frozen=True, kw_only=True, tag="turn_revised"):
+    """Another text of a turn that has ended, from its second pass: it takes the place of the turn in a transcript."""
+
+    turn: int
+    text: str
+    language: str
+    reason: RevisionReason
+    """What the second pass changed; `speakers` is reserved."""
+    model: str
+    """Name of the model of the second pass."""
+    words: tuple[Word, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
 class Ack(Event, frozen=True, kw_only=True, tag="ack"):
     """Progress of a session: audio received, audio whose text is stable, and the transcription lag, in seconds."""
 
@@ -102,6 +116,6 @@ class Bye(Event, frozen=True, kw_only=True, tag="bye"):
     turns: int
 
 
-def words_of(event: Caption | TurnEnd) -> tuple[Word, ...]:
+def words_of(event: Caption | TurnEnd | TurnRevised) -> tuple[Word, ...]:
     """Return the words of an event; empty if the client did not ask for words."""
     return event.words if isinstance(event.words, tuple) else ()

@@ -16,7 +16,18 @@ from streamer.errors import StreamerError
 from streamer.protocol.bounds import MAX_PAST_TURNS, Integer, StreamTime, TurnNumber
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Event
-from streamer.protocol.options import Delay, EndpointMs, Keyterms, SessionOptions, Task, Text, Update, check_keyterms
+from streamer.protocol.options import (
+    Delay,
+    EndpointMs,
+    Keyterms,
+    Languages,
+    Revise,
+    SessionOptions,
+    Task,
+    Text,
+    Update,
+    check_keyterms,
+)
 
 PROTOCOL = "captions.v1"
 """Name of the WebSocket subprotocol, repeated in `hello`."""
@@ -82,6 +93,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", forbid_unkno
     audio: AudioFormat = AudioFormat()
     resume: Resume | None = None
     language: str | UnsetType = UNSET
+    languages: Languages | UnsetType = UNSET
     task: Task | UnsetType = UNSET
     prompt: Text | UnsetType = UNSET
     keyterms: Keyterms | UnsetType = UNSET
@@ -89,6 +101,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, tag="start", forbid_unkno
     delay: Delay | UnsetType = UNSET
     partials: bool | UnsetType = UNSET
     words: bool | UnsetType = UNSET
+    revise: Revise | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         """Check the key terms, which no annotation bounds as a whole."""
@@ -158,7 +171,7 @@ class RoomState(ServerMessage, frozen=True, kw_only=True, tag="room"):
     speaker: int
     live: bool
     turns: int = 0
-    """Number of past turns that follow this message, sent to a viewer that has just joined."""
+    """Number of past turns and revisions that follow this message, sent to a viewer that has just joined."""
 
 
 class Error(ServerMessage, frozen=True, kw_only=True, tag="error"):

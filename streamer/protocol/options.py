@@ -23,6 +23,14 @@ Keyterms = Annotated[
     tuple[Annotated[str, msgspec.Meta(max_length=MAX_KEYTERM_CHARS)], ...], msgspec.Meta(max_length=MAX_KEYTERMS)
 ]
 
+MAX_TAG_CHARS, MAX_LANGUAGES = 100, 128
+Languages = Annotated[
+    tuple[Annotated[str, msgspec.Meta(max_length=MAX_TAG_CHARS)], ...], msgspec.Meta(max_length=MAX_LANGUAGES)
+]
+"""More languages than Whisper knows; the longest tag that BCP 47 wants to be held has 35 characters."""
+Revise = bool | Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT_CHARS)]
+"""Whether turns get a second pass; the name of a model: with that one."""
+
 
 def check_keyterms(terms: object) -> None:
     """
@@ -40,6 +48,8 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     language: str = "auto"
     """Language: a code, a tag such as `de-AT` or an English name; `auto`: detected from the first seconds of speech."""
+    languages: Languages = ()
+    """Languages that detection chooses from, each as `language`; empty: all that the model knows."""
     task: Task = "transcribe"
     """`translate` translates to English; English-only models ignore it."""
     prompt: Text = ""
@@ -55,6 +65,9 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Send `partial`, the text that may still change."""
     words: bool = True
     """Send `words` with times and confidence."""
+    revise: Revise = False
+    """Decode each ended turn once more as a whole, and send `turn_revised` where its text changes; a name: with that
+    model. Recordings that are transcribed as files always get this second pass."""
 
     def __post_init__(self) -> None:
         """Check the key terms, which no annotation bounds as a whole."""
@@ -65,8 +78,10 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag="update", forbid_unk
     """Change options for the audio sent after this message. A field that is null or left out keeps its value."""
 
     language: str | None = None
+    languages: Languages | None = None
     keyterms: Keyterms | None = None
     endpoint_ms: EndpointMs | None = None
+    revise: Revise | None = None
 
     def __post_init__(self) -> None:
         """Check the key terms, which no annotation bounds as a whole."""

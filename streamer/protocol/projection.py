@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET
 
-from streamer.protocol.events import Caption, Event, TurnEnd
+from streamer.protocol.events import Caption, Event, TurnEnd, TurnRevised
 from streamer.protocol.options import SessionOptions
 
 
@@ -27,7 +27,7 @@ class Projection:
 
     def project(self, event: Event) -> Event | None:
         """Return the event to send, or None if the client must not see it."""
-        if isinstance(event, TurnEnd):
+        if isinstance(event, TurnEnd | TurnRevised):
             return event if self._words else msgspec.structs.replace(event, words=UNSET)
         return self._project_caption(event) if isinstance(event, Caption) else event
 

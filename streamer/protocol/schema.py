@@ -14,11 +14,23 @@ from typing import TypeAlias
 
 import msgspec
 
-from streamer.protocol.events import Ack, Bye, Caption, Flushed, Skipped, Speech, TurnEnd
+from streamer.protocol.events import Ack, Bye, Caption, Flushed, Skipped, Speech, TurnEnd, TurnRevised
 from streamer.protocol.messages import PROTOCOL, ClientMessage, Draining, Error, Hello, RoomState, Started
 
 AnyServerMessage: TypeAlias = (
-    Hello | Started | Speech | Caption | TurnEnd | Ack | Flushed | Skipped | Draining | RoomState | Error | Bye
+    Hello
+    | Started
+    | Speech
+    | Caption
+    | TurnEnd
+    | TurnRevised
+    | Ack
+    | Flushed
+    | Skipped
+    | Draining
+    | RoomState
+    | Error
+    | Bye
 )
 
 

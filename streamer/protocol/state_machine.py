@@ -40,6 +40,8 @@ _ALLOWED = {
     "delay": "minimal, low, medium or high",
     "partials": "true or false",
     "words": "true or false",
+    "languages": "a list of at most 128 language codes, tags or names",
+    "revise": "true, false or the name of a model",
     "id": "an integer of at most 64 bits",
 }
 
@@ -132,11 +134,12 @@ class CaptionsProtocol:
     Args:
         languages: Language codes of the model.
         max_frame_bytes: Largest accepted message, in bytes of audio or characters of text.
+        revisers: Names of the models that `revise` may choose.
     """
 
-    def __init__(self, languages: tuple[str, ...], max_frame_bytes: int) -> None:
+    def __init__(self, languages: tuple[str, ...], max_frame_bytes: int, revisers: tuple[str, ...] = ()) -> None:
         self.state = State.AWAITING_START
-        self._languages = languages
+        self._languages, self._revisers = languages, revisers
         self._max_frame_bytes = max_frame_bytes
 
     def receive(self, frame: str | bytes) -> ClientMessage | bytes:
@@ -185,19 +188,33 @@ class CaptionsProtocol:
         if self.state is State.STREAMING and isinstance(message, Start):
             raise ProtocolError("already_started", f'{got} twice; "update" changes a running session')
         if isinstance(message, Start | Update):
-            message = self._in_its_language(message)
+            message = self._with_known_languages(message)
+            self._check_reviser(message.revise)
         self._advance(message)
         return message
 
-    def _in_its_language(self, message: Start | Update) -> Start | Update:
-        """The message with the model's code in place of a language tag or name."""
-        tag = message.language
-        if not isinstance(tag, str):
-            return message
+    def _with_known_languages(self, message: Start | Update) -> Start | Update:
+        """The message with the model's codes in place of language tags and names."""
+        changes: dict[str, object] = {}
+        if isinstance(message.language, str):
+            changes["language"] = self._code("language", message.language)
+        if isinstance(message.languages, tuple):
+            codes = [self._code("languages", tag) for tag in message.languages]
+            changes["languages"] = tuple(dict.fromkeys(code for code in codes if code != "auto"))
+        return msgspec.structs.replace(message, **changes)
+
+    def _code(self, field: str, tag: str) -> str:
         code = known_language(tag, self._languages)
         if code is None:
-            raise ProtocolError("bad_value", f"language = {_shown(tag)}: {expected_language(tag, self._languages)}")
-        return msgspec.structs.replace(message, language=code)
+            raise ProtocolError("bad_value", f"{field} = {_shown(tag)}: {expected_language(tag, self._languages)}")
+        return code
+
+    def _check_reviser(self, asked: object) -> None:
+        if isinstance(asked, str) and asked not in self._revisers:
+            loaded = ", ".join(self._revisers)
+            raise ProtocolError(
+                "bad_value", f"revise = {_shown(asked)}: expected true, false or a loaded model: {loaded}"
+            )
 
     def _advance(self, message: ClientMessage) -> None:
         if isinstance(message, Start):

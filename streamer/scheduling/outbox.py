@@ -5,7 +5,8 @@ Captions and acks replace older ones (`protocol.event_queue`); every other event
 
 A connection may be lost and another one take over. Events read by the lost connection may never have arrived: turns
 that end at or after the client's last stable word, the newest turn in any case, and the open turn are sent again under
-their numbers. A client therefore knows turns by their numbers, and a number that comes again replaces the earlier turn.
+their numbers, and after them the revisions of turns. A client therefore knows turns by their numbers, and a number that
+comes again replaces the earlier turn.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from collections.abc import AsyncIterator, Sequence
 
 from streamer.errors import StreamerError
 from streamer.protocol.event_queue import CoalescingQueue
-from streamer.protocol.events import Bye, Caption, Event, TurnEnd
+from streamer.protocol.events import Bye, Caption, Event, TurnEnd, TurnRevised
 
 MAX_REPEATED = 64
-"""Turns that are kept to be sent again to a client that resumes."""
+"""Turns that are kept to be sent again to a client that resumes, and as many revisions."""
 
 
 class Outbox:
@@ -35,6 +36,7 @@ class Outbox:
         self._events = CoalescingQueue()
         self._readable = asyncio.Event()
         self._read_turns: deque[TurnEnd] = deque(maxlen=MAX_REPEATED)
+        self._read_revisions: deque[TurnRevised] = deque(maxlen=MAX_REPEATED)
         self._read_caption: Caption | None = None
         self.error: StreamerError | None = None
         """Why the session could not go on; raised to the reader after the events before it."""
@@ -72,6 +74,7 @@ class Outbox:
         self.reader += 1
         self._events.put_back(self._perhaps_lost(stable_s))
         self._read_turns.clear()
+        self._read_revisions.clear()
         self._read_caption = None
         self._readable.set()
 
@@ -107,6 +110,8 @@ class Outbox:
         elif isinstance(event, TurnEnd):
             self._read_turns.append(event)
             self._read_caption = None
+        elif isinstance(event, TurnRevised):
+            self._read_revisions.append(event)
         return event
 
     def _perhaps_lost(self, stable_s: float) -> list[Event]:
@@ -114,6 +119,7 @@ class Outbox:
         newest = self._read_turns[-1] if self._read_turns else None
         # the time of a withdrawn turn, or of one that ends with the client's last word, does not tell if it arrived
         lost: list[Event] = [turn for turn in self._read_turns if turn.end_s >= stable_s or turn is newest]
+        lost += self._read_revisions
         caption = self._read_caption
         if caption and not any(isinstance(e, Caption | TurnEnd) and e.turn == caption.turn for e in self._events):
             lost.append(caption)

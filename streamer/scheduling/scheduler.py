@@ -23,10 +23,12 @@ from streamer.protocol.options import SessionOptions
 from streamer.scheduling.decoder import Decoder
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.recording import Recordings
+from streamer.scheduling.reviser import ROOM, Job, Reviser
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker
 from streamer.session.audio_window import WindowOptions
 from streamer.session.journal import JournalledSession
+from streamer.session.second_pass import Revision
 from streamer.session.session import Session
 from streamer.session.spec import ModelFacts, SessionSpec
 from streamer.telemetry.metrics import ServiceMetrics
@@ -71,6 +73,7 @@ class Scheduler:
         recordings: Records sessions for replay; None: they are not recorded.
         calibration: Measures the machine while nobody speaks; None: it is measured at the start alone.
         supervision: Keeps engine processes alive for as long as it runs; None: there are none.
+        reviser: Decodes ended turns once more; None: they keep their text.
     """
 
     def __init__(
@@ -83,16 +86,24 @@ class Scheduler:
         recordings: Recordings | None = None,
         calibration: IdleCalibration | None = None,
         supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        reviser: Reviser | None = None,
     ) -> None:
         self.model = model.name
         self.languages = tuple(model.tokenizer.languages)
         self._facts, self._workers = model, workers
         self._options, self._window, self._metrics = options, window, metrics
         self._recordings, self._calibration, self._supervision = recordings, calibration, supervision
+        self._reviser = reviser
+        self.revisers = reviser.models if reviser else ()
+        """Names of the models for second passes."""
         self._left = asyncio.Event()
         self._draining = False
         for worker in workers:
             worker.on_closed = self._closed
+            if reviser:
+                worker.on_revision = functools.partial(self._ask_for_revision, reviser, worker)
+        if reviser:
+            reviser.has_room = self._has_room_to_revise
         metrics.capacity.set_function(lambda: self.capacity)
         metrics.sessions.set_function(lambda: self.n_sessions)
         metrics.speaking.set_function(lambda: sum(worker.n_speaking for worker in workers))
@@ -126,6 +137,7 @@ class Scheduler:
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
+        revises_all: bool = False,
     ) -> SessionHandle:
         """
         Open a session on the worker with the fewest sessions.
@@ -137,6 +149,7 @@ class Scheduler:
             offset_s: Stream time of the first sample, seconds.
             context: Text before the first sample.
             caller: Name of the API key that opens the session, or empty.
+            revises_all: See `SessionSpec`.
 
         Raises:
             OverloadError: The daemon is full, shutting down or without any engine, or the caller has `max_per_caller`
@@ -151,7 +164,13 @@ class Scheduler:
         name = session or f"s_{secrets.token_urlsafe(9)}"
         recording = self._recordings.open(name) if self._recordings else None
         spec = SessionSpec(
-            name=name, options=options, window=self._window, model=self._facts, offset_s=offset_s, context=context
+            name=name,
+            options=options,
+            window=self._window,
+            model=self._facts,
+            offset_s=offset_s,
+            context=context,
+            revises_all=revises_all,
         )
         stream = SessionHandle(
             JournalledSession(spec, recording.entry) if recording else Session(spec),
@@ -218,6 +237,8 @@ class Scheduler:
                 group.create_task(self._calibration.run())
             if self._supervision:
                 group.create_task(self._supervision())
+            if self._reviser:
+                group.create_task(self._reviser.run())
 
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions, end all open ones, and wait until each has said `Bye`, at most `deadline_s` seconds."""
@@ -276,6 +297,21 @@ class Scheduler:
     def _streams(self) -> Iterator[SessionHandle]:
         for worker in self._workers:
             yield from worker.streams.values()
+
+    def _ask_for_revision(self, reviser: Reviser, worker: Worker, stream: SessionHandle, revision: Revision) -> None:
+        """Let a turn of a worker's session wait for its second pass."""
+        job = Job(
+            revision=revision,
+            settle=functools.partial(worker.settle, stream, revision.turn.turn),
+            is_patient=stream.session.revises_all,
+            is_ended=lambda: stream.session.takes_no_more,
+            is_left=lambda: stream.is_left or stream.has_failed,
+        )
+        reviser.put(job)
+
+    def _has_room_to_revise(self) -> bool:
+        n_speaking = sum(worker.n_speaking for worker in self._workers)
+        return n_speaking <= ROOM * sum(worker.decoder.capacity for worker in self._workers)
 
     def _detached(self, stream: SessionHandle) -> None:
         if not stream.has_sound:

@@ -26,12 +26,13 @@ from torch import Tensor
 from streamer.audio.frontend import Features, FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError, StreamerError
-from streamer.protocol.events import Event
+from streamer.protocol.events import Event, TurnRevised
 from streamer.scheduling.calibration import Clocks, Timing
 from streamer.scheduling.decoder import Answer, Decoder, Stepped
 from streamer.scheduling.load import LoadMeter
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import MAX_AUDIO_S
+from streamer.session.second_pass import Revision
 from streamer.session.session import Step
 from streamer.step import StepRequest
 from streamer.telemetry.metrics import ServiceMetrics
@@ -96,6 +97,8 @@ class Worker:
         self.n_steps = 0
         self.on_closed: Callable[[SessionHandle], None] = lambda _: None
         """Called with a session that is over."""
+        self.on_revision: Callable[[SessionHandle, Revision], None] = self._keep_text
+        """Called with a turn that asks for its second pass; `settle` answers."""
         self._front_end, self._options, self._metrics = front_end, options, metrics
         self._tracer = tracer if tracer is not None else NoSpans()
         self._work = asyncio.Event()
@@ -395,3 +398,21 @@ class Worker:
         if stream.counters.watch(events, stream.session.received_s, speaking=stream.session.is_speaking):
             log.warning("session_stalled", session=stream.id, at_s=round(stream.session.received_s, 1))
         stream.say(events)
+        for revision in stream.session.take_revisions():
+            self.on_revision(stream, revision)
+
+    def settle(self, stream: SessionHandle, turn: int, event: TurnRevised | None) -> None:
+        """
+        Hand out the result of a second pass; on the event loop.
+
+        Args:
+            stream: The session, which may be over.
+            turn: Number of the turn.
+            event: See `Session.revised`.
+        """
+        self._say(stream, functools.partial(stream.session.revised, turn, event))
+        self.wake()
+
+    def _keep_text(self, stream: SessionHandle, revision: Revision) -> None:
+        """Answer that a turn has no second pass: nobody makes one."""
+        self.settle(stream, revision.turn.turn, None)

@@ -107,7 +107,7 @@ class Connection:
         self._config = config
         self._caller = caller
         self._rooms, self._room = rooms, room
-        self._protocol = CaptionsProtocol(scheduler.languages, config.server.max_frame_bytes)
+        self._protocol = CaptionsProtocol(scheduler.languages, config.server.max_frame_bytes, scheduler.revisers)
         self._session = f"s_{secrets.token_urlsafe(9)}"
         self._token = f"r_{secrets.token_urlsafe(18)}"
         self._is_draining = False

@@ -24,6 +24,10 @@ class SessionService(Protocol):
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model knows."""
 
+    @property
+    def revisers(self) -> tuple[str, ...]:
+        """Names of the models for second passes: what `revise` may name."""
+
     def open(
         self,
         options: SessionOptions,
@@ -33,6 +37,7 @@ class SessionService(Protocol):
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
+        revises_all: bool = False,
     ) -> OpenSession:
         """
         Open a session.
@@ -44,6 +49,7 @@ class SessionService(Protocol):
             offset_s: Stream time of its first sample, seconds.
             context: Text before that, as context of the first words.
             caller: Owner of the client's key, for limits and logs.
+            revises_all: Whether no turn may miss its second pass, as of a recording: feeding waits for it.
 
         Raises:
             OverloadError: No capacity is left, or the caller has as many sessions as one key may have.

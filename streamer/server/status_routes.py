@@ -28,6 +28,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     model: str
     languages: tuple[str, ...]
+    revisers: tuple[str, ...]
+    """Names of the models that `revise` may choose for second passes; the first one is the default."""
     rooms: bool
     """Whether `server.rooms` is on: a session may be watched by an audience."""
     encodings: tuple[str, ...]
@@ -73,6 +75,7 @@ def status_routes(
             version=__version__,
             model=scheduler.model,
             languages=scheduler.languages,
+            revisers=scheduler.revisers,
             rooms=config.server.rooms,
             encodings=encodings,
         )

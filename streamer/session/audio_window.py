@@ -110,6 +110,15 @@ class AudioWindow:
         """Log10 mel power from the start of the window to frame `edge`, (n_mels, n_frames)."""
         return self._mel.gather(self.start, edge)
 
+    def between(self, start: int, end: int) -> Tensor:
+        """
+        Log10 mel power of frames `start` to `end`, (n_mels, end - start).
+
+        Raises:
+            ValueError: The range is empty, or a frame of it is not held.
+        """
+        return self._mel.gather(start, end)
+
     @property
     def is_held(self) -> bool:
         """Whether the start of the window is still held."""

@@ -2,8 +2,8 @@
 The journal of one session: its inputs and its events, from which the session can be replayed. Pure: callers store it.
 
 A session is deterministic: the same inputs give the same events. The grammar is `Opened`, then `Frames`, `Ask`,
-`Answer`, `Failed`, `FlushEntry`, `Change` and `EndEntry` in the order of what happened, each followed by `Said` if the
-session produced events.
+`Answer`, `Failed`, `FlushEntry`, `Change`, `Revised` and `EndEntry` in the order of what happened, each followed by
+`Said` if the session produced events.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from torch import Tensor
 
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, TurnRevised
 from streamer.protocol.options import SessionOptions, Update
 from streamer.session.audio_window import WindowOptions
 from streamer.session.session import Session, Step
@@ -106,13 +106,20 @@ class EndEntry(Entry, frozen=True, kw_only=True, tag="end"):
     continues_elsewhere: bool = msgspec.field(default=False, name="goes_on")
 
 
+class Revised(Entry, frozen=True, kw_only=True, tag="revised"):
+    """A turn has had its second pass, or will have none."""
+
+    turn: int
+    event: TurnRevised | None
+
+
 class Said(Entry, frozen=True, kw_only=True, tag="said"):
     """The events that the entry before this one caused."""
 
-    events: tuple[Speech | Caption | TurnEnd | Ack | Flushed | Skipped | Bye, ...]
+    events: tuple[Speech | Caption | TurnEnd | TurnRevised | Ack | Flushed | Skipped | Bye, ...]
 
 
-AnyEntry = Opened | Frames | Ask | Answer | Failed | FlushEntry | Change | EndEntry | Said
+AnyEntry = Opened | Frames | Ask | Answer | Failed | FlushEntry | Change | EndEntry | Revised | Said
 
 
 class JournalledSession(Session):
@@ -163,6 +170,17 @@ class JournalledSession(Session):
         """As `Session.apply`."""
         self._write(Answer(result=result))
         return self._said(super().apply(step, result))
+
+    def revised(self, turn: int, event: TurnRevised | None) -> list[Event]:
+        """
+        As `Session.revised`.
+
+        Args:
+            turn: See there.
+            event: See there.
+        """
+        self._write(Revised(turn=turn, event=event))
+        return self._said(super().revised(turn, event))
 
     def _said(self, events: list[Event]) -> list[Event]:
         if events:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from streamer.audio.mel import FRAME_S
 from streamer.errors import OverloadError
-from streamer.protocol.events import Ack, Bye, Event, Flushed, Speech, TurnEndReason
+from streamer.protocol.events import Ack, Bye, Event, Flushed, Speech, TurnEnd, TurnEndReason, TurnRevised
 from streamer.protocol.options import PAUSE_MS, Update
 from streamer.session.acks import Acks, Progress
 from streamer.session.audio_window import AudioWindow
@@ -25,6 +25,7 @@ from streamer.session.early_ends import EarlyEnds, Hypothesis
 from streamer.session.endpointing import ending_pause_ms
 from streamer.session.levels import raise_quiet
 from streamer.session.plausibility import n_believed, worth_showing
+from streamer.session.second_pass import Cutter, Revision, SecondPass
 from streamer.session.spec import SessionSpec
 from streamer.session.transcript import Transcript
 from streamer.session.turn_ends import PendingTurnEnds
@@ -82,6 +83,10 @@ class Session:
         self._early_ends = EarlyEnds()
         self._turn_ends = PendingTurnEnds()
         self._acks = Acks(spec.window.pre_roll_s, offset_s)
+        cutter = Cutter(self._audio, self._voice, spec.window)
+        self.revises_all = spec.revises_all
+        """See `SessionSpec`."""
+        self._second_pass = SecondPass(cutter, is_patient=spec.revises_all)
         self._prompt = self._tokenizer.encode(f" {options.prompt}".rstrip())
         self._context = self._tokenizer.encode(f" {spec.context}".rstrip())
         self._language = None if options.language == "auto" else options.language
@@ -173,8 +178,8 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """Whether `MAX_AUDIO_S` more audio would push out audio that no step has seen: new audio must wait."""
-        return self._voice.speaking and self._audio.is_full
+        """Whether new audio must wait: it would push out audio that no step has seen, or turns wait to be revised."""
+        return (self._voice.speaking and self._audio.is_full) or self._second_pass.is_full
 
     @property
     def n_turns(self) -> int:
@@ -189,6 +194,11 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether `Bye` was said."""
+        return self._has_said_all and not self._second_pass.is_outstanding
+
+    @property
+    def _has_said_all(self) -> bool:
+        """Whether all audio is transcribed and no more will come."""
         return self._ended and not self._turn_ends and not self._voice.speaking
 
     def ack(self) -> Ack:
@@ -199,6 +209,25 @@ class Session:
         """Words that became stable since the last call, for statistics."""
         words, self._newly_stable = self._newly_stable, []
         return words
+
+    # --- second pass
+
+    def take_revisions(self) -> list[Revision]:
+        """Turns that ask for their second pass since the last call; `revised` answers for each of them."""
+        return self._second_pass.take()
+
+    def revised(self, turn: int, event: TurnRevised | None) -> list[Event]:
+        """
+        A turn has had its second pass; the last one that is waited for after the end lets the session say `Bye`.
+
+        Args:
+            turn: Its number. A turn that is not waited for any more changes nothing.
+            event: Its new text; None where the text stays, or where there was no second pass.
+        """
+        if not self._second_pass.settle(turn):
+            return []
+        events: list[Event] = [event] if event is not None else []
+        return [*events, *self._say_bye()] if self._has_said_all else events
 
     # --- steps
 
@@ -274,6 +303,8 @@ class Session:
                 return self._end_turn()
             self._turn_ends.pop()
         events = self._limit_turn()
+        if self.options.revise:
+            self._second_pass.follow(self._transcript.stable)
         self._roll(edge_s)
         return [*events, *self._transcript.show(worth_showing(self._text.tail, edge_s))]
 
@@ -330,7 +361,7 @@ class Session:
         reason = self._turn_ends.pop()
         if not self._turn_ends:
             self._acks.leave_rest(self._progress())
-        events: list[Event] = self._close_turn(reason)
+        events: list[Event] = [*self._close_turn(reason, self._audio.seen_s)]
         self._voice.stop()
         # audio after the last step's edge belongs to the next turn
         self._voice_before_s = min(self._voice.last_voice_s, self._audio.seen_s)
@@ -359,10 +390,14 @@ class Session:
         """`Flushed` for each flush, and the last ack with `Bye` after the end."""
         events: list[Event] = [Flushed(id=flush_id) for flush_id in self._flushes]
         self._flushes = []
-        if self._ended:
-            last = self._acks.last()
-            events += [last, Bye(reason="end", audio_s=last.stable_s, turns=self._transcript.n_turns)]
-        return events
+        return [*events, *self._say_bye()] if self._ended else events
+
+    def _say_bye(self) -> list[Event]:
+        """The last ack with `Bye`, unless a turn waits for its second pass."""
+        if self._second_pass.is_outstanding:
+            return []
+        last = self._acks.last()
+        return [last, Bye(reason="end", audio_s=last.stable_s, turns=self._transcript.n_turns)]
 
     def _limit_turn(self) -> list[Event]:
         """End a turn that has no pause where a sentence ends; its window goes on."""
@@ -374,12 +409,21 @@ class Session:
             return []
         # marks that follow the last word belong to its turn
         self._commit(next((i for i, word in enumerate(self._text.tail) if word.key), len(self._text.tail)), closes=True)
-        return self._close_turn("limit")
+        return [*self._close_turn("limit", self._transcript.stable_until_s)]
 
-    def _close_turn(self, reason: TurnEndReason) -> list[Event]:
-        """End the open turn with its stable text, and note whether the next words begin a sentence."""
+    def _close_turn(self, reason: TurnEndReason, until_s: float) -> list[TurnEnd]:
+        """
+        End the turn with its stable text, ask for its second pass, and note whether the next words begin a sentence.
+
+        Args:
+            reason: Why it ends.
+            until_s: End of its sound, stream time.
+        """
+        words, begins_sentence = list(self._transcript.stable), self._begins_sentence
         self._begins_sentence = self._transcript.ends_sentence or not self._transcript.is_open
-        return [*self._transcript.end_turn(self._spoken_language, reason)]
+        turns = self._transcript.end_turn(self._spoken_language, reason)
+        self._second_pass.end_turn(turns, words, until_s, self.options, begins_sentence=begins_sentence)
+        return turns
 
     def _progress(self) -> Progress:
         return Progress(

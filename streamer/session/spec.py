@@ -36,3 +36,6 @@ class SessionSpec:
     """Stream time of the first sample, seconds: not 0 where a client resumes."""
     context: str = ""
     """Text before the first sample."""
+    revises_all: bool = False
+    """Whether no turn may miss its second pass, as of a recording: the audio waits for it. A live session goes on, and
+    a turn without one keeps its text."""

@@ -32,6 +32,11 @@ class Transcript:
         """End of the last stable word, stream time."""
 
     @property
+    def stable(self) -> Sequence[SpokenWord]:
+        """Stable words of the open turn."""
+        return self._stable
+
+    @property
     def is_open(self) -> bool:
         """Whether a turn has shown text and not ended."""
         return bool(self._stable or self._partial)
@@ -49,11 +54,11 @@ class Transcript:
     @property
     def ends_sentence(self) -> bool:
         """Whether the stable text of the open turn reads as a finished sentence."""
-        return reads_as_finished(_text(self._stable))
+        return reads_as_finished(text_of(self._stable))
 
     def text_with(self, tail: Sequence[SpokenWord]) -> str:
         """The text of the open turn if these words followed its stable ones."""
-        return _text(_beginning_at_a_word([*self._stable, *tail]))
+        return text_of(beginning_at_a_word([*self._stable, *tail]))
 
     def commit(self, words: Sequence[SpokenWord]) -> None:
         """
@@ -61,17 +66,14 @@ class Transcript:
 
         Marks that would begin a turn are left out: they belong to the turn before, which has ended.
         """
-        for word in words if self._stable else _beginning_at_a_word(words):
-            if self._stable and not any(c.isalnum() for c in word.text):
-                self._stable[-1] = _joined(self._stable[-1], word)
-            else:
-                self._stable.append(word)
+        for word in words if self._stable else beginning_at_a_word(words):
+            append_word(self._stable, word)
         self.stable_until_s = max((self.stable_until_s, *(word.end_s for word in words)))
 
     def show(self, partial: Sequence[SpokenWord]) -> list[Caption]:
         """A caption of the open turn with this tail; nothing if the text is the same as before."""
-        self._partial = list(partial) if self._stable else _beginning_at_a_word(partial)
-        shown = _text(self._stable).lstrip(), _text(self._partial)
+        self._partial = list(partial) if self._stable else beginning_at_a_word(partial)
+        shown = text_of(self._stable).lstrip(), text_of(self._partial)
         shown = shown[0], shown[1] if shown[0] else shown[1].lstrip()
         if shown == self._shown:
             return []
@@ -98,7 +100,7 @@ class Transcript:
             return self._withdrawn(language, reason)
         event = TurnEnd(
             turn=self.n_turns,
-            text=_text(self._stable).strip(),
+            text=text_of(self._stable).strip(),
             start_s=round(self._stable[0].said_s[0], 3),
             end_s=round(self._stable[-1].said_s[1], 3),
             language=language,
@@ -129,26 +131,44 @@ class Transcript:
         self.n_turns += 1
 
     def _words(self, n_stable: int) -> tuple[Word, ...] | msgspec.UnsetType:
-        if not self._with_words:
-            return msgspec.UNSET
-        return tuple(
-            Word(
-                text=word.text.strip(),
-                start_s=round(word.said_s[0], 3),
-                end_s=round(word.said_s[1], 3),
-                confidence=round(word.confidence, 3),
-                stable=i < n_stable,
-            )
-            for i, word in enumerate([*self._stable, *self._partial])
-            if any(c.isalnum() for c in word.text)  # marks alone belong to the word before them
+        return told_words([*self._stable, *self._partial], n_stable) if self._with_words else msgspec.UNSET
+
+
+def append_word(words: list[SpokenWord], word: SpokenWord) -> None:
+    """Append a word; marks without letters join the word before them."""
+    if words and not any(c.isalnum() for c in word.text):
+        words[-1] = _joined(words[-1], word)
+    else:
+        words.append(word)
+
+
+def told_words(words: Sequence[SpokenWord], n_stable: int) -> tuple[Word, ...]:
+    """
+    Words as clients see them; marks alone belong to the word before them.
+
+    Args:
+        words: In order.
+        n_stable: Leading words that are stable.
+    """
+    return tuple(
+        Word(
+            text=word.text.strip(),
+            start_s=round(word.said_s[0], 3),
+            end_s=round(word.said_s[1], 3),
+            confidence=round(word.confidence, 3),
+            stable=i < n_stable,
         )
+        for i, word in enumerate(words)
+        if any(c.isalnum() for c in word.text)
+    )
 
 
-def _text(words: Sequence[SpokenWord]) -> str:
+def text_of(words: Sequence[SpokenWord]) -> str:
+    """The text of words, with their spaces."""
     return "".join(word.text for word in words)
 
 
-def _beginning_at_a_word(words: Sequence[SpokenWord]) -> list[SpokenWord]:
+def beginning_at_a_word(words: Sequence[SpokenWord]) -> list[SpokenWord]:
     """The words without the marks at their beginning that belong to a word before them."""
     for i, word in enumerate(words):
         if text := without_leading_marks(word.text):

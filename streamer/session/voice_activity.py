@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
 
+Spans = tuple[tuple[float, float], ...]
+"""Spans of voice in order, start and end in stream time, seconds."""
 VOICE_FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 """Length of one frame of the voice detector, seconds: 32 ms."""
 PARTING_S = 0.3
@@ -103,10 +106,11 @@ class VoiceTracker:
 
     def trimmed(self, start_s: float, end_s: float) -> tuple[float, float]:
         """The span from the first to the last voice between two stream times; both unchanged if there is no voice."""
-        within = self._between(start_s, end_s)
-        if not within:
-            return start_s, end_s
-        return max(start_s, within[0][0]), min(end_s, within[-1][1])
+        return _trimmed(self._between(start_s, end_s), start_s, end_s)
+
+    def spans(self, start_s: float, end_s: float) -> Spans:
+        """The spans of voice between two stream times."""
+        return tuple(self._between(start_s, end_s))
 
     def voiced_s(self, start_s: float, end_s: float) -> float:
         """Seconds of voice between two stream times."""
@@ -134,6 +138,24 @@ class VoiceTracker:
             self._voiced[-1] = (self._voiced[-1][0], self.now_s)
         else:
             self._voiced.append((began_s, self.now_s))
+
+
+def trimmed(spans: Spans, start_s: float, end_s: float) -> tuple[float, float]:
+    """
+    As `VoiceTracker.trimmed`, for spans that were taken earlier.
+
+    Args:
+        spans: Of voice.
+        start_s: Stream time.
+        end_s: Stream time.
+    """
+    return _trimmed([span for span in spans if span[1] > start_s and span[0] < end_s], start_s, end_s)
+
+
+def _trimmed(within: Sequence[tuple[float, float]], start_s: float, end_s: float) -> tuple[float, float]:
+    if not within:
+        return start_s, end_s
+    return max(start_s, within[0][0]), min(end_s, within[-1][1])
 
 
 def _start_s(span: tuple[float, float]) -> float:

@@ -22,6 +22,8 @@ def _milliseconds(name: str, about: str, registry: CollectorRegistry) -> Histogr
 
 PassKind = Literal["verify", "decode"]
 """`verify` runs context and drafts, `decode` one token of each row."""
+RevisionOutcome = Literal["revised", "same", "dropped", "failed"]
+"""`revised` changed the text of its turn, `same` did not; `dropped`: there was no room, or nobody to read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,10 @@ class ServiceMetrics:
             "streamer_engine_resent", "Windows sent whole because an engine process did not have their settled audio."
         )
         self.engine_sent = counter("streamer_engine_sent_bytes", "Bytes of steps sent to engine processes.")
+        # second passes
+        self.revisions = counter("streamer_revisions", "Turns that were to be decoded once more.", ["outcome"])
+        self.revision_s = counter("streamer_revision_seconds", "Seconds of computing for second passes.")
+        self.revisions_waiting = gauge("streamer_revisions_waiting", "Turns that wait to be decoded once more.")
 
 
 class DoorMetrics:

@@ -38,6 +38,7 @@ class FakeStream:
         self.updates: list[Update] = []
         self.context = ""
         self.caller = ""
+        self.revises_all = False
         self.has_ended = False
         self.holder = 0
         self.detached = asyncio.Event()
@@ -128,6 +129,7 @@ class FakeScheduler:
         max_sessions: int = 1000,
     ) -> None:
         self.languages = languages
+        self.revisers = ("fake", "base")
         self.streams: list[FakeStream] = []
         self.ready = True
         self.engines: tuple[EngineStatistics, ...] = (engine_statistics(),)
@@ -144,6 +146,7 @@ class FakeScheduler:
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
+        revises_all: bool = False,
     ) -> FakeStream:
         """A new session."""
         if len(self.streams) >= self._max_sessions:
@@ -153,6 +156,7 @@ class FakeScheduler:
         stream = FakeStream(session, token, options, script, offset_s)
         stream.context = context
         stream.caller = caller
+        stream.revises_all = revises_all
         self.streams.append(stream)
         self._opened.set()
         return stream

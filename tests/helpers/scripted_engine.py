@@ -30,6 +30,7 @@ from streamer.scheduling.decoder import Decoder, LocalDecoder
 from streamer.scheduling.device_thread import LIVENESS_S, DeviceThread
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.recording import Recordings
+from streamer.scheduling.reviser import Reviser, RevisingModel, RevisionDecoder
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker, WorkerOptions
@@ -42,6 +43,8 @@ from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import toy
 from tests.helpers.waiting import until_idle
 
+Heard = tuple[str, float, float]
+"""Letter, start and end of a word in a window."""
 LETTERS = "bcdfghjkl"
 """Word of loudness 0.1, 0.2, …, 0.9."""
 WORD_S = 0.3
@@ -84,6 +87,7 @@ class ScriptedEngine:
 
     What tests set and look at: `poisoned` sessions fail; `hold` makes steps wait for `release`, `entered` is set
     once one does; `batches` are the requests of each step; `on_step` is called with them, on the device thread;
+    `reword` changes the words that it says;
     `forgotten` are the sessions it was told are over, `forgot` is set with the first.
     """
 
@@ -96,6 +100,7 @@ class ScriptedEngine:
         self.forgot = threading.Event()
         self._windows: dict[str, tuple[Any, Tensor]] = {}
         self.on_step: Callable[[Sequence[StepRequest]], None] = lambda _: None
+        self.reword: Callable[[list[Heard]], list[Heard]] = list
         self.entered = threading.Event()
         self._open = threading.Event()
         self._open.set()
@@ -155,7 +160,7 @@ class ScriptedEngine:
             known = self._windows[asked.session][1][:, : asked.known_frames]
             asked = replace(asked, log_mel=torch.cat([known, asked.log_mel[:, asked.known_frames :]], dim=1))
         self._windows[asked.session] = asked.window, asked.log_mel
-        words = seen(asked.log_mel[0])[len(asked.prefix) // 2 :]
+        words = self.reword(seen(asked.log_mel[0]))[len(asked.prefix) // 2 :]
         tokens = [token for letter, _, _ in words for token in self.tokenizer.encode(f" {letter}")]
         starts = [at for _, start, end in words for at in (start, (start + end) / 2)]
         return StepResult(
@@ -169,7 +174,19 @@ class ScriptedEngine:
         )
 
 
-def seen(loudness: Tensor) -> list[tuple[str, float, float]]:
+def swapped(words: list[Heard]) -> list[Heard]:
+    """Every b for a c: what a second pass may hear."""
+    return [("c" if letter == "b" else letter, start, end) for letter, start, end in words]
+
+
+def reviser(engine: ScriptedEngine, name: str = "second") -> RevisingModel:
+    """A model for second passes that hears a c in place of every b."""
+    engine.reword = swapped
+    facts = ModelFacts(name=name, tokenizer=engine.tokenizer, n_mels=5)
+    return RevisingModel(facts=facts, new_engine=lambda: engine)
+
+
+def seen(loudness: Tensor) -> list[Heard]:
     """Letter, start and end of each word in the frames of a window."""
     words, at = [], 0
     for level, run in itertools.groupby(round(float(frame) * 10) for frame in loudness):
@@ -186,7 +203,7 @@ class ScriptedService:
     A scheduler and what it is made of; `engine` and `worker` are the first ones.
 
     The argument `engine` runs the steps of the first worker in place of the scripted engine. `decoder` makes the
-    decoder of an engine and a meter, in place of one in this process.
+    decoder of an engine and a meter, in place of one in this process. `revisers` make second passes.
     """
 
     def __init__(
@@ -201,6 +218,7 @@ class ScriptedService:
         engine: Engine | None = None,
         decoder: Callable[[Engine, LoadMeter], Decoder] | None = None,
         supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        revisers: Sequence[RevisingModel] = (),
         **options: Any,
     ) -> None:
         self.engines = [ScriptedEngine() for _ in range(n_workers)]
@@ -230,6 +248,7 @@ class ScriptedService:
             metrics,
             recordings,
             supervision=supervision,
+            reviser=Reviser(RevisionDecoder(revisers), metrics) if revisers else None,
         )
 
     def open(self, **fields: Any) -> SessionHandle:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -59,6 +60,7 @@ class Hall:
         offset_s: Stream time of the first sample.
         voiced: Whether there is voice at an instant; by default where there are words.
         answer: How the network says it: `perfect`, `punctual`, `mumbling`, `stopping`, `straying`.
+        spec: Further fields of the session's `SessionSpec`.
     """
 
     def __init__(
@@ -73,9 +75,10 @@ class Hall:
         context: str = "",
         voiced: Callable[[float], bool] | None = None,
         answer: str = "perfect",
+        **spec: Any,
     ) -> None:
         self.words, self.window, self.offset_s = words, window, offset_s
-        self.session = new_session(options=options, window=window, offset_s=offset_s, context=context)
+        self.session = new_session(options=options, window=window, offset_s=offset_s, context=context, **spec)
         self.events: list[Event] = []
         self.steps: list[Step] = []
         self.now_s = offset_s

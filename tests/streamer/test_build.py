@@ -18,12 +18,14 @@ from streamer import build
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
-from streamer.config import Config, ModelConfig, SchedulerConfig
+from streamer.config import Config, ModelConfig, ReviseConfig, SchedulerConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.options import EngineOptions
 from streamer.errors import ConfigError, DeviceError, EngineError, ModelNotFoundError
+from streamer.library import SpeechModel
 from streamer.protocol.events import TurnEnd
 from streamer.protocol.options import SessionOptions
+from streamer.protocol.turns import FinalTurns
 from streamer.scheduling.scheduler import running
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
 from streamer.session.spec import ModelFacts
@@ -31,6 +33,7 @@ from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics
 from tests.helpers.engines import published
 from tests.helpers.recordings import Recording
+from tests.helpers.words import plain
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.load:DeprecationWarning")
 
@@ -120,6 +123,7 @@ class Device:
             facts=ModelFacts(name="tiny.en", tokenizer=tokenizer, n_mels=80),
             options=options,
             metrics=metrics,
+            revisers=[build.revising_model(build.model_facts("tiny.en", model, tokenizer), model, options)],
         )
 
 
@@ -145,6 +149,54 @@ async def test_a_dead_engine_is_not_kept(
     assert value("streamer_engine_restarts_total") == 1
     assert (value("whisper_kv_cache_size_bytes"), value("whisper_attention_memory_bytes")) == engine.cache_bytes
     assert any(isinstance(event, TurnEnd) for event in events)
+
+
+async def test_a_revised_turn_is_what_the_whole_recording_says(
+    recordings: dict[str, Recording], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording in one turn is decoded as a whole; the gauges of memory count the engine that does it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    device, registry = Device(), CollectorRegistry()
+    service = build.build_scheduler(Config(), device.engines(registry), registry)
+    value, turns = registry.get_sample_value, FinalTurns()
+    before = value("whisper_attention_memory_bytes")
+    async with running(service.scheduler):
+        options = SessionOptions(language="en", revise=True, endpoint_ms=2000)
+        stream = service.scheduler.open(options, revises_all=True)
+        await stream.feed(recordings["dev-LJ002-0020"].samples)
+        stream.end()
+        async for event in stream:
+            turns.take(event)
+
+    whole = SpeechModel(*published("tiny.en"), Config()).transcribe(recordings["dev-LJ002-0020"].samples)
+    assert [plain(turn.text) for turn in turns] == [plain(whole.text)]
+    assert (value("whisper_attention_memory_bytes") or 0) > (before or 0)
+    outcomes = [value("streamer_revisions_total", {"outcome": outcome}) for outcome in ("same", "revised")]
+    assert sum(n or 0 for n in outcomes) == 1
+
+
+def test_a_second_model_reads_the_frames_of_the_first() -> None:
+    """It is loaded where it is another model and has as many bands."""
+    cpu = torch.device("cpu")
+    config = Config(revise=ReviseConfig(model="base"))
+    [(facts, network)] = build.second_model(config, 80, torch.float32, cpu)
+    assert (facts.name, facts.n_mels, network.dims.n_mels) == ("base", 80, 80)
+    assert build.second_model(Config(), 80, torch.float32, cpu) == []
+    with pytest.raises(ConfigError, match=r'revise\.model = "base" has 80 mel bands: expected 128, as tiny\.en'):
+        build.second_model(config, 128, torch.float32, cpu)
+
+
+def test_sessions_ask_by_default_for_what_is_loaded() -> None:
+    """A default that every client would be refused for is a mistake."""
+    engines = Device().engines(CollectorRegistry())
+    for session in (SessionOptions(), SessionOptions(revise="tiny.en", languages=("en",))):
+        build.check_session(session, engines)
+    with pytest.raises(
+        ConfigError, match=r'session\.revise = "base": expected true, false or a loaded model: tiny\.en'
+    ):
+        build.check_session(SessionOptions(revise="base"), engines)
+    with pytest.raises(ConfigError, match=r'session\.languages = "de": expected auto or one of en'):
+        build.check_session(SessionOptions(languages=("en", "de")), engines)
 
 
 def test_costs_are_remembered_for_the_machine_and_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from streamer.dialects.openai.session import asked_language, cut_prompt
 from streamer.errors import StreamerError
 from streamer.protocol.events import Caption, Event, Skipped, TurnEnd, Word, words_of
 from streamer.protocol.options import Keyterms, SessionOptions, Task, check_keyterms
+from streamer.protocol.turns import FinalTurns
 from streamer.subtitles.cues import to_srt, to_vtt
 from streamer.text.languages import NAMES
 from streamer.text.punctuation import SENTENCE_ENDS
@@ -151,7 +152,7 @@ def transcript(turns: Sequence[TurnEnd]) -> str:
 
 class TranscriptEvents:
     """
-    Server-sent events of one streamed response: stable text as it grows, then the whole text.
+    Server-sent events of one streamed response: stable text as it grows, then the whole text, revised.
 
     A `skipped` event of `captions.v1`, which OpenAI's clients pass over, tells where sound was lost.
 
@@ -163,16 +164,16 @@ class TranscriptEvents:
     def __init__(self, *, has_logprobs: bool = False, warnings: Sequence[str] = ()) -> None:
         self._warnings = warnings
         self._growth = AppendOnlyText()
-        self._turns: list[TurnEnd] = []
+        self._turns = FinalTurns()
         self._logprobs = DeltaLogProbs() if has_logprobs else None
 
     def project(self, event: Event) -> bytes:
         """Return the server-sent events for a session event; empty if there are none."""
+        self._turns.take(event)
         match event:
             case Caption(stable=stable):
                 return self._delta(self._growth.grow(stable), event)
             case TurnEnd(text=text):
-                self._turns.append(event)
                 return self._delta(self._growth.end_turn(text), event)
             case Skipped():
                 return _server_sent(event)
@@ -181,7 +182,7 @@ class TranscriptEvents:
     def done(self) -> bytes:
         """Return the last event. It has no `usage`, which OpenAI counts in tokens here."""
         told: dict[str, object] = {"logprobs": logprobs_of(self._turns)} if self._logprobs is not None else {}
-        text = transcript(self._turns)
+        text = transcript(list(self._turns))
         return _server_sent({"type": "transcript.text.done", "text": text, **told, **_told(self._warnings)})
 
     def failed(self, error: StreamerError) -> bytes:

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import IO, Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -29,8 +30,9 @@ from streamer.dialects.openai.errors import RequestError, http_status
 from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_body, read_form
 from streamer.dialects.skips import Skips
 from streamer.errors import AudioFormatError, OverloadError, StreamerError
-from streamer.protocol.events import Bye, Event, TurnEnd
+from streamer.protocol.events import Bye, Event
 from streamer.protocol.options import Task
+from streamer.protocol.turns import FinalTurns
 from streamer.server.decoder_pool import DecoderPool
 from streamer.server.interfaces import OpenSession, SessionService
 from streamer.server.openai.forms import UploadForm, read_upload, store
@@ -84,16 +86,17 @@ class FileApi:
                 raise RequestError("missing_required_parameter", message, "file")
             asked = read_form(form.fields, self._config.session, self._scheduler.languages, task)
             recording = await self._open(form.file, form.file_name, owner, stack)
-        stream = self._scheduler.open(asked.options, caller=caller.name)
+        options = msgspec.structs.replace(asked.options, revise=asked.options.revise or True)
+        stream = self._scheduler.open(options, caller=caller.name, revises_all=True)
         stack.callback(_leave, stream)
         events = recording.play(stream)
         stack.push_async_callback(events.aclose)
         if asked.is_streamed:
             transcript = TranscriptEvents(has_logprobs=asked.has_logprobs, warnings=recording.warnings)
             return _Streamed(_server_sent(events, transcript), stack.pop_all())
-        turns: list[TurnEnd] = []
+        turns = FinalTurns()
         await run_until_first(_collect(events, turns), _wait_disconnect(request))
-        answer = body(asked, turns, recording.duration_s, recording.warnings)
+        answer = body(asked, list(turns), recording.duration_s, recording.warnings)
         return Response(answer.content, media_type=answer.media_type)
 
     async def _open(self, file: IO[bytes], name: str, owner: str, stack: contextlib.AsyncExitStack) -> Upload:
@@ -222,8 +225,9 @@ async def _server_sent(events: AsyncIterator[Event], transcript: TranscriptEvent
         yield transcript.done()
 
 
-async def _collect(events: AsyncIterator[Event], turns: list[TurnEnd]) -> None:
-    turns += [event async for event in events if isinstance(event, TurnEnd)]
+async def _collect(events: AsyncIterator[Event], turns: FinalTurns) -> None:
+    async for event in events:
+        turns.take(event)
 
 
 async def _wait_disconnect(request: Request) -> None:

@@ -167,7 +167,9 @@ class Relay:
                     raise ClientGone
 
     def _open(self, action: Open) -> None:
-        options, audio = action.start.options(self._config.session), action.start.audio
+        # none of these protocols can take a final text back
+        options = msgspec.structs.replace(action.start.options(self._config.session), revise=False)
+        audio = action.start.audio
         if options.endpoint_ms is None:
             options = msgspec.structs.replace(options, endpoint_ms=action.endpoint_ms)
         decoders = [decoder_of(audio) for _ in range(action.n_sessions)]

@@ -19,13 +19,13 @@ from typing import NamedTuple
 from msgspec import UNSET, structs
 
 from streamer.protocol.bounds import MAX_PAST_TURNS
-from streamer.protocol.events import Caption, Event, TurnEnd
+from streamer.protocol.events import Caption, Event, TurnEnd, TurnRevised
 from streamer.protocol.messages import Resume, RoomState, encode
 
 MAX_PENDING = 256
 """Most unread messages of a viewer since it joined; with one more it is cut (1013), and its page connects again."""
 HISTORY = MAX_PAST_TURNS
-"""Past turns that are kept for viewers who join late."""
+"""Past turns that are kept for viewers who join late, and as many revisions."""
 WAKE_AT_ONCE = 64
 """Viewers woken before the event loop runs anything else."""
 
@@ -141,6 +141,8 @@ class Room:
         """Whether the rest of `_behind` is woken in a later turn of the event loop."""
         self._turns: dict[int, Message] = {}
         """The last turns by their numbers: a session that is resumed says its last ones again."""
+        self._revisions: dict[int, Message] = {}
+        """The last revisions by the numbers of their turns."""
         self._first = 0
         """Number of the present session's own turn 0."""
         self._open_turn: Message | None = None
@@ -183,18 +185,19 @@ class Room:
             self._send(self._state())
 
     def publish(self, event: Event) -> None:
-        """Queue a caption or the end of a turn for every viewer, without its words; ignore other events."""
-        if not isinstance(event, Caption | TurnEnd):
+        """Queue a caption, or the end or revision of a turn, for every viewer, without words; ignore other events."""
+        if not isinstance(event, Caption | TurnEnd | TurnRevised):
             return
         event = structs.replace(event, words=UNSET, turn=self._first + event.turn)
         message = self._message(event)
         if isinstance(event, Caption):
             self._open_turn = message
         else:
-            self._open_turn = None
-            if event.turn in self._turns and self._turns[event.turn].text == message.text:
+            kept = self._revisions if isinstance(event, TurnRevised) else self._turns
+            self._open_turn = self._open_turn if isinstance(event, TurnRevised) else None
+            if event.turn in kept and kept[event.turn].text == message.text:
                 return  # said again after a resume
-            self._keep(event.turn, message)
+            self._keep(kept, event.turn, message)
         self._send(message)
 
     def join(self, after: int = 0) -> Viewer:
@@ -209,7 +212,8 @@ class Room:
 
     def _beginning(self, after: int = 0) -> list[Message]:
         """The state of the room, the turns after message number `after`, and the open turn."""
-        turns = [message for message in self._turns.values() if message.number > after]
+        past = [message for message in (*self._turns.values(), *self._revisions.values()) if message.number > after]
+        turns = sorted(past, key=lambda message: message.number)
         # a viewer that is lost before it has the turns comes back with the number of the state
         state = self._state(len(turns))._replace(number=after)
         return [state, *turns, *([self._open_turn] if self._open_turn else ())]
@@ -218,8 +222,9 @@ class Room:
         """Begin the transcript of a new speaker, with what it has said before."""
         self._speaker, self._open_turn, self._first = self._speaker + 1, None, past.first
         self._turns.clear()
+        self._revisions.clear()
         for turn in past.turns[-HISTORY:]:
-            self._keep(turn.turn, self._message(turn))
+            self._keep(self._turns, turn.turn, self._message(turn))
         if not past.turns:
             self._send(self._state())
             return
@@ -229,10 +234,10 @@ class Room:
             self._queue_for_waking(viewer)
         self._wake_behind()
 
-    def _keep(self, number: int, message: Message) -> None:
-        self._turns[number] = message
-        if len(self._turns) > HISTORY:
-            del self._turns[next(iter(self._turns))]
+    def _keep(self, kept: dict[int, Message], number: int, message: Message) -> None:
+        kept[number] = message
+        if len(kept) > HISTORY:
+            del kept[next(iter(kept))]
 
     def _state(self, n_turns: int = 0) -> Message:
         return self._message(RoomState(room=self._room, speaker=self._speaker, live=self.is_live, turns=n_turns))

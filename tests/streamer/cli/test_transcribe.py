@@ -18,9 +18,9 @@ from streamer.cli.output import FORMATS
 from streamer.cli.transcribe import TranscribeOptions
 from streamer.config import Config
 from streamer.protocol.options import SessionOptions
-from tests.helpers.scripted_engine import ScriptedService, spoken, story
+from tests.helpers.scripted_engine import ScriptedEngine, ScriptedService, reviser, spoken, story
 
-CONFIG = Config(session=SessionOptions(language="en"))
+CONFIG = Config(session=SessionOptions(language="en", endpoint_ms=500))
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,25 @@ def test_text_has_a_line_for_each_turn(files: list[Path], capsys: pytest.Capture
     assert run(files, "txt") == 0
 
     assert capsys.readouterr().out == f"b c d f\ng h\n{story(30)}\n"
+
+
+@pytest.mark.parametrize("format_", ["txt", "json"])
+def test_a_file_has_its_revised_text(files: list[Path], capsys: pytest.CaptureFixture[str], format_: str) -> None:
+    """Every turn of it is decoded once more, whatever the configuration says."""
+    assert run(files[:1], format_, ScriptedService(revisers=[reviser(ScriptedEngine())])) == 0
+
+    written = capsys.readouterr().out
+    text = json.loads(written)["text"] if format_ == "json" else written.strip()
+    assert text == "c c d f\ng h"
+
+
+def test_jsonl_tells_a_revision_as_an_event(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Behind the end of its turn, which keeps what was said live."""
+    run(files[:1], "jsonl", ScriptedService(revisers=[reviser(ScriptedEngine())]))
+
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [(event["type"], event["text"]) for event in events if event["type"].startswith("turn")]
+    assert sorted(told) == [("turn_end", "b c d f"), ("turn_end", "g h"), ("turn_revised", "c c d f")]
 
 
 def test_json_is_a_document_for_each_file(files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

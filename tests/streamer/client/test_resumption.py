@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.client.resumption import MAX_BLOCK_BYTES, Backlog, EventMerger, RevisionCounter
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, Word
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnRevised, Word
 from streamer.protocol.messages import AudioFormat, End, Flush, Resume
 from streamer.protocol.options import Update
 
@@ -206,6 +206,19 @@ class TestStory:
         merger.merge(caption(0, 1, "", "so"))
         assert merger.begin("s_2", "r_2") == []
         assert merger.merge(caption(0, 1, "", "so the")) == [caption(0, 1, "", "so the")]
+
+    def test_a_revision_comes_once_under_the_merged_number(self) -> None:
+        """Repeated after a resume it is dropped; a turn of a later session is revised under its merged number."""
+        revision = TurnRevised(turn=0, text="One.", language="en", reason="text", model="base")
+        merger = EventMerger()
+        merger.begin("s_1", "r_1")
+        end = TurnEnd(turn=0, text="one", start_s=0.0, end_s=1.0, language="en", reason="silence")
+        assert [*merger.merge(end), *merger.merge(revision)] == [end, revision]
+        merger.begin("s_1", "r_1")
+        assert [*merger.merge(end), *merger.merge(revision)] == []
+        merger.begin("s_2", "r_2")
+        merger.merge(end)
+        assert [event.turn for event in merger.merge(revision)] == [1]  # type: ignore[attr-defined]
 
     def test_a_flush_is_answered_once(self) -> None:
         """It may have been sent twice."""

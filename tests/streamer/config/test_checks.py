@@ -27,6 +27,10 @@ from streamer.errors import ConfigError
         ("STREAMER_SERVER_TRUSTED_PROXIES", "10.0.0.0/8, ::1,unix", "server", "trusted_proxies",
          ("10.0.0.0/8", "::1", "unix")),
         ("STREAMER_MODEL_NAME", "base", "model", "name", "base"),
+        ("STREAMER_SESSION_LANGUAGES", "de-AT, English, deu", "session", "languages", ("de", "en")),
+        ("STREAMER_SESSION_REVISE", "true", "session", "revise", True),
+        ("STREAMER_SESSION_REVISE", "False", "session", "revise", False),
+        ("STREAMER_SESSION_REVISE", "base", "session", "revise", "base"),
     ],
 )  # fmt: skip
 def test_environment_text_becomes_the_type_of_its_key(
@@ -65,6 +69,9 @@ def test_a_language_becomes_its_code(file: Path, tag: str, code: str) -> None:
         ("[session]\nlanguage = ''", r'session\.language = "" in cpu\.toml: expected auto or one of en, zh'),
         ("[session]\nlanguage = 'de'", r'session\.language = "de": model\.name = "tiny\.en" knows English alone'),
         ("[model]\nname = 'bsae'", r'model\.name = "bsae" in cpu\.toml: never heard of bsae'),
+        ("[revise]\nmodel = 'bsae'", r'revise\.model = "bsae" in cpu\.toml: never heard of bsae'),
+        ("[session]\nlanguages = ['de', 'germn']", r'languages = \["de", "germn"\] in .*mean de \(german\)\?'),
+        ("[session]\nrevise = 3", r"session\.revise = 3 in cpu\.toml: expected true or false, or text"),
     ],
 )  # fmt: skip
 def test_a_language_or_model_that_does_not_exist_is_a_mistake(file: Path, text: str, message: str) -> None:
@@ -115,3 +122,12 @@ def test_other_values_than_zero_are_in_the_range_of_an_optional_key(error_of: Ca
     """And the message says what 0 means."""
     expected = "an integer from 100 to 5000 (milliseconds), or 0 for none"
     assert expected in error_of(f"[session]\nendpoint_ms = {value}\n")
+
+
+def test_engine_processes_make_no_second_passes(file: Path) -> None:
+    """A model that nobody would use is a mistake."""
+    file.write_text('[engines]\nwhere = "processes"\n[revise]\nmodel = "base"\n')
+    with pytest.raises(
+        ConfigError, match=r'revise\.model = "base": engines\.where = "processes" makes no second passes'
+    ):
+        load(file, {}, {})

@@ -14,12 +14,13 @@ from streamer.cli.transcribe import run as transcribe
 from streamer.config import Config, ModelConfig, RecordingConfig
 from streamer.errors import AudioFormatError
 from streamer.evaluation.replay import Replay, read_frames, read_journal, run
-from streamer.protocol.options import Update
+from streamer.protocol.events import TurnRevised
+from streamer.protocol.options import SessionOptions, Update
 from streamer.scheduling.recording import AUDIO, JOURNAL, Recordings
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.journal import Opened
 from tests.helpers.engines import toy
-from tests.helpers.scripted_engine import collect, serving, spoken, story
+from tests.helpers.scripted_engine import ScriptedEngine, collect, reviser, serving, spoken, story
 
 
 def only(folder: Path) -> Path:
@@ -42,7 +43,7 @@ async def record(folder: Path, *said: str, between: Callable[[SessionHandle], No
     return only(folder)
 
 
-def replay(folder: Path) -> Replay:
+def replay_of(folder: Path) -> Replay:
     """A recording replayed."""
     opened, *entries = read_journal(folder)
     assert isinstance(opened, Opened)
@@ -60,15 +61,31 @@ async def test_a_replay_says_the_same_as_the_recorded_session(tmp_path: Path) ->
         stream.update(Update(keyterms=("b",), endpoint_ms=800))
 
     texts = [story(30, seed=1), "c d", story(9, seed=2)]
-    again = replay(await record(tmp_path, *texts, between=between))
+    again = replay_of(await record(tmp_path, *texts, between=between))
 
     assert (again.n_differences, again.first_difference) == (0, "")
     assert [replayed.turn.text for replayed in again.turns] == texts
 
 
+async def test_a_replay_repeats_revisions(tmp_path: Path) -> None:
+    """Without decoding anything: the journal has the results of the second pass."""
+    kept = Recordings(replace(recording_options(Config()), folder=tmp_path), lambda _: None)
+    async with serving(recordings=kept, revisers=[reviser(ScriptedEngine())]) as service:
+        stream = service.scheduler.open(SessionOptions(language="en", revise=True, endpoint_ms=500), revises_all=True)
+        for text in ("b d b", "d f d"):
+            await stream.feed(spoken(text, pause_s=1.0))
+        stream.end()
+        events = await collect(stream)
+        await service.scheduler.finish_recordings()
+    again = replay_of(only(tmp_path))
+
+    assert sum(isinstance(event, TurnRevised) for event in events) == 1
+    assert (again.n_differences, again.first_difference) == (0, "")
+
+
 async def test_words_tell_where_they_came_from(tmp_path: Path) -> None:
     """First said no later than stable; most by agreement, the last ones at the end of the turn."""
-    (turn,) = replay(await record(tmp_path, story(20))).turns
+    (turn,) = replay_of(await record(tmp_path, story(20))).turns
 
     assert [origin.word for origin in turn.origins] == list(turn.turn.words or ())
     assert all(o.first.step <= o.stable.step and o.first.received_s <= o.stable.received_s for o in turn.origins)
@@ -83,7 +100,7 @@ async def test_an_event_that_differs_is_found(tmp_path: Path) -> None:
     path = folder / JOURNAL
     path.write_text(path.read_text().replace('"text":"b c d"', '"text":"b c f"'))
 
-    again = replay(folder)
+    again = replay_of(folder)
 
     assert again.n_differences == 1
     assert "recorded" in again.first_difference
@@ -95,7 +112,7 @@ async def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path = folder / JOURNAL
     path.write_bytes(path.read_bytes()[:-20])
 
-    assert replay(folder).n_differences <= 1
+    assert replay_of(folder).n_differences <= 1
 
 
 def test_a_folder_without_a_recording_is_refused(tmp_path: Path) -> None:
@@ -113,7 +130,7 @@ def test_the_command_lists_every_word_of_a_recorded_file(
     """The words are those that were transcribed."""
     config = Config(model=ModelConfig(name="tiny.en", threads=1), recording=RecordingConfig(folder=str(tmp_path)))
     transcribe(config, TranscribeOptions(files=[speech / "dev-LJ002-0020.flac"]))
-    heard = capsys.readouterr().out.splitlines()[-1]
+    heard = next(line for line in capsys.readouterr().out.splitlines() if "[info" not in line)
 
     assert run(only(tmp_path)) == 0
 

@@ -19,10 +19,12 @@ from streamer.library import SpeechModel
 from streamer.library.model import samples_of, sound_of
 from streamer.protocol.events import Bye, Caption, TurnEnd
 from streamer.protocol.options import SessionOptions
+from streamer.protocol.turns import FinalTurns
 from streamer.weights import Checkpoint
 from tests.helpers.engines import published
 from tests.helpers.networks import published_network
 from tests.helpers.recordings import Recording
+from tests.helpers.words import plain
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -138,6 +140,21 @@ def test_a_stream_says_what_was_said(model: SpeechModel, recordings: dict[str, R
     assert sum(isinstance(event, Caption) for event in events) > 3
     assert isinstance(events[-1], Bye)
     assert events[-1].audio_s == pytest.approx(len(samples) / SAMPLE_RATE, abs=0.01)
+
+
+def test_a_revised_turn_says_what_the_whole_recording_says(
+    model: SpeechModel, recordings: dict[str, Recording]
+) -> None:
+    """Its second pass decodes all of the turn, before the stream ends."""
+    samples = recordings["dev-LJ002-0020"].samples
+    turns = FinalTurns()
+
+    for event in model.stream(np.array_split(samples, 20), SessionOptions(revise=True, endpoint_ms=2000)):
+        turns.take(event)
+
+    assert [plain(turn.text) for turn in turns] == [plain(model.transcribe(samples).text)]
+    with pytest.raises(EngineError, match=r"revise = 'base': expected True, False or 'tiny\.en', this model"):
+        model.stream([], SessionOptions(revise="base"))
 
 
 def test_a_stream_reads_its_blocks_one_by_one(model: SpeechModel, recordings: dict[str, Recording]) -> None:

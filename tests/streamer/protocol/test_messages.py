@@ -47,6 +47,7 @@ class TestEncode:
             "audio": {"encoding": "pcm_s16le", "rate": 16000, "channels": 1},
             "resume_from_s": 0.0,
             "language": "en",
+            "languages": [],
             "task": "transcribe",
             "prompt": "",
             "keyterms": [],
@@ -54,6 +55,7 @@ class TestEncode:
             "delay": "low",
             "partials": True,
             "words": True,
+            "revise": False,
         }
 
     def test_errors_leave_out_what_is_not_known(self) -> None:

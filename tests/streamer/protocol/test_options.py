@@ -14,6 +14,7 @@ def test_defaults_are_those_of_the_protocol() -> None:
     """Every field is optional, and the defaults are those the protocol shows."""
     assert msgspec.structs.asdict(SessionOptions()) == {
         "language": "auto",
+        "languages": (),
         "task": "transcribe",
         "prompt": "",
         "keyterms": (),
@@ -21,6 +22,7 @@ def test_defaults_are_those_of_the_protocol() -> None:
         "delay": "low",
         "partials": True,
         "words": True,
+        "revise": False,
     }
 
 
@@ -35,6 +37,10 @@ def test_defaults_are_those_of_the_protocol() -> None:
         {"keyterms": "Ray"},
         {"keyterms": [1]},
         {"words": "yes"},
+        {"revise": 1},
+        {"revise": ""},
+        {"languages": "en"},
+        {"languages": ["en"] * 129},
         {"langauge": "en"},
     ],
 )

@@ -30,7 +30,7 @@ NAMES = st.sampled_from(
 
 def protocol(*texts: str) -> CaptionsProtocol:
     """A protocol that has received these."""
-    started = CaptionsProtocol(("en", "de"), max_frame_bytes=1000)
+    started = CaptionsProtocol(("en", "de"), max_frame_bytes=1000, revisers=("tiny", "base"))
     for text in texts:
         started.receive(text)
     return started
@@ -90,7 +90,7 @@ class TestDecodeClient:
             (
                 '{"type":"update","langage":"de"}',
                 "unknown_field",
-                '"update" has no field "langage"; allowed: language, keyterms, endpoint_ms',
+                '"update" has no field "langage"; allowed: language, languages, keyterms, endpoint_ms, revise',
             ),
             (
                 '{"type":"start","audio":{"encoding":"opus"}}',
@@ -133,6 +133,16 @@ class TestDecodeClient:
                 '{"type":"start","prompt":1}',
                 "bad_value",
                 '"start": prompt = 1: expected text of at most 4096 characters',
+            ),
+            (
+                '{"type":"start","revise":1}',
+                "bad_value",
+                '"start": revise = 1: expected true, false or the name of a model',
+            ),
+            (
+                '{"type":"update","languages":"en"}',
+                "bad_value",
+                '"update": languages = "en": expected a list of at most 128 language codes, tags or names',
             ),
         ],
     )
@@ -237,6 +247,18 @@ class TestCaptionsProtocol:
                 "bad_value",
                 'language = "xx": expected auto or one of en, de',
             ),
+            (
+                [],
+                '{"type":"start","languages":["en-US","fr"]}',
+                "bad_value",
+                'languages = "fr": expected auto or one of en, de; this model does not know french',
+            ),
+            (
+                [START],
+                '{"type":"update","revise":"small"}',
+                "bad_value",
+                'revise = "small": expected true, false or a loaded model: tiny, base',
+            ),
         ],
     )
     def test_what_is_illegal_closes(self, before: list[str], frame: str | bytes, code: str, message: str) -> None:
@@ -248,6 +270,26 @@ class TestCaptionsProtocol:
 
         assert (error.value.code, str(error.value)) == (code, message)
         assert connection.state is State.CLOSED
+
+    @pytest.mark.parametrize(
+        ("asked", "languages"),
+        [
+            ('["de-AT","English","deu"]', ("de", "en")),
+            ('["auto","en"]', ("en",)),
+            ("[]", ()),
+        ],
+    )
+    def test_languages_are_read_as_codes(self, asked: str, languages: tuple[str, ...]) -> None:
+        """Each once; `auto` among them says nothing."""
+        update = protocol(START).receive(f'{{"type":"update","languages":{asked}}}')
+        assert update == Update(languages=languages)
+
+    @pytest.mark.parametrize("asked", ["true", "false", '"base"'])
+    def test_a_second_pass_is_asked_for(self, asked: str) -> None:
+        """Or not, or with a model that is loaded."""
+        update = protocol(START).receive(f'{{"type":"update","revise":{asked}}}')
+        assert isinstance(update, Update)
+        assert update.revise == {"true": True, "false": False}.get(asked, "base")
 
     @given(st.lists(st.sampled_from([START, '{"type":"end"}', '{"type":"flush","id":1}', "x", b"", b"12"])))
     def test_only_protocol_errors_come_out(self, frames: list[str | bytes]) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamer.errors import EngineError
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnRevised
 from streamer.scheduling.outbox import Outbox
 from tests.helpers.waiting import until_idle
 
@@ -162,3 +162,15 @@ async def test_integrity_through_a_session() -> None:
     outbox.check_integrity()
     outbox.fail(EngineError("broken"))
     outbox.check_integrity()
+
+
+async def test_revisions_are_read_again_after_their_turns() -> None:
+    """What a broken connection has read may be lost: each revision comes again once, behind the turns."""
+    outbox = Outbox(MAX_UNREAD)
+    revised = TurnRevised(turn=0, text="a", language="en", reason="text", model="base")
+    outbox.put([turn_end(0), turn_end(1), revised])
+    events = outbox.read()
+    assert [await anext(events) for _ in range(3)] == [turn_end(0), turn_end(1), revised]
+    outbox.take_over(0.0)
+    outbox.put([BYE])
+    assert await read(outbox) == [turn_end(0), turn_end(1), revised, BYE]

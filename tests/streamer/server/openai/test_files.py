@@ -24,7 +24,7 @@ from streamer.access.keys import Keys
 from streamer.config import LimitsConfig
 from streamer.dialects.openai.errors import RequestError
 from streamer.errors import AudioFormatError, EngineError
-from streamer.protocol.events import Bye
+from streamer.protocol.events import Bye, TurnRevised
 from streamer.protocol.options import SessionOptions
 from streamer.server.openai.files import Upload, read_body
 from tests.helpers.damaged_recordings import with_total_samples
@@ -92,6 +92,19 @@ class TestTranscription:
         assert abs(float(samples[16000]) - 0.25) < 1e-3
         assert (stream.options.language, stream.options.prompt, stream.options.task) == ("de", "Ray", "transcribe")
         assert stream.detached.is_set()
+
+    @pytest.mark.parametrize("fields", [{}, {"stream": "true"}])
+    async def test_a_whole_answer_holds_the_revised_text(self, fields: dict[str, str]) -> None:
+        """Each turn of a file gets its second pass; deltas have told the live text."""
+        revision = TurnRevised(turn=0, text="So, the first.", language="en", reason="text", model="base")
+        scheduler = FakeScheduler([*script_of(["so the first"]), (3.0, revision)])
+        async with asking(scheduler) as (_, client):
+            answer = await post(client, wav(3.0), **fields)
+        *deltas, whole = (json.loads(line.removeprefix("data: ")) for line in answer.text.split("\n\n") if line)
+        assert "".join(delta["delta"] for delta in deltas) == ("so the first" if fields else "")
+        assert whole["text"] == "So, the first."
+        [stream] = scheduler.streams
+        assert (stream.options.revise, stream.revises_all) == (True, True)
 
     async def test_a_recording_of_a_browser_is_transcribed(self) -> None:
         """webm with Opus, out of the temporary file of an upload, which is open for writing."""

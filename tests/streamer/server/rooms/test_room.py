@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.client.resumption import EventMerger
-from streamer.protocol.events import Ack, Caption, TurnEnd, Word
+from streamer.protocol.events import Ack, Caption, TurnEnd, TurnRevised, Word
 from streamer.server.rooms.room import HISTORY, MAX_PENDING, WAKE_AT_ONCE, Past, Room, Viewer, past_of
 
 
@@ -24,6 +24,12 @@ def turn_end(turn: int, text: str = "a") -> TurnEnd:
     """A message that may not be lost."""
     word = Word(text=text, start_s=0.0, end_s=1.0, confidence=0.9)
     return TurnEnd(turn=turn, text=text, start_s=0.0, end_s=1.0, language="en", reason="silence", words=(word,))
+
+
+def turn_revised(turn: int, text: str) -> TurnRevised:
+    """Another text of a turn that has ended."""
+    word = Word(text=text, start_s=0.0, end_s=1.0, confidence=0.9)
+    return TurnRevised(turn=turn, text=text, language="en", reason="text", model="base", words=(word,))
 
 
 async def shown(viewer: Viewer, n_messages: int) -> list[dict[str, Any]]:
@@ -240,3 +246,24 @@ async def test_a_viewer_that_has_left_gets_nothing() -> None:
         room.publish(turn_end(turn))
 
     assert not viewer.is_cut
+
+
+async def test_viewers_get_revisions_and_late_viewers_too() -> None:
+    """In the order in which they came, without words; the open turn stays open."""
+    room = Room()
+    early = room.join()
+    for event in (turn_end(0, "a"), caption(1, "b"), turn_revised(0, "A."), turn_end(1, "b")):
+        room.publish(event)
+
+    _, *live = await shown(early, 5)
+    state, *past = await shown(room.join(), 4)
+
+    assert [(message["type"], message["turn"]) for message in live] == [
+        ("turn_end", 0),
+        ("caption", 1),
+        ("turn_revised", 0),
+        ("turn_end", 1),
+    ]
+    assert state["turns"] == 3
+    assert [(message["turn"], message["text"]) for message in past] == [(0, "a"), (0, "A."), (1, "b")]
+    assert not any("words" in message for message in [*live, *past])

@@ -1,0 +1,284 @@
+"""Tests of streamer/scheduling/reviser.py: turns that wait for their second pass, and when they get it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import torch
+from msgspec import structs
+from prometheus_client import CollectorRegistry
+
+from streamer.errors import EngineError
+from streamer.protocol.events import Bye, Event, TurnEnd, TurnRevised
+from streamer.protocol.options import SessionOptions
+from streamer.protocol.turns import FinalTurns
+from streamer.scheduling.reviser import MAX_BYE_WAIT_S, MAX_FAILURES, MAX_WAITING, Job, Reviser, RevisionDecoder
+from streamer.scheduling.session_handle import SessionHandle
+from streamer.session.second_pass import Part, Revision
+from streamer.telemetry.metrics import ServiceMetrics
+from tests.helpers.scripted_engine import ScriptedEngine, recite, reviser, serving, spoken, story
+from tests.helpers.waiting import until_idle
+
+REVISED = SessionOptions(language="en", revise=True, endpoint_ms=500)
+
+
+def revision(turn: int = 0, language: str = "en", model: str = "") -> Revision:
+    """A turn of one word, b."""
+    ended = TurnEnd(turn=turn, text="b", start_s=0.0, end_s=0.3, language=language, reason="silence")
+    part = Part(log_mel=torch.full((5, 30), 0.1), gains=(), start_s=0.0, voiced=((0.0, 0.3),), text=" b")
+    return Revision(
+        turn=ended,
+        parts=(part,),
+        model=model,
+        prompt="",
+        keyterms=(),
+        task="transcribe",
+        has_words=True,
+        begins_sentence=True,
+    )
+
+
+class Queue:
+    """A reviser and its jobs, which keep what they were told under their turn's number."""
+
+    def __init__(self, engine: ScriptedEngine) -> None:
+        self.now_s = 0.0
+        self.registry = CollectorRegistry()
+        decoder = RevisionDecoder([reviser(engine)])
+        self.reviser = Reviser(decoder, ServiceMetrics(self.registry), clock=lambda: self.now_s)
+        self.told: dict[int, TurnRevised | None] = {}
+        self._news = asyncio.Event()
+
+    def put(self, turn: int, **facts: Any) -> None:
+        """Let a turn wait."""
+        job = Job(
+            revision=revision(turn),
+            settle=functools.partial(self._settle, turn),
+            is_patient=facts.get("is_patient", False),
+            is_ended=lambda: facts.get("is_ended", False),
+            is_left=lambda: facts.get("is_left", False),
+        )
+        self.reviser.put(job)
+
+    def count(self, outcome: str) -> float | None:
+        """Turns with this outcome."""
+        return self.registry.get_sample_value("streamer_revisions_total", {"outcome": outcome})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Decode while the block runs."""
+        task = asyncio.create_task(self.reviser.run())
+        try:
+            async with asyncio.timeout(10):
+                yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something holds; the time-out of `running` ends the wait."""
+        while not condition():
+            self._news.clear()
+            await self._news.wait()
+
+    def _settle(self, turn: int, event: TurnRevised | None) -> None:
+        assert turn not in self.told
+        self.told[turn] = event
+        self._news.set()
+
+
+@pytest.fixture
+def queue() -> Queue:
+    """An empty one."""
+    return Queue(ScriptedEngine())
+
+
+def revisions(events: list[Event]) -> list[TurnRevised]:
+    """Events of this kind."""
+    return [event for event in events if isinstance(event, TurnRevised)]
+
+
+class TestQueue:
+    """Which turns are decoded, and in which order."""
+
+    async def test_turns_are_decoded_in_order(self, queue: Queue) -> None:
+        """Each is told its result."""
+        for turn in range(3):
+            queue.put(turn)
+        async with queue.running():
+            await queue.until(lambda: len(queue.told) == 3)
+        assert list(queue.told) == [0, 1, 2]
+        assert [event and event.text for event in queue.told.values()] == ["c", "c", "c"]
+        assert queue.count("revised") == 3
+
+    async def test_turns_of_live_sessions_wait_for_room(self, queue: Queue) -> None:
+        """Those of recordings do not."""
+        has_room = False
+        queue.reviser.has_room = lambda: has_room
+        queue.put(0)
+        queue.put(1, is_patient=True)
+        async with queue.running():
+            await queue.until(lambda: 1 in queue.told)
+            assert 0 not in queue.told
+            has_room = True
+            await queue.until(lambda: 0 in queue.told)
+
+    def test_over_the_bound_the_oldest_live_turn_is_dropped(self, queue: Queue) -> None:
+        """Its text stays; no turn of a recording is dropped."""
+        queue.put(1000, is_patient=True)
+        for turn in range(MAX_WAITING + 2):
+            queue.put(turn)
+        assert queue.told == {0: None, 1: None}
+        assert queue.count("dropped") == 2
+
+    async def test_nobody_waits_for_a_turn_that_nobody_reads(self, queue: Queue) -> None:
+        """It is dropped, and nothing is computed for it."""
+        queue.put(0, is_left=True, is_patient=True)
+        async with queue.running():
+            await queue.until(lambda: 0 in queue.told)
+        assert (queue.told, queue.count("dropped")) == ({0: None}, 1)
+
+    async def test_an_ended_session_does_not_wait_without_room(self, queue: Queue) -> None:
+        """Its turns are dropped at once; those of a session that goes on may still get room."""
+        queue.reviser.has_room = lambda: False
+        queue.put(0, is_ended=True)
+        queue.put(1)
+        async with queue.running():
+            await queue.until(lambda: 0 in queue.told)
+        assert queue.told == {0: None}
+
+    async def test_an_ended_session_waits_for_a_while(self) -> None:
+        """Behind others it waits `MAX_BYE_WAIT_S` at most."""
+        engine = ScriptedEngine()
+        queue = Queue(engine)
+
+        def pass_time(_: object) -> None:
+            queue.now_s += MAX_BYE_WAIT_S
+
+        engine.on_step = pass_time
+        for turn in range(2):
+            queue.put(turn, is_ended=True)
+        async with queue.running():
+            await queue.until(lambda: len(queue.told) == 2)
+        assert (queue.told[0] is not None, queue.told[1]) == (True, None)
+
+    async def test_after_some_failures_it_gives_up(self) -> None:
+        """A step that fails leaves the text; after `MAX_FAILURES` in a row nothing is computed any more."""
+        engine = ScriptedEngine()
+        engine.poisoned["revision"] = 1000
+        queue = Queue(engine)
+        async with queue.running():
+            for turn in range(MAX_FAILURES + 2):
+                queue.put(turn)
+            await queue.until(lambda: len(queue.told) == MAX_FAILURES + 2)
+            queue.put(100)
+        assert set(queue.told.values()) == {None}
+        assert len(engine.batches) == MAX_FAILURES
+        assert queue.count("failed") == MAX_FAILURES + 3
+
+    def test_a_language_that_the_model_does_not_know_is_left(self) -> None:
+        """As of a German turn, where the second model knows English alone."""
+        engine = ScriptedEngine()
+        assert RevisionDecoder([reviser(engine)]).decode(revision(language="de")) is None
+        assert engine.batches == []
+
+    def test_a_turn_may_ask_for_a_model(self) -> None:
+        """Each model has an engine of its own, which is built once, when it is needed."""
+        first, second = ScriptedEngine(), ScriptedEngine()
+        decoder = RevisionDecoder([reviser(first, "first"), reviser(second, "second")])
+        for model in ("", "second", "second"):
+            event = decoder.decode(revision(model=model))
+            assert event is not None
+            assert event.model == (model or "first")
+        assert (len(first.batches), len(second.batches)) == (1, 2)
+
+
+class TestSessions:
+    """Second passes of sessions of a scheduler."""
+
+    async def test_a_session_with_revise_is_told_before_bye(self) -> None:
+        """Its turns end with their live text, the revisions follow, then it is over."""
+        async with serving(revisers=[reviser(ScriptedEngine())]) as service:
+            events = await recite(service.scheduler.open(REVISED), "b d b", pause_s=1.0)
+        assert [event.text for event in events if isinstance(event, TurnEnd)] == ["b d b"]
+        assert [event.text for event in revisions(events)] == ["c d c"]
+        assert isinstance(events[-1], Bye)
+
+    @pytest.mark.parametrize("revisers", [[], [ScriptedEngine()]])
+    async def test_a_session_without_revise_ends_as_ever(self, revisers: list[ScriptedEngine]) -> None:
+        """And so does one that asks where nobody makes second passes."""
+        options = REVISED if not revisers else structs.replace(REVISED, revise=False)
+        async with serving(revisers=[reviser(engine) for engine in revisers]) as service:
+            events = await recite(service.scheduler.open(options), "b d b", pause_s=1.0)
+        assert revisions(events) == []
+        assert isinstance(events[-1], Bye)
+
+    async def test_every_turn_of_a_recording_is_revised(self) -> None:
+        """However many there are, and although sessions speak."""
+        engine = ScriptedEngine()
+        async with serving(revisers=[reviser(engine)]) as service:
+            service.scheduler._reviser.has_room = lambda: False  # type: ignore[union-attr]
+            stream = service.scheduler.open(REVISED, revises_all=True)
+            feeding = asyncio.create_task(feed(stream, [story(5, seed) for seed in range(8)]))
+            turns, n_revised = FinalTurns(), 0
+            async for event in stream:
+                turns.take(event)
+                n_revised += isinstance(event, TurnRevised)
+            await feeding
+        assert [turn.text for turn in turns] == [story(5, seed).replace("b", "c") for seed in range(8)]
+        assert n_revised == 8
+
+    async def test_a_client_that_leaves_is_not_waited_for(self) -> None:
+        """Its session is over at once, and its place is free."""
+        engine = ScriptedEngine()
+        engine.hold()
+        async with serving(revisers=[reviser(engine)]) as service:
+            stream = service.scheduler.open(REVISED)
+            await stream.feed(spoken("b d b", pause_s=1.0))
+            await stream.feed(spoken("d f d", pause_s=1.0))
+            assert await asyncio.to_thread(engine.entered.wait, 10)
+            stream.detach(is_final=True)
+            engine.release()
+            while service.scheduler.n_sessions:
+                await until_idle()
+
+    async def test_a_failed_session_is_told_nothing(self) -> None:
+        """A result that comes late changes nothing."""
+        engine = ScriptedEngine()
+        engine.hold()
+        async with serving(revisers=[reviser(engine)]) as service:
+            stream = service.scheduler.open(REVISED)
+            service.engine.poisoned = {}
+            await stream.feed(spoken("b d b", pause_s=1.0))
+            assert await asyncio.to_thread(engine.entered.wait, 10)
+            service.engine.poisoned[stream.id] = 1000
+            await stream.feed(spoken("d f d", pause_s=1.0))
+            turns = FinalTurns()
+            with pytest.raises(EngineError, match="steps failed"):
+                await take_all(stream, turns)
+            engine.release()
+            await until_idle()
+        assert [turn.text for turn in turns] == ["b d b"]
+
+    def test_the_scheduler_names_the_models(self) -> None:
+        """For the check of what clients ask for."""
+        decoder = RevisionDecoder([reviser(ScriptedEngine(), "base"), reviser(ScriptedEngine(), "tiny.en")])
+        assert Reviser(decoder, ServiceMetrics(CollectorRegistry())).models == ("base", "tiny.en")
+
+
+async def take_all(stream: SessionHandle, turns: FinalTurns) -> None:
+    """Take the turns of a session until it ends."""
+    async for event in stream:
+        turns.take(event)
+
+
+async def feed(stream: SessionHandle, stories: list[str]) -> None:
+    """Say stories with pauses between them, and end."""
+    for text in stories:
+        await stream.feed(spoken(text, pause_s=1.0))
+    stream.end()
