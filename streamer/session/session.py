@@ -23,6 +23,7 @@ from streamer.session.audio_window import AudioWindow
 from streamer.session.commit_policy import POLICIES, Agreement
 from streamer.session.early_ends import EarlyEnds, Hypothesis
 from streamer.session.endpointing import ending_pause_ms
+from streamer.session.language import TurnLanguage
 from streamer.session.levels import raise_quiet
 from streamer.session.plausibility import n_believed, worth_showing
 from streamer.session.second_pass import Cutter, Revision, SecondPass
@@ -44,8 +45,6 @@ MAX_FLUSHES = 256
 """Flushes that wait for the end of a turn: no client has a use for so many."""
 STRAYED_S = 3.0
 """Voice after the last word from which on the prefix is thought to mislead the decoder, seconds."""
-SETTLE_LANGUAGE_S = 4.0
-"""Audio in a window after which the session keeps the detected language, seconds."""
 SETTLED_TEXT_S = 1.5
 """Age of a word's end from which on the decoder does not read the word again, seconds."""
 OVERLONG = 1.5
@@ -89,8 +88,7 @@ class Session:
         self._second_pass = SecondPass(cutter, is_patient=spec.revises_all)
         self._prompt = self._tokenizer.encode(f" {options.prompt}".rstrip())
         self._context = self._tokenizer.encode(f" {spec.context}".rstrip())
-        self._language = None if options.language == "auto" else options.language
-        self._spoken_language = ""
+        self._language = TurnLanguage(options, is_multilingual=self._tokenizer.multilingual)
         self._flushes: list[int] = []
         self._in_flight, self._ended = False, False
         self.n_steps = 0
@@ -156,8 +154,7 @@ class Session:
     def update(self, update: Update) -> None:
         """Change options from now on."""
         self.options = update.over(self.options)
-        if update.language is not None:
-            self._language = None if update.language == "auto" else update.language
+        self._language.ask(self.options)
 
     # --- state
 
@@ -272,7 +269,8 @@ class Session:
             no_eot_at=text.no_eot_at,
             anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
             anchor_s=max(0.0, text.anchor.start_s - audio.start_s) if text.anchor else 0.0,
-            language=self._language,
+            language=self._language.of_step(self._voiced_s(audio.stream_s(edge)), may_end=self._may_end()),
+            languages=self._language.languages,
             task=self.options.task,
             keyterms=self.options.keyterms,
             final=self.wants_final,
@@ -290,7 +288,7 @@ class Session:
         if step.window_id != self._audio.id:
             return []
         self._audio.seen = step.edge_frame
-        self._settle_language(result, step)
+        self._language.apply(step.request, result, self._voiced_s(self._audio.seen_s))
         self._take_words(step, result)
         edge_s = self._audio.seen_s
         if self._early_ends.is_stuck:
@@ -306,13 +304,15 @@ class Session:
         if self.options.revise:
             self._second_pass.follow(self._transcript.stable)
         self._roll(edge_s)
-        return [*events, *self._transcript.show(worth_showing(self._text.tail, edge_s))]
+        # text in a language that is not sure may be a translation
+        tail = worth_showing(self._text.tail, edge_s) if self._language.may_show else []
+        return [*events, *self._transcript.show(tail)]
 
     # --- turns
 
     def _begin_speech(self) -> list[Event]:
         resumes = self._voice.started_s - self._voice_before_s <= self._window.carry_s
-        if not (self._text.has_committed and resumes and self._audio.is_held):
+        if not (self._text.has_committed and resumes and self._audio.is_held) or self._language.may_change:
             self._open_window(max(self._voice.started_s - self._window.pre_roll_s, self._voice_before_s))
         return [Speech(state="started", at_s=round(max(self._voice.started_s, self._voice_before_s), 3))]
 
@@ -341,7 +341,7 @@ class Session:
     def _commit_in_pause(self) -> list[Event]:
         """Commit the words that are certain by the silence behind them: no step comes in a pause."""
         n = self._agreement.certain_at(self._text.tail, self._voice.now_s)
-        if not n:
+        if not n or not self._language.is_sure:
             return []
         self._commit(n, closes=False)
         return [*self._transcript.show(worth_showing(self._text.tail, self._audio.seen_s))]
@@ -363,6 +363,7 @@ class Session:
             self._acks.leave_rest(self._progress())
         events: list[Event] = [*self._close_turn(reason, self._audio.seen_s)]
         self._voice.stop()
+        self._language.end_turn()
         # audio after the last step's edge belongs to the next turn
         self._voice_before_s = min(self._voice.last_voice_s, self._audio.seen_s)
         self._agreement.reset()
@@ -421,7 +422,7 @@ class Session:
         """
         words, begins_sentence = list(self._transcript.stable), self._begins_sentence
         self._begins_sentence = self._transcript.ends_sentence or not self._transcript.is_open
-        turns = self._transcript.end_turn(self._spoken_language, reason)
+        turns = self._transcript.end_turn(self._language.spoken, reason)
         self._second_pass.end_turn(turns, words, until_s, self.options, begins_sentence=begins_sentence)
         return turns
 
@@ -444,7 +445,8 @@ class Session:
         last_s = words[-1].end_s if words else self._audio.start_s + step.request.anchor_s
         self._early_ends.judge(result, hypothesis, self._text, self._voice.voiced_s(last_s, self._audio.seen_s))
         self._last_probability = hypothesis.last_probability
-        self._commit(self._agreement.certain(words, self._audio.seen_s), closes=self._closes)
+        n_certain = self._agreement.certain(words, self._audio.seen_s) if self._language.is_sure else 0
+        self._commit(n_certain, closes=self._closes)
 
     def _hypothesis(self, step: Step, result: StepResult) -> Hypothesis:
         """What is believed of a result; the last of several words of a cut text is left out, for it may be half."""
@@ -460,12 +462,13 @@ class Session:
         last_probability = math.exp(result.logprobs[n - 1]) if n else 0.0
         return Hypothesis(words=believed, is_cut=is_cut, edge_frame=step.edge_frame, last_probability=last_probability)
 
-    def _settle_language(self, result: StepResult, step: Step) -> None:
-        """Keep the detected language once a window holds `SETTLE_LANGUAGE_S` of audio."""
-        self._spoken_language = result.language
-        asked = step.request.language is None and self._language is None
-        if asked and (step.edge_frame - step.window_start_frame) * FRAME_S >= SETTLE_LANGUAGE_S:
-            self._language = result.language
+    def _voiced_s(self, until_s: float) -> float:
+        """Voice of the present speech up to a stream time, seconds."""
+        return self._voice.voiced_s(self._voice.started_s, until_s)
+
+    def _may_end(self) -> bool:
+        """Whether the next step may be the last one of its turn."""
+        return self.wants_final or self._voice.silence_s >= self._window.pause_s
 
     def _has_strayed(self, edge_s: float) -> bool:
         """Whether `STRAYED_S` of voice follow the words of the window, the prefix included, without any new word."""
