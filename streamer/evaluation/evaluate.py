@@ -53,8 +53,12 @@ def run(config: Config, manifest: Path, options: EvaluationOptions) -> int:
         started = time.perf_counter()
         transcripts = evaluation.play(options, delay)
         elapsed_s = time.perf_counter() - started
-        judged = judge.judge(known, transcripts, references)
-        return report(config.model.name, judged, engines.metrics.recent_token_ms(), elapsed_s), judged
+        judged = judge.judge(known, transcripts, references, is_revised=options.revise)
+        figures = report(config.model.name, judged, engines.metrics.recent_token_ms(), elapsed_s)
+        if options.revise:
+            cost = round(evaluation.revision_s / evaluation.duration_s, 4)
+            figures = msgspec.structs.replace(figures, revision_s_per_audio_s=cost)
+        return figures, judged
 
     figures, judged = measure(config.session.delay)
     if options.plot:

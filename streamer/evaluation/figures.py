@@ -50,6 +50,12 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     formatted_words: int
     """Words and marks of those references."""
     one_shot: OneShotRates | UnsetType = UNSET
+    revised_wer: float | UnsetType | None = UNSET
+    """Of the text after the second pass."""
+    revised_wer_interval: Interval | UnsetType | None = UNSET
+    revised_difference: float | UnsetType | None = UNSET
+    """`revised_wer` minus the rate of decoding at once."""
+    revised_difference_interval: Interval | UnsetType | None = UNSET
 
 
 class KindFigures(Rates, frozen=True, kw_only=True):
@@ -111,6 +117,9 @@ class FileFigures(msgspec.Struct, frozen=True, kw_only=True):
     """None where the reference has no case or no punctuation."""
     formatted_differences: tuple[Difference, ...]
     one_shot: OneShotText | UnsetType = UNSET
+    revised_errors: int | UnsetType = UNSET
+    revised_text: str | UnsetType = UNSET
+    """The final text after the second pass, not normalised."""
 
 
 class DelayFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +151,8 @@ class Figures(Rates, frozen=True, kw_only=True):
     decoder_token_ms: Percentiles | None
     hallucinated_words_nonspeech: int
     """Words of the live path in recordings without speech."""
+    revision_s_per_audio_s: float | UnsetType | None = UNSET
+    """CPU seconds of second passes per second of the recordings."""
     word_start_error_s: Percentiles | UnsetType = UNSET
     """Absolute errors of the starts of words."""
     utterance_start_error_s: Percentiles | UnsetType = UNSET

@@ -28,6 +28,8 @@ class JudgedRecording:
     """The reference, not normalised."""
     transcript: LiveTranscript
     score: Score
+    revised: Score | None = None
+    """Of the text after the second pass, if that was asked for."""
     one_shot: Score | None = None
     """Of the whole recording decoded at once, if that was asked for."""
     formatted: Score | None = None
@@ -71,7 +73,12 @@ class Judge:
         self._score, self._normaliser, self._word_times = word_scorer(), text_normaliser(), word_times
 
     def judge(
-        self, rows: Sequence[ManifestRow], transcripts: Sequence[LiveTranscript], one_shot: Sequence[str] | None
+        self,
+        rows: Sequence[ManifestRow],
+        transcripts: Sequence[LiveTranscript],
+        one_shot: Sequence[str] | None,
+        *,
+        is_revised: bool = False,
     ) -> list[JudgedRecording]:
         """
         Every recording with its errors, in the order of `rows`.
@@ -80,11 +87,14 @@ class Judge:
             rows: The recordings.
             transcripts: One for each row.
             one_shot: Their texts as decoded at once, one for each row; None if there is no such comparison.
+            is_revised: Whether the transcripts hold the text after the second pass.
         """
         texts: Sequence[str | None] = one_shot or [None] * len(rows)
-        return [self._judged(*each) for each in zip(rows, transcripts, texts, strict=True)]
+        return [self._judged(*each, is_revised=is_revised) for each in zip(rows, transcripts, texts, strict=True)]
 
-    def _judged(self, row: ManifestRow, transcript: LiveTranscript, one_shot: str | None) -> JudgedRecording:
+    def _judged(
+        self, row: ManifestRow, transcript: LiveTranscript, one_shot: str | None, *, is_revised: bool
+    ) -> JudgedRecording:
         words = [word for turn in transcript.turns for word in turn.words or ()]
         spoken = utterances(row.segments, MIN_PAUSE_S, row.lead_in_s)
         timed = self._word_times.get(row.id, ())
@@ -96,6 +106,7 @@ class Judge:
             text=row.text,
             transcript=transcript,
             score=self._score(row.language, row.text, transcript.text),
+            revised=self._score(row.language, row.text, transcript.revised_text) if is_revised else None,
             one_shot=None if one_shot is None else self._score(row.language, row.text, one_shot),
             one_shot_text=one_shot,
             formatted=formatted_score(row.language, row.text, transcript.text),

@@ -24,8 +24,9 @@ from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.manifest import ManifestRow
 from streamer.evaluation.one_shot import OneShot
 from streamer.evaluation.playback import transcribe_live
-from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
+from streamer.evaluation.simulation import Playback, Revise, SimulatedPace, keep_text, perform, simulate
 from streamer.protocol.options import Delay, SessionOptions
+from streamer.scheduling.reviser import RevisionDecoder
 from streamer.scheduling.scheduler import running
 from streamer.session.session import Session
 from streamer.session.spec import SessionSpec
@@ -48,6 +49,8 @@ class EvaluationOptions:
     """Stream time of one step at the pace `simulated`."""
     one_shot: bool = False
     """Decode each recording at once too, and compare."""
+    revise: bool = False
+    """Decode each turn once more when it has ended (`[revise] model`), and judge that text too."""
     differences: bool = False
     """Print the wrong words of each recording."""
     word_times: Path | None = None
@@ -82,35 +85,56 @@ class Evaluation:
     def __init__(self, config: Config, engines: Engines, rows: Sequence[ManifestRow], folder: Path) -> None:
         self._config, self._engines, self._rows = config, engines, rows
         self._window = window_options(config, engines.facts)
+        self.decoders: list[RevisionDecoder] = []
+        """Those of the second passes of the last `play`."""
         self._samples = [_with_lead_in(read_audio(folder / row.file), row.lead_in_s) for row in rows]
 
     def play(self, options: EvaluationOptions, delay: Delay) -> list[LiveTranscript]:
         """Play every recording as a live session; transcripts in the order of the rows."""
+        self.decoders = []
         if options.pace == "simulated":
-            return self._simulated(options.step_s, delay)
-        return asyncio.run(self._live(delay, realtime=options.pace == "realtime"))
+            return self._simulated(options, delay)
+        return asyncio.run(self._live(options, delay))
 
-    async def _live(self, delay: Delay, *, realtime: bool) -> list[LiveTranscript]:
+    @property
+    def revision_s(self) -> float:
+        """CPU time of the second passes of the last `play`, seconds."""
+        return sum(decoder.busy_s for decoder in self.decoders)
+
+    @property
+    def duration_s(self) -> float:
+        """Of all recordings, seconds."""
+        return sum(map(len, self._samples)) / SAMPLE_RATE
+
+    async def _live(self, options: EvaluationOptions, delay: Delay) -> list[LiveTranscript]:
         """Play through a scheduler: in real time one at a time, for the latencies of a lone stream; else many."""
         # a scheduler registers its metrics once: each needs a registry of its own
-        scheduler = build_scheduler(self._config, self._engines, CollectorRegistry()).scheduler
+        realtime = options.pace == "realtime"
+        scheduler = build_scheduler(self._config, self._engines, CollectorRegistry(), self._new_decoder()).scheduler
         at_once = asyncio.Semaphore(1 if realtime else min(MOST_AT_ONCE, scheduler.capacity))
 
         async def play_one(i: int) -> LiveTranscript:
             async with at_once:
-                stream = scheduler.open(self._options(i, delay))
+                session = self._options(i, delay, revise=options.revise)
+                stream = scheduler.open(session, revises_all=options.revise)
                 return await transcribe_live(stream, self._samples[i], realtime=realtime)
 
         async with running(scheduler):
             return await asyncio.gather(*map(play_one, range(len(self._rows))))
 
-    def _simulated(self, step_s: float, delay: Delay) -> list[LiveTranscript]:
+    def _new_decoder(self) -> RevisionDecoder:
+        """A decoder of second passes, whose time is counted."""
+        self.decoders.append(RevisionDecoder(self._engines.revisers))
+        return self.decoders[-1]
+
+    def _simulated(self, options: EvaluationOptions, delay: Delay) -> list[LiveTranscript]:
         """Play on a simulated clock, a share of the recordings on each engine."""
-        pace = SimulatedPace(interval_s=self._config.scheduler.step_interval_ms / 1e3, step_s=step_s)
+        pace = SimulatedPace(interval_s=self._config.scheduler.step_interval_ms / 1e3, step_s=options.step_s)
         n_rows = self._engines.options.max_batch
 
         def play_share(worker: int, share: Sequence[int]) -> list[LiveTranscript]:
-            openings = [lambda i=i: self._playback(i, pace, delay) for i in share]
+            revise = self._new_decoder().decode if options.revise else keep_text
+            openings = [lambda i=i: self._playback(i, pace, delay, revise) for i in share]
             return simulate(openings, self._engines.engines[worker], n_rows)
 
         return self._on_workers(play_share)
@@ -148,14 +172,14 @@ class Evaluation:
         }
         return [found[i] for i in range(len(self._rows))]
 
-    def _playback(self, i: int, pace: SimulatedPace, delay: Delay) -> Playback:
-        engines, options = self._engines, self._options(i, delay)
+    def _playback(self, i: int, pace: SimulatedPace, delay: Delay, revise: Revise) -> Playback:
+        engines, options = self._engines, self._options(i, delay, revise=revise is not keep_text)
         spec = SessionSpec(name=f"{i}", options=options, window=self._window, model=engines.facts)
-        return perform(Session(spec), engines.front_end, self._samples[i], pace)
+        return perform(Session(spec), engines.front_end, self._samples[i], pace, revise)
 
-    def _options(self, i: int, delay: Delay) -> SessionOptions:
+    def _options(self, i: int, delay: Delay, *, revise: bool) -> SessionOptions:
         language = self._rows[i].language or "auto"
-        return msgspec.structs.replace(self._config.session, language=language, delay=delay, words=True)
+        return msgspec.structs.replace(self._config.session, language=language, delay=delay, words=True, revise=revise)
 
 
 def _with_lead_in(samples: NDArray[np.float32], lead_in_s: float) -> NDArray[np.float32]:

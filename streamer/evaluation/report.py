@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 from msgspec.structs import asdict
 
 from streamer.evaluation.confidence import rate_interval
@@ -88,7 +88,7 @@ def _rates(judged: Sequence[JudgedRecording]) -> Rates:
     rate, interval = _rate([_Counts(one.id, one.score.words, one.score.errors) for one in spoken])
     written = [_Counts(one.id, one.formatted.words, one.formatted.errors) for one in spoken if one.formatted]
     formatted_rate, formatted_interval = _rate(written)
-    return Rates(
+    rates = Rates(
         recordings=len(judged),
         wer=rate,
         wer_interval=interval,
@@ -99,6 +99,20 @@ def _rates(judged: Sequence[JudgedRecording]) -> Rates:
         formatted_words=sum(counts.n_words for counts in written),
         one_shot=_one_shot_rates(spoken) if any(one.one_shot for one in spoken) else UNSET,
     )
+    return structs.replace(rates, **_revised_rates(spoken))
+
+
+def _revised_rates(spoken: Sequence[JudgedRecording]) -> dict[str, float | Interval | None]:
+    """Of the text after the second pass, and of its difference to decoding at once; empty where none was asked for."""
+    revised = [_Counts(one.id, one.revised.words, one.revised.errors) for one in spoken if one.revised]
+    if len(revised) < len(spoken):
+        return {}
+    rate, interval = _rate(revised)
+    rates: dict[str, float | Interval | None] = {"revised_wer": rate, "revised_wer_interval": interval}
+    if spoken and all(one.one_shot for one in spoken):
+        difference, difference_interval = _rate(_more_live([(one.id, one.revised, one.one_shot) for one in spoken]))
+        rates |= {"revised_difference": difference, "revised_difference_interval": difference_interval}
+    return rates
 
 
 def _one_shot_rates(spoken: Sequence[JudgedRecording]) -> OneShotRates:
@@ -174,6 +188,8 @@ def _file(one: JudgedRecording) -> FileFigures:
         formatted_wer=round(one.formatted.errors / one.formatted.words, FILE_RATE_DIGITS) if one.formatted else None,
         formatted_differences=one.formatted.differences if one.formatted else (),
         one_shot=OneShotText(errors=one.one_shot.errors, text=one.one_shot_text) if one.one_shot else UNSET,
+        revised_errors=one.revised.errors if one.revised else UNSET,
+        revised_text=one.transcript.revised_text if one.revised else UNSET,
     )
 
 

@@ -20,12 +20,15 @@ from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError
 from streamer.evaluation.latency import LatencyTracker, LiveTranscript
 from streamer.evaluation.playback import CHUNK_S
-from streamer.protocol.events import Event
+from streamer.protocol.events import Event, TurnRevised
+from streamer.session.second_pass import Revision
 from streamer.session.session import Session, Step
 from streamer.step import Engine, StepRequest, StepResult
 
 Playback = Generator[StepRequest, StepResult, LiveTranscript]
 """A session while it is played: yields step requests, is sent their results, and returns its transcript."""
+Revise = Callable[[Revision], TurnRevised | None]
+"""Decodes a turn once more, which takes no stream time; None: its text stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,17 @@ def simulate(openings: Iterable[Callable[[], Playback]], engine: Engine, n_rows:
             go_on(i, playback, result)
 
 
-def perform(session: Session, front_end: FrontEnd, samples: NDArray[np.float32], pace: SimulatedPace) -> Playback:
+def keep_text(_: Revision) -> None:
+    """Make no second pass: the turn keeps its text."""
+
+
+def perform(
+    session: Session,
+    front_end: FrontEnd,
+    samples: NDArray[np.float32],
+    pace: SimulatedPace,
+    revise: Revise = keep_text,
+) -> Playback:
     """
     Play one recording to a session.
 
@@ -86,8 +99,9 @@ def perform(session: Session, front_end: FrontEnd, samples: NDArray[np.float32],
         front_end: Turns samples into mel frames and voice probabilities.
         samples: (n,), mono at 16 kHz.
         pace: How much stream time a step takes, and how often one is due.
+        revise: See `Revise`.
     """
-    return _Player(session, front_end, pace, len(samples) / SAMPLE_RATE).play(samples)
+    return _Player(session, front_end, pace, revise, len(samples) / SAMPLE_RATE).play(samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +114,15 @@ class _Awaited:
 
 
 class _Player:
-    def __init__(self, session: Session, front_end: FrontEnd, pace: SimulatedPace, duration_s: float) -> None:
-        self._session, self._front_end, self._pace = session, front_end, pace
+    def __init__(
+        self,
+        session: Session,
+        front_end: FrontEnd,
+        pace: SimulatedPace,
+        revise: Revise,
+        duration_s: float,
+    ) -> None:
+        self._session, self._front_end, self._pace, self._revise = session, front_end, pace, revise
         self._features, self._tracker = FeatureState(), LatencyTracker(duration_s)
         self._awaited: _Awaited | None = None
 
@@ -142,3 +163,5 @@ class _Player:
     def _say(self, events: Sequence[Event], now_s: float) -> None:
         for event in events:
             self._tracker.see(event, now_s)
+        for revision in self._session.take_revisions():
+            self._say(self._session.revised(revision.turn.turn, self._revise(revision)), now_s)

@@ -28,6 +28,10 @@ def table(figures: Figures) -> str:
     head = f"{'kind':<14}{'files':>6}{'words':>7}{'errors':>7}{'wer %':>8}{'':>15}{'formatted %':>12}"
     if figures.one_shot is not UNSET:
         head += f"{'one-shot %':>12}{'more %':>8}{'':>15}{'only live':>11}{'only 1-shot':>13}{'formatted more %':>17}"
+    if figures.revised_wer is not UNSET:
+        head += f"{'revised %':>11}{'':>15}"
+        if figures.revised_difference is not UNSET:
+            head += f"{'more %':>8}{'':>15}"
     lines = [head, *(_row(f"{kind.kind} {kind.language}".strip() or "all", kind) for kind in figures.kinds)]
     lines += [_row(f"  {tag.tag}", tag) for tag in figures.tags]
     if figures.wer is not None:
@@ -35,6 +39,8 @@ def table(figures: Figures) -> str:
     measured = [(name, found) for name in MEASURED if (found := getattr(figures, name))]
     lines += [f"{name:<26} p50 {found.p50:.3f}  p95 {found.p95:.3f}" for name, found in measured]
     lines.append(f"{'partial_churn':<26} {figures.partial_churn}   rtf {figures.rtf}")
+    if figures.revision_s_per_audio_s is not UNSET:
+        lines.append(f"{'second pass, CPU s per s':<26} {figures.revision_s_per_audio_s}")
     lines.append(f"{'words said on non-speech':<26} {figures.hallucinated_words_nonspeech}")
     return "\n".join(lines)
 
@@ -47,6 +53,10 @@ def _row(name: str, rates: Rates) -> str:
         line += f"{100 * (at_once.wer or 0.0):>12.2f}{_percent(at_once.difference, at_once.difference_interval)}"
         line += f"{at_once.errors_only_live:>11}{at_once.errors_only_one_shot:>13}"
         line += f"{_rate(at_once.formatted_difference):>17}"
+    if rates.revised_wer is not UNSET and rates.revised_wer_interval is not UNSET:
+        line += f"   {_percent(rates.revised_wer, rates.revised_wer_interval)}"
+    if rates.revised_difference is not UNSET and rates.revised_difference_interval is not UNSET:
+        line += _percent(rates.revised_difference, rates.revised_difference_interval)
     return line
 
 

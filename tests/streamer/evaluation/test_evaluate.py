@@ -53,7 +53,13 @@ def test_speech_and_silence_become_figures_and_a_table(
     times = tmp_path / "times.json"
     times.write_text('{"year": [{"word": "in", "start_s": 0.05, "end_s": 0.2}]}')
     options = EvaluationOptions(
-        pace=pace, one_shot=True, differences=True, word_times=times, kinds=("short", "noise"), json_out=out
+        pace=pace,
+        one_shot=True,
+        revise=True,
+        differences=True,
+        word_times=times,
+        kinds=("short", "noise"),
+        json_out=out,
     )
     assert run(CONFIG, path, options) == 0
     report = json.loads(out.read_text())
@@ -70,6 +76,8 @@ def test_speech_and_silence_become_figures_and_a_table(
     assert report["partial_churn"] >= 0
     assert report["hallucinated_words_nonspeech"] == 0
     assert (report["one_shot"]["wer"], report["one_shot"]["difference"]) == (0.0, 0.0)
+    assert (report["revised_wer"], report["revised_difference"], report["files"][0]["revised_errors"]) == (0.0, 0.0, 0)
+    assert report["revision_s_per_audio_s"] > 0
     assert report["word_start_error_s"]["p95"] < 0.25
     assert report["utterance_end_error_s"]["p95"] < 0.5
     assert len(list((tmp_path / "cache").rglob("one-shot/*.json"))) == 2

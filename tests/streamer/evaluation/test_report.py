@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from streamer.evaluation.percentiles import Percentiles
 from streamer.evaluation.report import report
-from streamer.evaluation.scoring import Difference
+from streamer.evaluation.scoring import Difference, word_scorer
 from tests.helpers.judged import judged
 
 
@@ -79,3 +79,19 @@ def test_a_recording_counts_for_each_of_its_tags() -> None:
 
     found = [(tag.tag, tag.recordings, tag.errors, tag.words, tag.wer) for tag in figures.tags]
     assert found == [("babble5", 1, 1, 2, 0.5), ("phone", 2, 1, 4, 0.25)]
+
+
+def test_revised_text_has_rates_of_its_own() -> None:
+    """Where every recording has one; beside decoding at once there is the difference to it."""
+    score = word_scorer()
+    one = judged("red blue", "rat blew", "red blew")
+    revised = replace(one, revised=score("en", "red blue", "red blue"))
+
+    figures = report("tiny.en", [revised], [], 1.0)
+
+    assert (figures.wer, figures.revised_wer, figures.revised_difference) == (1.0, 0.0, -0.5)
+    assert figures.files[0].revised_errors == 0
+    plain = report("tiny.en", [one], [], 1.0)
+    assert (plain.revised_wer, plain.files[0].revised_text) == (UNSET, UNSET)
+    alone = report("tiny.en", [replace(judged("red", "rat"), revised=score("en", "red", "rat"))], [], 1.0)
+    assert (alone.revised_wer, alone.revised_difference) == (1.0, UNSET)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from streamer.errors import EngineError
 from streamer.evaluation.latency import LiveTranscript
-from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
-from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, spoken, story
+from streamer.evaluation.simulation import Playback, SimulatedPace, keep_text, perform, simulate
+from streamer.protocol.options import SessionOptions
+from streamer.scheduling.reviser import RevisionDecoder
+from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, reviser, spoken, story
 from tests.helpers.sessions import model_of, new_session
 
 
@@ -61,6 +64,25 @@ def test_a_slow_device_delays_words_by_what_it_takes() -> None:
     assert min(slow[0][0].first_sight_s) - min(quick[0][0].first_sight_s) == pytest.approx(0.7, abs=0.11)
     assert len(slow[1].batches) < len(quick[1].batches)
     assert slow[0][0].text == quick[0][0].text
+
+
+def test_a_second_pass_revises_the_transcript_alone() -> None:
+    """Live text and delays are as without it; the revised text is that of the other engine."""
+    engine, samples = ScriptedEngine(), spoken("b d b", pause_s=1.0)
+    decoder = RevisionDecoder([reviser(ScriptedEngine())])
+
+    def begin(*, revise: bool) -> Playback:
+        options = SessionOptions(language="en", revise=revise)
+        session = new_session("s", model=model_of(engine.tokenizer, 5), options=options)
+        second = decoder.decode if revise else keep_text
+        return perform(session, LoudnessFrontEnd(), samples, SimulatedPace(), second)  # type: ignore[arg-type]
+
+    plain, revised = simulate([functools.partial(begin, revise=on) for on in (False, True)], engine, 1)
+
+    assert (plain.text, plain.revised_text) == ("b d b", "b d b")
+    assert (revised.text, revised.revised_text) == ("b d b", "c d c")
+    assert (revised.commit_s, revised.first_sight_s) == (plain.commit_s, plain.first_sight_s)
+    assert decoder.audio_s == pytest.approx(1.0, abs=0.4)
 
 
 def test_silence_asks_for_no_step() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streamer.evaluation.report import report
+from streamer.evaluation.scoring import word_scorer
 from streamer.evaluation.table import difference_lines, table
 from tests.helpers.judged import judged
 
@@ -50,3 +51,15 @@ def test_errors_of_one_decoding_alone_are_listed_apart() -> None:
         "    only live:     green→gray",
         "    only one-shot: blue→blew",
     ]
+
+
+def test_revised_text_has_columns_where_it_was_asked_for() -> None:
+    """Its rate, and how much more that is than of decoding at once."""
+    one = judged("red blue", "rat blew", "red blew")
+    revised = replace(one, revised=word_scorer()("en", "red blue", "red blue"))
+
+    head, row, *_ = table(report("tiny.en", [revised], [], 1.0)).splitlines()
+
+    assert "revised %" in head
+    assert row.split()[-2:] == ["0.00", "-50.00"]
+    assert "revised" not in table(report("tiny.en", [one], [], 1.0))
