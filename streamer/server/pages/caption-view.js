@@ -1,5 +1,5 @@
-// The captions on the page: lines that roll up, with the open turn at the bottom. Stable words never move or change;
-// the unstable tail has a style of its own until its words become stable.
+// The captions on the page: lines that roll up, with the open turn at the bottom. Stable words never move or change
+// before their turn has ended; the unstable tail has a style of its own until its words become stable.
 
 export class CaptionView {
   #stage;
@@ -22,6 +22,15 @@ export class CaptionView {
     if (tail) row.element.append(partial.slice(0, -tail.length), span("partial", tail));
     row.stable = text;
     row.element.dataset.final = isFinal;
+    this.settle();
+  }
+
+  /** Show the revised text of a turn that is still on the stage. */
+  revise({ key, text }) {
+    const row = this.#rows.find((known) => known.key === key);
+    if (!row) return;
+    row.element.replaceChildren(text);
+    row.stable = text;
     this.settle();
   }
 

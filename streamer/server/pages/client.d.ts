@@ -27,6 +27,10 @@ export interface CaptionsOptions extends Omit<Place, "token"> {
   delay?: "minimal" | "low" | "medium" | "high";
   partials?: boolean;
   words?: boolean;
+  /** What `language: "auto"` chooses from. */
+  languages?: string[];
+  /** Decode each ended turn once more as a whole; a name: with that model. */
+  revise?: boolean | string;
 }
 
 export interface Word {
@@ -62,6 +66,18 @@ export interface TurnEnd {
   words?: Word[];
 }
 
+/** Another text of a turn that has ended, from its second pass (`revise`). */
+export interface TurnRevised {
+  type: "turn_revised";
+  turn: number;
+  text: string;
+  language: string;
+  reason: "text" | "speakers";
+  /** Name of the model of the second pass. */
+  model: string;
+  words?: Word[];
+}
+
 export interface Failure {
   code: string;
   message: string;
@@ -72,7 +88,8 @@ export type State = "connecting" | "live" | "reconnecting" | "overloaded" | "dra
 export interface WatchEvents {
   caption: Caption;
   turn_end: TurnEnd;
-  /** Whether a session speaks. A new `speaker` numbers its turns from 0. `turns`: number of past turns that follow. */
+  turn_revised: TurnRevised;
+  /** Whether a session speaks. A new `speaker` numbers its turns from 0. `turns`: past turns and revisions that follow. */
   room: { type: "room"; room: string; speaker: number; live: boolean; turns: number };
   state: State;
   /** Connected: the server sends the turns that it keeps (again). */
@@ -84,6 +101,7 @@ export interface WatchEvents {
 export interface CaptionsEvents {
   caption: Caption;
   turn_end: TurnEnd;
+  turn_revised: TurnRevised;
   speech: { type: "speech"; state: "started" | "stopped"; at_s: number };
   started: { type: "started"; session: string; resume_from_s: number };
   ack: { type: "ack"; received_s: number; stable_s: number; lag_s: number };
@@ -102,7 +120,13 @@ export class Captions {
   on<T extends keyof CaptionsEvents>(type: T, listener: (event: CaptionsEvents[T]) => void): this;
   /** Audio in the announced format; `endS` is the end of a chunk of a container, in seconds. */
   send(chunk: ArrayBufferView | ArrayBuffer, endS?: number): void;
-  update(options: { language?: string; keyterms?: string[]; endpoint_ms?: number }): void;
+  update(options: {
+    language?: string;
+    languages?: string[];
+    keyterms?: string[];
+    endpoint_ms?: number;
+    revise?: boolean | string;
+  }): void;
   /** End the audio; resolves once the tail is transcribed. */
   end(): Promise<{ error: Failure | null }>;
   /** Leave at once. */

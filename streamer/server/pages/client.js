@@ -88,7 +88,7 @@ export class Captions extends Emitter {
     if (this.#isStarted) this.#socket.send(chunk);
   }
 
-  /** Change options during the session: language, keyterms, endpoint_ms. */
+  /** Change options during the session: language, languages, keyterms, endpoint_ms, revise. */
   update(options) {
     Object.assign(this.#options, options);
     if (this.#isStarted) this.#socket.send(JSON.stringify({ type: "update", ...options }));
@@ -328,10 +328,11 @@ class Past {
   apply(event) {
     const turn = this.#first + event.turn;
     if (event.type === "caption" && !this.#turns.has(turn)) this.#open = told({ ...event, turn, text: event.stable });
+    if (event.type === "turn_revised" && this.#turns.has(turn)) this.#turns.set(turn, told({ ...this.#turns.get(turn), text: event.text }));
     if (event.type !== "turn_end") return;
     this.#turns.set(turn, told({ ...event, turn }));
     this.#turns.delete(turn - MAX_PAST_TURNS);
-    if (this.#open?.turn <= turn) this.#open = null; // a turn that is told again after a resume ends no later one
+    this.#open = null;
   }
 
   /** A new session continues: the open turn ends with its stable words. */

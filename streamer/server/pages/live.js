@@ -176,7 +176,8 @@ function receive(event) {
   if (event.type === "caption") delays = [...delays.slice(-8), session.capturedS - event.end_s];
   if (delays.length) showDelay();
   if (!turn) return;
-  view.show(turn);
+  if (event.type === "turn_revised") view.revise(turn);
+  else view.show(turn);
   record.save(turn);
   if (!turn.isFinal) return;
   transcript.append(turn);

@@ -30,6 +30,10 @@ let nPast = 0; // turns still to come from before the page was opened, or while 
 function receive(event) {
   if (event.type === "caption" && settings.partials === "no") event = { ...event, partial: "" };
   const turn = turns.apply(event);
+  if (event.type === "turn_revised") {
+    if (nPast-- <= 0 && turn) view.revise(turn);
+    return;
+  }
   if (!turn) return;
   if (turn.isFinal) turns.all.splice(0, turns.all.length - 3);
   if (turn.isFinal && nPast-- > 0) return;

@@ -51,6 +51,7 @@ export class Settings {
     const [language, delay, keyterms] = [$("language").value, $("pace").value, this.terms];
     const isTranslated = $("translate").checked && !$("translation").hidden;
     return {
+      revise: true,
       ...(language && { language }),
       ...(delay && { delay }),
       ...(keyterms.length && { keyterms }),

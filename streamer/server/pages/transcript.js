@@ -64,6 +64,7 @@ export class Transcript {
   /** Add a final turn, or show its new text; scroll to it unless the reader has scrolled back. */
   append(turn, { isNew = true } = {}) {
     const known = this.#rows.get(turn.key);
+    if (known?.querySelector("textarea")) return; // it is being corrected; its end shows the turn
     if (known) return this.#fill(known, turn);
     if (!turn.text.trim()) return;
     const isAtEnd = this.#isAtEnd;

@@ -3,7 +3,8 @@
 import { realigned } from "./corrections.js";
 
 export class Turns {
-  // { key, n, text, partial, startS, endS, words, language, spokenAt (ms of the day), isFinal, isCorrected }; n rises
+  // { key, n, text, said, partial, startS, endS, words, language, spokenAt (ms of the day), isFinal, isCorrected };
+  // n rises; `said` is the final text before its revision
   all = [];
   /** Duration of the recordings before the current one, seconds: added to its times. */
   offsetS = 0;
@@ -16,7 +17,10 @@ export class Turns {
       return this.#set(event, { text: event.stable, partial: event.partial, isFinal: false });
     }
     if (event.type === "turn_end") {
-      return this.#set(event, { text: event.text, partial: "", isFinal: true, language: event.language });
+      return this.#set(event, { text: event.text, said: event.text, partial: "", isFinal: true, language: event.language });
+    }
+    if (event.type === "turn_revised" && this.current(event.turn)?.isFinal) {
+      return this.#set(event, { text: event.text, language: event.language });
     }
     return null;
   }
@@ -68,7 +72,8 @@ export class Turns {
     if (!turn) this.all.push((turn = { key: `${this.#epoch}.${event.turn}`, n: 1 + (this.all.at(-1)?.n ?? -1) }));
     const later = (seconds) => seconds + this.offsetS;
     const words = (event.words ?? []).map((word) => ({ ...word, start_s: later(word.start_s), end_s: later(word.end_s) }));
-    const [startS, endS] = [later(event.start_s), later(event.end_s)];
+    const startS = later(event.start_s ?? event.words?.[0]?.start_s ?? turn.startS - this.offsetS);
+    const endS = later(event.end_s ?? event.words?.at(-1)?.end_s ?? turn.endS - this.offsetS);
     return Object.assign(turn, state, { startS, endS, words, spokenAt: this.#zeroMs + 1000 * startS });
   }
 }

@@ -39,15 +39,17 @@ function receive(event) {
   const turn = turns.apply(event);
   if (!turn) return;
   if (turns.all.length === 1 && event.turn > 0) showMissing(event.turn);
-  view.show(turn);
+  if (event.type === "turn_revised") view.revise(turn);
+  else view.show(turn);
   if (turn.isFinal) transcript.append(turn);
 }
 
 /** After a new connection the server sends its turns again. Another text under a number: the daemon was restarted. */
 function compare(event) {
+  if (event.type === "turn_revised") return;
   isComparing = false;
   const known = turns.current(event.turn);
-  if (!known?.isFinal || (event.type === "turn_end" && event.text === known.text)) return;
+  if (!known?.isFinal || (event.type === "turn_end" && event.text === known.said)) return;
   turns.restart();
 }
 
