@@ -1,5 +1,5 @@
 """
-What each rule against invented and lost words saves and costs: all recordings, with one rule less each time.
+What each rule against wrong, invented and lost words saves and costs: all recordings, with one rule less each time.
 
     python -m benchmarks.ablation MANIFEST [--model tiny.en]
 
@@ -59,6 +59,9 @@ RULES: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "unlikely text is no speech, or a run-on": lambda: replaced("is_unlikely", lambda _: False),
     "repetition loops are cut": lambda: replaced("repetition_start", lambda *_: None),
     "an end of text with voice behind it is rejected": lambda: replaced("EARLY_END_S", float("inf")),
+    "a window is encoded whole each time it has doubled": lambda: patch(
+        "streamer.engine.window_encoder.is_outgrown", lambda *_: False
+    ),
 }
 """The name of each rule, and a context without it."""
 
