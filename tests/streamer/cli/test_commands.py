@@ -78,12 +78,25 @@ def test_all_commands_are_listed() -> None:
 def test_serve_passes_flags_on(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     """Flags override the file; without --mic there is no microphone."""
     (tmp_path / "a.toml").write_text("[server]\nport = 1\nidle_s = 5\n")
-    result = run("serve", "--config", tmp_path / "a.toml", "--port", "9", "--host", "::1", "--model", "base")
+    result = run(
+        "serve",
+        "--config",
+        tmp_path / "a.toml",
+        "--port",
+        "9",
+        "--host",
+        "::1",
+        "--model",
+        "base",
+        "--engines",
+        "processes",
+    )
     assert result.exit_code == 0, result.output
     [(name, config, with_microphone)] = calls
     assert isinstance(config, Config)
     assert (name, with_microphone) == ("serve", False)
     assert (config.server.port, config.server.host, config.server.idle_s) == (9, "::1", 5)
+    assert config.engines.where == "processes"
     assert config.model.name == "base"
 
 
