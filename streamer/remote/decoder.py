@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +19,7 @@ import structlog
 
 from streamer.errors import DeviceLostError, EngineError
 from streamer.remote import wire
-from streamer.remote.link import EngineAwayError, EngineLink
+from streamer.remote.link import EngineAwayError, EngineLink, EngineLostError
 from streamer.scheduling.calibration import Clocks, Timing
 from streamer.scheduling.decoder import Answer, Stepped
 from streamer.scheduling.device_thread import DeviceThread
@@ -33,6 +34,8 @@ SLOW = 10.0
 """The same as a multiple of what the step costs."""
 MOST_WAITS = 5
 """Times that this passes before a call is sent again where there is no other engine."""
+MOST_LOSSES = 3
+"""Engine processes that may be lost with a step of one session, the last of them with that step alone."""
 RETRY_S = 0.02
 """Pause before a step is asked for again, seconds."""
 
@@ -124,6 +127,8 @@ class RemoteDecoder:
         self._metrics, self._engine_metrics, self._patience_s = metrics, engine_metrics, patience_s
         self._n_under_way = 0
         self._known: dict[str, _Known] = {}
+        self._losses = Counter[str]()
+        """Engines that were lost while they ran a step of a session, since its last answer."""
 
     # --- as `Decoder`
 
@@ -190,6 +195,7 @@ class RemoteDecoder:
         """Release what is cached for sessions that are over, wherever it may be."""
         for session in sessions:
             self._known.pop(session, None)
+            self._losses.pop(session, None)
         for place in self._pool.places:
             if place.link:
                 place.link.forget(tuple(sessions))
@@ -215,22 +221,37 @@ class RemoteDecoder:
     async def _step(self, batch: Sequence[StepRequest]) -> Stepped:
         answers: dict[str, Answer] = {}
         whole = set[str]()
-        while True:
-            asked = [request for request in batch if request.session not in answers]
+        seconds, n_rows = 0.0, 0
+        while asked := self._next(batch, answers):
             link = await self._choose()
             rows = [wire.row_of(request, self._first(link, request, whole)) for request in asked]
             try:
                 reply = await self._ask(link, rows)
             except EngineAwayError as error:
                 log.warning("step_asked_again", engine=link.name, rows=len(rows), reason=str(error))
+                if isinstance(error, EngineLostError):
+                    self._losses.update(request.session for request in asked)
                 await asyncio.sleep(RETRY_S)
                 continue
             for request, answer in zip(asked, reply.rows, strict=True):
                 self._take(link, request, answer, answers)
             whole = {request.session for request in asked if request.session not in answers}
-            if not whole:
-                return Stepped([answers[request.session] for request in batch], reply.seconds, reply.n_rows)
             self._metrics.engine_resent.inc(len(whole))
+            seconds, n_rows = reply.seconds, reply.n_rows
+        return Stepped([answers[request.session] for request in batch], seconds, n_rows)
+
+    def _next(self, batch: Sequence[StepRequest], answers: dict[str, Answer]) -> list[StepRequest]:
+        """
+        What to ask for next: all that has no answer, or one request alone if engines were lost with it.
+
+        A request that ends the process of every engine that runs it must not end them all.
+        """
+        for request in batch:
+            if self._losses[request.session] >= MOST_LOSSES:
+                answers[request.session] = EngineError(f"{MOST_LOSSES} engine processes were lost with this step")
+        asked = [request for request in batch if request.session not in answers]
+        suspects = [request for request in asked if self._losses[request.session] >= MOST_LOSSES - 1]
+        return suspects[:1] or asked
 
     def _first(self, link: EngineLink, request: StepRequest, whole: set[str]) -> int:
         """First frame to send: those before it are with this engine, as far as it has told."""
@@ -245,6 +266,7 @@ class RemoteDecoder:
         if answer.needs_all:
             self._known.pop(request.session, None)
             return
+        self._losses.pop(request.session, None)
         self._known[request.session] = _Known(link, request.window, answer.first, answer.until)
         answers[request.session] = answer.result or EngineError(answer.error)
 

@@ -36,6 +36,10 @@ class EngineAwayError(Exception):
     """The engine does not answer: it is lost, silent or too slow, or it refuses the call."""
 
 
+class EngineLostError(EngineAwayError):
+    """The connection to the engine ended: its process is gone."""
+
+
 @dataclass(slots=True)
 class Vitals:
     """What an engine last told of itself."""
@@ -170,7 +174,7 @@ class EngineLink:
         if self._n_unanswered == SILENT:
             log.error("engine_silent", engine=self.name, seconds=SILENT * PING_S)
             self._n_steady = 0
-            self._give_up()
+            self._give_up(EngineAwayError(f"engine {self.name} is silent"))
         self._send(wire.pack(wire.Ping()))
 
     def _answered(self) -> None:
@@ -183,12 +187,12 @@ class EngineLink:
     def lose(self) -> None:
         """The connection is over: every call is given up."""
         self._is_lost = True
-        self._give_up()
+        self._give_up(EngineLostError(f"engine {self.name} is lost"))
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: EngineAwayError) -> None:
         for answer in list(self._calls.values()):
             if not answer.done():
-                answer.set_exception(EngineAwayError(f"engine {self.name} is away"))
+                answer.set_exception(error)
         self.on_change()
 
 

@@ -226,7 +226,7 @@ class Worker:
 
     async def _step_beside(self, due: Sequence[SessionHandle]) -> None:
         n_speaking, stepped = self.n_speaking, await self._step(due)
-        if stepped:
+        if stepped and stepped.n_rows:
             self.meter.observe(stepped.seconds, stepped.n_rows, n_speaking)
         await self._release()
 

@@ -29,6 +29,8 @@ from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedEngine
 
 FINGERPRINT = "scripted"
+DEADLY = "deadly"
+"""A session whose steps end the process of every engine in memory."""
 COMMAND = (sys.executable, "-m", "tests.helpers.hosted_engines")
 
 
@@ -125,7 +127,7 @@ class MemoryEngine:
         assert wire.length_of(frame[: wire.LENGTH.size]) == len(frame) - wire.LENGTH.size
         self.sent.append(message)
         if isinstance(message, wire.Call):
-            if self._meets(self._faults.away):
+            if self._meets(self._faults.away) or any(each.session == DEADLY for each in asked(message)):
                 asyncio.get_running_loop().call_soon(self._reconnect)
                 return
             if self._meets(self._faults.lost):

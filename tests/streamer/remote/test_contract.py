@@ -26,7 +26,7 @@ from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import WorkerOptions
 from streamer.step import StepResult
 from tests.helpers.engines import request
-from tests.helpers.hosted_engines import Faults, MemoryPool, asked, meter, rows_of
+from tests.helpers.hosted_engines import DEADLY, Faults, MemoryPool, asked, meter, rows_of
 from tests.helpers.scripted_engine import ScriptedEngine, ScriptedService, collect, running, spoken, story, texts
 
 WINDOW = torch.full((5, 60), 0.1)
@@ -268,6 +268,23 @@ async def test_a_lost_engine_costs_one_move_there_and_one_back() -> None:
     assert [rows_of(call)[0].first for call in calls(pool, 1)] == [0, 40]
     assert [rows_of(call)[0].first for call in calls(pool, 0)] == [0]
     assert pool.count("streamer_engine_moves_total") == 2
+
+
+async def test_a_request_that_ends_every_engine_fails_alone() -> None:
+    """After three processes, the last of them with nothing else to do; later steps of its session are not sent."""
+    async with running_pool() as pool:
+        decoder = pool.decoder()
+        stepped = await decoder.step([request(WINDOW, name) for name in ("a", DEADLY, "b")])
+        n_sent = sum(len(calls(pool, i)) for i in range(2))
+        again = await decoder.step([request(WINDOW, DEADLY)])
+        assert sum(len(calls(pool, i)) for i in range(2)) == n_sent
+        await decoder.forget([DEADLY])
+        decoder.close()
+
+    assert [type(answer) for answer in stepped.answers] == [StepResult, EngineError, StepResult]
+    assert isinstance(again.answers[0], EngineError)
+    deadly = [call for i in range(2) for call in calls(pool, i) if DEADLY in [each.session for each in asked(call)]]
+    assert sorted(len(rows_of(call)) for call in deadly) == [1, 3, 3]
 
 
 async def test_an_engine_that_is_too_slow_is_left_until_it_answers() -> None:

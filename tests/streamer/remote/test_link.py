@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamer.remote import wire
-from streamer.remote.link import HANGING, SILENT, STEADY, EngineAwayError, EngineLink
+from streamer.remote.link import HANGING, SILENT, STEADY, EngineAwayError, EngineLink, EngineLostError
 
 
 class Peer:
@@ -61,7 +61,7 @@ async def test_an_engine_without_answers_is_silent_and_its_calls_are_given_up() 
         assert peer.link.is_answering
         peer.link.tick()
     assert not peer.link.is_answering
-    with pytest.raises(EngineAwayError, match="engine 0 is away"):
+    with pytest.raises(EngineAwayError, match="engine 0 is silent"):
         await given_up
     with pytest.raises(EngineAwayError, match="does not answer"):
         peer.call()
@@ -131,7 +131,7 @@ async def test_a_lost_connection_gives_up_all_calls() -> None:
     calls = [peer.call(), peer.call()]
     peer.link.lose()
 
-    assert [type(each) for each in await asyncio.gather(*calls, return_exceptions=True)] == [EngineAwayError] * 2
+    assert [type(each) for each in await asyncio.gather(*calls, return_exceptions=True)] == [EngineLostError] * 2
     peer.link.forget(("a",))
     assert not any(isinstance(message, wire.Forget) for message in peer.sent)
 
