@@ -220,6 +220,18 @@ async def test_audio_that_the_engine_has_settled_is_not_sent_again() -> None:
     assert pool.count("streamer_engine_resent_total") == 0
 
 
+async def test_a_window_that_its_engine_wants_anew_is_sent_whole_at_once() -> None:
+    """The engine has told from which length on: nothing is sent twice."""
+    async with running_pool() as pool:
+        decoder = pool.decoder()
+        for n_frames in (60, 90, 180):
+            await decoder.step([request(torch.full((5, n_frames), 0.1), "a", window_start=0)])
+        decoder.close()
+
+    assert [rows_of(call)[0].first for call in calls(pool, 0)] == [0, 40, 0]
+    assert pool.count("streamer_engine_resent_total") == 0
+
+
 async def test_a_window_that_is_not_known_is_sent_whole_once() -> None:
     """Only the rows that miss it, and the miss is counted."""
     async with running_pool() as pool:
