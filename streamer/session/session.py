@@ -43,6 +43,9 @@ ADVANCE_S = 0.5
 """Least distance of a fresh window from one that has no room for more text, seconds: no speech fills one so fast."""
 MAX_FLUSHES = 256
 """Flushes that wait for the end of a turn: no client has a use for so many."""
+LONGEST_HALF = 1 / 3
+"""Part of a cut text, at most, that is left out as half a word: what is kept must raise the token budget of the step
+that asks for the rest."""
 STRAYED_S = 3.0
 """Voice after the last word from which on the prefix is thought to mislead the decoder, seconds."""
 SETTLED_TEXT_S = 1.5
@@ -449,7 +452,7 @@ class Session:
         self._commit(n_certain, closes=self._closes)
 
     def _hypothesis(self, step: Step, result: StepResult) -> Hypothesis:
-        """What is believed of a result; the last of several words of a cut text is left out, for it may be half."""
+        """What is believed of a result; the last word of a cut text is left out, for it may be half, if it is short."""
         lag_s = self._window.alignment_lag_s
         words = spoken_words(result, self._tokenizer, self._audio.start_s, self._voice.trimmed, lag_s)
         n, is_loop = n_believed(result, step.request.no_eot_at)
@@ -457,7 +460,7 @@ class Session:
             self._prompt, self._context = [], []  # the text that led into a repetition loop must not do so again
         is_cut = not result.ended and not is_loop and n == len(result.tokens)
         believed = leading(words, n)
-        if is_cut and len(believed) > 1:
+        if is_cut and believed and len(believed[-1].tokens) <= LONGEST_HALF * len(result.tokens):
             believed.pop()
         last_probability = math.exp(result.logprobs[n - 1]) if n else 0.0
         return Hypothesis(words=believed, is_cut=is_cut, edge_frame=step.edge_frame, last_probability=last_probability)

@@ -189,6 +189,16 @@ def test_rows_that_their_budget_cuts_lose_no_word(
     assert told(hall) == said(hall)
 
 
+# a sentence without spaces is one word, and most of a cut row
+@example(
+    language="km",
+    rate=31.2,
+    delay="high",
+    latency=0,
+    interval_s=4.0,
+    flushes_s=[4.9, 8.05, 10.2],
+    end_s=11.5,
+)
 @settings(deadline=None, max_examples=40)
 @given(
     language=st.sampled_from([*ISSUED, "th", "am", "bn", "km", "zh", "ja", "ko", "he"]),
