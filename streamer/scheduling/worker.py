@@ -45,6 +45,10 @@ CATCH_UP = 1.2
 EARLY = 0.5
 """Part of the step interval after which a session may join a step that another session is due for. Sessions that step
 together are due together again, and a row of a full batch costs half as much as a row alone."""
+TICK_OF_SESSION_S = 0.003
+"""Time between two rounds for each session, where steps run beside them, seconds."""
+MOST_TICK_S = 0.1
+"""Longest time between two such rounds, seconds: a message of most clients holds as much audio."""
 STEP_SHARE = 0.8
 """Part of a round that its step takes at least in the model of the cost: where audio, events and a busy event loop take
 more than the rest, a step counts as dear as the delay that it has with them."""
@@ -61,6 +65,15 @@ class WorkerOptions:
     """Shortest time between two rounds, seconds: chunks that arrive close together are taken together."""
     min_audio_s: float = 1.0
     """Audio of one session that a round may always take, seconds: so audio sent faster than real time is consumed."""
+
+    def tick_beside_s(self, n_sessions: int) -> float:
+        """
+        Time between two rounds that take audio where steps run beside them, seconds: longer with more sessions.
+
+        There is no step then that makes a round last, and its front end costs as much for a little audio as for more:
+        at 32 sessions the gateway takes 10.9 ms for a second of audio with ticks of 20 ms, 8.5 ms with 100 ms.
+        """
+        return min(max(self.tick_s, n_sessions * TICK_OF_SESSION_S), MOST_TICK_S)
 
     def most_audio_s(self, passed_s: float) -> float:
         """
@@ -201,7 +214,7 @@ class Worker:
             step.result()  # raises what ends the daemon
         is_tick = time.monotonic() >= self._next_tick_s
         if is_tick:
-            self._next_tick_s = time.monotonic() + self._options.tick_s
+            self._next_tick_s = time.monotonic() + self._options.tick_beside_s(len(self.streams))
         if is_tick or done:
             await self._round_beside(takes_audio=is_tick)
         if self._with_input() and self._tick is None:

@@ -97,6 +97,13 @@ async def test_no_word_is_lost_or_doubled_where_answers_are_late_and_steps_are_l
     assert max(map(len, engine.batches)) <= 3
 
 
+def test_audio_is_taken_in_larger_pieces_where_there_are_more_sessions() -> None:
+    """A lone speaker waits for no tick that he would notice; many share the cost of a round."""
+    options = WorkerOptions(tick_s=0.02)
+
+    assert [options.tick_beside_s(n) for n in (0, 1, 10, 32, 1000)] == pytest.approx([0.02, 0.02, 0.03, 0.096, 0.1])
+
+
 async def test_audio_is_taken_while_a_step_is_away() -> None:
     """Up to a second of it for each session; what came faster than that waits for the step."""
     async with serving(decoder=lambda engine, load: AwayDecoder(engine, load, 0, late_s=0.0, lost=0.0)) as service:
