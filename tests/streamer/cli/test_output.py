@@ -67,7 +67,7 @@ def test_a_transcript_file_is_complete_after_each_turn(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "talk.json"
     file = TranscriptFile(path)
     assert json.loads(path.read_text())["turns"] == []
-    file.add(TURN)
+    file.take(TURN)
     assert json.loads(path.read_text())["text"] == "So."
 
 
