@@ -45,6 +45,8 @@ class StepRequest:
     """Language code; None asks for detection."""
     languages: tuple[str, ...] = ()
     """Codes that detection chooses from; those that the model does not know, and none, mean all."""
+    language_before: str | None = None
+    """Language that detection keeps unless another one is likely; None: the likeliest is found."""
     task: Task = "transcribe"
     keyterms: tuple[str, ...] = ()
     """Words and names that decoding favours."""

@@ -50,6 +50,10 @@ class Restrictions:
     """The token follows a committed word directly: punctuation is allowed, a longer word is not."""
 
 
+CHANGES = 0.9
+"""Probability of another language from which on detection leaves the language before."""
+
+
 class Detected(NamedTuple):
     """The language that detection found."""
 
@@ -131,21 +135,25 @@ class DecodingRules:
         # NaN is no evidence for silence; `choose` reports it where it reaches the text
         return [0.0 if math.isnan(probability) else probability for probability in probabilities]
 
-    def detect(self, logits: Tensor, choices: Sequence[Sequence[str]]) -> list[Detected]:
+    def detect(self, logits: Tensor, choices: Sequence[Sequence[str]], before: Sequence[str | None]) -> list[Detected]:
         """
-        The likeliest language of each row.
+        The language of each row.
 
         Args:
             logits: Unfiltered, after the start token, (n, n_vocab).
             choices: Codes that each row chooses from; no known code: all languages.
+            before: Code that each row keeps unless another one has probability `CHANGES`; None: the likeliest is found.
         """
-        return [self._detected(row, allowed) for row, allowed in zip(logits, choices, strict=True)]
+        return [self._detected(*each) for each in zip(logits, choices, before, strict=True)]
 
-    def _detected(self, logits: Tensor, allowed: Sequence[str]) -> Detected:
-        """The likeliest of these languages, from logits (n_vocab,)."""
+    def _detected(self, logits: Tensor, allowed: Sequence[str], before: str | None) -> Detected:
+        """One of these languages, from logits (n_vocab,)."""
         codes = [code for code in self._languages if code in allowed] or list(self._languages)
         ids = torch.tensor([self._languages[code] for code in codes], device=logits.device)  # (n_codes,)
-        prob, at = logits[ids].float().softmax(dim=-1).max(dim=-1)  # each ()
+        probs = logits[ids].float().softmax(dim=-1)  # (n_codes,)
+        prob, at = probs.max(dim=-1)  # each ()
+        if before in codes and float(prob) < CHANGES:
+            return Detected(before, float(probs[codes.index(before)]))
         return Detected(codes[int(at)], float(prob))
 
 

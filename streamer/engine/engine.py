@@ -213,7 +213,8 @@ class WhisperEngine:
             plan = self._cache.plan_append([slots[i] for i in unknown], [1] * len(unknown))
             tokens = torch.full((len(unknown),), self.tokenizer.sot)  # (n_unknown,)
             hidden = self.model.decoder(tokens, self._cache, plan).hidden  # (n_unknown, n_text_state)
-            found = self.rules.detect(self.model.decoder.project(hidden), [batch[i].languages for i in unknown])
+            choices, before = zip(*((batch[i].languages, batch[i].language_before) for i in unknown), strict=True)
+            found = self.rules.detect(self.model.decoder.project(hidden), choices, before)
             for i, language in zip(unknown, found, strict=True):
                 languages[i] = language
         return languages

@@ -18,7 +18,8 @@ finds 48 right with 0.3 s of voice, 62 with 1 s, 66 of 68 with 1.5 s and all wit
 MAX_VOICE_S = 3.0
 """Voice with which the likeliest language is believed, whatever its probability, seconds."""
 KEPT = 0.5
-"""Probability from which on text in the language of the turn before is shown, with less voice."""
+"""Probability from which on the language of the turn before is believed, and its text shown with less voice. Another
+one takes its place with `CHANGES` of the engine, or with `MAX_VOICE_S`."""
 
 
 class TurnLanguage:
@@ -87,6 +88,10 @@ class TurnLanguage:
             return self._before
         return self._turn
 
+    def before(self, voiced_s: float) -> str | None:
+        """Language that detection keeps unless another one is likely; `voiced_s` as in `of_step`."""
+        return self._before if voiced_s < MAX_VOICE_S and self._is_allowed(self._before) else None
+
     def apply(self, request: StepRequest, result: StepResult, voiced_s: float) -> None:
         """
         Take what a step found.
@@ -104,7 +109,8 @@ class TurnLanguage:
     def _believes(self, result: StepResult, voiced_s: float) -> bool:
         if voiced_s >= MAX_VOICE_S:
             return True
-        return result.language_prob >= SURE and voiced_s >= MIN_VOICE_S
+        wanted = KEPT if result.language == self._before else SURE
+        return result.language_prob >= wanted and voiced_s >= MIN_VOICE_S
 
     def _is_allowed(self, language: str) -> bool:
         return bool(language) and (not self.languages or language in self.languages)

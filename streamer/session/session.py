@@ -256,6 +256,7 @@ class Session:
         edge = self._edge_frame()
         self._in_flight = True
         text, audio = self._text, self._audio
+        voiced_s = self._voiced_s(audio.stream_s(edge))
         first_voices = self._voice.stretches(audio.start_s, audio.stream_s(edge))
         # (n_mels, n_frames)
         log_mel, gains = raise_quiet(audio.log_mel(edge), [audio.frame(s) - audio.start for s in first_voices])
@@ -272,8 +273,9 @@ class Session:
             no_eot_at=text.no_eot_at,
             anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
             anchor_s=max(0.0, text.anchor.start_s - audio.start_s) if text.anchor else 0.0,
-            language=self._language.of_step(self._voiced_s(audio.stream_s(edge)), may_end=self._may_end()),
+            language=self._language.of_step(voiced_s, may_end=self._may_end()),
             languages=self._language.languages,
+            language_before=self._language.before(voiced_s),
             task=self.options.task,
             keyterms=self.options.keyterms,
             final=self.wants_final,

@@ -119,7 +119,7 @@ def test_best_language_looks_at_languages_alone() -> None:
     logits[:, MULTILINGUAL.transcribe] = 99.0
     for row, code in enumerate(["de", "ja", "en"]):
         logits[row, MULTILINGUAL.languages[code]] = 5.0
-    found = rules(MULTILINGUAL).detect(logits, [(), (), ()])
+    found = rules(MULTILINGUAL).detect(logits, [(), (), ()], [None] * 3)
     assert [detected.language for detected in found] == ["de", "ja", "en"]
     others = len(MULTILINGUAL.languages) - 1
     assert found[0].prob == pytest.approx(math.exp(5) / (math.exp(5) + others))
@@ -130,9 +130,19 @@ def test_detection_chooses_from_what_is_allowed() -> None:
     logits = torch.zeros(3, MULTILINGUAL.n_vocab)
     logits[:, MULTILINGUAL.languages["de"]] = 5.0
     logits[:, MULTILINGUAL.languages["fr"]] = 3.0
-    found = rules(MULTILINGUAL).detect(logits, [("fr", "en"), ("ja",), ("xx",)])
+    found = rules(MULTILINGUAL).detect(logits, [("fr", "en"), ("ja",), ("xx",)], [None] * 3)
     assert [detected.language for detected in found] == ["fr", "ja", "de"]
     assert [detected.prob for detected in found[:2]] == pytest.approx([math.exp(3) / (math.exp(3) + 1), 1.0])
+
+
+def test_detection_keeps_the_language_before_unless_another_is_likely() -> None:
+    """With its own probability; a language that is not among the choices is not kept."""
+    logits = torch.zeros(3, MULTILINGUAL.n_vocab)
+    logits[:, MULTILINGUAL.languages["de"]] = 1.0
+    logits[1, MULTILINGUAL.languages["de"]] = 9.0
+    found = rules(MULTILINGUAL).detect(logits, [("de", "en")] * 3, ["en", "en", "fr"])
+    assert [detected.language for detected in found] == ["en", "de", "de"]
+    assert found[0].prob == pytest.approx(1 / (1 + math.e))
 
 
 @pytest.mark.parametrize(

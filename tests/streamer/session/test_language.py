@@ -113,3 +113,16 @@ def test_a_sure_turn_stays_in_its_language(steps: list[tuple[str, float, float]]
     assert language.is_sure == any(
         voiced_s >= MAX_VOICE_S or (prob >= SURE and voiced_s >= MIN_VOICE_S) for _, prob, voiced_s in steps
     )
+
+
+def test_the_language_before_is_kept_while_there_is_little_voice() -> None:
+    """Then detection is free; a language that is no longer allowed is not kept."""
+    language = TurnLanguage(AUTO, is_multilingual=True)
+    assert language.before(0.5) is None
+    hear(language, "de", 0.9, 2.0)
+    language.end_turn()
+    assert (language.before(0.5), language.before(MAX_VOICE_S)) == ("de", None)
+    hear(language, "de", KEPT, MIN_VOICE_S)
+    assert language.is_sure
+    language.ask(SessionOptions(languages=("en", "fr")))
+    assert language.before(0.5) is None
