@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from streamer.session.words import SpokenWord
 from streamer.step import StepResult
-from streamer.text.repetition import LONGEST_PIECE, repetition_start
+from streamer.text.repetition import LONGEST_PIECE, repetition_start, round_length
 
 DOUBTED_S, DOUBTED = 0.2, 0.7
 """A word that ends within `DOUBTED_S` seconds of the newest audio is shown from confidence `DOUBTED` on: this avoids
 half of the rewrites of shown words, and the median word appears 0.05 s later (docs/experiments.md)."""
 
+SHORTEST_TOKEN_S, EVEN = 0.12, 0.5
+"""Least length of a round that was said, seconds for each of its tokens, and as a part of the median round: in a loop
+of the decoder the attention stands still, and many rounds share one instant."""
 UNLIKELY = -1.0
 """Mean log probability below which tokens are unlikely, as in the published implementation."""
 NO_SPEECH = 0.6
@@ -38,11 +42,25 @@ def n_believed(result: StepResult, no_eot_at: int | None) -> tuple[int, bool]:
         return 0, False
     # a speaker may repeat a sentence, but not until the decoder reaches its bound
     loop = repetition_start(result.tokens, LONGEST_PIECE if result.ended else n)
-    if loop is not None:
+    if loop is not None and not (result.ended and is_said(result, loop)):
         return loop, True
     if no_eot_at is not None and is_unlikely(result.logprobs[no_eot_at:]):
         return no_eot_at, False  # voice perhaps, but no words
     return n, False
+
+
+def is_said(result: StepResult, second_round: int) -> bool:
+    """
+    Whether each round of a repetition that ends a text takes about as long as the others, as when somebody says it.
+
+    Args:
+        result: Of the step.
+        second_round: Index of the token with which the second round begins.
+    """
+    size = round_length(result.tokens, second_round)
+    begins = range(second_round - size, len(result.tokens), size)
+    lengths_s = [result.starts_s[at + size] - result.starts_s[at] for at in begins]
+    return min(lengths_s) >= max(SHORTEST_TOKEN_S * size, EVEN * statistics.median(lengths_s))
 
 
 def is_no_speech(result: StepResult) -> bool:

@@ -26,6 +26,7 @@ from streamer.session.endpointing import ending_pause_ms
 from streamer.session.language import TurnLanguage
 from streamer.session.levels import raise_quiet
 from streamer.session.plausibility import n_believed, worth_showing
+from streamer.session.repeated_speech import without_unsaid_rounds
 from streamer.session.second_pass import Cutter, Revision, SecondPass
 from streamer.session.spec import SessionSpec
 from streamer.session.transcript import Transcript
@@ -464,6 +465,7 @@ class Session:
         believed = leading(words, n)
         if is_cut and believed and len(believed[-1].tokens) <= LONGEST_HALF * len(result.tokens):
             believed.pop()
+        believed = without_unsaid_rounds(self._text.committed, believed)
         last_probability = math.exp(result.logprobs[n - 1]) if n else 0.0
         return Hypothesis(words=believed, is_cut=is_cut, edge_frame=step.edge_frame, last_probability=last_probability)
 
@@ -520,7 +522,10 @@ class Session:
             self._early_ends.moved()
 
     def _roll(self, edge_s: float) -> None:
-        """Move the start of a window that grew too long to a committed word."""
+        """Move the start of a window that grew too long, or that repeats itself, to a committed word."""
+        round_s = self._text.newest_round_s()
+        if round_s is not None:
+            self._move_window(round_s)  # behind several rounds the decoder loses count
         if not self._audio.is_too_long(edge_s) and len(self._text.prefix) < MAX_PREFIX:
             return
         keep_from_s = edge_s - self._window.keep_s

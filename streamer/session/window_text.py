@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from streamer.session.repeated_speech import LONGEST_ROUND
 from streamer.session.words import SpokenWord, split_final_marks
+from streamer.text.repetition import kept_from
 from streamer.text.tokenizer import Tokenizer
 
 LONGEST_WORD_S = 1.0
@@ -78,6 +80,11 @@ class WindowText:
         return self._tail
 
     @property
+    def committed(self) -> Sequence[SpokenWord]:
+        """Committed words of the window."""
+        return self._committed
+
+    @property
     def has_committed(self) -> bool:
         """Whether the window holds committed words."""
         return bool(self._committed)
@@ -128,6 +135,16 @@ class WindowText:
     def has_committed_from(self, from_s: float) -> bool:
         """Whether a committed word begins at `from_s`, stream time, or later."""
         return any(word.start_s >= from_s for word in self._committed)
+
+    def newest_round_s(self) -> float | None:
+        """
+        Start of the last whole round of committed words that repeat themselves, stream time.
+
+        None if they do not repeat, or if the window begins with that round.
+        """
+        spoken = [word for word in self._committed if word.key]
+        at = kept_from([word.key for word in spoken], LONGEST_ROUND)
+        return spoken[at].start_s if at else None
 
     def drop_before(self, from_s: float) -> float:
         """

@@ -31,6 +31,16 @@ def repetition_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeat
     return None
 
 
+def round_length(tokens: Sequence[int], second_round: int) -> int:
+    """Tokens of a round, given where `repetition_start` found the second one to begin."""
+    rest = len(tokens) - second_round
+    return next(
+        size
+        for size in range(1, second_round + 1)
+        if rest % size == 0 and tokens[second_round - size : len(tokens) - size] == tokens[second_round:]
+    )
+
+
 def is_repetition_loop(tokens: Sequence[int]) -> bool:
     """Whether decoding should stop: the text ends in a repetition loop that is long enough to be no speech."""
     n = len(tokens)
@@ -39,3 +49,26 @@ def is_repetition_loop(tokens: Sequence[int]) -> bool:
         if n >= length and tokens[n - length : n - size] == tokens[n - length + size :]:
             return True
     return False
+
+
+def kept_from(keys: Sequence[str], longest: int, few: int = 2) -> int | None:
+    """
+    Index from which on words that repeat themselves up to the end are kept: the last whole round and what follows it.
+
+    Args:
+        keys: The words, compared as they are; the last round may be incomplete.
+        longest: Longest round that is looked for, words.
+        few: Rounds of so many words or fewer must be there three times instead of twice: "very, very" is no repetition.
+
+    Returns:
+        None if they do not repeat, or if there is nothing before the last whole round.
+    """
+    n = len(keys)
+    for size in range(1, min(longest, n // 2) + 1):
+        begin = n
+        while begin > size and keys[begin - 1] == keys[begin - 1 - size]:
+            begin -= 1
+        begin -= size  # of the first round
+        if n - begin >= (3 if size <= few else 2) * size:
+            return begin + ((n - begin) // size - 1) * size
+    return None

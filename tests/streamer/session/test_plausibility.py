@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamer.session.plausibility import n_believed, worth_showing
 from tests.helpers.words import phrase, result, word
 
@@ -23,8 +25,26 @@ class TestBelief:
     def test_circles_end_after_their_first_round(self) -> None:
         """The caller is told, so that it can forget what led there."""
         once = phrase(" and so on")
-        said = result([*phrase(" well"), *once * 3])
+        said = result([*phrase(" well"), *once * 3], ended=False)
         assert n_believed(said, None) == (len(said.tokens) - 2 * sum(len(each.tokens) for each in once), True)
+
+    @pytest.mark.parametrize("n", [3, 4, 6])
+    @pytest.mark.parametrize("gap_s", [0.0, 0.2])
+    def test_rounds_of_even_length_are_speech(self, n: int, gap_s: float) -> None:
+        """Somebody says so; a decoder that was stopped by its bound does not."""
+        words = [
+            word(text, i * (1.0 + gap_s) + k * 0.5, i * (1.0 + gap_s) + k * 0.5 + 0.5)
+            for i in range(n)
+            for k, text in enumerate((" ask", " not"))
+        ]
+        assert n_believed(result(words), None) == (len(result(words).tokens), False)
+        assert n_believed(result(words, ended=False), None)[1]
+
+    @pytest.mark.parametrize("n", [3, 4, 8])
+    def test_rounds_that_share_an_instant_are_a_loop(self, n: int) -> None:
+        """The attention stands still, though the decoder ends the text by itself."""
+        words = [*phrase(" ask not"), *(word(text, 0.8, 0.8) for _ in range(n - 1) for text in (" ask", " not"))]
+        assert n_believed(result(words), None) == (2, True)
 
     def test_what_was_said_only_to_go_on_must_be_likely(self) -> None:
         """Behind the place where the text was not allowed to end."""

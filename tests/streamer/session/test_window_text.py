@@ -115,3 +115,22 @@ def test_the_window_never_begins_inside_a_committed_word() -> None:
     assert text.drop_before(1.5) == 2.4
     assert not text.has_committed
     assert texts(text.tail) == ["and"]
+
+
+@pytest.mark.parametrize(
+    ("heard", "newest_s"),
+    [
+        (" so it goes", None),
+        (" so it goes so it goes", 1.2),
+        (" well so it goes, so it goes. so it", 1.6),
+        (" so so", None),
+        (" ask not ask not ask not ask", 1.6),
+    ],
+)
+def test_a_window_that_repeats_itself_knows_its_last_whole_round(heard: str, newest_s: float | None) -> None:
+    """Marks do not matter; there is none where the window begins with that round already."""
+    text = window(heard, committed=len(heard.split()))
+    assert text.newest_round_s() == (None if newest_s is None else pytest.approx(newest_s))
+    if newest_s is not None:
+        text.drop_before(newest_s)
+        assert text.newest_round_s() is None

@@ -11,6 +11,7 @@ from streamer.text.repetition import (
     RUN_AWAY_ROUNDS,
     RUN_AWAY_TOKENS,
     is_repetition_loop,
+    kept_from,
     repetition_start,
 )
 
@@ -48,6 +49,45 @@ class TestLoopStart:
         """A long sentence said three times is no loop of the network."""
         assert repetition_start(list(range(17)) * 3) is None
         assert repetition_start(list(range(17)) * 3, longest=17) == 17
+
+
+class TestKeptFrom:
+    """Where a window begins whose words repeat themselves."""
+
+    @given(
+        head=st.lists(st.integers(100, 200), max_size=6, unique=True),
+        piece=st.lists(st.integers(0, 50), min_size=3, max_size=8, unique=True),
+        repeats=st.integers(2, 6),
+        data=st.data(),
+    )
+    def test_the_last_whole_round_is_kept(
+        self, head: list[int], piece: list[int], repeats: int, data: st.DataObject
+    ) -> None:
+        """And the part of the next one that is there."""
+        part = data.draw(st.integers(0, len(piece) - 1))
+        words = list(map(str, [*head, *piece * repeats, *piece[:part]]))
+        at = kept_from(words, LONGEST_PIECE)
+        assert at is not None
+        assert words[at:] == list(map(str, [*piece, *piece[:part]]))
+
+    @pytest.mark.parametrize(
+        ("text", "kept"),
+        [
+            ("very very good", None),
+            ("very very", None),
+            ("no no no", "no"),
+            ("ask not ask not", None),
+            ("ask not ask not ask not ask", "ask not ask"),
+            ("so it is so it is", "so it is"),
+            ("so it is so it is good", None),
+            ("", None),
+        ],
+    )
+    def test_what_people_double_is_no_repetition(self, text: str, kept: str | None) -> None:
+        """One or two words count from the third time on; a repetition that was left is over."""
+        words = text.split()
+        at = kept_from(words, LONGEST_PIECE)
+        assert (None if at is None else " ".join(words[at:])) == kept
 
 
 class TestRunsAway:
