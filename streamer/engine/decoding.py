@@ -110,12 +110,16 @@ class DecodingRules:
         logits += self._bias[0]
         if restrictions.first:
             logits[restrictions.first] += self._bias[1]
-        if restrictions.capital:
-            logits[restrictions.capital] += self._bias[3]
         if restrictions.no_eot:
             logits[restrictions.no_eot, self._tokenizer.eot] = -torch.inf
         best, tokens = logits.max(dim=-1)  # each (n,)
         chosen: list[int] = tokens.tolist()
+        if capital := restrictions.capital:
+            # the bias chooses the token; its probability stays that of the network, by which text is judged
+            preferred = (logits[capital] + self._bias[3]).argmax(dim=-1)  # (n_capital,)
+            best[capital] = logits[capital, preferred]
+            for row, token in zip(capital, preferred.tolist(), strict=True):
+                chosen[row] = token
         growing = [row for row in restrictions.attached if self._grows[chosen[row]]]
         if growing:
             logits[growing] += self._bias[2]

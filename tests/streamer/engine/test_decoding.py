@@ -78,11 +78,14 @@ def test_first_place_says_neither_blank_nor_end() -> None:
     [(" and", " And", 3.0, " And"), (" and", " And", 5.0, " and"), (" и", " И", 3.0, " И"), ("好", "是", 3.0, "好")],
 )
 def test_a_capital_is_likelier_where_a_sentence_begins(small: str, capital: str, lead: float, chosen: str) -> None:
-    """In every script that has capitals; a small letter that is much likelier is still chosen."""
+    """In every script that has capitals; a letter that is much likelier is still chosen, with its own probability."""
     logits = torch.zeros(2, MULTILINGUAL.n_vocab)
     logits[:, MULTILINGUAL.encode(small)[0]] = 20.0
     logits[:, MULTILINGUAL.encode(capital)[0]] = 20.0 - lead
+    expected = logits[0].clone()
+    expected[[*range(MULTILINGUAL.eot + 1, MULTILINGUAL.n_vocab), *MULTILINGUAL.non_speech_tokens]] = -torch.inf
     choice = rules(MULTILINGUAL).choose(logits, Restrictions(capital=[0]))
+    assert choice.logprobs[0] == pytest.approx(float(expected.log_softmax(dim=-1)[choice.tokens[0]]), abs=1e-4)
     assert choice.tokens == [MULTILINGUAL.encode(chosen)[0], MULTILINGUAL.encode(small)[0]]
 
 
