@@ -92,6 +92,11 @@ class Engines:
         """The tokenizer of the model."""
         return self.facts.tokenizer
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the model knows."""
+        return tuple(self.facts.tokenizer.languages)
+
 
 def build(config: Config, *, random_weights: bool = False) -> Service:
     """
@@ -109,30 +114,29 @@ def build(config: Config, *, random_weights: bool = False) -> Service:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     engines = build_engines(config, registry, random_weights=random_weights)
-    check_session(config.session, engines)
+    check_session(config.session, engines.languages, [model.facts.name for model in engines.revisers])
     return build_scheduler(config, engines, registry)
 
 
-def check_session(session: SessionOptions, engines: Engines) -> None:
+def check_session(session: SessionOptions, languages: Sequence[str], revisers: Sequence[str]) -> None:
     """
     Check the options that sessions have by default.
 
     Args:
         session: The options.
-        engines: The loaded models.
+        languages: Codes of the model.
+        revisers: Names of the models for second passes.
 
     Raises:
         ConfigError: The model does not know a language, or the model for second passes is not loaded.
     """
-    languages = tuple(engines.tokenizer.languages)
     check_language(session.language, languages)
     for language in session.languages:
         if language not in languages:
             raise ConfigError(f'session.languages = "{language}": {expected_language(language, languages)}')
-    names = [model.facts.name for model in engines.revisers]
-    if isinstance(session.revise, str) and session.revise not in names:
+    if isinstance(session.revise, str) and session.revise not in revisers:
         raise ConfigError(
-            f'session.revise = "{session.revise}": expected true, false or a loaded model: {", ".join(names)}'
+            f'session.revise = "{session.revise}": expected true, false or a loaded model: {", ".join(revisers)}'
         )
 
 

@@ -21,9 +21,9 @@ from streamer import __version__, build
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
-from streamer.build import Service, check_language, choose_device
+from streamer.build import Service, check_session, choose_device
 from streamer.config import Config
-from streamer.errors import EngineError
+from streamer.errors import ConfigError, EngineError
 from streamer.host.cpu import physical_cores
 from streamer.remote import wire
 from streamer.remote.decoder import RemoteDecoder
@@ -112,9 +112,11 @@ def build_gateway(config: Config, programs: Sequence[Program]) -> Service:
         programs: At least one.
 
     Raises:
-        ConfigError: The model does not know the configured language.
+        ConfigError: The model does not know the configured language, or second passes are configured.
         StreamerError: An engine process cannot start, for the reason that it names.
     """
+    if config.revise.model or config.session.revise:
+        raise ConfigError('second passes are made in one process alone: set engines.where = "here", or no revise')
     processes: list[EngineProcess] = []
     try:
         processes += map(EngineProcess, programs)
@@ -135,7 +137,7 @@ def _service(
     if len({each.facts.fingerprint for each in ready}) > 1:
         raise EngineError("the engine processes have loaded different weights: were they replaced just now?")
     tokenizer = Tokenizer(facts.base_tokens, facts.n_languages)
-    check_language(config.session.language, tuple(tokenizer.languages))
+    check_session(config.session, tuple(tokenizer.languages), ())
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics, engine_metrics = ServiceMetrics(registry), EngineMetrics(registry)

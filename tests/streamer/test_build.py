@@ -190,13 +190,13 @@ def test_sessions_ask_by_default_for_what_is_loaded() -> None:
     """A default that every client would be refused for is a mistake."""
     engines = Device().engines(CollectorRegistry())
     for session in (SessionOptions(), SessionOptions(revise="tiny.en", languages=("en",))):
-        build.check_session(session, engines)
+        build.check_session(session, engines.languages, ["tiny.en"])
     with pytest.raises(
         ConfigError, match=r'session\.revise = "base": expected true, false or a loaded model: tiny\.en'
     ):
-        build.check_session(SessionOptions(revise="base"), engines)
+        build.check_session(SessionOptions(revise="base"), engines.languages, ["tiny.en"])
     with pytest.raises(ConfigError, match=r'session\.languages = "de": expected auto or one of en'):
-        build.check_session(SessionOptions(languages=("en", "de")), engines)
+        build.check_session(SessionOptions(languages=("en", "de")), engines.languages, [])
 
 
 def test_costs_are_remembered_for_the_machine_and_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from streamer import gateway
-from streamer.config import Config, EnginesConfig, ModelConfig
+from streamer.config import Config, EnginesConfig, ModelConfig, ReviseConfig
 from streamer.errors import ConfigError, EngineError, ModelNotFoundError
 from streamer.gateway import build_gateway, build_service, programs
 from streamer.protocol.options import SessionOptions
@@ -80,6 +80,16 @@ def test_a_language_that_the_model_does_not_know(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(ConfigError, match=r"session\.language"):
         build_gateway(german, programs(german, command=COMMAND))
+
+
+def test_second_passes_need_one_process() -> None:
+    """What is configured and cannot be had is a mistake, found before any process is started."""
+    for changed in (
+        msgspec.structs.replace(CPU, session=SessionOptions(revise=True)),
+        msgspec.structs.replace(CPU, revise=ReviseConfig(model="base")),
+    ):
+        with pytest.raises(ConfigError, match=r"engines\.where"):
+            build_gateway(changed, [])
 
 
 def test_engines_with_different_weights(monkeypatch: pytest.MonkeyPatch) -> None:
