@@ -16,6 +16,7 @@ from streamer.gateway import build_gateway, build_service, programs
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.scheduler import running
 from tests.helpers.hosted_engines import COMMAND, FINGERPRINT
+from tests.helpers.waiting import until_idle
 
 CPU = Config(model=ModelConfig(name=FINGERPRINT, device="cpu", threads=2), engines=EnginesConfig(where="processes"))
 
@@ -68,6 +69,7 @@ async def test_the_service_of_engine_processes(tmp_path: object, monkeypatch: py
         stream = scheduler.open(SessionOptions(language="en"))
         stream.end()
         assert [event async for event in stream]
+        await until_idle()  # the gateway has taken over the connections
         assert scheduler.is_ready()
         assert [value("streamer_engine_alive", {"engine": name}) for name in "01"] == [1, 1]
 
