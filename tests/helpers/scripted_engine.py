@@ -253,7 +253,7 @@ class ScriptedService:
 
     def open(self, **fields: Any) -> SessionHandle:
         """A session in English."""
-        return self.scheduler.open(SessionOptions(language="en"), **fields)
+        return self.scheduler.open(SessionOptions(language="en", endpoint_ms=500), **fields)
 
     def count(self, metric: str) -> float | None:
         """Value of a metric."""
