@@ -40,6 +40,7 @@ from streamer.scheduling.inbox import MAX_BLOCKS, MAX_COMMANDS
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.outbox import MAX_REPEATED
 from streamer.scheduling.recording import RecordingOptions, Recordings
+from streamer.scheduling.reviser import MAX_WAITING
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker, WorkerOptions
@@ -286,16 +287,21 @@ BOUNDS: dict[str, int] = {
     "JournalledSession._flushes": MAX_FLUSHES,
     "JournalledSession._newly_stable": WINDOW_WORDS,
     "JournalledSession._prompt": MAX_PREFIX,
+    "Outbox._read_revisions": MAX_REPEATED,
     "Outbox._read_turns": MAX_REPEATED,
     "PendingTurnEnds._ends": 2,
     "PendingTurnEnds._ends[]": 2,
     "Room._behind": 3,
     "Room._open_turn": 3,
+    "Room._revisions": HISTORY,
     "Room._turns": HISTORY,
     "Room._turns[]": 3,
     "Room._viewers": 3,
     "Scheduler._workers": 1,
     "Scheduler.languages": 1,
+    "Scheduler.revisers": 2,
+    "SecondPass._new": MAX_WAITING,
+    "SecondPass._outstanding": MAX_WAITING,
     "SessionOptions.keyterms": 0,
     "SpokenWord.said_s": 2,
     "SpokenWord.tokens": 1,
@@ -305,6 +311,8 @@ BOUNDS: dict[str, int] = {
     "TurnEnd.words": MOST_WORDS,
     "Viewer._pending": MAX_PENDING + HISTORY + 2,
     "Viewer._pending[]": 3,
+    # a turn without a second pass has none
+    "_OpenTurn.parts": MOST_WORDS,
     # a frame of voice after each frame of silence is a span
     "VoiceTracker._voiced": int(CAPACITY_S / (2 * VOICE_FRAME_S)) + 2,
     "VoiceTracker._voiced[]": 2,
