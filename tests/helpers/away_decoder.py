@@ -24,7 +24,7 @@ class AwayDecoder:
         meter: As that of a `LocalDecoder`.
         seed: Of what is late and what is lost.
         late_s: A step and its answer are under way for up to so long each, seconds.
-        lost: Part of the steps that are lost on their way there.
+        lost: Part of the steps that are lost on their way there, after the first, which always is.
         n_places: Steps under way at most.
     """
 
@@ -55,7 +55,7 @@ class AwayDecoder:
         try:
             while True:
                 await asyncio.sleep(self._random.random() * self._late_s)
-                if self._random.random() >= self._lost:
+                if self.n_lost and self._random.random() >= self._lost:
                     stepped = await self._away.step(batch)
                     await asyncio.sleep(self._random.random() * self._late_s)
                     return stepped
