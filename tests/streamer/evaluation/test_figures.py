@@ -11,8 +11,12 @@ from streamer.evaluation.figures import Figures, to_json
 from streamer.evaluation.report import report
 from tests.helpers.judged import judged
 
-RATES = {"recordings", "wer", "wer_interval", "words", "errors"}
+RATES = {
+    "recordings", "wer", "wer_interval", "words", "errors",
+    "formatted_wer", "formatted_wer_interval", "formatted_words",
+}  # fmt: skip
 ALWAYS = RATES | {
+    "tags",
     "model",
     "files",
     "kinds",
@@ -40,6 +44,7 @@ def test_keys_of_the_document() -> None:
     assert document["kinds"][0].keys() == RATES | {"kind", "language"}
     assert document["files"][0].keys() == {
         "id", "kind", "language", "wer", "errors", "words", "reference", "text", "turns", "differences",
+        "formatted_wer", "formatted_differences",
     }  # fmt: skip
     assert document["files"][0]["turns"][0] == {
         "start_s": 0.0,
@@ -62,6 +67,7 @@ def test_keys_of_what_is_asked_for() -> None:
     assert document["one_shot"].keys() == document["kinds"][0]["one_shot"].keys()
     assert document["one_shot"].keys() == {
         "wer", "wer_interval", "difference", "difference_interval", "errors_only_live", "errors_only_one_shot",
+        "formatted_wer", "formatted_difference", "formatted_difference_interval",
     }  # fmt: skip
     assert document["files"][0]["one_shot"] == {"errors": 0, "text": "red sun"}
     assert document["delays"]["low"].keys() == {
