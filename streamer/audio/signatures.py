@@ -75,6 +75,15 @@ def may_begin_recording(head: bytes) -> bool:
 def _is_frame(head: bytes) -> bool:
     """Whether a frame of MPEG audio, a packet of a transport stream or a box of MP4 begins here."""
     is_sync = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    # a transport stream begins with G, as does GET: its next bytes are no text
-    is_packet = len(head) >= HEAD_BYTES and head[0] == 0x47 and not head[:HEAD_BYTES].decode("latin-1").isprintable()
-    return is_sync or is_packet or head[4:8] in _BOXES
+    return is_sync or _is_packet(head) or head[4:8] in _BOXES
+
+
+def _is_packet(head: bytes) -> bool:
+    """
+    Whether a packet of a transport stream begins here: not scrambled, and with a payload or an adaptation field.
+
+    It begins with G, as does GET, or a stray byte before another header: the bytes after it are neither text nor that.
+    """
+    if len(head) < HEAD_BYTES or head[0] != 0x47 or head[:HEAD_BYTES].decode("latin-1").isprintable():
+        return False
+    return head[3] & 0xC0 == 0 and head[3] & 0x30 != 0

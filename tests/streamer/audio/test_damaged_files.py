@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.files import read_sound
@@ -177,7 +177,8 @@ def test_wavs_one_behind_the_other_are_told_apart_without_sizes(sizes: list[int]
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.sampled_from(sorted(FORMATS)), st.binary(max_size=3000) | st.sampled_from([TAG, TAG + TAG]))
+@given(st.sampled_from(sorted(FORMATS)), st.binary(max_size=3000) | st.sampled_from([TAG, TAG + TAG, b"G", b"GG"]))
+@example("caf", b"G")
 def test_bytes_in_front_are_passed_over(name: str, junk: bytes) -> None:
     """Tags, and bytes of chance, before any container that has a header."""
     data = junk + recorded(name)
