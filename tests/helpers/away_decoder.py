@@ -55,13 +55,16 @@ class AwayDecoder:
         try:
             while True:
                 await asyncio.sleep(self._random.random() * self._late_s)
-                if self.n_lost and self._random.random() >= self._lost:
+                if not self._is_lost():
                     stepped = await self._away.step(batch)
                     await asyncio.sleep(self._random.random() * self._late_s)
                     return stepped
                 self.n_lost += 1
         finally:
             self._n_under_way -= 1
+
+    def _is_lost(self) -> bool:
+        return self._random.random() < self._lost if self.n_lost else self._lost > 0.0
 
     async def time_step(self, batch: Sequence[StepRequest], clocks: Clocks) -> Timing:
         """As `Decoder.time_step`."""
