@@ -88,7 +88,7 @@ class Faults:
     poisoned: float = 0.0
     """Calls of which one row fails, once."""
     away: float = 0.0
-    """Calls at which the connection ends; there is a new one at once."""
+    """Calls at which the connection ends, evenly spaced, so that no step meets three; there is a new one at once."""
 
 
 class MemoryEngine:
@@ -105,6 +105,7 @@ class MemoryEngine:
         self.name, self.pid, self.n_restarts, self.n_faults = name, 1, 0, 0
         self.engine = ScriptedEngine()
         self.is_lost = False
+        self._n_calls = 0
         self.sent: list[wire.FromGateway] = []
         self.on_change: Callable[[], None] = lambda: None
         self._faults, self._random = faults, random.Random(seed)
@@ -127,7 +128,7 @@ class MemoryEngine:
         assert wire.length_of(frame[: wire.LENGTH.size]) == len(frame) - wire.LENGTH.size
         self.sent.append(message)
         if isinstance(message, wire.Call):
-            if self._meets(self._faults.away) or any(each.session == DEADLY for each in asked(message)):
+            if self._ends_here() or any(each.session == DEADLY for each in asked(message)):
                 asyncio.get_running_loop().call_soon(self._reconnect)
                 return
             if self._meets(self._faults.lost):
@@ -146,6 +147,12 @@ class MemoryEngine:
         frame = wire.pack(message)
         for _ in range(2 if self._meets(self._faults.doubled) else 1):
             self._later(lambda: link.take(wire.from_engine(frame[wire.LENGTH.size :])))
+
+    def _ends_here(self) -> bool:
+        self._n_calls += 1
+        ends = bool(self._faults.away) and self._n_calls % round(1 / self._faults.away) == 0
+        self.n_faults += ends
+        return ends
 
     def _meets(self, part: float) -> bool:
         met = self._random.random() < part
