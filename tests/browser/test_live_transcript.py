@@ -66,7 +66,7 @@ async def test_the_transcript_survives_stop_and_reload(context: BrowserContext, 
     page = await open_page(context, daemon.url("/"))
     await page.get_by_role("button", name="Start").click()
     await expect(page.locator("#log .turn")).to_have_count(1, timeout=15_000)
-    await expect(page.locator("#stage")).to_contain_text("The second thing is")
+    await expect(page.locator("#stage")).to_contain_text("The second thing is that")
     page.on("dialog", lambda dialog: dialog.accept())  # a reload while captions run is asked about
     await page.reload()
     await expect(page.locator("#log .said").first).to_have_text(TURNS[0])
