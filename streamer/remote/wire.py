@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -198,8 +198,9 @@ def _decoded(expected: type, value: object) -> object:
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encoded)
-_FROM_GATEWAY = msgspec.msgpack.Decoder(FromGateway, dec_hook=_decoded)
-_FROM_ENGINE = msgspec.msgpack.Decoder(FromEngine, dec_hook=_decoded)
+M = TypeVar("M")
+_FROM_GATEWAY: msgspec.msgpack.Decoder[FromGateway] = msgspec.msgpack.Decoder(FromGateway, dec_hook=_decoded)
+_FROM_ENGINE: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine, dec_hook=_decoded)
 
 
 def pack(message: Message) -> bytes:
@@ -237,11 +238,7 @@ def from_gateway(body: bytes) -> FromGateway:
     Raises:
         WireError: It is no message of a gateway.
     """
-    try:
-        decoded: FromGateway = _FROM_GATEWAY.decode(body)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise WireError(f"no message of a gateway: {error}") from error
-    return decoded
+    return _message(_FROM_GATEWAY, body, "a gateway")
 
 
 def from_engine(body: bytes) -> FromEngine:
@@ -251,11 +248,14 @@ def from_engine(body: bytes) -> FromEngine:
     Raises:
         WireError: It is no message of an engine.
     """
+    return _message(_FROM_ENGINE, body, "an engine")
+
+
+def _message(decoder: msgspec.msgpack.Decoder[M], body: bytes, sender: str) -> M:
     try:
-        decoded: FromEngine = _FROM_ENGINE.decode(body)
+        return decoder.decode(body)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise WireError(f"no message of an engine: {error}") from error
-    return decoded
+        raise WireError(f"no message of {sender}: {error}") from error
 
 
 def row_of(request: StepRequest, first: int) -> Row:
