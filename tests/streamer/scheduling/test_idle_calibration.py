@@ -18,6 +18,7 @@ from streamer.scheduling.calibration import Clocks, CostProbe, Timing, measure_c
 from streamer.scheduling.cost_memory import CostMemory
 from streamer.scheduling.idle_calibration import MAX_FAILURES, MOST_SHARE, N_FIRST, TICK_S, IdleCalibration
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts, least
+from streamer.scheduling.worker import Worker
 from streamer.step import Engine, StepRequest
 from tests.helpers.scripted_engine import recite, serving, story, texts
 
@@ -235,18 +236,17 @@ async def test_nothing_is_measured_while_a_session_speaks() -> None:
     assert machine.n_steps == before
 
 
+def restless(worker: Worker) -> IdleCalibration:
+    """Measures this worker without a pause."""
+    memory = CostMemory(None, {}, PROBE.n_rows)
+    return IdleCalibration([worker], worker.meter, PROBE, Clocks(), memory, sleep=lambda _: asyncio.sleep(0))
+
+
 async def test_a_measurement_can_be_cancelled() -> None:
     """A daemon that stops in the middle of a measurement ends as it always does."""
     async with serving() as service:
         worker = service.worker
-        calibration = IdleCalibration(
-            [worker],
-            worker.meter,
-            PROBE,
-            Clocks(),
-            CostMemory(None, {}, PROBE.n_rows),
-            sleep=lambda _: asyncio.sleep(0),
-        )
+        calibration = restless(worker)
         service.engine.hold()
         task = asyncio.create_task(calibration.run())
         await service.held()
@@ -261,14 +261,7 @@ async def test_sessions_are_served_beside_measurements() -> None:
     text = story(20)
     async with serving() as service:
         worker = service.worker
-        calibration = IdleCalibration(
-            [worker],
-            worker.meter,
-            PROBE,
-            Clocks(),
-            CostMemory(None, {}, PROBE.n_rows),
-            sleep=lambda _: asyncio.sleep(0),
-        )
+        calibration = restless(worker)
         task = asyncio.create_task(calibration.run())
         assert texts(await recite(service.open(), text, pause_s=1.0)) == [text]
         assert worker.is_alive
