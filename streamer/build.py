@@ -34,7 +34,8 @@ from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts, least
 from streamer.scheduling.recording import RecordingOptions, Recordings
-from streamer.scheduling.reviser import Reviser, RevisingModel, RevisionDecoder
+from streamer.scheduling.reviser import Reviser
+from streamer.scheduling.revision_decoder import RevisingModel, RevisionDecoder, RevisionThread
 from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import CATCH_UP_S, WindowOptions
@@ -286,7 +287,7 @@ def build_scheduler(
         metrics,
         Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
         IdleCalibration(workers, meter, probe, clocks, memory) if measured else None,
-        reviser=Reviser(decoder, metrics),
+        reviser=Reviser(RevisionThread(decoder), metrics),
     )
     _announce(engines, scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engines.metrics, tokenizer=engines.tokenizer, registry=registry)

@@ -26,7 +26,7 @@ from streamer.evaluation.one_shot import OneShot
 from streamer.evaluation.playback import transcribe_live
 from streamer.evaluation.simulation import Playback, Revise, SimulatedPace, keep_text, perform, simulate
 from streamer.protocol.options import Delay, SessionOptions
-from streamer.scheduling.reviser import RevisionDecoder
+from streamer.scheduling.revision_decoder import RevisionDecoder
 from streamer.scheduling.scheduler import running
 from streamer.session.session import Session
 from streamer.session.spec import SessionSpec

@@ -33,7 +33,7 @@ from streamer.library.transcript import Segment, Transcript, segments_of
 from streamer.library.windows import WindowDecoder, cut_in_pauses, has_voice, voice_probabilities
 from streamer.protocol.events import Event
 from streamer.protocol.options import SessionOptions, Task
-from streamer.scheduling.reviser import RevisionDecoder
+from streamer.scheduling.revision_decoder import RevisionDecoder
 from streamer.session.plausibility import is_no_speech
 from streamer.session.session import Session
 from streamer.session.spec import SessionSpec

@@ -62,19 +62,18 @@ class Revision:
     begins_sentence: bool
     """Whether the turn before was finished."""
 
-    @property
-    def duration_s(self) -> float:
-        """Sound of all parts, seconds."""
-        return sum(part.log_mel.shape[1] for part in self.parts) / 100
-
     def requests(self, model: ModelFacts, session: str) -> list[StepRequest]:
         """
-        A step for each part: its window is seen once, so no cached text or audio has a part in it.
+        A step for each part, none where the model does not know the language of the turn.
+
+        A window is seen once, so no cached text or audio has a part in it.
 
         Args:
             model: Decodes the parts.
             session: Key of the engine's cache.
         """
+        if self.turn.language not in model.tokenizer.languages:
+            return []
         return [
             self._request(part, model, session, begins_sentence=self.begins_sentence and i == 0)
             for i, part in enumerate(self.parts)
@@ -101,10 +100,10 @@ class Revision:
         cut, or none.
 
         Args:
-            results: One for each part.
+            results: One for each request.
             model: Decoded them.
         """
-        if not all(map(_is_whole, results)):
+        if not results or not all(map(_is_whole, results)):
             return None
         words: list[SpokenWord] = []
         for part, result in zip(self.parts, results, strict=True):

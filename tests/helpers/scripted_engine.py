@@ -30,7 +30,8 @@ from streamer.scheduling.decoder import Decoder, LocalDecoder
 from streamer.scheduling.device_thread import LIVENESS_S, DeviceThread
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.recording import Recordings
-from streamer.scheduling.reviser import Reviser, RevisingModel, RevisionDecoder
+from streamer.scheduling.reviser import Reviser, TurnDecoder
+from streamer.scheduling.revision_decoder import RevisingModel, RevisionDecoder, RevisionThread
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker, WorkerOptions
@@ -203,7 +204,8 @@ class ScriptedService:
     A scheduler and what it is made of; `engine` and `worker` are the first ones.
 
     The argument `engine` runs the steps of the first worker in place of the scripted engine. `decoder` makes the
-    decoder of an engine and a meter, in place of one in this process. `revisers` make second passes.
+    decoder of an engine and a meter, in place of one in this process. `revisers` make second passes here, `revisions`
+    elsewhere.
     """
 
     def __init__(
@@ -219,6 +221,7 @@ class ScriptedService:
         decoder: Callable[[Engine, LoadMeter], Decoder] | None = None,
         supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
         revisers: Sequence[RevisingModel] = (),
+        revisions: TurnDecoder | None = None,
         **options: Any,
     ) -> None:
         self.engines = [ScriptedEngine() for _ in range(n_workers)]
@@ -240,6 +243,8 @@ class ScriptedService:
             for decoder in self.decoders
         ]
         self.worker = self.workers[0]
+        if revisers:
+            revisions = RevisionThread(RevisionDecoder(revisers))
         self.scheduler = Scheduler(
             ModelFacts(name="toy", tokenizer=self.engine.tokenizer, n_mels=5),
             self.workers,
@@ -248,7 +253,7 @@ class ScriptedService:
             metrics,
             recordings,
             supervision=supervision,
-            reviser=Reviser(RevisionDecoder(revisers), metrics) if revisers else None,
+            reviser=Reviser(revisions, metrics) if revisions else None,
         )
 
     def open(self, **fields: Any) -> SessionHandle:

@@ -13,7 +13,7 @@ from streamer.errors import EngineError
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.simulation import Playback, SimulatedPace, keep_text, perform, simulate
 from streamer.protocol.options import SessionOptions
-from streamer.scheduling.reviser import RevisionDecoder
+from streamer.scheduling.revision_decoder import RevisionDecoder
 from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, reviser, spoken, story
 from tests.helpers.sessions import model_of, new_session
 

@@ -17,7 +17,8 @@ from streamer.errors import EngineError
 from streamer.protocol.events import Bye, Event, TurnEnd, TurnRevised
 from streamer.protocol.options import SessionOptions
 from streamer.protocol.turns import FinalTurns
-from streamer.scheduling.reviser import MAX_BYE_WAIT_S, MAX_FAILURES, MAX_WAITING, Job, Reviser, RevisionDecoder
+from streamer.scheduling.reviser import MAX_BYE_WAIT_S, MAX_FAILURES, MAX_WAITING, Job, Reviser
+from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.second_pass import Part, Revision
 from streamer.telemetry.metrics import ServiceMetrics
@@ -50,7 +51,7 @@ class Queue:
         self.now_s = 0.0
         self.registry = CollectorRegistry()
         decoder = RevisionDecoder([reviser(engine)])
-        self.reviser = Reviser(decoder, ServiceMetrics(self.registry), clock=lambda: self.now_s)
+        self.reviser = Reviser(RevisionThread(decoder), ServiceMetrics(self.registry), clock=lambda: self.now_s)
         self.told: dict[int, TurnRevised | None] = {}
         self._news = asyncio.Event()
 
@@ -181,22 +182,6 @@ class TestQueue:
         assert len(engine.batches) == MAX_FAILURES
         assert queue.count("failed") == MAX_FAILURES + 3
 
-    def test_a_language_that_the_model_does_not_know_is_left(self) -> None:
-        """As of a German turn, where the second model knows English alone."""
-        engine = ScriptedEngine()
-        assert RevisionDecoder([reviser(engine)]).decode(revision(language="de")) is None
-        assert engine.batches == []
-
-    def test_a_turn_may_ask_for_a_model(self) -> None:
-        """Each model has an engine of its own, which is built once, when it is needed."""
-        first, second = ScriptedEngine(), ScriptedEngine()
-        decoder = RevisionDecoder([reviser(first, "first"), reviser(second, "second")])
-        for model in ("", "second", "second"):
-            event = decoder.decode(revision(model=model))
-            assert event is not None
-            assert event.model == (model or "first")
-        assert (len(first.batches), len(second.batches)) == (1, 2)
-
 
 class TestSessions:
     """Second passes of sessions of a scheduler."""
@@ -268,7 +253,7 @@ class TestSessions:
     def test_the_scheduler_names_the_models(self) -> None:
         """For the check of what clients ask for."""
         decoder = RevisionDecoder([reviser(ScriptedEngine(), "base"), reviser(ScriptedEngine(), "tiny.en")])
-        assert Reviser(decoder, ServiceMetrics(CollectorRegistry())).models == ("base", "tiny.en")
+        assert Reviser(RevisionThread(decoder), ServiceMetrics(CollectorRegistry())).models == ("base", "tiny.en")
 
 
 async def take_all(stream: SessionHandle, turns: FinalTurns) -> None:
