@@ -20,7 +20,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -36,10 +36,13 @@ from streamer.errors import StreamerError
 from streamer.host.memory import give_back_forever
 from streamer.remote import wire
 from streamer.remote.host import EngineHost, StepTimesQueue
+from streamer.remote.revision_host import RevisionHost
 from streamer.scheduling.calibration import CostProbe, probes
 from streamer.scheduling.decoder import LocalDecoder
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.load import LoadMeter, StepCosts
+from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
+from streamer.session.spec import ModelFacts
 from streamer.telemetry import logs
 from streamer.telemetry.metrics import ServiceMetrics
 
@@ -72,6 +75,7 @@ def build(begin: wire.Begin) -> Hosted:
     facts = _facts(config, engines, random_weights=begin.random_weights)
     [probe], metrics = probes("health", facts.n_mels, 1), ServiceMetrics(registry)
     engine = RecoveringEngine(engines.engines[0], engines.new_engine, probe, metrics)
+    revisions = RevisionDecoder(engines.revisers)
     # its cost of a row is not used: the gateway has a meter for all of its engines
     meter = LoadMeter(load_limits(config), facts.max_batch, costs)
     host = EngineHost(
@@ -83,11 +87,12 @@ def build(begin: wire.Begin) -> Hosted:
         times=times,
         n_rebuilt=lambda: int(registry.get_sample_value("streamer_engine_restarts_total") or 0),
         clocks=step_clocks(engines.model.device),
+        revisions=RevisionHost(RevisionThread(revisions), facts.n_mels),
     )
-    return Hosted(host, ready(facts, costs, costs_key(engines)))
+    return Hosted(host, ready(facts, costs, costs_key(engines), revisions.facts))
 
 
-def ready(facts: wire.Facts, costs: StepCosts, key: dict[str, str]) -> wire.Ready:
+def ready(facts: wire.Facts, costs: StepCosts, key: dict[str, str], revisers: Sequence[ModelFacts]) -> wire.Ready:
     """
     The message of an engine process that serves.
 
@@ -95,6 +100,7 @@ def ready(facts: wire.Facts, costs: StepCosts, key: dict[str, str]) -> wire.Read
         facts: Of its model.
         costs: As measured.
         key: What they depend on.
+        revisers: Models for second passes.
     """
     return wire.Ready(
         version=wire.VERSION,
@@ -104,6 +110,17 @@ def ready(facts: wire.Facts, costs: StepCosts, key: dict[str, str]) -> wire.Read
         fixed_s=costs.fixed_s,
         row_s=costs.row_s,
         costs_key=key,
+        revisers=tuple(map(_reviser, revisers)),
+    )
+
+
+def _reviser(model: ModelFacts) -> wire.Reviser:
+    tokenizer = model.tokenizer
+    return wire.Reviser(
+        name=model.name,
+        base_tokens=tokenizer.base_tokens,
+        n_languages=tokenizer.n_languages,
+        alignment_lag_s=model.alignment_lag_s,
     )
 
 
@@ -120,7 +137,8 @@ def _costs(engines: Engines, *, measures: bool) -> StepCosts:
 
 def _facts(config: Config, engines: Engines, *, random_weights: bool) -> wire.Facts:
     model, facts = engines.model, engines.facts
-    files = () if random_weights else weights.resolve(config.model.name).weights
+    names = [] if random_weights else [config.model.name, *filter(None, [config.revise.model])]
+    files = [file for name in names for file in weights.resolve(name).weights]
     belonging = (facts.name, repr(model.dims), str(model.dtype), b"\n".join(facts.tokenizer.base_tokens))
     return wire.Facts(
         name=facts.name,
@@ -195,7 +213,10 @@ async def _serve(connection: socket.socket, hosted: Hosted) -> None:
     writer.write(wire.pack(hosted.ready))
     with contextlib.closing(writer):
         async with asyncio.TaskGroup() as group:
-            works = [group.create_task(work) for work in (hosted.host.run(), give_back_forever())]
+            works = [
+                group.create_task(work)
+                for work in (hosted.host.run(), hosted.host.revisions.run(), give_back_forever())
+            ]
             await hosted.host.serve(reader, writer)
             for work in works:
                 work.cancel()

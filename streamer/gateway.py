@@ -23,16 +23,18 @@ from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.build import Service, check_session, choose_device
 from streamer.config import Config
-from streamer.errors import ConfigError, EngineError
+from streamer.errors import EngineError
 from streamer.host.cpu import physical_cores
 from streamer.remote import wire
 from streamer.remote.decoder import RemoteDecoder
 from streamer.remote.launch import EngineProcess, Program
+from streamer.remote.revisions import RemoteRevisions
 from streamer.remote.supervision import SupervisedPool, ready_all
 from streamer.scheduling.calibration import Clocks, CostProbe
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.load import LoadMeter, StepCosts, least
 from streamer.scheduling.recording import Recordings
+from streamer.scheduling.reviser import Reviser
 from streamer.scheduling.scheduler import Scheduler
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.spec import ModelFacts
@@ -112,11 +114,9 @@ def build_gateway(config: Config, programs: Sequence[Program]) -> Service:
         programs: At least one.
 
     Raises:
-        ConfigError: The model does not know the configured language, or second passes are configured.
+        ConfigError: The model does not know the configured language, or the model for second passes is not loaded.
         StreamerError: An engine process cannot start, for the reason that it names.
     """
-    if config.revise.model or config.session.revise:
-        raise ConfigError('second passes are made in one process alone: set engines.where = "here", or no revise')
     processes: list[EngineProcess] = []
     try:
         processes += map(EngineProcess, programs)
@@ -137,7 +137,8 @@ def _service(
     if len({each.facts.fingerprint for each in ready}) > 1:
         raise EngineError("the engine processes have loaded different weights: were they replaced just now?")
     tokenizer = Tokenizer(facts.base_tokens, facts.n_languages)
-    check_session(config.session, tuple(tokenizer.languages), ())
+    revisers = [_reviser(each, facts.n_mels) for each in ready[0].revisers]
+    check_session(config.session, tuple(tokenizer.languages), [reviser.name for reviser in revisers])
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     metrics, engine_metrics = ServiceMetrics(registry), EngineMetrics(registry)
@@ -158,9 +159,15 @@ def _service(
         Recordings(build.recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
         IdleCalibration(workers, meter, probe, Clocks(), memory) if measured else None,
         pool.run,
+        Reviser(RemoteRevisions(pool, revisers, facts.fingerprint), metrics),
     )
     _announce(facts, len(workers), scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engine_metrics, tokenizer=tokenizer, registry=registry)
+
+
+def _reviser(reviser: wire.Reviser, n_mels: int) -> ModelFacts:
+    tokenizer = Tokenizer(reviser.base_tokens, reviser.n_languages)
+    return ModelFacts(name=reviser.name, tokenizer=tokenizer, n_mels=n_mels, alignment_lag_s=reviser.alignment_lag_s)
 
 
 def _costs(ready: Sequence[wire.Ready], n_rows: int) -> StepCosts:

@@ -104,9 +104,3 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             f'expected "en" or "auto", or a model of many languages such as "{model.removesuffix(".en")}"'
         )
         yield ("session.language", "model.name"), text
-    if config.engines.where == "processes" and config.revise.model:
-        text = (
-            f'revise.model = "{config.revise.model}": engines.where = "processes" makes no second passes; '
-            'expected engines.where = "here", or no model'
-        )
-        yield ("revise.model", "engines.where"), text

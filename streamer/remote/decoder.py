@@ -323,12 +323,16 @@ class RemoteDecoder:
         for place in (self._home, self._at):
             if place.link and place.link.is_steady:
                 return place
-        others = [place for place in self._pool.places if place.link and place.link.is_answering]
-        return min(others, key=_burden, default=None)
+        return least_burdened(self._pool)
 
     def _other(self, link: EngineLink) -> bool:
         """Whether another engine is well."""
         return any(place.link and place.link is not link and place.link.is_steady for place in self._pool.places)
+
+
+def least_burdened(pool: EnginePool) -> EnginePlace | None:
+    """An engine that answers, one that is well and has few calls first; None: there is none now."""
+    return min((place for place in pool.places if place.link and place.link.is_answering), key=_burden, default=None)
 
 
 def _burden(place: EnginePlace) -> tuple[bool, int]:

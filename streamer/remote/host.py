@@ -19,6 +19,7 @@ import structlog
 
 from streamer.errors import EngineError, UnknownWindowError
 from streamer.remote import wire
+from streamer.remote.revision_host import RevisionHost
 from streamer.scheduling.calibration import Clocks
 from streamer.scheduling.decoder import Answer, LocalDecoder
 from streamer.step import Engine, StepRequest
@@ -94,6 +95,7 @@ class EngineHost:
         times: Where the engine puts the times of its steps.
         n_rebuilt: Times that the engine was built again.
         clocks: What measures timed calls.
+        revisions: Runs second passes; it has to be run too.
         clock: The monotonic clock of deadlines, seconds.
     """
 
@@ -108,11 +110,12 @@ class EngineHost:
         times: StepTimesQueue,
         n_rebuilt: Callable[[], int],
         clocks: Clocks,
+        revisions: RevisionHost,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._decoder, self._engine, self._times, self._n_rebuilt = decoder, engine, times, n_rebuilt
         self._fingerprint, self._n_mels, self._max_batch, self._clock = fingerprint, n_mels, max_batch, clock
-        self._clocks = clocks
+        self._clocks, self.revisions = clocks, revisions
         self._work = asyncio.Event()
         self._waiting: list[_Waiting] = []
         self._timed: list[_Call] = []
@@ -154,7 +157,9 @@ class EngineHost:
             case wire.Forget(sessions=sessions):
                 self._forgotten += sessions
             case wire.Ping():
-                text_bytes, audio_bytes = self._engine.cache_bytes
+                text_bytes, audio_bytes = map(
+                    sum, zip(self._engine.cache_bytes, *self.revisions.cache_bytes, strict=True)
+                )
                 send(
                     wire.Pong(
                         is_alive=self._decoder.is_alive,
@@ -172,6 +177,8 @@ class EngineHost:
             send(wire.Refused(id=message.id, reason="fingerprint"))
         elif len(self._waiting) + len(message.rows) > MAX_WAITING:
             send(wire.Refused(id=message.id, reason="full"))
+        elif message.reviser:
+            self.revisions.put(message, send)
         elif message.is_timed:
             self._timed.append(_Call(message, send))
         else:

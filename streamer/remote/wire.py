@@ -77,6 +77,8 @@ class Call(Message, frozen=True, kw_only=True):
     rows: tuple[Row, ...]
     is_timed: bool = False
     """Whether to run the rows by themselves and measure them: they belong to no session."""
+    reviser: str = ""
+    """Model that runs the rows as second passes, one after another beside the steps; empty: they are steps."""
 
 
 class Forget(Message, frozen=True, kw_only=True):
@@ -110,6 +112,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
 
 
+class Reviser(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway needs to know of a model for second passes."""
+
+    name: str
+    base_tokens: tuple[bytes, ...]
+    n_languages: int
+    alignment_lag_s: float
+
+
 class Ready(Message, frozen=True, kw_only=True):
     """The model is loaded, and one real step has worked."""
 
@@ -124,6 +135,8 @@ class Ready(Message, frozen=True, kw_only=True):
     """Measured cost of a row, seconds."""
     costs_key: dict[str, str] = {}
     """What these costs depend on."""
+    revisers: tuple[Reviser, ...] = ()
+    """Models for second passes, the default one first."""
 
 
 class Failed(Message, frozen=True, kw_only=True):
@@ -156,7 +169,7 @@ class Reply(Message, frozen=True, kw_only=True):
     n_rows: int
     """Rows of that step, with those of other calls."""
     work_s: float = 0.0
-    """Of a timed call: CPU time of the device thread, where the device is a CPU."""
+    """Of a timed call or a second pass: CPU time of its thread, where the device is a CPU."""
     times: tuple[StepTimes, ...] = ()
     """Parts of the steps since the last reply, for metrics."""
 

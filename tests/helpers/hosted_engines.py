@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -20,13 +21,16 @@ from streamer.remote import wire
 from streamer.remote.decoder import RemoteDecoder
 from streamer.remote.host import EngineHost, StepTimesQueue
 from streamer.remote.link import EngineLink
+from streamer.remote.revision_host import RevisionHost
+from streamer.remote.revisions import RemoteRevisions
 from streamer.scheduling.calibration import Clocks
 from streamer.scheduling.decoder import LocalDecoder
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
+from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
 from streamer.step import StepRequest
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
-from tests.helpers.scripted_engine import INTERVAL_S, ScriptedEngine
+from tests.helpers.scripted_engine import INTERVAL_S, ScriptedEngine, reviser
 
 FINGERPRINT = "scripted"
 DEADLY = "deadly"
@@ -43,7 +47,9 @@ def meter(max_batch: int = 4) -> LoadMeter:
 def hosted(
     engine: ScriptedEngine, clock: Callable[[], float] | None = None, fingerprint: str = FINGERPRINT
 ) -> EngineHost:
-    """The host of a scripted engine."""
+    """The host of a scripted engine; another one makes its second passes, which hear a c in place of every b."""
+    timed: dict[str, Any] = {"clock": clock} if clock else {}
+    revisers = [reviser(ScriptedEngine())]
     return EngineHost(
         LocalDecoder("0", engine, meter(), DeviceThread()),
         engine,
@@ -53,7 +59,8 @@ def hosted(
         times=StepTimesQueue(),
         n_rebuilt=lambda: 0,
         clocks=Clocks(),
-        **({"clock": clock} if clock else {}),
+        revisions=RevisionHost(RevisionThread(RevisionDecoder(revisers)), 5, **timed),
+        **timed,
     )
 
 
@@ -109,7 +116,7 @@ class MemoryEngine:
         self.sent: list[wire.FromGateway] = []
         self.on_change: Callable[[], None] = lambda: None
         self._faults, self._random = faults, random.Random(seed)
-        self._host = hosted(self.engine)
+        self.host = hosted(self.engine)
         self.connect()
 
     def connect(self) -> None:
@@ -121,7 +128,7 @@ class MemoryEngine:
 
     async def run(self) -> None:
         """Run steps until cancelled."""
-        await self._host.run()
+        await asyncio.gather(self.host.run(), self.host.revisions.run())
 
     def _receive(self, frame: bytes, link: EngineLink) -> None:
         message = wire.from_gateway(frame[wire.LENGTH.size :])
@@ -137,7 +144,7 @@ class MemoryEngine:
                 self.engine.lose_windows()
             if self._meets(self._faults.poisoned):
                 self.engine.poisoned[message.rows[0].request.session] = 1
-        self._later(lambda: self._host.take(message, lambda answer: self._send(answer, link)))
+        self._later(lambda: self.host.take(message, lambda answer: self._send(answer, link)))
 
     def _reconnect(self) -> None:
         self.link.lose()
@@ -195,6 +202,10 @@ class MemoryPool:
             patience_s=patience_s,
         )
 
+    def revisions(self) -> RemoteRevisions:
+        """Makes second passes."""
+        return RemoteRevisions(self, [reviser(ScriptedEngine()).facts], FINGERPRINT)
+
     def count(self, metric: str) -> float:
         """Value of a metric."""
         return self.registry.get_sample_value(metric) or 0.0
@@ -228,7 +239,10 @@ def asked(message: wire.FromGateway) -> list[StepRequest]:
 def build(begin: wire.Begin) -> Hosted:
     """A scripted engine, at once; the name of its model is its fingerprint."""
     name = begin.config.model.name
-    return Hosted(hosted(ScriptedEngine(), fingerprint=name), ready(facts(name), StepCosts(0.0, 0.001), {}))
+    return Hosted(
+        hosted(ScriptedEngine(), fingerprint=name),
+        ready(facts(name), StepCosts(0.0, 0.001), {}, [reviser(ScriptedEngine()).facts]),
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -63,10 +64,23 @@ async def speak(daemon: DaemonProcess, samples: np.ndarray) -> Client:
     return client
 
 
-async def test_no_client_notices_that_engines_are_lost(recordings: dict[str, Recording], tmp_path: Path) -> None:
+async def revised(daemon: DaemonProcess, recording: bytes) -> str:
+    """Text of a recording of one turn, which has had its second pass."""
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        answer = await client.post(daemon.url("/v1/audio/transcriptions"), files={"file": recording})
+    page = (await daemon.get("/metrics")).text
+    passes = re.findall(r'^streamer_revisions_total{outcome="(?:same|revised)"} (\S+)$', page, re.MULTILINE)
+    assert sum(map(float, passes)) == 1
+    return str(answer.json()["text"])
+
+
+async def test_no_client_notices_that_engines_are_lost(
+    recordings: dict[str, Recording], speech: Path, tmp_path: Path
+) -> None:
     """SIGSTOP of one in mid-speech, then SIGKILL of the other: no error, no broken promise, no word lost."""
     spoken = [recordings[name] for name in ("dev-jfk", "dev-ls-1089-134686-0000", "dev-sns-0870")]
     samples = joined([each.samples for each in spoken], gap_s=0.8)
+    file = (speech / "dev-sns-0870.flac").read_bytes()
     variables = {"STREAMER_ENGINES_COUNT": "2", "STREAMER_LOG_LEVEL": "info"}
     async with daemon_process(tmp_path, PROCESSES, **variables) as daemon:
         first, second = (pid for pid, _, _ in await engines(daemon))
@@ -81,6 +95,7 @@ async def test_no_client_notices_that_engines_are_lost(recordings: dict[str, Rec
         os.kill(first, signal.SIGKILL)
         clients = await asyncio.gather(*speaking)
         await until_alive(daemon, [1, 0])
+        assert word_errors(spoken[-1].text, await revised(daemon, file)) <= 0.15
         assert await count(daemon, "streamer_engine_moves_total") <= 4
         assert await count(daemon, "streamer_engine_sent_bytes_total") > 0
         children = psutil.Process(daemon.process.pid).children()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from streamer import gateway
-from streamer.config import Config, EnginesConfig, ModelConfig, ReviseConfig
+from streamer.config import Config, EnginesConfig, ModelConfig
 from streamer.errors import ConfigError, EngineError, ModelNotFoundError
 from streamer.gateway import build_gateway, build_service, programs
 from streamer.protocol.options import SessionOptions
@@ -54,11 +54,15 @@ def test_each_engine_sees_one_gpu(monkeypatch: pytest.MonkeyPatch, seen: str, co
 
 
 async def test_the_service_of_engine_processes(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its facts come from the engines: no weights are loaded; a worker for each, and the costs that they measured."""
+    """Its facts come from the engines: no weights are loaded; a worker for each, and the costs that they measured.
+
+    The model for second passes that sessions ask for is one of theirs.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    service = await asyncio.to_thread(build_gateway, CPU, programs(CPU, command=COMMAND))
+    config = msgspec.structs.replace(CPU, session=SessionOptions(revise="second"))
+    service = await asyncio.to_thread(build_gateway, config, programs(config, command=COMMAND))
     scheduler = service.scheduler
-    assert (scheduler.model, scheduler.languages) == ("toy", ("en",))
+    assert (scheduler.model, scheduler.languages, scheduler.revisers) == ("toy", ("en",), ("second",))
     pids = [engine.pid for engine in scheduler.statistics().engines]
     assert len(set(pids)) == 2
     assert scheduler.capacity > 0
@@ -82,16 +86,6 @@ def test_a_language_that_the_model_does_not_know(monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(ConfigError, match=r"session\.language"):
         build_gateway(german, programs(german, command=COMMAND))
-
-
-def test_second_passes_need_one_process() -> None:
-    """What is configured and cannot be had is a mistake, found before any process is started."""
-    for changed in (
-        msgspec.structs.replace(CPU, session=SessionOptions(revise=True)),
-        msgspec.structs.replace(CPU, revise=ReviseConfig(model="base")),
-    ):
-        with pytest.raises(ConfigError, match=r"engines\.where"):
-            build_gateway(changed, [])
 
 
 def test_engines_with_different_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,12 +122,3 @@ def test_other_values_than_zero_are_in_the_range_of_an_optional_key(error_of: Ca
     """And the message says what 0 means."""
     expected = "an integer from 100 to 5000 (milliseconds), or 0 for none"
     assert expected in error_of(f"[session]\nendpoint_ms = {value}\n")
-
-
-def test_engine_processes_make_no_second_passes(file: Path) -> None:
-    """A model that nobody would use is a mistake."""
-    file.write_text('[engines]\nwhere = "processes"\n[revise]\nmodel = "base"\n')
-    with pytest.raises(
-        ConfigError, match=r'revise\.model = "base": engines\.where = "processes" makes no second passes'
-    ):
-        load(file, {}, {})

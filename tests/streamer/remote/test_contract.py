@@ -251,7 +251,7 @@ async def test_a_window_that_is_not_known_is_sent_whole_once() -> None:
 async def test_an_engine_with_other_weights_is_not_asked_again() -> None:
     """The steps go to the other engine; this one is replaced."""
     async with running_pool() as pool:
-        pool.places[0]._host._fingerprint = "other"
+        pool.places[0].host._fingerprint = "other"
         decoder = pool.decoder()
         for _ in range(3):
             stepped = await decoder.step([request(WINDOW, "a")])
