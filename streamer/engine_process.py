@@ -1,10 +1,11 @@
 """
 The program of an engine process: loads a model, and runs the steps that its gateway asks for.
 
-    python -m streamer.engine_process DESCRIPTOR
+    python -m streamer.engine_process DESCRIPTOR [LISTENING]
 
 The gateway starts it with one end of a socket pair. It ends when the other end is closed, so it never outlives its
-gateway. Signals that stop a service are for the gateway, which still needs its engines while sessions end.
+gateway. Signals that stop a service are for the gateway, which still needs its engines while sessions end. Where there
+are several gateways, their parent holds the other end, and they connect to a listening Unix socket.
 """
 
 from __future__ import annotations
@@ -153,23 +154,30 @@ def _facts(config: Config, engines: Engines, *, random_weights: bool) -> wire.Fa
     )
 
 
-def run(connection: socket.socket, build: Build = build, *, logs_to: TextIO | None = None) -> int:
+def run(
+    connection: socket.socket,
+    build: Build = build,
+    *,
+    listening: socket.socket | None = None,
+    logs_to: TextIO | None = None,
+) -> int:
     """
-    Serve one gateway until it leaves.
+    Serve one gateway until it leaves, and others meanwhile.
 
     Args:
         connection: To the gateway.
         build: Builds the host of what the gateway asks for.
+        listening: Where other gateways connect; None: there are none.
         logs_to: Where the log goes; None: the log of this process stays as it is.
 
     Returns:
         Exit code: 0 after the gateway has left, 1 if the engine cannot start or its device is lost.
     """
     with connection:
-        return _run(connection, build, logs_to)
+        return _run(connection, build, listening, logs_to)
 
 
-def _run(connection: socket.socket, build: Build, logs_to: TextIO | None) -> int:
+def _run(connection: socket.socket, build: Build, listening: socket.socket | None, logs_to: TextIO | None) -> int:
     try:
         begin = _begin(connection)
     except (EOFError, wire.WireError):
@@ -184,7 +192,7 @@ def _run(connection: socket.socket, build: Build, logs_to: TextIO | None) -> int
         return 1
     code = 0
     try:
-        asyncio.run(_serve(connection, hosted))
+        asyncio.run(_serve(connection, listening, hosted))
     except* (StreamerError, wire.WireError) as errors:
         log.error("engine_fails", error=str(errors.exceptions[0]))  # noqa: TRY400 - it says all
         code = 1
@@ -208,20 +216,56 @@ def _exactly(connection: socket.socket, n: int) -> bytes:
     return data
 
 
-async def _serve(connection: socket.socket, hosted: Hosted) -> None:
+async def _serve(connection: socket.socket, listening: socket.socket | None, hosted: Hosted) -> None:
     reader, writer = await asyncio.open_connection(sock=connection)
-    writer.write(wire.pack(hosted.ready))
+    async with asyncio.TaskGroup() as group:
+        works = [
+            group.create_task(work) for work in (hosted.host.run(), hosted.host.revisions.run(), give_back_forever())
+        ]
+        if listening:
+            works.append(group.create_task(_serve_others(listening, hosted)))
+        await _serve_one(hosted, reader, writer)
+        for work in works:
+            work.cancel()
+
+
+async def _serve_one(hosted: Hosted, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with contextlib.closing(writer):
-        async with asyncio.TaskGroup() as group:
-            works = [
-                group.create_task(work)
-                for work in (hosted.host.run(), hosted.host.revisions.run(), give_back_forever())
-            ]
-            await hosted.host.serve(reader, writer)
-            for work in works:
-                work.cancel()
+        writer.write(wire.pack(hosted.ready))
+        await hosted.host.serve(reader, writer)
+
+
+async def _serve_others(listening: socket.socket, hosted: Hosted) -> None:
+    listening.setblocking(False)
+    async with asyncio.TaskGroup() as group:
+        while True:
+            connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+            group.create_task(_serve_other(connection, hosted))
+
+
+async def _serve_other(connection: socket.socket, hosted: Hosted) -> None:
+    try:
+        await _serve_one(hosted, *await asyncio.open_connection(sock=connection))
+    except wire.WireError as error:  # that gateway connects again, the others go on
+        log.error("gateway_message_unreadable", error=str(error))  # noqa: TRY400 - it says all
+
+
+def main(arguments: Sequence[str], build: Build = build, *, logs_to: TextIO | None = None) -> int:
+    """
+    Run an engine process.
+
+    Args:
+        arguments: Descriptors: of the connection, and of the listening socket where there is one.
+        build: As `run`.
+        logs_to: As `run`.
+
+    Returns:
+        As `run`.
+    """
+    connection, *others = (socket.socket(fileno=int(number)) for number in arguments)
+    return run(connection, build, listening=others[0] if others else None, logs_to=logs_to)
 
 
 if __name__ == "__main__":
-    code = run(socket.socket(fileno=int(sys.argv[1])), logs_to=sys.stderr)
+    code = main(sys.argv[1:], logs_to=sys.stderr)
     os._exit(code)  # a device that hangs would keep its thread, and the interpreter waits for threads

@@ -157,6 +157,16 @@ class RemoteDecoder:
         """As measured; 0 while the worker's own engine is away: its sessions burden the others then."""
         return 0 if self._home.is_lost else self.load.capacity
 
+    @property
+    def n_speaking_elsewhere(self) -> int:
+        """As the worker's own engine told with its last answer to a ping."""
+        return self._home.link.vitals.n_speaking if self._home.link else 0
+
+    def tell_speaking(self, n_speaking: int) -> None:
+        """Tell the engine with the next ping."""
+        if self._home.link:
+            self._home.link.n_speaking = n_speaking
+
     async def step(self, batch: Sequence[StepRequest]) -> Stepped:
         """
         Run one step, on another engine if need be, as often as need be.

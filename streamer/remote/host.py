@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -120,6 +121,8 @@ class EngineHost:
         self._waiting: list[_Waiting] = []
         self._timed: list[_Call] = []
         self._forgotten: list[str] = []
+        self._speaking = Counter[Hashable]()
+        """Sessions that speak, by gateway."""
 
     # --- connections
 
@@ -135,18 +138,22 @@ class EngineHost:
             if not writer.is_closing():
                 writer.write(wire.pack(message))
 
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
-                self.take(wire.from_gateway(await reader.readexactly(length)), send)
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
+                    self.take(wire.from_gateway(await reader.readexactly(length)), send, writer)
+        finally:
+            del self._speaking[writer]
 
-    def take(self, message: wire.FromGateway, send: Callable[[wire.Message], None]) -> None:
+    def take(self, message: wire.FromGateway, send: Callable[[wire.Message], None], gateway: Hashable = None) -> None:
         """
         Take one message; `run` answers calls.
 
         Args:
             message: Of a gateway.
             send: Sends a message to it.
+            gateway: Tells it from others that speak on this engine.
 
         Raises:
             WireError: A row does not hold the frames that it announces.
@@ -156,7 +163,8 @@ class EngineHost:
                 self._take_call(message, send)
             case wire.Forget(sessions=sessions):
                 self._forgotten += sessions
-            case wire.Ping():
+            case wire.Ping(n_speaking=n_speaking):
+                self._speaking[gateway] = n_speaking
                 text_bytes, audio_bytes = map(
                     sum, zip(self._engine.cache_bytes, *self.revisions.cache_bytes, strict=True)
                 )
@@ -166,6 +174,7 @@ class EngineHost:
                         text_bytes=text_bytes,
                         audio_bytes=audio_bytes,
                         n_rebuilt=self._n_rebuilt(),
+                        n_speaking=self._speaking.total() - n_speaking,
                     )
                 )
             case wire.Begin():

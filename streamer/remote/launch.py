@@ -28,11 +28,13 @@ class Program:
     """How an engine process is started."""
 
     command: Sequence[str]
-    """The number of the descriptor of its connection is appended."""
+    """The number of the descriptor of its connection is appended, and that of `listening`."""
     environment: Mapping[str, str]
     """Variables beside those of this process."""
     begin: wire.Begin
     """What it is told first."""
+    listening: socket.socket | None = None
+    """Where other gateways reach it; it is the same for a process that follows. None: there is one gateway."""
 
 
 class EngineProcess:
@@ -53,9 +55,10 @@ class EngineProcess:
         self._begin = program.begin
         try:
             with theirs:
+                descriptors = [each.fileno() for each in (theirs, program.listening) if each]
                 self._process = subprocess.Popen(
-                    [*program.command, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
+                    [*program.command, *map(str, descriptors)],
+                    pass_fds=descriptors,
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, **program.environment},
                     start_new_session=True,  # Ctrl-C in a terminal is for the gateway, which drains

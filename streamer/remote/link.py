@@ -47,6 +47,8 @@ class Vitals:
     text_bytes: int = 0
     audio_bytes: int = 0
     n_rebuilt: int = 0
+    n_speaking: int = 0
+    """Sessions of other gateways."""
 
 
 class EngineLink:
@@ -62,6 +64,8 @@ class EngineLink:
         self.name, self.vitals = name, Vitals()
         self.n_rows = 0
         """Rows that it has answered."""
+        self.n_speaking = 0
+        """Sessions that speak and whose steps go to it, to be told with the next ping."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when it begins or stops to answer."""
         self.on_rebuilt: Callable[[int], None] = lambda _: None
@@ -145,7 +149,7 @@ class EngineLink:
             case wire.Pong():
                 if n_more := message.n_rebuilt - self.vitals.n_rebuilt:
                     self.on_rebuilt(n_more)
-                self.vitals = Vitals(message.text_bytes, message.audio_bytes, message.n_rebuilt)
+                self.vitals = Vitals(message.text_bytes, message.audio_bytes, message.n_rebuilt, message.n_speaking)
                 self._is_unusable = self._is_unusable or not message.is_alive
                 self._answered()
             case _:
@@ -175,7 +179,7 @@ class EngineLink:
             log.error("engine_silent", engine=self.name, seconds=SILENT * PING_S)
             self._n_steady = 0
             self._give_up(EngineAwayError(f"engine {self.name} is silent"))
-        self._send(wire.pack(wire.Ping()))
+        self._send(wire.pack(wire.Ping(n_speaking=self.n_speaking)))
 
     def _answered(self) -> None:
         was_answering = self.is_answering

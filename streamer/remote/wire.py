@@ -90,6 +90,9 @@ class Forget(Message, frozen=True, kw_only=True):
 class Ping(Message, frozen=True, kw_only=True):
     """Asks for a `Pong`."""
 
+    n_speaking: int = 0
+    """Sessions of this gateway that speak, and whose steps the engine runs."""
+
 
 # --- from an engine
 
@@ -192,6 +195,8 @@ class Pong(Message, frozen=True, kw_only=True):
     """Keys and values of audio, bytes."""
     n_rebuilt: int
     """Times that the engine was built again after its device failed."""
+    n_speaking: int = 0
+    """Sessions of all other gateways that speak."""
 
 
 FromGateway: TypeAlias = Begin | Call | Forget | Ping

@@ -67,6 +67,13 @@ class Decoder(Protocol):
     def capacity(self) -> int:
         """Sessions that it carries at most; 0 while its own engine is lost."""
 
+    @property
+    def n_speaking_elsewhere(self) -> int:
+        """Sessions of other processes that speak and whose steps the same engine runs."""
+
+    def tell_speaking(self, n_speaking: int) -> None:
+        """Tell those processes how many sessions of the worker speak now."""
+
     async def step(self, batch: Sequence[StepRequest]) -> Stepped:
         """
         Run one step.
@@ -140,6 +147,14 @@ class LocalDecoder:
     def capacity(self) -> int:
         """As measured."""
         return self.load.capacity
+
+    @property
+    def n_speaking_elsewhere(self) -> int:
+        """None: the engine is of this process alone."""
+        return 0
+
+    def tell_speaking(self, n_speaking: int) -> None:
+        """Tell nobody."""
 
     async def step(self, batch: Sequence[StepRequest]) -> Stepped:
         """

@@ -310,7 +310,7 @@ class Scheduler:
         reviser.put(job)
 
     def _has_room_to_revise(self) -> bool:
-        n_speaking = sum(worker.n_speaking for worker in self._workers)
+        n_speaking = sum(worker.n_burdening for worker in self._workers)
         return n_speaking <= ROOM * sum(worker.decoder.capacity for worker in self._workers)
 
     def _detached(self, stream: SessionHandle) -> None:

@@ -145,13 +145,19 @@ class Worker:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the loop runs, and no session speaks or has audio that waits."""
-        return self._running and not any(s.session.is_speaking or s.has_input for s in self.streams.values())
+        """Whether the loop runs, and no session speaks or has audio that waits, here or elsewhere on its engine."""
+        is_idle_here = not any(s.session.is_speaking or s.has_input for s in self.streams.values())
+        return self._running and is_idle_here and not self.decoder.n_speaking_elsewhere
 
     @property
     def n_speaking(self) -> int:
         """Sessions with an open turn."""
         return sum(stream.session.is_speaking for stream in self.streams.values())
+
+    @property
+    def n_burdening(self) -> int:
+        """Sessions with an open turn that the engine serves, those of other processes among them."""
+        return self.n_speaking + self.decoder.n_speaking_elsewhere
 
     @property
     def n_due(self) -> int:
@@ -161,7 +167,7 @@ class Worker:
     @property
     def interval_s(self) -> float:
         """Present interval between partial steps of one session, seconds."""
-        return self.meter.interval_s(self.n_speaking)
+        return self.meter.interval_s(self.n_burdening)
 
     @property
     def worst_lag_s(self) -> float:
@@ -237,9 +243,10 @@ class Worker:
             await asyncio.sleep(0)  # the step has begun, so its place and its sessions are taken
         self._wake_for_finals()
         await self._release()
+        self.decoder.tell_speaking(self.n_speaking)
 
     async def _step_beside(self, due: Sequence[SessionHandle]) -> None:
-        n_speaking, stepped = self.n_speaking, await self._step(due)
+        n_speaking, stepped = self.n_burdening, await self._step(due)
         if stepped and stepped.n_rows:
             self.meter.observe(stepped.seconds, stepped.n_rows, n_speaking)
         await self._release()

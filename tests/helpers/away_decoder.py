@@ -37,6 +37,7 @@ class AwayDecoder:
         self._random, self._late_s, self._lost, self._n_places = random.Random(seed), late_s, lost, n_places
         self._n_under_way = 0
         self.is_beside = self.is_alive = self.is_ready = True
+        self.n_speaking_elsewhere = 0
 
     @property
     def has_place(self) -> bool:
@@ -47,6 +48,9 @@ class AwayDecoder:
     def capacity(self) -> int:
         """As measured."""
         return self.load.capacity
+
+    def tell_speaking(self, n_speaking: int) -> None:
+        """As `Decoder.tell_speaking`."""
 
     async def step(self, batch: Sequence[StepRequest]) -> Stepped:
         """As `Decoder.step`."""

@@ -1,14 +1,13 @@
 """
 Engines behind the messages of a gateway, in memory and with scripted steps: late, lost, doubled, forgetful.
 
-    python -m tests.helpers.hosted_engines DESCRIPTOR        the same engine in a process of its own, without faults
+    python -m tests.helpers.hosted_engines DESCRIPTOR [LISTENING]     the same engine in a process of its own, unharmed
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from streamer.engine_process import Hosted, ready, run
+from streamer.engine_process import Hosted, main, ready
 from streamer.remote import wire
 from streamer.remote.decoder import RemoteDecoder
 from streamer.remote.host import EngineHost, StepTimesQueue
@@ -246,4 +245,4 @@ def build(begin: wire.Begin) -> Hosted:
 
 
 if __name__ == "__main__":
-    sys.exit(run(socket.socket(fileno=int(sys.argv[1])), build))
+    sys.exit(main(sys.argv[1:], build))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 TURNS = 1000
 """Turns of the event loop: many more than any chain of callbacks in these tests is long."""
@@ -18,3 +19,15 @@ async def is_waiting(task: asyncio.Future[None]) -> bool:
     """Whether a task still waits when nothing else has anything to do."""
     await until_idle()
     return not task.done()
+
+
+async def until(condition: Callable[[], bool], at_most_s: float = 20.0) -> None:
+    """
+    Wait until something is so that another process or thread brings about, and that no event tells.
+
+    Raises:
+        TimeoutError: It is not so in time.
+    """
+    async with asyncio.timeout(at_most_s):
+        while not condition():  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.02)
