@@ -22,6 +22,7 @@ from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.decoder import Decoder
 from streamer.scheduling.idle_calibration import IdleCalibration
+from streamer.scheduling.places import Place, Places
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.reviser import ROOM, Job, Reviser
 from streamer.scheduling.session_handle import SessionHandle
@@ -74,6 +75,7 @@ class Scheduler:
         calibration: Measures the machine while nobody speaks; None: it is measured at the start alone.
         supervision: Keeps engine processes alive for as long as it runs; None: there are none.
         reviser: Decodes ended turns once more; None: they keep their text.
+        places: Those of all processes of the daemon; None: this one has all.
     """
 
     def __init__(
@@ -87,13 +89,14 @@ class Scheduler:
         calibration: IdleCalibration | None = None,
         supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
         reviser: Reviser | None = None,
+        places: Places | None = None,
     ) -> None:
         self.model = model.name
         self.languages = tuple(model.tokenizer.languages)
         self._facts, self._workers = model, workers
         self._options, self._window, self._metrics = options, window, metrics
         self._recordings, self._calibration, self._supervision = recordings, calibration, supervision
-        self._reviser = reviser
+        self._reviser, self._all_places = reviser, places
         self.revisers = reviser.models if reviser else ()
         """Names of the models for second passes."""
         self._left = asyncio.Event()
@@ -128,6 +131,55 @@ class Scheduler:
         """Sessions admitted at most."""
         return self._options.max_sessions or sum(worker.decoder.capacity for worker in self._workers)
 
+    async def begin(
+        self,
+        options: SessionOptions,
+        *,
+        session: str = "",
+        token: str = "",
+        offset_s: float = 0.0,
+        context: str = "",
+        caller: str = "",
+        revises_all: bool = False,
+        resumed: tuple[str, str] | None = None,
+    ) -> SessionHandle:
+        """
+        Open a session once it has a place among those of all processes of the daemon.
+
+        Args:
+            options: See `open`, as for all others.
+            session: Name of the session; empty: a random one.
+            token: Secret that a client must present to resume; empty: a random one.
+            offset_s: Stream time of the first sample, seconds.
+            context: Text before the first sample.
+            caller: Name of the API key that opens the session, or empty.
+            revises_all: See `SessionSpec`.
+            resumed: Name and secret of the session that it goes on with; another process that still has it ends it.
+
+        Raises:
+            OverloadError: As `open`.
+        """
+        name = session or f"s_{secrets.token_urlsafe(9)}"
+        place = None
+        if self._all_places:
+            self._check_service()
+            place = await self._all_places.take(name, caller, self.capacity, resumed)
+        try:
+            return self.open(
+                options,
+                session=name,
+                token=token,
+                offset_s=offset_s,
+                context=context,
+                caller=caller,
+                revises_all=revises_all,
+                place=place,
+            )
+        except BaseException:
+            if place:
+                place.weigh(0.0)
+            raise
+
     def open(
         self,
         options: SessionOptions,
@@ -138,6 +190,7 @@ class Scheduler:
         context: str = "",
         caller: str = "",
         revises_all: bool = False,
+        place: Place | None = None,
     ) -> SessionHandle:
         """
         Open a session on the worker with the fewest sessions.
@@ -150,16 +203,15 @@ class Scheduler:
             context: Text before the first sample.
             caller: Name of the API key that opens the session, or empty.
             revises_all: See `SessionSpec`.
+            place: The one that it was given among those of all processes; None: there must be one here.
 
         Raises:
             OverloadError: The daemon is full, shutting down or without any engine, or the caller has `max_per_caller`
                 sessions.
         """
-        if self._draining:
-            raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
-        if not any(worker.decoder.capacity for worker in self._workers):
-            raise OverloadError("no engine is alive: connect again in a moment", retry_after_s=5.0)
-        self._check_places(caller)
+        self._check_service()
+        if place is None:
+            self._check_places(caller)
         worker = min(self._workers, key=lambda worker: len(worker.streams))
         name = session or f"s_{secrets.token_urlsafe(9)}"
         recording = self._recordings.open(name) if self._recordings else None
@@ -182,10 +234,18 @@ class Scheduler:
             on_detach=self._detached,
             recording=recording,
         )
+        stream.place = place
         worker.add(stream)
         self._metrics.opened.inc()
         log.info("session_opened", session=name, caller=caller)
         return stream
+
+    def _check_service(self) -> None:
+        """Raise OverloadError where no session can be opened now."""
+        if self._draining:
+            raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
+        if not any(worker.decoder.capacity for worker in self._workers):
+            raise OverloadError("no engine is alive: connect again in a moment", retry_after_s=5.0)
 
     def _check_places(self, caller: str) -> None:
         taken = [stream for stream in self._streams() if not (stream.is_over or stream.is_left)]
@@ -201,13 +261,20 @@ class Scheduler:
 
     def _make_room(self, streams: Sequence[SessionHandle], refusal: str) -> None:
         """End the oldest of the sessions that never had sound for `silent_s`; raises OverloadError if there is none."""
-        latest_s = time.monotonic() - self._options.silent_s
-        silent = [stream for stream in streams if not stream.has_sound and stream.opened_at_s <= latest_s]
-        if not silent:
+        if not self._end_silent(streams):
             self._metrics.refused.inc()
             raise OverloadError(refusal, retry_after_s=10.0)
-        gives_way = "no sound came, and another client needs the place: connect again when there is sound"
-        min(silent, key=lambda stream: stream.opened_at_s).give_way(OverloadError(gives_way, retry_after_s=10.0))
+
+    def _end_silent(self, streams: Sequence[SessionHandle]) -> bool:
+        """End the oldest of these sessions that never had sound for `silent_s`; whether there was one."""
+        latest_s = time.monotonic() - self._options.silent_s
+        silent = [stream for stream in streams if not stream.has_sound and stream.opened_at_s <= latest_s]
+        if silent:
+            oldest = min(silent, key=lambda stream: stream.opened_at_s)
+            gives_way = "no sound came, and another client needs the place: connect again when there is sound"
+            oldest.give_way(OverloadError(gives_way, retry_after_s=10.0))
+            self._weigh(oldest)
+        return bool(silent)
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> SessionHandle | None:
         """
@@ -220,13 +287,44 @@ class Scheduler:
             token: Secret that `open` returned.
             stable_s: End of the text that the client has, stream time in seconds; later turns are sent again.
         """
-        stream = next((worker.streams[session] for worker in self._workers if session in worker.streams), None)
-        # as bytes: text that is not ASCII cannot be compared in constant time
-        if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode(errors="surrogatepass")):
+        stream = self._find(session, token)
+        if stream is None:
             return None
         self._metrics.resumed.inc()
         stream.attach(stable_s)
+        self._weigh(stream)
         return stream
+
+    def make_room(self, caller: str) -> bool:
+        """
+        End the oldest session that never had sound for `silent_s`, so that another process can give its place away.
+
+        Args:
+            caller: Whose sessions; empty: anybody's.
+
+        Returns:
+            Whether there was one.
+        """
+        taken = [stream for stream in self._streams() if not (stream.is_over or stream.is_left)]
+        return self._end_silent([stream for stream in taken if caller in ("", stream.caller)])
+
+    def give_up(self, session: str, token: str) -> bool:
+        """
+        End a session whose client goes on in another process.
+
+        Args:
+            session: Its name.
+            token: Its secret.
+
+        Returns:
+            Whether there was such a session.
+        """
+        stream = self._find(session, token)
+        if stream is None:
+            return False
+        stream.abandon()
+        self._weigh(stream)
+        return True
 
     async def run(self) -> None:
         """Run all workers until cancelled; the failure of one worker ends all."""
@@ -294,6 +392,18 @@ class Scheduler:
         for stream in self._streams():
             stream.check_integrity()
 
+    def _weigh(self, stream: SessionHandle) -> None:
+        """Tell what a session takes of the places of all processes."""
+        if stream.place:
+            stream.place.weigh(0.0 if stream.is_over or stream.is_left else self._places(stream))
+
+    def _find(self, session: str, token: str) -> SessionHandle | None:
+        stream = next((worker.streams[session] for worker in self._workers if session in worker.streams), None)
+        # as bytes: text that is not ASCII cannot be compared in constant time
+        if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode(errors="surrogatepass")):
+            return None
+        return stream
+
     def _streams(self) -> Iterator[SessionHandle]:
         for worker in self._workers:
             yield from worker.streams.values()
@@ -319,12 +429,15 @@ class Scheduler:
         if not stream.is_left and any(stream.id in worker.streams for worker in self._workers):
             loop = asyncio.get_running_loop()
             stream.expiry = loop.call_later(0 if self._draining else self._options.resume_s, stream.end)
+        self._weigh(stream)
 
     def _closed(self, stream: SessionHandle) -> None:
         if stream.expiry:
             stream.expiry.cancel()
         if stream.recording:
             stream.recording.close()
+        if stream.place:
+            stream.place.weigh(0.0)
         self._left.set()
         self._metrics.ended.labels("error" if stream.has_failed else "end").inc()
         log.info(

@@ -23,6 +23,7 @@ from streamer.protocol.events import Event
 from streamer.protocol.options import SessionOptions, Update
 from streamer.scheduling.inbox import Command, Inbox
 from streamer.scheduling.outbox import Outbox
+from streamer.scheduling.places import Place
 from streamer.scheduling.recording import SessionRecorder
 from streamer.scheduling.session_counters import SessionCounters
 from streamer.session.session import Session
@@ -71,6 +72,8 @@ class SessionHandle:
         self.final_received_s = -math.inf
         """End of the audio received then, stream time."""
         self.counters = SessionCounters()
+        self.place: Place | None = None
+        """Among those of all processes of the daemon; None: there is one process."""
         self.expiry: asyncio.TimerHandle | None = None
         """Runs while no connection is attached; when it fires, the session ends."""
         self._wake, self._on_detach = wake, on_detach

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
@@ -14,6 +15,7 @@ from starlette.websockets import WebSocket
 
 from streamer.access.connection_limits import Admission
 from streamer.access.cross_origin import CrossOriginHeaders, Preflights
+from streamer.access.door import Door, Doorkeeper
 from streamer.access.forwarded import ForwardedClients, TrustedProxies
 from streamer.access.keys import Keys
 from streamer.access.origins import AllowedOrigins, OriginGuard
@@ -25,15 +27,28 @@ from streamer.server.captions_routes import captions_routes
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
 from streamer.server.openai.routes import openai_routes
+from streamer.server.openai.secrets import LocalSecrets, SecretStore
 from streamer.server.page_routes import page_routes
 from streamer.server.read_ahead import ReadAhead
 from streamer.server.relay.routes import relay_routes
+from streamer.server.rooms.interfaces import Audience
 from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.rooms.routes import room_routes
+from streamer.server.state import DaemonState, LocalState
 from streamer.server.status_routes import status_routes
 from streamer.server.stopping import StopAnswers
 from streamer.server.sub_path import SubPath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What the processes that serve one port have in common."""
+
+    door: Doorkeeper
+    rooms: Audience
+    secrets: SecretStore
+    state: DaemonState
 
 
 def build_app(
@@ -44,6 +59,7 @@ def build_app(
     keys: Keys | None = None,
     connections: Connections | None = None,
     microphone: Room | None = None,
+    shared: Shared | None = None,
 ) -> Starlette:
     """
     Build the ASGI application.
@@ -55,16 +71,17 @@ def build_app(
         keys: Valid API keys; None: no key is needed.
         connections: Given by a caller that announces a drain later.
         microphone: The room of the daemon's own microphone; None: it captions no microphone.
+        shared: What this process has in common with others that serve the same port; None: it serves it alone.
     """
     connections = connections if connections is not None else Connections()
     keys = keys if keys is not None else Keys()
-    rooms = Rooms(config, microphone)
+    shared = shared if shared is not None else _alone(scheduler, config, metrics, connections, microphone)
     routes = [
-        *captions_routes(scheduler, config, keys, connections, rooms),
-        *room_routes(config, keys, rooms),
-        *openai_routes(scheduler, config, keys),
+        *captions_routes(scheduler, config, keys, connections, shared.rooms),
+        *room_routes(config, keys, shared.rooms),
+        *openai_routes(scheduler, config, keys, shared.secrets),
         *relay_routes(scheduler, config, keys),
-        *status_routes(scheduler, config, keys, connections, metrics),
+        *status_routes(scheduler, config, keys, connections, shared.state),
         *page_routes(),
     ]
     not_found = _NotFound(routes)
@@ -77,7 +94,13 @@ def build_app(
             Middleware(PageHeaders),
             Middleware(ForwardedClients, proxies=TrustedProxies(config.server.trusted_proxies)),
             Middleware(OriginGuard, config=config.server, are_keys_required=keys.are_required),
-            Middleware(Admission, limits=config.limits, registry=metrics, keys=keys),
+            Middleware(
+                Admission,
+                limits=config.limits,
+                registry=metrics,
+                keys=keys,
+                door=shared.door,
+            ),
             Middleware(Preflights),
             Middleware(ReadAhead),
         ],
@@ -85,6 +108,22 @@ def build_app(
     )
     app.router.redirect_slashes = False  # it would redirect to the name and path that a proxy has asked for
     return app
+
+
+def _alone(
+    scheduler: SessionService,
+    config: Config,
+    metrics: CollectorRegistry,
+    connections: Connections,
+    microphone: Room | None,
+) -> Shared:
+    """Of one process."""
+    return Shared(
+        door=Door(config.limits),
+        rooms=Rooms(config, microphone),
+        secrets=LocalSecrets(),
+        state=LocalState(scheduler, connections, metrics),
+    )
 
 
 _UPGRADE = "this path is a websocket: connect with ws:// or wss://, or ask for the upgrade (RFC 6455)\n"

@@ -47,8 +47,8 @@ from streamer.server import websocket
 from streamer.server.duplex import ClientGone, Transport, converse
 from streamer.server.intake import Intake, decoder_of
 from streamer.server.interfaces import OpenSession, SessionService
+from streamer.server.rooms.interfaces import Audience
 from streamer.server.rooms.room import past_of
-from streamer.server.rooms.rooms import Rooms
 
 
 class Connections:
@@ -99,7 +99,7 @@ class Connection:
         scheduler: SessionService,
         config: Config,
         caller: Caller,
-        rooms: Rooms,
+        rooms: Audience,
         room: str | None = None,
     ) -> None:
         self._transport = transport
@@ -173,6 +173,8 @@ class Connection:
         async for event in events:
             self._publish(event)
             message = projection.project(event)
+            if isinstance(event, Bye):
+                self._speaking.close()  # before the client can go on in the room with another connection
             if message is not None:
                 await self._send(message)
             if isinstance(event, Bye):
@@ -240,7 +242,7 @@ class Connection:
 
     async def _start(self, start: Start) -> None:
         decoder = decoder_of(start.audio)
-        stream = self._open(start)
+        stream = await self._open(start)
         # before anything is awaited: from here on the events of a resumed session are this connection's
         events = aiter(stream)
         self._stream, self._intake = stream, Intake(stream, decoder)
@@ -248,7 +250,7 @@ class Connection:
             if isinstance(decoder, ContainerDecoder):
                 decoder.skip_to(stream.received_s)
             if self._room is not None:
-                speaking = self._rooms.speaking(self._room, stream.id, past_of(start.resume, stream.id))
+                speaking = await self._rooms.speak(self._room, stream.id, past_of(start.resume, stream.id))
                 self._publish = self._speaking.enter_context(speaking).publish
             started = _started(stream, start)
         except BaseException:
@@ -257,18 +259,19 @@ class Connection:
         await self._send(started)
         self._started.put_nowait((stream, events))
 
-    def _open(self, start: Start) -> OpenSession:
+    async def _open(self, start: Start) -> OpenSession:
         resume = start.resume
         known = self._scheduler.resume(resume.session, resume.token, resume.stable_s) if resume else None
         if known is not None:
             return known
-        return self._scheduler.open(
+        return await self._scheduler.begin(
             start.options(self._config.session),
             session=self._session,
             token=self._token,
             offset_s=resume.stable_s if resume else 0.0,
             context=resume.context if resume else "",
             caller=self._caller.name,
+            resumed=(resume.session, resume.token) if resume else None,
         )
 
     async def _end(self) -> None:

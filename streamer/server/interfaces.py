@@ -28,7 +28,7 @@ class SessionService(Protocol):
     def revisers(self) -> tuple[str, ...]:
         """Names of the models for second passes: what `revise` may name."""
 
-    def open(
+    async def begin(
         self,
         options: SessionOptions,
         *,
@@ -38,9 +38,10 @@ class SessionService(Protocol):
         context: str = "",
         caller: str = "",
         revises_all: bool = False,
+        resumed: tuple[str, str] | None = None,
     ) -> OpenSession:
         """
-        Open a session.
+        Open a session. Cancelling is safe: none is open then.
 
         Args:
             options: Of the session, complete.
@@ -50,10 +51,12 @@ class SessionService(Protocol):
             context: Text before that, as context of the first words.
             caller: Owner of the client's key, for limits and logs.
             revises_all: Whether no turn may miss its second pass, as of a recording: feeding waits for it.
+            resumed: Name and secret of a session that it goes on with, unknown here: no other process keeps it then.
 
         Raises:
             OverloadError: No capacity is left, or the caller has as many sessions as one key may have.
         """
+        ...
 
     def resume(self, session: str, token: str, stable_s: float) -> OpenSession | None:
         """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from typing import get_args
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -20,6 +19,7 @@ from streamer.protocol.messages import Encoding
 from streamer.server import statz
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
+from streamer.server.state import DaemonState
 
 
 class Info(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,19 +37,18 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status_routes(
-    scheduler: SessionService, config: Config, keys: Keys, connections: Connections, metrics: CollectorRegistry
+    scheduler: SessionService, config: Config, keys: Keys, connections: Connections, state: DaemonState
 ) -> list[Route]:
     """
     Build the routes of the daemon's state.
 
     Args:
-        scheduler: Tells readiness and statistics.
+        scheduler: Tells readiness.
         config: `server` is read.
         keys: Valid API keys, needed for metrics and statistics; the other routes are public.
-        connections: Tell whether the daemon drains, and how many connections are open.
-        metrics: Shown by `/metrics`.
+        connections: Tell whether the daemon drains.
+        state: Shown by `/metrics` and `/statz`.
     """
-    started_s = time.monotonic()
     encodings = tuple(name for name in get_args(Encoding) if name != "webm_opus" or opus.can_decode())
 
     async def ready(_: Request) -> Response:
@@ -62,12 +61,12 @@ def status_routes(
 
     async def show_metrics(request: Request) -> Response:
         keys.authorize(presented_key(request.scope), Right.STATE)
-        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+        return Response(await state.metrics(), media_type=CONTENT_TYPE_LATEST)
 
     async def show_statistics(request: Request) -> Response:
         keys.authorize(presented_key(request.scope), Right.STATE)
-        uptime_s = time.monotonic() - started_s
-        text = statz.render(__version__, scheduler.model, uptime_s, len(connections), scheduler.statistics())
+        now = await state.overview()
+        text = statz.render(__version__, scheduler.model, now.uptime_s, now.n_connections, now.statistics)
         return PlainTextResponse(text)
 
     async def info(_: Request) -> Response:

@@ -14,7 +14,8 @@ from playwright.async_api import expect
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
 from streamer.protocol.events import Caption, TurnEnd
-from streamer.server.rooms.room import HISTORY, Room
+from streamer.server.rooms.gallery import HISTORY
+from streamer.server.rooms.room import Room
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving

@@ -132,12 +132,14 @@ class FakeScheduler:
         self.revisers = ("fake", "base")
         self.streams: list[FakeStream] = []
         self.ready = True
+        self.resumed: tuple[str, str] | None = None
+        """What the newest session goes on with."""
         self.engines: tuple[EngineStatistics, ...] = (engine_statistics(),)
         self._script = script
         self._max_sessions = max_sessions
         self._opened = asyncio.Event()
 
-    def open(
+    async def begin(
         self,
         options: SessionOptions,
         *,
@@ -147,8 +149,10 @@ class FakeScheduler:
         context: str = "",
         caller: str = "",
         revises_all: bool = False,
+        resumed: tuple[str, str] | None = None,
     ) -> FakeStream:
         """A new session."""
+        self.resumed = resumed
         if len(self.streams) >= self._max_sessions:
             raise OverloadError(f"{len(self.streams)} of {self._max_sessions} sessions running", 5.0)
         # a script is in seconds of the session: what lies before `offset_s` was said by another one

@@ -87,7 +87,7 @@ class FileApi:
             asked = read_form(form.fields, self._config.session, self._scheduler.languages, task)
             recording = await self._open(form.file, form.file_name, owner, stack)
         options = msgspec.structs.replace(asked.options, revise=asked.options.revise or True)
-        stream = self._scheduler.open(options, caller=caller.name, revises_all=True)
+        stream = await self._scheduler.begin(options, caller=caller.name, revises_all=True)
         stack.callback(_leave, stream)
         events = recording.play(stream)
         stack.push_async_callback(events.aclose)

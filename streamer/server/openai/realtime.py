@@ -48,7 +48,7 @@ async def serve_realtime(
     )
     transport = WebSocketTransport(socket, config.limits.send_timeout_s)
     relay = Relay(transport, scheduler, config, caller, RealtimeDialect(protocol))
-    relay.begin()
+    await relay.begin()
     await socket.accept(_subprotocol(socket))
     await relay.run()
 

@@ -17,7 +17,7 @@ from streamer.access.keys import Caller, Keys, Right
 from streamer.access.owners import address_of
 from streamer.config import Config
 from streamer.dialects.openai.http import JSON, model_json
-from streamer.dialects.openai.keys import ClientSecret, ClientSecrets, ExpiresAfter, SecretRequest, shown_key
+from streamer.dialects.openai.keys import ClientSecret, ExpiresAfter, SecretRequest, shown_key
 from streamer.dialects.openai.session import (
     BetaSessionUpdate,
     SessionUpdate,
@@ -29,17 +29,20 @@ from streamer.dialects.openai.session import (
     to_json,
     updated,
 )
-from streamer.errors import ForbiddenError, KeyRefusedError, StreamerError
+from streamer.errors import ForbiddenError, KeyRefusedError, OverloadError, StreamerError
 from streamer.server.interfaces import SessionService
 from streamer.server.openai.files import FileApi, read_body, refusal
 from streamer.server.openai.realtime import refuse_realtime, serve_realtime
+from streamer.server.openai.secrets import LocalSecrets, SecretStore
 
 MAX_SECRET_REQUEST_BYTES = 65_536
 
 Handler: TypeAlias = Callable[[Request, Caller], Awaitable[Response]]
 
 
-def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
+def openai_routes(
+    scheduler: SessionService, config: Config, keys: Keys, secret_store: SecretStore | None = None
+) -> list[BaseRoute]:
     """
     Build the routes of OpenAI's API. Handlers raise StreamerError for a bad request; `_guarded` answers it.
 
@@ -47,8 +50,10 @@ def openai_routes(scheduler: SessionService, config: Config, keys: Keys) -> list
         scheduler: Opens sessions.
         config: `server`, `limits` and `session` are read.
         keys: Valid API keys.
+        secret_store: Keeps the client secrets of all processes of the daemon; None: there is one process.
     """
-    files, realtime = FileApi(scheduler, config), _RealtimeApi(scheduler, config, keys)
+    store = secret_store if secret_store is not None else LocalSecrets()
+    files, realtime = FileApi(scheduler, config), _RealtimeApi(scheduler, config, keys, store)
 
     async def transcriptions(request: Request, caller: Caller) -> Response:
         return await files.transcribe(request, "transcribe", caller)
@@ -92,16 +97,15 @@ def _guarded(handler: Handler, keys: Keys, right: Right) -> Callable[[Request], 
 class _RealtimeApi:
     """Realtime connections, and the client secrets with which pages open them."""
 
-    def __init__(self, scheduler: SessionService, config: Config, keys: Keys) -> None:
-        self._scheduler, self._config, self._keys = scheduler, config, keys
-        self._secrets = ClientSecrets()
+    def __init__(self, scheduler: SessionService, config: Config, keys: Keys, store: SecretStore) -> None:
+        self._scheduler, self._config, self._keys, self._secrets = scheduler, config, keys, store
 
     async def serve(self, socket: WebSocket) -> None:
         shown = shown_key(socket.headers, socket.scope["subprotocols"])
-        secret = self._secrets.find(shown, time.time())
         try:
+            secret = await self._secrets.find(shown)
             caller = self._keys.authorize(secret.key if secret is not None else shown, Right.SPEAK)
-        except (KeyRefusedError, ForbiddenError) as error:
+        except (KeyRefusedError, ForbiddenError, OverloadError) as error:
             await refuse_realtime(socket, error, self._config.limits.send_timeout_s)
             return
         settings = secret.settings if secret is not None else default_settings(self._config.session)
@@ -110,13 +114,13 @@ class _RealtimeApi:
     async def issue_secret(self, request: Request, caller: Caller) -> Response:
         asked = decode(await self._body(request), SecretRequest)
         settings = self._settings(asked.session or SessionUpdate())
-        secret = self._issue(caller, address_of(request.scope), settings, asked.expires_after or ExpiresAfter())
+        secret = await self._issue(caller, address_of(request.scope), settings, asked.expires_after or ExpiresAfter())
         session = to_json(settings, _session_name(), self._scheduler.model)
         return _json({"value": secret.value, "expires_at": secret.expires_at, "session": session})
 
     async def issue_beta_secret(self, request: Request, caller: Caller) -> Response:
         settings = self._settings(decode(await self._body(request), BetaSessionUpdate))
-        secret = self._issue(caller, address_of(request.scope), settings, ExpiresAfter())
+        secret = await self._issue(caller, address_of(request.scope), settings, ExpiresAfter())
         session = to_beta_json(settings, _session_name(), self._scheduler.model)
         return _json({**session, "client_secret": {"value": secret.value, "expires_at": secret.expires_at}})
 
@@ -129,15 +133,13 @@ class _RealtimeApi:
         settings = updated(default_settings(defaults), asked.input(), defaults, self._scheduler.languages, "session")
         return included(settings, asked.include)
 
-    def _issue(self, caller: Caller, address: str, settings: Settings, lifetime: ExpiresAfter) -> ClientSecret:
+    async def _issue(self, caller: Caller, address: str, settings: Settings, lifetime: ExpiresAfter) -> ClientSecret:
         """A client secret that stands for the caller's key until it expires, no longer than a token would."""
         seconds = min(lifetime.seconds, self._config.server.token_s)
         key = self._keys.issue_token(caller, seconds).text if self._keys.are_required else None
-        now = time.time()
-        secret = ClientSecret(
-            f"ek_{secrets.token_urlsafe(24)}", int(now + seconds), key, settings, caller.name or address
-        )
-        self._secrets.add(secret, now)
+        expires_at = int(time.time() + seconds)
+        secret = ClientSecret(f"ek_{secrets.token_urlsafe(24)}", expires_at, key, settings, caller.name or address)
+        await self._secrets.add(secret)
         return secret
 
 

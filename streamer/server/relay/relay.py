@@ -59,7 +59,7 @@ class Relay:
         self.closing = 1012, "the daemon is stopping"
         """Close code and reason once every session has said everything."""
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """
         Do what has to be done before the handshake is answered; `run` or `leave` must follow.
 
@@ -68,7 +68,7 @@ class Relay:
         """
         for action in self._dialect.begin():
             if isinstance(action, Open):
-                self._open(action)
+                await self._open(action)
             else:
                 assert isinstance(action, str)
                 self._greeting.append(action)
@@ -152,7 +152,7 @@ class Relay:
                     await self._say([action])
                 case Open():
                     await self._is_silent.wait()
-                    self._open(action)
+                    await self._open(action)
                 case To(session=session, message=message):
                     for intake in self._intakes if session is None else [self._intakes[session]]:
                         await intake.take(message)
@@ -166,7 +166,7 @@ class Relay:
                     await self._transport.close(code, reason)
                     raise ClientGone
 
-    def _open(self, action: Open) -> None:
+    async def _open(self, action: Open) -> None:
         # none of these protocols can take a final text back
         options = msgspec.structs.replace(action.start.options(self._config.session), revise=False)
         audio = action.start.audio
@@ -175,7 +175,7 @@ class Relay:
         decoders = [decoder_of(audio) for _ in range(action.n_sessions)]
         try:
             for decoder in decoders:
-                stream = self._scheduler.open(options, offset_s=self._received_s, caller=self._caller.name)
+                stream = await self._scheduler.begin(options, offset_s=self._received_s, caller=self._caller.name)
                 self._streams.append(stream)
                 self._intakes.append(Intake(stream, decoder))
         except BaseException:  # sessions that could not be opened together take no place

@@ -42,7 +42,7 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
             created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             dialect = DeepgramProtocol(request, request_id, scheduler.model, created)
             relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, dialect)
-            relay.begin()
+            await relay.begin()
         except (KeyRefusedError, ForbiddenError, ProtocolError, OverloadError) as error:
             await refuse(socket, _refusal(socket, error, request_id), send_timeout_s)
             return
@@ -52,7 +52,7 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
         caller = await identify(socket, keys, Right.SPEAK, send_timeout_s)
         if caller is not None:
             relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, VoskProtocol())
-            relay.begin()
+            await relay.begin()
             await _run(relay, socket, None)
 
     async def vosk_without_path(socket: WebSocket) -> None:

@@ -165,7 +165,7 @@ class _Handler:
                 with contextlib.suppress(ClientGone):
                     await relay.fail(refusal)
                 return
-            relay.begin()
+            await relay.begin()
             await relay.run()
         finally:
             self._n_connections -= 1

@@ -1,41 +1,22 @@
 """
 One room: the captions of one speaker at a time, for any number of read-only viewers.
 
-Each event is encoded once for all viewers. Each viewer has its own bounded queue, so a slow viewer does not delay the
-others: a caption replaces an unread caption of its turn, and a viewer with more than MAX_PENDING unread messages is
-cut. Viewers are woken in slices, so that a full room does not hold up the event loop.
+Each event is encoded once for all viewers; `gallery` has their queues.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import secrets
-from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec import UNSET, structs
 
-from streamer.protocol.bounds import MAX_PAST_TURNS
 from streamer.protocol.events import Caption, Event, TurnEnd, TurnRevised
 from streamer.protocol.messages import Resume, RoomState, encode
-
-MAX_PENDING = 256
-"""Most unread messages of a viewer since it joined; with one more it is cut (1013), and its page connects again."""
-HISTORY = MAX_PAST_TURNS
-"""Past turns that are kept for viewers who join late, and as many revisions."""
-WAKE_AT_ONCE = 64
-"""Viewers woken before the event loop runs anything else."""
-
-
-class Message(NamedTuple):
-    """One encoded event. `turn` is set for a caption, which a newer caption of the same turn may replace."""
-
-    number: int
-    turn: int | None
-    text: str
+from streamer.server.rooms.gallery import HISTORY, Gallery, Message
 
 
 class Past(NamedTuple):
@@ -70,59 +51,7 @@ def past_of(resume: Resume | None, session: str) -> Past:
     return Past(turns, resume.first_turn if is_known else next_turn)
 
 
-class Viewer:
-    """The queue of one viewer. A caption replaces an older caption of its turn; all other messages are kept."""
-
-    def __init__(self, messages: list[Message]) -> None:
-        self._cut = asyncio.Event()
-        self.is_behind = False
-        """Whether it has messages since it was last woken."""
-        self._pending: deque[Message]
-        self._n_past: int
-        """Messages from before it joined that it has not read."""
-        self.begin(messages)
-        self._news = asyncio.Event()
-
-    def put(self, message: Message) -> None:
-        """Queue a message, or cut the viewer if its queue is full; `wake` lets it read."""
-        if self._pending and message.turn is not None and self._pending[-1].turn == message.turn:
-            self._pending[-1] = message
-        elif len(self._pending) - self._n_past < MAX_PENDING and not self.is_cut:
-            self._pending.append(message)
-        else:
-            self._cut.set()
-            self._pending.clear()
-
-    def begin(self, messages: list[Message]) -> None:
-        """Queue the messages of a joining viewer instead of those that wait; `wake` lets it read."""
-        self._pending = deque(messages)
-        self._n_past = len(messages)
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the queue was full."""
-        return self._cut.is_set()
-
-    async def wait_cut(self) -> None:
-        """Wait until the viewer is cut; its reader may be stuck in the middle of a message."""
-        await self._cut.wait()
-
-    def wake(self) -> None:
-        """Let the viewer read the queued messages."""
-        self.is_behind = False
-        self._news.set()
-
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        """Iterate over the messages; ends when the viewer is cut."""
-        while not self.is_cut:
-            while self._pending:
-                self._n_past = max(0, self._n_past - 1)
-                yield self._pending.popleft()
-            self._news.clear()
-            await self._news.wait()
-
-
-class Room:
+class Room(Gallery):
     """
     A room: takes the events of a speaker and gives each viewer its messages.
 
@@ -131,30 +60,14 @@ class Room:
     """
 
     def __init__(self, room: str = "microphone") -> None:
-        self.run = secrets.token_hex(4)
-        """Random; distinguishes the message numbers of this room from those before a restart."""
-        self._room = room
+        super().__init__(room, run=secrets.token_hex(4))
         self._numbers = itertools.count(1)
-        self._viewers: dict[Viewer, None] = {}
-        self._behind: deque[Viewer] = deque()
-        self._is_waking = False
-        """Whether the rest of `_behind` is woken in a later turn of the event loop."""
-        self._turns: dict[int, Message] = {}
-        """The last turns by their numbers: a session that is resumed says its last ones again."""
-        self._revisions: dict[int, Message] = {}
-        """The last revisions by the numbers of their turns."""
         self._first = 0
         """Number of the present session's own turn 0."""
-        self._open_turn: Message | None = None
         self._speaker = 0
         self.session = ""
         """Session that speaks, or spoke last."""
         self._n_speaking = 0
-
-    @property
-    def n_viewers(self) -> int:
-        """Viewers in the room."""
-        return len(self._viewers)
 
     @property
     def is_live(self) -> bool:
@@ -200,24 +113,6 @@ class Room:
             self._keep(kept, event.turn, message)
         self._send(message)
 
-    def join(self, after: int = 0) -> Viewer:
-        """Add a viewer; its queue holds the last turns after message number `after`, and the open turn."""
-        viewer = Viewer(self._beginning(after))
-        self._viewers[viewer] = None
-        return viewer
-
-    def leave(self, viewer: Viewer) -> None:
-        """Remove a viewer; an unknown viewer is ignored."""
-        self._viewers.pop(viewer, None)
-
-    def _beginning(self, after: int = 0) -> list[Message]:
-        """The state of the room, the turns after message number `after`, and the open turn."""
-        past = [message for message in (*self._turns.values(), *self._revisions.values()) if message.number > after]
-        turns = sorted(past, key=lambda message: message.number)
-        # a viewer that is lost before it has the turns comes back with the number of the state
-        state = self._state(len(turns))._replace(number=after)
-        return [state, *turns, *([self._open_turn] if self._open_turn else ())]
-
     def _recall(self, past: Past) -> None:
         """Begin the transcript of a new speaker, with what it has said before."""
         self._speaker, self._open_turn, self._first = self._speaker + 1, None, past.first
@@ -228,41 +123,10 @@ class Room:
         if not past.turns:
             self._send(self._state())
             return
-        beginning = self._beginning()
-        for viewer in self._viewers:  # as past turns, which do not count as unread
-            viewer.begin(beginning)
-            self._queue_for_waking(viewer)
-        self._wake_behind()
-
-    def _keep(self, kept: dict[int, Message], number: int, message: Message) -> None:
-        kept[number] = message
-        if len(kept) > HISTORY:
-            del kept[next(iter(kept))]
+        self._begin()
 
     def _state(self, n_turns: int = 0) -> Message:
         return self._message(RoomState(room=self._room, speaker=self._speaker, live=self.is_live, turns=n_turns))
 
     def _message(self, event: Event | RoomState) -> Message:
         return Message(next(self._numbers), event.turn if isinstance(event, Caption) else None, encode(event))
-
-    def _send(self, message: Message) -> None:
-        for viewer in self._viewers:
-            viewer.put(message)
-            self._queue_for_waking(viewer)
-        self._wake_behind()
-
-    def _queue_for_waking(self, viewer: Viewer) -> None:
-        if not viewer.is_behind:
-            viewer.is_behind = True
-            self._behind.append(viewer)
-
-    def _wake_behind(self) -> None:
-        if self._behind and not self._is_waking:
-            self._wake_some()
-
-    def _wake_some(self) -> None:
-        for _ in range(min(WAKE_AT_ONCE, len(self._behind))):
-            self._behind.popleft().wake()
-        self._is_waking = bool(self._behind)
-        if self._is_waking:
-            asyncio.get_running_loop().call_soon(self._wake_some)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from streamer.config import Config
 from streamer.errors import OverloadError, ProtocolError
-from streamer.server.rooms.room import NOTHING_SAID, Past, Room, Viewer
+from streamer.server.rooms.gallery import Message, V, Viewer
+from streamer.server.rooms.room import NOTHING_SAID, Past, Room
 
 MICROPHONE = "microphone"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -45,6 +47,21 @@ class Rooms:
         """Names of the rooms that are kept, without the microphone's."""
         return tuple(self._rooms)
 
+    async def view(self, name: str, last_id: str = "") -> AbstractContextManager[tuple[Room, Viewer]]:
+        """As `Audience.view`."""
+        return self.viewing(name, last_id)
+
+    async def speak(self, name: str, session: str, past: Past = NOTHING_SAID) -> AbstractContextManager[Room]:
+        """
+        As `Audience.speak`.
+
+        Args:
+            name: Of the room.
+            session: Name of the session.
+            past: What it has said before.
+        """
+        return self.speaking(name, session, past)
+
     @contextlib.contextmanager
     def viewing(self, name: str, last_id: str = "") -> Iterator[tuple[Room, Viewer]]:
         """
@@ -58,15 +75,43 @@ class Rooms:
             ProtocolError: Rooms are off, the name is not valid, or the daemon captions no microphone.
             OverloadError: `limits.max_viewers` are in rooms already.
         """
+        with self.counted(), self.joined(name, Viewer, last_id) as joined:
+            yield joined
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """
+        Count a viewer for the duration of the block.
+
+        Raises:
+            OverloadError: `limits.max_viewers` are in rooms already.
+        """
         if self._n_viewers >= self._max_viewers:
             raise OverloadError(f"{self._n_viewers} viewers, and no more are allowed", retry_after_s=30.0)
-        room = self._find(name)
-        viewer = room.join(_number(last_id, room))
         self._n_viewers += 1
+        try:
+            yield
+        finally:
+            self._n_viewers -= 1
+
+    @contextlib.contextmanager
+    def joined(self, name: str, make: Callable[[list[Message]], V], last_id: str = "") -> Iterator[tuple[Room, V]]:
+        """
+        Take the messages of a room for the duration of the block, without counting a viewer.
+
+        Args:
+            name: As `viewing`.
+            make: Makes the queue of messages.
+            last_id: As `viewing`.
+
+        Raises:
+            ProtocolError: As `viewing`.
+        """
+        room = self._find(name)
+        viewer = room.join_as(make, number_after(last_id, room.run))
         try:
             yield room, viewer
         finally:
-            self._n_viewers -= 1
             room.leave(viewer)
             self._forget_if_empty(name, room)
 
@@ -115,7 +160,7 @@ class Rooms:
             self._rooms.pop(name, None)
 
 
-def _number(last_id: str, room: Room) -> int:
+def number_after(last_id: str, run: str) -> int:
     """The message number of an id `RUN-NUMBER`; 0 for an id of another run or of another form."""
-    run, _, number = last_id.partition("-")
-    return int(number) if run == room.run and number.isdecimal() and len(number) < 20 else 0
+    its_run, _, number = last_id.partition("-")
+    return int(number) if its_run == run and number.isdecimal() and len(number) < 20 else 0

@@ -10,12 +10,13 @@ from starlette.websockets import WebSocket
 from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
-from streamer.server.rooms.rooms import MICROPHONE, Rooms
+from streamer.server.rooms.interfaces import Audience
+from streamer.server.rooms.rooms import MICROPHONE
 from streamer.server.rooms.viewers import watch, watch_events
 from streamer.server.websocket import WebSocketTransport, accept, identify
 
 
-def room_routes(config: Config, keys: Keys, rooms: Rooms) -> list[BaseRoute]:
+def room_routes(config: Config, keys: Keys, rooms: Audience) -> list[BaseRoute]:
     """
     Build the routes of viewers.
 

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from streamer.access.refusals import refusal
 from streamer.errors import OverloadError, ProtocolError
 from streamer.server.duplex import Transport, drop_frames, telling_errors
-from streamer.server.rooms.room import Room, Viewer
-from streamer.server.rooms.rooms import Rooms
+from streamer.server.rooms.gallery import Viewer
+from streamer.server.rooms.interfaces import Audience, Hall
 from streamer.server.tasks import run_until_first
 from streamer.server.websocket import tell_error
 
@@ -22,7 +22,7 @@ STILL_HERE_S = 15.0
 """Seconds between comments in a silent stream of server-sent events, which proxies would close otherwise."""
 
 
-async def watch(transport: Transport, rooms: Rooms, name: str) -> None:
+async def watch(transport: Transport, rooms: Audience, name: str) -> None:
     """
     Serve one viewer until it leaves, takes no message in time, or is too far behind (1013).
 
@@ -32,7 +32,7 @@ async def watch(transport: Transport, rooms: Rooms, name: str) -> None:
         name: Room to watch; a viewer of a room that does not exist is told so (1008).
     """
     async with telling_errors(lambda error: tell_error(transport, error)):
-        with rooms.viewing(name) as (_, viewer):
+        with await rooms.view(name) as (_, viewer):
             await run_until_first(_send_all(transport, viewer), drop_frames(transport), viewer.wait_cut())
         await transport.close(1013)
 
@@ -42,7 +42,7 @@ async def _send_all(transport: Transport, viewer: Viewer) -> None:
         await transport.send(message.text)
 
 
-async def watch_events(request: Request, rooms: Rooms, name: str) -> Response:
+async def watch_events(request: Request, rooms: Audience, name: str) -> Response:
     """
     Answer with the messages of a room as `text/event-stream`; `Last-Event-ID` continues after the last seen message.
 
@@ -53,7 +53,8 @@ async def watch_events(request: Request, rooms: Rooms, name: str) -> Response:
     """
     joined = contextlib.ExitStack()
     try:
-        room, viewer = joined.enter_context(rooms.viewing(name, request.headers.get("last-event-id", "")))
+        last_id = request.headers.get("last-event-id", "")
+        room, viewer = joined.enter_context(await rooms.view(name, last_id))
     except (ProtocolError, OverloadError) as error:
         return refusal(error)
     # proxies such as nginx buffer a response unless this header forbids it
@@ -81,7 +82,7 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _server_sent(room: Room, viewer: Viewer) -> AsyncIterator[str]:
+async def _server_sent(room: Hall, viewer: Viewer) -> AsyncIterator[str]:
     messages = aiter(viewer)
     while True:
         following = asyncio.ensure_future(anext(messages, None))

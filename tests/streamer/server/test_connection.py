@@ -396,8 +396,8 @@ class TestLeaving:
         """An error between the place that it takes and `started` leaves no session behind."""
 
         class Broken(FakeScheduler):
-            def open(self, *args: Any, **options: Any) -> FakeStream:
-                stream = super().open(*args, **options)
+            async def begin(self, *args: Any, **options: Any) -> FakeStream:
+                stream = await super().begin(*args, **options)
                 stream.received_s = float("inf")
                 return stream
 

@@ -59,10 +59,10 @@ class Noting(FakeScheduler):
 
     address = ""
 
-    def open(self, options: SessionOptions, **given: Any) -> FakeStream:
+    async def begin(self, options: SessionOptions, **given: Any) -> FakeStream:
         """As any scheduler."""
         self.address = structlog.contextvars.get_contextvars()["address"]
-        return super().open(options, **given)
+        return await super().begin(options, **given)
 
 
 async def test_the_log_has_the_address_of_the_client() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streamer.client.resumption import EventMerger
 from streamer.protocol.events import Ack, Caption, TurnEnd, TurnRevised, Word
-from streamer.server.rooms.room import HISTORY, MAX_PENDING, WAKE_AT_ONCE, Past, Room, Viewer, past_of
+from streamer.server.rooms.gallery import HISTORY, MAX_PENDING, WAKE_AT_ONCE, Viewer
+from streamer.server.rooms.room import Past, Room, past_of
 
 
 def caption(turn: int, stable: str) -> Caption:

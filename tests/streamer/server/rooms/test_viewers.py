@@ -12,7 +12,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from streamer.config import Config, LimitsConfig, ServerConfig
-from streamer.server.rooms.room import MAX_PENDING, Room
+from streamer.server.rooms.gallery import MAX_PENDING
+from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.rooms.viewers import watch
 from streamer.server.websocket import WebSocketTransport, accept
