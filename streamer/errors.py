@@ -15,7 +15,6 @@ Every error this package raises on purpose.
     ├── OverloadError          no capacity left; carries the seconds after which to try again
     ├── EngineError            a step that failed
     │   ├── DeviceError        the device failed in the step
-    │   └── UnknownWindowError a request left out audio that the engine does not have
     └── DeviceLostError        the device did not recover; the daemon ends
 
 Messages are lower case and say what was found, what is allowed, and the remedy. A client gets the message alone, never
@@ -87,14 +86,6 @@ class EngineError(StreamerError):
 
 class DeviceError(EngineError):
     """The device failed in a step: out of memory, a broken context, or a driver fault."""
-
-
-class UnknownWindowError(EngineError):
-    """Requests left out audio that the engine does not have (any more); `sessions` are theirs, the others are fine."""
-
-    def __init__(self, sessions: tuple[str, ...]) -> None:
-        super().__init__(f"the windows of {len(sessions)} sessions are not cached: send them whole")
-        self.sessions = sessions
 
 
 class DeviceLostError(StreamerError):

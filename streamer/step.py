@@ -50,9 +50,6 @@ class StepRequest:
     task: Task = "transcribe"
     keyterms: tuple[str, ...] = ()
     """Words and names that decoding favours."""
-    known_frames: int = 0
-    """Leading frames of `log_mel` that are left out, as zeros, because the engine has settled them; an engine that has
-    not raises `UnknownWindowError`."""
     final: bool = False
     """Whether the step ends a turn: it goes before partial steps."""
     is_probe: bool = False
@@ -93,7 +90,6 @@ class Engine(Protocol):
 
         Raises:
             EngineError: The step failed; no session was changed.
-            UnknownWindowError: A request leaves out frames that the engine needs.
         """
 
     def forget(self, session: str) -> None:

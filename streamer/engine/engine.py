@@ -31,7 +31,7 @@ from streamer.engine.row import Row
 from streamer.engine.verification import Segment, restrictions_of, segments_of
 from streamer.engine.window_cache import TextKV, WindowCache
 from streamer.engine.window_encoder import POSITION_S, SettledWindow, WindowEncoder
-from streamer.errors import DeviceError, EngineError, UnknownWindowError
+from streamer.errors import DeviceError, EngineError
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import DecoderPass, PassKind, StepObserver, StepTimes
 from streamer.text.tokenizer import Tokenizer
@@ -94,14 +94,6 @@ class WhisperEngine:
         self._texts.release(session)
         self.window_encoder.forget(session)
 
-    def known_frames(self, request: StepRequest) -> int:
-        """Leading frames that the next request of the same window may leave out."""
-        return self.window_encoder.first_frame(request)
-
-    def outgrown_frames(self, request: StepRequest) -> int | None:
-        """Frames of the window from which on all of them are read again; None: never."""
-        return self.window_encoder.outgrown_frames(request)
-
     def check_integrity(self) -> None:
         """
         Compare the counters of the KV cache and of the window caches with what they hold. Not during a step.
@@ -121,7 +113,6 @@ class WhisperEngine:
             EngineError: A request is impossible: more than `max_batch` of them, two of one session, an empty or too
                 long window, one that holds NaN, or a prefix that leaves no room. No session was changed.
             DeviceError: The device failed, or computed what is not a number; no session was changed.
-            UnknownWindowError: A request leaves out frames that are not settled; no session was changed.
         """
         try:
             return self._step(batch)
@@ -136,9 +127,6 @@ class WhisperEngine:
             raise ValueError(f"{n} requests of {n_sessions} sessions: expected one per session, at most {most}")
         for request in batch:
             self._check_window(request.log_mel)
-        reads = self.window_encoder.first_frame
-        if unknown := tuple(r.session for r in batch if r.known_frames > reads(r)):
-            raise UnknownWindowError(unknown)
 
     def _check_window(self, log_mel: Tensor) -> None:
         if log_mel.ndim != 2 or log_mel.shape[0] != self.model.dims.n_mels:

@@ -34,12 +34,6 @@ class CachingEngine(Engine, Protocol):
     def cache_bytes(self) -> tuple[int, int]:
         """Bytes of keys and values of text and of audio."""
 
-    def known_frames(self, request: StepRequest) -> int:
-        """Leading frames that the next request of the same window may leave out."""
-
-    def outgrown_frames(self, request: StepRequest) -> int | None:
-        """Frames of the window from which on all of them are read again; None: never."""
-
 
 class RecoveringEngine:
     """
@@ -93,14 +87,6 @@ class RecoveringEngine:
         """Release everything cached for a session that is over."""
         if self._engine is not None:
             self._engine.forget(session)
-
-    def known_frames(self, request: StepRequest) -> int:
-        """Leading frames that the next request of the same window may leave out."""
-        return self._engine.known_frames(request) if self._engine is not None else 0
-
-    def outgrown_frames(self, request: StepRequest) -> int | None:
-        """Frames of the window from which on all of them are read again; None: never."""
-        return self._engine.outgrown_frames(request) if self._engine is not None else None
 
     def _restart(self, reason: str) -> CachingEngine:
         for attempt, pause_s in enumerate(PAUSES_S, 1):

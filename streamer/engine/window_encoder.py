@@ -7,7 +7,6 @@ each window. A window that has outgrown its last whole pass (`is_outgrown`) is e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -83,15 +82,6 @@ class WindowEncoder:
         cached = self._windows.of(request.session, request.window)
         n_positions = request.log_mel.shape[1] // 2
         return cached.n > 0 and is_outgrown(n_positions, cached.n_whole, self._options.whole_pass_growth)
-
-    def outgrown_frames(self, request: StepRequest) -> int | None:
-        """Frames of the request's window from which on all of them are read again; None: never."""
-        cached, growth = self._windows.of(request.session, request.window), self._options.whole_pass_growth
-        return 2 * math.ceil(growth * cached.n_whole) if cached.n and growth is not None else None
-
-    def first_frame(self, request: StepRequest) -> int:
-        """First frame of the request's window that is read: those before it are settled."""
-        return _first_frame(self.n_settled(request))
 
     def forget(self, session: str) -> None:
         """Release the cached window of a session that is over."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,13 +82,12 @@ class EnginePool(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What an engine has of a session's window."""
+class _Held:
+    """What an engine process was sent of a session's window, and has answered."""
 
     link: EngineLink
-    window: object
-    first: int
-    until: int | None
+    window: Hashable | None
+    n_frames: int
 
 
 class RemoteDecoder:
@@ -126,7 +125,7 @@ class RemoteDecoder:
         self._fingerprint, self._n_places, self._clock = fingerprint, n_places, clock
         self._metrics, self._engine_metrics, self._patience_s = metrics, engine_metrics, patience_s
         self._n_under_way = 0
-        self._known: dict[str, _Known] = {}
+        self._held: dict[str, _Held] = {}
         self._losses = Counter[str]()
         """Engines that were lost while they ran a step of a session, since its last answer."""
 
@@ -204,7 +203,7 @@ class RemoteDecoder:
     async def forget(self, sessions: Sequence[str]) -> None:
         """Release what is cached for sessions that are over, wherever it may be."""
         for session in sessions:
-            self._known.pop(session, None)
+            self._held.pop(session, None)
             self._losses.pop(session, None)
         for place in self._pool.places:
             if place.link:
@@ -264,20 +263,19 @@ class RemoteDecoder:
         return suspects[:1] or asked
 
     def _first(self, link: EngineLink, request: StepRequest, whole: set[str]) -> int:
-        """First frame to send: those before it are with this engine, as far as it has told."""
-        known, n_frames = self._known.get(request.session), request.log_mel.shape[1]
-        if known is None or known.link is not link or request.session in whole:
+        """First frame to send: the engine process holds those before it, as far as is known."""
+        held = self._held.get(request.session)
+        if held is None or held.link is not link or request.session in whole:
             return 0
-        if request.window is None or known.window != request.window or known.first >= n_frames:
-            return 0
-        return 0 if known.until is not None and n_frames >= known.until else known.first
+        is_same = request.window is not None and held.window == request.window
+        return min(held.n_frames, request.log_mel.shape[1]) if is_same else 0
 
     def _take(self, link: EngineLink, request: StepRequest, answer: wire.RowAnswer, answers: dict[str, Answer]) -> None:
         if answer.needs_all:
-            self._known.pop(request.session, None)
+            self._held.pop(request.session, None)
             return
         self._losses.pop(request.session, None)
-        self._known[request.session] = _Known(link, request.window, answer.first, answer.until)
+        self._held[request.session] = _Held(link, request.window, request.log_mel.shape[1])
         answers[request.session] = answer.result or EngineError(answer.error)
 
     async def _ask(self, link: EngineLink, rows: Sequence[wire.Row], *, is_timed: bool = False) -> wire.Reply:

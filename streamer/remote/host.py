@@ -18,8 +18,9 @@ from typing import Protocol
 
 import structlog
 
-from streamer.errors import EngineError, UnknownWindowError
+from streamer.errors import EngineError
 from streamer.remote import wire
+from streamer.remote.held_windows import HeldWindows
 from streamer.remote.revision_host import RevisionHost
 from streamer.scheduling.calibration import Clocks
 from streamer.scheduling.decoder import Answer, LocalDecoder
@@ -40,12 +41,6 @@ class HostedEngine(Engine, Protocol):
     @property
     def cache_bytes(self) -> tuple[int, int]:
         """Bytes of keys and values of text and of audio."""
-
-    def known_frames(self, request: StepRequest) -> int:
-        """Leading frames that the next request of the same window may leave out."""
-
-    def outgrown_frames(self, request: StepRequest) -> int | None:
-        """Frames of the window from which on all of them are read again; None: never."""
 
 
 class StepTimesQueue:
@@ -116,6 +111,7 @@ class EngineHost:
     ) -> None:
         self._decoder, self._engine, self._times, self._n_rebuilt = decoder, engine, times, n_rebuilt
         self._fingerprint, self._n_mels, self._max_batch, self._clock = fingerprint, n_mels, max_batch, clock
+        self.windows = HeldWindows(n_mels)
         self._clocks, self.revisions = clocks, revisions
         self._work = asyncio.Event()
         self._waiting: list[_Waiting] = []
@@ -162,6 +158,7 @@ class EngineHost:
             case wire.Call():
                 self._take_call(message, send)
             case wire.Forget(sessions=sessions):
+                self.windows.forget(sessions)
                 self._forgotten += sessions
             case wire.Ping(n_speaking=n_speaking):
                 self._speaking[gateway] = n_speaking
@@ -191,9 +188,16 @@ class EngineHost:
         elif message.is_timed:
             self._timed.append(_Call(message, send))
         else:
-            call = _Call(message, send)
-            requests = [wire.request_of(row, self._n_mels) for row in message.rows]
-            self._waiting += [_Waiting(call, index, request) for index, request in enumerate(requests)]
+            self._take_rows(_Call(message, send))
+
+    def _take_rows(self, call: _Call) -> None:
+        """Let the rows of a call wait, but for those whose window is not held."""
+        for index, row in enumerate(call.message.rows):
+            if request := self.windows.whole(row):
+                self._waiting.append(_Waiting(call, index, request))
+            else:
+                call.answers[index] = wire.RowAnswer(needs_all=True)
+        self._reply_if_whole(call, 0.0, 0)
 
     # --- steps
 
@@ -243,19 +247,17 @@ class EngineHost:
         return rows
 
     async def _step(self, rows: Sequence[_Waiting]) -> None:
-        requests = [row.request for row in rows]
-        stepped = await self._decoder.step(requests)
-        known = await self._decoder.thread.run(lambda: [self._known(request) for request in requests])
-        for row, answer, (first, until) in zip(rows, stepped.answers, known, strict=True):
-            row.call.answers[row.index] = _answer_of(answer, first, until)
+        stepped = await self._decoder.step([row.request for row in rows])
+        for row, answer in zip(rows, stepped.answers, strict=True):
+            row.call.answers[row.index] = _answer_of(answer)
         for call in dict.fromkeys(row.call for row in rows):
-            if len(call.answers) == len(call.message.rows):
-                answers = tuple(call.answers[index] for index in range(len(call.answers)))
-                self._reply(call, answers, stepped.seconds, stepped.n_rows)
+            self._reply_if_whole(call, stepped.seconds, stepped.n_rows)
 
-    def _known(self, request: StepRequest) -> tuple[int, int | None]:
-        """`first` and `until` of the answer to a request."""
-        return self._engine.known_frames(request), self._engine.outgrown_frames(request)
+    def _reply_if_whole(self, call: _Call, seconds: float, n_rows: int) -> None:
+        """Send the answers of a call if it has all of them; the cost of the step that held the last of its rows."""
+        if len(call.answers) == len(call.message.rows):
+            answers = tuple(call.answers[index] for index in range(len(call.answers)))
+            self._reply(call, answers, seconds, n_rows)
 
     async def _time(self, call: _Call) -> None:
         requests = [wire.request_of(row, self._n_mels) for row in call.message.rows]
@@ -281,10 +283,5 @@ class EngineHost:
         )
 
 
-def _answer_of(answer: Answer, first: int, until: int | None) -> wire.RowAnswer:
-    match answer:
-        case UnknownWindowError():
-            return wire.RowAnswer(needs_all=True)
-        case EngineError():
-            return wire.RowAnswer(error=str(answer), first=first, until=until)
-    return wire.RowAnswer(result=answer, first=first, until=until)
+def _answer_of(answer: Answer) -> wire.RowAnswer:
+    return wire.RowAnswer(error=str(answer)) if isinstance(answer, EngineError) else wire.RowAnswer(result=answer)

@@ -5,8 +5,8 @@ A gateway holds sessions, an engine process runs steps. A frame is the length of
 the message in MessagePack. Nothing that is received is ever executed: every field is checked against its type. Fields
 that are unknown are ignored, so a newer side may add fields with a default; `VERSION` changes where that is not enough.
 
-Audio that the engine has settled does not cross: of a window only the mel frames from `first` on are sent, in float16.
-An engine that does not have the rest answers `needs_all`.
+Audio crosses once, in float16: the engine process holds the mel frames of a window that it was sent, and a request
+carries those from `first` on. An engine process that does not hold the rest answers `needs_all`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamer.config import Config
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import StepTimes
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 2**26
 """Longest message: a full step of 64 whole windows of 128 bands takes half of it."""
 LENGTH = struct.Struct(">I")
@@ -44,7 +44,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     request: StepRequest
     """Its `log_mel` holds the frames that are sent, (n_mels, n_frames - first)."""
     first: int
-    """First frame that is sent; those before it are with the engine."""
+    """First frame that is sent; those before it were sent with earlier requests of the window."""
     n_frames: int
     """Frames of the whole window."""
 
@@ -156,10 +156,6 @@ class RowAnswer(msgspec.Struct, frozen=True, kw_only=True):
     result: StepResult | None = None
     error: str = ""
     needs_all: bool = False
-    first: int = 0
-    """First frame that the next request of this window need send."""
-    until: int | None = None
-    """Frames of the window from which on all of them are needed again; None: never."""
 
 
 class Reply(Message, frozen=True, kw_only=True):
@@ -282,21 +278,25 @@ def row_of(request: StepRequest, first: int) -> Row:
     return Row(request=replace(request, log_mel=log_mel[:, first:]), first=first, n_frames=log_mel.shape[1])
 
 
-def request_of(row: Row, n_mels: int) -> StepRequest:
+def request_of(row: Row, n_mels: int, held: Tensor | None = None) -> StepRequest:
     """
-    The request of a row that was received; frames that were not sent are zeros, and are counted in `known_frames`.
+    The request of a row that was received, with its whole window.
 
     Args:
         row: As decoded.
         n_mels: Mel bands of the model.
+        held: Leading frames of the window, (n_mels, n), n >= `row.first`; None: all are sent.
 
     Raises:
         WireError: The frames sent are not those that the row announces.
     """
-    sent = row.request.log_mel  # (n_mels * n_sent,)
-    n_sent = row.n_frames - row.first
-    if not 0 <= row.first < row.n_frames <= MAX_BYTES // n_mels or sent.shape != (n_mels * n_sent,):
+    sent, n_sent = row.request.log_mel, row.n_frames - row.first  # (n_mels * n_sent,)
+    n_held = held.shape[1] if held is not None else 0
+    is_whole = 0 <= row.first <= min(n_held, row.n_frames) and 1 <= row.n_frames <= MAX_BYTES // n_mels
+    if not is_whole or sent.shape != (n_mels * n_sent,):
         raise WireError(f"{sent.numel()} values of frames {row.first} to {row.n_frames} of {n_mels} bands")
-    log_mel = torch.zeros(n_mels, row.n_frames)
+    log_mel = torch.empty(n_mels, row.n_frames)
+    if held is not None:
+        log_mel[:, : row.first] = held[:, : row.first]
     log_mel[:, row.first :] = sent.view(n_mels, n_sent)
-    return replace(row.request, log_mel=log_mel, known_frames=row.first)
+    return replace(row.request, log_mel=log_mel)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from streamer.errors import EngineError, UnknownWindowError
+from streamer.errors import EngineError
 from streamer.scheduling.calibration import Clocks, Timing, time_step
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.load import LoadMeter
@@ -209,12 +209,7 @@ class LocalDecoder:
 def _answers(engine: Engine, batch: Sequence[StepRequest]) -> Sequence[Answer]:
     try:
         return engine.step(batch)
-    except UnknownWindowError as error:
-        unknown = error
     except EngineError as error:
         if len(batch) == 1:
             return [error]
         return [answer for request in batch for answer in _answers(engine, [request])]
-    others = [request for request in batch if request.session not in unknown.sessions]
-    answers = iter(_answers(engine, others) if others else ())
-    return [unknown if request.session in unknown.sessions else next(answers) for request in batch]

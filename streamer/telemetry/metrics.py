@@ -195,7 +195,7 @@ class ServiceMetrics:
         self.engine_alive = gauge("streamer_engine_alive", "Whether an engine answers, 0 or 1.", ["engine"])
         self.engine_moves = counter("streamer_engine_moves", "Changes of a worker from one engine process to another.")
         self.engine_resent = counter(
-            "streamer_engine_resent", "Windows sent whole because an engine process did not have their settled audio."
+            "streamer_engine_resent", "Windows sent whole because an engine process did not hold what was sent before."
         )
         self.engine_sent = counter("streamer_engine_sent_bytes", "Bytes of steps sent to engine processes.")
         # second passes

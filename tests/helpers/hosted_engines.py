@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from streamer.engine_process import Hosted, main, ready
 from streamer.remote import wire
 from streamer.remote.decoder import RemoteDecoder
+from streamer.remote.held_windows import HeldWindows
 from streamer.remote.host import EngineHost, StepTimesQueue
 from streamer.remote.link import EngineLink
 from streamer.remote.revision_host import RevisionHost
@@ -90,7 +91,7 @@ class Faults:
     doubled: float = 0.0
     """Replies that come twice."""
     not_known: float = 0.0
-    """Calls before which the engine forgets every window."""
+    """Calls before which the engine process forgets every window."""
     poisoned: float = 0.0
     """Calls of which one row fails, once."""
     away: float = 0.0
@@ -119,8 +120,8 @@ class MemoryEngine:
         self.connect()
 
     def connect(self) -> None:
-        """A new connection; the engine is a fresh one."""
-        self.engine.lose_windows()
+        """A new connection; the engine process is a fresh one."""
+        self.host.windows = HeldWindows(5)
         self.link = EngineLink(self.name, lambda frame: self._receive(frame, self.link))
         self.link.on_change = self.on_change
         self.on_change()
@@ -140,7 +141,7 @@ class MemoryEngine:
             if self._meets(self._faults.lost):
                 return
             if self._meets(self._faults.not_known):
-                self.engine.lose_windows()
+                self.host.windows = HeldWindows(5)
             if self._meets(self._faults.poisoned):
                 self.engine.poisoned[message.rows[0].request.session] = 1
         self._later(lambda: self.host.take(message, lambda answer: self._send(answer, link)))

@@ -23,7 +23,7 @@ from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build import Service, scheduler_options
 from streamer.config import Config
-from streamer.errors import EngineError, UnknownWindowError
+from streamer.errors import EngineError
 from streamer.protocol.events import Event, TurnEnd
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.decoder import Decoder, LocalDecoder
@@ -99,7 +99,6 @@ class ScriptedEngine:
         self.batches: list[list[StepRequest]] = []
         self.forgotten: list[str] = []
         self.forgot = threading.Event()
-        self._windows: dict[str, tuple[Any, Tensor]] = {}
         self.on_step: Callable[[Sequence[StepRequest]], None] = lambda _: None
         self.reword: Callable[[list[Heard]], list[Heard]] = list
         self.entered = threading.Event()
@@ -121,8 +120,6 @@ class ScriptedEngine:
         self.entered.set()
         assert self._open.wait(30)
         self.on_step(batch)
-        if unknown := tuple(asked.session for asked in batch if asked.known_frames > self.known_frames(asked)):
-            raise UnknownWindowError(unknown)
         for asked in batch:
             if self.poisoned.get(asked.session, 0) > 0 and len(batch) == 1:
                 self.poisoned[asked.session] -= 1
@@ -136,31 +133,12 @@ class ScriptedEngine:
         """Nothing is cached."""
         return 0, 0
 
-    def known_frames(self, request: StepRequest) -> int:
-        """The window but its last 0.2 s, as long as it is remembered."""
-        window, log_mel = self._windows.get(request.session, (None, torch.empty(5, 0)))
-        return max(0, log_mel.shape[1] - 20) if window is not None and window == request.window else 0
-
-    def outgrown_frames(self, request: StepRequest) -> int | None:
-        """Whatever it remembers stays of use until the window is twice as long."""
-        known = self.known_frames(request)
-        return 2 * (known + 20) if known else None
-
-    def lose_windows(self) -> None:
-        """Remember no window any more, as after a restart."""
-        self._windows.clear()
-
     def forget(self, session: str) -> None:
         """The session is over."""
-        self._windows.pop(session, None)
         self.forgotten.append(session)
         self.forgot.set()
 
     def _say(self, asked: StepRequest) -> StepResult:
-        if asked.known_frames:
-            known = self._windows[asked.session][1][:, : asked.known_frames]
-            asked = replace(asked, log_mel=torch.cat([known, asked.log_mel[:, asked.known_frames :]], dim=1))
-        self._windows[asked.session] = asked.window, asked.log_mel
         words = self.reword(seen(asked.log_mel[0]))[len(asked.prefix) // 2 :]
         tokens = [token for letter, _, _ in words for token in self.tokenizer.encode(f" {letter}")]
         starts = [at for _, start, end in words for at in (start, (start + end) / 2)]

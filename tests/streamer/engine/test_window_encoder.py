@@ -77,17 +77,3 @@ def test_nothing_settled_is_nothing_outgrown() -> None:
     for asked in grown[:2]:
         ours.step([asked])
     assert not ours.window_encoder.is_outgrown(grown[-1])
-
-
-def test_a_window_tells_from_which_length_on_it_is_outgrown() -> None:
-    """So that whoever sends windows to the engine sends all of it at once; without settled positions, never."""
-    ours = engine()
-    assert ours.outgrown_frames(request(noise(40), window_start=0)) is None
-
-    ours.step([request(noise(81), window_start=0)])
-
-    n_frames = ours.outgrown_frames(request(noise(81), window_start=0))
-    assert n_frames == 160
-    sizes = (n_frames - 1, n_frames)
-    assert [ours.window_encoder.is_outgrown(request(noise(n), window_start=0)) for n in sizes] == [False, True]
-    assert [ours.known_frames(request(noise(n), window_start=0)) > 0 for n in sizes] == [True, False]

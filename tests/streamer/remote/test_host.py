@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import pytest
 import torch
@@ -37,15 +39,16 @@ class Gateways:
         within_s: float = 2.0,
         fingerprint: str = FINGERPRINT,
         most_rows: int = 4,
+        firsts: Sequence[int] = (),
     ) -> int:
-        """Call the host; the number of the call."""
+        """Call the host, and leave out the frames before the first one of each row; the number of the call."""
         number = next(self._numbers)
         message = wire.Call(
             id=number,
             fingerprint=fingerprint,
             deadline_s=self.now_s + within_s,
             most_rows=most_rows,
-            rows=tuple(wire.row_of(each, each.known_frames) for each in requests),
+            rows=tuple(wire.row_of(each, first) for each, first in zip_longest(requests, firsts, fillvalue=0)),
         )
         self.tell(gateway, message)
         return number
@@ -147,17 +150,32 @@ async def test_requests_for_other_weights_are_refused(gateways: Gateways) -> Non
     assert gateways.engine.batches == []
 
 
-async def test_a_row_whose_window_is_not_known_is_asked_for_whole(gateways: Gateways) -> None:
-    """The other rows of its step are answered in one step, and tell what need not be sent the next time."""
-    number = gateways.call(
-        "one", request(WINDOW, "a", window_start=0, known_frames=40), request(WINDOW, "b", window_start=0)
-    )
+async def test_a_row_whose_window_is_not_held_is_asked_for_whole(gateways: Gateways) -> None:
+    """The other rows of its call are answered; a call of such rows alone is answered at once, without a step."""
+    rows = [request(WINDOW, name, window_start=0) for name in "ab"]
+    both = gateways.call("one", *rows, firsts=[40, 0])
+    alone = gateways.call("two", rows[0], firsts=[40])
+    assert gateways.replies()[alone].rows == (wire.RowAnswer(needs_all=True),)
     await gateways.run()
 
-    unknown, known = gateways.replies()[number].rows
+    unknown, known = gateways.replies()[both].rows
     assert unknown == wire.RowAnswer(needs_all=True)
     assert known.result is not None
-    assert (known.first, known.until) == (40, 120)
+    assert gateways.sessions() == [["b"]]
+
+
+async def test_a_window_is_put_together_from_what_was_sent(gateways: Gateways) -> None:
+    """Until its session is over."""
+    grown = torch.cat([WINDOW, 2 * WINDOW], dim=1)
+    gateways.call("one", request(WINDOW, "a", window_start=0))
+    gateways.call("one", request(grown, "a", window_start=0), firsts=[60])
+    await gateways.run()
+    gateways.tell("one", wire.Forget(sessions=("a",)))
+    gone = gateways.call("one", request(grown, "a", window_start=0), firsts=[120])
+    await gateways.run()
+
+    assert torch.equal(gateways.engine.batches[1][0].log_mel, grown.half().float())
+    assert gateways.replies()[gone].rows == (wire.RowAnswer(needs_all=True),)
 
 
 async def test_a_bad_row_is_an_error_of_its_own(gateways: Gateways) -> None:

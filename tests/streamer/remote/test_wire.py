@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import get_type_hints
 
 import pytest
@@ -34,7 +33,7 @@ OF_TYPE = {
     Task: st.sampled_from(["transcribe", "translate"]),
 }
 """Values of the fields of a request: a field that is added crosses too."""
-HINTS = {name: hint for name, hint in get_type_hints(StepRequest).items() if name not in ("log_mel", "known_frames")}
+HINTS = {name: hint for name, hint in get_type_hints(StepRequest).items() if name != "log_mel"}
 
 
 @st.composite
@@ -61,18 +60,17 @@ def arrived(message: wire.Message) -> wire.FromGateway:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(requests(), max_size=4), st.data())
 def test_requests_arrive_with_the_frames_that_were_sent(sent: list[StepRequest], data: st.DataObject) -> None:
-    """Every field is the same; frames cross in float16, and those left out are zeros that are counted."""
-    firsts = [data.draw(st.integers(0, each.log_mel.shape[1] - 1)) for each in sent]
+    """Every field is the same; frames cross in float16, and those left out are taken from what is held."""
+    firsts = [data.draw(st.integers(0, each.log_mel.shape[1])) for each in sent]
 
     message = arrived(call(*map(wire.row_of, sent, firsts)))
 
     assert isinstance(message, wire.Call)
     for request, first, row in zip(sent, firsts, message.rows, strict=True):
-        found = wire.request_of(row, N_MELS)
-        halves = request.log_mel.half().float()
-        assert torch.equal(found.log_mel[:, first:], halves[:, first:])
-        assert not found.log_mel[:, :first].any()
-        assert found.known_frames == first
+        held = request.log_mel[:, : data.draw(st.integers(first, request.log_mel.shape[1]))].half()
+        found = wire.request_of(row, N_MELS, held)
+        assert row.request.log_mel.numel() == N_MELS * (request.log_mel.shape[1] - first)
+        assert torch.equal(found.log_mel, request.log_mel.half().float())
         assert all(getattr(found, name) == getattr(request, name) for name in HINTS)
 
 
@@ -103,7 +101,7 @@ def test_replies_arrive(tokens: tuple[int, ...], ended: bool, seconds: float, er
         align_s=0.5,
         rows=[(seconds, 3)],
     )
-    rows = (wire.RowAnswer(result=result, first=7), wire.RowAnswer(error=error), wire.RowAnswer(needs_all=True))
+    rows = (wire.RowAnswer(result=result), wire.RowAnswer(error=error), wire.RowAnswer(needs_all=True))
     reply = wire.Reply(id=3, rows=rows, seconds=seconds, n_rows=5, times=(step,))
 
     assert wire.from_engine(wire.pack(reply)[wire.LENGTH.size :]) == reply
@@ -142,15 +140,18 @@ def test_a_message_that_was_cut_or_changed_is_refused_or_still_a_message(
         pass
 
 
-@pytest.mark.parametrize(("first", "n_frames"), [(-1, 10), (10, 10), (0, 9), (0, 11), (5, 2**40)])
+@pytest.mark.parametrize(
+    ("first", "n_frames"), [(-1, 10), (10, 10), (0, 9), (0, 11), (5, 2**40), (5, 15), (6, 16), (0, 0), (0, -10)]
+)
 def test_a_row_must_hold_the_frames_that_it_announces(first: int, n_frames: int) -> None:
-    """No shape that a peer names makes the engine take memory for it."""
+    """Behind those that are held, and no shape that a peer names makes the engine take memory for it."""
+    held = torch.zeros(N_MELS, 4)
     row = wire.row_of(StepRequest(session="s", log_mel=torch.zeros(N_MELS, 10)), 0)
     received = arrived(call(wire.Row(request=row.request, first=first, n_frames=n_frames)))
     assert isinstance(received, wire.Call)
 
     with pytest.raises(wire.WireError, match="frames"):
-        wire.request_of(received.rows[0], N_MELS)
+        wire.request_of(received.rows[0], N_MELS, held)
 
 
 def test_a_longer_message_than_allowed_is_refused() -> None:
@@ -167,10 +168,3 @@ def test_a_newer_side_may_add_fields() -> None:
         because: str
 
     assert arrived(Newer(sessions=("a",), because="it is over")) == wire.Forget(sessions=("a",))
-
-
-def test_requests_say_nothing_of_what_the_engine_knows() -> None:
-    """What is left out is a matter of the connection: sessions ask for whole windows."""
-    request = StepRequest(session="s", log_mel=torch.zeros(N_MELS, 10))
-
-    assert request == replace(request, known_frames=0)
