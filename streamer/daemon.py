@@ -87,7 +87,7 @@ def serve(
     Raises:
         StreamerError: The daemon cannot start or cannot go on: no model, port in use, no microphone.
     """
-    return _run(_serve(config, build, open_microphone if with_microphone else None))
+    return run(_serve(config, build, open_microphone if with_microphone else None))
 
 
 def microphone(
@@ -112,10 +112,16 @@ def microphone(
     Raises:
         StreamerError: There is no model or no microphone, or the microphone is lost.
     """
-    return _run(_microphone(config, keep, build, open_microphone))
+    return run(_microphone(config, keep, build, open_microphone))
 
 
-def _run(main: Coroutine[Any, Any, None]) -> int:
+def run(main: Coroutine[Any, Any, None]) -> int:
+    """
+    Run a daemon to its end, and return exit code 0.
+
+    Raises:
+        StreamerError: The first of those that ended it.
+    """
     try:
         asyncio.run(main)
     except* StreamerError as group:
@@ -132,7 +138,7 @@ def _first(group: BaseExceptionGroup[StreamerError]) -> StreamerError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entrance:
+class Entrance:
     """Where clients come in, open before the model is loaded."""
 
     sockets: Sequence[socket.socket]
@@ -142,9 +148,9 @@ class _Entrance:
 
 
 async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone | None) -> None:
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     notifier, person = Notifier(os.environ.get("NOTIFY_SOCKET", "")), TerminalNotes(sys.stderr)
-    entrance = _open(config.server)
+    entrance = open_entrance(config.server)
     try:
         notifier.status("loading the model")
         notifier.extend_timeout(LOADING_S)
@@ -157,12 +163,18 @@ async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone |
             listener.close()
 
 
-def _open(config: ServerConfig) -> _Entrance:
+def open_entrance(config: ServerConfig) -> Entrance:
+    """
+    Listen, and read keys and certificate.
+
+    Raises:
+        StreamerError: The port is taken, a file cannot be used, or it would serve a network without keys.
+    """
     keys = Keys(find_key_file(config.keys_file, os.environ))
     certificate = Certificate(config)
     inherited = inherited_sockets(os.environ)
     check_exposure([_host(listener) for listener in inherited] or [config.host], config, keys)
-    return _Entrance(sockets=inherited or [_listen(config)], keys=keys, certificate=certificate)
+    return Entrance(sockets=inherited or [_listen(config)], keys=keys, certificate=certificate)
 
 
 def _listen(config: ServerConfig) -> socket.socket:
@@ -177,7 +189,7 @@ def _listen(config: ServerConfig) -> socket.socket:
 
 
 async def _serve_at(
-    entrance: _Entrance,
+    entrance: Entrance,
     service: Service,
     config: Config,
     open_microphone: OpenMicrophone | None,
@@ -197,21 +209,21 @@ async def _serve_at(
             works = [scheduler.run(), _feed_watchdog(scheduler, notifier), give_back_forever(), watch.run()]
             if room and open_microphone:
                 works.append(_caption_microphone(scheduler, config, open_microphone, room))
-            async with _background(works):
+            async with background(works):
                 notifier.ready()
                 notifier.status(f"serving {config.model.name} at {server.url}")
                 log.info("serving", url=server.url, model=config.model.name)
-                person.say(f"Captions at {_for_browsers(server.url, socket.gethostname())} · Ctrl-C stops")
+                person.say(f"Captions at {for_browsers(server.url, socket.gethostname())} · Ctrl-C stops")
                 await stop.wait()
                 person.say("Stopping: open sessions get their last words · Ctrl-C again ends at once")
                 notifier.stopping()
-                await _drain(config.server.drain_s, connections, scheduler)
+                await drain(config.server.drain_s, connections, scheduler)
     finally:
         await server.stop()
     log.info("stopped")
 
 
-def _for_browsers(url: str, hostname: str) -> str:
+def for_browsers(url: str, hostname: str) -> str:
     """An address that a browser can open: every network of the machine is `0.0.0.0` or `[::]`, which none can."""
     for everywhere in ("//0.0.0.0:", "//[::]:"):
         if everywhere in url:
@@ -220,7 +232,7 @@ def _for_browsers(url: str, hostname: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _background(works: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+async def background(works: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run coroutines for the length of a block; a failure of one ends the block and is raised."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(work) for work in works]
@@ -229,7 +241,15 @@ async def _background(works: Sequence[Coroutine[Any, Any, None]]) -> AsyncIterat
             task.cancel()
 
 
-async def _drain(deadline_s: float, connections: Connections, scheduler: Scheduler) -> None:
+async def drain(deadline_s: float, connections: Connections, scheduler: Scheduler) -> None:
+    """
+    Let all sessions end.
+
+    Args:
+        deadline_s: Time that they get, seconds.
+        connections: They are told.
+        scheduler: Of the sessions.
+    """
     log.info("draining", deadline_s=deadline_s)
     await connections.announce_drain(deadline_s)
     await scheduler.drain(deadline_s)
@@ -282,7 +302,7 @@ async def _caption_microphone(
 async def _microphone(
     config: Config, keep: Callable[[Event], None] | None, build: Build, open_microphone: OpenMicrophone
 ) -> None:
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     person = TerminalNotes(sys.stderr)
     person.say(f"Loading {config.model.name} …")
     service = await asyncio.to_thread(build, config)
@@ -334,7 +354,7 @@ async def _stopped(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _stop_on_signals() -> asyncio.Event:
+def stop_on_signals() -> asyncio.Event:
     """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

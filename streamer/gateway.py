@@ -12,6 +12,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import structlog
 import torch
@@ -26,13 +27,15 @@ from streamer.config import Config
 from streamer.errors import EngineError
 from streamer.host.cpu import physical_cores
 from streamer.remote import wire
-from streamer.remote.decoder import RemoteDecoder
+from streamer.remote.decoder import EnginePool, RemoteDecoder
+from streamer.remote.joined import Address, JoinedPool
 from streamer.remote.launch import EngineProcess, Program
 from streamer.remote.revisions import RemoteRevisions
 from streamer.remote.supervision import SupervisedPool, ready_all
 from streamer.scheduling.calibration import Clocks, CostProbe
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.load import LoadMeter, StepCosts, least
+from streamer.scheduling.places import Places
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.reviser import Reviser
 from streamer.scheduling.scheduler import Scheduler
@@ -128,14 +131,57 @@ def build_gateway(config: Config, programs: Sequence[Program]) -> Service:
         raise
 
 
+def build_member(config: Config, ready: Sequence[wire.Ready], engines: Sequence[Address], *, places: Places) -> Service:
+    """
+    Build the service of one of several gateways, whose engines its parent has started.
+
+    Args:
+        config: The configuration.
+        ready: What each engine has told.
+        engines: Where it is reached.
+        places: Those of all gateways.
+
+    Raises:
+        ConfigError: The model does not know the configured language, or the model for second passes is not loaded.
+    """
+    return _service(config, ready, lambda fingerprint, _: JoinedPool(engines, fingerprint), places)
+
+
+def same_facts(ready: Sequence[wire.Ready]) -> wire.Facts:
+    """
+    The facts of the model that all engines have loaded.
+
+    Raises:
+        EngineError: They have loaded different weights.
+    """
+    if len({each.facts.fingerprint for each in ready}) > 1:
+        raise EngineError("the engine processes have loaded different weights: were they replaced just now?")
+    return ready[0].facts
+
+
+class Pool(EnginePool, Protocol):
+    """Engines, and what keeps this gateway connected to them."""
+
+    @property
+    def cache_bytes(self) -> list[tuple[int, int]]:
+        """Bytes of keys and values of text and of audio, of each engine that answers."""
+
+    async def run(self) -> None:
+        """
+        Stay connected until cancelled.
+
+        Raises:
+            DeviceLostError: No engine will come back.
+        """
+
+
 def _service(
     config: Config,
     ready: Sequence[wire.Ready],
-    pool_of: Callable[[str, Callable[[int], None]], SupervisedPool],
+    pool_of: Callable[[str, Callable[[int], None]], Pool],
+    places: Places | None = None,
 ) -> Service:
-    facts = ready[0].facts
-    if len({each.facts.fingerprint for each in ready}) > 1:
-        raise EngineError("the engine processes have loaded different weights: were they replaced just now?")
+    facts = same_facts(ready)
     tokenizer = Tokenizer(facts.base_tokens, facts.n_languages)
     revisers = [_reviser(each, facts.n_mels) for each in ready[0].revisers]
     check_session(config.session, tuple(tokenizer.languages), [reviser.name for reviser in revisers])
@@ -160,6 +206,7 @@ def _service(
         IdleCalibration(workers, meter, probe, Clocks(), memory) if measured else None,
         pool.run,
         Reviser(RemoteRevisions(pool, revisers, facts.fingerprint), metrics),
+        places,
     )
     _announce(facts, len(workers), scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engine_metrics, tokenizer=tokenizer, registry=registry)
@@ -179,7 +226,7 @@ def _costs(ready: Sequence[wire.Ready], n_rows: int) -> StepCosts:
 def _workers(
     config: Config,
     facts: wire.Facts,
-    pool: SupervisedPool,
+    pool: Pool,
     meter: LoadMeter,
     metrics: ServiceMetrics,
     engine_metrics: EngineMetrics,

@@ -22,6 +22,7 @@ FLOORS = (
     ("build", "remote"),
     ("engine_process", "gateway", "library"),
     ("daemon", "evaluation"),
+    ("gateways",),
     ("cli",),
 )
 """

@@ -130,6 +130,10 @@ def serve(
         "capture.device": mic or None,
     }
     settings = _configure(config_file, flags)
+    if settings.server.processes > 1:
+        from streamer.gateways.parent import serve as run_gateways
+
+        ctx.exit(run_gateways(settings, with_microphone=mic is not None))
     from streamer.daemon import serve as run
 
     ctx.exit(run(settings, with_microphone=mic is not None))

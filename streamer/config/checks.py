@@ -98,6 +98,12 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             f"scheduler.step_interval_ms = {scheduler.step_interval_ms} (milliseconds)"
         )
         yield ("scheduler.max_step_interval_ms", "scheduler.step_interval_ms"), text
+    if config.server.processes > 1 and config.engines.where == "here":
+        text = (
+            f'server.processes = {config.server.processes}: engines.where = "here" has one process for everything; '
+            'expected engines.where = "processes", or server.processes = 1'
+        )
+        yield ("server.processes", "engines.where"), text
     if language not in ("auto", "en") and model.endswith(".en"):
         text = (
             f'session.language = "{language}": model.name = "{model}" knows English alone; '

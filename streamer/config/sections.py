@@ -61,6 +61,8 @@ class ServerConfig(Section, frozen=True, kw_only=True):
     """Seconds of audio a session may be ahead of its transcription before reading from it pauses."""
     resume_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     """Seconds a session is kept for a client that lost its connection."""
+    processes: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Gateway processes on the port, each with its part of the sessions; more than 1 need `engines.where`."""
     rooms: bool = False
     """Let a live session show its captions to an audience (`/v1/captions?room=NAME`, `/watch/NAME`)."""
     drain_s: Annotated[float, Meta(ge=0, le=3600)] = 20.0

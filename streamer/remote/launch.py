@@ -90,7 +90,7 @@ class EngineProcess:
         except (wire.WireError, OSError, EOFError) as error:
             raise EngineError(f"engine {self.name} ended while it started: {error or 'its log says why'}") from error
         if isinstance(message, wire.Failed):
-            raise _error_of(message)
+            raise error_of(message.kind, message.message)
         if not isinstance(message, wire.Ready) or message.version != wire.VERSION:
             raise EngineError(f"engine {self.name} is of another version: expected messages of version {wire.VERSION}")
         nice = os.nice(0)
@@ -130,8 +130,8 @@ class EngineProcess:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _error_of(message: wire.Failed) -> StreamerError:
-    """The error that an engine process met, of the same class."""
-    kind = getattr(errors, message.kind, EngineError)
-    is_plain = isinstance(kind, type) and issubclass(kind, StreamerError) and kind.__init__ is StreamerError.__init__
-    return kind(message.message) if is_plain else EngineError(message.message)
+def error_of(kind: str, message: str) -> StreamerError:
+    """The error that a process met while it started, of the same class."""
+    found = getattr(errors, kind, EngineError)
+    is_plain = isinstance(found, type) and issubclass(found, StreamerError) and found.__init__ is StreamerError.__init__
+    return found(message) if is_plain else EngineError(message)

@@ -338,6 +338,17 @@ class Scheduler:
             if self._reviser:
                 group.create_task(self._reviser.run())
 
+    async def wait_empty(self, deadline_s: float) -> None:
+        """Wait until no session is open, at most `deadline_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s):
+                await self._wait_empty()
+
+    async def _wait_empty(self) -> None:
+        while self.n_sessions:
+            self._left.clear()
+            await self._left.wait()
+
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions, end all open ones, and wait until each has said `Bye`, at most `deadline_s` seconds."""
         self._draining = True
@@ -346,9 +357,7 @@ class Scheduler:
                 stream.end(continues_elsewhere=True)
         try:
             async with asyncio.timeout(deadline_s):
-                while self.n_sessions:
-                    self._left.clear()
-                    await self._left.wait()
+                await self._wait_empty()
         except TimeoutError:
             log.warning("drain_incomplete", sessions=self.n_sessions)
         await self.finish_recordings()

@@ -22,7 +22,7 @@ from streamer.access.origins import AllowedOrigins, OriginGuard
 from streamer.access.page_headers import PageHeaders
 from streamer.access.refusals import refusal
 from streamer.config import Config
-from streamer.errors import ForbiddenError, KeyRefusedError
+from streamer.errors import ForbiddenError, KeyRefusedError, OverloadError
 from streamer.server.captions_routes import captions_routes
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
@@ -100,11 +100,17 @@ def build_app(
                 registry=metrics,
                 keys=keys,
                 door=shared.door,
+                n_processes=config.server.processes,
             ),
             Middleware(Preflights),
             Middleware(ReadAhead),
         ],
-        exception_handlers={KeyRefusedError: _refused, ForbiddenError: _refused, 404: not_found.answer},
+        exception_handlers={
+            KeyRefusedError: _refused,
+            ForbiddenError: _refused,
+            OverloadError: _refused,
+            404: not_found.answer,
+        },
     )
     app.router.redirect_slashes = False  # it would redirect to the name and path that a proxy has asked for
     return app
@@ -159,5 +165,5 @@ class _NotFound:
 
 
 async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, KeyRefusedError | ForbiddenError)
+    assert isinstance(error, KeyRefusedError | ForbiddenError | OverloadError)
     return refusal(error)

@@ -76,8 +76,7 @@ class HttpServer:
         address = self._sockets[0].getsockname() if self._sockets else ()
         if isinstance(address, str):
             return f"{UNIX}{address}"
-        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
-        return f"{'https' if self._is_tls else 'http'}://{host}:{self.port}/"
+        return url_of(self._config, self.port, is_tls=self._is_tls)
 
     async def start(self) -> None:
         """
@@ -92,11 +91,29 @@ class HttpServer:
             _give_up_after(listener, self._send_timeout_s)
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
 
+    def stop_accepting(self) -> None:
+        """Close the port; open connections stay."""
+        for server in self._server.servers:
+            server.close()
+
     async def stop(self) -> None:
         """Close the port and every connection (1012); wait for the handlers, at most STOP_TIMEOUT_S."""
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+
+
+def url_of(config: ServerConfig, port: int, *, is_tls: bool) -> str:
+    """
+    Address for a browser.
+
+    Args:
+        config: `host` is read; it is no path.
+        port: The listening port.
+        is_tls: Whether it speaks TLS.
+    """
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"{'https' if is_tls else 'http'}://{host}:{port}/"
 
 
 class _Server(uvicorn.Server):

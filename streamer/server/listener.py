@@ -65,7 +65,9 @@ class Listener:
         self._loop.add_reader(self._socket, self._accept)
 
     def close(self) -> None:
-        """Accept no more, and close the socket; open connections stay."""
+        """Accept no more, and close the socket; open connections stay. A second call does nothing."""
+        if self._socket.fileno() < 0:
+            return
         if self._retry is not None:
             self._retry.cancel()
         self._loop.remove_reader(self._socket)

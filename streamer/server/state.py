@@ -55,6 +55,10 @@ class LocalState:
 
     async def overview(self) -> Overview:
         """As `DaemonState.overview`."""
+        return self.now()
+
+    def now(self) -> Overview:
+        """The same, at once."""
         return Overview(
             uptime_s=time.monotonic() - self._started_s,
             n_connections=len(self._connections),

@@ -204,6 +204,19 @@ class ServiceMetrics:
         self.revisions_waiting = gauge("streamer_revisions_waiting", "Turns that wait to be decoded once more.")
 
 
+class GatewayMetrics:
+    """Metrics of gateway processes, kept by their parent."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.serving = Gauge("streamer_gateways", "Gateway processes.", registry=registry)
+        self.restarts = Counter(
+            "streamer_gateway_restarts", "Gateway processes started again after they were lost.", registry=registry
+        )
+        self.replaced = Counter(
+            "streamer_gateways_replaced", "Gateway processes replaced on demand.", registry=registry
+        )
+
+
 class DoorMetrics:
     """Metrics of connections, before a session begins."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,9 +110,16 @@ class TcpTransport:
 
 
 @asynccontextmanager
-async def wyoming_server(scheduler: SessionService, config: Config) -> AsyncIterator[int]:
+async def wyoming_server(
+    scheduler: SessionService, config: Config, listening: socket.socket | None = None
+) -> AsyncIterator[int]:
     """
     Serve the Wyoming protocol on `wyoming.port` while the block runs; yield the port, or 0 where none is configured.
+
+    Args:
+        scheduler: Opens sessions.
+        config: `wyoming`, `server`, `limits` and `session` are read.
+        listening: A listening socket in place of the port; it is closed at the end.
 
     Raises:
         StreamerError: The port is taken, or the address is not one of this machine.
@@ -119,7 +127,7 @@ async def wyoming_server(scheduler: SessionService, config: Config) -> AsyncIter
     if not config.wyoming.port:
         yield 0
         return
-    server = await _listen(_Handler(scheduler, config), config)
+    server = await _listen(_Handler(scheduler, config), config, listening)
     if not is_loopback(config.wyoming.host):
         log.warning(
             "wyoming_is_open",
@@ -132,7 +140,9 @@ async def wyoming_server(scheduler: SessionService, config: Config) -> AsyncIter
         server.close()
 
 
-async def _listen(handler: _Handler, config: Config) -> asyncio.Server:
+async def _listen(handler: _Handler, config: Config, listening: socket.socket | None) -> asyncio.Server:
+    if listening is not None:
+        return await asyncio.start_server(handler.serve, sock=listening)
     host, port = config.wyoming.host, config.wyoming.port
     try:
         return await asyncio.start_server(handler.serve, host, port)

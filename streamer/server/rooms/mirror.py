@@ -54,11 +54,10 @@ class Mirror(Gallery):
 
     Args:
         room: Name that viewers know.
-        run: Of that room.
     """
 
-    def __init__(self, room: str, run: str) -> None:
-        super().__init__(room, run)
+    def __init__(self, room: str) -> None:
+        super().__init__(room, run="")
         self._speaker, self._is_live = 0, False
         self._has_begun = asyncio.Event()
 
@@ -66,14 +65,18 @@ class Mirror(Gallery):
         """Wait for the first messages."""
         await self._has_begun.wait()
 
-    def take(self, messages: Sequence[Message], *, begins: bool) -> None:
+    def take(self, messages: Sequence[Message], *, run: str, begins: bool) -> None:
         """
-        Take messages of the room.
+        Take messages of the room; those before the first beginning were for a mirror before this one.
 
         Args:
             messages: In their order.
+            run: Of the room.
             begins: Whether they replace all that was said before.
         """
+        if not begins and not self._has_begun.is_set():
+            return
+        self.run = run
         if begins:
             self._clear()
         for message in messages:

@@ -122,3 +122,11 @@ def test_other_values_than_zero_are_in_the_range_of_an_optional_key(error_of: Ca
     """And the message says what 0 means."""
     expected = "an integer from 100 to 5000 (milliseconds), or 0 for none"
     assert expected in error_of(f"[session]\nendpoint_ms = {value}\n")
+
+
+def test_several_gateways_need_engine_processes(error_of: Callable[[str], str]) -> None:
+    """The message says what to change."""
+    assert error_of("[server]\nprocesses = 2\n") == (
+        'server.processes = 2: engines.where = "here" has one process for everything; '
+        'expected engines.where = "processes", or server.processes = 1'
+    )

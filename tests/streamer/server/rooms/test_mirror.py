@@ -19,7 +19,7 @@ class Pair:
 
     def __init__(self) -> None:
         self.room = Room("hall")
-        self.mirror = Mirror("hall", self.room.run)
+        self.mirror = Mirror("hall")
         self._relayed = self.room.join_as(RelayedViewer)
 
     async def relay(self) -> None:
@@ -27,7 +27,7 @@ class Pair:
         batch = await self._relayed.batch()
         assert batch is not None
         begins, messages = batch
-        self.mirror.take(messages, begins=begins)
+        self.mirror.take(messages, run=self.room.run, begins=begins)
 
 
 async def texts(viewer: Viewer) -> list[str]:
@@ -114,4 +114,4 @@ async def test_a_mirror_has_begun_with_its_first_messages() -> None:
 def test_other_messages_are_no_messages_of_a_room(text: str) -> None:
     """An error of the process that sends them."""
     with pytest.raises(ValueError, match=r"type|Invalid"):
-        Mirror("hall", "r").take([Message(1, None, text)], begins=True)
+        Mirror("hall").take([Message(1, None, text)], run="r", begins=True)

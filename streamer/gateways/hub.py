@@ -1,0 +1,290 @@
+"""
+The hub of a daemon with several gateways: it knows what they share, and relays between them.
+
+It runs in their parent. Asked are things of which there must not be more than so many over all gateways: places of
+sessions, connections, viewers, client secrets. A room lives here, and each gateway with viewers of it has a mirror.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from streamer.access.door import Door, Refused
+from streamer.config import Config
+from streamer.dialects.openai.keys import ClientSecrets
+from streamer.errors import OverloadError, ProtocolError
+from streamer.gateways import wire
+from streamer.gateways.member import Member, Speaker, Subscription
+from streamer.gateways.overviews import joined
+from streamer.gateways.places import PlaceTable
+from streamer.server.rooms.mirror import RelayedViewer
+from streamer.server.rooms.room import Past, Room
+from streamer.server.rooms.rooms import Rooms
+from streamer.server.state import Overview
+from streamer.telemetry.families import Family, counted, families_of, summed, text_of
+
+log = structlog.get_logger()
+
+
+class Hub:
+    """
+    What the gateways of one daemon share.
+
+    Args:
+        config: `limits` and `server` are read.
+        registry: Metrics of the parent, shown with those of the gateways.
+        clock: Monotonic time, seconds.
+    """
+
+    def __init__(
+        self, config: Config, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._registry, self._clock, self._started_s = registry, clock, clock()
+        self._door, self._rooms, self._secrets = Door(config.limits, clock), Rooms(config), ClientSecrets()
+        self._places = PlaceTable(config.limits.max_sessions_per_key)
+        self._members: list[Member] = []
+        self._past: tuple[Family, ...] = ()
+        """What gateways that are gone have counted."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The gateways that are connected."""
+        return tuple(self._members)
+
+    @property
+    def taken(self) -> float:
+        """Places of sessions that are taken."""
+        return self._places.taken
+
+    async def serve(self, member: Member, reader: asyncio.StreamReader) -> None:
+        """
+        Take the messages of a gateway until it leaves; then everything that it holds is free.
+
+        Args:
+            member: The gateway.
+            reader: Of its connection.
+
+        Raises:
+            HubWireError: It sent what is no message.
+        """
+        self._members.append(member)
+        try:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
+                    await self.take(member, wire.from_gateway(await reader.readexactly(length)))
+        finally:
+            self._lose(member)
+
+    async def take(self, member: Member, message: wire.FromGateway) -> None:
+        """
+        Take one message. What must wait for another gateway is answered later.
+
+        Args:
+            member: Whose.
+            message: As decoded.
+        """
+        match message:
+            case wire.Serving() | wire.Failed():
+                member.begun(message)
+            case wire.Alive():
+                member.alive_at_s = asyncio.get_running_loop().time()
+            case wire.Report() | wire.Done():
+                member.answered(message)
+            case wire.State():
+                self._later(self._tell_state(member, message))
+            case wire.Take():
+                member.taking.add(message.place)
+                self._later(self._give_place(member, message))
+            case wire.Weigh():
+                if not message.weight:
+                    member.taking.discard(message.place)
+                self._places.weigh(member, message.place, message.weight)
+            case wire.Enter() | wire.Leave() | wire.Request():
+                await self._at_door(member, message)
+            case wire.Keep() | wire.Find():
+                self._about_secret(member, message)
+            case wire.Watch() | wire.Unwatch():
+                self._about_viewer(member, message)
+            case wire.Speak() | wire.Hush() | wire.Publish():
+                self._about_speaker(member, message)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _lose(self, member: Member) -> None:
+        self._members.remove(member)
+        self._places.drop(member)
+        for owner in member.entries.values():
+            self._door.leave(owner)
+        member.lose()
+        if member.report:
+            self._past = summed([self._past, counted(member.report.families)])
+
+    # --- places
+
+    async def _give_place(self, member: Member, ask: wire.Take) -> None:
+        if ask.resumed:
+            await self._end_elsewhere(member, *ask.resumed)
+        failure = None
+        while (refusal := self._places.refusal(ask.caller, ask.capacity)) and failure is None:
+            if not await self._make_room(member, refusal.of_caller):
+                failure = wire.Failure(kind="overload", message=refusal.message, retry_after_s=10.0)
+        if ask.place not in member.taking:
+            return  # nobody waits for it any more
+        member.taking.discard(ask.place)
+        if failure is None:
+            self._places.add(member, ask.place, ask.session, ask.caller)
+        member.send(wire.Answer(id=ask.id, failure=failure))
+
+    async def _end_elsewhere(self, member: Member, session: str, token: str) -> None:
+        """A client goes on at this gateway: whatever its session holds at another one is free."""
+        holder = self._places.gateway_of(session)
+        if isinstance(holder, Member) and holder is not member and await holder.give_up(session, token):
+            for speaker, held in list(holder.speakers.items()):
+                if held.session == session:
+                    del holder.speakers[speaker]
+                    held.leave()
+
+    async def _make_room(self, member: Member, caller: str) -> bool:
+        """Let a session give way that never had sound, its own gateway's first; whether there was one."""
+        for each in sorted(self._members, key=lambda other: other is not member):
+            if await each.make_room(caller):
+                return True
+        return False
+
+    # --- connections, requests, secrets
+
+    async def _at_door(self, member: Member, message: wire.Enter | wire.Leave | wire.Request) -> None:
+        match message:
+            case wire.Enter(owner=owner, is_socket=is_socket, may_have_all=may_have_all):
+                refused = await self._door.enter(owner, is_socket=is_socket, may_have_all=may_have_all)
+                if refused is None and is_socket:
+                    member.entries[message.entry] = owner
+                member.send(wire.Answer(id=message.id, refused=refused))
+            case wire.Leave(entry=entry):
+                if entry in member.entries:
+                    self._door.leave(member.entries.pop(entry))
+            case wire.Request(id=number, owner=owner):
+                match await self._door.request(owner):
+                    case Refused() as refused:
+                        member.send(wire.Answer(id=number, refused=refused))
+                    case wait_s:
+                        member.send(wire.Answer(id=number, wait_s=wait_s))
+
+    def _about_secret(self, member: Member, message: wire.Keep | wire.Find) -> None:
+        now_s = time.time()
+        match message:
+            case wire.Keep(id=number, secret=secret):
+                failure = None
+                try:
+                    self._secrets.add(secret, now_s)
+                except OverloadError as error:
+                    failure = failure_of(error)
+                member.send(wire.Answer(id=number, failure=failure))
+            case wire.Find(id=number, value=value):
+                member.send(wire.Answer(id=number, secret=self._secrets.find(value, now_s)))
+
+    # --- rooms
+
+    def _about_viewer(self, member: Member, message: wire.Watch | wire.Unwatch) -> None:
+        if isinstance(message, wire.Unwatch):
+            if stack := member.viewers.pop(message.viewer, None):
+                stack.close()
+            return
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self._rooms.counted())
+                subscription = self._subscription(member, message.room)
+                subscription.viewers.add(message.viewer)
+                stack.callback(self._unsubscribe, member, message.room, message.viewer)
+                member.viewers[message.viewer] = stack.pop_all()
+        except (ProtocolError, OverloadError) as error:
+            member.send(wire.Answer(id=message.id, failure=failure_of(error)))
+        else:
+            member.send(wire.Answer(id=message.id, run=subscription.run))
+
+    def _subscription(self, member: Member, name: str) -> Subscription:
+        """What relays a room to a gateway, begun if it is the first viewer there."""
+        if known := member.subscriptions.get(name):
+            return known
+        joining = contextlib.ExitStack()
+        room, viewer = joining.enter_context(self._rooms.joined(name, RelayedViewer))
+        joining.callback(asyncio.create_task(_relay(member, name, room, viewer)).cancel)
+        member.subscriptions[name] = Subscription(room.run, joining.close)
+        return member.subscriptions[name]
+
+    def _unsubscribe(self, member: Member, name: str, viewer: int) -> None:
+        if subscription := member.subscriptions.get(name):
+            subscription.viewers.discard(viewer)
+            if not subscription.viewers:
+                del member.subscriptions[name]
+                subscription.end()
+
+    def _about_speaker(self, member: Member, message: wire.Speak | wire.Hush | wire.Publish) -> None:
+        match message:
+            case wire.Publish(speaker=speaker, event=event):
+                if known := member.speakers.get(speaker):
+                    known.room.publish(event)
+            case wire.Hush(speaker=speaker):
+                if known := member.speakers.pop(speaker, None):
+                    known.leave()
+            case wire.Speak():
+                failure = None
+                try:
+                    self._let_speak(member, message)
+                except ProtocolError as error:
+                    failure = failure_of(error)
+                member.send(wire.Answer(id=message.id, failure=failure))
+
+    def _let_speak(self, member: Member, ask: wire.Speak) -> None:
+        with contextlib.ExitStack() as stack:
+            speaking = self._rooms.speaking(ask.room, ask.session, Past(ask.past, ask.first))
+            room = stack.enter_context(speaking)
+            member.speakers[ask.speaker] = Speaker(ask.session, room, stack.pop_all().close)
+
+    # --- the state of all
+
+    async def _tell_state(self, member: Member, ask: wire.State) -> None:
+        overview, metrics = await self.state()
+        member.send(wire.Answer(id=ask.id, overview=overview, metrics=metrics))
+
+    async def state(self) -> tuple[Overview, bytes]:
+        """What runs now in all gateways, and their metrics with those of the parent as text."""
+        await asyncio.gather(*(member.tell() for member in self._members))
+        # those that are gone by now are in `_past`
+        reports = [member.report for member in self._members if member.report]
+        families = summed([families_of(self._registry), *(report.families for report in reports), self._past])
+        overview = joined([report.overview for report in reports], self._clock() - self._started_s)
+        return overview, text_of(families)
+
+
+async def _relay(member: Member, name: str, room: Room, viewer: RelayedViewer) -> None:
+    """Send a gateway what is said in a room; one that reads too slowly begins anew."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            batch = await viewer.batch()
+            if batch is None:
+                room.begin_again(viewer)
+                continue
+            begins, messages = batch
+            said = tuple(wire.Said(number=m.number, turn=m.turn, text=m.text) for m in messages)
+            member.send(wire.RoomSays(room=name, run=room.run, begins=begins, messages=said))
+            await member.drain()
+
+
+def failure_of(error: ProtocolError | OverloadError) -> wire.Failure:
+    """An error as it crosses to a gateway."""
+    if isinstance(error, OverloadError):
+        return wire.Failure(kind="overload", message=str(error), retry_after_s=error.retry_after_s)
+    return wire.Failure(kind="protocol", message=str(error), code=error.code)

@@ -1,0 +1,128 @@
+"""One gateway, as the hub sees it: what it holds, and what the hub waits for from it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamer.gateways import wire
+from streamer.server.rooms.room import Room
+
+ANSWER_S = 1.0
+"""Time in which a gateway answers the hub, seconds; one that does not counts as if it had nothing to say."""
+
+
+@dataclass(slots=True)
+class Speaker:
+    """A session of a gateway that speaks in a room."""
+
+    session: str
+    room: Room
+    leave: Callable[[], None]
+
+
+@dataclass(slots=True)
+class Subscription:
+    """A room that viewers of a gateway watch."""
+
+    run: str
+    end: Callable[[], None]
+    viewers: set[int] = field(default_factory=set)
+
+
+class Member:
+    """
+    One gateway from its connection to its end.
+
+    Args:
+        name: Of the gateway.
+        writer: Of its connection.
+    """
+
+    def __init__(self, name: str, writer: asyncio.StreamWriter) -> None:
+        self.name = name
+        self.start: asyncio.Future[wire.Serving | wire.Failed | None] = asyncio.get_running_loop().create_future()
+        """How its start has ended; None: it is gone."""
+        self.alive_at_s = asyncio.get_running_loop().time()
+        """When it last said that it is alive, monotonic time in seconds."""
+        self.entries: dict[int, str] = {}
+        """Owner of each open WebSocket."""
+        self.viewers: dict[int, contextlib.ExitStack] = {}
+        self.speakers: dict[int, Speaker] = {}
+        self.subscriptions: dict[str, Subscription] = {}
+        self.taking: set[int] = set()
+        """Places that are asked for and not granted yet."""
+        self.report: wire.Report | None = None
+        """The newest one."""
+        self._writer = writer
+        self._ids = itertools.count()
+        self._asked: dict[int, asyncio.Future[wire.Report | wire.Done | None]] = {}
+
+    def send(self, message: wire.Message) -> None:
+        """Send a message; nothing once the gateway is gone."""
+        if not self._writer.is_closing():
+            self._writer.write(wire.pack(message))
+
+    async def drain(self) -> None:
+        """Wait until the gateway has taken what was sent."""
+        await self._writer.drain()
+
+    def answered(self, message: wire.Report | wire.Done) -> None:
+        """Take an answer; one that comes too late counts no more."""
+        if isinstance(message, wire.Report):
+            self.report = message
+        if (answer := self._asked.pop(message.id, None)) and not answer.done():
+            answer.set_result(message)
+
+    def begun(self, message: wire.Serving | wire.Failed) -> None:
+        """Its start has ended."""
+        self.alive_at_s = asyncio.get_running_loop().time()
+        if not self.start.done():
+            self.start.set_result(message)
+
+    async def tell(self) -> None:
+        """Let it report; where it does not answer in time the older report stays."""
+        await self._ask(lambda number: wire.Tell(id=number))
+
+    async def give_up(self, session: str, token: str) -> bool:
+        """End a session whose client goes on elsewhere, named with its secret; whether there was one."""
+        return await self._is_done(lambda number: wire.GiveUp(id=number, session=session, token=token))
+
+    async def make_room(self, caller: str) -> bool:
+        """End a session that never had sound, of a caller or anybody's if empty; whether there was one."""
+        return await self._is_done(lambda number: wire.MakeRoom(id=number, caller=caller))
+
+    async def _is_done(self, make: Callable[[int], wire.Message]) -> bool:
+        answer = await self._ask(make)
+        return isinstance(answer, wire.Done) and answer.is_done
+
+    async def _ask(self, make: Callable[[int], wire.Message]) -> wire.Report | wire.Done | None:
+        number = next(self._ids)
+        answer: asyncio.Future[wire.Report | wire.Done | None] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
+        self.send(make(number))
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await answer
+        except TimeoutError:
+            return None
+        finally:
+            self._asked.pop(number, None)
+
+    def lose(self) -> None:
+        """It is gone: leave all rooms, and wait for nothing."""
+        for speaker in self.speakers.values():
+            speaker.leave()
+        for viewer in self.viewers.values():
+            viewer.close()
+        for subscription in self.subscriptions.values():
+            subscription.end()
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_result(None)
+        if not self.start.done():
+            self.start.set_result(None)
+        self.speakers, self.viewers, self.subscriptions = {}, {}, {}

@@ -1,0 +1,202 @@
+"""
+The parent of several gateways: holds the port, starts engines and gateways, and speaks to the service manager.
+
+It serves nobody itself. Gateways accept connections from the same listening sockets, which are the parent's: a gateway
+that dies takes no connection with it that it has not accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from streamer.config import Config
+from streamer.daemon import LOADING_S, Entrance, background, for_browsers, open_entrance, run, stop_on_signals
+from streamer.errors import ConfigError
+from streamer.gateway import programs, same_facts
+from streamer.gateways import wire
+from streamer.gateways.hub import Hub
+from streamer.gateways.launch import GatewayProgram
+from streamer.gateways.supervision import Gateways
+from streamer.host.memory import give_back_forever
+from streamer.host.sockets import UNIX, listen
+from streamer.host.systemd import Notifier, watchdog_interval_s
+from streamer.host.terminal import TerminalNotes
+from streamer.remote.joined import Address
+from streamer.remote.launch import EngineProcess, Program
+from streamer.remote.supervision import SupervisedPool, ready_all
+from streamer.server.http_server import url_of
+from streamer.telemetry.metrics import GatewayMetrics, ServiceMetrics
+
+COMMAND = (sys.executable, "-m", "streamer.gateways.process")
+"""Starts a gateway process."""
+REPLACE = signal.SIGUSR1
+"""Replaces all gateways, one after the other."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commands:
+    """What starts the processes."""
+
+    gateway: Sequence[str] = COMMAND
+    engine: Sequence[str] | None = None
+    """None: the program of an engine."""
+
+
+def serve(config: Config, *, with_microphone: bool = False, commands: Commands = Commands()) -> int:
+    """
+    Serve with several gateways until SIGTERM or SIGINT, then drain.
+
+    Args:
+        config: With `server.processes` above 1.
+        with_microphone: Not with several gateways.
+        commands: What starts the processes.
+
+    Returns:
+        Exit code 0, after a clean stop.
+
+    Raises:
+        ConfigError: A microphone belongs to one process.
+        StreamerError: The daemon cannot start or cannot go on.
+    """
+    if with_microphone:
+        raise ConfigError(
+            f"--mic: the microphone belongs to one process; server.processes = {config.server.processes}, expected 1"
+        )
+    return run(_serve(config, commands))
+
+
+async def _serve(config: Config, commands: Commands) -> None:
+    stop = stop_on_signals()
+    notifier, person = Notifier(os.environ.get("NOTIFY_SOCKET", "")), TerminalNotes(sys.stderr)
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    with contextlib.ExitStack() as held:
+        entrance = open_entrance(config.server)
+        for listener in entrance.sockets:
+            held.callback(listener.close)
+        wyoming = held.enter_context(listen(config.wyoming.host, config.wyoming.port)) if config.wyoming.port else None
+        notifier.status("loading the model")
+        notifier.extend_timeout(LOADING_S)
+        person.say(f"Loading {config.model.name} and measuring what this machine can carry …")
+        engines = _engine_programs(config, commands, held)
+        processes = [EngineProcess(program) for program in engines]
+        ready = await ready_all(processes)
+        fingerprint = same_facts(ready).fingerprint
+        pool = SupervisedPool(engines, processes, fingerprint, ServiceMetrics(registry).restarts.inc)
+        begin = wire.Begin(
+            version=wire.VERSION,
+            config=config,
+            index=0,
+            ready=tuple(ready),
+            engines=tuple(_address_of(program) for program in engines),
+            sockets=tuple(listener.fileno() for listener in entrance.sockets),
+            wyoming=wyoming.fileno() if wyoming else None,
+        )
+        hub, programs = Hub(config, registry), _gateway_programs(config, commands, begin)
+        gateways = Gateways(programs, hub, GatewayMetrics(registry), config.server.drain_s)
+        async with background([pool.run(), give_back_forever()]):
+            await gateways.start()
+            await _run(config, entrance, gateways, stop, notifier, person)
+    log.info("stopped")
+
+
+def _engine_programs(config: Config, commands: Commands, held: contextlib.ExitStack) -> list[Program]:
+    """The engine processes, each with a listening socket in a folder that nobody else may enter."""
+    beside = os.environ.get("RUNTIME_DIRECTORY") or None
+    folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="streamer-", dir=beside)))
+    asked = programs(config) if commands.engine is None else programs(config, command=commands.engine)
+    return [
+        replace(program, listening=held.enter_context(listen(f"{UNIX}{folder / program.begin.name}", 0)))
+        for program in asked
+    ]
+
+
+def _address_of(program: Program) -> Address:
+    assert program.listening is not None
+    return Address(name=program.begin.name, path=Path(program.listening.getsockname()))
+
+
+def _gateway_programs(config: Config, commands: Commands, begin: wire.Begin) -> list[GatewayProgram]:
+    return [
+        GatewayProgram(command=commands.gateway, begin=msgspec.structs.replace(begin, index=index))
+        for index in range(config.server.processes)
+    ]
+
+
+async def _run(
+    config: Config,
+    entrance: Entrance,
+    gateways: Gateways,
+    stop: asyncio.Event,
+    notifier: Notifier,
+    person: TerminalNotes,
+) -> None:
+    """Serve until a signal, then wait until all gateways have drained."""
+    url, n = _url_of(config, entrance), config.server.processes
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(gateways.run())
+        beside = [group.create_task(_feed_watchdog(gateways, notifier))]
+        _on_signals(gateways, entrance, notifier, group)
+        notifier.ready()
+        notifier.status(f"serving {config.model.name} at {url} with {n} gateways")
+        log.info("serving", url=url, model=config.model.name, gateways=n)
+        person.say(f"Captions at {for_browsers(url, socket.gethostname())} · Ctrl-C stops")
+        await stop.wait()
+        person.say("Stopping: open sessions get their last words · Ctrl-C again ends at once")
+        notifier.stopping()
+        gateways.stop()
+        await running
+        for task in beside:
+            task.cancel()
+
+
+def _url_of(config: Config, entrance: Entrance) -> str:
+    address = entrance.sockets[0].getsockname()
+    if not isinstance(address, tuple):
+        return f"{UNIX}{address}"
+    return url_of(config.server, int(address[1]), is_tls=entrance.certificate.context is not None)
+
+
+def _on_signals(gateways: Gateways, entrance: Entrance, notifier: Notifier, group: asyncio.TaskGroup) -> None:
+    """On SIGHUP keys and certificate are read again, on `REPLACE` all gateways are replaced."""
+
+    def reload() -> None:
+        notifier.reloading()
+        try:
+            entrance.certificate.reload()
+            entrance.keys.reload()
+        except ConfigError as error:
+            log.error("not_reloaded", error=str(error))  # noqa: TRY400 - a mistake in a file: a traceback says no more
+        else:
+            gateways.reload()
+        notifier.ready()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(REPLACE, lambda: group.create_task(gateways.replace()))
+
+
+async def _feed_watchdog(gateways: Gateways, notifier: Notifier) -> None:
+    """Feed the watchdog of the service manager while gateways serve or will; one that hangs is replaced here."""
+    interval_s = watchdog_interval_s(os.environ)
+    if interval_s is None:
+        return
+    while True:
+        if gateways.is_alive:
+            notifier.alive()
+        await asyncio.sleep(interval_s)

@@ -1,0 +1,96 @@
+"""The places of all gateways: who has how many. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A place that a session has."""
+
+    gateway: Hashable
+    session: str
+    caller: str
+    weight: float
+    """Places that it takes: less than 1 while no connection is attached."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoPlace:
+    """Why there is no place."""
+
+    message: str
+    of_caller: str
+    """Whose sessions have taken it: those of a caller, or of anybody if empty."""
+
+
+class PlaceTable:
+    """
+    All places that are taken.
+
+    Args:
+        max_per_caller: Sessions of one API key at once; 0: only the bound of all sessions applies.
+    """
+
+    def __init__(self, max_per_caller: int) -> None:
+        self._max_per_caller = max_per_caller
+        self._held: dict[tuple[Hashable, int], Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def taken(self) -> float:
+        """Places that are taken."""
+        return sum(held.weight for held in self._held.values())
+
+    def refusal(self, caller: str, capacity: int) -> NoPlace | None:
+        """
+        Why a session cannot have a place; None: it can.
+
+        Args:
+            caller: Name of its API key, or empty.
+            capacity: Places that there are.
+        """
+        n_own = sum(held.caller == caller for held in self._held.values())
+        if caller and 0 < self._max_per_caller <= n_own:
+            message = f"no free place for this API key: {n_own} sessions open, as many as it may have"
+            return NoPlace(message, caller)
+        if self.taken > capacity - 1:
+            return NoPlace(f"no free place: {len(self)} of {capacity} sessions open; try again later", "")
+        return None
+
+    def add(self, gateway: Hashable, place: int, session: str, caller: str) -> None:
+        """
+        Give a place to a session.
+
+        Args:
+            gateway: Where it is.
+            place: Name of the place there.
+            session: Name of the session.
+            caller: Name of its API key, or empty.
+        """
+        self._held[gateway, place] = Held(gateway, session, caller, 1.0)
+
+    def weigh(self, gateway: Hashable, place: int, weight: float) -> None:
+        """
+        Note what a session takes from now on; a place that is not known is ignored.
+
+        Args:
+            gateway: As in `add`.
+            place: As in `add`.
+            weight: In places; 0: the session is over.
+        """
+        held = self._held.pop((gateway, place), None)
+        if held and weight > 0:
+            self._held[gateway, place] = replace(held, weight=weight)
+
+    def gateway_of(self, session: str) -> Hashable | None:
+        """Where a session is; None: nowhere."""
+        return next((held.gateway for held in self._held.values() if held.session == session), None)
+
+    def drop(self, gateway: Hashable) -> None:
+        """Take back all places of a gateway that is gone."""
+        self._held = {key: held for key, held in self._held.items() if held.gateway != gateway}

@@ -1,0 +1,233 @@
+"""
+The program of a gateway process: serves its part of the connections of a port, with sessions and without weights.
+
+    python -m streamer.gateways.process DESCRIPTOR
+
+Its parent starts it with one end of a socket pair and the listening sockets. It ends when the parent does.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+
+import structlog
+from starlette.applications import Starlette
+
+from streamer.access.keys import Keys, find_key_file
+from streamer.access.tls import Certificate
+from streamer.audio.opus import preload
+from streamer.build import Service
+from streamer.daemon import background, drain
+from streamer.errors import ConfigError, StreamerError
+from streamer.gateway import build_member
+from streamer.gateways import wire
+from streamer.gateways.client import HubClient
+from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
+from streamer.host.memory import give_back_forever
+from streamer.server.app import Shared, build_app
+from streamer.server.connection import Connections
+from streamer.server.http_server import HttpServer
+from streamer.server.relay.wyoming import wyoming_server
+from streamer.server.state import LocalState
+from streamer.telemetry import logs
+from streamer.telemetry.families import families_of
+from streamer.telemetry.loop_watch import LoopWatch
+from streamer.telemetry.metrics import LoopMetrics
+
+ALIVE_S = 1.0
+"""Between two signs of life, seconds."""
+GRACE_S = 0.3
+"""Time for the handshakes of connections that were accepted last, seconds."""
+REST_S = 5.0
+"""Time for the last words of sessions that did not end by themselves in `server.drain_s`, seconds."""
+READY_S = 60.0
+"""Longest wait for an engine before connections are accepted, seconds; without any they are refused one by one."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Stopping:
+    """Why a gateway ends."""
+
+    is_replaced: bool = False
+    is_orphan: bool = False
+    """Whether its parent is gone, and with it the engines."""
+
+
+class Gateway:
+    """
+    One gateway process.
+
+    Args:
+        hub: In the parent.
+        begin: What to serve.
+        service: Built of it.
+    """
+
+    def __init__(self, hub: HubClient, begin: wire.Begin, service: Service) -> None:
+        self._hub, self._begin, self._config = hub, begin, begin.config
+        self._scheduler, self._registry = service.scheduler, service.registry
+        self._keys = Keys(find_key_file(self._config.server.keys_file, os.environ))
+        self._certificate = Certificate(self._config.server)
+        self._connections, self._rooms = Connections(), SharedRooms(hub)
+        self._state = LocalState(service.scheduler, self._connections, service.registry)
+        self._stop, self._stopping = asyncio.Event(), _Stopping()
+        hub.handle = self._take
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+
+    async def run(self) -> None:
+        """Serve until the hub says that it is over."""
+        watch = LoopWatch(LoopMetrics(self._registry))
+        works = [self._scheduler.run(), self._listen_to_hub(), self._tell_alive(), give_back_forever(), watch.run()]
+        async with background(works):
+            await self._serve()
+        self._hub.tell(self._report(-1))
+        await self._hub.close()
+
+    async def _serve(self) -> None:
+        await self._wait_ready()
+        sockets = [socket.socket(fileno=number) for number in self._begin.sockets]
+        wyoming = self._begin.wyoming
+        server = HttpServer(self._app(), self._config, sockets, self._certificate.context, self._registry)
+        await server.start()
+        try:
+            listening = None if wyoming is None else socket.socket(fileno=wyoming)
+            async with wyoming_server(self._scheduler, self._config, listening):
+                self._hub.tell(wire.Serving(version=wire.VERSION, pid=os.getpid()))
+                log.info("gateway_serves", pid=os.getpid())
+                await self._stop.wait()
+                server.stop_accepting()
+                if not self._stopping.is_orphan:
+                    await self._drain()
+        finally:
+            await server.stop()
+
+    async def _wait_ready(self) -> None:
+        """Wait for an engine, so that nobody is refused who comes at once."""
+        for _ in range(round(READY_S / 0.05)):
+            if self._scheduler.is_ready() or self._stop.is_set():
+                return
+            await asyncio.sleep(0.05)
+
+    def _app(self) -> Starlette:
+        shared = Shared(
+            door=SharedDoor(self._hub, self._config.limits),
+            rooms=self._rooms,
+            secrets=SharedSecrets(self._hub),
+            state=SharedState(self._hub),
+        )
+        return build_app(
+            self._scheduler,
+            self._config,
+            self._registry,
+            keys=self._keys,
+            connections=self._connections,
+            shared=shared,
+        )
+
+    async def _drain(self) -> None:
+        """
+        Let open sessions end. Where another gateway takes over, those of clients that cannot resume may go on for long.
+        """
+        await asyncio.sleep(GRACE_S)
+        drain_s = self._config.server.drain_s
+        if self._stopping.is_replaced:
+            await self._connections.announce_drain(drain_s)
+            await self._scheduler.wait_empty(drain_s)
+            await self._scheduler.drain(REST_S)
+        else:
+            await drain(drain_s, self._connections, self._scheduler)
+
+    async def _listen_to_hub(self) -> None:
+        await self._hub.run()
+        if not self._stop.is_set():
+            log.error("parent_is_gone")
+        self._stopping.is_orphan = True
+        self._stop.set()
+
+    async def _tell_alive(self) -> None:
+        while True:
+            if self._scheduler.is_alive:
+                self._hub.tell(wire.Alive())
+            await asyncio.sleep(ALIVE_S)
+
+    def _take(self, message: wire.FromHub) -> None:
+        match message:
+            case wire.Tell(id=number):
+                self._hub.tell(self._report(number))
+            case wire.GiveUp(id=number, session=session, token=token):
+                self._hub.tell(wire.Done(id=number, is_done=self._scheduler.give_up(session, token)))
+            case wire.MakeRoom(id=number, caller=caller):
+                self._hub.tell(wire.Done(id=number, is_done=self._scheduler.make_room(caller)))
+            case wire.RoomSays():
+                self._rooms.take(message)
+            case wire.Reload():
+                self._reload()
+            case wire.Stop(is_replaced=is_replaced):
+                self._stopping.is_replaced = is_replaced
+                self._stop.set()
+            case _:
+                log.warning("hub_message_unexpected", kind=type(message).__name__)
+
+    def _report(self, number: int) -> wire.Report:
+        return wire.Report(id=number, overview=self._state.now(), families=families_of(self._registry))
+
+    def _reload(self) -> None:
+        try:
+            self._certificate.reload()
+            self._keys.reload()
+            log.info("reloaded")
+        except ConfigError as error:
+            log.error("not_reloaded", error=str(error))  # noqa: TRY400 - a mistake in a file: a traceback says no more
+
+
+async def serve(connection: socket.socket) -> int:
+    """
+    Serve until the parent says that it is over, or is gone.
+
+    Args:
+        connection: To the parent.
+
+    Returns:
+        Exit code: 0, or 1 if the gateway cannot start.
+
+    Raises:
+        HubWireError: The parent is of another version.
+    """
+    hub = HubClient(*await asyncio.open_connection(sock=connection))
+    try:
+        begin = await hub.receive()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return 1
+    if not isinstance(begin, wire.Begin) or begin.version != wire.VERSION:
+        raise wire.HubWireError(f"expected begin of version {wire.VERSION}")
+    logs.configure(begin.config.log, sys.stderr, os.environ)
+    structlog.contextvars.bind_contextvars(gateway=begin.index)
+    try:
+        service = await asyncio.to_thread(
+            build_member, begin.config, begin.ready, begin.engines, places=SharedPlaces(hub)
+        )
+        await asyncio.to_thread(preload)
+        gateway = Gateway(hub, begin, service)
+    except StreamerError as error:
+        hub.tell(wire.Failed(kind=type(error).__name__, message=str(error)))
+        await hub.close()
+        return 1
+    await gateway.run()
+    return 0
+
+
+if __name__ == "__main__":
+    code = asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    os._exit(code)  # a thread that hangs must not keep the process
