@@ -1,20 +1,22 @@
 """
-Watches the event loop of the daemon: how long it was held, and by what.
+Watches the event loop of the daemon: how long it was held, by what, and whether by the daemon at all.
 
-Everybody's captions wait while one callback runs. A beat every BEAT_S tells how late the loop ran it. A busy machine
-makes it late too, so only processor time of the loop's own thread counts, from about when the beat was due. A second
-thread looks on: it notes that time, and where the loop stands once a beat is overdue.
+Everybody's captions wait while one callback runs. A beat every BEAT_S tells how late the loop ran it, and the kernel
+why: the loop's thread worked, it waited for another thread or a file, or the machine did not run it. A second thread
+looks on: it notes what the loop's thread has used when a beat is due, and where it stands once the beat is overdue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from types import FrameType
+from typing import NamedTuple
 
 import structlog
 
@@ -30,6 +32,64 @@ TELL_S = 10.0
 log = structlog.get_logger()
 
 
+class Usage(NamedTuple):
+    """What a thread has had so far, seconds."""
+
+    worked_s: float
+    """Processor time."""
+    starved_s: float
+    """Time in which it could have run, and the machine ran others."""
+
+
+class Lateness(NamedTuple):
+    """Why a beat was late, seconds."""
+
+    worked_s: float
+    """The loop's thread computed."""
+    waited_s: float
+    """It waited in the middle of its work: for a lock, another thread, or a file."""
+    starved_s: float
+    """The machine ran other programs, or other threads of this one."""
+
+
+class Thread:
+    """
+    Tells what the calling thread has used; any thread may ask.
+
+    Linux tells for how long it was not run (`schedstat`); elsewhere that counts as waiting.
+    """
+
+    def __init__(self) -> None:
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._file: int | None = None
+        with contextlib.suppress(OSError):
+            self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+
+    def usage(self) -> Usage:
+        """What the thread has used so far."""
+        starved_s = int(os.pread(self._file, 100, 0).split()[1]) / 1e9 if self._file is not None else 0.0
+        return Usage(time.clock_gettime(self._clock), starved_s)
+
+    def close(self) -> None:
+        """Let go of the file; `usage` must not be called any more."""
+        if self._file is not None:
+            os.close(self._file)
+
+
+def explained(late_s: float, before: Usage, after: Usage) -> Lateness:
+    """
+    Tell why a beat was late.
+
+    Args:
+        late_s: After it was due.
+        before: What the loop's thread had used when it was due, or some time before.
+        after: What it has used now.
+    """
+    worked_s = min(late_s, after.worked_s - before.worked_s)
+    starved_s = min(late_s - worked_s, after.starved_s - before.starved_s)
+    return Lateness(worked_s, late_s - worked_s - starved_s, starved_s)
+
+
 class LoopWatch:
     """
     Watches the loop that `run` runs on.
@@ -41,55 +101,64 @@ class LoopWatch:
     def __init__(self, metrics: LoopMetrics) -> None:
         self._metrics = metrics
         self._due_at_s = float("inf")
-        self._used_s = 0.0
-        """Processor time of the loop's thread, seconds, when the looking thread last saw it before the beat was due."""
+        self._when_due: Usage | None = None
+        """What the loop's thread had used when the beat was due; None: the looking thread was late itself."""
         self._where = ""
         self._told_s = float("-inf")
         self.longest_s = 0.0
-        """Longest hold so far, seconds of processor time."""
+        """Longest hold by work so far, seconds of processor time."""
         self.held_by = ""
         """Where the loop stood in it; empty: it was not seen."""
 
     async def run(self) -> None:
         """Beat until cancelled."""
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=self._look_on, args=(threading.get_ident(), stop), name="loop watch", daemon=True
-        )
-        thread.start()
+        stop, loop_thread = threading.Event(), Thread()
+        arguments = (loop_thread, threading.get_ident(), stop)
+        looking = threading.Thread(target=self._look_on, args=arguments, name="loop watch", daemon=True)
+        looking.start()
         try:
             while True:
-                await self._beat()
+                await self._beat(loop_thread)
         finally:
             stop.set()
+            looking.join()
+            loop_thread.close()
 
-    async def _beat(self) -> None:
-        self._where, self._used_s = "", time.thread_time()
+    async def _beat(self, thread: Thread) -> None:
+        self._where, self._when_due, began = "", None, thread.usage()
         self._due_at_s = due_s = time.monotonic() + BEAT_S
         await asyncio.sleep(BEAT_S)
-        self._due_at_s = float("inf")
-        held_s = min(time.monotonic() - due_s, time.thread_time() - self._used_s)
-        if held_s > HELD_S:
-            self._tell(held_s)
+        late_s = time.monotonic() - due_s
+        if late_s > HELD_S:
+            self._tell(explained(late_s, self._when_due or began, thread.usage()))
 
-    def _tell(self, held_s: float) -> None:
-        self._metrics.held.observe(held_s)
-        if held_s > self.longest_s:
-            self.longest_s, self.held_by = held_s, self._where
-            self._metrics.longest.set(held_s)
+    def _tell(self, late: Lateness) -> None:
+        causes = ((late.worked_s, self._metrics.held), (late.waited_s, self._metrics.waited))
+        for seconds, metric in (*causes, (late.starved_s, self._metrics.starved)):
+            if seconds > HELD_S:
+                metric.observe(seconds)
+        if late.worked_s > max(HELD_S, self.longest_s):
+            self.longest_s, self.held_by = late.worked_s, self._where
+            self._metrics.longest.set(late.worked_s)
         now_s = time.monotonic()
-        if now_s - self._told_s >= TELL_S:
+        if late.worked_s + late.waited_s > HELD_S and now_s - self._told_s >= TELL_S:
             self._told_s = now_s
-            log.warning("loop_held", held_ms=round(held_s * 1e3), where=self._where or "not seen")
+            times = {f"{name.removesuffix('_s')}_ms": round(value * 1e3) for name, value in late._asdict().items()}
+            log.warning("loop_held", **times, where=self._where or "not seen")
 
-    def _look_on(self, loop_thread: int, stop: threading.Event) -> None:
-        clock = time.pthread_getcpuclockid(loop_thread)
-        while not stop.wait(HELD_S / 2):
-            late_s = time.monotonic() - self._due_at_s
+    def _look_on(self, thread: Thread, ident: int, stop: threading.Event) -> None:
+        seen_s, pause_s = float("inf"), 0.0
+        while not stop.wait(pause_s):
+            due_s = self._due_at_s
+            late_s = time.monotonic() - due_s
             if late_s < 0:
-                self._used_s = time.clock_gettime(clock)
-            elif late_s > HELD_S and not self._where:
-                self._where = _place(sys._current_frames().get(loop_thread))
+                pause_s = min(BEAT_S, -late_s)
+                continue
+            if due_s != seen_s and late_s < HELD_S / 2:
+                self._when_due = thread.usage()
+            if late_s > HELD_S and not self._where:
+                self._where = _place(sys._current_frames().get(ident))
+            seen_s, pause_s = due_s, HELD_S / 2
 
 
 def _place(frame: FrameType | None) -> str:

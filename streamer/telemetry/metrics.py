@@ -251,11 +251,19 @@ class LoopMetrics:
     """Metrics of the event loop."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.held = Histogram(
-            "streamer_loop_held_seconds",
-            "Processor time for which the event loop was held, where that was more than 50 ms.",
-            buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
-            registry=registry,
+
+        def histogram(name: str, documentation: str) -> Histogram:
+            buckets = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+            return Histogram(f"streamer_loop_{name}_seconds", documentation, buckets=buckets, registry=registry)
+
+        self.held = histogram(
+            "held", "Processor time for which the event loop was held, where that was more than 50 ms."
+        )
+        self.waited = histogram(
+            "waited", "Time for which it waited in its work, for a lock, a thread or a file; where more than 50 ms."
+        )
+        self.starved = histogram(
+            "starved", "Time for which it had work and the machine did not run it, where that was more than 50 ms."
         )
         self.longest = Gauge(
             "streamer_loop_held_longest_seconds", "The longest of these holds since the start.", registry=registry

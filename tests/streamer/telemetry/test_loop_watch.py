@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from streamer.telemetry.loop_watch import BEAT_S, HELD_S, LoopWatch, watched
+from streamer.telemetry.loop_watch import BEAT_S, HELD_S, Lateness, LoopWatch, Thread, Usage, explained, watched
 from streamer.telemetry.metrics import LoopMetrics
 
 
@@ -41,11 +42,37 @@ async def test_a_callback_that_computes_is_named() -> None:
     assert registry.get_sample_value("streamer_loop_held_longest_seconds") == watch.longest_s
 
 
-async def test_a_loop_that_waits_for_the_machine_holds_nobody() -> None:
-    """A pause without processor time of the loop's thread is the machine's, not the daemon's."""
-    async with watched(LoopWatch(LoopMetrics(CollectorRegistry()))) as watch:
-        await asyncio.sleep(BEAT_S / 10)
-        time.sleep(2 * BEAT_S + 2 * HELD_S)  # noqa: ASYNC251 - stands for a machine that is busy elsewhere
-        await next_beats(2)
+async def test_a_callback_that_waits_is_told_apart() -> None:
+    """A pause without processor time of the loop's thread is no work; the log names its place all the same."""
+    registry = CollectorRegistry()
+    with capture_logs() as lines:
+        async with watched(LoopWatch(LoopMetrics(registry))) as watch:
+            await asyncio.sleep(BEAT_S / 10)
+            time.sleep(2 * BEAT_S + 2 * HELD_S)  # noqa: ASYNC251 - stands for a lock, or a slow disk
+            await next_beats(2)
 
     assert watch.longest_s == 0.0
+    assert registry.get_sample_value("streamer_loop_held_seconds_count") == 0
+    assert registry.get_sample_value("streamer_loop_waited_seconds_count") == 1
+    assert lines[0]["waited_ms"] > 50
+    assert "test_loop_watch" in lines[0]["where"]
+
+
+def test_lateness_has_three_causes() -> None:
+    """Work comes first, then the machine; what neither explains was spent waiting. Nothing is more than the whole."""
+    before = Usage(worked_s=7.0, starved_s=3.0)
+    assert explained(1.0, before, Usage(7.25, 3.5)) == Lateness(worked_s=0.25, waited_s=0.25, starved_s=0.5)
+    assert explained(1.0, before, Usage(9.0, 9.0)) == Lateness(worked_s=1.0, waited_s=0.0, starved_s=0.0)
+
+
+def test_a_thread_tells_its_own_work() -> None:
+    """Whichever thread asks."""
+    thread = Thread()
+    before = thread.usage()
+    work(0.02)
+    with ThreadPoolExecutor(1) as other:
+        after = other.submit(thread.usage).result()
+    thread.close()
+
+    assert after.worked_s - before.worked_s >= 0.02
+    assert after.starved_s >= before.starved_s
