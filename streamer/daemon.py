@@ -23,7 +23,7 @@ from streamer.build import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_service
-from streamer.host.memory import give_back_forever
+from streamer.host.memory import give_back_forever, keep_for_good
 from streamer.host.microphone import MicrophoneSource
 from streamer.host.sockets import listen, socket_path
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
@@ -157,6 +157,7 @@ async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone |
         person.say(f"Loading {config.model.name} and measuring what this machine can carry …")
         service = await asyncio.to_thread(build, config)
         await asyncio.to_thread(preload)
+        keep_for_good()
         await _serve_at(entrance, service, config, open_microphone, stop, notifier, person)
     finally:
         for listener in entrance.sockets:

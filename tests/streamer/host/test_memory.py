@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import platform
 
 import numpy as np
 import psutil
 import pytest
 
-from streamer.host.memory import give_back, give_back_forever
+from streamer.host.memory import give_back, give_back_forever, keep_for_good
 
 MB = 2**20
 
@@ -37,3 +38,15 @@ async def test_it_is_done_until_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_what_is_kept_for_good_is_not_searched() -> None:
+    """Objects that are there are out of the collector's sight; later ones are collected as before."""
+    kept = [[]]
+    try:
+        keep_for_good()
+        assert not any(found is kept for found in gc.get_objects())
+        later = [[]]
+        assert any(found is later for found in gc.get_objects())
+    finally:
+        gc.unfreeze()
