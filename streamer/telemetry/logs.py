@@ -111,8 +111,14 @@ class RateLimit(logging.Filter):
 
 
 def _event(record: logging.LogRecord) -> str:
-    """Return what is constant in lines of one kind: structlog's event, or the format of a library."""
-    return str(record.msg.get("event", "")) if isinstance(record.msg, dict) else str(record.msg)
+    """
+    Return what is constant in lines of one kind: structlog's event, or the place in a library that writes them.
+
+    Not a library's text: some put numbers and addresses into it, so each line would be a kind of its own.
+    """
+    if isinstance(record.msg, dict):
+        return str(record.msg.get("event", ""))
+    return f"{record.pathname}:{record.lineno}"
 
 
 def is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
