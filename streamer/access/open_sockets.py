@@ -1,9 +1,10 @@
 """
 Bounds of the sockets of a port: how many are open, how many wait for bytes of their peer, and how fast they come.
 
-A connection waits during its TLS handshake, before and between requests, and while a body is awaited. Beyond the bound
-of waiting connections the oldest one is dropped of the address that has most of them. So an address with a thousand
-half-open connections loses its own, and everybody else gets in. The bounds hold before any key is known.
+A connection waits during its TLS handshake, before and between requests, while a body is awaited, and while its peer
+takes nothing of an answer. Beyond the bound of waiting connections the oldest one is dropped of the address that has
+most of them. So an address with a thousand half-open connections loses its own, and everybody else gets in. The bounds
+hold before any key is known.
 """
 
 from __future__ import annotations
@@ -37,8 +38,13 @@ class OpenSocket:
         self.drop: Callable[[], object] = _nothing
         """Cuts the connection; set by whoever carries it."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the connection waits for its peer."""
+        return self._sockets.is_waiting(self)
+
     def wait(self) -> None:
-        """Count the connection as one that waits for bytes of its peer; a second call changes nothing."""
+        """Count the connection as one that waits for its peer; a second call changes nothing."""
         self._sockets.wait(self)
 
     def work(self) -> None:
@@ -105,6 +111,10 @@ class OpenSockets:
         self._metrics.sockets.set(len(self._open))
         self.wait(slot)
         return slot
+
+    def is_waiting(self, slot: OpenSocket) -> bool:
+        """As `OpenSocket.is_waiting`."""
+        return slot in self._waiting.get(slot.address, {})
 
     def wait(self, slot: OpenSocket) -> None:
         """As `OpenSocket.wait`."""

@@ -25,7 +25,8 @@ from streamer.access.open_sockets import MAX_WAITING, OpenSocket, OpenSockets
 from streamer.config import Config, ServerConfig
 from streamer.host.sockets import UNIX, listen
 from streamer.server.listener import Listener
-from streamer.server.wire import HttpProtocol, Turns, WebSocketProtocol
+from streamer.server.pieces import Turns
+from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
 
 STOP_TIMEOUT_S = 5
@@ -137,8 +138,10 @@ class _Server(uvicorn.Server):
         # uvicorn constructs the WebSocket itself and passes no arguments of ours
         bounds = {
             "request_timeout_s": self._limits.request_timeout_s,
+            "send_timeout_s": self._limits.send_timeout_s,
             "frames_per_s": self._limits.messages_per_s,
             "turns": self._turns,
+            "halves": HalfMessages(),
         }
         self.config.ws_protocol_class = type("WebSocket", (WebSocketProtocol,), bounds)
         await self.lifespan.startup()
@@ -154,7 +157,9 @@ class _Server(uvicorn.Server):
 
     def _build(self, slot: OpenSocket) -> asyncio.Protocol:
         protocol = HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-        protocol.request_timeout_s, protocol.slot, protocol.turns = self._limits.request_timeout_s, slot, self._turns
+        protocol.slot, protocol.turns = slot, self._turns
+        protocol.request_timeout_s = self._limits.request_timeout_s
+        protocol.send_timeout_s = self._limits.send_timeout_s
         return protocol
 
 

@@ -1,163 +1,73 @@
 """
 The HTTP and WebSocket protocols of uvicorn, with a deadline in every state and a bound on the work of each moment.
 
-- A connection that owes its peer's bytes (a first request, the next one, the rest of a body, a handshake) has
-  `request_timeout_s` for them. uvicorn itself waits for ever once a byte of a further request came.
-- Bytes are parsed in short pieces, and connections take turns: a buffer of empty frames or of chunks of one byte would
-  hold the event loop for seconds.
+- A peer that owes bytes (a first request, the next one, the rest of a body, a handshake) has `request_timeout_s` for
+  them. uvicorn itself waits for ever once a byte of a further request came.
+- A peer that takes no bytes has `send_timeout_s` for what waits.
+- Bytes are parsed in `pieces`, and a head of more than MAX_HEAD_LINES is refused before it is parsed.
 - A WebSocket that sends more frames than its budget allows is read later. Pings and empty frames count like all others.
+- Messages that have begun and do not end are bounded, those of all WebSockets together.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import h11
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 from streamer.access.open_sockets import OpenSocket
 from streamer.access.token_buckets import Bucket
+from streamer.server.pieces import MIN_PIECE_BYTES, Pieces, Turns
 
-MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 65_536
-"""Bytes parsed at once: at least as many as 170 empty frames have."""
-PIECE_S = 0.002
-"""Time that one piece should take, seconds."""
-TURN_S = 0.005
-"""Time that connections parse in turn before everything else of the loop runs, seconds."""
 CONNECTION = "connection"
 """Key of the scope's state under which an application finds the `WebSocketProtocol`."""
+MAX_HEAD_LINES = 256
+"""Lines of the head of a request: each costs as much as a kilobyte of audio."""
+_END_OF_HEAD = re.compile(rb"\n\r?\n")
+BODY_PIECE_BYTES = 16_384
+"""Of a body that are parsed at once: trailers are lines too."""
+MAX_FRAGMENTS = 64
+"""Fragments of a message that are kept apart."""
+ALL_HALF_BYTES, FREE_HALF_BYTES = 50_331_648, 16_384
+"""Of messages that have begun: of all WebSockets together, and what each may have in any case."""
+TRY_AGAIN_LATER = 1013
+"""Close code (RFC 6455, 7.4) of a WebSocket with half a message too many."""
+INVALID_TEXT = 1007
+"""Close code of a text that is not UTF-8."""
 BURST_S = 10.0
 """Frames that a connection may send at once, in seconds of its rate: a client that resumes sends what it kept."""
 
 
-class Turns:
+class HalfMessages:
     """
-    Lets the connections of a server parse in turn, for at most TURN_S before everything else of the loop runs.
+    Counts the bytes of messages that have begun and not ended, of all WebSockets of a server.
 
     Args:
-        loop: Runs the turns.
+        most: Bytes together; no WebSocket has more than it leaves to the others, but each has FREE_HALF_BYTES.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._is_due = False
+    def __init__(self, most: int = ALL_HALF_BYTES) -> None:
+        self._most, self._n_bytes = most, 0
 
-    def queue(self, parse: Callable[[], None]) -> None:
-        """Call a function when its turn comes."""
-        self._waiting.append(parse)
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self._run)
-
-    def _run(self) -> None:
-        self._is_due = False
-        end_s = self._loop.time() + TURN_S
-        try:
-            while self._waiting and self._loop.time() < end_s:
-                self._waiting.popleft()()
-        finally:
-            if self._waiting and not self._is_due:
-                self._is_due = True
-                self._loop.call_soon(self._run)
-
-
-class Pieces:
-    """
-    Bytes that were received and not parsed, handed on piece by piece. While some wait, no more are read.
-
-    A piece is as long as what can be parsed in about PIECE_S: long for audio, short for a flood of tiny frames.
-
-    Args:
-        turns: Of the server.
-        transport: Is paused and resumed, and aborted if a piece cannot be parsed.
-        parse: Takes one piece; returns the seconds to wait before the next one.
-        may_parse: Whether the next piece may be parsed now; `go_on` asks again.
-    """
-
-    def __init__(
-        self,
-        turns: Turns,
-        transport: asyncio.Transport,
-        parse: Callable[[bytes], float],
-        may_parse: Callable[[], bool],
-    ) -> None:
-        self._turns, self._transport, self._parse, self._may_parse = turns, transport, parse, may_parse
-        self._loop = asyncio.get_running_loop()
-        self._rest = bytearray()
-        self._size = MIN_PIECE_BYTES
-        self._is_queued = self._is_over = False
-        self._pause: asyncio.TimerHandle | None = None
-
-    def add(self, data: bytes) -> None:
-        """Take bytes, which are parsed in turn."""
-        self._rest += data
-        self.go_on()
-
-    def go_on(self) -> None:
-        """Have parsed what waits; read on if nothing waits."""
-        if self._is_queued or self._pause is not None or self._is_over or not self._may_parse():
-            return
-        if self._rest:
-            self._is_queued = True
-            self._turns.queue(self._run)
-        else:
-            self._transport.resume_reading()
-
-    def take_rest(self) -> bytes:
-        """Return the bytes that wait, and parse nothing more."""
-        rest = bytes(self._rest)
-        self.stop()
-        return rest
-
-    def stop(self) -> None:
-        """Parse nothing more."""
-        self._is_over = True
-        self._rest.clear()
-        if self._pause is not None:
-            self._pause.cancel()
-
-    def _run(self) -> None:
-        self._is_queued = False
-        if self._is_over or not self._may_parse():
-            return
-        piece = bytes(self._rest[: self._size])
-        del self._rest[: self._size]
-        began_s = self._loop.time()
-        try:
-            wait_s = self._parse(piece)
-        except BaseException:
-            self.stop()
-            self._transport.abort()
-            raise
-        self._adapt(self._loop.time() - began_s)
-        if self._rest or wait_s > 0:
-            self._transport.pause_reading()
-        if wait_s > 0:
-            self._pause = self._loop.call_later(wait_s, self._end_pause)
-        self.go_on()
-
-    def _adapt(self, took_s: float) -> None:
-        if took_s > PIECE_S:
-            self._size = max(MIN_PIECE_BYTES, self._size // 2)
-        elif took_s < PIECE_S / 4:
-            self._size = min(MAX_PIECE_BYTES, self._size * 2)
-
-    def _end_pause(self) -> None:
-        self._pause = None
-        self.go_on()
+    def change(self, before: int, now: int) -> bool:
+        """Count the bytes of one WebSocket; whether it may have as many."""
+        self._n_bytes += now - before
+        return now <= max(FREE_HALF_BYTES, self._most - self._n_bytes)
 
 
 class HttpProtocol(H11Protocol):
-    """HTTP/1.1 with a deadline wherever bytes of the peer are awaited."""
+    """HTTP/1.1 with a deadline wherever something of the peer is awaited."""
 
     request_timeout_s: float
+    send_timeout_s: float
     slot: OpenSocket
     turns: Turns
 
@@ -165,13 +75,16 @@ class HttpProtocol(H11Protocol):
         """Start the clock of the first request."""
         super().connection_made(transport)
         self.slot.drop = transport.abort
-        self._pieces = Pieces(self.turns, transport, self._parse, self._may_parse)
+        self._pieces = Pieces(self.turns, transport, self._parse, self._may_parse, most_bytes=self._most_bytes)
         self.flow = _Flow(transport, self._pieces.go_on)
+        self._sending = _Deadline(self.send_timeout_s, transport)
+        self._n_head_lines, self._last_cycle = 0, self.cycle
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._patience.cancel()
+        self._sending.stop()
         self._pieces.stop()
         self.slot.close()
         super().connection_lost(exc)
@@ -179,6 +92,18 @@ class HttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse the first piece, and leave the others for later."""
         self._pieces.add(data)
+
+    def pause_writing(self) -> None:
+        """Start the clock of a peer that takes no bytes: it is one that is waited for."""
+        super().pause_writing()
+        self._sending.start()
+        self.slot.wait()
+
+    def resume_writing(self) -> None:
+        """Stop that clock."""
+        super().resume_writing()
+        self._sending.stop()
+        self._tell_door()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the transport over, and with it the bytes behind the request; this protocol hears nothing more."""
@@ -215,9 +140,26 @@ class HttpProtocol(H11Protocol):
             self.slot.work()
 
     def _parse(self, piece: bytes) -> float:
+        if self._has_long_head(piece):
+            self.send_400_response(f"expected a head of at most {MAX_HEAD_LINES} lines")
+            return 0.0
         super().data_received(piece)
         self._tell_door()
         return 0.0
+
+    def _has_long_head(self, piece: bytes) -> bool:
+        if self.cycle is not self._last_cycle:
+            self._last_cycle, self._n_head_lines = self.cycle, 0
+        if self._is_head_awaited:
+            self._n_head_lines += _END_OF_HEAD.split(piece, 1)[0].count(b"\n")
+        return self._n_head_lines > MAX_HEAD_LINES
+
+    @property
+    def _is_head_awaited(self) -> bool:
+        return self.conn.their_state is not h11.SEND_BODY
+
+    def _most_bytes(self) -> int:
+        return MIN_PIECE_BYTES if self._is_head_awaited else BODY_PIECE_BYTES
 
     def _may_parse(self) -> bool:
         return not self.flow.read_paused and not self.transport.is_closing()
@@ -241,12 +183,34 @@ class _Flow(FlowControl):
             self._go_on()
 
 
+class _Deadline:
+    """Cuts a connection whose peer takes no bytes for too long."""
+
+    def __init__(self, seconds: float, transport: asyncio.Transport) -> None:
+        self._seconds, self._transport = seconds, transport
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Start the clock, unless it runs."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self._transport.abort)
+
+    def stop(self) -> None:
+        """Stop the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket with a deadline for its handshake and a budget of frames."""
+    """A WebSocket with a deadline for its handshake and for what it is sent, and a budget of frames."""
 
     request_timeout_s: float
+    send_timeout_s: float
     frames_per_s: float
     turns: Turns
+    halves: HalfMessages
     slot: OpenSocket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -256,14 +220,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.shared_budget: Bucket | None = None
         """Set by the application: what the connections of one caller share."""
         self._budget = Bucket(self.frames_per_s, BURST_S * self.frames_per_s)
-        self._n_frames = 0
-        self._pieces = Pieces(self.turns, transport, self._parse, self._may_parse)
+        self._n_frames = self._n_half_bytes = 0
+        self._sending = _Deadline(self.send_timeout_s, transport)
+        self._pieces = Pieces(
+            self.turns, transport, self._parse, self._may_parse, is_first=lambda: self.handshake_complete
+        )
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._patience.cancel()
+        self._sending.stop()
         self._pieces.stop()
+        self.halves.change(self._n_half_bytes, 0)
         if self.slot is not None:
             self.slot.close()
         super().connection_lost(exc)
@@ -272,10 +241,40 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Parse the first piece, and leave the others for later."""
         self._pieces.add(data)
 
+    def pause_writing(self) -> None:
+        """Start the clock of a peer that takes no bytes."""
+        super().pause_writing()
+        self._sending.start()
+
+    def resume_writing(self) -> None:
+        """Stop that clock."""
+        super().resume_writing()
+        self._sending.stop()
+
     def handle_events(self) -> None:
         """Count the frames before they are handled."""
         self._n_frames += len(self.conn.events)
         super().handle_events()
+
+    def handle_ping(self) -> None:
+        """Answer a ping, but not where answers pile up that the peer does not take (RFC 6455, 5.5.3, allows it)."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Keep a fragment; many empty ones take no memory."""
+        if len(self.frames) >= MAX_FRAGMENTS:
+            self.frames = [b"".join(self.frames)]
+        super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Pass a message on; a text that is not UTF-8 closes the connection, for which uvicorn logs a traceback."""
+        if self.curr_msg_data_type == "text" and not _is_text(self.frames):
+            self._fail(INVALID_TEXT, "a text that is not UTF-8")
+        else:
+            super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
         """Close a connection whose frames are malformed; before the handshake was answered, there is no close frame."""
@@ -312,11 +311,25 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().data_received(piece)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self._refuse_handshake()
+        self._count_half()
         now_s = self.loop.time()
         wait_s = self._budget.spend(self._n_frames, now_s)
         if self.shared_budget is not None:
             wait_s = max(wait_s, self.shared_budget.spend(self._n_frames, now_s))
         return wait_s
+
+    def _count_half(self) -> None:
+        """Count what the peer has begun to send, and close the connection if it is too much."""
+        n_bytes = len(self.conn.reader.buffer) + sum(map(len, self.frames))
+        before, self._n_half_bytes = self._n_half_bytes, n_bytes
+        if not self.halves.change(before, n_bytes):
+            self._fail(TRY_AGAIN_LATER, "too many messages have begun and not ended")
+
+    def _fail(self, code: int, reason: str) -> None:
+        self.frames = []
+        if not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(code, reason)
+            self.handle_parser_exception()
 
     def _refuse_handshake(self) -> None:
         # uvicorn takes no notice of a request that its WebSocket parser refuses, and would wait for ever
@@ -330,3 +343,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _give_up(self) -> None:
         if not self.handshake_complete:
             self.transport.abort()
+
+
+def _is_text(parts: Sequence[bytes]) -> bool:
+    try:
+        b"".join(parts).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -11,10 +11,18 @@ from pathlib import Path
 import msgspec
 import pytest
 import trustme
+import uvicorn
+from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from streamer.access.keys import Keys
+from streamer.access.open_sockets import OpenSockets
 from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig
+from streamer.server.pieces import Turns
+from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
+from streamer.telemetry.metrics import SocketMetrics
 from tests.helpers.http_daemon import CONFIG, Daemon, closing, receive, serving, start, within
 from tests.streamer.access.test_tls import issue
 
@@ -57,6 +65,16 @@ class TestDeadlines:
             ((b"",), b""),
             ((b"G",), b""),
             ((GET, b"G"), b"200"),
+            ((GET * 500,), b"200"),
+            ((b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 300 + b"\r\n",), b"400"),
+            ((GET[:-2] + b"X: y\n" * 300 + b"\n",), b"400"),
+            (
+                (
+                    b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n" + bytes(60_000),
+                    GET[:-2] + b"X: y\r\n" * 9000 + b"\r\n",
+                ),
+                b"404",
+            ),
             ((GET + GET + b"GET / HTTP/1.1\r\n",), b"200"),
             ((b"POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nx",), b"401"),
             ((b"POST /v1/tokens HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nx",), b"401"),
@@ -94,6 +112,161 @@ class TestDeadlines:
             assert await until_cut(daemon, b"G") == b""
             await client.send(json.dumps({"type": "flush", "id": 1}))
             assert (await receive(client))["type"] == "flushed"
+
+
+class TestTakingNothing:
+    """A peer that sends and does not read what it is answered."""
+
+    @pytest.mark.parametrize("kind", ["http", "websocket"])
+    async def test_a_peer_that_takes_no_bytes_is_cut(self, kind: str) -> None:
+        """After `send_timeout_s`."""
+        protocol, transport = accepted() if kind == "websocket" else connected()
+        protocol.pause_writing()
+        await within(transport.closed.wait())
+
+    async def test_a_peer_that_takes_no_bytes_is_waited_for(self) -> None:
+        """So it is among those that are cut where there are too many."""
+        protocol, _ = connected()
+        protocol.conn.receive_data(GET)
+        protocol.handle_events()
+        protocol.slot.work()
+        protocol.pause_writing()
+        assert protocol.slot.is_waiting
+        protocol.resume_writing()
+        assert not protocol.slot.is_waiting
+
+    async def test_pings_of_a_peer_that_takes_no_pongs_are_passed_over(self) -> None:
+        """Each would take memory until the peer is cut; those that come later are answered."""
+        protocol, transport = accepted()
+        protocol.pause_writing()
+        protocol.conn.receive_data(PING)
+        protocol.handle_events()
+        assert transport.written == b""
+        protocol.resume_writing()
+        protocol.conn.receive_data(PING)
+        protocol.handle_events()
+        assert transport.written == b"\x8a\x04ping"
+
+
+class TestHalves:
+    """Messages that have begun."""
+
+    async def test_a_message_in_many_fragments_is_read(self) -> None:
+        """Empty ones among them take no memory."""
+        parts = [b"", *(bytes([byte]) for byte in b'{"type":"start"}'), *[b""] * 300]
+        async with serving() as daemon, daemon.connect() as client:
+            client.transport.write(b"".join(fragment(part, 0 if n else 1) for n, part in enumerate(parts)))
+            client.transport.write(fragment(b"", 0x80))
+            assert [(await receive(client))["type"] for _ in range(2)] == ["hello", "started"]
+
+    async def test_a_text_that_is_not_utf8_closes(self, caplog: pytest.LogCaptureFixture) -> None:
+        """With the code for it, and without a line in the log."""
+        async with serving() as daemon, daemon.connect() as client:
+            client.transport.write(fragment(b"\xff", 0x81))
+            _, code = await closing(client)
+
+        assert code == 1007
+        assert caplog.text == ""
+
+    def test_nobody_has_more_than_is_left(self) -> None:
+        """But everybody has a little."""
+        halves = HalfMessages(100_000)
+        assert halves.change(0, 50_000)
+        assert not halves.change(0, 60_000)
+        halves.change(60_000, 0)
+        assert halves.change(0, 20_000)
+        assert halves.change(0, 16_000)
+        assert not halves.change(16_000, 17_000)
+
+    async def test_a_half_too_many_closes_its_connection(self) -> None:
+        """The others keep theirs."""
+        protocol, transport = accepted(HalfMessages(30_000))
+        protocol.data_received(bytes([0x82, 0xFE, 0x70, 0x00, 0, 0, 0, 0]) + bytes(20_000))
+        await within(transport.closed.wait())
+        assert b"\x03\xf5" in transport.written
+
+
+def fragment(payload: bytes, first: int) -> bytes:
+    """A masked frame of up to 125 bytes, the mask being 0; `first`: its first byte."""
+    return bytes([first, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+PING = fragment(b"ping", 0x89)
+SOON_S = 0.02
+"""Time in which a peer of these tests takes what waits for it."""
+
+
+class Sink(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.protocol: asyncio.BaseProtocol = asyncio.Protocol()
+        self.closed = asyncio.Event()
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Of the connection."""
+        return self.protocol
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Keep it."""
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.closed.is_set()
+
+    def close(self) -> None:
+        """Note that it is closed."""
+        self.closed.set()
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        """Nothing is read."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read."""
+
+
+async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that says nothing."""
+    await asyncio.Event().wait()
+
+
+def server_config() -> uvicorn.Config:
+    """Of a server with that application."""
+    config = uvicorn.Config(silent, ws_max_size=200_000, log_config=None)
+    config.load()
+    return config
+
+
+def connected() -> tuple[HttpProtocol, Sink]:
+    """The server's side of a new connection."""
+    protocol, sink = HttpProtocol(server_config(), ServerState(), {}), Sink()
+    protocol.request_timeout_s, protocol.send_timeout_s = 10.0, SOON_S
+    protocol.turns = Turns(asyncio.get_running_loop())
+    slot = OpenSockets(10, SocketMetrics(CollectorRegistry())).admit("192.0.2.1", 0.0)
+    assert slot is not None
+    protocol.slot = slot
+    protocol.connection_made(sink)
+    return protocol, sink
+
+
+def accepted(halves: HalfMessages | None = None) -> tuple[WebSocketProtocol, Sink]:
+    """The server's side of a WebSocket after its handshake."""
+    protocol, sink = WebSocketProtocol(server_config(), ServerState(), {}), Sink()
+    protocol.request_timeout_s, protocol.send_timeout_s = 10.0, SOON_S
+    protocol.frames_per_s, protocol.turns = 100.0, Turns(asyncio.get_running_loop())
+    protocol.halves = halves or HalfMessages()
+    protocol.connection_made(sink)
+    protocol.conn.receive_data(UPGRADE + b"\r\n")
+    protocol.handle_events()
+    protocol.conn.send_response(protocol.response)
+    protocol.conn.data_to_send()
+    protocol.handshake_complete = True
+    return protocol, sink
 
 
 class TestPieces:

@@ -1,0 +1,149 @@
+"""
+Bytes that were received and not parsed: connections take turns, and parse in short pieces.
+
+A buffer of empty frames or of chunks of one byte would hold the event loop for seconds. WebSockets whose handshake is
+over come before everybody else: theirs is the audio, and who has shown no key yet cannot make it wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 65_536
+"""Bytes parsed at once: at least as many as 170 empty frames have."""
+PIECE_S = 0.002
+"""Time that one piece should take, seconds."""
+TURN_S = 0.005
+"""Time that connections parse in turn before everything else of the loop runs, seconds."""
+
+
+class Turns:
+    """
+    Lets the connections of a server parse in turn, for at most TURN_S of each kind before the rest of the loop runs.
+
+    Args:
+        loop: Runs the turns.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._first: deque[Callable[[], None]] = deque()
+        self._others: deque[Callable[[], None]] = deque()
+        self._is_due = False
+
+    def queue(self, parse: Callable[[], None], *, is_first: bool = False) -> None:
+        """Call a function when its turn comes; `is_first`: before all those that are not."""
+        (self._first if is_first else self._others).append(parse)
+        self._call_soon()
+
+    def _call_soon(self) -> None:
+        if (self._first or self._others) and not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._is_due = False
+        try:
+            for waiting in (self._first, self._others):
+                end_s = self._loop.time() + TURN_S
+                while waiting and self._loop.time() < end_s:
+                    waiting.popleft()()
+        finally:
+            self._call_soon()
+
+
+class Pieces:
+    """
+    Bytes that were received and not parsed, handed on piece by piece. While some wait, no more are read.
+
+    A piece is as long as what can be parsed in about PIECE_S: long for audio, short for a flood of tiny frames.
+
+    Args:
+        turns: Of the server.
+        transport: Is paused and resumed, and aborted if a piece cannot be parsed.
+        parse: Takes one piece; returns the seconds to wait before the next one.
+        may_parse: Whether the next piece may be parsed now; `go_on` asks again.
+        most_bytes: Of the next piece.
+        is_first: Whether it is parsed before those of other connections.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        transport: asyncio.Transport,
+        parse: Callable[[bytes], float],
+        may_parse: Callable[[], bool],
+        *,
+        most_bytes: Callable[[], int] = lambda: MAX_PIECE_BYTES,
+        is_first: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._turns, self._transport, self._parse, self._may_parse = turns, transport, parse, may_parse
+        self._most_bytes, self._is_first = most_bytes, is_first
+        self._loop = asyncio.get_running_loop()
+        self._rest = bytearray()
+        self._size = MIN_PIECE_BYTES
+        self._is_queued = self._is_over = False
+        self._pause: asyncio.TimerHandle | None = None
+
+    def add(self, data: bytes) -> None:
+        """Take bytes, which are parsed in turn."""
+        self._rest += data
+        if len(self._rest) > MAX_PIECE_BYTES:  # its turn may be far: more of it waits in the kernel
+            self._transport.pause_reading()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Have parsed what waits; read on if nothing waits."""
+        if self._is_queued or self._pause is not None or self._is_over or not self._may_parse():
+            return
+        if self._rest:
+            self._is_queued = True
+            self._turns.queue(self._run, is_first=self._is_first())
+        else:
+            self._transport.resume_reading()
+
+    def take_rest(self) -> bytes:
+        """Return the bytes that wait, and parse nothing more."""
+        rest = bytes(self._rest)
+        self.stop()
+        return rest
+
+    def stop(self) -> None:
+        """Parse nothing more."""
+        self._is_over = True
+        self._rest.clear()
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _run(self) -> None:
+        self._is_queued = False
+        if self._is_over or not self._may_parse():
+            return
+        size = min(self._size, self._most_bytes())
+        piece = bytes(self._rest[:size])
+        del self._rest[:size]
+        began_s = self._loop.time()
+        try:
+            wait_s = self._parse(piece)
+        except BaseException:
+            self.stop()
+            self._transport.abort()
+            raise
+        self._adapt(self._loop.time() - began_s)
+        if self._rest or wait_s > 0:
+            self._transport.pause_reading()
+        if wait_s > 0:
+            self._pause = self._loop.call_later(wait_s, self._end_pause)
+        self.go_on()
+
+    def _adapt(self, took_s: float) -> None:
+        if took_s > PIECE_S:
+            self._size = max(MIN_PIECE_BYTES, self._size // 2)
+        elif took_s < PIECE_S / 4:
+            self._size = min(MAX_PIECE_BYTES, self._size * 2)
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self.go_on()
