@@ -34,6 +34,11 @@ def owner_of(scope: Scope, keys: Keys) -> str:
     return f"address {address}"
 
 
+def share_of(scope: Scope, keys: Keys) -> str | None:
+    """Return who a place is counted for (`places`): as `owner_of`, None where the caller may have all."""
+    return None if is_this_machine(scope, keys) else owner_of(scope, keys)
+
+
 def is_this_machine(scope: Scope, keys: Keys) -> bool:
     """Whether a request comes from this machine to a daemon without keys: all its programs count as one owner."""
     return not keys.are_required and (not address_of(scope) or is_loopback(address_of(scope)))

@@ -2,7 +2,8 @@
 Recordings in any container, decoded by FFmpeg (PyAV, extra `codecs`) while their bytes come.
 
 FFmpeg asks for bytes when it wants them, so it runs on a thread of its own, which stands still except while the caller
-waits for it: the result does not depend on how the bytes are split, and no more is decoded than the caller takes.
+waits for it: the result does not depend on how the bytes are split, and no more is decoded than the caller takes. The
+caller waits for at most PATIENCE_S at a time: a damaged megabyte takes FFmpeg a while, which others need not wait for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from streamer.audio.ffmpeg_reader import CONTAINERS, pieces
 from streamer.audio.mixer import MonoSignal
@@ -26,6 +29,10 @@ MAX_DAMAGED = 1000
 """Packets in a row that cannot be decoded, after which a recording is given up: about twenty seconds."""
 READ_BYTES = 4096
 """Bytes that FFmpeg reads at once: sound in them is decoded before it asks for more."""
+PATIENCE_S = 0.002
+"""Time for which the caller waits; decoding a frame takes a tenth of it."""
+NOTHING_YET: Samples = np.zeros(0, np.float32)
+"""Stands for samples that the thread has not decoded yet: the caller does something else, then asks again."""
 
 
 class _WantsMore:
@@ -55,7 +62,7 @@ class ContainerStream:
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
-        Decode as far as `data` goes: samples at 16 kHz, (n,), about a frame of the codec at a time.
+        Decode as far as `data` goes: samples at 16 kHz, (n,), about a frame of the codec at a time, or `NOTHING_YET`.
 
         Raises:
             AudioFormatError: There is nothing that can be decoded, or no more than was.
@@ -66,7 +73,7 @@ class ContainerStream:
 
     def end(self) -> Iterator[Samples]:
         """
-        Decode the rest: no bytes follow. Samples (n,) at 16 kHz.
+        Decode the rest: no bytes follow. Samples (n,) at 16 kHz, or `NOTHING_YET`.
 
         Raises:
             AudioFormatError: There is nothing that can be decoded, or no more than was.
@@ -115,8 +122,11 @@ class _Exchange:
         self._given.put(data)
 
     def hear(self) -> Any:
-        """Wait for what the thread says next."""
-        return self._said.get()
+        """Return what the thread says next, `NOTHING_YET` after PATIENCE_S."""
+        try:
+            return self._said.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            return NOTHING_YET
 
     def abandon(self) -> None:
         """End the thread when it next speaks or reads."""

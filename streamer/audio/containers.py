@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from streamer.audio.container_stream import ContainerStream
+from streamer.audio.container_stream import NOTHING_YET, ContainerStream
 from streamer.audio.opus import OpusPackets, WebmDecoder
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.audio.signatures import WEBM, begins_recording, check_known, may_begin_recording
@@ -68,7 +68,7 @@ class ContainerDecoder:
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
-        Decode one message: samples (n,) at 16 kHz, a second at a time at most.
+        Decode one message: samples (n,) at 16 kHz, a second at a time at most, or `NOTHING_YET`.
 
         Raises:
             AudioFormatError: There is nothing that can be decoded.
@@ -160,6 +160,8 @@ class ContainerDecoder:
             yield from self._recording.blocks(kept)
 
     def _wanted(self, samples: Samples) -> Samples:
+        if samples is NOTHING_YET:
+            return samples
         self._has_sound = self._has_sound or len(samples) > 0
         n_skipped = min(self._n_skipped, len(samples))
         self._n_skipped -= n_skipped

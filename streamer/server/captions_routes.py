@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
-from streamer.protocol.schema import schema_text
+from streamer.protocol.schema import schema_text as make_schema
 from streamer.server.connection import Connection, Connections
 from streamer.server.interfaces import SessionService
 from streamer.server.rooms.interfaces import Audience
@@ -54,8 +54,10 @@ def captions_routes(
         answer = msgspec.json.encode(Token(token=token.text, expires_at=token.expires_at))
         return Response(answer, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
+    schema_text = make_schema()
+
     async def schema(_: Request) -> Response:
-        return Response(schema_text(), media_type="application/schema+json")
+        return Response(schema_text, media_type="application/schema+json")
 
     return [
         WebSocketRoute("/v1/captions", captions),

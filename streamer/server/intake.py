@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from streamer.access.token_buckets import Bucket
+from streamer.audio.container_stream import NOTHING_YET
 from streamer.audio.containers import ContainerDecoder
 from streamer.audio.mixer import Mixer
 from streamer.audio.pcm import AudioDecoder, Samples
@@ -25,6 +26,8 @@ Decoder: TypeAlias = AudioDecoder | ContainerDecoder
 
 HOLD_S = 0.005
 """Seconds of decoding after which other clients get their turn."""
+DECODING_S = 0.002
+"""Seconds in which other clients get their turn while another thread decodes."""
 KEYTERM_BYTES_PER_S = 2048.0
 """Key terms that one connection may change each second, after `MAX_KEYTERMS_BYTES` at once; then it is not read."""
 MIN_UPDATE_BYTES = 64
@@ -72,6 +75,9 @@ class Intake:
     async def _feed(self, blocks: Iterator[Samples]) -> None:
         began_s = time.monotonic()
         for samples in blocks:
+            if samples is NOTHING_YET:
+                await asyncio.sleep(DECODING_S)
+                continue
             await self._stream.feed(samples, self._holder)
             if time.monotonic() - began_s > HOLD_S:
                 await asyncio.sleep(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -139,4 +140,6 @@ class _WaitingMessages:
 
 
 def _size(message: Message) -> int:
-    return len(message.get("bytes") or message.get("text") or "") + OVERHEAD_BYTES
+    # a single emoji makes a text take four bytes a letter
+    text = message.get("text")
+    return OVERHEAD_BYTES + (sys.getsizeof(text) if text else len(message.get("bytes") or b""))

@@ -19,6 +19,7 @@ from streamer.protocol.messages import Encoding
 from streamer.server import statz
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
+from streamer.server.shared_answers import SharedAnswer
 from streamer.server.state import DaemonState
 
 
@@ -59,15 +60,19 @@ def status_routes(
         is_without_engine = not any(engine.is_alive for engine in scheduler.statistics().engines)
         return PlainTextResponse("not ready: no engine is alive\n" if is_without_engine else "not ready\n", 503)
 
+    async def render_statistics() -> bytes:
+        now = await state.overview()
+        return statz.render(__version__, scheduler.model, now.uptime_s, now.n_connections, now.statistics).encode()
+
+    shown_metrics, shown_statistics = SharedAnswer(state.metrics), SharedAnswer(render_statistics)
+
     async def show_metrics(request: Request) -> Response:
         keys.authorize(presented_key(request.scope), Right.STATE)
-        return Response(await state.metrics(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await shown_metrics.get(), media_type=CONTENT_TYPE_LATEST)
 
     async def show_statistics(request: Request) -> Response:
         keys.authorize(presented_key(request.scope), Right.STATE)
-        now = await state.overview()
-        text = statz.render(__version__, scheduler.model, now.uptime_s, now.n_connections, now.statistics)
-        return PlainTextResponse(text)
+        return PlainTextResponse(await shown_statistics.get())
 
     async def info(_: Request) -> Response:
         facts = Info(

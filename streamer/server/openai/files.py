@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from streamer.access.keys import Caller
 from streamer.access.owners import address_of
+from streamer.access.places import Places
 from streamer.access.refusals import refusal_headers
 from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Samples
@@ -36,7 +37,6 @@ from streamer.protocol.turns import FinalTurns
 from streamer.server.decoder_pool import DecoderPool
 from streamer.server.interfaces import OpenSession, SessionService
 from streamer.server.openai.forms import UploadForm, read_upload, store
-from streamer.server.openai.upload_places import UploadPlaces
 from streamer.server.tasks import run_until_first
 
 MAX_UPLOADS = 32
@@ -57,7 +57,7 @@ class FileApi:
 
     def __init__(self, scheduler: SessionService, config: Config, decoders: DecoderPool | None = None) -> None:
         self._scheduler, self._config = scheduler, config
-        self._places, self._decoders = UploadPlaces(MAX_UPLOADS), decoders or DecoderPool()
+        self._places, self._decoders = Places(MAX_UPLOADS, "uploads are being read"), decoders or DecoderPool()
 
     async def transcribe(self, request: Request, task: Task, caller: Caller) -> Response:
         """

@@ -13,6 +13,8 @@ import structlog
 
 from streamer.access.exposure import is_loopback
 from streamer.access.keys import Caller
+from streamer.access.open_sockets import network
+from streamer.access.places import Places
 from streamer.access.token_buckets import Bucket
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
@@ -22,7 +24,7 @@ from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
 
 MAX_CONNECTIONS = 64
-"""Most open connections; one more is refused."""
+"""Most open connections, of an address no more than are left; one more is refused."""
 MAX_LINGERING = 64
 """Most connections that are over and whose clients still send; one more is reset."""
 READ_BYTES = 4096
@@ -153,7 +155,8 @@ async def _listen(handler: _Handler, config: Config, listening: socket.socket | 
 class _Handler:
     def __init__(self, scheduler: SessionService, config: Config) -> None:
         self._scheduler, self._config = scheduler, config
-        self._n_connections = self._n_lingering = 0
+        self._places = Places(MAX_CONNECTIONS, "connections")
+        self._n_lingering = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end; a client may go on sending for `server.idle_s` after it."""
@@ -161,24 +164,20 @@ class _Handler:
         peer: tuple[str, ...] = writer.get_extra_info("peername") or ("",)
         try:
             with structlog.contextvars.bound_contextvars(address=peer[0]):
-                await self._converse(transport)
+                await self._converse(transport, peer[0])
             await self._linger(transport)
         finally:
             writer.transport.abort()
 
-    async def _converse(self, transport: TcpTransport) -> None:
-        self._n_connections += 1
+    async def _converse(self, transport: TcpTransport, host: str) -> None:
+        relay = self._relay(transport)
         try:
-            relay = self._relay(transport)
-            if self._n_connections > MAX_CONNECTIONS:
-                refusal = OverloadError(f"{MAX_CONNECTIONS} connections open; try again later", retry_after_s=5.0)
-                with contextlib.suppress(ClientGone):
-                    await relay.fail(refusal)
-                return
-            await relay.begin()
-            await relay.run()
-        finally:
-            self._n_connections -= 1
+            with self._places.taken(None if is_loopback(host) else network(host)):
+                await relay.begin()
+                await relay.run()
+        except OverloadError as refusal:  # there is no place
+            with contextlib.suppress(ClientGone):
+                await relay.fail(refusal)
 
     async def _linger(self, transport: TcpTransport) -> None:
         self._n_lingering += 1

@@ -8,6 +8,8 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from streamer.access.keys import Keys, Right
+from streamer.access.owners import share_of
+from streamer.access.places import Places
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
 from streamer.server.rooms.interfaces import Audience
@@ -26,16 +28,19 @@ def room_routes(config: Config, keys: Keys, rooms: Audience) -> list[BaseRoute]:
         rooms: Rooms of the daemon.
     """
     send_timeout_s = config.limits.send_timeout_s
+    places = Places(config.limits.max_viewers, "viewers", retry_after_s=30.0)
 
     async def watch_socket(socket: WebSocket) -> None:
         if await identify(socket, keys, Right.WATCH, send_timeout_s) is not None:
             await accept(socket)
             room = socket.path_params.get("room", MICROPHONE)
-            await watch(WebSocketTransport(socket, send_timeout_s), rooms, room)
+            transport, place = WebSocketTransport(socket, send_timeout_s), places.taken(share_of(socket.scope, keys))
+            await watch(transport, rooms, room, place)
 
     async def stream_events(request: Request) -> Response:
         keys.authorize(presented_key(request.scope), Right.WATCH)
-        return await watch_events(request, rooms, request.path_params["room"])
+        place = places.taken(share_of(request.scope, keys))
+        return await watch_events(request, rooms, request.path_params["room"], place)
 
     return [
         WebSocketRoute("/v1/watch", watch_socket),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, nullcontext
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -22,7 +23,9 @@ STILL_HERE_S = 15.0
 """Seconds between comments in a silent stream of server-sent events, which proxies would close otherwise."""
 
 
-async def watch(transport: Transport, rooms: Audience, name: str) -> None:
+async def watch(
+    transport: Transport, rooms: Audience, name: str, place: AbstractContextManager[None] | None = None
+) -> None:
     """
     Serve one viewer until it leaves, takes no message in time, or is too far behind (1013).
 
@@ -30,9 +33,10 @@ async def watch(transport: Transport, rooms: Audience, name: str) -> None:
         transport: Accepted. Frames of a viewer are dropped.
         rooms: Rooms of the daemon.
         name: Room to watch; a viewer of a room that does not exist is told so (1008).
+        place: Held while the viewer is there; OverloadError: its caller has too many.
     """
     async with telling_errors(lambda error: tell_error(transport, error)):
-        with await rooms.view(name) as (_, viewer):
+        with place or nullcontext(), await rooms.view(name) as (_, viewer):
             await run_until_first(_send_all(transport, viewer), drop_frames(transport), viewer.wait_cut())
         await transport.close(1013)
 
@@ -42,7 +46,9 @@ async def _send_all(transport: Transport, viewer: Viewer) -> None:
         await transport.send(message.text)
 
 
-async def watch_events(request: Request, rooms: Audience, name: str) -> Response:
+async def watch_events(
+    request: Request, rooms: Audience, name: str, place: AbstractContextManager[None] | None = None
+) -> Response:
     """
     Answer with the messages of a room as `text/event-stream`; `Last-Event-ID` continues after the last seen message.
 
@@ -50,11 +56,14 @@ async def watch_events(request: Request, rooms: Audience, name: str) -> Response
         request: Of the viewer.
         rooms: Rooms of the daemon.
         name: Room to watch. A viewer that cannot join gets 404 or 503 with the reason.
+        place: As for `watch`.
     """
-    joined = contextlib.ExitStack()
+    last_id = request.headers.get("last-event-id", "")
     try:
-        last_id = request.headers.get("last-event-id", "")
-        room, viewer = joined.enter_context(await rooms.view(name, last_id))
+        with contextlib.ExitStack() as joining:
+            joining.enter_context(place or nullcontext())
+            room, viewer = joining.enter_context(await rooms.view(name, last_id))
+            joined = joining.pop_all()
     except (ProtocolError, OverloadError) as error:
         return refusal(error)
     # proxies such as nginx buffer a response unless this header forbids it

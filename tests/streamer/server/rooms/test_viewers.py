@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection
 
+from streamer.access.keys import Keys
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.server.rooms.gallery import MAX_PENDING
 from streamer.server.rooms.room import Room
@@ -142,6 +144,21 @@ async def test_a_viewer_too_many_is_told_when_to_come_back() -> None:
 
     assert (messages[-1]["code"], code) == ("overloaded", 1013)
     assert (response.status_code, response.headers["retry-after"]) == (503, "30")
+
+
+async def test_one_caller_leaves_viewers_to_others(tmp_path: Path) -> None:
+    """A token that a page shows to everybody must not take all places, over WebSocket or over HTTP."""
+    (tmp_path / "keys").write_text("a aaaaaaaaaaaaaaaa\nb bbbbbbbbbbbbbbbb\n")
+    config = Config(server=ServerConfig(port=0, rooms=True), limits=LimitsConfig(max_viewers=3))
+    as_a, as_b = ({"Authorization": f"Bearer {key * 16}"} for key in "ab")
+    async with serving(config, keys=Keys(tmp_path / "keys")) as daemon:
+        watching = daemon.connect("/v1/watch/stage", additional_headers=as_a)
+        async with watching as first, daemon.connect("/v1/watch/stage", additional_headers=as_a) as second:
+            await receive(first)
+            await receive(second)
+            assert (await daemon.get("/v1/watch/stage", **as_a)).status_code == 503
+            async with daemon.connect("/v1/watch/hall", additional_headers=as_b) as other:
+                assert (await receive(other))["room"] == "hall"
 
 
 async def events_of(daemon: Daemon, path: str, n: int, **headers: str) -> list[tuple[str, dict[str, Any]]]:

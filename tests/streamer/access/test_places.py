@@ -1,4 +1,4 @@
-"""Tests of streamer.server.openai.upload_places."""
+"""Tests of streamer/access/places.py: nobody takes all."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.access.places import Places
 from streamer.errors import OverloadError
-from streamer.server.openai.upload_places import UploadPlaces
 
 
 def test_one_caller_leaves_as_many_places_as_it_takes() -> None:
     """And the next one gets its own."""
-    places = UploadPlaces(8)
+    places = Places(8, "uploads")
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(places.taken("a"))
-        with pytest.raises(OverloadError, match="4 uploads are being read, 4 of them yours"), places.taken("a"):
+        with pytest.raises(OverloadError, match="4 uploads, 4 of them yours"), places.taken("a"):
             pass
         with places.taken("b"), places.taken("b"):
             pass
@@ -29,7 +29,7 @@ def test_one_caller_leaves_as_many_places_as_it_takes() -> None:
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=100), st.integers(1, 32))
 def test_no_caller_empties_the_places(callers: list[str], n_places: int) -> None:
     """Whoever comes when there is room for all is let in; there are never more than there are places."""
-    places = UploadPlaces(n_places)
+    places = Places(n_places, "uploads")
     n_taken = dict.fromkeys("abcdefgh", 0)
     with contextlib.ExitStack() as stack:
         for caller in callers:
@@ -43,3 +43,17 @@ def test_no_caller_empties_the_places(callers: list[str], n_places: int) -> None
         assert sum(n_taken.values()) <= n_places
     with places.taken("a"):
         pass
+
+
+def test_who_may_have_all_gets_all() -> None:
+    """The programs of one machine, which need no key, are one caller."""
+    places = Places(3, "viewers")
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(places.taken(None))
+        assert places.n_taken == 3
+        with pytest.raises(OverloadError, match="3 viewers"), places.taken(None):
+            pass
+        with pytest.raises(OverloadError), places.taken("a"):
+            pass
+    assert places.n_taken == 0
