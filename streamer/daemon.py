@@ -12,19 +12,22 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
 from streamer.access.exposure import check_exposure
 from streamer.access.keys import Keys, find_key_file
+from streamer.access.open_files import Shares, needed_files, shared_out
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
 from streamer.audio.pcm import Samples
 from streamer.build import Service
-from streamer.config import CaptureConfig, Config, ServerConfig
+from streamer.config import CaptureConfig, Config, LimitsConfig, ServerConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_service
 from streamer.host.memory import give_back_forever, keep_for_good
 from streamer.host.microphone import MicrophoneSource
+from streamer.host.open_files import allow_all_files
 from streamer.host.sockets import listen, socket_path
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.host.terminal import TerminalCaptions, TerminalNotes
@@ -178,6 +181,21 @@ def open_entrance(config: ServerConfig) -> Entrance:
     return Entrance(sockets=inherited or [_listen(config)], keys=keys, certificate=certificate)
 
 
+def _shared_out(limits: LimitsConfig) -> Shares:
+    n_files = allow_all_files()
+    shares = shared_out(limits, n_files)
+    if shares.limits != limits:
+        log.warning(
+            "few_open_files",
+            allowed=n_files,
+            needed=needed_files(limits),
+            max_connections=shares.limits.max_connections,
+            max_viewers=shares.limits.max_viewers,
+            remedy="ulimit -n 65536 (LimitNOFILE= of a unit), or smaller limits.max_connections and limits.max_viewers",
+        )
+    return shares
+
+
 def _listen(config: ServerConfig) -> socket.socket:
     try:
         return listen(config.host, config.port)
@@ -200,8 +218,12 @@ async def _serve_at(
 ) -> None:
     keys, certificate = entrance.keys, entrance.certificate
     scheduler, connections, room = service.scheduler, Connections(), Room() if open_microphone else None
+    shares = _shared_out(config.limits)
+    config = msgspec.structs.replace(config, limits=shares.limits)
     app = build_app(scheduler, config, service.registry, keys=keys, connections=connections, microphone=room)
-    server = HttpServer(app, config, entrance.sockets, certificate.context, service.registry)
+    server = HttpServer(
+        app, config, entrance.sockets, certificate.context, service.registry, max_waiting=shares.max_waiting
+    )
     await server.start()
     _on_reload(notifier, keys, certificate)
     try:

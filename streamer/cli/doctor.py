@@ -11,7 +11,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import resource
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,19 +22,19 @@ import torch
 from streamer import weights
 from streamer.access.exposure import check_exposure, is_loopback
 from streamer.access.keys import Keys, find_key_file
+from streamer.access.open_files import needed_files
 from streamer.access.tls import Certificate
-from streamer.config import Config, ServerConfig
+from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError
 from streamer.extras import EXTRAS, pip_install
 from streamer.host import cpu, portaudio
+from streamer.host.open_files import allow_all_files
 from streamer.host.sockets import listen, socket_path
 
 State = Literal["ok", "warn", "fail"]
 
 MIN_DAYS = 14
 """Days before a certificate expires from which it is reported: automatic renewal comes earlier."""
-SPARE_DESCRIPTORS = 100
-"""Descriptors for files, pipes and listeners beside the connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ def examine(config: Config) -> list[Check]:
         check_port(config.server.host, config.server.port),
         check_keys(config.server, os.environ),
         check_tls(config.server),
-        check_descriptors(config.limits.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        check_descriptors(config.limits, allow_all_files()),
         check_store(weights.default_store()),
         check_extras(),
     ]
@@ -176,11 +175,12 @@ def check_tls(config: ServerConfig) -> Check:
     return Check("tls", "ok", found)
 
 
-def check_descriptors(max_connections: int, limit: int) -> Check:
-    """Whether the system allows as many open files as `limits.max_connections` needs."""
-    if limit < max_connections + SPARE_DESCRIPTORS:
-        remedy = "ulimit -n 65536 (LimitNOFILE= of a unit), or a smaller limits.max_connections"
-        return Check("open files", "warn", f"{limit} allowed, limits.max_connections is {max_connections}", remedy)
+def check_descriptors(limits: LimitsConfig, limit: int) -> Check:
+    """Whether the system allows as many open files as the limits need; with fewer there are fewer connections."""
+    needed = needed_files(limits)
+    if limit < needed:
+        remedy = "ulimit -n 65536 (LimitNOFILE= of a unit), or smaller limits.max_connections and limits.max_viewers"
+        return Check("open files", "warn", f"{limit} allowed, the limits need {needed}", remedy)
     return Check("open files", "ok", f"{limit} allowed")
 
 

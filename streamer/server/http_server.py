@@ -45,6 +45,7 @@ class HttpServer:
         sockets: Listening sockets that systemd or a test has opened; they replace host and port.
         tls: Certificate and key; None: plain HTTP.
         registry: Of the metrics of sockets; None: they are not shown.
+        max_waiting: Connections that may wait for their peer.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class HttpServer:
         sockets: Sequence[socket.socket] | None = None,
         tls: ssl.SSLContext | None = None,
         registry: CollectorRegistry | None = None,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._config = config.server
         self._is_tls = tls is not None
         self._send_timeout_s = config.limits.send_timeout_s
         self._sockets = list(sockets or ())
         metrics = SocketMetrics(registry if registry is not None else CollectorRegistry())
-        self._server = _Server(_uvicorn_config(app, config.server), config, tls, metrics)
+        self._server = _Server(_uvicorn_config(app, config.server), config, tls, metrics, max_waiting)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -119,13 +121,18 @@ def url_of(config: ServerConfig, port: int, *, is_tls: bool) -> str:
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, uvicorn_config: uvicorn.Config, config: Config, tls: ssl.SSLContext | None, metrics: SocketMetrics
+        self,
+        uvicorn_config: uvicorn.Config,
+        config: Config,
+        tls: ssl.SSLContext | None,
+        metrics: SocketMetrics,
+        max_waiting: int,
     ) -> None:
         super().__init__(uvicorn_config)
         limits, proxies = config.limits, TrustedProxies(config.server.trusted_proxies)
         self._limits, self._tls, self._metrics = limits, tls, metrics
-        max_open = limits.max_connections + limits.max_viewers + MAX_WAITING
-        self._sockets = OpenSockets(max_open, metrics, proxies=proxies)
+        max_open = limits.max_connections + limits.max_viewers + max_waiting
+        self._sockets = OpenSockets(max_open, metrics, max_waiting, proxies)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

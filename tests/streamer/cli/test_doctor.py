@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamer.cli import doctor
-from streamer.config import Config, ModelConfig, ServerConfig
+from streamer.config import Config, LimitsConfig, ModelConfig, ServerConfig
 from streamer.errors import PortAudioMissingError
 from streamer.host.portaudio import InputDevice
 
@@ -141,8 +141,8 @@ def test_each_fault_of_the_key_file_has_its_remedy(tmp_path: Path) -> None:
 
 def test_too_few_open_files_are_a_warning() -> None:
     """Before connections are refused for want of descriptors."""
-    assert doctor.check_descriptors(1024, 65536).state == "ok"
-    assert "ulimit -n" in doctor.check_descriptors(1024, 1024).remedy
+    assert doctor.check_descriptors(LimitsConfig(), 65536).state == "ok"
+    assert "ulimit -n" in doctor.check_descriptors(LimitsConfig(), 1024).remedy
 
 
 def test_missing_extras_are_told_with_their_packages() -> None:
