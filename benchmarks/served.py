@@ -32,6 +32,7 @@ async def daemon(
     end: signal.Signals = signal.SIGTERM,
     module: str = "streamer",
     variables: Mapping[str, str] | None = None,
+    n_files: int = 0,
 ) -> AsyncIterator[psutil.Process]:
     """
     Run `streamer serve` for the length of a block, which begins when the daemon is ready.
@@ -42,6 +43,7 @@ async def daemon(
         end: The signal that stops the daemon at the end of the block.
         module: The module that is run with the command `serve`.
         variables: More environment variables, as `STREAMER_SCHEDULER_MAX_SESSIONS`.
+        n_files: Open files that it is allowed; 0: as many as this process.
 
     Raises:
         SystemExit: The daemon ended before it was ready.
@@ -49,8 +51,9 @@ async def daemon(
     log = Path(tempfile.mkdtemp()) / "daemon.log"
     with log.open("w") as out:
         command = ("-m", module, "serve", "--port", str(port), *options)
+        few = ("prlimit", f"--nofile={n_files}") if n_files else ()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **(variables or {})}
+            *few, sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **(variables or {})}
         )
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):

@@ -8,15 +8,18 @@ import time
 
 import pytest
 
-from benchmarks.hostile.__main__ import State, longest_hold
-from benchmarks.hostile.attacks import ATTACKS, STRANGERS, Attack, again, frame, run
+from benchmarks.hostile.attack import STRANGERS, Attack, run
+from benchmarks.hostile.attacks import ATTACKS
+from benchmarks.hostile.crowd import members
+from benchmarks.hostile.honest import State, longest
+from benchmarks.hostile.requests import again, frame
 from tests.helpers.http_daemon import serving
 from tests.helpers.unheld_loop import unheld_loop
 
 
 def test_attacks_have_names_of_their_own() -> None:
     """A row of the table is found by its name; there are those of the first report and fifteen others."""
-    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 36
+    assert len({attack.name for attack in ATTACKS}) == len(ATTACKS) >= 80
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
@@ -43,11 +46,20 @@ def test_a_hold_is_told_by_its_bucket() -> None:
 
     def at(**held: float) -> State:
         edges = {edge.replace("e", "").replace("inf", "+Inf"): count for edge, count in held.items()}
-        return State(memory_mb=1, n_sessions=0, n_log_bytes=0, n_tracebacks=0, held=edges)
+        return State(memory_mb=1, n_sessions=0, n_log_bytes=0, n_tracebacks=0, late={"held": edges})
 
-    assert longest_hold(at(inf=3), at(inf=3)) == "< 0.05"
-    assert longest_hold(at(e1=1, e2=1, inf=1), at(e1=1, e2=2, inf=2)) == "< 2"
-    assert longest_hold(at(e1=0, e2=0, inf=0), at(e1=0, e2=0, inf=1)) == "> 2"
+    assert longest(at(inf=3), at(inf=3), "held") == "< 0.05"
+    assert longest(at(e1=1, e2=1, inf=1), at(e1=1, e2=2, inf=2), "held") == "< 2"
+    assert longest(at(e1=0, e2=0, inf=0), at(e1=0, e2=0, inf=1), "held") == "> 2"
+
+
+def test_a_crowd_is_of_every_kind() -> None:
+    """Strangers come from several addresses, who has a key from one; the first ones are all different."""
+    crowd = list(members(3000))
+    assert len(crowd) == 3000
+    assert len({attack.name for attack, _ in crowd[:10]}) == 10
+    assert {source for attack, source in crowd if not attack.has_key} == set(STRANGERS)
+    assert all(source == "127.0.0.1" for attack, source in crowd if attack.has_key)
 
 
 async def test_an_attack_ends_by_itself() -> None:
