@@ -16,7 +16,7 @@ from streamer.dialects.deepgram.protocol import MAX_KEYTERMS, SEGMENT_S, Deepgra
 from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRequest, Warned
 from streamer.errors import EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnEndReason, Word
-from streamer.protocol.messages import AudioFormat, Flush
+from streamer.protocol.messages import AudioFormat, Encoding, Flush
 from streamer.protocol.options import PAUSE_MS, Update
 
 REQUEST = ListenRequest(audio=AudioFormat(), interim_results=True)
@@ -253,6 +253,14 @@ class TestClient:
         assert isinstance(action, Open)
         assert action.start.language is action.start.endpoint_ms is msgspec.UNSET
         assert action.endpoint_ms == PAUSE_MS
+
+    @pytest.mark.parametrize(("encoding", "width"), [("mulaw", 1), ("pcm_s16le", 2), ("pcm_f32le", 4)])
+    def test_each_channel_gets_its_samples(self, encoding: Encoding, width: int) -> None:
+        """Of whatever width."""
+        request = ListenRequest(audio=AudioFormat(encoding=encoding, channels=3), is_multichannel=True)
+        dialect = opened(request)
+        samples = [bytes([n]) * width for n in range(6)]
+        assert dialect.receive(b"".join(samples)) == [To(n, samples[n] + samples[n + 3]) for n in range(3)]
 
     def test_channels_become_sessions(self) -> None:
         """Each gets its own session and its own samples; a stream may be cut in the middle of a sample."""
