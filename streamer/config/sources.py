@@ -57,6 +57,8 @@ def settings_of_file(path: Path) -> Iterator[Setting | Mistake]:
         yield Mistake(f"{path} is not a TOML file: {error}")
     except RecursionError:
         yield Mistake(f"{path} is not a configuration: brackets nested too deep, expected flat values")
+    except ValueError:  # of Python, which converts no longer ones
+        yield Mistake(f"{path} is not a configuration: an integer of thousands of digits")
     else:
         yield from _settings_of_tables(tables, f"in {path}")
 

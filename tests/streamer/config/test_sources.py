@@ -47,6 +47,7 @@ def test_unreadable_files_are_errors(file: Path, error_of: Callable[[str], str])
         load(file, {}, {})
     assert error_of("[server").startswith("cpu.toml is not a TOML file: ")
     assert error_of("keys = " + "[" * 5000).startswith("cpu.toml is not a configuration: brackets nested too deep")
+    assert error_of(f"keys = {'9' * 5000}").endswith("an integer of thousands of digits")
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"cpu\.toml is not a TOML file"):
         load(file, {}, {})
