@@ -3,7 +3,7 @@ Watches the event loop of the daemon: how long it was held, by what, and whether
 
 Everybody's captions wait while one callback runs. A beat every BEAT_S tells how late the loop ran it, and the kernel
 why: the loop's thread worked, it waited for another thread or a file, or the machine did not run it. A second thread
-looks on: it notes what the loop's thread has used when a beat is due, and where it stands once the beat is overdue.
+looks on: it notes where the loop stands once the beat is overdue.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import structlog
 
 from streamer.telemetry.metrics import LoopMetrics
 
-BEAT_S = 0.1
-"""Time between two beats."""
+BEAT_S = 0.02
+"""Time between two beats. What the loop did in it before a beat was due counts too: so much may be too much."""
 HELD_S = 0.05
 """Longest time that the loop may be held: half of what an audio chunk lasts."""
 TELL_S = 10.0
@@ -82,7 +82,7 @@ def explained(late_s: float, before: Usage, after: Usage) -> Lateness:
 
     Args:
         late_s: After it was due.
-        before: What the loop's thread had used when it was due, or some time before.
+        before: What the loop's thread had used shortly before it was due.
         after: What it has used now.
     """
     worked_s = min(late_s, after.worked_s - before.worked_s)
@@ -101,8 +101,6 @@ class LoopWatch:
     def __init__(self, metrics: LoopMetrics) -> None:
         self._metrics = metrics
         self._due_at_s = float("inf")
-        self._when_due: Usage | None = None
-        """What the loop's thread had used when the beat was due; None: the looking thread was late itself."""
         self._where = ""
         self._told_s = float("-inf")
         self.longest_s = 0.0
@@ -113,7 +111,7 @@ class LoopWatch:
     async def run(self) -> None:
         """Beat until cancelled."""
         stop, loop_thread = threading.Event(), Thread()
-        arguments = (loop_thread, threading.get_ident(), stop)
+        arguments = (threading.get_ident(), stop)
         looking = threading.Thread(target=self._look_on, args=arguments, name="loop watch", daemon=True)
         looking.start()
         try:
@@ -125,12 +123,12 @@ class LoopWatch:
             loop_thread.close()
 
     async def _beat(self, thread: Thread) -> None:
-        self._where, self._when_due, began = "", None, thread.usage()
+        self._where, began = "", thread.usage()
         self._due_at_s = due_s = time.monotonic() + BEAT_S
         await asyncio.sleep(BEAT_S)
         late_s = time.monotonic() - due_s
         if late_s > HELD_S:
-            self._tell(explained(late_s, self._when_due or began, thread.usage()))
+            self._tell(explained(late_s, began, thread.usage()))
 
     def _tell(self, late: Lateness) -> None:
         causes = ((late.worked_s, self._metrics.held), (late.waited_s, self._metrics.waited))
@@ -146,29 +144,19 @@ class LoopWatch:
             times = {f"{name.removesuffix('_s')}_ms": round(value * 1e3) for name, value in late._asdict().items()}
             log.warning("loop_held", **times, where=self._where or "not seen")
 
-    def _look_on(self, thread: Thread, ident: int, stop: threading.Event) -> None:
-        seen_s, pause_s = float("inf"), 0.0
-        while not stop.wait(pause_s):
-            due_s = self._due_at_s
-            late_s = time.monotonic() - due_s
-            if late_s < 0:
-                pause_s = min(BEAT_S, -late_s)
-                continue
-            if due_s != seen_s and late_s < HELD_S / 2:
-                self._when_due = thread.usage()
-            if late_s > HELD_S and not self._where:
-                self._where = _place(sys._current_frames().get(ident))
-            seen_s, pause_s = due_s, HELD_S / 2
+    def _look_on(self, loop_thread: int, stop: threading.Event) -> None:
+        while not stop.wait(HELD_S / 2):
+            if time.monotonic() - self._due_at_s > HELD_S and not self._where:
+                self._where = _place(sys._current_frames().get(loop_thread))
 
 
 def _place(frame: FrameType | None) -> str:
-    """Return file, line and function of the innermost frame of this package, else of the innermost one."""
+    """Return module, line and function of the innermost frame, and of the innermost one of this package."""
     innermost = frame
-    while frame is not None:
-        if "streamer" in frame.f_globals.get("__name__", "").split("."):
-            return _named(frame)
+    while frame is not None and "streamer" not in frame.f_globals.get("__name__", "").split("."):
         frame = frame.f_back
-    return _named(innermost) if innermost is not None else ""
+    names = dict.fromkeys(_named(found) for found in (innermost, frame) if found is not None)
+    return " in ".join(names)
 
 
 def _named(frame: FrameType) -> str:

@@ -22,7 +22,7 @@ async def unheld_loop() -> AsyncIterator[None]:
         async with watched(LoopWatch(LoopMetrics(CollectorRegistry()))) as watch:
             await asyncio.sleep(0)
             yield
-            await asyncio.sleep(BEAT_S)  # a hold is seen by the beat after it
+            await asyncio.sleep(2 * BEAT_S)  # a hold is seen by the beat after it
     finally:
         gc.unfreeze()
     # measuring coverage doubles the processor time of Python code

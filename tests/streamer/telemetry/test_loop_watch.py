@@ -32,8 +32,8 @@ async def test_a_callback_that_computes_is_named() -> None:
     with capture_logs() as lines:
         async with watched(LoopWatch(LoopMetrics(registry))) as watch:
             for _ in range(2):
-                await asyncio.sleep(BEAT_S / 10)
-                work(2 * BEAT_S + 2 * HELD_S)
+                await asyncio.sleep(BEAT_S / 4)
+                work(3 * HELD_S)
                 await next_beats(2)
 
     assert watch.longest_s > HELD_S
@@ -47,8 +47,8 @@ async def test_a_callback_that_waits_is_told_apart() -> None:
     registry = CollectorRegistry()
     with capture_logs() as lines:
         async with watched(LoopWatch(LoopMetrics(registry))) as watch:
-            await asyncio.sleep(BEAT_S / 10)
-            time.sleep(2 * BEAT_S + 2 * HELD_S)  # noqa: ASYNC251 - stands for a lock, or a slow disk
+            await asyncio.sleep(BEAT_S / 4)
+            time.sleep(3 * HELD_S)  # noqa: ASYNC251 - stands for a lock, or a slow disk
             await next_beats(2)
 
     assert watch.longest_s == 0.0
