@@ -22,10 +22,13 @@ NUMBERS = [
 ]
 """Numbers out of this world, in place of any number of an input."""
 TEXTS = [
-    *(b"\xef\xbb\xbf", "\u2028\u202e\u200d".encode(), "\U0001f600".encode() * 2000, b"\xed\xa0\x80", b"\xc0\xaf"),
-    *(b"\xff\xfe", b"%00", b"\r\n\r\n", b"x" * 70_000, b"=" * 5000, b"\\u0000", "e\u0301".encode() * 3000),
+    *(b"\xef\xbb\xbf", "\u2028\u202e\u200d".encode(), b"\xed\xa0\x80", b"\xc0\xaf", b"\xff\xfe", b"%00", b"\\u0000"),
+    *(b"\r\n\r\n", b"x" * 300, "\U0001f600".encode() * 40, "e\u0301".encode() * 70),
 ]
-"""Encodings and lengths out of this world."""
+"""Encodings out of this world."""
+LONG_TEXTS = [b"x" * 70_000, b"=" * 5000, "\U0001f600".encode() * 2000, "e\u0301".encode() * 3000, b"[" * 100_000]
+"""Lengths out of this world: in one case of LONG_EVERY, for they take most of the time."""
+LONG_EVERY = 60
 SLOWEST_S = 1.0
 """Processor time that one case may take, seconds."""
 
@@ -52,6 +55,9 @@ def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> byt
         others: Inputs to exchange bytes with.
         random_: Decides.
     """
+    if random_.randrange(LONG_EVERY) == 0:
+        at = random_.randrange(len(data) + 1)
+        data = data[:at] + random_.choice(LONG_TEXTS) + data[at:]
     for _ in range(random_.randrange(5)):
         at = random_.randrange(len(data) + 1)
         match random_.randrange(9):
@@ -77,7 +83,7 @@ def mutated(data: bytes, others: Sequence[bytes], random_: random.Random) -> byt
                 data = data[:at] + random_.choice(TEXTS) + data[at:]
             case 8:  # the same again, or its parts in another order
                 end = at + random_.randrange(200)
-                data = data[:at] + data[at:end] * random_.choice((2, 3, 200)) + data[end:]
+                data = data[:at] + data[at:end] * random_.choice((2, 3, 20)) + data[end:]
     return data[:200_000]
 
 
