@@ -42,12 +42,12 @@ def test_units_are_valid(unit: str, tmp_path: Path) -> None:
 
 @needs_systemd
 def test_the_sandbox_is_tight() -> None:
-    """At most 2.0 of 10."""
+    """At most 1.8 of 10."""
     found = run("systemd-analyze", "security", "--offline=true", UNITS / "streamer.service")
 
     level = re.search(r"Overall exposure level for streamer\.service: ([\d.]+)", found)
     assert level is not None
-    assert float(level[1]) <= 2.0
+    assert float(level[1]) <= 1.8
 
 
 @needs_systemd

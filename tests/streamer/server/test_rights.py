@@ -195,6 +195,14 @@ async def test_a_page_of_another_site_gets_nothing_of_a_daemon_without_keys(head
     assert set(codes.values()) == {403}
 
 
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Host": "evil.example"}], ids=str)
+async def test_a_page_of_another_site_gets_nothing_with_a_key_either(daemon: Daemon, headers: dict[str, str]) -> None:
+    """Whatever it has of its visitor: a key that a page holds is of use on the daemon's own pages alone."""
+    codes = {(method, path): await status(daemon, method, path, FULL, **headers) for method, path in PATHS}
+
+    assert set(codes.values()) == {403}
+
+
 @pytest.mark.parametrize("name", ["localhost", "192.0.2.7", "[2001:db8::7]", "captions", "box.local", "box.lan"])
 async def test_names_that_no_stranger_can_own_are_served_on_a_network(name: str) -> None:
     """Of a container, of a home, and addresses: no page of the internet can be behind them."""
