@@ -1,7 +1,7 @@
 """
 Attacks a daemon on loopback, each attack beside an honest stream with a key of its own.
 
-    python -m benchmarks.hostile MANIFEST [--only NAME ...] [--seconds 8] [--settle 60] [--tries 3] [--model tiny.en]
+    python -m benchmarks.hostile MANIFEST [--only NAME ...] [--seconds 8] [--settle 60] [--tries 3] [--busy]
     python -m benchmarks.hostile MANIFEST --crowd 3000 [--files 1024]
 
 For each attack is printed: how late the captions of the honest stream came (P95) and how late alone just before, how
@@ -67,13 +67,12 @@ class Outcome:
     before: State
     after: State
 
-    @property
-    def holds(self) -> bool:
+    def holds(self, *, on_busy_machine: bool) -> bool:
         """Whether every bound was kept."""
+        is_in_time = self.late_s <= self.alone_s + LATER_S and longest(self.before, self.after, "waited") == "< 0.05"
         return (
-            self.late_s <= self.alone_s + LATER_S
+            (is_in_time or on_busy_machine)
             and longest(self.before, self.after, "held") == "< 0.05"
-            and longest(self.before, self.after, "waited") == "< 0.05"
             and self.took_mb <= MEMORY_MB
             and self.kept_mb <= MEMORY_MB / 2
             and self.after.n_sessions <= self.before.n_sessions
@@ -102,10 +101,9 @@ class Outcome:
 
 
 async def attacked(
-    attack: Attack, port: int, process: psutil.Process, pcm: NDArray[np.int16], settle_s: float
+    attack: Attack, port: int, process: psutil.Process, pcm: NDArray[np.int16], settle_s: float, alone_s: float
 ) -> Outcome:
     """Run one attack beside an honest stream, in a process of its own."""
-    alone_s = percentile(await honest(port, pcm), 95)
     before = await state(port, process)
     seconds = str(len(pcm) / 16_000)
     # of its own, without the libraries of this one: loading them would be the attack
@@ -134,7 +132,14 @@ async def _settled(port: int, process: psutil.Process, before: State, settle_s: 
 
 
 async def attack_all(
-    attacks: Sequence[Attack], pcm: NDArray[np.int16], port: int, process: psutil.Process, settle_s: float, n_tries: int
+    attacks: Sequence[Attack],
+    pcm: NDArray[np.int16],
+    port: int,
+    process: psutil.Process,
+    settle_s: float,
+    n_tries: int,
+    *,
+    is_busy: bool,
 ) -> None:
     """Print a row for each attack."""
     print(
@@ -144,11 +149,12 @@ async def attack_all(
     print("tracebacks | tries | holds |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     n_holding = 0
     for attack in attacks:
-        outcomes = [await attacked(attack, port, process, pcm, settle_s)]
-        while not (outcome := outcomes[-1]).holds and len(outcomes) < n_tries:
-            outcomes.append(await attacked(attack, port, process, pcm, settle_s))
-        n_holding += outcome.holds
-        cells = [attack.name, *outcome.cells(), str(len(outcomes)), "yes" if outcome.holds else "**no**"]
+        alone_s = float("nan") if is_busy else percentile(await honest(port, pcm), 95)
+        outcomes = [await attacked(attack, port, process, pcm, settle_s, alone_s)]
+        while not (does_hold := outcomes[-1].holds(on_busy_machine=is_busy)) and len(outcomes) < n_tries:
+            outcomes.append(await attacked(attack, port, process, pcm, settle_s, alone_s))
+        n_holding += does_hold
+        cells = [attack.name, *outcomes[-1].cells(), str(len(outcomes)), "yes" if does_hold else "**no**"]
         print(f"| {' | '.join(cells)} |", flush=True)
     print(f"\n{n_holding} of {len(attacks)} hold")
 
@@ -160,6 +166,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="of each attack")
     parser.add_argument("--settle", type=float, default=60.0, help="seconds in which memory and places come back")
     parser.add_argument("--tries", type=int, default=3, help="of an attack that breaks a bound")
+    parser.add_argument("--busy", action="store_true", help="others use the machine: judge no lateness, no waiting")
     parser.add_argument("--crowd", type=int, default=0, help="connections of strangers and a key, instead of attacks")
     parser.add_argument("--files", type=int, default=0, help="open files that the daemon is allowed")
     args = parser.parse_args()
@@ -181,7 +188,7 @@ def main() -> None:
             if args.crowd:
                 await in_a_crowd(args.crowd, port, process, pcm)
             else:
-                await attack_all(attacks, pcm, port, process, args.settle, args.tries)
+                await attack_all(attacks, pcm, port, process, args.settle, args.tries, is_busy=args.busy)
 
     asyncio.run(run())
 
