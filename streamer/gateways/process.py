@@ -33,7 +33,8 @@ from streamer.gateway import build_member
 from streamer.gateways import wire
 from streamer.gateways.client import HubClient
 from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
-from streamer.host.memory import give_back_forever
+from streamer.host.memory import give_back_forever, keep_for_good
+from streamer.host.open_files import allow_all_files
 from streamer.server.app import Shared, build_app
 from streamer.server.connection import Connections
 from streamer.server.http_server import HttpServer
@@ -97,6 +98,8 @@ class Gateway:
 
     async def _serve(self) -> None:
         await self._wait_ready()
+        allow_all_files()
+        keep_for_good()
         sockets = [socket.socket(fileno=number) for number in self._begin.sockets]
         wyoming = self._begin.wyoming
         server = HttpServer(self._app(), self._config, sockets, self._certificate.context, self._registry)
