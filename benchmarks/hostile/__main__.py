@@ -1,7 +1,8 @@
 """
 Attacks a daemon on loopback, each attack beside an honest stream with a key of its own.
 
-    python -m benchmarks.hostile MANIFEST [--only NAME ...] [--seconds 8] [--settle 60] [--tries 3] [--busy]
+    python -m benchmarks.hostile MANIFEST [--only NAME ...] [--seconds 8] [--settle 60] [--tries 3]
+    python -m benchmarks.hostile MANIFEST --busy --scripted
     python -m benchmarks.hostile MANIFEST --crowd 3000 [--files 1024]
 
 For each attack is printed: how late the captions of the honest stream came (P95) and how late alone just before, how
@@ -35,6 +36,7 @@ from benchmarks.hostile.requests import KEY
 from benchmarks.hostile.visitors import in_a_crowd
 from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.percentiles import percentile
+from tests.helpers.scripted_engine import spoken, story
 
 LATER_S, MEMORY_MB, LOG_BYTES = 0.5, 100.0, 1_000_000
 """Bounds of an attack: how much later captions may come, memory and log beyond what there was."""
@@ -167,12 +169,16 @@ def main() -> None:
     parser.add_argument("--settle", type=float, default=60.0, help="seconds in which memory and places come back")
     parser.add_argument("--tries", type=int, default=3, help="of an attack that breaks a bound")
     parser.add_argument("--busy", action="store_true", help="others use the machine: judge no lateness, no waiting")
+    parser.add_argument(
+        "--scripted", action="store_true", help="an engine that computes nothing: what is late is late by the attack"
+    )
     parser.add_argument("--crowd", type=int, default=0, help="connections of strangers and a key, instead of attacks")
     parser.add_argument("--files", type=int, default=0, help="open files that the daemon is allowed")
     args = parser.parse_args()
     attacks = [attack for attack in ATTACKS if attack.name.startswith(tuple(args.only))]
-    recordings = read_recordings(args.manifest, [row for row in read_manifest(args.manifest) if row.language == "en"])
-    pcm = pcm16(np.resize(np.concatenate(recordings), int(args.seconds * 16_000)))
+    rows = [row for row in read_manifest(args.manifest) if row.language == "en"]
+    sound = spoken(story(100)) if args.scripted else np.concatenate(read_recordings(args.manifest, rows))
+    pcm = pcm16(np.resize(sound, int(args.seconds * 16_000)))
 
     async def run() -> None:
         keys = Path(tempfile.mkdtemp()) / "keys"
@@ -183,7 +189,12 @@ def main() -> None:
             "STREAMER_SERVER_ROOMS": "true",
         }
         port = served.free_port()
-        async with served.daemon(port, "--model", args.model, variables=variables, n_files=args.files) as process:
+        module = "tests.helpers.scripted_daemon" if args.scripted else "streamer"
+        if args.scripted:
+            variables["STREAMER_SCHEDULER_MAX_SESSIONS"] = "24"
+        options = ("--model", args.model)
+        started = served.daemon(port, *options, variables=variables, module=module, n_files=args.files)
+        async with started as process:
             await honest(port, pcm)  # the first stream of a daemon warms it up
             if args.crowd:
                 await in_a_crowd(args.crowd, port, process, pcm)
