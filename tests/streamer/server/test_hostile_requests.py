@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -128,6 +129,9 @@ def frame(opcode: int, payload: bytes = b"") -> bytes:
     return bytes([0x80 | opcode]) + size + bytes(4) + payload
 
 
+CHANCE = random.Random(1).randbytes(100_000)
+HEADS = {"MP3": b"ID3\x04\0\0\0\0\0\0", "Ogg": b"OggS\0\x02", "FLAC": b"fLaC\0\0\0\x22" + bytes(34)}
+LIVE = UPGRADE + frame(1, b'{"type":"start","audio":{"encoding":"container"}}')
 FLOODS = {
     "empty frames": UPGRADE + frame(1, b'{"type":"start"}') + frame(2) * 30_000,
     "pings": UPGRADE + frame(9, b"x" * 20) * 10_000,
@@ -143,6 +147,24 @@ FLOODS = {
     "long headers": b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000,
     "brackets": UPGRADE + frame(1, b'{"type":' + b"[" * 60_000),
     "frames without mask before the answer": UPGRADE + b"\x81\x02{}" * 5_000,
+    "headers behind a body": b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000\r\n\r\n"
+    + bytes(60_000)
+    + b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    + b"a:\r\n" * 16_000
+    + b"\r\n",
+    "trailers": FORM + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"a:\r\n" * 16_000 + b"\r\n",
+    "ranges": b"GET /pages/page.css HTTP/1.1\r\nHost: localhost\r\nRange: bytes="
+    + b",".join(b"%d-%d" % (n, n) for n in range(0, 4000, 2))
+    + b"\r\n\r\n",
+    "pipelined schemas": b"GET /v1/captions/schema.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200,
+    "pipelined metrics": b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200,
+    "texts that are not UTF-8": UPGRADE + frame(1, b"\xff" * 60_000),
+    "channels": UPGRADE.replace(b"captions", b"listen?encoding=mulaw&sample_rate=8000&channels=8&multichannel=true")
+    + frame(2, bytes(64_000)) * 8,
+    "another prompt each time": UPGRADE
+    + frame(1, b'{"type":"start"}')
+    + b"".join(frame(1, b'{"type":"update","prompt":"%d"}' % n) for n in range(500)),
+    **{f"a damaged live {name}": LIVE + frame(2, head + CHANCE[:60_000]) for name, head in HEADS.items()},
     "digits": UPGRADE + frame(1, b'{"type":"flush","id":' + b"9" * 60_000 + b"}"),
 }
 
