@@ -36,7 +36,7 @@ def without_unsaid_rounds(before: Sequence[SpokenWord], words: Sequence[SpokenWo
         words: Words of the hypothesis.
     """
     said = _Rounds(before, words)
-    for size in range(1, LONGEST_ROUND + 1):
+    for size in filter(said.repeats, range(1, LONGEST_ROUND + 1)):
         while (at := said.unsaid_round(size)) is not None:
             said.remove(at, size)
         said.cut_unsaid_end(size)
@@ -51,10 +51,15 @@ class _Rounds:
         self._groups = _with_marks(before)
         self._first = len(self._groups)
         self._groups += _with_marks(words)
+        self._keys = [group[0].key for group in self._groups]
 
     @property
     def words(self) -> list[SpokenWord]:
         return [word for group in self._groups[self._first :] for word in group]
+
+    def repeats(self, size: int) -> bool:
+        """Whether any word is the one that stands so many words before it."""
+        return any(key == before != "" for key, before in zip(self._keys[size:], self._keys, strict=False))
 
     def unsaid_round(self, size: int) -> int | None:
         """Index of the round of this size with the least sound that repeats the one before and is followed by words."""
@@ -78,15 +83,19 @@ class _Rounds:
             is_still = self._repeats(end - 1, size) and self._is_soundless(end - 1, size)
             run = run + 1 if is_still else 0
             if run >= FEW_WORDS or (run >= size and end == len(self._groups)):
-                del self._groups[end - run :]
+                self._cut(slice(end - run, None))
                 return
 
     def remove(self, at: int, size: int) -> None:
         """Remove a round of the hypothesis."""
-        del self._groups[at : at + size]
+        self._cut(slice(at, at + size))
+
+    def _cut(self, part: slice) -> None:
+        del self._groups[part]
+        del self._keys[part]
 
     def _repeats(self, i: int, size: int) -> bool:
-        return i >= size and self._groups[i][0].key == self._groups[i - size][0].key != ""
+        return i >= size and self._keys[i] == self._keys[i - size] != ""
 
     def _sound_s(self, at: int, size: int) -> float:
         return sum(group[0].end_s - group[0].start_s for group in self._groups[at : at + size])
@@ -97,15 +106,13 @@ class _Rounds:
         if sound_s > SOUNDLESS_S:
             return False
         earlier = range(i - size, -1, -size)
-        same = itertools.takewhile(lambda k: self._groups[k][0].key == self._groups[i][0].key, earlier)
+        same = itertools.takewhile(lambda k: self._keys[k] == self._keys[i], earlier)
         return any(sound_s < SQUEEZED * self._sound_s(k, 1) for k in same)
 
     def _longest_s(self, at: int, size: int) -> float:
         """Sound of the longest round before `at` in the same repetition, seconds."""
         longest, begin = 0.0, at
-        while begin >= size and all(
-            self._groups[begin - size + k][0].key == self._groups[at + k][0].key for k in range(size)
-        ):
+        while begin >= size and self._keys[begin - size : begin] == self._keys[at : at + size]:
             begin -= size
             longest = max(longest, self._sound_s(begin, size))
         return longest

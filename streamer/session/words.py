@@ -4,6 +4,7 @@ The words of a hypothesis: tokens, text, times in stream time, confidence. Pure.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import unicodedata
@@ -33,7 +34,7 @@ class SpokenWord:
     @property
     def key(self) -> str:
         """Letters and digits, case folded: hypotheses agree on a word if its keys are equal. Empty for marks alone."""
-        return "".join(c for c in self.text.casefold() if not _is_mark(c))
+        return _key(self.text)
 
 
 def of_whole_characters(result: StepResult, tokenizer: Tokenizer) -> StepResult:
@@ -109,6 +110,12 @@ def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:
     """The words that lie wholly within the first `n_tokens` tokens."""
     ends = itertools.accumulate(len(word.tokens) for word in words)
     return [word for word, end in zip(words, ends, strict=True) if end <= n_tokens]
+
+
+@functools.lru_cache(maxsize=4096)
+def _key(text: str) -> str:
+    """As `SpokenWord.key`; kept, since words are compared with each other many times in each step."""
+    return "".join(c for c in text.casefold() if not _is_mark(c))
 
 
 def _is_mark(character: str) -> bool:
