@@ -329,9 +329,10 @@ class Worker:
         its share of the steps. An interval of audio or of time must lie between two; flushes that wait are answered
         together.
         """
-        interval_s, session = self.interval_s, stream.session
+        session = stream.session
         if not session.wants_final or session.takes_no_more:
             return 0.0
+        interval_s = self.interval_s
         if session.received_s - stream.final_received_s >= interval_s:
             return 0.0
         return stream.final_at_s + interval_s - time.monotonic()
