@@ -1,12 +1,14 @@
 """
 Processor time of the daemon at 1, 8 and 32 streams: event loop, front end, encoder, decoder.
 
-    python -m benchmarks.host_path MANIFEST [--streams 1,8,32] [--seconds 40] [--model tiny.en]
+    python -m benchmarks.host_path MANIFEST [--streams 1,8,32] [--seconds 40] [--model tiny.en] [--free]
 
 The daemon runs as a process of its own on loopback, and this process sends it speech in real time. The kernel counts
 the processor time of each thread of the daemon: the first thread is the event loop, with WebSockets, sessions and JSON;
 the busiest others are the workers. The daemon itself times what the workers do, so those figures include waits for each
 other and for a processor. All figures are milliseconds per second of audio.
+
+With `--free` the daemon is a gateway of engine processes, and its engine costs nothing: what is left is its own work.
 """
 
 from __future__ import annotations
@@ -35,15 +37,17 @@ def main() -> None:
     arguments = argument_parser(__doc__)
     arguments.add_argument("--streams", default="1,8,32")
     arguments.add_argument("--seconds", type=float, default=40.0)
+    arguments.add_argument("--free", action="store_true", help="a gateway, whose engine costs nothing")
     args = arguments.parse_args()
     rows = [row for row in read_manifest(args.manifest) if row.kind == "short"]
     speech = np.concatenate(read_recordings(args.manifest, rows))
     print("streams  event loop  workers  others | front end  encoder  decoder, rest of step | messages")
     for n in map(int, args.streams.split(",")):
-        print(asyncio.run(measure(n, speech, args.seconds, args.model)), flush=True)
+        module = "benchmarks.free_engine" if args.free else "streamer"
+        print(asyncio.run(measure(n, speech, args.seconds, args.model, module)), flush=True)
 
 
-async def measure(n: int, speech: NDArray[np.float32], seconds: float, model: str) -> str:
+async def measure(n: int, speech: NDArray[np.float32], seconds: float, model: str, module: str) -> str:
     """
     A row of the table.
 
@@ -52,10 +56,12 @@ async def measure(n: int, speech: NDArray[np.float32], seconds: float, model: st
         speech: (n_samples,), mono at 16 kHz.
         seconds: Length of the measurement.
         model: Name of the model.
+        module: The daemon's.
     """
     port = free_port()
     pcm = pcm16(speech)
-    async with daemon(port, "--model", model, variables={"STREAMER_SCHEDULER_MAX_SESSIONS": str(n)}) as process:
+    variables = {"STREAMER_SCHEDULER_MAX_SESSIONS": str(n), "STREAMER_ENGINES_COUNT": "1"}
+    async with daemon(port, "--model", model, module=module, variables=variables) as process:
         parts = [np.roll(pcm, -i * len(pcm) // n) for i in range(n)]
         speakers = [asyncio.create_task(_speak(port, part, WARM_UP_S + seconds)) for part in parts]
         await asyncio.sleep(WARM_UP_S)
