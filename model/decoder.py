@@ -102,7 +102,8 @@ class TextDecoder(nn.Module):
         self.dims = dims
         self.set_alignment_heads(alignment_heads)
         n_state = dims.n_text_state
-        self.token_embedding = nn.Embedding(dims.n_vocab, n_state)
+        # without initial values: drawing them on the meta device imports torch's compiler, which takes 2 s
+        self.token_embedding = nn.Embedding.from_pretrained(torch.empty(dims.n_vocab, n_state), freeze=False)
         self.packed_embedding: PackedWeight | None = None
         self.positions = nn.Parameter(torch.empty(dims.n_text_ctx, n_state))
         self.blocks = nn.ModuleList(DecoderBlock(n_state, dims.n_text_head) for _ in range(dims.n_text_layer))

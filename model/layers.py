@@ -229,6 +229,7 @@ def sinusoids(length: int, channels: int, max_timescale: float = 10_000.0) -> Te
         (length, channels), float32: sines first, then cosines.
     """
     step = math.log(max_timescale) / (channels // 2 - 1)
-    inverse_timescales = torch.exp(-step * torch.arange(channels // 2))
-    angles = torch.arange(length)[:, None] * inverse_timescales[None, :]  # (length, channels // 2)
+    # on the CPU by name: as meta tensors, while a network is built, these two import torch's compiler, which takes 2 s
+    inverse_timescales = torch.exp(-step * torch.arange(channels // 2, device="cpu"))
+    angles = torch.arange(length, device="cpu")[:, None] * inverse_timescales[None, :]  # (length, channels // 2)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
