@@ -17,10 +17,6 @@ from torch import Tensor
 from streamer.errors import DeviceError
 from streamer.text.tokenizer import Tokenizer
 
-JOINING = "-'\u2019_&/"
-"""Marks that occur inside words."""
-PUNCTUATION_BYTES = (b"\xe2\x80", b"\xe3\x80", b"\xc2")
-"""First bytes of marks that have no token of their own: dashes and quotes, CJK marks, Latin-1."""
 SMALL_LETTER = -4.0
 """Bias of small letters where a sentence begins, nats. A text that begins with one goes on without marks and capitals:
 base writes "and so my fellow americans" where it would write "And so, my fellow Americans" otherwise."""
@@ -81,13 +77,9 @@ class DecodingRules:
         first = never.clone()
         first[list(tokenizer.blank_tokens)] = -torch.inf
         growing = never.clone()
-        self._grows = [_grows_a_word(tokenizer, token) for token in range(tokenizer.eot)] + [False] * (
-            n_vocab - tokenizer.eot
-        )
-        growing[[token for token, grows in enumerate(self._grows) if grows]] = -torch.inf
+        growing[list(tokenizer.growing_tokens)] = -torch.inf
         capital = torch.zeros(n_vocab)
-        small = [token for token in range(tokenizer.eot) if tokenizer.decode([token]).lstrip()[:1].islower()]
-        capital[small] = SMALL_LETTER
+        capital[list(tokenizer.small_letter_tokens)] = SMALL_LETTER
         self._bias = torch.stack([never, first, growing, capital]).to(device)  # (4, n_vocab)
         self._languages = dict(tokenizer.languages)
 
@@ -120,7 +112,7 @@ class DecodingRules:
             best[capital] = logits[capital, preferred]
             for row, token in zip(capital, preferred.tolist(), strict=True):
                 chosen[row] = token
-        growing = [row for row in restrictions.attached if self._grows[chosen[row]]]
+        growing = [row for row in restrictions.attached if chosen[row] in self._tokenizer.growing_tokens]
         if growing:
             logits[growing] += self._bias[2]
             best[growing], instead = logits[growing].max(dim=-1)  # each (n_growing,)
@@ -159,14 +151,3 @@ class DecodingRules:
         if before in codes and float(prob) < CHANGES:
             return Detected(before, float(probs[codes.index(before)]))
         return Detected(codes[int(at)], float(prob))
-
-
-def _grows_a_word(tokenizer: Tokenizer, token: int) -> bool:
-    """Whether a token after a word makes it a different word: letters, digits, a hyphen or an apostrophe."""
-    data = tokenizer.decode_bytes([token])
-    text = data.decode("utf-8", errors="replace")
-    if not data or text[0].isspace():
-        return False
-    if text[0] == "\ufffd":  # part of a character: allowed only if the character is a mark
-        return not data.startswith(PUNCTUATION_BYTES)
-    return text[0] in JOINING or any(character.isalnum() for character in text)

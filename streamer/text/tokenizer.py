@@ -8,11 +8,13 @@ language, six task tokens, and 1501 timestamps of 20 ms. Text tokens are those b
 from __future__ import annotations
 
 import codecs
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import tiktoken
 
 from streamer.text.languages import LANGUAGES
+from streamer.text.token_classes import growing_tokens, small_letter_tokens
 
 __all__ = ["N_TASK_AND_TIME_TOKENS", "Tokenizer"]
 
@@ -89,6 +91,16 @@ class Tokenizer:
     def base_tokens(self) -> tuple[bytes, ...]:
         """Bytes of every token below `eot`, in id order."""
         return self._base_tokens
+
+    @functools.cached_property
+    def growing_tokens(self) -> frozenset[int]:
+        """See `token_classes.growing_tokens`."""
+        return growing_tokens(self._base_tokens)
+
+    @functools.cached_property
+    def small_letter_tokens(self) -> frozenset[int]:
+        """See `token_classes.small_letter_tokens`."""
+        return small_letter_tokens(self._base_tokens)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of `text`; the names of special tokens are ordinary text here."""
