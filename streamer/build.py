@@ -32,7 +32,7 @@ from streamer.scheduling.cost_memory import CostMemory
 from streamer.scheduling.decoder import LocalDecoder
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.idle_calibration import IdleCalibration
-from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts, least
+from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.recording import RecordingOptions, Recordings
 from streamer.scheduling.reviser import Reviser
 from streamer.scheduling.revision_decoder import RevisingModel, RevisionDecoder, RevisionThread
@@ -101,7 +101,7 @@ class Engines:
 
 def build(config: Config, *, random_weights: bool = False) -> Service:
     """
-    Load the weights, choose device and dtype, run a real decode, and measure what a step costs.
+    Load the weights, choose device and dtype, run a real decode, and find what a step costs.
 
     Args:
         config: The configuration.
@@ -263,7 +263,7 @@ def build_scheduler(
     config: Config, engines: Engines, registry: CollectorRegistry, decoder: RevisionDecoder | None = None
 ) -> Service:
     """
-    Measure what a step costs, and make a worker for each engine and a scheduler over them.
+    Find what a step costs, and make a worker for each engine and a scheduler over them.
 
     Args:
         config: The configuration.
@@ -274,7 +274,7 @@ def build_scheduler(
     metrics = ServiceMetrics(registry)
     probe, clocks = CostProbe(engines.facts.n_mels, engines.options.max_batch), step_clocks(engines.model.device)
     memory = cost_memory(costs_key(engines), probe.n_rows)
-    costs = least_costs(engines.engines[0], probe, clocks, memory)
+    costs = idle_costs(engines.engines[0], probe, clocks, memory)
     meter = LoadMeter(load_limits(config), engines.options.max_batch, costs)
     decoder = decoder or RevisionDecoder(engines.revisers)
     workers = _workers(config, engines, metrics, meter, decoder)
@@ -305,19 +305,29 @@ def _workers(
     return [Worker(decoder, engines.front_end, WorkerOptions(), metrics, tracer) for decoder in decoders]
 
 
-def least_costs(engine: WhisperEngine, probe: CostProbe, clocks: Clocks, memory: CostMemory) -> StepCosts:
+def idle_costs(engine: WhisperEngine, probe: CostProbe, clocks: Clocks, memory: CostMemory) -> StepCosts:
     """
-    Costs of the idle machine: the less of what is measured now and of what earlier starts remember.
+    Costs of the idle machine: those that earlier starts remember, otherwise measured now.
+
+    In either case a real step has proved that decoding works. What is remembered is measured again as soon as nobody
+    speaks (`IdleCalibration`).
 
     Args:
         engine: Runs the probe.
         probe: The steps to measure.
         clocks: What measures them.
         memory: Of earlier starts; remembers this one too.
+
+    Raises:
+        EngineError: A step failed.
     """
-    measured, remembered = measure_costs(engine, probe, clocks), memory.recall()
+    remembered = memory.recall()
+    if remembered:
+        probe.prove(engine)
+        return remembered
+    measured = measure_costs(engine, probe, clocks)
     memory.note(measured)
-    return least(measured, remembered, probe.n_rows) if remembered else measured
+    return measured
 
 
 def cost_memory(key: Mapping[str, str], n_rows: int) -> CostMemory:

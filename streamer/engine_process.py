@@ -30,7 +30,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from streamer import weights
-from streamer.build import Engines, build_engines, cost_memory, costs_key, least_costs, load_limits, step_clocks
+from streamer.build import Engines, build_engines, cost_memory, costs_key, idle_costs, load_limits, step_clocks
 from streamer.config import Config
 from streamer.engine.recovery import RecoveringEngine
 from streamer.errors import StreamerError
@@ -126,13 +126,11 @@ def _reviser(model: ModelFacts) -> wire.Reviser:
 
 
 def _costs(engines: Engines, *, measures: bool) -> StepCosts:
-    """Measured costs, or after one step that proves that decoding works, any."""
+    """Remembered or measured costs, or after one step that proves that decoding works, any."""
     probe, clocks = CostProbe(engines.facts.n_mels, engines.options.max_batch), step_clocks(engines.model.device)
     if measures:
-        return least_costs(engines.engines[0], probe, clocks, cost_memory(costs_key(engines), probe.n_rows))
-    [request] = probes("health", engines.facts.n_mels, 1)
-    engines.engines[0].step([request])
-    engines.engines[0].forget(request.session)
+        return idle_costs(engines.engines[0], probe, clocks, cost_memory(costs_key(engines), probe.n_rows))
+    probe.prove(engines.engines[0])
     return StepCosts(0.0, 1.0)
 
 

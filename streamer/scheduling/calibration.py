@@ -112,6 +112,17 @@ class CostProbe:
         series = (probes(name, self._n_mels, n_rows) for name, n_rows in self._series())
         return [request.session for request in itertools.chain.from_iterable(series)]
 
+    def prove(self, engine: Engine) -> None:
+        """
+        Run one step, which proves that decoding works; nothing is measured, and nothing of it stays cached.
+
+        Raises:
+            EngineError: The step failed.
+        """
+        [request] = probes("proof", self._n_mels, 1)
+        engine.step([request])
+        engine.forget(request.session)
+
     def _series(self) -> tuple[tuple[str, int], ...]:
         """Name and rows of each series of growing windows."""
         return ("cost-one", 1), ("cost-many", self.n_rows)

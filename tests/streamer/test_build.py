@@ -92,6 +92,7 @@ class Device:
 
     def __init__(self) -> None:
         self.n_steps_fail = 0
+        self.n_steps = 0
         self.built: list[weakref.ref[WhisperEngine]] = []
 
     def engines(self, registry: CollectorRegistry) -> build.Engines:
@@ -105,6 +106,7 @@ class Device:
 
             def step(self, batch: Sequence[StepRequest]) -> list[StepResult]:
                 """As `WhisperEngine.step`."""
+                device.n_steps += 1
                 if device.n_steps_fail:
                     device.n_steps_fail -= 1
                     raise DeviceError("the device failed")
@@ -200,12 +202,17 @@ def test_sessions_ask_by_default_for_what_is_loaded() -> None:
 
 
 def test_costs_are_remembered_for_the_machine_and_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two starts leave one file in the cache folder, with what the costs depend on."""
+    """The first start measures, and leaves a file with what the costs depend on; the second one runs a single step."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for _ in range(2):
-        registry = CollectorRegistry()
-        build.build_scheduler(Config(), Device().engines(registry), registry)
+    devices, registries = [Device(), Device()], [CollectorRegistry(), CollectorRegistry()]
+    services = [
+        build.build_scheduler(Config(), device.engines(registry), registry)
+        for device, registry in zip(devices, registries, strict=True)
+    ]
 
+    assert devices[0].n_steps >= 8
+    assert devices[1].n_steps == 1
+    assert services[1].scheduler.statistics().capacity == services[0].scheduler.statistics().capacity
     [path] = (tmp_path / "whisper-streamer" / "costs").glob("*.json")
     held = json.loads(path.read_text())
     assert set(held["key"]) == {"machine", "model", "engine", "options", "dtype", "version"}

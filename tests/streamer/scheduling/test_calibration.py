@@ -63,6 +63,16 @@ def test_costs_are_taken_apart(cost: tuple[float, float], max_batch: int, found:
     assert {len(batch) for batch in engine.batches} == {1, min(4, max_batch)}
 
 
+def test_one_step_proves_that_decoding_works() -> None:
+    """It measures nothing, and its window is forgotten."""
+    engine = SteppingClock(0.08, 0.02)
+
+    CostProbe(5, 8).prove(cast(Engine, engine))
+
+    [[request]] = engine.batches
+    assert engine.forgotten == {request.session}
+
+
 def test_costs_are_those_of_growing_windows() -> None:
     """Each probe goes on with the window of the one before, a second longer, and none is left behind."""
     engine = SteppingClock(0.08, 0.02)
