@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import structlog
@@ -34,13 +34,12 @@ from streamer.host.terminal import TerminalCaptions, TerminalNotes
 from streamer.protocol.events import Event
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
-from streamer.server.app import build_app
-from streamer.server.connection import Connections
-from streamer.server.http_server import HttpServer
-from streamer.server.relay.wyoming import wyoming_server
-from streamer.server.rooms.room import Room
 from streamer.telemetry.loop_watch import LoopWatch
 from streamer.telemetry.metrics import LoopMetrics
+
+if TYPE_CHECKING:
+    from streamer.server.connection import Connections
+    from streamer.server.rooms.room import Room
 
 log = structlog.get_logger()
 
@@ -158,13 +157,21 @@ async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone |
         notifier.status("loading the model")
         notifier.extend_timeout(LOADING_S)
         person.say(f"Loading {config.model.name} and measuring what this machine can carry …")
-        service = await asyncio.to_thread(build, config)
-        await asyncio.to_thread(preload)
+        importing = asyncio.to_thread(_import_server)
+        service, _ = await asyncio.gather(asyncio.to_thread(build, config), importing)
         keep_for_good()
         await _serve_at(entrance, service, config, open_microphone, stop, notifier, person)
     finally:
         for listener in entrance.sockets:
             listener.close()
+
+
+def _import_server() -> None:
+    """Import what answers clients, while the weights are packed, which needs no interpreter; `mic` does not need it."""
+    from streamer.server import app, http_server  # noqa: F401
+    from streamer.server.relay import wyoming  # noqa: F401
+
+    preload()
 
 
 def open_entrance(config: ServerConfig) -> Entrance:
@@ -216,6 +223,12 @@ async def _serve_at(
     notifier: Notifier,
     person: TerminalNotes,
 ) -> None:
+    from streamer.server.app import build_app
+    from streamer.server.connection import Connections
+    from streamer.server.http_server import HttpServer
+    from streamer.server.relay.wyoming import wyoming_server
+    from streamer.server.rooms.room import Room
+
     keys, certificate = entrance.keys, entrance.certificate
     scheduler, connections, room = service.scheduler, Connections(), Room() if open_microphone else None
     shares = _shared_out(config.limits)
