@@ -10,6 +10,8 @@ device.
 from __future__ import annotations
 
 import itertools
+import math
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -108,10 +110,9 @@ class KVCache:
         self.row_by_row = row_by_row
         self.n_tail = 0 if tail is None else self._length_of(tail)
         outer, inner = (2, dims.n_text_layer, n_slots, dims.n_text_head), dims.d_head
-        # zeros, not empty: masked positions are multiplied by zero, and zero times a stray NaN is NaN
         # (2, n_text_layer, n_slots, n_text_head, n_text_ctx, d_head) and (…, n_tail + audio_capacity, d_head)
-        self._text = torch.zeros(*outer, dims.n_text_ctx, inner, dtype=dtype, device=device)
-        self._audio = torch.zeros(*outer, self.n_tail + audio_capacity, inner, dtype=dtype, device=device)
+        self._text = _zeros((*outer, dims.n_text_ctx, inner), dtype, self.device)
+        self._audio = _zeros((*outer, self.n_tail + audio_capacity, inner), dtype, self.device)
         self.keys, self.values = self._text  # each (n_text_layer, n_slots, n_text_head, n_text_ctx, d_head)
         self.audio_keys, self.audio_values = self._audio
         if tail is not None:
@@ -130,7 +131,7 @@ class KVCache:
         return self._audio_lengths[slot]
 
     def n_bytes(self) -> tuple[int, int]:
-        """Allocated bytes of the self-attention part and of the cross-attention part."""
+        """Bytes of the self-attention part and of the cross-attention part, when all slots are full."""
         return self._text.nbytes, self._audio.nbytes
 
     def set_length(self, slot: int, length: int) -> None:
@@ -417,3 +418,16 @@ def _selector(slots: Sequence[int], device: torch.device) -> slice | Tensor:
     if list(slots) == list(range(first, first + len(slots))):
         return slice(first, first + len(slots))
     return torch.tensor(slots, device=device)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """
+    Zeros, not empty: masked positions are multiplied by zero, and zero times a stray NaN is NaN.
+
+    On a CPU they are pages of a mapping, which take no memory before they are written: most slots are never full.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)

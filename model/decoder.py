@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model.attention import AttentionBackend, attend
 from model.cache import AppendPlan, Group, KVCache
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, PackedWeight
+from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, pack
 
 __all__ = ["DecoderOutput", "TextDecoder"]
 
@@ -110,6 +110,17 @@ class TextDecoder(nn.Module):
         self.cross_keys_values = Linear(n_state, dims.n_text_layer * 2 * n_state)
         self.norm = LayerNorm(n_state)
 
+    def pack_embedding(self) -> None:
+        """
+        Pack the projection to the vocabulary, and keep a copy for lookups; both in fp16 alone where that is exact.
+
+        It is half of a small model, and few rows are projected at once: further layouts are not worth their memory.
+        """
+        weight = self.token_embedding.weight
+        self.packed_embedding = pack(weight, None, small_batch=True, large_batch=False)
+        if self.packed_embedding is not None and self.packed_embedding.is_exact_in_fp16:
+            self.token_embedding.weight = nn.Parameter(weight.half(), requires_grad=False)
+
     def set_alignment_heads(self, alignment_heads: Sequence[tuple[int, int]]) -> None:
         """
         Choose the (layer, head) pairs whose cross-attention follows the speech. Not while queries await `align`.
@@ -159,7 +170,7 @@ class TextDecoder(nn.Module):
             cache: Written, not advanced.
             plan: Of this pass.
         """
-        x = self.token_embedding(tokens) + self.positions[plan.positions]  # (n_tokens, n_text_state)
+        x = self.token_embedding(tokens).to(self.positions) + self.positions[plan.positions]  # (n_tokens, n_text_state)
         queries = []
         for layer, block in enumerate(self.blocks):
             assert isinstance(block, DecoderBlock)

@@ -90,15 +90,23 @@ class PackedWeight:
         small_batch: Keep an fp16 copy of the weight for products of up to `SMALL_BATCH` rows. Those are bound by memory
             bandwidth, and half the bytes take half the time. Results stay the same, since published weights are fp16;
             without effect for weights that fp16 would round.
+        large_batch: Keep the blocked layout beside an fp16 copy: from 32 rows on its product takes less time, a sixth
+            less at 64 rows.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, small_batch: bool, large_batch: bool = True) -> None:
         self._bias = bias
-        # without this oneDNN reorders the weight in every call, which for few rows costs more than the product
-        self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
         self._fp16 = (
             torch.ops.quantized.linear_prepack_fp16(weight, bias) if small_batch and _is_exact_in_fp16(weight) else None
         )
+        # without this oneDNN reorders the weight in every call, which for few rows costs more than the product
+        is_blocked = large_batch or self._fp16 is None
+        self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight) if is_blocked else None
+
+    @property
+    def is_exact_in_fp16(self) -> bool:
+        """Whether an fp16 copy is kept, which holds the same numbers."""
+        return self._fp16 is not None
 
     def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
         """
@@ -113,7 +121,7 @@ class PackedWeight:
             (..., n_out).
         """
         n = x.numel() // x.shape[-1]
-        if self._fp16 is not None and n <= SMALL_BATCH:
+        if self._fp16 is not None and (n <= SMALL_BATCH or self._blocked is None):
             product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._fp16)
             return _finished(product, gelu=gelu, residual=residual)
         n_compiled = compiled_rows(n)
@@ -150,7 +158,7 @@ def _padded(x: Tensor, n: int) -> Tensor:
     return F.pad(rows, (0, 0, 0, n - rows.shape[0]))
 
 
-def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> PackedWeight | None:
+def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool, large_batch: bool = True) -> PackedWeight | None:
     """
     Pack a weight for products on a CPU, or return None where packing does not help.
 
@@ -161,13 +169,14 @@ def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool) -> PackedWei
         weight: (n_out, n_in).
         bias: (n_out,), or None.
         small_batch: As for `PackedWeight`.
+        large_batch: As for `PackedWeight`.
     """
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available() or weight.numel() < SMALLEST_PACKED:
         return None
     if weight.dtype == torch.float32 or (
         weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     ):
-        return PackedWeight(weight, bias, small_batch=small_batch)
+        return PackedWeight(weight, bias, small_batch=small_batch, large_batch=large_batch)
     return None
 
 

@@ -30,11 +30,6 @@ class SilenceCache:
     log_weights: Tensor
     """Logarithm of the number of positions that each kept key represents, (n_kept,), float32, on the CPU."""
 
-    @property
-    def n_bytes(self) -> int:
-        """Bytes held in memory."""
-        return self.keys_values.nbytes + self.features.nbytes + self.log_weights.nbytes
-
     def n_behind(self, n: int) -> int:
         """Number of kept keys at positions [n, n_audio_ctx)."""
         return len(self.positions) - bisect_left(self.positions, n)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +15,13 @@ from model.cache import KVCache
 from model.decoder import DecoderBlock, TextDecoder
 from model.dimensions import ModelDimensions
 from model.encoder import AudioEncoder, EncoderBlock
-from model.layers import Linear, pack
+from model.layers import Linear
 from model.silence import SilenceCache
 
 __all__ = ["Whisper", "published_shapes"]
+
+Each = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]
+"""Calls a function with each of several things, as `map` does."""
 
 
 class Whisper(nn.Module):
@@ -37,6 +42,7 @@ class Whisper(nn.Module):
             alignment_heads = [(layer, head) for layer in later for head in range(dims.n_text_head)]
         self.encoder = AudioEncoder(dims)
         self.decoder = TextDecoder(dims, alignment_heads)
+        self._silences: dict[tuple[float, int], SilenceCache] = {}
 
     @classmethod
     def from_tensors(
@@ -48,6 +54,7 @@ class Whisper(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         attention: AttentionBackend | None = None,
+        each: Each = map,
     ) -> Whisper:
         """
         Build the network in inference mode.
@@ -59,6 +66,7 @@ class Whisper(nn.Module):
             dtype: Of weights and activations.
             device: Where the weights go.
             attention: Back end of every layer's attention; None: the fastest for device and dtype.
+            each: Packs the weights: `map`, or that of several threads.
 
         Raises:
             ValueError: A tensor is missing or has the wrong shape, or the device has no such attention back end.
@@ -73,20 +81,22 @@ class Whisper(nn.Module):
         state = {name: tensor.to(device, dtype) for name, tensor in _fused(dims, tensors).items()}
         model.load_state_dict(state, strict=True, assign=True)
         model.eval().requires_grad_(False)
-        model._pack()
+        model._pack(each)
         model.set_attention(
             encoder=attention or default_attention(model.device, model.dtype),
             decoder=attention or default_attention(model.device, model._cache_dtype()),
         )
         return model
 
-    def _pack(self) -> None:
+    def _pack(self, each: Each) -> None:
         """Replace every weight by its fastest layout; packed weights are no longer in `state_dict`."""
-        for part, small_batch in ((self.encoder, False), (self.decoder, True)):
-            for module in part.modules():
-                if isinstance(module, Linear):
-                    module.pack(small_batch=small_batch)
-        self.decoder.packed_embedding = pack(self.decoder.token_embedding.weight, None, small_batch=True)
+        parts = ((self.encoder, False), (self.decoder, True))
+        packings: list[Callable[[], None]] = [self.decoder.pack_embedding]  # the longest one first
+        for part, small_batch in parts:
+            linear = [module for module in part.modules() if isinstance(module, Linear)]
+            packings += [functools.partial(module.pack, small_batch=small_batch) for module in linear]
+        for _ in each(lambda pack: pack(), packings):
+            pass
 
     def set_attention(self, *, encoder: AttentionBackend, decoder: AttentionBackend) -> None:
         """
@@ -107,12 +117,12 @@ class Whisper(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of weights and activations."""
-        return self.decoder.token_embedding.weight.dtype
+        return self.decoder.positions.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return self.decoder.token_embedding.weight.device
+        return self.decoder.positions.device
 
     @property
     def is_multilingual(self) -> bool:
@@ -142,6 +152,23 @@ class Whisper(nn.Module):
         """Scaled log-mel (batch, n_mels, 2 * T) -> audio features (batch, T, n_audio_state); see `AudioEncoder`."""
         features: Tensor = self.encoder(mel.to(self.device, self.dtype), silence)
         return features
+
+    def silence(self, mel_value: float, stride: int) -> SilenceCache:
+        """
+        `AudioEncoder.encode_silence`, encoded once for all engines on these weights.
+
+        Args:
+            mel_value: Value of every mel entry.
+            stride: Positions that one kept key represents, 1 to n_audio_ctx.
+
+        Raises:
+            ValueError: `stride` is out of range.
+        """
+        key = (mel_value, stride)
+        if key not in self._silences:
+            with torch.inference_mode():
+                self._silences[key] = self.encoder.encode_silence(mel_value, stride=stride)
+        return self._silences[key]
 
     def silence_tail(self, silence: SilenceCache, n_tail: int) -> Tensor:
         """

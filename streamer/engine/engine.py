@@ -65,8 +65,7 @@ class WhisperEngine:
         self._keyterms = KeyTermBias(tokenizer, model.device, options.keyterms)
         with torch.inference_mode():
             floor = mel.silence_value(options.mel_maximum)
-            stride = options.silence_stride
-            silence = model.encoder.encode_silence(floor, stride=stride) if options.silence_cache else None
+            silence = model.silence(floor, options.silence_stride) if options.silence_cache else None
             tail = model.silence_tail(silence, options.n_tail) if silence else None
             capacity = options.audio_capacity(model.dims)
             self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=capacity, tail=tail)
@@ -85,7 +84,7 @@ class WhisperEngine:
 
     @property
     def cache_bytes(self) -> tuple[int, int]:
-        """Bytes of keys and values of text and of audio: slots of the KV cache, cached windows and cached silence."""
+        """Bytes of keys and values of text and of audio: slots of the KV cache and cached windows."""
         text, audio = self._cache.n_bytes()
         return text + self._texts.n_bytes, audio + self.window_encoder.n_bytes
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 
 from model import PUBLISHED_DIMENSIONS, Whisper, published_shapes
 from streamer import weights
 from streamer.errors import ModelNotFoundError
 from streamer.text.tokenizer import Tokenizer
+
+N_THREADS = 4
+"""Threads that pack weights and read the vocabulary: half of a start by processor time that is not imports."""
 
 
 def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:
@@ -24,14 +29,17 @@ def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whi
         CheckpointError: The weights or the vocabulary are damaged or missing.
     """
     checkpoint = weights.load(weights.resolve(name))
-    model = Whisper.from_tensors(
-        checkpoint.dims,
-        checkpoint.tensors,
-        alignment_heads=checkpoint.alignment_heads,
-        dtype=dtype,
-        device=device,
-    )
-    return model, weights.load_tokenizer(checkpoint)
+    with ThreadPoolExecutor(N_THREADS, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+        tokenizer = threads.submit(weights.load_tokenizer, checkpoint)
+        model = Whisper.from_tensors(
+            checkpoint.dims,
+            checkpoint.tensors,
+            alignment_heads=checkpoint.alignment_heads,
+            dtype=dtype,
+            device=device,
+            each=threads.map,
+        )
+        return model, tokenizer.result()
 
 
 def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:

@@ -70,8 +70,8 @@ class WindowEncoder:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes cached for all windows, and for the silence behind them."""
-        return self._windows.n_bytes + (self._silence.n_bytes if self._silence else 0)
+        """Bytes cached for all windows."""
+        return self._windows.n_bytes
 
     def n_settled(self, request: StepRequest) -> int:
         """Settled positions of the request's window, which are not encoded again."""

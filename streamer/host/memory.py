@@ -35,7 +35,7 @@ def keep_for_good() -> None:
 
 
 async def give_back_forever(interval_s: float = INTERVAL_S) -> None:
-    """Call `give_back` every `interval_s` seconds on a thread, until cancelled."""
+    """Call `give_back` now and every `interval_s` seconds, on a thread, until cancelled."""
     while True:
-        await asyncio.sleep(interval_s)
         await asyncio.to_thread(give_back)
+        await asyncio.sleep(interval_s)

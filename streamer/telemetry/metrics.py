@@ -78,8 +78,8 @@ class EngineMetrics:
         )
         self._attention = Gauge(
             "whisper_attention_memory_bytes",
-            "Bytes of keys and values of audio: slots of cross-attention with their silence tail, cached windows "
-            "(encoder and cross-attention), and the cached silence. Buffers of CUDA graphs are not counted.",
+            "Bytes of keys and values of audio: slots of cross-attention with their silence tail, and cached windows "
+            "(encoder and cross-attention). Buffers of CUDA graphs are not counted.",
             registry=registry,
         )
         self._kv = Gauge(

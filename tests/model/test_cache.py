@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -105,6 +106,15 @@ def test_n_bytes_is_what_is_allocated() -> None:
     outer = 3 * SMALL.n_text_layer * HEADS
 
     assert cache.n_bytes() == (outer * SMALL.n_text_ctx * WIDTH * 2 * 4, outer * (4 + 6) * WIDTH * 2 * 4)
+
+
+def test_slots_that_nobody_fills_take_no_memory() -> None:
+    """A hundred megabytes of them are not there until rows are written."""
+    before = psutil.Process().memory_info().rss
+    cache = KVCache(SMALL, n_slots=12_000, audio_capacity=24)
+
+    assert sum(cache.n_bytes()) > 10**8
+    assert psutil.Process().memory_info().rss - before < 10**7
 
 
 @pytest.mark.parametrize(

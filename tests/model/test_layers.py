@@ -113,6 +113,17 @@ def test_products_by_halves_lose_nothing(n_rows: int, after: str) -> None:
     assert_close(packed_copy(plain, small_batch=True)(x, **asked), plain(x, **asked), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("n_rows", [1, 40])
+def test_halves_alone_multiply_many_rows_too(n_rows: int) -> None:
+    """Without the blocked layout the products are the same."""
+    weight, x = normal(512, 256).half().float(), normal(n_rows, 256, seed=1)
+    alone = pack(weight, None, small_batch=True, large_batch=False)
+
+    assert alone is not None
+    assert alone.is_exact_in_fp16
+    assert_close(alone(x), x @ weight.T, rtol=1e-5, atol=1e-4)
+
+
 def test_weights_that_are_no_halves_keep_their_precision() -> None:
     """Half precision would change them, so few rows are multiplied like many."""
     plain = Linear(384, 192).requires_grad_(False)

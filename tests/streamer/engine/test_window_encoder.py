@@ -49,13 +49,12 @@ def test_another_window_or_gain_is_another_sound() -> None:
 def test_a_session_that_is_over_is_forgotten() -> None:
     """And its memory is given back."""
     ours = engine()
-    silence = ours.window_encoder.n_bytes
     ours.step([request(noise(200), window_start=0)])
-    assert ours.window_encoder.n_bytes > silence
+    assert ours.window_encoder.n_bytes > 0
 
     ours.forget("s")
 
-    assert ours.window_encoder.n_bytes == silence
+    assert ours.window_encoder.n_bytes == 0
     ours.check_integrity()
 
 
