@@ -1,5 +1,5 @@
 """
-Builds the service of a daemon whose engines are processes of their own: sockets and sessions here, weights there.
+Builds the service of a daemon whose engines are other processes: sockets and sessions here, weights there.
 
 The gateway loads no weights. It learns from its engines what it must know of the model: vocabulary, mel bands, the lag
 of its word times, and what a step costs.
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+import msgspec
 import structlog
 import torch
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
@@ -26,7 +28,9 @@ from streamer.build import Service, check_session, choose_device
 from streamer.config import Config
 from streamer.errors import EngineError
 from streamer.host.cpu import physical_cores
-from streamer.remote import wire
+from streamer.remote import roster, wire
+from streamer.remote.cluster import COMMAND as KEEPER
+from streamer.remote.cluster import ClusterPool, Keeper, first_ready
 from streamer.remote.decoder import EnginePool, RemoteDecoder
 from streamer.remote.joined import Address, JoinedPool
 from streamer.remote.launch import EngineProcess, Program
@@ -47,6 +51,8 @@ from streamer.text.tokenizer import Tokenizer
 
 COMMAND = (sys.executable, "-m", "streamer.engine_process")
 """Starts an engine process."""
+BUILD = "streamer.engine_process:build"
+"""Builds the host of an engine on a cluster."""
 N_PLACES = {"cpu": 1, "cuda": 2}
 """
 Calls of a worker under way at most, by the device of its engine.
@@ -69,10 +75,12 @@ def build_service(config: Config, *, random_weights: bool = False) -> Service:
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
         ConfigError: The model does not know the configured language.
-        EngineError: The configured device does not work, or an engine process cannot start.
+        EngineError: The configured device does not work, no engine can start, or there is no cluster.
     """
     if config.engines.where == "here":
         return build.build(config, random_weights=random_weights)
+    if config.engines.where == "ray":
+        return build_on_cluster(config, keep(config, random_weights=random_weights))
     return build_gateway(config, programs(config, random_weights=random_weights))
 
 
@@ -131,6 +139,54 @@ def build_gateway(config: Config, programs: Sequence[Program]) -> Service:
         raise
 
 
+def keep(config: Config, *, random_weights: bool = False, build: str = BUILD) -> roster.Keep:
+    """
+    The engines on a cluster that a configuration asks for; gateways whose engines are alike share them.
+
+    Args:
+        config: The configuration.
+        random_weights: See `build.build`.
+        build: Builds the host of an engine, as `package.module:function`.
+    """
+    loaded = Config(model=config.model, scheduler=config.scheduler, revise=config.revise, log=config.log)
+    alike = (build, config.model, config.scheduler, config.revise, random_weights, wire.VERSION, __version__)
+    family = hashlib.sha256(msgspec.json.encode(alike)).hexdigest()[:12]
+    return roster.Keep(
+        address=config.engines.address,
+        family=f"streamer-{family}",
+        begin=wire.Begin(version=wire.VERSION, config=loaded, name="", random_weights=random_weights),
+        build=build,
+        count=config.engines.count,
+        most=config.engines.most,
+    )
+
+
+def build_on_cluster(config: Config, keep: roster.Keep, command: Sequence[str] = KEEPER) -> Service:
+    """
+    Begin engines on a cluster, or find them there, and build a scheduler; blocks until one engine is ready.
+
+    Args:
+        config: The configuration.
+        keep: The engines.
+        command: Starts a keeper.
+
+    Raises:
+        ConfigError: The model does not know the configured language, or the model for second passes is not loaded.
+        StreamerError: There is no cluster, or no engine can start, for the reason that it names.
+    """
+    keeper = Keeper(keep, command)
+    try:
+        bounds, ready = asyncio.run(first_ready(keeper))
+        return _service(
+            config,
+            ready,
+            lambda fingerprint, on_rebuilt: ClusterPool(keep, keeper, bounds, fingerprint, on_rebuilt, command),
+        )
+    except BaseException:
+        asyncio.run(keeper.end())
+        raise
+
+
 def build_member(config: Config, ready: Sequence[wire.Ready], engines: Sequence[Address], *, places: Places) -> Service:
     """
     Build the service of one of several gateways, whose engines its parent has started.
@@ -155,7 +211,7 @@ def same_facts(ready: Sequence[wire.Ready]) -> wire.Facts:
         EngineError: They have loaded different weights.
     """
     if len({each.facts.fingerprint for each in ready}) > 1:
-        raise EngineError("the engine processes have loaded different weights: were they replaced just now?")
+        raise EngineError("the engines have loaded different weights: were they replaced just now?")
     return ready[0].facts
 
 

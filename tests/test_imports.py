@@ -182,6 +182,11 @@ def test_a_network_is_built_without_the_compiler_of_torch() -> None:
     assert said.split() == ["False"]
 
 
+def test_one_file_knows_ray() -> None:
+    """Ray is one way among several to place engines, and an extra."""
+    assert [name for name in SOURCES if "ray" in map(top, imports(SOURCES[name]))] == ["streamer.remote.ray"]
+
+
 def test_only_packages_stand_at_the_root() -> None:
     """Who opens the folder sees the architecture, not its files."""
     files = sorted(path.stem for path in (ROOT / "streamer").glob("*.py"))

@@ -105,7 +105,7 @@ def main() -> None:
 @configured
 @click.option("--host", help="Address to listen on, or unix:/path.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="TCP port; 0: any free one.  [default: 8000]")
-@click.option("--engines", help="here, or processes: each engine in a process of its own.  [default: here]")
+@click.option("--engines", help="here, processes: each in a process of its own, or ray.  [default: here]")
 @click.option(
     "--mic",
     is_flag=False,

@@ -98,10 +98,10 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             f"scheduler.step_interval_ms = {scheduler.step_interval_ms} (milliseconds)"
         )
         yield ("scheduler.max_step_interval_ms", "scheduler.step_interval_ms"), text
-    if config.server.processes > 1 and config.engines.where == "here":
+    if config.server.processes > 1 and config.engines.where != "processes":
         text = (
-            f'server.processes = {config.server.processes}: engines.where = "here" has one process for everything; '
-            'expected engines.where = "processes", or server.processes = 1'
+            f'server.processes = {config.server.processes}: engines.where = "{config.engines.where}" has one gateway '
+            'in a daemon; expected engines.where = "processes", or server.processes = 1'
         )
         yield ("server.processes", "engines.where"), text
     if language not in ("auto", "en") and model.endswith(".en"):
@@ -110,3 +110,10 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             f'expected "en" or "auto", or a model of many languages such as "{model.removesuffix(".en")}"'
         )
         yield ("session.language", "model.name"), text
+    engines = config.engines
+    if engines.where != "ray" and (engines.address or engines.most):
+        key = "engines.address" if engines.address else "engines.most"
+        yield (key, "engines.where"), f'{key} is set: expected engines.where = "ray", found "{engines.where}"'
+    if 0 < engines.most < engines.count:
+        text = f"engines.most = {engines.most}: expected 0, or at least engines.count = {engines.count}"
+        yield ("engines.most", "engines.count"), text

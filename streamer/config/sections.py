@@ -125,10 +125,14 @@ class SchedulerConfig(Section, frozen=True, kw_only=True):
 class EnginesConfig(Section, frozen=True, kw_only=True):
     """Where steps are run (docs/scaling.md)."""
 
-    where: Literal["here", "processes"] = "here"
-    """`here`: in this process; `processes`: each engine in a process of its own, whose loss costs no word."""
+    where: Literal["here", "processes", "ray"] = "here"
+    """`here`: in this process; `processes`: each in a process of its own, whose loss costs no word; `ray`: on Ray."""
     count: Annotated[int, Meta(ge=0, le=64)] = 0
-    """Engine processes; 0: one for each GPU, on a CPU one for each of `model.threads`."""
+    """Engines; 0: one for each GPU, on a CPU one for each of `model.threads`; on Ray of the whole cluster."""
+    most: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Engines on Ray at most: their number follows the load between `count` and this; 0: it stays at `count`."""
+    address: str = ""
+    """Of a running Ray: `auto` on a machine of it, else `ray://HEAD:10001`; empty: start one here."""
 
 
 class ReviseConfig(Section, frozen=True, kw_only=True):

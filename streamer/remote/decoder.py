@@ -286,7 +286,7 @@ class RemoteDecoder:
             return wire.Call(
                 id=number,
                 fingerprint=self._fingerprint,
-                deadline_s=self._clock() + patience_s,
+                deadline_s=self._clock() + patience_s + link.ahead_s,
                 most_rows=self.load.batch,
                 rows=tuple(rows),
                 is_timed=is_timed,

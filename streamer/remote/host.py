@@ -119,6 +119,12 @@ class EngineHost:
         self._forgotten: list[str] = []
         self._speaking = Counter[Hashable]()
         """Sessions that speak, by gateway."""
+        self._busy_s = 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the device answers."""
+        return self._decoder.is_alive
 
     # --- connections
 
@@ -167,11 +173,13 @@ class EngineHost:
                 )
                 send(
                     wire.Pong(
-                        is_alive=self._decoder.is_alive,
+                        is_alive=self.is_alive,
                         text_bytes=text_bytes,
                         audio_bytes=audio_bytes,
                         n_rebuilt=self._n_rebuilt(),
                         n_speaking=self._speaking.total() - n_speaking,
+                        clock_s=self._clock(),
+                        busy_s=self._busy_s,
                     )
                 )
             case wire.Begin():
@@ -248,6 +256,7 @@ class EngineHost:
 
     async def _step(self, rows: Sequence[_Waiting]) -> None:
         stepped = await self._decoder.step([row.request for row in rows])
+        self._busy_s += stepped.seconds
         for row, answer in zip(rows, stepped.answers, strict=True):
             row.call.answers[row.index] = _answer_of(answer)
         for call in dict.fromkeys(row.call for row in rows):

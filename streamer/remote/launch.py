@@ -1,8 +1,9 @@
-"""Starts an engine process, and waits until it is ready. The process ends by itself when its connection does."""
+"""Starts processes that end with their connection: engine processes, of which it waits until they are ready."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -37,7 +38,76 @@ class Program:
     """Where other gateways reach it; it is the same for a process that follows. None: there is one gateway."""
 
 
-class EngineProcess:
+class ChildProcess:
+    """
+    A process, and the connection to it.
+
+    Args:
+        name: In messages, as `engine 0`.
+        command: Starts it; the numbers of the descriptors of its connection and of `sockets` are appended.
+        environment: Variables beside those of this process.
+        sockets: That it gets too.
+
+    Raises:
+        EngineError: It cannot be started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self.connection = ours
+        try:
+            with theirs:
+                descriptors = [each.fileno() for each in (theirs, *sockets)]
+                self._process = subprocess.Popen(
+                    [*command, *map(str, descriptors)],
+                    pass_fds=descriptors,
+                    stdin=subprocess.DEVNULL,
+                    env={**os.environ, **environment},
+                    start_new_session=True,  # Ctrl-C in a terminal is for the gateway, which drains
+                )
+        except OSError as error:
+            ours.close()
+            raise EngineError(f"{name}: {command[0]} cannot be started: {error}") from error
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End the connection and the process at once, however it is."""
+        self.connection.close()
+        self._process.kill()
+
+    async def leave(self, wait_s: float) -> None:
+        """End the connection, wait until it has ended by itself, and kill it if it has not."""
+        self.connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, wait_s)
+        await self.end()
+
+    async def end(self) -> str:
+        """Kill it and wait until it is gone; its exit code or signal, in words."""
+        has_ended = self._process.poll() is not None
+        self.kill()
+        try:
+            # a GPU needs a while to take back the memory of a process
+            code = await asyncio.to_thread(self._process.wait, END_S)
+        except subprocess.TimeoutExpired:  # it waits for a driver: nothing can be done about it here
+            return f"not gone after {END_S:.0f} s"
+        if not has_ended:
+            return "killed by the gateway"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+class EngineProcess(ChildProcess):
     """
     One process with one engine, and the connection to it.
 
@@ -49,28 +119,9 @@ class EngineProcess:
     """
 
     def __init__(self, program: Program) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self.name, self.connection = program.begin.name, ours
-        self._begin = program.begin
-        try:
-            with theirs:
-                descriptors = [each.fileno() for each in (theirs, program.listening) if each]
-                self._process = subprocess.Popen(
-                    [*program.command, *map(str, descriptors)],
-                    pass_fds=descriptors,
-                    stdin=subprocess.DEVNULL,
-                    env={**os.environ, **program.environment},
-                    start_new_session=True,  # Ctrl-C in a terminal is for the gateway, which drains
-                )
-        except OSError as error:
-            ours.close()
-            raise EngineError(f"engine {self.name}: {program.command[0]} cannot be started: {error}") from error
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
+        self.name, self._begin = program.begin.name, program.begin
+        sockets = [program.listening] if program.listening else []
+        super().__init__(f"engine {self.name}", program.command, program.environment, sockets)
 
     async def ready(self) -> wire.Ready:
         """
@@ -93,9 +144,7 @@ class EngineProcess:
             raise error_of(message.kind, message.message)
         if not isinstance(message, wire.Ready) or message.version != wire.VERSION:
             raise EngineError(f"engine {self.name} is of another version: expected messages of version {wire.VERSION}")
-        nice = os.nice(0)
-        if message.nice > nice:
-            log.error("engine_niced", engine=self.name, nice=message.nice, expected=nice)
+        check_nice(self.name, message)
         return message
 
     async def _receive(self) -> bytes:
@@ -111,23 +160,12 @@ class EngineProcess:
             data += part
         return data
 
-    def kill(self) -> None:
-        """End the connection and the process at once, however it is."""
-        self.connection.close()
-        self._process.kill()
 
-    async def end(self) -> str:
-        """Kill it and wait until it is gone; its exit code or signal, in words."""
-        has_ended = self._process.poll() is not None
-        self.kill()
-        try:
-            # a GPU needs a while to take back the memory of a process
-            code = await asyncio.to_thread(self._process.wait, END_S)
-        except subprocess.TimeoutExpired:  # it waits for a driver: nothing can be done about it here
-            return f"not gone after {END_S:.0f} s"
-        if not has_ended:
-            return "killed by the gateway"
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
+def check_nice(name: str, ready: wire.Ready) -> None:
+    """Log an engine that starts with a higher niceness than its gateway: its captions come late on a busy machine."""
+    nice = os.nice(0)
+    if ready.nice > nice:
+        log.error("engine_niced", engine=name, nice=ready.nice, expected=nice)
 
 
 def error_of(kind: str, message: str) -> StreamerError:

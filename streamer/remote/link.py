@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -26,6 +29,11 @@ HANGING = 60
 """Pings in a row without an answer from which on an engine is lost, and its process is replaced."""
 STEADY = 4
 """Pings in a row that were answered before the next one, after which an engine that was silent counts as well."""
+
+RECENT = 128
+"""Pings whose answers say how far the engine's clock is ahead: a minute, more than an engine may be silent for."""
+SHARED_S = 10.0
+"""Time over which the share of the device is taken, seconds."""
 
 log = structlog.get_logger()
 
@@ -58,9 +66,13 @@ class EngineLink:
     Args:
         name: Of the engine.
         send: Sends bytes to it.
+        ahead_s: How far its monotonic clock is ahead, seconds: at least; 0 in the same machine.
+        clock: The monotonic clock, seconds.
     """
 
-    def __init__(self, name: str, send: Send) -> None:
+    def __init__(
+        self, name: str, send: Send, *, ahead_s: float = 0.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.name, self.vitals = name, Vitals()
         self.n_rows = 0
         """Rows that it has answered."""
@@ -73,6 +85,10 @@ class EngineLink:
         self._send = send
         self._ids = itertools.count()
         self._calls: dict[int, asyncio.Future[wire.Reply]] = {}
+        self._clock = clock
+        self._ahead_s = deque([ahead_s], maxlen=RECENT)
+        self._busy: deque[tuple[float, float]] = deque(maxlen=1 + math.ceil(SHARED_S / PING_S))
+        """Its clock, and the time of its device for all steps, with each of the last pings."""
         self._n_unanswered = 0
         self._n_steady = STEADY
         self._is_lost = self._is_doubted = self._is_unusable = False
@@ -96,6 +112,23 @@ class EngineLink:
     def n_calls(self) -> int:
         """Calls that wait for an answer."""
         return len(self._calls)
+
+    @property
+    def ahead_s(self) -> float:
+        """
+        How far its monotonic clock is ahead of the one here, seconds.
+
+        The most that the last answers to pings have shown: each was under way for a while, the fastest one for least.
+        """
+        return max(self._ahead_s)
+
+    @property
+    def share(self) -> float:
+        """Part of the last `SHARED_S` for which its device ran steps."""
+        if len(self._busy) < 2:
+            return 0.0
+        (began_s, before_s), (now_s, busy_s) = self._busy[0], self._busy[-1]
+        return (busy_s - before_s) / max(now_s - began_s, PING_S)  # answers may come close together
 
     # --- calls
 
@@ -151,9 +184,15 @@ class EngineLink:
                     self.on_rebuilt(n_more)
                 self.vitals = Vitals(message.text_bytes, message.audio_bytes, message.n_rebuilt, message.n_speaking)
                 self._is_unusable = self._is_unusable or not message.is_alive
+                self._note_clock(message)
                 self._answered()
             case _:
                 log.warning("engine_message_unexpected", engine=self.name, kind=type(message).__name__)
+
+    def _note_clock(self, pong: wire.Pong) -> None:
+        if pong.clock_s is not None:
+            self._ahead_s.append(pong.clock_s - self._clock())
+            self._busy.append((pong.clock_s, pong.busy_s))
 
     def _trust(self) -> None:
         if self._is_doubted:
@@ -188,10 +227,11 @@ class EngineLink:
             log.warning("engine_answers_again", engine=self.name)
             self.on_change()
 
-    def lose(self) -> None:
-        """The connection is over: every call is given up."""
+    def lose(self, *, is_gone: bool = True) -> None:
+        """The connection is over, and so is the process if that is known: every call is given up."""
         self._is_lost = True
-        self._give_up(EngineLostError(f"engine {self.name} is lost"))
+        error = EngineLostError if is_gone else EngineAwayError
+        self._give_up(error(f"engine {self.name} is lost"))
 
     def _give_up(self, error: EngineAwayError) -> None:
         for answer in list(self._calls.values()):
@@ -200,20 +240,25 @@ class EngineLink:
         self.on_change()
 
 
-async def run_link(link: EngineLink, reader: asyncio.StreamReader) -> None:
+async def run_link(
+    link: EngineLink, reader: asyncio.StreamReader, is_gone: Callable[[], Awaitable[bool]] | None = None
+) -> None:
     """
     Take what an engine says and ping it, until it is lost or hangs.
 
     Args:
         link: Of the engine.
         reader: Its messages.
+        is_gone: Whether its process has ended, when the connection has; None: it ends with the connection.
     """
+    has_ended = False
     pings = asyncio.create_task(_ping(link))
     reading = asyncio.create_task(_read(link, reader))
     try:
         await asyncio.wait({pings, reading}, return_when=asyncio.FIRST_COMPLETED)
+        has_ended = is_gone is None or await is_gone()
     finally:
-        link.lose()
+        link.lose(is_gone=has_ended)
         for task in (pings, reading):
             task.cancel()
     if reading.done() and not reading.cancelled() and (error := reading.exception()):

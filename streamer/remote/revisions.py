@@ -98,7 +98,7 @@ class RemoteRevisions:
             return wire.Call(
                 id=number,
                 fingerprint=self._fingerprint,
-                deadline_s=self._clock() + PATIENCE_S,
+                deadline_s=self._clock() + PATIENCE_S + link.ahead_s,
                 most_rows=1,
                 rows=tuple(wire.row_of(request, 0) for request in requests),
                 reviser=model,

@@ -71,7 +71,7 @@ class Call(Message, frozen=True, kw_only=True):
     fingerprint: str
     """Of the weights that the requests were made for."""
     deadline_s: float
-    """Time after which nobody waits for the answer, on the monotonic clock that processes of one machine share."""
+    """Time after which nobody waits for the answer, on the monotonic clock of the engine's machine."""
     most_rows: int
     """Rows of a step at most, with those of other calls."""
     rows: tuple[Row, ...]
@@ -140,6 +140,8 @@ class Ready(Message, frozen=True, kw_only=True):
     """What these costs depend on."""
     revisers: tuple[Reviser, ...] = ()
     """Models for second passes, the default one first."""
+    clock_s: float = 0.0
+    """The engine's monotonic clock, where it has an address; deadlines are told in it."""
 
 
 class Failed(Message, frozen=True, kw_only=True):
@@ -193,6 +195,10 @@ class Pong(Message, frozen=True, kw_only=True):
     """Times that the engine was built again after its device failed."""
     n_speaking: int = 0
     """Sessions of all other gateways that speak."""
+    clock_s: float | None = None
+    """The engine's monotonic clock."""
+    busy_s: float = 0.0
+    """Time of the device for all steps so far."""
 
 
 FromGateway: TypeAlias = Begin | Call | Forget | Ping

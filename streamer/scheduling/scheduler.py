@@ -193,7 +193,7 @@ class Scheduler:
         place: Place | None = None,
     ) -> SessionHandle:
         """
-        Open a session on the worker with the fewest sessions.
+        Open a session on the worker with the fewest sessions, of those whose engine is there.
 
         Args:
             options: Options whose language the model knows (`languages`); callers check it.
@@ -212,7 +212,8 @@ class Scheduler:
         self._check_service()
         if place is None:
             self._check_places(caller)
-        worker = min(self._workers, key=lambda worker: len(worker.streams))
+        # one whose engine is not there burdens the engines of the others
+        worker = min(self._workers, key=lambda worker: (not worker.decoder.capacity, len(worker.streams)))
         name = session or f"s_{secrets.token_urlsafe(9)}"
         recording = self._recordings.open(name) if self._recordings else None
         spec = SessionSpec(

@@ -98,6 +98,54 @@ class Faults:
     """Calls at which the connection ends, evenly spaced, so that no step meets three; there is a new one at once."""
 
 
+class Mishaps:
+    """
+    What goes wrong between a gateway and an engine.
+
+    Args:
+        engine: Behind the messages.
+        host: Of the engine.
+        faults: See `Faults`.
+        seed: Of what goes wrong.
+    """
+
+    def __init__(self, engine: ScriptedEngine, host: EngineHost, faults: Faults, seed: int) -> None:
+        self.n = 0
+        """Of all."""
+        self._engine, self._host, self._faults, self._random = engine, host, faults, random.Random(seed)
+        self._n_calls = 0
+
+    def loses(self, call: wire.Call) -> bool:
+        """Whether a call is lost; what else meets it has met the engine then."""
+        if self._meets(self._faults.lost):
+            return True
+        if self._meets(self._faults.not_known):
+            self._host.windows = HeldWindows(5)
+        if self._meets(self._faults.poisoned):
+            self._engine.poisoned[call.rows[0].request.session] = 1
+        return False
+
+    def ends_connection(self) -> bool:
+        """Whether the connection ends at the next call."""
+        self._n_calls += 1
+        ends = bool(self._faults.away) and self._n_calls % round(1 / self._faults.away) == 0
+        self.n += ends
+        return ends
+
+    def times_told(self) -> int:
+        """How often an answer comes."""
+        return 2 if self._meets(self._faults.doubled) else 1
+
+    def late_s(self) -> float:
+        """How long a message is under way, seconds."""
+        return self._random.random() * self._faults.late_s
+
+    def _meets(self, part: float) -> bool:
+        met = self._random.random() < part
+        self.n += met
+        return met
+
+
 class MemoryEngine:
     """
     One place of a pool: an engine of this process, reached by packed messages that meet faults.
@@ -109,15 +157,19 @@ class MemoryEngine:
     """
 
     def __init__(self, name: str, faults: Faults, seed: int) -> None:
-        self.name, self.pid, self.n_restarts, self.n_faults = name, 1, 0, 0
+        self.name, self.pid, self.n_restarts = name, 1, 0
         self.engine = ScriptedEngine()
         self.is_lost = False
-        self._n_calls = 0
         self.sent: list[wire.FromGateway] = []
         self.on_change: Callable[[], None] = lambda: None
-        self._faults, self._random = faults, random.Random(seed)
         self.host = hosted(self.engine)
+        self._mishaps = Mishaps(self.engine, self.host, faults, seed)
         self.connect()
+
+    @property
+    def n_faults(self) -> int:
+        """Things that went wrong."""
+        return self._mishaps.n
 
     def connect(self) -> None:
         """A new connection; the engine process is a fresh one."""
@@ -135,15 +187,11 @@ class MemoryEngine:
         assert wire.length_of(frame[: wire.LENGTH.size]) == len(frame) - wire.LENGTH.size
         self.sent.append(message)
         if isinstance(message, wire.Call):
-            if self._ends_here() or any(each.session == DEADLY for each in asked(message)):
+            if self._mishaps.ends_connection() or any(each.session == DEADLY for each in asked(message)):
                 asyncio.get_running_loop().call_soon(self._reconnect)
                 return
-            if self._meets(self._faults.lost):
+            if self._mishaps.loses(message):
                 return
-            if self._meets(self._faults.not_known):
-                self.host.windows = HeldWindows(5)
-            if self._meets(self._faults.poisoned):
-                self.engine.poisoned[message.rows[0].request.session] = 1
         self._later(lambda: self.host.take(message, lambda answer: self._send(answer, link)))
 
     def _reconnect(self) -> None:
@@ -152,22 +200,11 @@ class MemoryEngine:
 
     def _send(self, message: wire.Message, link: EngineLink) -> None:
         frame = wire.pack(message)
-        for _ in range(2 if self._meets(self._faults.doubled) else 1):
+        for _ in range(self._mishaps.times_told()):
             self._later(lambda: link.take(wire.from_engine(frame[wire.LENGTH.size :])))
 
-    def _ends_here(self) -> bool:
-        self._n_calls += 1
-        ends = bool(self._faults.away) and self._n_calls % round(1 / self._faults.away) == 0
-        self.n_faults += ends
-        return ends
-
-    def _meets(self, part: float) -> bool:
-        met = self._random.random() < part
-        self.n_faults += met
-        return met
-
     def _later(self, call: Callable[[], None]) -> None:
-        asyncio.get_running_loop().call_later(self._random.random() * self._faults.late_s, call)
+        asyncio.get_running_loop().call_later(self._mishaps.late_s(), call)
 
 
 class MemoryPool:

@@ -49,6 +49,8 @@ Heard = tuple[str, float, float]
 LETTERS = "bcdfghjkl"
 """Word of loudness 0.1, 0.2, …, 0.9."""
 WORD_S = 0.3
+POISONED = "poisoned"
+"""A session whose steps fail always."""
 INTERVAL_S = 0.3
 """Between the steps of a `ScriptedService`."""
 
@@ -120,11 +122,11 @@ class ScriptedEngine:
         self.entered.set()
         assert self._open.wait(30)
         self.on_step(batch)
-        for asked in batch:
-            if self.poisoned.get(asked.session, 0) > 0 and len(batch) == 1:
-                self.poisoned[asked.session] -= 1
-                raise EngineError("poisoned row")
-        if any(self.poisoned.get(asked.session, 0) > 0 for asked in batch):
+        fails = [asked.session for asked in batch if asked.session == POISONED or self.poisoned.get(asked.session, 0)]
+        if fails and len(batch) == 1:
+            self.poisoned[fails[0]] = self.poisoned.get(fails[0], 1) - 1
+            raise EngineError("poisoned row")
+        if fails:
             raise EngineError("poisoned batch")
         return [self._say(asked) for asked in batch]
 

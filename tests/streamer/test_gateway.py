@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from streamer import gateway
-from streamer.config import Config, EnginesConfig, ModelConfig
+from streamer.config import Config, EnginesConfig, ModelConfig, SchedulerConfig, ServerConfig
 from streamer.errors import ConfigError, EngineError, ModelNotFoundError
-from streamer.gateway import build_gateway, build_service, programs
+from streamer.gateway import build_gateway, build_on_cluster, build_service, keep, programs
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.scheduler import running
+from tests.helpers import scripted_keeper
 from tests.helpers.hosted_engines import COMMAND, FINGERPRINT
-from tests.helpers.waiting import until_idle
+from tests.helpers.waiting import until, until_idle
 
 CPU = Config(model=ModelConfig(name=FINGERPRINT, device="cpu", threads=2), engines=EnginesConfig(where="processes"))
 
@@ -104,3 +105,54 @@ def test_engines_in_this_process_are_the_default(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(gateway, "build_gateway", lambda config, programs: (config, len(programs)))
     assert build_service(CPU) == (CPU, 2)
+
+
+# --- engines on a cluster
+
+RAY = Config(model=ModelConfig(name=FINGERPRINT, device="cpu"), engines=EnginesConfig(where="ray", count=2, most=3))
+
+
+async def test_the_service_of_engines_on_a_cluster(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker for each engine that there may be; sessions are given to those whose engine is there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    service = await asyncio.to_thread(build_on_cluster, RAY, keep(RAY), scripted_keeper.COMMAND)
+    scheduler = service.scheduler
+    assert (scheduler.model, scheduler.languages) == ("toy", ("en",))
+    assert not scheduler.is_ready(), "nobody runs it yet"
+    value = service.registry.get_sample_value
+
+    async with running(scheduler):
+        await until(lambda: value("streamer_engine_alive", {"engine": "1"}) == 1)
+        await until(scheduler.is_ready)
+        assert value("streamer_engine_alive", {"engine": "2"}) == 0
+        for _ in range(4):
+            scheduler.open(SessionOptions(language="en"))
+        assert [len(worker.streams) for worker in scheduler._workers] == [2, 2, 0]
+
+
+def test_a_language_that_no_engine_of_the_cluster_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper ends with the error."""
+    german = msgspec.structs.replace(RAY, session=SessionOptions(language="de"))
+
+    with pytest.raises(ConfigError, match=r"session\.language"):
+        build_on_cluster(german, keep(german), scripted_keeper.COMMAND)
+
+
+def test_gateways_share_the_engines_of_what_they_load() -> None:
+    """And no others: another model, arithmetic or window begins engines of its own; a port does not."""
+    elsewhere = msgspec.structs.replace(RAY, server=ServerConfig(port=1234))
+    base = msgspec.structs.replace(RAY, model=ModelConfig(name="base"))
+    long = msgspec.structs.replace(RAY, scheduler=SchedulerConfig(max_window_s=18.0))
+
+    assert keep(elsewhere).family == keep(RAY).family
+    assert len({keep(each).family for each in (RAY, base, long)}) == 3
+    assert len({keep(RAY).family, keep(RAY, random_weights=True).family, keep(RAY, build="other:build").family}) == 3
+
+
+def test_where_says_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper is told what the configuration has."""
+    monkeypatch.setattr(gateway, "build_on_cluster", lambda config, keep: keep)
+    found = build_service(msgspec.structs.replace(RAY, engines=EnginesConfig(where="ray", count=2, address="auto")))
+
+    assert (found.address, found.count, found.most) == ("auto", 2, 0)
+    assert found.build == gateway.BUILD

@@ -108,6 +108,9 @@ def test_a_language_or_model_that_does_not_exist_is_a_mistake(file: Path, text: 
         ("[scheduler]\nstep_interval_ms = 3000",
          "scheduler.max_step_interval_ms = 1000: expected at least "
          "scheduler.step_interval_ms = 3000 (milliseconds)"),
+        ("[engines]\naddress = 'auto'", 'engines.address is set: expected engines.where = "ray", found "here"'),
+        ("[engines]\nwhere = 'ray'\ncount = 3\nmost = 2",
+         "engines.most = 2: expected 0, or at least engines.count = 3"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_an_error_that_says_what_is_allowed(
@@ -127,6 +130,6 @@ def test_other_values_than_zero_are_in_the_range_of_an_optional_key(error_of: Ca
 def test_several_gateways_need_engine_processes(error_of: Callable[[str], str]) -> None:
     """The message says what to change."""
     assert error_of("[server]\nprocesses = 2\n") == (
-        'server.processes = 2: engines.where = "here" has one process for everything; '
+        'server.processes = 2: engines.where = "here" has one gateway in a daemon; '
         'expected engines.where = "processes", or server.processes = 1'
     )

@@ -206,9 +206,21 @@ async def test_pings_are_answered_while_a_step_runs(gateways: Gateways) -> None:
     assert await asyncio.to_thread(gateways.engine.entered.wait, 10)
     gateways.tell("one", wire.Ping())
 
-    assert gateways.said == [("one", wire.Pong(is_alive=True, text_bytes=0, audio_bytes=0, n_rebuilt=0))]
+    assert gateways.said == [("one", wire.Pong(is_alive=True, text_bytes=0, audio_bytes=0, n_rebuilt=0, clock_s=100.0))]
     gateways.engine.release()
     task.cancel()
+
+
+async def test_the_time_of_the_device_is_told(gateways: Gateways) -> None:
+    """Of all steps so far: gateways see how busy it is."""
+    gateways.call("one", request(WINDOW, "a"))
+    await gateways.run()
+    gateways.tell("one", wire.Ping())
+
+    [(_, reply), (_, pong)] = gateways.said
+    assert isinstance(reply, wire.Reply)
+    assert isinstance(pong, wire.Pong)
+    assert pong.busy_s == reply.seconds > 0
 
 
 async def test_more_rows_than_can_wait_are_refused(gateways: Gateways) -> None:

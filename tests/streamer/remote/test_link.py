@@ -144,3 +144,44 @@ async def test_engines_built_again_are_counted_once() -> None:
         peer.pong(n_rebuilt=n_rebuilt)
 
     assert counted == [1, 2]
+
+
+def told(link: EngineLink, clock_s: float, busy_s: float = 0.0) -> None:
+    """An answer to a ping, with the clock of the engine and the time of its device."""
+    pong = wire.Pong(is_alive=True, text_bytes=0, audio_bytes=0, n_rebuilt=0, clock_s=clock_s, busy_s=busy_s)
+    link.take(pong)
+
+
+async def test_how_far_another_clock_is_ahead_is_never_told_too_much() -> None:
+    """The answer that was the fastest counts; one that waited for seconds in a process that stood still does not."""
+    now_s = 0.0
+    link = EngineLink("0", lambda _: None, ahead_s=90.0, clock=lambda: now_s)
+    for late_s in (0.5, 0.01, 20.0, 0.2):
+        now_s += 1.0
+        told(link, now_s + 100.0 - late_s)
+
+    assert link.ahead_s == pytest.approx(99.99)
+
+
+async def test_a_clock_that_drifts_is_followed() -> None:
+    """What was told long ago does not count any more."""
+    now_s = 0.0
+    link = EngineLink("0", lambda _: None, ahead_s=100.0, clock=lambda: now_s)
+    for _ in range(1000):
+        now_s += 0.5
+        told(link, now_s + 99.0)
+
+    assert link.ahead_s == pytest.approx(99.0)
+
+
+async def test_the_share_of_the_device_is_that_of_the_last_seconds() -> None:
+    """Nothing is known before two answers."""
+    link = EngineLink("0", lambda _: None)
+    assert link.share == 0.0
+    for n in range(100):
+        told(link, 0.5 * n, 0.1 * n)
+        assert link.share == (pytest.approx(0.2) if n else 0.0)
+    for n in range(100, 120):
+        told(link, 0.5 * n, 9.9)
+
+    assert link.share == pytest.approx(0.0)

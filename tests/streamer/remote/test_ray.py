@@ -1,0 +1,123 @@
+"""The contract of `Decoder` on Ray: real actors with scripted engines, which are killed and stopped; so is the head."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from streamer.config import Config, EnginesConfig, ModelConfig
+from streamer.extras import pip_install
+from streamer.gateway import keep
+from streamer.remote.cluster import Keeper, first_ready
+from streamer.scheduling.worker import WorkerOptions
+from tests.helpers.door_engines import DoorPool
+from tests.helpers.hosted_engines import FINGERPRINT
+from tests.helpers.scripted_engine import ScriptedService, running
+from tests.helpers.waiting import until
+from tests.streamer.remote.test_contract import (
+    Under,
+    test_a_poisoned_row_affects_no_other,  # noqa: F401 - the contract, of this implementation
+    test_a_step_is_measured_where_it_is_run,  # noqa: F401
+    test_answers_are_in_the_order_of_the_requests,  # noqa: F401
+)
+from tests.streamer.remote.test_supervision import recite_many
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason=f"needs Ray: {pip_install('ray')}"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+BUILD = "tests.helpers.hosted_engines:build"
+LIMIT_S = 120.0
+"""A cluster starts in seconds, but not on a machine that is full of other work."""
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; who should take notice of it may have ended too."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def pool() -> AsyncIterator[DoorPool]:
+    """The engines of a Ray cluster of this machine: two, and up to three."""
+    engines = EnginesConfig(where="ray", count=2, most=3)
+    # the scripted engine takes the name of its model as its fingerprint
+    asked = keep(Config(model=ModelConfig(name=FINGERPRINT, device="cpu"), engines=engines), build=BUILD)
+    keeper = Keeper(asked)
+    bounds, ready = await first_ready(keeper)
+    assert (bounds.count, bounds.most) == (2, 3)
+    assert [each.nice for each in ready] == [os.nice(0)] * len(ready)
+    found = DoorPool(keeper, 2, most=3)
+    task = asyncio.create_task(found.run())
+    async with asyncio.timeout(LIMIT_S):
+        await found.until_alive(0, 1)
+    yield found
+    gone = [place.pid for place in found.places if place.pid]
+    task.cancel()
+    await asyncio.wait({task})
+    await until(lambda: all(map(is_gone, gone)))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def under(pool: DoorPool) -> AsyncIterator[Under]:
+    """The decoder of a worker on Ray."""
+    decoder = pool.decoder(patience_s=10.0)
+    yield Under(decoder, [])
+    decoder.close()
+
+
+@contextlib.asynccontextmanager
+async def service(pool: DoorPool) -> AsyncIterator[ScriptedService]:
+    """A service on these engines, with a worker for each."""
+    homes = iter(range(3))
+    found = ScriptedService(
+        n_workers=3,
+        max_sessions=200,
+        worker=WorkerOptions(tick_s=0.02),
+        decoder=lambda _, __: pool.decoder(next(homes), patience_s=1.0),
+    )
+    async with asyncio.timeout(3 * LIMIT_S), running(found.scheduler):
+        yield found
+
+
+async def test_text_is_exact_whatever_happens_to_the_cluster(pool: DoorPool) -> None:
+    """A hundred and twenty sessions; engines are killed, stopped, replaced and added; at last the head is killed."""
+    async with service(pool) as found:
+        first, second = (place.pid for place in pool.places[:2])
+        speaking = asyncio.create_task(recite_many(found, 40, seed=1))
+        await asyncio.sleep(0.5)
+        os.kill(first, signal.SIGKILL)
+        heard, said = await speaking
+        assert heard == said
+        await pool.until_alive(0)
+        assert pool.places[0].pid not in (0, first)
+        assert [place.n_restarts for place in pool.places] == [1, 0, 0]
+
+        await pool._keeper.set_number(3)
+        speaking = asyncio.create_task(recite_many(found, 40, seed=2))
+        await asyncio.sleep(0.3)
+        os.kill(second, signal.SIGSTOP)
+        await asyncio.sleep(1.0)
+        os.kill(second, signal.SIGCONT)
+        heard, said = await speaking
+        assert heard == said
+        await pool.until_alive(1, 2)
+        assert pool.places[1].pid == second
+
+        [head] = [each for each in psutil.Process().children(recursive=True) if each.name() == "gcs_server"]
+        speaking = asyncio.create_task(recite_many(found, 40, seed=3))
+        await asyncio.sleep(0.5)
+        head.kill()
+        heard, said = await speaking
+        assert heard == said
+        assert not any(place.is_lost for place in pool.places)
