@@ -1,13 +1,13 @@
 """
 Live captions while an engine process is killed, or stands still: words, delays, and how long it is away.
 
-    python -m benchmarks.lost_engines MANIFEST [--streams 8] [--engines 2] [--seconds 60] [--json OUT]
+    python -m benchmarks.lost_engines MANIFEST [--streams 8] [--engines 2] [--where ray] [--seconds 60] [--json OUT]
 
 The same real speech is spoken in real time three times, each time to a new daemon with engine processes: undisturbed,
-with SIGKILL of one engine after a third of the time, and with SIGSTOP of one for `--stopped` seconds. Exit code 1 if a
-client met an error, the word errors differ by more than 0.5 points from those of the undisturbed run, the P95 of the
-time from a word to its commit is more than 0.3 s above it, a word took more than 4 s, or the engine was not back within
-15 s.
+with SIGKILL of one engine after a third of the time, and with SIGSTOP of one for `--stopped` seconds. The kind
+`headless` kills the head (GCS) of a Ray cluster instead. Exit code 1 if a client met an error, the word errors differ
+by more than 0.5 points from those of the undisturbed run, the P95 of the time from a word to its commit is more than
+0.3 s above it, a word took more than 4 s, or the engine was not back within 15 s.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from benchmarks.common import WordErrors, argument_parser, paced, word_errors
 from benchmarks.cuts import Talk, talks
@@ -113,13 +114,19 @@ async def engines(port: int) -> dict[str, tuple[int, bool]]:
     return {name: (int(pid), state == "alive") for name, pid, state in ENGINE.findall(page)}
 
 
+def head() -> int:
+    """Pid of the head of the daemon's Ray cluster."""
+    below = psutil.Process().children(recursive=True)
+    return next(int(each.pid) for each in below if each.name() == "gcs_server")
+
+
 async def disturb(port: int, kind: str, after_s: float, stopped_s: float) -> float:
     """Meet one engine with the fault; seconds until all are alive again."""
     if kind == "undisturbed":
         return 0.0
     await asyncio.sleep(after_s)
-    pid, _ = (await engines(port))["0"]
-    os.kill(pid, signal.SIGKILL if kind == "killed" else signal.SIGSTOP)
+    pid = head() if kind == "headless" else (await engines(port))["0"][0]
+    os.kill(pid, signal.SIGSTOP if kind == "stopped" else signal.SIGKILL)
     began_s = time.monotonic()
     if kind == "stopped":
         await asyncio.sleep(stopped_s)
@@ -135,13 +142,14 @@ async def run(kind: str, said: Sequence[Talk], args: argparse.Namespace) -> Figu
     """One run of one kind."""
     port = free_port()
     variables = {"STREAMER_SCHEDULER_MAX_SESSIONS": str(2 * len(said)), "STREAMER_ENGINES_COUNT": str(args.engines)}
-    async with daemon(port, "--model", args.model, "--engines", "processes", variables=variables) as process:
+    async with daemon(port, "--model", args.model, "--engines", args.where, variables=variables) as process:
         before = process.cpu_times()
         fault = asyncio.create_task(disturb(port, kind, args.seconds / 3, args.stopped))
         heard = await asyncio.gather(*(speak(talk, port) for talk in said))
         away_s, found = await fault, await metrics(port)
         after = process.cpu_times()
-        children = [child.memory_info().rss / 1e6 for child in process.children()]
+        pids = [pid for pid, _ in (await engines(port)).values()]
+        memory = [psutil.Process(pid).memory_info().rss / 1e6 for pid in pids]
         rss = process.memory_info().rss / 1e6
     commit_s = [each for one in heard for each in one.commit_s]
     audio_s = sum(talk.seconds for talk in said)
@@ -157,7 +165,7 @@ async def run(kind: str, said: Sequence[Talk], args: argparse.Namespace) -> Figu
         sent_kb_per_audio_s=found["streamer_engine_sent_bytes_total"] / audio_s / 1e3,
         gateway_cpu_ms_per_audio_s=(after.user + after.system - before.user - before.system) / audio_s * 1e3,
         gateway_mb=rss,
-        engines_mb=tuple(children),
+        engines_mb=tuple(memory),
     )
 
 
@@ -183,6 +191,7 @@ def main() -> None:
     arguments = argument_parser(__doc__)
     arguments.add_argument("--streams", type=int, default=8)
     arguments.add_argument("--engines", type=int, default=2)
+    arguments.add_argument("--where", choices=("processes", "ray"), default="processes", help="engines are there")
     arguments.add_argument("--seconds", type=float, default=60.0, help="least length of each stream")
     arguments.add_argument("--stopped", type=float, default=20.0, help="seconds for which an engine stands still")
     arguments.add_argument("--kinds", default=",".join(KINDS), help="of these runs; the first is compared with")
