@@ -290,7 +290,8 @@ class RayCluster:
             engine.seen = msgspec.json.decode(ray.get(engine.look), type=Seen)
             engine.has_answered, engine.answered_s = True, now_s
         except RayError as error:
-            log.warning("engine_away", engine=index, error=str(error).partition("\n")[0])
+            if engine.has_answered:
+                log.warning("engine_away", engine=index, error=str(error).partition("\n")[0])
             engine.seen, engine.has_answered = Seen(), False
         engine.look = engine.actor.look.remote()
 

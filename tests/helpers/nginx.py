@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,9 +18,15 @@ from tests.helpers.daemon_process import ROOT, free_port
 
 PROGRAM = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_nginx = pytest.mark.skipif(PROGRAM is None, reason="needs nginx: apt-get install nginx-light")
-[SITE] = re.findall(
-    r"^```nginx\n(.*?)^```$", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-)
+
+
+def site_of(page: str) -> str:
+    """The site that a page of docs/ shows."""
+    [site] = re.findall(r"^```nginx\n(.*?)^```$", (ROOT / "docs" / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return str(site)
+
+
+SITE = site_of("operations.md")
 MAIN = """
 daemon off;
 {user}
@@ -52,7 +58,6 @@ async def nginx(folder: Path, upstream: str, authority: trustme.CA, *, keeps_pat
         authority: Issues its certificate.
         keeps_path: Leave the path in requests.
     """
-    assert PROGRAM is not None
     port = free_port()
     issued = authority.issue_cert("127.0.0.1", "localhost", "captions.example")
     (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
@@ -64,17 +69,48 @@ async def nginx(folder: Path, upstream: str, authority: trustme.CA, *, keeps_pat
         "/etc/ssl/captions.example.key": str(folder / "key.pem"),
         "http://127.0.0.1:8000/;": f"http://{upstream.rstrip(':')};" if keeps_path else f"http://{upstream}/;",
     }
-    site = SITE
+    async with serving(folder, with_replaced(SITE, replaced), port):
+        yield port
+
+
+@asynccontextmanager
+async def balancer(folder: Path, ports: Sequence[int]) -> AsyncIterator[int]:
+    """
+    Run nginx in front of two daemons, as docs/scaling.md shows; yields its port.
+
+    Args:
+        folder: Gets its files.
+        ports: Of the daemons, on this machine.
+    """
+    port, (first, second) = free_port(), ports
+    replaced = {
+        "10.0.0.1:8000": f"127.0.0.1:{first}",
+        "10.0.0.2:8000": f"127.0.0.1:{second}",
+        "listen 80;": f"listen 127.0.0.1:{port};",
+    }
+    async with serving(folder, with_replaced(site_of("scaling.md"), replaced), port):
+        yield port
+
+
+def with_replaced(site: str, replaced: Mapping[str, str]) -> str:
+    """A site with what differs here; each text stands in it once."""
     for written, here in replaced.items():
         assert site.count(written) == 1, written
         site = site.replace(written, here)
+    return site
+
+
+@asynccontextmanager
+async def serving(folder: Path, site: str, port: int) -> AsyncIterator[None]:
+    """Run nginx with a site, which listens on this port."""
+    assert PROGRAM is not None
     (folder / "site.conf").write_text(site)
     (folder / "main.conf").write_text(MAIN.format(folder=folder, user="user root;" if os.getuid() == 0 else ""))
     command = (PROGRAM, "-p", str(folder), "-c", str(folder / "main.conf"), "-e", str(folder / "error.log"))
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         await _listening(process, port)
-        yield port
+        yield
     finally:
         if process.returncode is None:
             process.terminate()
