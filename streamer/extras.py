@@ -13,7 +13,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "codecs": ("av>=14",),
         "hub": ("huggingface_hub>=0.30",),
         "eval": ("jiwer>=4.0", "whisper-normalizer>=0.1"),
-        "ray": ("ray[client]>=2.54",),
+        "ray": ("ray>=2.54",),
         "otel": ("opentelemetry-sdk>=1.30", "opentelemetry-exporter-otlp-proto-http>=1.30"),
     }
 )

@@ -132,7 +132,7 @@ class EnginesConfig(Section, frozen=True, kw_only=True):
     most: Annotated[int, Meta(ge=0, le=64)] = 0
     """Engines on Ray at most: their number follows the load between `count` and this; 0: it stays at `count`."""
     address: str = ""
-    """Of a running Ray: `auto` on a machine of it, else `ray://HEAD:10001`; empty: start one here."""
+    """Of the Ray cluster that this machine has joined: `auto`, or HOST:PORT of its head; empty: start one here."""
 
 
 class ReviseConfig(Section, frozen=True, kw_only=True):

@@ -43,11 +43,13 @@ def variables(container: Document) -> dict[str, str]:
 
 
 def test_gateways_find_the_cluster(manifest: dict[str, Document], tmp_path: Path) -> None:
-    """Their configuration loads; they go to the service that KubeRay makes for the head, with its token."""
+    """Their configuration loads; they join at the service that KubeRay makes for the head, with its token."""
     [container] = manifest["Deployment"]["spec"]["template"]["spec"]["containers"]
     config = load(None, variables(container), {})
     name = manifest["RayCluster"]["metadata"]["name"]
-    assert (config.engines.where, config.engines.address) == ("ray", f"ray://{name}-head-svc:10001")
+    assert (config.engines.where, config.engines.address) == ("ray", "auto")
+    assert f"ray start --address={name}-head-svc:6379 --num-cpus=0" in container["args"][0]
+    assert container["args"][0].endswith("exec streamer serve")
     [group] = manifest["RayCluster"]["spec"]["workerGroupSpecs"]
     assert (config.engines.count, config.engines.most) == (group["minReplicas"], group["maxReplicas"])
     [token] = [each["valueFrom"]["secretKeyRef"] for each in container["env"] if each["name"] == "RAY_AUTH_TOKEN"]
