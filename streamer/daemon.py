@@ -25,6 +25,7 @@ from streamer.build import Service
 from streamer.config import CaptureConfig, Config, LimitsConfig, ServerConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_service
+from streamer.host.event_loop import fair_loop
 from streamer.host.memory import give_back_forever, keep_for_good
 from streamer.host.microphone import MicrophoneSource
 from streamer.host.open_files import allow_all_files
@@ -125,7 +126,8 @@ def run(main: Coroutine[Any, Any, None]) -> int:
         StreamerError: The first of those that ended it.
     """
     try:
-        asyncio.run(main)
+        with asyncio.Runner(loop_factory=fair_loop) as runner:
+            runner.run(main)
     except* StreamerError as group:
         raise _first(group) from None
     return 0

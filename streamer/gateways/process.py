@@ -33,6 +33,7 @@ from streamer.gateway import build_member
 from streamer.gateways import wire
 from streamer.gateways.client import HubClient
 from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
+from streamer.host.event_loop import fair_loop
 from streamer.host.memory import give_back_forever, keep_for_good
 from streamer.host.open_files import allow_all_files
 from streamer.server.app import Shared, build_app
@@ -232,5 +233,6 @@ async def serve(connection: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    code = asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    with asyncio.Runner(loop_factory=fair_loop) as runner:
+        code = runner.run(serve(socket.socket(fileno=int(sys.argv[1]))))
     os._exit(code)  # a thread that hangs must not keep the process
