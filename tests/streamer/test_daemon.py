@@ -220,7 +220,7 @@ def test_a_person_on_a_terminal_is_told_what_happens(
 )
 def test_the_address_is_one_that_a_browser_opens(url: str, shown: str) -> None:
     """Every network of the machine has no address of its own."""
-    assert daemon._for_browsers(url, "box") == shown
+    assert daemon.for_browsers(url, "box") == shown
 
 
 def test_an_open_network_without_keys_is_refused(config: Config, scripted: ScriptedService) -> None:
