@@ -17,6 +17,7 @@ from model.attention import AttentionBackend, attend
 from model.cache import AppendPlan, Group, KVCache
 from model.dimensions import ModelDimensions
 from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, pack
+from model.screening import ScreenedVocabulary, screen
 
 __all__ = ["DecoderOutput", "TextDecoder"]
 
@@ -105,6 +106,7 @@ class TextDecoder(nn.Module):
         # without initial values: drawing them on the meta device imports torch's compiler, which takes 2 s
         self.token_embedding = nn.Embedding.from_pretrained(torch.empty(dims.n_vocab, n_state), freeze=False)
         self.packed_embedding: PackedWeight | None = None
+        self.screened_embedding: ScreenedVocabulary | None = None
         self.positions = nn.Parameter(torch.empty(dims.n_text_ctx, n_state))
         self.blocks = nn.ModuleList(DecoderBlock(n_state, dims.n_text_head) for _ in range(dims.n_text_layer))
         self.cross_keys_values = Linear(n_state, dims.n_text_layer * 2 * n_state)
@@ -115,8 +117,13 @@ class TextDecoder(nn.Module):
         Pack the projection to the vocabulary, and keep a copy for lookups; both in fp16 alone where that is exact.
 
         It is half of a small model, and few rows are projected at once: further layouts are not worth their memory.
+        Where it is screened, in float32 on a CPU, `project` multiplies the copy for lookups.
         """
         weight = self.token_embedding.weight
+        self.screened_embedding = screen(weight)
+        if self.screened_embedding is not None:
+            self.token_embedding.weight = nn.Parameter(self.screened_embedding.weight, requires_grad=False)
+            return
         self.packed_embedding = pack(weight, None, small_batch=True, large_batch=False)
         if self.packed_embedding is not None and self.packed_embedding.is_exact_in_fp16:
             self.token_embedding.weight = nn.Parameter(weight.half(), requires_grad=False)
@@ -217,8 +224,26 @@ class TextDecoder(nn.Module):
         self._check_states("hidden states", hidden)
         if self.packed_embedding is not None:
             return self.packed_embedding(hidden).float()
-        logits: Tensor = nn.functional.linear(hidden, self.token_embedding.weight)
+        logits: Tensor = nn.functional.linear(hidden, self.token_embedding.weight.to(hidden.dtype))
         return logits.float()
+
+    def screen(self, hidden: Tensor) -> Tensor:
+        """
+        Logits for a greedy choice: as `project`, but on a CPU in float32 exact only for the tokens that may be chosen.
+
+        Args:
+            hidden: Hidden states, (..., n_text_state).
+
+        Returns:
+            (..., n_vocab), float32; see `ScreenedVocabulary`.
+
+        Raises:
+            ValueError: `hidden` has another width or dtype.
+        """
+        if self.screened_embedding is None:
+            return self.project(hidden)
+        self._check_states("hidden states", hidden)
+        return self.screened_embedding(hidden)
 
     def audio_keys_values(self, features: Tensor) -> Tensor:
         """

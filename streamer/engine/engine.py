@@ -201,7 +201,7 @@ class WhisperEngine:
             tokens = torch.full((len(unknown),), self.tokenizer.sot)  # (n_unknown,)
             hidden = self.model.decoder(tokens, self._cache, plan).hidden  # (n_unknown, n_text_state)
             choices, before = zip(*((batch[i].languages, batch[i].language_before) for i in unknown), strict=True)
-            found = self.rules.detect(self.model.decoder.project(hidden), choices, before)
+            found = self.rules.detect(self.model.decoder.screen(hidden), choices, before)
             for i, language in zip(unknown, found, strict=True):
                 languages[i] = language
         return languages
@@ -268,7 +268,7 @@ class WhisperEngine:
         # logits are computed only where they are read: n_vocab is large
         choices_at = [*itertools.chain.from_iterable(segment.chosen_at for segment in segments)]
         read_at = torch.tensor([*choices_at, *(at for _, at in with_start)]).to(self.model.device)  # (n_read,)
-        logits = self.model.decoder.project(hidden[read_at])  # (n_read, n_vocab)
+        logits = self.model.decoder.screen(hidden[read_at])  # (n_read, n_vocab)
         n = len(choices_at)
         for (row, _), probability in zip(with_start, self.rules.no_speech(logits[n:]), strict=True):
             row.no_speech_prob = probability
@@ -300,7 +300,7 @@ class WhisperEngine:
         if self._captured is not None:
             return self._captured([row.slot for row in rows], [row.tokens[-1] for row in rows])
         output = self._pass(rows, [[row.tokens[-1]] for row in rows])
-        return self.model.decoder.project(output.hidden), output.queries
+        return self.model.decoder.screen(output.hidden), output.queries
 
     def _pass(self, rows: Sequence[Row], new_tokens: Sequence[Sequence[int]]) -> DecoderOutput:
         """One decoder pass: append each row's new tokens to its slot and run them."""

