@@ -115,7 +115,8 @@ def attend(
         return merge_heads(_by_products(q, k, v, mask))
     if backend == "efficient" and not recurring:
         return merge_heads(_efficient(q, k, v, mask))
-    check_attention(backend, q.device)
+    if backend != "fused":
+        check_attention(backend, q.device)
     return merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
 

@@ -51,6 +51,9 @@ class Group:
     """(n_rows, 1, 1, n_audio_keys); None where all windows are equally long."""
     recurring: bool = False
     """Whether groups of these shapes return in many passes: see `attend`."""
+    views: tuple[Tensor, Tensor] | None = None
+    """Keys and values of all layers that the group reads, of its text and of its windows, each
+    (2, n_text_layer, n_rows, n_text_head, n, d_head); None where they are gathered for each layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +186,34 @@ class KVCache:
         positions = [p for start, count in zip(starts, counts, strict=True) for p in range(start, start + count)]
         slot_of = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]
         firsts = list(itertools.accumulate(counts, initial=0))  # index of each row's first token in the pass
-        groups = [slice(i, i + 1) for i in range(len(slots))] if self.row_by_row else [slice(0, len(slots))]
+        if self.row_by_row:
+            groups = [self._single(*each) for each in zip(firsts, slots, counts, strict=False)]
+        else:
+            groups = [self._group(firsts[0], slots, counts)]
         return AppendPlan(
             slots=tuple(slots),
             counts=tuple(counts),
             written=torch.tensor(slot_of).to(self.device),  # (n_tokens,)
             positions=torch.tensor(positions).to(self.device),  # (n_tokens,)
-            groups=tuple(self._group(firsts[rows.start], slots[rows], counts[rows]) for rows in groups),
+            groups=tuple(groups),
             state=self._state(slots),
+        )
+
+    def _single(self, first: int, slot: int, n: int) -> Group:
+        """The group of one row, whose `n` tokens begin at index `first` of the pass."""
+        n_keys, n_audio_keys = self._lengths[slot] + n, self.n_tail + self._audio_lengths[slot]
+        positions = torch.arange(n_keys - n, n_keys)[None, :, None]  # (1, n, 1)
+        rows = slice(slot, slot + 1)
+        return Group(
+            tokens=slice(first, first + n),
+            real=None,
+            slots=rows,
+            n=n,
+            n_keys=n_keys,
+            mask=None if n == 1 else self._mask(torch.arange(n_keys) > positions),  # (1, 1, n, n_keys)
+            n_audio_keys=n_audio_keys,
+            audio_mask=None,
+            views=(self._text[:, :, rows, :, :n_keys], self._audio[:, :, rows, :, :n_audio_keys]),
         )
 
     def _group(self, first: int, slots: Sequence[int], counts: Sequence[int]) -> Group:
@@ -240,11 +263,17 @@ class KVCache:
 
     def text(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
         """Self-attention keys and values of one layer, each (n_rows, n_text_head, n_keys, d_head)."""
+        if group.views is not None:
+            keys, values = group.views[0][:, layer]
+            return keys, values
         keys, values = self.keys[layer], self.values[layer]  # (n_slots, n_text_head, n_text_ctx, d_head)
         return keys[:, :, : group.n_keys][group.slots], values[:, :, : group.n_keys][group.slots]
 
     def audio(self, layer: int, group: Group) -> tuple[Tensor, Tensor]:
         """Cross-attention keys and values of one layer, each (n_rows, n_text_head, n_audio_keys, d_head)."""
+        if group.views is not None:
+            keys, values = group.views[1][:, layer]
+            return keys, values
         keys, values = self.audio_keys[layer], self.audio_values[layer]  # (n_slots, n_text_head, n, d_head)
         return keys[:, :, : group.n_audio_keys][group.slots], values[:, :, : group.n_audio_keys][group.slots]
 

@@ -61,8 +61,8 @@ class DecoderBlock(nn.Module):
         Returns:
             (n_tokens, n_text_state).
         """
-        # each (n_tokens, n_head, d_head)
-        q, k, v = (part.unflatten(-1, (self.n_head, -1)) for part in self.qkv(self.norm(x)).chunk(3, dim=-1))
+        qkv = self.qkv(self.norm(x)).view(len(x), 3, self.n_head, -1)
+        q, k, v = qkv.unbind(1)  # each (n_tokens, n_head, d_head)
         cache.append(layer, k, v, plan)
         read = [(group, *cache.text(layer, group), group.mask) for group in plan.groups]
         attended: Tensor = self.out(_attend_in_groups(q, read, self.attention), residual=x)
@@ -81,7 +81,7 @@ class DecoderBlock(nn.Module):
         Returns:
             Residual stream (n_tokens, n_text_state), and the queries (n_tokens, n_head, d_head).
         """
-        q = self.cross_query(self.cross_norm(x)).unflatten(-1, (self.n_head, -1))  # (n_tokens, n_head, d_head)
+        q = self.cross_query(self.cross_norm(x)).view(len(x), self.n_head, -1)  # (n_tokens, n_head, d_head)
         read = [(group, *cache.audio(layer, group), group.audio_mask) for group in plan.groups]
         return self.cross_out(_attend_in_groups(q, read, self.attention), residual=x), q
 
@@ -310,6 +310,10 @@ def _attend_in_groups(
     Returns:
         (n_tokens, n_state).
     """
+    if all(group.views is not None for group, *_ in read):
+        heads = q.transpose(0, 1).to(read[0][1].dtype)[None]  # (1, n_head, n_tokens, d_head)
+        rows = [attend(heads[:, :, group.tokens], k, v, mask, backend=backend) for group, k, v, mask in read]
+        return torch.cat(rows, dim=1)[0].to(q.dtype)
     attended = []
     for group, k, v, mask in read:
         rows = q[group.tokens].unflatten(0, (-1, group.n)).transpose(1, 2)  # (n_rows, n_head, n, d_head)
