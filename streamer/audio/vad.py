@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from streamer.errors import ModelNotFoundError
 
@@ -65,6 +66,10 @@ class VoiceState:
 
     def __init__(self) -> None:
         self.context = torch.zeros(CONTEXT_SAMPLES)
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Forget everything but the last samples."""
         self.hidden = torch.zeros(STATE_SIZE)
         self.cell = torch.zeros(STATE_SIZE)
         self.n_silent = 0
@@ -88,7 +93,9 @@ class VoiceDetector:
         names = [f"encoder.{i}.reparam_conv" for i in range(4)]
         # as products over three frames: a convolution would be compiled for each number of frames
         self._convolutions = [(weights[f"{n}.weight"].flatten(1), weights[f"{n}.bias"]) for n in names]
-        self._lstm = tuple(weights[f"decoder.rnn.{n}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        self._cells = nn.LSTM(STATE_SIZE, STATE_SIZE, device=device).requires_grad_(False)
+        parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        self._cells.load_state_dict({f"{part}_l0": weights[f"decoder.rnn.{part}"] for part in parts})
         self._out = weights["decoder.decoder.2.weight"][:, :, 0], weights["decoder.decoder.2.bias"]
 
     def __call__(self, frames: list[Tensor], states: list[VoiceState]) -> list[list[float]]:
@@ -115,30 +122,51 @@ class VoiceDetector:
         return found
 
     def _judge(self, features: Tensor, counts: list[int], states: list[VoiceState]) -> Iterator[float]:
-        """Run the recurrent cell, one frame of every session at a time; probabilities in that order."""
-        firsts = torch.tensor([*itertools.accumulate(counts[:-1], initial=0)])
-        hidden = torch.stack([state.hidden for state in states]).to(self._device)
-        cell = torch.stack([state.cell for state in states]).to(self._device)
-        n_silent = torch.tensor([state.n_silent for state in states], device=self._device)
-        found = []
-        for step in range(counts[0]):
-            n = sum(count > step for count in counts)
-            x = features[(firsts[:n] + step).to(self._device)]  # (n, 128)
-            moved = torch.lstm_cell(x, (hidden[:n], cell[:n]), *self._lstm)
-            probabilities = torch.sigmoid(F.linear(moved[0].relu(), *self._out))[:, 0]  # (n,)
-            found.append(probabilities)
-            silent = probabilities < SILENT
-            n_silent[:n] = (n_silent[:n] + 1) % FORGET_AFTER * silent
-            keep = ~(silent & (n_silent[:n] == 0))[:, None]  # (n, 1)
-            hidden, cell = (torch.cat([new * keep, old[n:]]) for new, old in zip(moved, (hidden, cell), strict=True))
-        for state, h, c, silent in zip(states, hidden.cpu(), cell.cpu(), n_silent.tolist(), strict=True):
-            state.hidden, state.cell, state.n_silent = h, c, silent
-        return iter(torch.cat(found).tolist())
+        """
+        Run the recurrent cell; probabilities of the first frame of every session, then of the second, and so on.
+
+        Frames run together up to the next one at which a cell may start afresh.
+        """
+        firsts = [*itertools.accumulate(counts[:-1], initial=0)]
+        done, found = 0, list[float]()
+        while done < counts[0]:
+            active = [state for state, count in zip(states, counts, strict=True) if count > done]
+            n_steps = FORGET_AFTER - max(state.n_silent for state in active)
+            lengths = [min(count - done, n_steps) for count in counts[: len(active)]]
+            sizes = [sum(length > step for length in lengths) for step in range(lengths[0])]
+            rows = [firsts[i] + done + step for step, n in enumerate(sizes) for i in range(n)]
+            found += self._run(features[rows], sizes, active)
+            done += n_steps
+        return iter(found)
+
+    def _run(self, features: Tensor, sizes: list[int], states: list[VoiceState]) -> list[float]:
+        """
+        Run the cell over some frames of several sessions, no cell of which starts afresh before its last frame.
+
+        Args:
+            features: (n_frames, 128), the first frame of every session, then the second of those that have one.
+            sizes: Sessions that have a first frame, a second frame, and so on.
+            states: Of the sessions, those with the most frames first; updated.
+        """
+        hidden, cell = (torch.stack([getattr(state, name) for state in states]) for name in ("hidden", "cell"))
+        before = hidden[None].to(self._device), cell[None].to(self._device)  # each (1, n_sessions, 128)
+        outputs, after = self._cells(PackedSequence(features, torch.tensor(sizes)), before)
+        found: list[float] = torch.sigmoid(F.linear(outputs.data.relu(), *self._out))[:, 0].tolist()
+        probabilities = iter(found)
+        for n in sizes:
+            for state in states[:n]:
+                state.n_silent = state.n_silent + 1 if next(probabilities) < SILENT else 0
+        for state, *each in zip(states, *(part[0].cpu() for part in after), strict=True):
+            state.hidden, state.cell = each
+            if state.n_silent == FORGET_AFTER:
+                state.start_afresh()
+        return found
 
     def _features(self, x: Tensor) -> Tensor:
         """(n, 576) samples -> (n, 128)."""
         x = F.pad(x, (0, 64), mode="reflect").unfold(-1, 256, 128)  # (n, 4, 256)
-        real, imaginary = (x @ self._basis).chunk(2, dim=-1)
+        # flat: torch would copy the basis for each of the n frames
+        real, imaginary = (x.reshape(-1, 256) @ self._basis).view(len(x), 4, -1).chunk(2, dim=-1)
         x = (real.square() + imaginary.square()).sqrt()  # (n, 4, 129)
         for (weight, bias), stride in zip(self._convolutions, (1, 2, 2, 1), strict=True):
             windows = F.pad(x, (0, 0, 1, 1)).unfold(1, 3, stride).flatten(2)  # (n, n_out, 3 * n_channels)
