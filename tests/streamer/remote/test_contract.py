@@ -215,6 +215,34 @@ async def test_text_is_exact_whatever_meets_the_calls_on_a_cluster(kind: str) ->
         assert sum(engine.n_faults for engine in engines) or kind == "late"
 
 
+async def test_text_is_exact_while_every_engine_is_replaced() -> None:
+    """One after the other, by another process at another address: a rolling change."""
+    engines = [DoorEngine(index) for index in range(2)]
+    async with doors(engines) as (pool, keeper), contextlib.AsyncExitStack() as stack:
+        homes = iter(range(2))
+        service = ScriptedService(
+            max_sessions=20,
+            n_workers=2,
+            worker=WorkerOptions(tick_s=0.01),
+            decoder=lambda _, __: pool.decoder(next(homes), patience_s=1.0),
+            supervision=pool.run,
+        )
+
+        async def replace_all() -> None:
+            for index, old in enumerate(engines):
+                await asyncio.sleep(0.3)
+                keeper.tell(await stack.enter_async_context(DoorEngine(index).open()), n=2)
+                await until(lambda place=pool.places[index]: place.n_restarts and not place.is_lost)
+                old.lose()
+
+        replacing = asyncio.create_task(replace_all())
+        found, said = await recited(service, 4, n=13)
+        await replacing
+
+    assert found == said
+    assert [place.n_restarts for place in pool.places] == [1, 1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_text_is_exact_in_this_process(seed: int) -> None:
     """With a row that fails now and then."""
