@@ -84,7 +84,7 @@ class KVCache:
         n_slots: Rows that the cache holds at once.
         audio_capacity: Audio positions of a row's own window, 1 to n_audio_ctx.
         tail: Cross-attention keys and values of cached silence, (2, n_text_layer, n_text_head, n_tail, d_head),
-            visible to every slot; None for full windows.
+            visible to every slot that hears a window; None for full windows.
         dtype: Of keys and values.
         device: Where the decoder's weights are.
         row_by_row: Use one attention call per row instead of one for all rows: nothing is padded, masked or gathered.
@@ -114,12 +114,13 @@ class KVCache:
         self.n_tail = 0 if tail is None else self._length_of(tail)
         outer, inner = (2, dims.n_text_layer, n_slots, dims.n_text_head), dims.d_head
         # (2, n_text_layer, n_slots, n_text_head, n_text_ctx, d_head) and (…, n_tail + audio_capacity, d_head)
-        self._text = _zeros((*outer, dims.n_text_ctx, inner), dtype, self.device)
-        self._audio = _zeros((*outer, self.n_tail + audio_capacity, inner), dtype, self.device)
+        self._text, text_pages = _zeros((*outer, dims.n_text_ctx, inner), dtype, self.device)
+        self._audio, audio_pages = _zeros((*outer, self.n_tail + audio_capacity, inner), dtype, self.device)
+        self._pages = [pages for pages in (text_pages, audio_pages) if pages]
         self.keys, self.values = self._text  # each (n_text_layer, n_slots, n_text_head, n_text_ctx, d_head)
         self.audio_keys, self.audio_values = self._audio
-        if tail is not None:
-            self._audio[..., : self.n_tail, :] = tail[:, :, None]  # the same for every slot
+        self._tail = tail
+        self._has_tail = [False] * n_slots
         self._lengths = [0] * n_slots
         self._audio_lengths = [0] * n_slots
 
@@ -166,6 +167,9 @@ class KVCache:
         n = sum(self._length_of(part) for part in parts)
         if n > self.audio_capacity:
             raise CacheFullError(f"window of {n} audio positions: a slot holds at most {self.audio_capacity}")
+        if self._tail is not None and not self._has_tail[slot]:
+            self._audio[:, :, slot, :, : self.n_tail] = self._tail
+            self._has_tail[slot] = True
         start = self.n_tail
         for part in parts:
             end = start + part.shape[3]
@@ -389,6 +393,15 @@ class KVCache:
         self._lengths = [0] * self.n_slots
         self._audio_lengths = [0] * self.n_slots
 
+    def release(self) -> None:
+        """Empty every slot; on a CPU the memory of what they held goes back to the system."""
+        self._lengths = [0] * self.n_slots
+        self._audio_lengths = [0] * self.n_slots
+        if self._pages:
+            self._has_tail = [False] * self.n_slots
+        for pages in self._pages:
+            pages.madvise(mmap.MADV_DONTNEED)  # they are zeros again when they are next touched
+
     def check_integrity(self) -> None:
         """
         Compare counters with content: lengths within bounds, every visible position written, all numbers finite.
@@ -449,14 +462,14 @@ def _selector(slots: Sequence[int], device: torch.device) -> slice | Tensor:
     return torch.tensor(slots, device=device)
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, mmap.mmap | None]:
     """
     Zeros, not empty: masked positions are multiplied by zero, and zero times a stray NaN is NaN.
 
-    On a CPU they are pages of a mapping, which take no memory before they are written: most slots are never full.
+    On a CPU they are the pages of a mapping, which take no memory before they are written: most slots are never full.
     """
     if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
+        return torch.zeros(shape, dtype=dtype, device=device), None
     n_bytes = math.prod(shape) * dtype.itemsize
     pages = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return torch.frombuffer(pages, dtype=dtype).view(shape)
+    return torch.frombuffer(pages, dtype=dtype).view(shape), pages

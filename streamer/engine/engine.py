@@ -89,9 +89,11 @@ class WhisperEngine:
         return text + self._texts.n_bytes, audio + self.window_encoder.n_bytes
 
     def forget(self, session: str) -> None:
-        """Release everything cached for a session that is over."""
+        """Release everything cached for a session that is over; after the last one, the memory of the slots too."""
         self._texts.release(session)
         self.window_encoder.forget(session)
+        if not self._texts.n_bytes and not self.window_encoder.n_bytes:
+            self._cache.release()
 
     def check_integrity(self) -> None:
         """

@@ -117,6 +117,26 @@ def test_slots_that_nobody_fills_take_no_memory() -> None:
     assert psutil.Process().memory_info().rss - before < 10**7
 
 
+def test_released_slots_are_empty_and_take_no_memory() -> None:
+    """And they hear the silence behind the next window as before."""
+    cache = KVCache(SMALL, n_slots=12_000, audio_capacity=24)
+    cache.keys.fill_(1.0)
+    before = psutil.Process().memory_info().rss
+
+    cache.release()
+
+    assert before - psutil.Process().memory_info().rss > cache.keys.nbytes * 0.9
+    assert not cache.keys[:, :10].any()
+
+    small = new_cache(n_tail=4)
+    small.set_audio(1, window(3))
+    kept = small.audio(0, small.plan_append([1], [2]).groups[0])[0].clone()
+    small.release()
+    assert (small.length(1), small.audio_length(1)) == (0, 0)
+    small.set_audio(1, window(3))
+    assert torch.equal(small.audio(0, small.plan_append([1], [2]).groups[0])[0], kept)
+
+
 @pytest.mark.parametrize(
     ("slots", "counts", "message"),
     [
