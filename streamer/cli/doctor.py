@@ -24,6 +24,7 @@ from streamer.access.exposure import check_exposure, is_loopback
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.open_files import needed_files
 from streamer.access.tls import Certificate
+from streamer.cli.places import Machine, by_size, measured
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError
 from streamer.extras import EXTRAS, pip_install
@@ -59,6 +60,7 @@ def examine(config: Config) -> list[Check]:
         check_cpu(cpu.cpuinfo()),
         check_gpu(config.model.device, [_gpu(index) for index in range(torch.cuda.device_count())]),
         check_weights(config.model.name),
+        check_streams(config.model.name, lambda: measured(config)),
         check_microphone(config.capture.device, portaudio.devices),
         check_port(config.server.host, config.server.port),
         check_keys(config.server, os.environ),
@@ -110,6 +112,26 @@ def check_weights(name: str) -> Check:
     except ModelNotFoundError as error:
         return Check("weights", "fail", f"{name} not found", str(error))
     return Check("weights", "ok", f"{source.name}: {source.format}, {source.size_bytes / 1e6:.0f} MB, {source.path}")
+
+
+def check_streams(name: str, measure: Callable[[], Machine]) -> Check:
+    """
+    About how many live streams this machine carries, with the configured model and with others.
+
+    Args:
+        name: Of the configured model.
+        measure: Finds what it costs here, or raises a `StreamerError`.
+    """
+    try:
+        machine = measure()
+    except StreamerError as error:
+        return Check("streams", "warn", f"not measured: {name} does not run", str(error))
+    n = machine.places(machine.dims)
+    others = ", ".join(f"{size} {count}" for size, count in by_size(machine).items())
+    estimated = f"by its speed and their sizes, about: {others}"
+    if n < 1:
+        return Check("streams", "warn", f"{name} is too slow for one live stream here", f"a smaller model; {estimated}")
+    return Check("streams", "ok", f"{name} carries about {n} at once, as measured", estimated)
 
 
 def check_microphone(name: str, list_devices: Callable[[], list[portaudio.InputDevice]]) -> Check:

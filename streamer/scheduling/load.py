@@ -90,7 +90,7 @@ class LoadMeter:
             n_speaking: Sessions of the worker with an open turn.
         """
         ratio = min(step_s / self._costs.step_s(n_rows), MOST_GROWTH * self._scale)
-        is_full = n_speaking >= FULL * self._places
+        is_full = n_speaking >= FULL * self.places
         self._scale = _moved(self._scale, ratio)
         self._full_scale = _moved(self._full_scale, ratio if is_full else max(ratio, self._least_full_scale))
 
@@ -126,10 +126,11 @@ class LoadMeter:
     @property
     def capacity(self) -> int:
         """Sessions of one worker that can all speak at once at the longest interval, even if nobody speaks now."""
-        return max(1, int(self._places))
+        return max(1, int(self.places))
 
     @property
-    def _places(self) -> float:
+    def places(self) -> float:
+        """`capacity` before it is rounded: below 1, not even one session is in time."""
         return SHARE * self._limits.max_interval_s / self._row_cost_at(self._full_scale)
 
     @property

@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from model import PUBLISHED_DIMENSIONS
 from streamer.cli import doctor
+from streamer.cli.places import Machine
 from streamer.config import Config, LimitsConfig, ModelConfig, ServerConfig
-from streamer.errors import PortAudioMissingError
+from streamer.errors import EngineError, PortAudioMissingError
 from streamer.host.portaudio import InputDevice
+from streamer.scheduling.load import LoadLimits, StepCosts
 
 
 def test_every_thing_is_examined_once() -> None:
     """The examination of this machine has one result per thing, and the weights are found."""
     checks = doctor.examine(Config(server=ServerConfig(port=0)))
     assert [check.name for check in checks] == [
-        *("python", "torch", "cpu", "gpu", "weights", "microphone", "port"),
+        *("python", "torch", "cpu", "gpu", "weights", "streams", "microphone", "port"),
         *("keys", "tls", "open files", "model store", "extras"),
     ]
     assert {check.name for check in checks if check.state == "fail"} == set()
@@ -60,6 +63,34 @@ def test_bfloat16_is_told_from_cpu_flags(cpuinfo: str, state: str, found: str) -
 def test_a_gpu_is_needed_only_if_configured(device: str, gpus: list[str], state: str) -> None:
     """Without a GPU only `cuda` fails."""
     assert doctor.check_gpu(device, gpus).state == state
+
+
+COSTS = StepCosts(0.02, 0.03)
+"""Of tiny.en on a machine with two workers, seconds."""
+
+
+def machine(costs: StepCosts = COSTS) -> Machine:
+    """A machine on which tiny.en costs so much."""
+    limits = LoadLimits(min_interval_s=0.3, max_interval_s=1.0)
+    return Machine(PUBLISHED_DIMENSIONS["tiny.en"], costs, max_batch=8, n_workers=2, limits=limits)
+
+
+def test_streams_are_told_of_the_measured_model_and_of_the_others() -> None:
+    """Larger models have fewer, in steps of their sizes."""
+    check = doctor.check_streams("tiny.en", machine)
+
+    assert (check.state, check.found) == ("ok", "tiny.en carries about 20 at once, as measured")
+    assert check.remedy.startswith("by its speed and their sizes, about: tiny 20, base 6, small 1, medium 0, large")
+
+
+def test_a_machine_that_is_too_slow_is_told() -> None:
+    """One stream would be late; a model that does not run is told with its reason."""
+
+    def broken() -> Machine:
+        raise EngineError("the device does not work")
+
+    assert doctor.check_streams("tiny.en", lambda: machine(StepCosts(1.0, 0.5))).state == "warn"
+    assert doctor.check_streams("tiny.en", broken).remedy == "the device does not work"
 
 
 def test_missing_weights_fail_with_the_remedy_of_the_store() -> None:
