@@ -33,6 +33,7 @@ async def daemon(
     module: str = "streamer",
     variables: Mapping[str, str] | None = None,
     n_files: int = 0,
+    cwd: Path | None = None,
 ) -> AsyncIterator[psutil.Process]:
     """
     Run `streamer serve` for the length of a block, which begins when the daemon is ready.
@@ -44,6 +45,7 @@ async def daemon(
         module: The module that is run with the command `serve`.
         variables: More environment variables, as `STREAMER_SCHEDULER_MAX_SESSIONS`.
         n_files: Open files that it is allowed; 0: as many as this process.
+        cwd: The folder in which it is started: its `streamer` is run, if it has one.
 
     Raises:
         SystemExit: The daemon ended before it was ready.
@@ -53,7 +55,7 @@ async def daemon(
         command = ("-m", module, "serve", "--port", str(port), *options)
         few = ("prlimit", f"--nofile={n_files}") if n_files else ()
         process = await asyncio.create_subprocess_exec(
-            *few, sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **(variables or {})}
+            *few, sys.executable, *command, stdout=out, stderr=out, env={**os.environ, **(variables or {})}, cwd=cwd
         )
     try:
         async with asyncio.timeout(READY_TIMEOUT_S):
