@@ -90,11 +90,13 @@ class Whisper(nn.Module):
 
     def _pack(self, each: Each) -> None:
         """Replace every weight by its fastest layout; packed weights are no longer in `state_dict`."""
-        parts = ((self.encoder, False), (self.decoder, True))
         packings: list[Callable[[], None]] = [self.decoder.pack_embedding]  # the longest one first
-        for part, small_batch in parts:
-            linear = [module for module in part.modules() if isinstance(module, Linear)]
-            packings += [functools.partial(module.pack, small_batch=small_batch) for module in linear]
+        for part, reads_text in ((self.encoder, False), (self.decoder, True)):
+            for module in part.modules():
+                if isinstance(module, Linear):
+                    # keys and values of audio are those of a window at once
+                    small_batch = reads_text and module is not self.decoder.cross_keys_values
+                    packings.append(functools.partial(module.pack, small_batch=small_batch))
         for _ in each(lambda pack: pack(), packings):
             pass
 
