@@ -19,6 +19,7 @@ import asyncio
 import os
 import socket
 from dataclasses import dataclass
+from typing import TextIO
 
 import structlog
 from starlette.applications import Starlette
@@ -95,7 +96,6 @@ class Gateway:
         async with background(works):
             await self._serve()
         self._hub.tell(self._report(-1))
-        await self._hub.close()
 
     async def _serve(self) -> None:
         await self._wait_ready()
@@ -196,12 +196,13 @@ class Gateway:
             log.error("not_reloaded", error=str(error))  # noqa: TRY400 - a mistake in a file: a traceback says no more
 
 
-async def serve(connection: socket.socket) -> int:
+async def serve(connection: socket.socket, *, logs_to: TextIO | None = None) -> int:
     """
     Serve until the parent says that it is over, or is gone.
 
     Args:
         connection: To the parent.
+        logs_to: Where the log goes; None: the log of this process stays as it is.
 
     Returns:
         Exit code: 0, or 1 if the gateway cannot start.
@@ -211,28 +212,37 @@ async def serve(connection: socket.socket) -> int:
     """
     hub = HubClient(*await asyncio.open_connection(sock=connection))
     try:
+        return await _serve(hub, logs_to)
+    finally:
+        await hub.close()
+
+
+async def _serve(hub: HubClient, logs_to: TextIO | None) -> int:
+    try:
         begin = await hub.receive()
     except (asyncio.IncompleteReadError, ConnectionError):
         return 1
     if not isinstance(begin, wire.Begin) or begin.version != wire.VERSION:
         raise wire.HubWireError(f"expected begin of version {wire.VERSION}")
-    logs.configure(begin.config.log, sys.stderr, os.environ)
-    structlog.contextvars.bind_contextvars(gateway=begin.index)
+    if logs_to:
+        logs.configure(begin.config.log, logs_to, os.environ)
+        structlog.contextvars.bind_contextvars(gateway=begin.index)
     try:
-        service = await asyncio.to_thread(
-            build_member, begin.config, begin.ready, begin.engines, places=SharedPlaces(hub)
-        )
-        await asyncio.to_thread(preload)
-        gateway = Gateway(hub, begin, service)
+        gateway = Gateway(hub, begin, await asyncio.to_thread(_build, hub, begin))
     except StreamerError as error:
         hub.tell(wire.Failed(kind=type(error).__name__, message=str(error)))
-        await hub.close()
         return 1
     await gateway.run()
     return 0
 
 
+def _build(hub: HubClient, begin: wire.Begin) -> Service:
+    service = build_member(begin.config, begin.ready, begin.engines, places=SharedPlaces(hub))
+    preload()
+    return service
+
+
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=fair_loop) as runner:
-        code = runner.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+        code = runner.run(serve(socket.socket(fileno=int(sys.argv[1])), logs_to=sys.stderr))
     os._exit(code)  # a thread that hangs must not keep the process

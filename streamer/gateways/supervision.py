@@ -91,6 +91,8 @@ class SupervisedGateway:
                 continue
             self._metrics.restarts.inc()
             log.warning("gateway_restarted", gateway=self.name, pid=self.process.pid)
+            if self._is_stopped:  # while it started
+                self.process.stop(self._within_s, is_replaced=False)
             return True
         return False
 
@@ -111,7 +113,7 @@ class SupervisedGateway:
         except StreamerError as error:
             log.error("gateway_not_replaced", gateway=self.name, error=str(error))  # noqa: TRY400 - it says all
             return
-        if old is None or old is not self.process:  # it was lost meanwhile, and is replaced already
+        if old is None or old is not self.process or self._is_stopped:  # it was lost, or all end
             await successor.end()
             return
         self._successor = successor
@@ -173,7 +175,7 @@ class Gateways:
         async with asyncio.TaskGroup() as group:
             for gateway in self.each:
                 group.create_task(gateway.run())
-        if any(gateway.is_given_up for gateway in self.each):
+        if not self.is_alive:
             raise StreamerError(f"none of {len(self.each)} gateway processes can be kept alive: the log says why")
 
     async def replace(self) -> None:

@@ -1,0 +1,193 @@
+"""Tests of streamer/gateways/process.py: two gateways of one engine and one port, in this process, with exact text."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from prometheus_client import CollectorRegistry
+from websockets.asyncio.client import connect as connect_socket
+from websockets.exceptions import WebSocketException
+
+from streamer import gateway as gateway_module
+from streamer.client import connect
+from streamer.config import Config, EnginesConfig, LimitsConfig, ModelConfig, SchedulerConfig, ServerConfig
+from streamer.engine_process import ready
+from streamer.gateways import process, wire
+from streamer.gateways.hub import Hub
+from streamer.gateways.member import Member
+from streamer.host.sockets import listen
+from streamer.protocol.events import TurnEnd
+from streamer.protocol.messages import Start
+from streamer.protocol.options import SessionOptions
+from streamer.remote.joined import Address
+from streamer.scheduling.load import StepCosts
+from tests.helpers.hosted_engines import FINGERPRINT, facts
+from tests.helpers.scripted_engine import LoudnessFrontEnd, spoken, story
+from tests.helpers.waiting import until
+from tests.streamer.remote.test_joined import on_a_thread
+
+CONFIG = Config(
+    model=ModelConfig(name=FINGERPRINT, device="cpu"),
+    server=ServerConfig(processes=2, rooms=True, drain_s=5.0),
+    scheduler=SchedulerConfig(max_sessions=4),
+    limits=LimitsConfig(max_sessions_per_key=0),
+    engines=EnginesConfig(where="processes"),
+    session=SessionOptions(language="en", endpoint_ms=500),
+)
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The front end of the scripted language; building sets the threads of this process: put them back."""
+    monkeypatch.setattr(gateway_module, "FrontEnd", lambda *_: LoudnessFrontEnd())
+    n = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n)
+
+
+class Daemon:
+    """The parent of gateways that are tasks of this process."""
+
+    def __init__(self, engine: Address) -> None:
+        self.hub = Hub(CONFIG, CollectorRegistry())
+        self._listening, self._engine = listen("127.0.0.1", 0), engine
+        self.port = int(self._listening.getsockname()[1])
+        self.members = dict[int, Member]()
+        self.ends = dict[int, asyncio.Task[int]]()
+        self._serving = list[asyncio.Task[None]]()
+        self._writers = list[asyncio.StreamWriter]()
+
+    async def start(self, index: int) -> None:
+        """Start a gateway, and wait until it serves."""
+        ours, theirs = socket.socketpair()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        self._writers.append(writer)
+        member = self.members[index] = Member(str(index), writer)
+        self._serving.append(asyncio.create_task(self.hub.serve(member, reader)))
+        begin = wire.Begin(
+            version=wire.VERSION,
+            config=CONFIG,
+            index=index,
+            ready=(ready(facts(), StepCosts(0.0, 0.001), {}, []),),
+            engines=(self._engine,),
+            sockets=(os.dup(self._listening.fileno()),),
+        )
+        member.send(begin)
+        self.ends[index] = asyncio.create_task(process.serve(theirs))
+        assert isinstance(await member.start, wire.Serving)
+
+    async def stop(self, index: int, *, is_replaced: bool = False) -> None:
+        """Let a gateway drain and end."""
+        self.members[index].send(wire.Stop(is_replaced=is_replaced))
+        assert await self.ends.pop(index) == 0
+
+    async def kill(self, index: int) -> None:
+        """End a gateway without a word; its connections break."""
+        ending = self.ends.pop(index)
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+
+    async def close(self) -> None:
+        """End all."""
+        for index in list(self.ends):
+            await self.stop(index)
+        await asyncio.gather(*self._serving)
+        for writer in self._writers:
+            writer.close()
+        self._listening.close()
+
+
+@contextlib.asynccontextmanager
+async def daemon(folder: Path, n: int = 2) -> AsyncIterator[Daemon]:
+    """With so many gateways."""
+    async with asyncio.timeout(100), on_a_thread(folder) as engine:
+        found = Daemon(engine)
+        try:
+            for index in range(n):
+                await found.start(index)
+            yield found
+        finally:
+            await found.close()
+
+
+async def speak(daemon: Daemon, text: str, *, room: str = "") -> list[TurnEnd]:
+    """Say it four times as fast as speech with the client of this project, and read to the end."""
+
+    async def blocks() -> AsyncIterator[bytes]:
+        pcm = (spoken(text, 0.9) * 32767).astype("<i2")
+        for at in range(0, len(pcm), 1600):
+            yield pcm[at : at + 1600].tobytes()
+            await asyncio.sleep(0.1 / 4)
+
+    url = f"ws://127.0.0.1:{daemon.port}" + (f"/v1/captions?room={room}" if room else "")
+    async with connect(url, Start()) as captions:
+        return [event async for event in captions.transcribe(blocks()) if isinstance(event, TurnEnd)]
+
+
+def text_of(turns: list[TurnEnd]) -> str:
+    """Of all turns."""
+    return " ".join(turn.text for turn in turns)
+
+
+async def watch(daemon: Daemon, room: str, seen: dict[int, str]) -> None:
+    """Keep the turns of a room, connecting again as the page does."""
+    while True:
+        with contextlib.suppress(OSError, WebSocketException):
+            async with connect_socket(f"ws://127.0.0.1:{daemon.port}/v1/watch/{room}", proxy=None) as socket:
+                async for said in socket:
+                    message = json.loads(said)
+                    if message["type"] == "room" and message["turns"]:
+                        seen.clear()
+                    elif message["type"] == "turn_end":
+                        seen[message["turn"]] = message["text"]
+        await asyncio.sleep(0.05)
+
+
+async def test_no_word_is_lost_while_gateways_come_and_go(tmp_path: Path) -> None:
+    """One dies, one is replaced: speakers and the viewers of a room come back to whichever is there."""
+    said = [story(40, seed) for seed in range(4)]
+    async with daemon(tmp_path) as found:
+        seen = [dict[int, str]() for _ in range(4)]
+        watching = [asyncio.create_task(watch(found, "hall", each)) for each in seen]
+        rooms = ("hall", "", "", "")
+        speaking = [asyncio.create_task(speak(found, text, room=room)) for text, room in zip(said, rooms, strict=True)]
+        await asyncio.sleep(1.0)
+        await found.kill(0)
+        await found.start(2)
+        await asyncio.sleep(0.5)
+        await found.start(3)
+        await found.stop(1, is_replaced=True)
+        turns = await asyncio.gather(*speaking)
+        await until(lambda: all(len(each) == len(turns[0]) for each in seen))
+        for task in watching:
+            task.cancel()
+        await until(lambda: not found.hub.taken)
+
+    assert list(map(text_of, turns)) == said
+    assert [[turn.turn for turn in each] for each in turns] == [list(range(len(each))) for each in turns]
+    assert [[each[turn] for turn in sorted(each)] for each in seen] == [[turn.text for turn in turns[0]]] * 4
+
+
+async def test_a_gateway_that_cannot_start_says_why(tmp_path: Path) -> None:
+    """Its parent tells the reason."""
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    serving = asyncio.create_task(Hub(CONFIG, CollectorRegistry()).serve(member := Member("0", writer), reader))
+    german = msgspec.structs.replace(CONFIG, session=SessionOptions(language="de"))
+    engines = (ready(facts(), StepCosts(0.0, 0.001), {}, []),)
+    member.send(wire.Begin(version=wire.VERSION, config=german, index=0, ready=engines, engines=(), sockets=()))
+    assert await process.serve(theirs) == 1
+    begun = await member.start
+    assert isinstance(begun, wire.Failed)
+    assert (begun.kind, "session.language" in begun.message) == ("ConfigError", True)
+    await serving
+    writer.close()
