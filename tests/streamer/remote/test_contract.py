@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -141,9 +142,9 @@ async def test_a_step_is_measured_where_it_is_run(under: Under) -> None:
 # --- whole sessions
 
 
-async def say(stream: SessionHandle, text: str) -> list[Event]:
+async def say(stream: SessionHandle, turns: Sequence[str]) -> list[Event]:
     """Speak in chunks of 0.1 s, eight times as fast as speech; everything the session says."""
-    sound = spoken(text, 0.9)
+    sound = np.concatenate([spoken(text, 0.9) for text in turns])
     reading = asyncio.create_task(collect(stream))
     for at in range(0, len(sound), SAMPLE_RATE // 10):
         await stream.feed(sound[at : at + SAMPLE_RATE // 10])
@@ -169,7 +170,7 @@ async def recited(service: ScriptedService, seed: int, n: int = 5) -> tuple[list
     said = [story(8 + 3 * (i % 5), seed=100 * seed + i) for i in range(n)]
     async with asyncio.timeout(60), running(service.scheduler):
         await until(service.scheduler.is_ready)
-        events = await asyncio.gather(*(say(service.open(), text) for text in said))
+        events = await asyncio.gather(*(say(service.open(), [text]) for text in said))
     return [" ".join(texts(each)) for each in events], said
 
 
@@ -259,6 +260,34 @@ def poison(engine: ScriptedEngine, sessions: Sequence[str]) -> None:
     """Make one row of every seventh step fail."""
     if len(engine.batches) % 7 == 0:
         engine.poisoned[sessions[0]] = 1
+
+
+@pytest.mark.parametrize(("n_turns", "n_words"), [(1, 60), (10, 5)])
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_word_is_lost_while_no_engine_answers(seed: int, n_turns: int, n_words: int) -> None:
+    """For 12 s of sound, in one turn or in many: all of it is decoded once an engine is back."""
+    pool = MemoryPool(2, seed=seed)
+    homes = iter(range(2))
+    service = ScriptedService(
+        n_workers=2,
+        worker=WorkerOptions(tick_s=0.01),
+        decoder=lambda _, __: pool.decoder(next(homes)),
+        supervision=pool.run,
+    )
+    said = [[story(n_words, seed=100 * seed + 10 * i + j) for j in range(n_turns)] for i in range(5)]
+    async with asyncio.timeout(60), running(service.scheduler):
+        speaking = [asyncio.create_task(say(service.open(), turns)) for turns in said]
+        await asyncio.sleep(3.0 / 8)
+        for place in pool.places:
+            place.is_lost = True
+            place.link.lose()
+        await asyncio.sleep(12.0 / 8)
+        for place in pool.places:
+            place.connect()
+            place.is_lost = False
+        events = await asyncio.gather(*speaking)
+
+    assert [" ".join(texts(each)) for each in events] == [" ".join(each) for each in said]
 
 
 # --- where steps go

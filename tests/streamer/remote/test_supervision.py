@@ -70,7 +70,7 @@ async def until_alive(pool: SupervisedPool) -> None:
 async def recite_many(service: ScriptedService, n: int, seed: int) -> tuple[list[str], list[str]]:
     """What so many sessions said, and what was said to them."""
     said = [story(10 + i % 12, seed=1000 * seed + i) for i in range(n)]
-    events = await asyncio.gather(*(say(service.open(), text) for text in said))
+    events = await asyncio.gather(*(say(service.open(), [text]) for text in said))
     return [" ".join(texts(each)) for each in events], said
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.mel import GAIN_STEP, QUIET, window_gain
 from streamer.session.levels import LEAD_FRAMES, QUIETER, raise_quiet
+from streamer.step import StepResult
+from tests.helpers.sessions import new_session
+
+NO_WORDS = StepResult(
+    tokens=(), logprobs=(), starts_s=(0.0,), n_verified=0, ended=True, no_speech_prob=0.0, language="en"
+)
 
 
 def window(*stretches: tuple[int, float]) -> torch.Tensor:
@@ -44,6 +52,7 @@ def test_a_window_without_voice_is_one_stretch() -> None:
     assert raise_quiet(window((50, -2.5)), [])[1] == (2.0,)
 
 
+@settings(deadline=None)
 @given(
     powers=st.lists(st.floats(-9.0, 2.0), min_size=1, max_size=6),
     lengths=st.lists(st.integers(LEAD_FRAMES + 1, 80), min_size=6, max_size=6),
@@ -61,3 +70,26 @@ def test_no_stretch_is_lowered_nor_raised_above_speech(powers: list[float], leng
     loudest = float(log_mel.max())
     assert float(raised.max()) <= max(loudest, QUIET + GAIN_STEP) + 1e-5
     assert common == window_gain(loudest)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_window_with_one_name_only_grows(seed: int) -> None:
+    """Whoever holds its frames needs new ones alone, however loud and quiet stretches of speech follow each other."""
+    random, session = np.random.default_rng(seed), new_session()
+    held: dict[object, torch.Tensor] = {}
+    n_grown = n_raised = 0
+    for _ in range(40):
+        level, is_voice = random.uniform(-4.0, 1.0), float(random.random() < 0.7)
+        for _ in range(int(random.integers(1, 12))):
+            session.push_frames(level + 0.1 * torch.rand(16, 2), [is_voice] * 5)
+            if session.is_due(0.3):
+                step = session.next_step()
+                window, before = step.request.log_mel, held.get(step.request.window)
+                held = {step.request.window: window}
+                if before is not None:
+                    n = min(before.shape[1], window.shape[1])
+                    assert torch.equal(window[:, :n], before[:, :n])
+                    n_grown, n_raised = n_grown + 1, n_raised + any(step.request.gains)
+                session.apply(step, NO_WORDS)
+
+    assert n_grown > n_raised > 0
