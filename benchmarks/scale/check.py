@@ -18,13 +18,14 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from benchmarks.common import argument_parser
+from benchmarks.common import argument_parser, read_recordings
 from benchmarks.cuts import talks
 from benchmarks.lost_engines import speak
 from benchmarks.scale.cell import Plan, simulate
 from benchmarks.scale.costs import ENGINES
 from benchmarks.scale.speech import Manner
 from benchmarks.served import daemon, free_port, metrics
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.percentiles import percentile
 
@@ -92,13 +93,14 @@ def processor_s(times: psutil._common.pcputimes) -> float:
 def simulated(args: argparse.Namespace, measured: Measured) -> Found:
     """The same on the simulated clock."""
     rows = [row for row in read_manifest(args.manifest) if row.language == "en" and row.kind == "short"]
+    clips = read_recordings(args.manifest, rows)
     row_s = measured.step_s / (measured.found.rows_per_step + FIXED)
     plan = Plan(
         n_streams=args.streams,
         n_gateways=1,
         n_engines=args.engines,
         engine=msgspec.structs.replace(ENGINES["cpu"], fixed_s=FIXED * row_s, row_s=row_s, cold_rows=1.0),
-        manner=Manner(talk_s=sum(row.duration_s for row in rows) / len(rows), pause_s=PAUSE_S),
+        manner=Manner(talk_s=sum(map(len, clips)) / len(clips) / SAMPLE_RATE, pause_s=PAUSE_S),
         n_places=1,
         seconds=args.seconds,
     )
