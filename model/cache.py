@@ -135,8 +135,8 @@ class KVCache:
         return self._audio_lengths[slot]
 
     def n_bytes(self) -> tuple[int, int]:
-        """Bytes of the self-attention part and of the cross-attention part, when all slots are full."""
-        return self._text.nbytes, self._audio.nbytes
+        """Bytes of the self-attention part and of the cross-attention part with its silence, when all slots are full."""
+        return self._text.nbytes, self._audio.nbytes + (0 if self._tail is None else self._tail.nbytes)
 
     def set_length(self, slot: int, length: int) -> None:
         """

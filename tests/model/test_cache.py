@@ -101,11 +101,11 @@ def test_starts_empty() -> None:
 
 
 def test_n_bytes_is_what_is_allocated() -> None:
-    """Slots x layers x heads x positions x width x keys and values x 4 bytes, for tokens and for audio."""
+    """Layers x heads x width x keys and values x 4 bytes a position: of tokens, and of audio with the tail once more."""
     cache = new_cache(n_slots=3, audio_capacity=6, n_tail=4)
-    outer = 3 * SMALL.n_text_layer * HEADS
+    position = SMALL.n_text_layer * HEADS * WIDTH * 2 * 4
 
-    assert cache.n_bytes() == (outer * SMALL.n_text_ctx * WIDTH * 2 * 4, outer * (4 + 6) * WIDTH * 2 * 4)
+    assert cache.n_bytes() == (3 * SMALL.n_text_ctx * position, (3 * (4 + 6) + 4) * position)
 
 
 def test_slots_that_nobody_fills_take_no_memory() -> None:
