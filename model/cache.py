@@ -167,9 +167,7 @@ class KVCache:
         n = sum(self._length_of(part) for part in parts)
         if n > self.audio_capacity:
             raise CacheFullError(f"window of {n} audio positions: a slot holds at most {self.audio_capacity}")
-        if self._tail is not None and not self._has_tail[slot]:
-            self._audio[:, :, slot, :, : self.n_tail] = self._tail
-            self._has_tail[slot] = True
+        self._add_tail(slot)
         start = self.n_tail
         for part in parts:
             end = start + part.shape[3]
@@ -177,15 +175,23 @@ class KVCache:
             start = end
         self._audio_lengths[slot] = n
 
+    def _add_tail(self, slot: int) -> None:
+        """Let a slot that is used for the first time hear silence; a slot that nobody uses takes no memory."""
+        if self._tail is not None and not self._has_tail[slot]:
+            self._audio[:, :, slot, :, : self.n_tail] = self._tail
+            self._has_tail[slot] = True
+
     def plan_append(self, slots: Sequence[int], counts: Sequence[int]) -> AppendPlan:
         """
-        Plan the append of `counts[i]` tokens to `slots[i]`. Writes nothing.
+        Plan the append of `counts[i]` tokens to `slots[i]`. Writes no tokens.
 
         Raises:
             ValueError: A slot is named twice, does not exist, or a count is below 1.
             CacheFullError: A slot has fewer free positions than its count; nothing was written.
         """
         self.check(slots, counts)
+        for slot in slots:
+            self._add_tail(slot)
         starts = [self._lengths[slot] for slot in slots]
         positions = [p for start, count in zip(starts, counts, strict=True) for p in range(start, start + count)]
         slot_of = [slot for slot, count in zip(slots, counts, strict=True) for _ in range(count)]
