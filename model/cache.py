@@ -135,7 +135,7 @@ class KVCache:
         return self._audio_lengths[slot]
 
     def n_bytes(self) -> tuple[int, int]:
-        """Bytes of the self-attention part and of the cross-attention part with its silence, when all slots are full."""
+        """Bytes of the self-attention part, and of the cross-attention part with its silence: all slots full."""
         return self._text.nbytes, self._audio.nbytes + (0 if self._tail is None else self._tail.nbytes)
 
     def set_length(self, slot: int, length: int) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamer.engine.engine import WhisperEngine
 from streamer.step import StepResult
 from streamer.text.repetition import is_repetition_loop
-from tests.helpers.engines import alone, log_mel, request, without_draft
+from tests.helpers.engines import SCREENED_LOGPROB, alone, log_mel, request, without_draft
 from tests.helpers.recordings import Recording
 
 WORDS = tuple(range(256))
@@ -32,7 +32,7 @@ def assert_same_text(result: StepResult, expected: StepResult, draft: tuple[int,
     right = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(draft, result.tokens, strict=False))))
     # the last token of a bound is always decoded, never taken from the draft
     assert result.n_verified == min(right, len(draft), len(result.tokens) - (0 if result.ended else 1))
-    torch.testing.assert_close(result.logprobs[:n], expected.logprobs, rtol=0, atol=1e-3)
+    torch.testing.assert_close(result.logprobs[:n], expected.logprobs, rtol=0, atol=SCREENED_LOGPROB)
 
 
 def test_drafts_of_real_speech_change_nothing(tiny_engine: WhisperEngine, recordings: dict[str, Recording]) -> None:

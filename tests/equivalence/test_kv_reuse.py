@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamer.engine.engine import WhisperEngine
-from tests.helpers.engines import alone, engine_on, intact, log_mel, published, request
+from tests.helpers.engines import SCREENED_LOGPROB, alone, engine_on, intact, log_mel, published, request
 from tests.helpers.recordings import Recording
 
 
@@ -29,7 +29,7 @@ def test_same_sound_is_exact(
         kept, exact = alone(keeping, asked), alone(tiny_engine, asked)
 
         assert (kept.tokens, kept.ended, kept.n_verified) == (exact.tokens, exact.ended, exact.n_verified)
-        assert kept.logprobs == pytest.approx(exact.logprobs, abs=1e-3)
+        assert kept.logprobs == pytest.approx(exact.logprobs, abs=SCREENED_LOGPROB)
 
 
 def test_growing_sound_is_valid(
@@ -86,7 +86,7 @@ def test_a_new_window_is_read_anew(
     found, exact = alone(keeping, asked), alone(tiny_engine, asked)
 
     assert found.tokens == exact.tokens
-    assert found.logprobs == pytest.approx(exact.logprobs, abs=1e-3)
+    assert found.logprobs == pytest.approx(exact.logprobs, abs=SCREENED_LOGPROB)
 
 
 def test_settled_text_is_not_read_again(keeping: WhisperEngine, recordings: dict[str, Recording]) -> None:

@@ -22,6 +22,12 @@ from streamer.text.tokenizer import Tokenizer
 from tests.helpers.networks import random_tensors
 from tests.helpers.recordings import Recording
 
+SCREENED_LOGPROB = 0.05
+"""
+Log-probability by which a row may differ from itself in other company or after other passes, float32 on a CPU: the sum
+under a probability is screened in 8 bits, and a hidden state that differs in its last bit may be rounded otherwise.
+"""
+
 
 @functools.cache
 def published(name: str, dtype: torch.dtype = torch.float32) -> tuple[Whisper, Tokenizer]:

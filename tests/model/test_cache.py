@@ -101,7 +101,7 @@ def test_starts_empty() -> None:
 
 
 def test_n_bytes_is_what_is_allocated() -> None:
-    """Layers x heads x width x keys and values x 4 bytes a position: of tokens, and of audio with the tail once more."""
+    """Layers x heads x width x keys and values x 4 bytes a position: of tokens, of audio and of the tail."""
     cache = new_cache(n_slots=3, audio_capacity=6, n_tail=4)
     position = SMALL.n_text_layer * HEADS * WIDTH * 2 * 4
 
