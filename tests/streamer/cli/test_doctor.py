@@ -180,7 +180,7 @@ def test_missing_extras_are_told_with_their_packages() -> None:
     """One command for each extra, which works without the product on a package index."""
     check = doctor.check_extras(lambda requirement: not requirement.startswith(("av", "jiwer")))
 
-    assert check.found == "installed: tiny-en, base, hub, otel"
+    assert check.found == "installed: tiny-en, base, hub, ray, otel"
     assert check.remedy == (
         "if needed, codecs: pip install 'av>=14'; eval: pip install 'jiwer>=4.0' 'whisper-normalizer>=0.1'"
     )
