@@ -15,10 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from streamer.audio.signatures import HEAD_BYTES, begins_recording, is_known
+from streamer.audio.signatures import HEAD_BYTES, begins_recording, is_frame, is_known
 
 SEARCHED_BYTES = 65_536
 """Bytes in front of a recording in which its beginning is looked for."""
+FRAME_SEARCHED_BYTES = 4096
+"""The same where a frame seems to begin the file: among more bytes of true frames a header may stand by chance."""
 MAX_CHUNKS = 4096
 """Chunks or boxes of a recording that are walked through."""
 MAX_PARTS = 256
@@ -140,11 +142,13 @@ def _beginning(file: IO[bytes]) -> int:
         n_bytes = sum((byte & 0x7F) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=True))
         at += 10 + n_bytes + (10 if tag[5] & 0x10 else 0)
     head = read_at(file, at, SEARCHED_BYTES)
-    if begins_recording(head[:HEAD_BYTES]):
+    first = head[:HEAD_BYTES]
+    if begins_recording(first):
         return at
-    if at or is_known(head[:HEAD_BYTES]):
+    if at or (is_known(first) and not is_frame(first)):
         return 0  # MPEG audio behind a tag, and what describes itself
-    starts = (found.start() for found in _MAGIC.finditer(head))
+    searched = head[:FRAME_SEARCHED_BYTES] if is_frame(first) else head
+    starts = (found.start() for found in _MAGIC.finditer(searched))
     return next((start for start in starts if begins_recording(head[start : start + HEAD_BYTES])), 0)
 
 

@@ -34,7 +34,7 @@ def is_known(head: bytes) -> bool | None:
 
     MPEG audio frames (MP3, AAC in ADTS) and transport streams count as containers: they describe themselves.
     """
-    if begins_recording(head) or _is_frame(head) or head.startswith(_STARTS):
+    if begins_recording(head) or is_frame(head) or head[4:8] in _BOXES or head.startswith(_STARTS):
         return True
     return False if len(head) >= HEAD_BYTES else None
 
@@ -72,10 +72,10 @@ def may_begin_recording(head: bytes) -> bool:
     return is_box or any(start.startswith(head) or head.startswith(start) for start in starts)
 
 
-def _is_frame(head: bytes) -> bool:
-    """Whether a frame of MPEG audio, a packet of a transport stream or a box of MP4 begins here."""
+def is_frame(head: bytes) -> bool:
+    """Whether a frame of MPEG audio or a packet of a transport stream begins here, by few bits: chance has them too."""
     is_sync = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0
-    return is_sync or _is_packet(head) or head[4:8] in _BOXES
+    return is_sync or _is_packet(head)
 
 
 def _is_packet(head: bytes) -> bool:
