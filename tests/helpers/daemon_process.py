@@ -183,7 +183,7 @@ class Client:
 
     async def receive(self) -> dict[str, Any]:
         """The next message, noted and checked."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             message: dict[str, Any] = json.loads(await self.socket.recv())
         self.messages.append(message)
         if message["type"] == "caption":
