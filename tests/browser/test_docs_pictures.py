@@ -29,8 +29,8 @@ pytestmark = [
 
 
 def talk(recordings: dict[str, Recording]) -> NDArray[np.float32]:
-    """A speech, then a novel, at the rate of the browser's microphone."""
-    spoken = [with_silence(recordings[name].samples, 1.0) for name in ("dev-jfk", "dev-sns-0870")]
+    """A speech, then after a pause that ends any turn a novel, at the rate of the browser's microphone."""
+    spoken = [with_silence(recordings[name].samples, 2.5) for name in ("dev-jfk", "dev-sns-0870")]
     return np.asarray(soxr.resample(np.concatenate(spoken), 16_000, SPOKEN_RATE), np.float32)
 
 
