@@ -18,6 +18,7 @@ import structlog
 
 from streamer.errors import EngineError
 from streamer.remote import roster, wire
+from streamer.remote.changes import Changes, cache_bytes
 from streamer.remote.door import Entered, enter
 from streamer.remote.launch import START_S, ChildProcess, check_nice, error_of
 from streamer.remote.link import EngineLink, run_link
@@ -273,24 +274,19 @@ class ClusterPool:
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._keep, self._keeper, self._command = keep, keeper, command
-        self._change = asyncio.Event()
+        self._changes = Changes()
         self._n = bounds.count
         self._scaling = Scaling(bounds.count, bounds.most)
-        self.places = [ClusterPlace(i, fingerprint, self._changed, on_rebuilt) for i in range(bounds.most)]
+        self.places = [ClusterPlace(i, fingerprint, self._changes.tell, on_rebuilt) for i in range(bounds.most)]
 
     @property
     def cache_bytes(self) -> list[tuple[int, int]]:
         """Bytes of keys and values of text and of audio, of each engine that answers."""
-        links = [place.link for place in self.places if place.link]
-        return [(link.vitals.text_bytes, link.vitals.audio_bytes) for link in links]
+        return cache_bytes(self.places)
 
     async def changed(self) -> None:
         """Wait until an engine begins or stops to answer."""
-        await self._change.wait()
-
-    def _changed(self) -> None:
-        change, self._change = self._change, asyncio.Event()
-        change.set()
+        await self._changes.wait()
 
     async def run(self) -> None:
         """Use the engines of the cluster until cancelled."""

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from streamer.remote import wire
+from streamer.remote.changes import Changes, cache_bytes
 from streamer.remote.link import EngineLink, run_link
 
 RETRY_S = 0.1
@@ -109,24 +110,19 @@ class JoinedPool:
     """
 
     def __init__(self, addresses: Sequence[Address], fingerprint: str) -> None:
-        self._change = asyncio.Event()
-        self.places = [JoinedEngine(address, fingerprint, self._changed) for address in addresses]
+        self._changes = Changes()
+        self.places = [JoinedEngine(address, fingerprint, self._changes.tell) for address in addresses]
         self.has_given_up = False
         """Never: the process that keeps them alive ends its gateways when it gives up."""
 
     @property
     def cache_bytes(self) -> list[tuple[int, int]]:
         """Bytes of keys and values of text and of audio, of each engine that answers."""
-        links = [place.link for place in self.places if place.link]
-        return [(link.vitals.text_bytes, link.vitals.audio_bytes) for link in links]
+        return cache_bytes(self.places)
 
     async def changed(self) -> None:
         """Wait until an engine begins or stops to answer."""
-        await self._change.wait()
-
-    def _changed(self) -> None:
-        change, self._change = self._change, asyncio.Event()
-        change.set()
+        await self._changes.wait()
 
     async def run(self) -> None:
         """Stay connected to all engines until cancelled."""

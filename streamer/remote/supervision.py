@@ -17,6 +17,7 @@ import structlog
 
 from streamer.errors import DeviceLostError, EngineError, StreamerError
 from streamer.remote import wire
+from streamer.remote.changes import Changes, cache_bytes
 from streamer.remote.launch import EngineProcess, Program
 from streamer.remote.link import EngineLink, run_link
 
@@ -154,9 +155,9 @@ class SupervisedPool:
         fingerprint: str,
         on_rebuilt: Callable[[int], None],
     ) -> None:
-        self._change = asyncio.Event()
+        self._changes = Changes()
         self.places = [
-            SupervisedEngine(program, process, fingerprint, self._changed, on_rebuilt)
+            SupervisedEngine(program, process, fingerprint, self._changes.tell, on_rebuilt)
             for program, process in zip(programs, processes, strict=True)
         ]
 
@@ -168,16 +169,11 @@ class SupervisedPool:
     @property
     def cache_bytes(self) -> list[tuple[int, int]]:
         """Bytes of keys and values of text and of audio, of each engine that answers."""
-        links = [place.link for place in self.places if place.link]
-        return [(link.vitals.text_bytes, link.vitals.audio_bytes) for link in links]
+        return cache_bytes(self.places)
 
     async def changed(self) -> None:
         """Wait until an engine begins or stops to answer, or is given up."""
-        await self._change.wait()
-
-    def _changed(self) -> None:
-        change, self._change = self._change, asyncio.Event()
-        change.set()
+        await self._changes.wait()
 
     async def run(self) -> None:
         """
