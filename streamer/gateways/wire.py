@@ -9,9 +9,8 @@ and `VERSION` changes where that is not enough.
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -19,6 +18,7 @@ from streamer.access.door import Refused
 from streamer.config import Config
 from streamer.dialects.openai.keys import ClientSecret
 from streamer.protocol.events import Caption, TurnEnd, TurnRevised
+from streamer.remote import framing
 from streamer.remote.joined import Address
 from streamer.remote.wire import Ready
 from streamer.server.state import Overview
@@ -27,11 +27,14 @@ from streamer.telemetry.families import Family
 VERSION = 1
 MAX_BYTES = 2**25
 """Longest message: `Begin` holds a vocabulary, a report the sessions and metrics of a gateway."""
-LENGTH = struct.Struct(">I")
+LENGTH = framing.LENGTH
 
 
 class HubWireError(Exception):
     """Bytes that are no message of this version."""
+
+
+_FRAMING = framing.Framing(MAX_BYTES, HubWireError)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -322,7 +325,6 @@ def _decoded(expected: type, value: object) -> object:
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encoded)
-M = TypeVar("M")
 _FROM_GATEWAY: msgspec.msgpack.Decoder[FromGateway] = msgspec.msgpack.Decoder(FromGateway, dec_hook=_decoded)
 _FROM_HUB: msgspec.msgpack.Decoder[FromHub] = msgspec.msgpack.Decoder(FromHub, dec_hook=_decoded)
 
@@ -334,8 +336,7 @@ def pack(message: Message) -> bytes:
     Raises:
         HubWireError: It is longer than `MAX_BYTES`.
     """
-    body = _ENCODER.encode(message)
-    return LENGTH.pack(_checked_length(len(body))) + body
+    return _FRAMING.frame(_ENCODER.encode(message))
 
 
 def length_of(head: bytes) -> int:
@@ -345,14 +346,7 @@ def length_of(head: bytes) -> int:
     Raises:
         HubWireError: More than `MAX_BYTES`.
     """
-    (length,) = LENGTH.unpack(head)
-    return _checked_length(length)
-
-
-def _checked_length(length: int) -> int:
-    if length > MAX_BYTES:
-        raise HubWireError(f"a message of {length} bytes: expected at most {MAX_BYTES}")
-    return length
+    return _FRAMING.length_of(head)
 
 
 def from_gateway(body: bytes) -> FromGateway:
@@ -362,7 +356,7 @@ def from_gateway(body: bytes) -> FromGateway:
     Raises:
         HubWireError: It is no message of a gateway.
     """
-    return _message(_FROM_GATEWAY, body, "a gateway")
+    return _FRAMING.decode(_FROM_GATEWAY, body, "a gateway")
 
 
 def from_hub(body: bytes) -> FromHub:
@@ -372,11 +366,4 @@ def from_hub(body: bytes) -> FromHub:
     Raises:
         HubWireError: It is no message of the hub.
     """
-    return _message(_FROM_HUB, body, "the hub")
-
-
-def _message(decoder: msgspec.msgpack.Decoder[M], body: bytes, sender: str) -> M:
-    try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise HubWireError(f"no message of {sender}: {error}") from error
+    return _FRAMING.decode(_FROM_HUB, body, "the hub")

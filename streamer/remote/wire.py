@@ -11,9 +11,8 @@ carries those from `first` on. An engine process that does not hold the rest ans
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -21,17 +20,21 @@ import torch
 from torch import Tensor
 
 from streamer.config import Config
+from streamer.remote import framing
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import StepTimes
 
 VERSION = 2
 MAX_BYTES = 2**26
 """Longest message: a full step of 64 whole windows of 128 bands takes half of it."""
-LENGTH = struct.Struct(">I")
+LENGTH = framing.LENGTH
 
 
 class WireError(Exception):
     """Bytes that are no message of this version."""
+
+
+_FRAMING = framing.Framing(MAX_BYTES, WireError)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -218,7 +221,6 @@ def _decoded(expected: type, value: object) -> object:
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_encoded)
-M = TypeVar("M")
 _FROM_GATEWAY: msgspec.msgpack.Decoder[FromGateway] = msgspec.msgpack.Decoder(FromGateway, dec_hook=_decoded)
 _FROM_ENGINE: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine, dec_hook=_decoded)
 
@@ -230,8 +232,7 @@ def pack(message: Message) -> bytes:
     Raises:
         WireError: It is longer than `MAX_BYTES`.
     """
-    body = _ENCODER.encode(message)
-    return LENGTH.pack(_checked_length(len(body))) + body
+    return _FRAMING.frame(_ENCODER.encode(message))
 
 
 def length_of(head: bytes) -> int:
@@ -241,14 +242,7 @@ def length_of(head: bytes) -> int:
     Raises:
         WireError: More than `MAX_BYTES`.
     """
-    (length,) = LENGTH.unpack(head)
-    return _checked_length(length)
-
-
-def _checked_length(length: int) -> int:
-    if length > MAX_BYTES:
-        raise WireError(f"a message of {length} bytes: expected at most {MAX_BYTES}")
-    return length
+    return _FRAMING.length_of(head)
 
 
 def from_gateway(body: bytes) -> FromGateway:
@@ -258,7 +252,7 @@ def from_gateway(body: bytes) -> FromGateway:
     Raises:
         WireError: It is no message of a gateway.
     """
-    return _message(_FROM_GATEWAY, body, "a gateway")
+    return _FRAMING.decode(_FROM_GATEWAY, body, "a gateway")
 
 
 def from_engine(body: bytes) -> FromEngine:
@@ -268,14 +262,7 @@ def from_engine(body: bytes) -> FromEngine:
     Raises:
         WireError: It is no message of an engine.
     """
-    return _message(_FROM_ENGINE, body, "an engine")
-
-
-def _message(decoder: msgspec.msgpack.Decoder[M], body: bytes, sender: str) -> M:
-    try:
-        return decoder.decode(body)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise WireError(f"no message of {sender}: {error}") from error
+    return _FRAMING.decode(_FROM_ENGINE, body, "an engine")
 
 
 def row_of(request: StepRequest, first: int) -> Row:
