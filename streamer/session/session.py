@@ -33,7 +33,7 @@ from streamer.session.transcript import Transcript
 from streamer.session.turn_ends import PendingTurnEnds
 from streamer.session.voice_activity import VoiceOptions, VoiceTracker
 from streamer.session.window_text import WindowText
-from streamer.session.words import SpokenWord, leading, of_whole_characters, spoken_words
+from streamer.session.words import SpokenWord, leading, of_whole_characters, said_until_s, spoken_words
 from streamer.step import StepRequest, StepResult
 
 MAX_PREFIX = 192
@@ -448,7 +448,7 @@ class Session:
         hypothesis = self._hypothesis(step, result)
         words = hypothesis.words
         self._text.set_tail(words)
-        last_s = words[-1].end_s if words else self._audio.start_s + step.request.anchor_s
+        last_s = said_until_s(words, self._audio.start_s + step.request.anchor_s)
         self._early_ends.judge(result, hypothesis, self._text, self._voice.voiced_s(last_s, self._audio.seen_s))
         self._last_probability = hypothesis.last_probability
         n_certain = self._agreement.certain(words, self._audio.seen_s) if self._language.is_sure else 0
@@ -481,7 +481,7 @@ class Session:
         """Whether `STRAYED_S` of voice follow the words of the window, the prefix included, without any new word."""
         if self._early_ends.is_cut or not self._text.has_committed:
             return False
-        return self._voice.voiced_s(self._text.end_s, edge_s) >= STRAYED_S
+        return self._voice.voiced_s(self._text.said_until_s, edge_s) >= STRAYED_S
 
     @property
     def _closes(self) -> bool:

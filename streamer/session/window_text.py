@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamer.session.repeated_speech import LONGEST_ROUND
-from streamer.session.words import SpokenWord, split_final_marks
+from streamer.session.words import SpokenWord, said_until_s, split_final_marks
 from streamer.text.repetition import kept_from
 from streamer.text.tokenizer import Tokenizer
 
@@ -98,6 +98,11 @@ class WindowText:
     def end_s(self) -> float:
         """End of the last word, committed or not, stream time; valid only while `has_committed`."""
         return (self._tail or self._committed)[-1].end_s
+
+    @property
+    def said_until_s(self) -> float:
+        """Stream time up to which the words account for the voice; valid only while `has_committed`."""
+        return said_until_s([*self._committed, *self._tail], self.end_s)
 
     def set_tail(self, words: Sequence[SpokenWord]) -> None:
         """Replace the tail by the words of a new step, stream time."""

@@ -14,6 +14,10 @@ from dataclasses import dataclass, replace
 from streamer.step import StepResult
 from streamer.text.tokenizer import Tokenizer
 
+LONGEST_S = 1.5
+"""Longest time that the last word of a text is taken to last, seconds. The attention of a word behind which the decoder
+ends the text, or of the mark behind it, may lie far in what is said next."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpokenWord:
@@ -104,6 +108,18 @@ def split_final_marks(word: SpokenWord, tokenizer: Tokenizer) -> list[SpokenWord
         replace(word, tokens=stem, text=tokenizer.decode(stem)),
         replace(word, tokens=marks, text=tokenizer.decode(marks), start_s=word.end_s, said_s=(word.said_s[1],) * 2),
     ]
+
+
+def said_until_s(words: Sequence[SpokenWord], otherwise_s: float) -> float:
+    """
+    Stream time up to which a text accounts for the voice: marks account for none, and no word for `LONGEST_S` or more.
+
+    Args:
+        words: Of the text.
+        otherwise_s: For a text without words.
+    """
+    last = next((word for word in reversed(words) if word.key), None)
+    return min(last.end_s, last.start_s + LONGEST_S) if last else otherwise_s
 
 
 def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:

@@ -59,7 +59,7 @@ class Hall:
         interval_s: Between partial steps.
         offset_s: Stream time of the first sample.
         voiced: Whether there is voice at an instant; by default where there are words.
-        answer: How the network says it: `perfect`, `punctual`, `mumbling`, `stopping`, `straying`.
+        answer: How the network says it: `perfect`, `punctual`, `mumbling`, `stopping`, `straying`, `trailing`.
         spec: Further fields of the session's `SessionSpec`.
     """
 
@@ -89,6 +89,7 @@ class Hall:
             "mumbling": self.mumbling,
             "stopping": self.stopping,
             "straying": self.straying,
+            "trailing": self.trailing,
         }[answer]
         self._latency, self._interval_s = latency, interval_s
         self._n_frames = self._n_judged = 0
@@ -197,6 +198,12 @@ class Hall:
     def straying(self, step: Step, words: list[SpokenWord]) -> StepResult:
         """What is audible, but nothing at all where the text that it is given to go on from says "six"."""
         return self.perfect(step, [] if "six" in plain(TOKENIZER.decode(step.request.prefix)) else words)
+
+    def trailing(self, step: Step, words: list[SpokenWord]) -> StepResult:
+        """As `straying`, but with three dots instead of nothing, which end with the newest sound."""
+        edge_s = self.offset_s + step.edge_frame / 100
+        astray = "six" in plain(TOKENIZER.decode(step.request.prefix))
+        return self.perfect(step, [word("...", edge_s - 0.1, edge_s)] if astray else words)
 
     # --- what was said
 

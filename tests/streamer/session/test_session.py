@@ -531,9 +531,10 @@ class TestSteps:
         assert len(caption.partial.split()) == len(pieces) * (3 if ended else 1)
 
     @pytest.mark.parametrize("lengths", [(20.0,), (9.0, 0.7, 9.0), (6.0, 2.0, 6.0)])
-    def test_words_that_lead_astray_are_left_behind(self, lengths: tuple[float, ...]) -> None:
-        """Where nothing is found behind the committed words for seconds of voice, it is heard without them."""
-        hall = Hall(talk(*lengths), WINDOW, ENGLISH, answer="straying")
+    @pytest.mark.parametrize("answer", ["straying", "trailing"])
+    def test_words_that_lead_astray_are_left_behind(self, answer: str, lengths: tuple[float, ...]) -> None:
+        """Where no word is found behind the committed ones for seconds of voice, it is heard without them."""
+        hall = Hall(talk(*lengths), WINDOW, ENGLISH, answer=answer)
         hall.play(25.0)
         hall.end()
         assert hall.text == hall.spoken()

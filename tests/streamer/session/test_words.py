@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.session.words import SpokenWord, leading, of_whole_characters, split_final_marks, spoken_words
+from streamer.session.words import (
+    SpokenWord,
+    leading,
+    of_whole_characters,
+    said_until_s,
+    split_final_marks,
+    spoken_words,
+)
 from streamer.step import StepResult
 from tests.helpers.words import TOKENIZER, result, word
 
@@ -35,6 +42,24 @@ class TestKey:
     def test_marks_alone_have_none(self, marks: str) -> None:
         """Punctuation has nothing to agree on."""
         assert word(marks).key == ""
+
+
+class TestSaidUntil:
+    """How much of the voice a text accounts for."""
+
+    @pytest.mark.parametrize(
+        ("words", "until_s"),
+        [
+            ([word(" in", 1.0, 1.2), word(" this", 1.2, 1.5)], 1.5),
+            ([word(" this", 1.2, 1.5), word("...", 4.0, 6.0)], 1.5),
+            ([word(" this...", 1.2, 6.0)], 2.7),
+            ([word("...", 4.0, 6.0)], 0.5),
+            ([], 0.5),
+        ],
+    )
+    def test_marks_and_stretched_words_account_for_nothing(self, words: list[SpokenWord], until_s: float) -> None:
+        """The attention of what ends a text may lie in the words that are said next."""
+        assert said_until_s(words, otherwise_s=0.5) == pytest.approx(until_s)
 
 
 class TestWholeCharacters:
