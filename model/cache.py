@@ -175,6 +175,12 @@ class KVCache:
             start = end
         self._audio_lengths[slot] = n
 
+    def copy_audio(self, source: int, target: int) -> None:
+        """Give a slot the window of another one; ValueError if there is no such slot."""
+        self._check_slot(source)
+        end = self.n_tail + self._audio_lengths[source]
+        self.set_audio(target, self._audio[:, :, source, :, self.n_tail : end])
+
     def _add_tail(self, slot: int) -> None:
         """Let a slot that is used for the first time hear silence; a slot that nobody uses takes no memory."""
         if self._tail is not None and not self._has_tail[slot]:

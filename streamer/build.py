@@ -195,7 +195,7 @@ def build_engines(
         options=options,
         metrics=metrics,
         revisers=[
-            revising_model(facts, network, options, engine_type)
+            revising_model(facts, network, options, config.revise.beams, engine_type)
             for facts, network in (*second, (model_facts(config.model.name, model, tokenizer), model))
         ],
     )
@@ -243,7 +243,11 @@ def second_model(
 
 
 def revising_model(
-    facts: ModelFacts, model: Whisper, options: EngineOptions, engine_type: type[WhisperEngine] = WhisperEngine
+    facts: ModelFacts,
+    model: Whisper,
+    options: EngineOptions,
+    beams: int,
+    engine_type: type[WhisperEngine] = WhisperEngine,
 ) -> RevisingModel:
     """
     A loaded model as one for second passes; its engine is built when it is needed, and is in no metric of live steps.
@@ -252,9 +256,10 @@ def revising_model(
         facts: Of the model.
         model: Its network.
         options: Of the live engines.
+        beams: Hypotheses of its beam search; 1: greedy decoding.
         engine_type: The class of its engine.
     """
-    alone = replace(options, max_batch=1, max_window_s=30.0, settle_s=None, kv_reuse=False, captures=False)
+    alone = replace(options, max_batch=1, beams=beams, max_window_s=30.0, settle_s=None, kv_reuse=False, captures=False)
     metrics = EngineMetrics(CollectorRegistry())
     return RevisingModel(facts=facts, new_engine=functools.partial(engine_type, model, facts.tokenizer, alone, metrics))
 

@@ -140,6 +140,8 @@ class ReviseConfig(Section, frozen=True, kw_only=True):
 
     model: str = ""
     """Second model, loaded beside the first one and on the same device, with as many mel bands; empty: the first."""
+    beams: Annotated[int, Meta(ge=1, le=8)] = 5
+    """Hypotheses of the beam search that the second pass makes of a doubtful text; 1: greedy decoding alone."""
 
 
 class CaptureConfig(Section, frozen=True, kw_only=True):

@@ -1,5 +1,5 @@
 """
-Rules of greedy decoding: suppressed tokens, the likeliest token.
+Rules of decoding: suppressed tokens, the likeliest tokens.
 
 Source: openai/whisper decoding.py (suppressed tokens, blank at the beginning, language detection).
 """
@@ -99,11 +99,7 @@ class DecodingRules:
             DeviceError: A logit is NaN, or every token of a position is shut out: half precision has overflowed, or
                 the device is at fault.
         """
-        logits += self._bias[0]
-        if restrictions.first:
-            logits[restrictions.first] += self._bias[1]
-        if restrictions.no_eot:
-            logits[restrictions.no_eot, self._tokenizer.eot] = -torch.inf
+        self._restrict(logits, restrictions)
         chosen: list[int] = logits.argmax(dim=-1).tolist()
         if capital := restrictions.capital:
             # the bias chooses the token; its probability stays that of the network, by which text is judged
@@ -123,6 +119,39 @@ class DecodingRules:
         if any(map(math.isnan, choice.logprobs)):
             raise DeviceError("a probability is not a number: the network overflows, or the device is at fault")
         return choice
+
+    def likeliest(self, logits: Tensor, n: int, restrictions: Restrictions) -> list[list[tuple[int, float, float]]]:
+        """
+        The likeliest tokens at some positions under the filters, for texts that follow no committed words.
+
+        Args:
+            logits: (n_rows, n_vocab), float32; changed in place.
+            n: Tokens of each row.
+            restrictions: Rows with further rules.
+
+        Returns:
+            Of each row, the likeliest first: token, log probability, and what is added to it where texts are compared.
+
+        Raises:
+            DeviceError: As `choose`.
+        """
+        self._restrict(logits, restrictions)
+        logprobs = logits.log_softmax(dim=-1)  # (n_rows, n_vocab)
+        if bool(logprobs.isnan().any()):
+            raise DeviceError("a probability is not a number: the network overflows, or the device is at fault")
+        preferred = torch.zeros_like(logprobs)
+        preferred[restrictions.capital] = self._bias[3]
+        ids = (logprobs + preferred).topk(n, dim=-1).indices  # (n_rows, n)
+        each = (ids.tolist(), logprobs.gather(1, ids).tolist(), preferred.gather(1, ids).tolist())
+        return [list(zip(*row, strict=True)) for row in zip(*each, strict=True)]
+
+    def _restrict(self, logits: Tensor, restrictions: Restrictions) -> None:
+        """Apply the filters to logits (n, n_vocab) in place, but those of rows that touch a committed word."""
+        logits += self._bias[0]
+        if restrictions.first:
+            logits[restrictions.first] += self._bias[1]
+        if restrictions.no_eot:
+            logits[restrictions.no_eot, self._tokenizer.eot] = -torch.inf
 
     def no_speech(self, logits: Tensor) -> list[float]:
         """Probability of the no-speech token, from unfiltered logits (n, n_vocab) after the start token."""

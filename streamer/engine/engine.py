@@ -4,7 +4,7 @@ The engine: runs steps on the device; the only user of the network.
 A step encodes each window, short ones completed by cached silence. One decoder pass then verifies the drafts: it runs
 prompt, committed prefix and the previous hypothesis as a draft, and keeps the draft as far as it still is the greedy
 choice under the new audio. Decoding continues from there, all rows together. The result equals greedy decoding in a
-fraction of the serial passes.
+fraction of the serial passes. An engine for second passes also searches with several beams, where the text is doubtful.
 
 Not thread-safe: one thread owns an engine.
 """
@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from model import CapturedDecoder, DecoderOutput, Whisper
 from model.alignment import alignment_cost, monotone_starts
 from streamer.audio import mel
+from streamer.engine.beam_search import BeamSearch, is_doubtful
 from streamer.engine.budget import MIN_ROOM, token_budget, wanted_tokens
 from streamer.engine.decoding import Choice, DecodingRules, Detected, Restrictions
 from streamer.engine.keyterms import KeyTermBias
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 class WhisperEngine:
     """
-    Greedy streaming decoder over a batch of sessions.
+    Decoder of windows: greedy, over a batch of sessions, or one window at a time with several beams.
 
     Args:
         model: In inference mode, on its device.
@@ -68,7 +69,8 @@ class WhisperEngine:
             silence = model.silence(floor, options.silence_stride) if options.silence_cache else None
             tail = model.silence_tail(silence, options.n_tail) if silence else None
             capacity = options.audio_capacity(model.dims)
-            self._cache = model.new_cache(n_slots=options.max_batch, audio_capacity=capacity, tail=tail)
+            n_slots = max(options.max_batch, options.beams)
+            self._cache = model.new_cache(n_slots=n_slots, audio_capacity=capacity, tail=tail)
             self._captured = self._capture() if model.device.type == "cuda" and options.captures else None
         n_sessions, text_bytes = options.max_remembered, options.max_remembered_bytes // 8
         audio_bytes = options.max_remembered_bytes - text_bytes
@@ -126,6 +128,8 @@ class WhisperEngine:
         n, n_sessions, most = len(batch), len({request.session for request in batch}), self.options.max_batch
         if n != n_sessions or n > most:
             raise ValueError(f"{n} requests of {n_sessions} sessions: expected one per session, at most {most}")
+        if self.options.beams > 1 and (n > 1 or batch[0].prefix):
+            raise ValueError(f"{n} requests for a beam search: expected one, without committed words")
         for request in batch:
             self._check_window(request.log_mel)
 
@@ -153,7 +157,7 @@ class WhisperEngine:
             lengths = [min(-(-r.log_mel.shape[1] // 2), self._cache.audio_capacity) for r in batch]
             languages, detect_s = self._timed(lambda: self._languages(batch, slots))
             rows = [self._row(*each) for each in zip(batch, slots, lengths, languages, strict=True)]
-            passes = [self._verify(rows), *self._decode(rows)]
+            passes = [self._verify(rows), *self._decode(rows), *self._search(rows)]
             texts = self._settled_texts(rows)
             results, align_s = self._timed(lambda: self._results(rows))
         self._has_failed = False
@@ -292,6 +296,21 @@ class WhisperEngine:
             passes.append(self._passed("decode", active, started))
             active = [row for row in active if not row.done]
         return passes
+
+    def _search(self, rows: list[Row]) -> list[DecoderPass]:
+        """Where the greedy text of the one row is doubtful, take that of a beam search instead; the passes."""
+        if self.options.beams == 1 or not is_doubtful(rows[0].logprobs):
+            return []
+        [row], started = rows, self._clock()
+        eot, width = self.tokenizer.eot, self.options.beams
+        search = BeamSearch(self.model, self._cache, self.rules, self._keyterms, width=width, eot=eot)
+        row.take(search.best(row))
+        # its words lie where the attention of its tokens is, each at the token before: the last one of a text without
+        # end is not run
+        read = (*row.context, *(row.tokens if row.ended else row.tokens[:-1]))
+        self._cache.set_length(row.slot, 0)
+        row.add_queries(self._pass([row], [read]).queries, 0, len(read))
+        return [self._passed("decode", rows, started)]
 
     def _touches_word(self, row: Row) -> bool:
         """Whether the next token would extend a committed word: no token of this step has begun a new one."""

@@ -15,6 +15,9 @@ class EngineOptions:
 
     max_batch: int = 8
     """Most rows of one step."""
+    beams: int = 1
+    """Hypotheses of the beam search for a doubtful text; 1: greedy decoding alone. Above 1 a step has one row, without
+    committed words."""
     max_window_s: float = 30.0
     """Longest window of a request."""
     kv_reuse: bool = True

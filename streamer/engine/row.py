@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from streamer.engine.beams import Hypothesis
 from streamer.engine.keyterms import TokenContext
 from streamer.step import StepRequest
 from streamer.text.repetition import RUN_AWAY_TOKENS, is_repetition_loop
@@ -108,6 +109,11 @@ class Row:
             self.tokens.append(token)
             self.logprobs.append(logprob)
             self.loops = is_repetition_loop(self.tokens)
+
+    def take(self, text: Hypothesis) -> None:
+        """Take over a whole text instead of the present one; its queries are to be added."""
+        self.tokens, self.logprobs, self.ended = list(text.tokens), list(text.logprobs), text.ended
+        self.loops, self.n_verified, self.queries = False, 0, []
 
     def token_context(self, new_tokens: Sequence[int]) -> TokenContext:
         """Key-term context of the token after these new tokens of the step."""

@@ -234,7 +234,8 @@ class SpeechModel:
 
     @functools.cached_property
     def _reviser(self) -> RevisionDecoder:
-        return RevisionDecoder([revising_model(self._facts, self.network, engine_options(self._config, self.network))])
+        options = engine_options(self._config, self.network)
+        return RevisionDecoder([revising_model(self._facts, self.network, options, self._config.revise.beams)])
 
     @functools.cached_property
     def _live_engine(self) -> WhisperEngine:

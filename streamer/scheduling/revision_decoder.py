@@ -99,7 +99,10 @@ class RevisionDecoder:
         if not requests:
             return []
         engine, began_s = self._engine(model), time.thread_time()
-        results = [engine.step([request])[0] for request in requests]
+        try:
+            results = [engine.step([request])[0] for request in requests]
+        finally:
+            engine.forget(SESSION)  # the slots of its beams give their memory back
         self.busy_s += time.thread_time() - began_s
         self.audio_s += sum(request.log_mel.shape[1] for request in requests) / 100
         return results

@@ -154,6 +154,20 @@ def test_plan_append_refuses_impossible_rows(slots: list[int], counts: list[int]
         new_cache().plan_append(slots, counts)
 
 
+def test_a_slot_hears_the_window_of_another_one() -> None:
+    """The copy is all of it, with the silence behind it, and stays when the first one hears something else."""
+    cache = new_cache(n_tail=2)
+    cache.set_audio(0, window(4))
+    cache.copy_audio(0, 2)
+    cache.set_audio(0, window(3, seed=1))
+    heard = torch.stack([cache.audio_keys[:, 2], cache.audio_values[:, 2]])  # (2, n_text_layer, heads, n, width)
+    assert cache.audio_length(2) == 4
+    assert torch.equal(heard[:, :, :, 2:6], window(4))
+    assert bool((heard[0, :, :, :2] == 1).all())
+    with pytest.raises(ValueError, match="slot 3"):
+        cache.copy_audio(0, 3)
+
+
 def test_plan_append_writes_nothing() -> None:
     """Planning an append changes neither tensors nor lengths."""
     cache = new_cache()

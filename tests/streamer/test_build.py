@@ -125,7 +125,7 @@ class Device:
             facts=ModelFacts(name="tiny.en", tokenizer=tokenizer, n_mels=80),
             options=options,
             metrics=metrics,
-            revisers=[build.revising_model(build.model_facts("tiny.en", model, tokenizer), model, options)],
+            revisers=[build.revising_model(build.model_facts("tiny.en", model, tokenizer), model, options, 5)],
         )
 
 

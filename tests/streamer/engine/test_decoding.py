@@ -192,3 +192,26 @@ def test_no_speech_is_a_number_whatever_the_network_says() -> None:
     logits = torch.zeros(2, ENGLISH.n_vocab)
     logits[1] = torch.nan
     assert rules(ENGLISH).no_speech(logits)[1] == 0.0
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_likeliest_tokens_begin_with_the_choice(is_first: bool) -> None:
+    """Under the same filters, in order, with the same probabilities."""
+    logits = torch.randn(6, ENGLISH.n_vocab, generator=torch.Generator().manual_seed(2)) * 3
+    places = [0, 3] if is_first else []
+    restrictions = Restrictions(first=places, capital=places)
+    choice = rules(ENGLISH).choose(logits.clone(), restrictions)
+    likeliest = rules(ENGLISH).likeliest(logits.clone(), 5, restrictions)
+    assert [row[0][0] for row in likeliest] == choice.tokens
+    assert [row[0][1] for row in likeliest] == pytest.approx(choice.logprobs, abs=1e-5)
+    for row in likeliest:
+        ranks = [logprob + preference for _, logprob, preference in row]
+        assert ranks == sorted(ranks, reverse=True)
+        assert len({token for token, _, _ in row}) == 5
+
+
+def test_likeliest_tokens_of_a_network_that_overflows_are_an_error() -> None:
+    """As a choice is."""
+    logits = torch.full((1, ENGLISH.n_vocab), float("nan"))
+    with pytest.raises(DeviceError, match="not a number"):
+        rules(ENGLISH).likeliest(logits, 2, Restrictions())
