@@ -38,6 +38,8 @@ class EngineOptions:
     """Audio this long before the live edge is not encoded again; None encodes every window whole."""
     whole_pass_growth: float | None = 2.0
     """A window so many times as long as at its last whole pass is encoded whole again, above 1; None: never."""
+    whole_pass_enough_s: float = 5.0
+    """A window whose last whole pass was so long, in seconds, is not encoded whole again."""
     max_remembered: int = 256
     """Sessions whose windows are cached."""
     max_remembered_bytes: int = 2**34

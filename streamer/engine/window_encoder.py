@@ -2,7 +2,7 @@
 Encode windows into the decoder's cross-attention cache, reusing keys and values that no longer change.
 
 Audio more than `settle_s` before the live edge is settled: it is not encoded again, its keys and values are cached for
-each window. A window that has outgrown its last whole pass (`is_outgrown`) is encoded whole again.
+each window. A short window that has outgrown its last whole pass (`is_outgrown`) is encoded whole again.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ POSITION_S = 0.02
 """Duration of one audio position."""
 
 
-def is_outgrown(n_positions: int, n_whole: int, growth: float | None) -> bool:
+def is_outgrown(n_positions: int, n_whole: int, growth: float | None, n_enough: int) -> bool:
     """
     Whether a window is so much longer than at its last whole pass that it is encoded whole again. Pure.
 
     The features of a position depend on the whole window, and a settled position keeps those of the window in which it
     settled. Relative error of features by the length of that window: 1.3 s 0.81, 2 s 0.46, 3 s 0.22, 4 s 0.17, 6 s
-    0.13, 8 s 0.08 (base, docs/experiments.md). So the length is what costs, and a pass at each doubling wins three
-    quarters of it back for 14 % more positions.
+    0.13, 8 s 0.08 (base, docs/experiments.md). So the length is what costs, and a pass at each doubling wins it back.
+    Behind a pass over some seconds another one wins nothing, and would be the longest of all.
 
     Args:
         n_positions: Audio positions of the window now.
         n_whole: Audio positions of the window at its last whole pass.
         growth: `EngineOptions.whole_pass_growth`.
+        n_enough: Audio positions of a whole pass that no other one follows.
     """
-    return growth is not None and n_positions >= growth * n_whole
+    return growth is not None and n_whole < n_enough and n_positions >= growth * n_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,9 @@ class WindowEncoder:
     def is_outgrown(self, request: StepRequest) -> bool:
         """Whether the request's window has settled positions and outgrew them: text read over them is outdated too."""
         cached = self._windows.of(request.session, request.window)
-        n_positions = request.log_mel.shape[1] // 2
-        return cached.n > 0 and is_outgrown(n_positions, cached.n_whole, self._options.whole_pass_growth)
+        n_positions, n_enough = request.log_mel.shape[1] // 2, int(self._options.whole_pass_enough_s / POSITION_S)
+        growth = self._options.whole_pass_growth
+        return cached.n > 0 and is_outgrown(n_positions, cached.n_whole, growth, n_enough)
 
     def forget(self, session: str) -> None:
         """Release the cached window of a session that is over."""

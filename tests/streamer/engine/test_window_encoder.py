@@ -64,7 +64,8 @@ def test_a_session_that_is_over_is_forgotten() -> None:
 )
 def test_a_window_is_outgrown_by_its_length_alone(n_positions: int, growth: float | None, expected: bool) -> None:
     """From the given multiple of its length at the last whole pass on; without one, never."""
-    assert is_outgrown(n_positions, 40, growth) is expected
+    assert is_outgrown(n_positions, 40, growth, 41) is expected
+    assert not is_outgrown(n_positions, 40, growth, 40)
 
 
 def test_nothing_settled_is_nothing_outgrown() -> None:
