@@ -61,6 +61,14 @@ def _code(tag: str, found: str) -> str:
     return code
 
 
+def _several_gateways(where: str) -> str:
+    """How to get several gateways where engines are here or on Ray, in words."""
+    if where == "ray":
+        own = "each gateway has a connection to Ray of its own"
+        return f"{own}: expected server.processes = 1, and several daemons behind a balancer, which share the engines"
+    return 'expected engines.where = "processes", or server.processes = 1'
+
+
 def _is_network(text: str) -> bool:
     try:
         ipaddress.ip_network(text, strict=False)
@@ -100,8 +108,8 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         yield ("scheduler.max_step_interval_ms", "scheduler.step_interval_ms"), text
     if config.server.processes > 1 and config.engines.where != "processes":
         text = (
-            f'server.processes = {config.server.processes}: engines.where = "{config.engines.where}" has one gateway '
-            'in a daemon; expected engines.where = "processes", or server.processes = 1'
+            f'server.processes = {config.server.processes}: engines.where = "{config.engines.where}" '
+            f"has one gateway in a daemon; {_several_gateways(config.engines.where)}"
         )
         yield ("server.processes", "engines.where"), text
     if language not in ("auto", "en") and model.endswith(".en"):

@@ -133,3 +133,11 @@ def test_several_gateways_need_engine_processes(error_of: Callable[[str], str]) 
         'server.processes = 2: engines.where = "here" has one gateway in a daemon; '
         'expected engines.where = "processes", or server.processes = 1'
     )
+
+
+def test_several_gateways_on_ray_are_several_daemons(error_of: Callable[[str], str]) -> None:
+    """The message says why, and what to do instead."""
+    assert error_of('[server]\nprocesses = 2\n\n[engines]\nwhere = "ray"\n') == (
+        'server.processes = 2: engines.where = "ray" has one gateway in a daemon; each gateway has a connection to Ray '
+        "of its own: expected server.processes = 1, and several daemons behind a balancer, which share the engines"
+    )
