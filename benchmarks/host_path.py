@@ -63,7 +63,7 @@ async def measure(n: int, speech: NDArray[np.float32], seconds: float, model: st
     variables = {"STREAMER_SCHEDULER_MAX_SESSIONS": str(n), "STREAMER_ENGINES_COUNT": "1"}
     async with daemon(port, "--model", model, module=module, variables=variables) as process:
         parts = [np.roll(pcm, -i * len(pcm) // n) for i in range(n)]
-        speakers = [asyncio.create_task(_speak(port, part, WARM_UP_S + seconds)) for part in parts]
+        speakers = [asyncio.create_task(speak(port, part, WARM_UP_S + seconds)) for part in parts]
         await asyncio.sleep(WARM_UP_S)
         before = await Counters.read(process, port)
         await asyncio.sleep(seconds - 1)
@@ -107,8 +107,15 @@ def _row(n: int, counted: Counters, messages_per_s: float) -> str:
     )
 
 
-async def _speak(port: int, pcm: NDArray[np.int16], seconds: float) -> int:
-    """Speak a recording over and over in real time; returns the number of messages received."""
+async def speak(port: int, pcm: NDArray[np.int16], seconds: float) -> int:
+    """
+    Speak a recording over and over in real time; returns the number of messages received.
+
+    Args:
+        port: Of the daemon.
+        pcm: (n_samples,), mono at 16 kHz.
+        seconds: Length of the stream.
+    """
     async with connect(f"ws://127.0.0.1:{port}/v1/captions", compression=None, proxy=None) as connection:
         await connection.send('{"type":"start","language":"en"}')
         sending = asyncio.create_task(_send(connection, pcm, seconds))

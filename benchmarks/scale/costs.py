@@ -21,6 +21,7 @@ class EngineCosts(msgspec.Struct, frozen=True, kw_only=True):
     """Standard deviation of a step's time, as a part of it."""
     most_rows: int = 64
     n_mels: int = 80
+    device: str = "cpu"
     start_s: float = 15.0
     """From the loss of an engine process to the next one that serves."""
 
@@ -46,6 +47,8 @@ class GatewayCosts(msgspec.Struct, frozen=True, kw_only=True):
 
 ENGINES = {
     # docs/experiments.md, H200, float16: 1 row 17.5 ms, 32 rows 50 ms
-    "h200": EngineCosts(name="large-v3-turbo on an H200", fixed_s=16.5e-3, row_s=1.05e-3, n_mels=128, start_s=25.0),
+    "h200": EngineCosts(
+        name="large-v3-turbo on an H200", fixed_s=16.5e-3, row_s=1.05e-3, n_mels=128, start_s=25.0, device="cuda"
+    ),
     "cpu": EngineCosts(name="tiny.en on one core", fixed_s=10e-3, row_s=20e-3, most_rows=16),
 }

@@ -5,14 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from streamer import config, daemon
+from streamer.config import Config
 from streamer.daemon import Build
 from streamer.telemetry import logs
 
 
-def serve(build: Build) -> None:
-    """Run the daemon as `streamer serve --port N --model NAME` does, and exit."""
+def serve(build: Build, gateways: Callable[[Config], int] | None = None) -> None:
+    """
+    Run the daemon as `streamer serve --port N --model NAME` does, and exit.
+
+    Args:
+        build: Builds the service of one process.
+        gateways: Serves where the configuration asks for several gateways; None: it does not.
+    """
     arguments = argparse.ArgumentParser()
     arguments.add_argument("command", choices=["serve"])
     arguments.add_argument("--port", type=int)
@@ -20,4 +28,6 @@ def serve(build: Build) -> None:
     args = arguments.parse_args()
     settings = config.load(None, os.environ, {"server.port": args.port, "model.name": args.model})
     logs.configure(settings.log, sys.stderr, os.environ)
+    if gateways is not None and settings.server.processes > 1:
+        sys.exit(gateways(settings))
     sys.exit(daemon.serve(settings, build=build))
