@@ -2,12 +2,14 @@
 Live captions while an engine process is killed, or stands still: words, delays, and how long it is away.
 
     python -m benchmarks.lost_engines MANIFEST [--streams 8] [--engines 2] [--where ray] [--seconds 60] [--json OUT]
+    python -m benchmarks.lost_engines MANIFEST --kinds undisturbed,replaced --gateways 2 --seconds 300
 
 The same real speech is spoken in real time three times, each time to a new daemon with engine processes: undisturbed,
 with SIGKILL of one engine after a third of the time, and with SIGSTOP of one for `--stopped` seconds. The kind
-`headless` kills the head (GCS) of a Ray cluster instead. Exit code 1 if a client met an error, the word errors differ
-by more than 0.5 points from those of the undisturbed run, the P95 of the time from a word to its commit is more than
-0.3 s above it, a word took more than 4 s, or the engine was not back within 15 s.
+`headless` kills the head (GCS) of a Ray cluster instead, and `replaced` replaces every engine, then every gateway, one
+after the other, again and again. Exit code 1 if a client met an error or was refused, the word errors differ by more
+than 0.5 points from those of the undisturbed run, the P95 of the time from a word to its commit is more than 0.3 s
+above it, a word took more than 4 s, or the engine was not back within 15 s.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import psutil
@@ -33,6 +36,7 @@ from benchmarks.served import daemon, free_port, get, metrics
 from streamer.client import Caption, Start, TurnEnd, Word, connect
 from streamer.errors import StreamerError
 from streamer.evaluation.percentiles import percentile
+from streamer.gateways.parent import REPLACE
 from streamer.protocol.events import words_of
 
 KINDS = ("undisturbed", "killed", "stopped")
@@ -42,6 +46,8 @@ MOST_P95_S = 0.3
 """Difference of the P95 of the commit delay, seconds."""
 MOST_COMMIT_S = 4.0
 MOST_AWAY_S = 15.0
+SETTLE_S = 3.0
+"""Between two replacements, seconds: an engine takes work again two seconds after it is back."""
 ENGINE = re.compile(r"^engine (\S+) pid (\d+) .*?(alive|lost)$", re.MULTILINE)
 
 
@@ -70,6 +76,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     commit_max_s: float
     away_s: float
     """From the fault until every engine was alive, seconds."""
+    replaced: tuple[int, int]
+    """Engines and gateways that were replaced."""
+    refused: float
+    """Sessions that were refused."""
     moves: float
     resent: float
     sent_kb_per_audio_s: float
@@ -120,34 +130,97 @@ def head() -> int:
     return next(int(each.pid) for each in below if each.name() == "gcs_server")
 
 
-async def disturb(port: int, kind: str, after_s: float, stopped_s: float) -> float:
-    """Meet one engine with the fault; seconds until all are alive again."""
-    if kind == "undisturbed":
-        return 0.0
-    await asyncio.sleep(after_s)
-    pid = head() if kind == "headless" else (await engines(port))["0"][0]
-    os.kill(pid, signal.SIGSTOP if kind == "stopped" else signal.SIGKILL)
+@dataclass
+class Disturbance:
+    """What a daemon met, and how it bore it."""
+
+    away_s: float = 0.0
+    """From the fault until every engine was alive, the longest time, seconds."""
+    n_engines: int = 0
+    n_gateways: int = 0
+    """Replaced."""
+
+
+async def until_alive(port: int) -> float:
+    """Wait until all engines are alive; seconds."""
     began_s = time.monotonic()
-    if kind == "stopped":
-        await asyncio.sleep(stopped_s)
-        os.kill(pid, signal.SIGCONT)
     await asyncio.sleep(1.0)  # until the gateway has noticed
     while True:
         await asyncio.sleep(0.2)
-        if all(is_alive for _, is_alive in (await engines(port)).values()):
+        found = await engines(port)
+        if found and all(is_alive for _, is_alive in found.values()):
             return time.monotonic() - began_s
+
+
+async def disturb(port: int, kind: str, after_s: float, stopped_s: float) -> Disturbance:
+    """Meet one engine with the fault, and wait until all are alive again."""
+    if kind == "undisturbed":
+        return Disturbance()
+    await asyncio.sleep(after_s)
+    pid = head() if kind == "headless" else (await engines(port))["0"][0]
+    os.kill(pid, signal.SIGSTOP if kind == "stopped" else signal.SIGKILL)
+    waited_s = 0.0
+    if kind == "stopped":
+        await asyncio.sleep(stopped_s)
+        os.kill(pid, signal.SIGCONT)
+        waited_s = stopped_s
+    return Disturbance(away_s=waited_s + await until_alive(port))
+
+
+async def n_replaced(port: int) -> float:
+    """Gateways that were replaced on demand; 0 while nobody answers."""
+    return (await metrics(port)).get("streamer_gateways_replaced_total", 0.0)
+
+
+async def replace_all(port: int, daemon_pid: int, n_gateways: int, met: Disturbance) -> None:
+    """Replace every engine, then every gateway, one after the other, until cancelled."""
+    while True:
+        for name in sorted(await engines(port)):
+            os.kill((await engines(port))[name][0], signal.SIGTERM)
+            met.away_s = max(met.away_s, await until_alive(port))
+            met.n_engines += 1
+            await asyncio.sleep(SETTLE_S)
+        if n_gateways > 1:
+            os.kill(daemon_pid, REPLACE)
+            while await n_replaced(port) < met.n_gateways + n_gateways:  # noqa: ASYNC110 - no event tells it
+                await asyncio.sleep(0.2)
+            met.n_gateways += n_gateways
+            await asyncio.sleep(SETTLE_S)
+
+
+class Run(NamedTuple):
+    """What all clients received, and what the daemon met."""
+
+    heard: list[Heard]
+    met: Disturbance
+
+
+async def speak_all(said: Sequence[Talk], kind: str, daemon_pid: int, port: int, args: argparse.Namespace) -> Run:
+    """Speak all talks while the daemon meets the fault."""
+    speaking = asyncio.gather(*(speak(talk, port) for talk in said))
+    if kind != "replaced":
+        met = await disturb(port, kind, args.seconds / 3, args.stopped)
+        return Run(await speaking, met)
+    met = Disturbance()
+    replacing = asyncio.create_task(replace_all(port, daemon_pid, args.gateways, met))
+    heard = await speaking
+    replacing.cancel()
+    await asyncio.gather(replacing, return_exceptions=True)
+    return Run(heard, met)
 
 
 async def run(kind: str, said: Sequence[Talk], args: argparse.Namespace) -> Figures:
     """One run of one kind."""
     port = free_port()
-    variables = {"STREAMER_SCHEDULER_MAX_SESSIONS": str(2 * len(said)), "STREAMER_ENGINES_COUNT": str(args.engines)}
+    variables = {
+        "STREAMER_SCHEDULER_MAX_SESSIONS": str(args.places or 2 * len(said)),
+        "STREAMER_ENGINES_COUNT": str(args.engines),
+        "STREAMER_SERVER_PROCESSES": str(args.gateways),
+    }
     async with daemon(port, "--model", args.model, "--engines", args.where, variables=variables) as process:
         before = process.cpu_times()
-        fault = asyncio.create_task(disturb(port, kind, args.seconds / 3, args.stopped))
-        heard = await asyncio.gather(*(speak(talk, port) for talk in said))
-        away_s, found = await fault, await metrics(port)
-        after = process.cpu_times()
+        heard, met = await speak_all(said, kind, process.pid, port, args)
+        found, after = await metrics(port), process.cpu_times()
         pids = [pid for pid, _ in (await engines(port)).values()]
         memory = [psutil.Process(pid).memory_info().rss / 1e6 for pid in pids]
         rss = process.memory_info().rss / 1e6
@@ -159,7 +232,9 @@ async def run(kind: str, said: Sequence[Talk], args: argparse.Namespace) -> Figu
         commit_p50_s=percentile(commit_s, 50),
         commit_p95_s=percentile(commit_s, 95),
         commit_max_s=max(commit_s),
-        away_s=away_s,
+        away_s=met.away_s,
+        replaced=(met.n_engines, met.n_gateways),
+        refused=found["streamer_sessions_refused_total"],
         moves=found["streamer_engine_moves_total"],
         resent=found["streamer_engine_resent_total"],
         sent_kb_per_audio_s=found["streamer_engine_sent_bytes_total"] / audio_s / 1e3,
@@ -174,6 +249,7 @@ def wrong(kind: str, found: Figures, plain: Figures, stopped_s: float) -> list[s
     away_s = found.away_s - (stopped_s if kind == "stopped" else 0.0)
     checks = {
         f"errors at clients: {found.errors}": bool(found.errors),
+        f"{found.refused:.0f} sessions refused": found.refused > 0,
         f"word errors {found.words.rate:.4f}, undisturbed {plain.words.rate:.4f}": abs(
             found.words.rate - plain.words.rate
         )
@@ -191,6 +267,8 @@ def main() -> None:
     arguments = argument_parser(__doc__)
     arguments.add_argument("--streams", type=int, default=8)
     arguments.add_argument("--engines", type=int, default=2)
+    arguments.add_argument("--gateways", type=int, default=1)
+    arguments.add_argument("--places", type=int, default=0, help="sessions at most; 0: twice as many as streams")
     arguments.add_argument("--where", choices=("processes", "ray"), default="processes", help="engines are there")
     arguments.add_argument("--seconds", type=float, default=60.0, help="least length of each stream")
     arguments.add_argument("--stopped", type=float, default=20.0, help="seconds for which an engine stands still")
