@@ -1,10 +1,12 @@
 """
 The simulator against a daemon: the same streams, engines and costs, in real time and on the simulated clock.
 
-    python -m benchmarks.scale.check MANIFEST [--streams 32] [--engines 2] [--seconds 40] [--model tiny.en] [--json OUT]
+    python -m benchmarks.scale.check MANIFEST [--streams 32] [--engines 2] [--seconds 40] [--costs h200] [--json OUT]
 
 Speech of the manifest goes to a daemon with engine processes. What its steps cost there, other work on the machine
-included, is what they cost in the simulation. Printed for each figure: measured, simulated, and their ratio.
+included, is what they cost in the simulation. With `--costs` the engines have no network: their steps last as long as
+those of an engine of `benchmarks.scale.costs`, so that a small machine carries as many streams as that engine. Printed
+for each figure: measured, simulated, and their ratio.
 """
 
 from __future__ import annotations
@@ -22,17 +24,21 @@ from benchmarks.common import argument_parser, read_recordings
 from benchmarks.cuts import talks
 from benchmarks.lost_engines import speak
 from benchmarks.scale.cell import Plan, simulate
-from benchmarks.scale.costs import ENGINES
+from benchmarks.scale.costs import ENGINES, EngineCosts
 from benchmarks.scale.speech import Manner
 from benchmarks.served import daemon, free_port, metrics
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.percentiles import percentile
+from streamer.gateway import N_PLACES
 
 PAUSE_S = 1.2
 """Between two sentences: the silence that the talks have there, and what the recordings end and begin with."""
 FIXED = 0.5
 """Cost of a step without its rows, in rows: tiny.en on one core."""
+
+N_MELS = 80
+"""Mel bands of the model whose windows are sent."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,8 +66,14 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 async def measure(args: argparse.Namespace) -> Measured:
     """Speak to a daemon."""
     said, port = talks(args.manifest, args.streams, args.seconds), free_port()
-    variables = {"STREAMER_SCHEDULER_MAX_SESSIONS": str(2 * len(said)), "STREAMER_ENGINES_COUNT": str(args.engines)}
-    async with daemon(port, "--model", args.model, "--engines", "processes", variables=variables) as process:
+    variables = {
+        "FREE_ENGINE_COSTS": args.costs,
+        "STREAMER_ENGINES_COUNT": str(args.engines),
+        "STREAMER_ENGINES_WHERE": "processes",
+        "STREAMER_SCHEDULER_MAX_SESSIONS": str(2 * len(said)),
+    }
+    module = "benchmarks.free_engine" if args.costs else "streamer"
+    async with daemon(port, "--model", args.model, module=module, variables=variables) as process:
         before, cpu = await metrics(port), process.cpu_times()
         heard = await asyncio.gather(*(speak(talk, port) for talk in said))
         after, spent = await metrics(port), processor_s(process.cpu_times()) - processor_s(cpu)
@@ -90,18 +102,25 @@ def processor_s(times: psutil._common.pcputimes) -> float:
     return float(times.user + times.system)
 
 
+def engine_of(costs: str, measured: Measured) -> EngineCosts:
+    """The engine that the daemon had, as it was measured or as its costs say."""
+    if costs:
+        return msgspec.structs.replace(ENGINES[costs], cold_rows=1.0, spread=0.0, n_mels=N_MELS)
+    row_s = measured.step_s / (measured.found.rows_per_step + FIXED)
+    return msgspec.structs.replace(ENGINES["cpu"], fixed_s=FIXED * row_s, row_s=row_s, cold_rows=1.0)
+
+
 def simulated(args: argparse.Namespace, measured: Measured) -> Found:
     """The same on the simulated clock."""
     rows = [row for row in read_manifest(args.manifest) if row.language == "en" and row.kind == "short"]
     clips = read_recordings(args.manifest, rows)
-    row_s = measured.step_s / (measured.found.rows_per_step + FIXED)
     plan = Plan(
         n_streams=args.streams,
         n_gateways=1,
         n_engines=args.engines,
-        engine=msgspec.structs.replace(ENGINES["cpu"], fixed_s=FIXED * row_s, row_s=row_s, cold_rows=1.0),
+        engine=engine_of(args.costs, measured),
         manner=Manner(talk_s=sum(map(len, clips)) / len(clips) / SAMPLE_RATE, pause_s=PAUSE_S),
-        n_places=1,
+        n_places=N_PLACES[ENGINES[args.costs or "cpu"].device],
         seconds=args.seconds,
     )
     figures = msgspec.to_builtins(simulate(plan))
@@ -114,6 +133,7 @@ def main() -> None:
     arguments.add_argument("--streams", type=int, default=32)
     arguments.add_argument("--engines", type=int, default=2)
     arguments.add_argument("--seconds", type=float, default=40.0)
+    arguments.add_argument("--costs", choices=ENGINES, default="", help="of engines without a network")
     arguments.add_argument("--json", type=Path)
     args = arguments.parse_args()
     measured = asyncio.run(measure(args))
