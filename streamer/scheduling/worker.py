@@ -130,8 +130,9 @@ class Worker:
         self.streams[stream.id] = stream
 
     def wake(self) -> None:
-        """Tell the loop that there is input."""
-        self._work.set()
+        """Tell the loop that there is input; a loop that will look at the next tick is not woken for it."""
+        if self._tick is None:
+            self._work.set()
 
     @property
     def meter(self) -> LoadMeter:
@@ -230,7 +231,7 @@ class Worker:
 
     def _on_tick(self) -> None:
         self._tick = None
-        self.wake()
+        self._work.set()
 
     async def _round_beside(self, *, takes_audio: bool) -> None:
         """Take audio, and begin steps while the decoder has place for them."""
@@ -239,7 +240,7 @@ class Worker:
         while self.decoder.has_place and (due := self._next_batch()):
             step = asyncio.create_task(self._step_beside(due))
             self._steps.add(step)
-            step.add_done_callback(lambda _: self.wake())
+            step.add_done_callback(lambda _: self._work.set())
             await asyncio.sleep(0)  # the step has begun, so its place and its sessions are taken
         self._wake_for_finals()
         await self._release()

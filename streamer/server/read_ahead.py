@@ -119,10 +119,11 @@ class _WaitingMessages:
     async def _wait_for_room(self, n_bytes: int) -> None:
         while self._messages and self._n_bytes >= self._share:
             await self._change()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(n_bytes / SLOW_BYTES_PER_S):
-                while self._n_bytes >= self._all.fast_bytes:
-                    await self._change()
+        if self._n_bytes >= self._all.fast_bytes:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(n_bytes / SLOW_BYTES_PER_S):
+                    while self._n_bytes >= self._all.fast_bytes:
+                        await self._change()
 
     @property
     def _share(self) -> int:

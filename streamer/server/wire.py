@@ -270,10 +270,16 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
-        """Pass a message on; a text that is not UTF-8 closes the connection, for which uvicorn logs a traceback."""
+        """
+        Pass a message on; a text that is not UTF-8 closes the connection, for which uvicorn logs a traceback.
+
+        Nothing more is parsed before the application has taken it. uvicorn would also take the socket out of the
+        selector and put it back, for each message: what comes meanwhile waits in `_pieces`, which have a bound.
+        """
         if self.curr_msg_data_type == "text" and not _is_text(self.frames):
             self._fail(INVALID_TEXT, "a text that is not UTF-8")
         else:
+            self.read_paused = self.read_paused or not self.close_sent
             super().send_receive_event_to_app()
 
     def handle_parser_exception(self) -> None:
