@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import soxr
 from prometheus_client import CollectorRegistry
@@ -24,7 +25,6 @@ from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.percentiles import percentile
 from streamer.evaluation.scoring import word_scorer
 from streamer.evaluation.simulation import Playback, SimulatedPace, perform, simulate
-from streamer.protocol.options import SessionOptions
 from streamer.session.session import Session
 from streamer.session.spec import SessionSpec
 
@@ -116,14 +116,14 @@ def play(config: Config, engines: Engines, recordings: list[Samples]) -> list[Li
     Play each recording as a live session on a simulated clock.
 
     Args:
-        config: Model and scheduler.
+        config: Model, and options of the sessions; their language is English.
         engines: Built from `config`.
         recordings: (n,) each, mono at 16 kHz.
     """
 
     def opening(i: int) -> Callable[[], Playback]:
         def begin() -> Playback:
-            options = SessionOptions(language="en")
+            options = msgspec.structs.replace(config.session, language="en")
             window = window_options(config, engines.facts)
             spec = SessionSpec(name=f"{i}", options=options, window=window, model=engines.facts)
             return perform(Session(spec), engines.front_end, recordings[i], SimulatedPace())
