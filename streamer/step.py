@@ -37,6 +37,8 @@ class StepRequest:
     """Guessed tokens after the prefix: verified, and kept as far as greedy decoding chooses them."""
     no_eot_at: int | None = None
     """Draft tokens after which the text may not end, since voice without words follows; None: it may end anywhere."""
+    rests_at: tuple[int, ...] = ()
+    """Draft tokens after which the voice rests before the next word, so that a comma is likelier."""
     anchor_tokens: int = 0
     """Trailing prefix tokens that are aligned again, so that the alignment of the first new token has a neighbour."""
     anchor_s: float = 0.0

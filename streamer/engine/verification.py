@@ -85,6 +85,7 @@ def restrictions_of(segments: Sequence[Segment], begins_word: Callable[[int], bo
                 restrictions.capital.append(first)
         if row.request.no_eot_at is not None and row.request.no_eot_at < segment.n_choices:
             restrictions.no_eot.append(first + row.request.no_eot_at)
+        restrictions.rests.extend(first + at for at in row.request.rests_at if at < segment.n_choices)
         if row.follows_words:
             n = next((n for n, token in enumerate(row.draft) if begins_word(token)), len(row.draft))
             restrictions.attached.extend(range(first, first + n + 1))

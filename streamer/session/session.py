@@ -272,6 +272,7 @@ class Session:
             begins_sentence=self._begins_sentence and not self._transcript.has_stable,
             draft=text.draft,
             no_eot_at=text.no_eot_at,
+            rests_at=text.rests_at(first_voices[1:]),
             anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
             anchor_s=max(0.0, text.anchor.start_s - audio.start_s) if text.anchor else 0.0,
             language=self._language.of_step(voiced_s, may_end=self._may_end()),

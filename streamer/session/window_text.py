@@ -6,6 +6,7 @@ The committed words are the decoder's forced prefix, so stable text cannot chang
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from streamer.text.tokenizer import Tokenizer
 
 LONGEST_WORD_S = 1.0
 """Distance before the cut within which the last committed word is kept, seconds."""
+LATE_S = 0.1
+"""Time by which the attention may leave a word after the next one has begun, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,24 @@ class WindowText:
             return None
         n = len(self._no_eot_at) - len(self.prefix)
         return n if n >= 0 else None
+
+    def rests_at(self, voices_s: Sequence[float]) -> tuple[int, ...]:
+        """
+        Draft tokens after which the voice rests before the next word: the marks at the end of a word come later.
+
+        Args:
+            voices_s: Where voice begins again after a rest, stream time.
+        """
+        words = [*self._committed[-1:], *self._tail]
+        first = -len(_tokens(self._committed[-1:]))
+        starts = itertools.accumulate((len(word.tokens) for word in words), initial=first)
+        spoken = [(start, word) for start, word in zip(starts, words, strict=False) if word.key]
+        ends = {
+            start + len(split_final_marks(word, self._tokenizer)[0].tokens)
+            for (start, word), (_, following) in itertools.pairwise(spoken)
+            if any(word.end_s - LATE_S <= voice_s < following.end_s - LATE_S for voice_s in voices_s)
+        }
+        return tuple(sorted(end for end in ends if end >= 0))
 
     # --- words
 

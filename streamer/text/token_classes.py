@@ -1,8 +1,10 @@
-"""Tokens by what their text begins with: those that make the word before them longer, and small letters. Pure."""
+"""Tokens by their text: those that make the word before them longer, small letters, and commas. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from streamer.text.punctuation import CLAUSE_ENDS, SENTENCE_ENDS
 
 JOINING = "-'\u2019_&/"
 """Marks that occur inside words."""
@@ -29,6 +31,18 @@ def small_letter_tokens(base_tokens: Sequence[bytes]) -> frozenset[int]:
     """
     texts = (data.decode("utf-8", errors="replace") for data in base_tokens)
     return frozenset(token for token, text in enumerate(texts) if text.lstrip()[:1].islower())
+
+
+def comma_tokens(base_tokens: Sequence[bytes]) -> frozenset[int]:
+    """
+    Tokens that are nothing but marks that end a part of a sentence, and not the sentence.
+
+    Args:
+        base_tokens: Bytes of every token, in id order.
+    """
+    commas = frozenset(CLAUSE_ENDS) - frozenset(SENTENCE_ENDS)
+    texts = (data.decode("utf-8", errors="replace") for data in base_tokens)
+    return frozenset(token for token, text in enumerate(texts) if text and commas.issuperset(text))
 
 
 def _grows_a_word(data: bytes) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import tiktoken
 
 from streamer.text.languages import LANGUAGES
-from streamer.text.token_classes import growing_tokens, small_letter_tokens
+from streamer.text.token_classes import comma_tokens, growing_tokens, small_letter_tokens
 
 __all__ = ["N_TASK_AND_TIME_TOKENS", "Tokenizer"]
 
@@ -101,6 +101,11 @@ class Tokenizer:
     def small_letter_tokens(self) -> frozenset[int]:
         """See `token_classes.small_letter_tokens`."""
         return small_letter_tokens(self._base_tokens)
+
+    @functools.cached_property
+    def comma_tokens(self) -> frozenset[int]:
+        """See `token_classes.comma_tokens`."""
+        return comma_tokens(self._base_tokens)
 
     def encode(self, text: str) -> list[int]:
         """Tokens of `text`; the names of special tokens are ordinary text here."""

@@ -89,6 +89,21 @@ def test_a_capital_is_likelier_where_a_sentence_begins(small: str, capital: str,
     assert choice.tokens == [MULTILINGUAL.encode(chosen)[0], MULTILINGUAL.encode(small)[0]]
 
 
+@pytest.mark.parametrize(("lead", "n_rivals", "chosen"), [(1.0, 3, ","), (1.0, 1, " asked"), (1.5, 3, " asked")])
+def test_a_comma_is_likelier_where_the_voice_rests(lead: float, n_rivals: int, chosen: str) -> None:
+    """If it is not far behind and no token has even odds; it keeps the probability that the network gives it."""
+    logits = torch.full((2, ENGLISH.n_vocab), -20.0)
+    rivals = [ENGLISH.encode(text)[0] for text in (" asked", " ask", " asks")][:n_rivals]
+    logits[:, rivals] = torch.tensor([9.0, 8.9, 8.9])[:n_rivals]
+    logits[:, ENGLISH.encode(",")[0]] = 9.0 - lead
+    expected = logits[0].log_softmax(dim=-1)
+
+    choice = rules(ENGLISH).choose(logits, Restrictions(rests=[0]))
+
+    assert choice.tokens == [ENGLISH.encode(chosen)[0], ENGLISH.encode(" asked")[0]]
+    assert choice.logprobs[0] == pytest.approx(float(expected[choice.tokens[0]]), abs=1e-4)
+
+
 def test_text_does_not_end_where_it_may_not() -> None:
     """The next best token is taken there; elsewhere the end is one choice of many."""
     logits = torch.zeros(2, ENGLISH.n_vocab)

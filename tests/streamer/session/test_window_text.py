@@ -86,6 +86,35 @@ def test_the_place_where_text_goes_on_is_kept_while_the_text_before_it_stands() 
     assert text.no_eot_at is None
 
 
+def test_the_places_where_the_voice_rests() -> None:
+    """Before the word that has the voice after the rest, and before the marks of the word that the rest follows."""
+    text = WindowText(TOKENIZER)
+    text.set_tail([word(" Americans,", 1.2, 2.0), word(" ask", 2.0, 3.5), word(" not", 3.5, 4.0)])
+    americans = len(TOKENIZER.encode(" Americans"))
+
+    assert text.rests_at(()) == ()
+    assert text.rests_at([1.2]) == (), "no word before it"
+    assert text.rests_at([1.95]) == (americans,), "the attention leaves a word late"
+    assert text.rests_at([3.1]) == (americans,), "the attention arrives at a word early"
+    assert text.rests_at([2.0, 3.1, 3.45]) == (americans, len(TOKENIZER.encode(" Americans, ask")))
+
+
+def test_a_rest_behind_committed_words() -> None:
+    """At the beginning of the draft, unless the committed word has its marks."""
+    open_text, closed = WindowText(TOKENIZER), WindowText(TOKENIZER)
+    for text in (open_text, closed):
+        text.set_tail(phrase(" my fellow Americans."))
+    open_text.commit(3, closes=False)
+    assert open_text.rests_at([1.5]) == (), "no word follows yet"
+    closed.commit(3, closes=True)
+
+    open_text.set_tail([word(".", 1.2, 1.2), word(" Ask", 1.6)])
+    closed.set_tail([word(" Ask", 1.6)])
+
+    assert open_text.rests_at([1.5]) == (0,)
+    assert closed.rests_at([1.5]) == ()
+
+
 def test_a_cut_is_made_at_a_committed_word() -> None:
     """The first that begins in what is kept; the words before it are gone, the tail is not."""
     text = window(" a b c d", committed=3)
