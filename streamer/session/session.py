@@ -307,6 +307,8 @@ class Session:
             if not self._is_inner_pause():
                 return self._end_turn()
             self._turn_ends.pop()
+            if self._language.is_sure:
+                self._commit(self._text.n_spoken, closes=False)  # the step ended in the pause: all words precede it
         events = self._limit_turn()
         if self.options.revise:
             self._second_pass.follow(self._transcript.stable)
@@ -346,8 +348,11 @@ class Session:
         return is_pause and self.options.endpoint_ms is None and not self._in_flight
 
     def _commit_in_pause(self) -> list[Event]:
-        """Commit the words that are certain by the silence behind them: no step comes in a pause."""
-        n = self._agreement.certain_at(self._text.tail, self._voice.now_s)
+        """Commit the words that are certain by the silence behind them, in the end all: no step comes in a pause."""
+        if self._voice.silence_s * 1000 >= PAUSE_MS and not self._early_ends.awaits_rest:
+            n = self._text.n_spoken
+        else:
+            n = self._agreement.certain_at(self._text.tail, self._voice.now_s)
         if not n or not self._language.is_sure:
             return []
         self._commit(n, closes=False)
@@ -359,7 +364,7 @@ class Session:
 
     def _is_inner_pause(self) -> bool:
         """Whether the pending end is a pause that turns out to be inside a sentence."""
-        if self.options.endpoint_ms is not None or not self._turn_ends.is_pause:
+        if not self._may_go_on:
             return False
         return self._goes_on_after(self._voice.pause_s(self._audio.stream_s(self._turn_ends.frame)) * 1000)
 
@@ -487,7 +492,12 @@ class Session:
     @property
     def _closes(self) -> bool:
         """Whether the text of the last step is followed by the end of its turn, as far as that is decided."""
-        return bool(self._turn_ends) and not (self._turn_ends.is_pause and self.options.endpoint_ms is None)
+        return bool(self._turn_ends) and not self._may_go_on
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether the pending end is a pause, after which the text may say that the turn goes on."""
+        return self._turn_ends.is_pause and self.options.endpoint_ms is None
 
     def _commit(self, n: int, *, closes: bool) -> None:
         """Move the first `n` words of the tail into the stable text; `closes`: with the marks at their end."""
@@ -556,8 +566,9 @@ class Session:
         return self._audio.edge(self._turn_ends.frame if self._turn_ends else self._target_frame())
 
     def _has_seen_turn(self) -> bool:
-        """Whether the last step saw the turn up to its pending end, or the pause that ends it."""
-        return self._audio.seen >= self._turn_ends.frame or self._has_seen_pause()
+        """Whether the last step saw the turn up to its pending end, or enough of the pause before it."""
+        spare_s = self._window.post_roll_s - self._window.pause_s if self._may_go_on else 0.0
+        return self._audio.seen >= self._turn_ends.frame - round(spare_s / FRAME_S) or self._has_seen_pause()
 
     def _has_seen_pause(self) -> bool:
         return self._audio.has_seen_pause(self._voice.last_voice_s)

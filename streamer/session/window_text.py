@@ -101,6 +101,11 @@ class WindowText:
         return self._tail
 
     @property
+    def n_spoken(self) -> int:
+        """Words of the tail up to its last spoken one: marks behind it are not counted."""
+        return max((n for n, word in enumerate(self._tail, start=1) if word.key), default=0)
+
+    @property
     def committed(self) -> Sequence[SpokenWord]:
         """Committed words of the window."""
         return self._committed

@@ -131,13 +131,27 @@ class TestTurns:
         assert hall.text == hall.spoken()
         assert_sound(hall)
 
-    def test_a_pause_makes_no_word_final(self) -> None:
-        """Words that only one step has heard stay partial; they end up in the text."""
+    def test_words_of_one_step_are_final_once_their_pause_is_half_a_second(self) -> None:
+        """Until then they are partial: only one step has heard them. No further step is needed."""
         hall = Hall(talk(2.0, 1.2, 2.0), WINDOW, SENTENCES, interval_s=30.0)
-        hall.play(4.1)
-        assert len(hall.steps) == 1
+        hall.play(3.4)
         assert hall.captions[-1].stable == ""
         assert plain(hall.captions[-1].partial) == hall.spoken()[:5]
+        hall.play(3.7)
+        assert len(hall.steps) == 1
+        assert plain(hall.captions[-1].stable) == hall.spoken()[:5]
+        hall.play(8.0)
+        hall.end()
+        assert hall.text == hall.spoken()
+        assert_sound(hall)
+
+    @pytest.mark.parametrize("latency", [4, 8, 12])
+    def test_a_late_step_makes_the_words_before_its_pause_final(self, latency: int) -> None:
+        """The voice may go on by then; the pause asks for no further step."""
+        hall = Hall(talk(2.0, 0.6, 3.0), WINDOW, SENTENCES, interval_s=30.0, latency=latency)
+        hall.play(3.5 + latency / 10)
+        assert len(hall.steps) == 1
+        assert plain(hall.captions[-1].stable) == hall.spoken()[:5]
         hall.play(8.0)
         hall.end()
         assert hall.text == hall.spoken()
