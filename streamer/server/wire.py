@@ -305,7 +305,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send a message; after a close the rest of the client's frames is parsed, for its own close is among them."""
+        """
+        Send a message; after a close the rest of the client's frames is parsed, for its own close is among them.
+
+        Raises:
+            ClientDisconnected: The client has left. uvicorn would leave an accept that comes too late without an
+                answer, and take the next message for a mistake of the application, with a traceback.
+        """
+        if message["type"] == "websocket.accept" and self.transport.is_closing():
+            self.handshake_complete = self.disconnected = True
         await super().send(message)
         if self.initial_response is not None and self.close_sent:
             self.handshake_complete = True  # by a refusal; uvicorn would log an error for each

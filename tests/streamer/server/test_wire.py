@@ -256,6 +256,15 @@ def connected() -> tuple[HttpProtocol, Sink]:
 
 def accepted(halves: HalfMessages | None = None) -> tuple[WebSocketProtocol, Sink]:
     """The server's side of a WebSocket after its handshake."""
+    protocol, sink = asked(halves)
+    protocol.conn.send_response(protocol.response)
+    protocol.conn.data_to_send()
+    protocol.handshake_complete = True
+    return protocol, sink
+
+
+def asked(halves: HalfMessages | None = None) -> tuple[WebSocketProtocol, Sink]:
+    """The server's side of a WebSocket that waits for the answer to its handshake."""
     protocol, sink = WebSocketProtocol(server_config(), ServerState(), {}), Sink()
     protocol.request_timeout_s, protocol.send_timeout_s = 10.0, SOON_S
     protocol.frames_per_s, protocol.turns = 100.0, Turns(asyncio.get_running_loop())
@@ -263,10 +272,21 @@ def accepted(halves: HalfMessages | None = None) -> tuple[WebSocketProtocol, Sin
     protocol.connection_made(sink)
     protocol.conn.receive_data(UPGRADE + b"\r\n")
     protocol.handle_events()
-    protocol.conn.send_response(protocol.response)
-    protocol.conn.data_to_send()
-    protocol.handshake_complete = True
     return protocol, sink
+
+
+async def test_who_leaves_in_the_handshake_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """The application is told that the client has left, and the log nothing."""
+
+    async def greeting(scope: Scope, receive: Receive, send: Send) -> None:
+        sink.close()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "hello"})
+
+    protocol, sink = asked()
+    protocol.app = greeting
+    await protocol.run_asgi()
+    assert not caplog.records
 
 
 class TestPieces:
