@@ -82,6 +82,11 @@ class AudioEncoder(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(n_state, dims.n_audio_head) for _ in range(dims.n_audio_layer))
         self.norm = LayerNorm(n_state)
 
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the blocks multiply in 8 bits."""
+        return any(isinstance(module, Linear) and module.is_rounded for module in self.blocks.modules())
+
     def forward(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
         """
         Encode a full window, or the audio of a short window without its padding.

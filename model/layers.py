@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.rounding import RoundedWeight
+
 __all__ = [
     "FeedForward",
     "LayerNorm",
@@ -45,12 +47,22 @@ class Linear(nn.Linear):
     """
     Linear layer with an optional GELU, or addition of a residual, fused into the product.
 
-    `pack` replaces the weight by a layout that multiplies faster on a CPU.
+    `pack` replaces the weight by a layout that multiplies faster on a CPU, `round_off` by one in 8 bits.
     """
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)
-        self.packed: PackedWeight | None = None
+        self.packed: PackedWeight | RoundedWeight | None = None
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the weight is in 8 bits."""
+        return isinstance(self.packed, RoundedWeight)
+
+    def round_off(self) -> None:
+        """Replace the weight by one in 8 bits, see `RoundedWeight`, and free the original."""
+        self.packed = RoundedWeight(self.weight, self.bias)
+        self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
 
     def pack(self, *, small_batch: bool) -> None:
         """

@@ -9,13 +9,12 @@ probability.
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.layers import SMALLEST_PACKED
+from model.rounding import has_products, packed_rows
 
 __all__ = ["ScreenedVocabulary", "screen"]
 
@@ -89,32 +88,24 @@ def screen(weight: Tensor) -> ScreenedVocabulary | None:
     Args:
         weight: (n_vocab, n_state).
     """
-    is_suited = weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= SMALLEST_PACKED
-    return ScreenedVocabulary(weight) if is_suited and _has_kernels() else None
-
-
-def _has_kernels() -> bool:
-    has_types = hasattr(torch, "quantize_per_channel") and hasattr(torch.ops.quantized, "linear_dynamic")
-    return has_types and "fbgemm" in torch.backends.quantized.supported_engines
+    return (
+        ScreenedVocabulary(weight)
+        if weight.numel() >= SMALLEST_PACKED and has_products(weight.device, weight.dtype)
+        else None
+    )
 
 
 def _packed(weight: Tensor, n_padding: int) -> object:
     """
-    Weight of the kernel, each row in steps of its own size: (n_vocab, n_state) with two columns of zeros.
+    Weight of the kernel, (n_vocab, n_state) with two columns of zeros.
 
     Args:
         weight: (n_vocab, n_state).
         n_padding: Further rows, of tokens that are never the likeliest.
     """
-    wide = F.pad(weight, (0, 2, 0, n_padding))
-    steps = wide.abs().amax(dim=1).clamp_min(torch.finfo(wide.dtype).tiny) / LARGEST  # (n_vocab and padding,)
-    zeros, bias = torch.zeros(len(wide), dtype=torch.int64), torch.zeros(len(wide))
+    bias = torch.zeros(len(weight) + n_padding)
     bias[len(weight) :] = NEVER
-    with warnings.catch_warnings():
-        # torch announces that tensors of this kind will go; the kernels are there as long as they are
-        warnings.simplefilter("ignore", UserWarning)
-        rounded = torch.quantize_per_channel(wide, steps, zeros, axis=0, dtype=torch.qint8)
-        return torch.ops.quantized.linear_prepack(rounded, bias)
+    return packed_rows(F.pad(weight, (0, 2, 0, n_padding)), LARGEST, bias)
 
 
 def _near_the_largest(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from model.decoder import DecoderBlock, TextDecoder
 from model.dimensions import ModelDimensions
 from model.encoder import AudioEncoder, EncoderBlock
 from model.layers import Linear
+from model.rounding import has_products
 from model.silence import SilenceCache
 
 __all__ = ["Whisper", "published_shapes"]
@@ -54,6 +55,7 @@ class Whisper(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         attention: AttentionBackend | None = None,
+        rounds_encoder: bool = False,
         each: Each = map,
     ) -> Whisper:
         """
@@ -66,6 +68,8 @@ class Whisper(nn.Module):
             dtype: Of weights and activations.
             device: Where the weights go.
             attention: Back end of every layer's attention; None: the fastest for device and dtype.
+            rounds_encoder: Multiply in 8 bits in the blocks of the encoder, where `has_products`; elsewhere without
+                effect.
             each: Packs the weights: `map`, or that of several threads.
 
         Raises:
@@ -81,22 +85,24 @@ class Whisper(nn.Module):
         state = {name: tensor.to(device, dtype) for name, tensor in _fused(dims, tensors).items()}
         model.load_state_dict(state, strict=True, assign=True)
         model.eval().requires_grad_(False)
-        model._pack(each)
+        model._pack(each, rounds_encoder=rounds_encoder and has_products(model.device, model.dtype))
         model.set_attention(
             encoder=attention or default_attention(model.device, model.dtype),
             decoder=attention or default_attention(model.device, model._cache_dtype()),
         )
         return model
 
-    def _pack(self, each: Each) -> None:
+    def _pack(self, each: Each, *, rounds_encoder: bool) -> None:
         """Replace every weight by its fastest layout; packed weights are no longer in `state_dict`."""
+        rounded = set(_linear_layers(self.encoder.blocks)) if rounds_encoder else set()
         packings: list[Callable[[], None]] = [self.decoder.pack_embedding]  # the longest one first
+        packings += [layer.round_off for layer in rounded]
         for part, reads_text in ((self.encoder, False), (self.decoder, True)):
-            for module in part.modules():
-                if isinstance(module, Linear):
+            for layer in _linear_layers(part):
+                if layer not in rounded:
                     # keys and values of audio are those of a window at once
-                    small_batch = reads_text and module is not self.decoder.cross_keys_values
-                    packings.append(functools.partial(module.pack, small_batch=small_batch))
+                    small_batch = reads_text and layer is not self.decoder.cross_keys_values
+                    packings.append(functools.partial(layer.pack, small_batch=small_batch))
         for _ in each(lambda pack: pack(), packings):
             pass
 
@@ -254,6 +260,10 @@ class Whisper(nn.Module):
     def forward(self, mel: Tensor, tokens: Tensor) -> Tensor:
         """Full windows (batch, n_mels, 2 * n_audio_ctx) and tokens (batch, n) -> logits (batch, n, n_vocab)."""
         return self.logits(tokens, self.embed_audio(mel))
+
+
+def _linear_layers(part: nn.Module) -> list[Linear]:
+    return [module for module in part.modules() if isinstance(module, Linear)]
 
 
 def published_shapes(dims: ModelDimensions) -> dict[str, tuple[int, ...]]:

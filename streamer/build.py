@@ -181,7 +181,7 @@ def build_engines(
     torch.set_num_threads(1)
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, RandomEngine) if random_weights else (load_model, WhisperEngine)
-    model, tokenizer = load(config.model.name, dtype, device)
+    model, tokenizer = load(config.model.name, dtype, device, rounds_encoder=config.model.encoder != "exact")
     # before the options: on a GPU, what it takes is not free for the caches of live sessions
     second = second_model(config, model.dims.n_mels, dtype, device)
     options, metrics = engine_options(config, model), EngineMetrics(registry)
@@ -355,6 +355,7 @@ def costs_key(engines: Engines) -> dict[str, str]:
         "engine": type(engines.engines[0]).__name__,
         "options": f"{options.max_batch} rows, {options.max_window_s} s, kv_reuse {options.kv_reuse}",
         "dtype": str(model.dtype).removeprefix("torch."),
+        "encoder": "8-bit" if model.encoder.is_rounded else "exact",
         "version": f"{__version__}, torch {torch.__version__}",
     }
 

@@ -24,6 +24,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """Model name (`streamer models list`) or the path of a checkpoint."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Arithmetic; `auto` takes the fastest that the device computes natively."""
+    encoder: Literal["auto", "exact", "8-bit"] = "auto"
+    """Products of the encoder; `auto`: in 8 bits where the arithmetic is float32 on a CPU that has such products."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; `auto` is the GPU if there is one."""
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0

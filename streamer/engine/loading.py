@@ -15,7 +15,9 @@ N_THREADS = 4
 """Threads that pack weights and read the vocabulary: half of a start by processor time that is not imports."""
 
 
-def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:
+def load_model(
+    name: str, dtype: torch.dtype, device: torch.device, *, rounds_encoder: bool = False
+) -> tuple[Whisper, Tokenizer]:
     """
     Load the network and the tokenizer of a model.
 
@@ -23,6 +25,7 @@ def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whi
         name: Published name, path, or repository, as for `weights.resolve`.
         dtype: Of weights and activations.
         device: Where the network runs.
+        rounds_encoder: See `Whisper.from_tensors`.
 
     Raises:
         ModelNotFoundError: The weights are not on this machine.
@@ -37,12 +40,15 @@ def load_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whi
             alignment_heads=checkpoint.alignment_heads,
             dtype=dtype,
             device=device,
+            rounds_encoder=rounds_encoder,
             each=threads.map,
         )
         return model, tokenizer.result()
 
 
-def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Whisper, Tokenizer]:
+def random_model(
+    name: str, dtype: torch.dtype, device: torch.device, *, rounds_encoder: bool = False
+) -> tuple[Whisper, Tokenizer]:
     """
     A network of a published size with random weights: real speed, meaningless text.
 
@@ -50,6 +56,7 @@ def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[W
         name: Published size.
         dtype: Of weights and activations.
         device: Where the network runs.
+        rounds_encoder: See `Whisper.from_tensors`.
 
     Raises:
         ModelNotFoundError: There is no published size of this name.
@@ -65,5 +72,7 @@ def random_model(name: str, dtype: torch.dtype, device: torch.device) -> tuple[W
         for key, shape in published_shapes(dims).items()
     }
     heads = weights.published_alignment_heads(name, dims)
-    model = Whisper.from_tensors(dims, tensors, alignment_heads=heads, dtype=dtype, device=device)
+    model = Whisper.from_tensors(
+        dims, tensors, alignment_heads=heads, dtype=dtype, device=device, rounds_encoder=rounds_encoder
+    )
     return model, weights.build_tokenizer(weights.find_vocabulary(dims), dims.n_vocab)

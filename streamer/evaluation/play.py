@@ -144,6 +144,8 @@ class Evaluation:
         engines = self._engines
         source = weights.resolve(self._config.model.name)
         identity = f"{source.name} {weights.sha256_of(*source.weights)} {engines.model.dtype}"
+        if engines.model.encoder.is_rounded:
+            identity += " encoder in 8 bits"
 
         def transcribe_share(_worker: int, share: Sequence[int]) -> list[str]:
             decoder = OneShot(

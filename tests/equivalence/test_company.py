@@ -16,7 +16,7 @@ from streamer.engine.engine import WhisperEngine
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.simulation import SimulatedPace, perform, simulate
 from streamer.session.session import Session
-from tests.helpers.engines import engine_on, intact, published
+from tests.helpers.engines import engine_on, intact, published, rounded
 from tests.helpers.recordings import Recording
 from tests.helpers.sessions import model_of, new_session
 
@@ -74,6 +74,18 @@ def test_alone_and_among_31_others(
     assert sum(len(transcript.text.split()) for transcript in alone) > 100
     assert [transcript.text for transcript in together] == [transcript.text for transcript in alone]
     assert all(map(same, alone, together))
+
+
+def test_an_encoder_in_8_bits_alone_and_among_7_others(front_end: FrontEnd, recordings: dict[str, Recording]) -> None:
+    """Rounding looks at no other stream."""
+    streams = cuttings(recordings, 8, seed=1)
+    engine = engine_on(rounded("tiny.en"), max_batch=8, max_window_s=17.0)
+
+    alone, together = (said(engine, front_end, streams, n_rows) for n_rows in (1, 8))
+
+    assert sum(len(transcript.text.split()) for transcript in alone) > 20
+    assert all(map(same, alone, together))
+    engine.check_integrity()
 
 
 @settings(deadline=None, max_examples=3)

@@ -36,6 +36,12 @@ def published(name: str, dtype: torch.dtype = torch.float32) -> tuple[Whisper, T
 
 
 @functools.cache
+def rounded(name: str) -> tuple[Whisper, Tokenizer]:
+    """A published network in float32 whose encoder multiplies in 8 bits, and its tokenizer."""
+    return load_model(name, torch.float32, torch.device("cpu"), rounds_encoder=True)
+
+
+@functools.cache
 def toy() -> tuple[Whisper, Tokenizer]:
     """Random weights over a vocabulary of single bytes; windows of up to 2 s, 48 tokens of context."""
     tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], n_languages=1)

@@ -13,6 +13,8 @@ from torch.testing import assert_close
 
 from model import PUBLISHED_DIMENSIONS, Whisper, decode_alignment_heads, published_shapes
 from model.attention import has_amx
+from model.layers import Linear
+from model.rounding import has_products
 from streamer.host.cpu import bfloat16_features, cpuinfo
 from streamer.weights import Checkpoint
 from tests.helpers.networks import (
@@ -96,6 +98,23 @@ def test_dtype_is_the_one_asked_for(dtype: torch.dtype) -> None:
     assert network.dtype == dtype
     assert network.new_cache(n_slots=1).dtype == (dtype if has_amx() else torch.float32)
     assert network.device == torch.device("cpu")
+
+
+@pytest.mark.skipif(
+    not has_products(torch.device("cpu"), torch.float32), reason="torch has no 8-bit products on this processor"
+)
+def test_a_rounded_encoder_hears_nearly_the_same(small: Pair) -> None:
+    """Its blocks multiply in 8 bits, nothing else does; what cannot be rounded stays as it is."""
+    tensors = random_tensors(SMALL)
+    exact, rounded = (Whisper.from_tensors(SMALL, tensors, rounds_encoder=rounds) for rounds in (False, True))
+    mel = torch.randn(1, SMALL.n_mels, SMALL.n_frames, generator=torch.Generator().manual_seed(0))
+
+    features = [network.embed_audio(mel) for network in (exact, rounded)]
+
+    assert [network.encoder.is_rounded for network in (exact, rounded)] == [False, True]
+    assert not any(layer.is_rounded for layer in rounded.decoder.modules() if isinstance(layer, Linear))
+    assert 0.0 < float((features[1] - features[0]).std()) < 0.05 * float(features[0].std())
+    assert not Whisper.from_tensors(SMALL, tensors, dtype=torch.bfloat16, rounds_encoder=True).encoder.is_rounded
 
 
 def test_a_new_cache_holds_full_windows_unless_told(small: Pair) -> None:

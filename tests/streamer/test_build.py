@@ -14,6 +14,7 @@ import torch
 from prometheus_client import CollectorRegistry
 
 from model import PUBLISHED_DIMENSIONS
+from model.rounding import has_products
 from streamer import build
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
@@ -71,6 +72,9 @@ def test_build() -> None:
     assert len(engines) == 2
     assert engines[0].model is engines[1].model, "weights are shared"
     assert engines[0].model.dtype == torch.float32
+    assert engines[0].model.encoder.is_rounded == has_products(torch.device("cpu"), torch.float32), (
+        "8 bits where there are such products"
+    )
     assert all(engine.options.kv_reuse for engine in engines)
     assert engines[0].options.max_window_s > 9.0, "a late session is given longer windows"
     found = built.scheduler.statistics()
@@ -215,7 +219,7 @@ def test_costs_are_remembered_for_the_machine_and_the_model(tmp_path: Path, monk
     assert services[1].scheduler.statistics().capacity == services[0].scheduler.statistics().capacity
     [path] = (tmp_path / "whisper-streamer" / "costs").glob("*.json")
     held = json.loads(path.read_text())
-    assert set(held["key"]) == {"machine", "model", "engine", "options", "dtype", "version"}
+    assert set(held["key"]) == {"machine", "model", "engine", "options", "dtype", "encoder", "version"}
     assert held["row_s"] > 0
 
 
