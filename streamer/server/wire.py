@@ -88,6 +88,8 @@ class HttpProtocol(H11Protocol):
         self._pieces.stop()
         self.slot.close()
         super().connection_lost(exc)
+        # they hold this protocol in a circle, see `Pieces.stop`; None is what uvicorn has before the first request
+        self.cycle = self._last_cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Parse the first piece, and leave the others for later."""
@@ -295,6 +297,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Let the application find this connection, as `state["connection"]` of the scope."""
         self.app_state = {**self.app_state, CONNECTION: self}
         super().handle_connect(event)
+
+    async def run_asgi(self) -> None:
+        """Run the application, which finds this connection in its scope until it ends."""
+        try:
+            await super().run_asgi()
+        finally:
+            self.app_state = {}
+            self.scope["state"].pop(CONNECTION, None)  # a circle of references, see `Pieces.stop`
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next message, and read on once the application has taken all that were parsed."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import ssl
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -235,6 +237,10 @@ async def silent(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.Event().wait()
 
 
+async def over(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that ends at once."""
+
+
 def server_config() -> uvicorn.Config:
     """Of a server with that application."""
     config = uvicorn.Config(silent, ws_max_size=200_000, log_config=None)
@@ -287,6 +293,30 @@ async def test_who_leaves_in_the_handshake_is_no_error(caplog: pytest.LogCapture
     protocol.app = greeting
     await protocol.run_asgi()
     assert not caplog.records
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """No collection of garbage meanwhile."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("make", [connected, accepted])
+@pytest.mark.usefixtures("uncollected")
+async def test_a_lost_connection_is_freed_at_once(
+    make: Callable[[], tuple[HttpProtocol | WebSocketProtocol, Sink]],
+) -> None:
+    """Nothing holds it in a circle: thousands that end together leave no garbage that everybody waits for."""
+    protocol, _ = make()
+    protocol.app = over
+    await asyncio.sleep(0)  # the application of a handshake begins, and ends
+    protocol.connection_lost(None)
+    await asyncio.sleep(0)  # what was due for the connection has run
+    freed = weakref.ref(protocol)
+    del protocol
+    assert freed() is None
 
 
 class TestPieces:
