@@ -21,6 +21,10 @@ MAX_HEADER_BYTES = 65536
 MAX_SKIPPED_BYTES = 2**24
 """Longest element that is skipped; an element without a size reads as the largest possible size."""
 
+MAX_SOUNDLESS = 1000
+"""Elements in a row that are no sound: each takes two bytes to send and 4 us to read. A recorder writes some dozens
+before its first packet, and one or two between two packets."""
+
 _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
 _DOC_TYPE, _TIME_SCALE, _INFO = 0x4282, 0x2AD7B1, 0x1549A966
 _TRACKS, _TRACK, _CODEC = 0x1654AE6B, 0xAE, 0x86
@@ -45,6 +49,8 @@ class WebmReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._n_skipped = 0
+        self._n_soundless = 0
+        """Elements since the last packet."""
         self._n_read = 0
         self._time_scale_s = 0.001
         self._cluster_time = 0
@@ -82,12 +88,14 @@ class WebmReader:
             if element == _EBML and self._has_track:
                 self._begin_again()
             if element in _ENTERED:
+                self._count_soundless()
                 del self._buffer[:n_head]
             elif size >= MAX_SKIPPED_BYTES:
                 raise AudioFormatError(
                     f"webm audio: element of {size} bytes or of no size, expected a recording of sound"
                 )
             elif element not in _KEPT:
+                self._count_soundless()
                 self._n_skipped = n_head + size
             elif size > MAX_ELEMENT_BYTES:
                 raise AudioFormatError(f"webm audio: element of {size} bytes, expected at most {MAX_ELEMENT_BYTES}")
@@ -129,8 +137,11 @@ class WebmReader:
 
     def _packets(self, element: int, body: bytes) -> Iterator[Packet]:
         if element in (_SIMPLE_BLOCK, _BLOCK):
+            self._n_soundless = 0
             yield from self._block(body)
-        elif element == _CLUSTER_TIME:
+            return
+        self._count_soundless()
+        if element == _CLUSTER_TIME:
             self._cluster_time = int.from_bytes(body, "big")
         elif element == _TIME_SCALE:
             self._set_time_scale(int.from_bytes(body, "big"))
@@ -138,6 +149,11 @@ class WebmReader:
             self._choose(body)
         elif element == _DOC_TYPE and body.rstrip(b"\0") not in (b"webm", b"matroska"):
             raise AudioFormatError(f"webm audio: container {body[:20]!r}, expected webm")
+
+    def _count_soundless(self) -> None:
+        self._n_soundless += 1
+        if self._n_soundless > MAX_SOUNDLESS:
+            raise AudioFormatError(f"webm audio: {MAX_SOUNDLESS} elements in a row without sound, expected a recording")
 
     def _set_time_scale(self, nanoseconds: int) -> None:
         if not 1 <= nanoseconds <= 1_000_000_000:

@@ -172,8 +172,8 @@ def seen(loudness: Tensor) -> list[Heard]:
     words, at = [], 0
     for level, run in itertools.groupby(round(float(frame) * 10) for frame in loudness):
         n = len(list(run))
-        # less than three frames are the rest of a word that the window has left
-        if level and n >= 3:
+        # less than three frames are the rest of a word that the window has left; other sound says nothing
+        if 0 < level <= len(LETTERS) and n >= 3:
             words.append((LETTERS[level - 1], at / 100, (at + n) / 100))
         at += n
     return words

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.audio.webm import Packet, WebmReader
+from streamer.audio.webm import MAX_SOUNDLESS, Packet, WebmReader
 from streamer.errors import AudioFormatError
 
 EBML, SEGMENT, CLUSTER, BLOCK_GROUP = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xa0"
@@ -101,3 +101,18 @@ def test_the_first_fault_is_told_before_what_comes_after_it() -> None:
     assert next(packets).data == b"x"
     with pytest.raises(AudioFormatError, match="block of 2 bytes"):
         next(packets)
+
+
+@pytest.mark.parametrize(
+    "soundless", [element(VOID, b""), element(CLUSTER_TIME, b"\0"), element(CLUSTER, b""), element(BLOCK_GROUP, b"")]
+)
+def test_elements_without_sound_have_a_bound(soundless: bytes) -> None:
+    """Thousands of them in a row are no recording; between packets there may be some."""
+    block = element(SIMPLE_BLOCK, b"\x81\0\x05\x80x")
+    reader = WebmReader()
+    list(reader.read(beginning(1_000_000)))
+    for _ in range(3):
+        assert len(list(reader.read(soundless * (MAX_SOUNDLESS - 20) + block))) == 1
+
+    with pytest.raises(AudioFormatError, match="1000 elements in a row without sound"):
+        list(reader.read(soundless * 30_000))
