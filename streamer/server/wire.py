@@ -126,7 +126,13 @@ class HttpProtocol(H11Protocol):
         self._tell_door()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer 400, or cut a peer that broke the protocol in the middle of a response."""
+        """
+        Answer 400, or cut a peer that broke the protocol in the middle of a response.
+
+        An application that works on a request answers nobody any more: h11 would take its answer for a mistake.
+        """
+        if self.cycle is not None:
+            self.cycle.disconnected = True
         try:
             super().send_400_response(msg)
         except h11.LocalProtocolError:
@@ -319,10 +325,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         Send a message; after a close the rest of the client's frames is parsed, for its own close is among them.
 
         Raises:
-            ClientDisconnected: The client has left. uvicorn would leave an accept that comes too late without an
-                answer, and take the next message for a mistake of the application, with a traceback.
+            ClientDisconnected: The client has left, or its frames were malformed and the connection is closed already.
+                uvicorn would take what the application says then for its mistake, with a traceback.
         """
-        if message["type"] == "websocket.accept" and self.transport.is_closing():
+        comes_late = message["type"] == "websocket.send" and self.close_sent
+        if comes_late or (message["type"] == "websocket.accept" and self.transport.is_closing()):
             self.handshake_complete = self.disconnected = True
         await super().send(message)
         if self.initial_response is not None and self.close_sent:

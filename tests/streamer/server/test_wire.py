@@ -26,6 +26,7 @@ from streamer.server.pieces import Turns
 from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
 from tests.helpers.http_daemon import CONFIG, Daemon, closing, receive, serving, start, within
+from tests.helpers.waiting import until
 from tests.streamer.access.test_tls import issue
 
 IMPATIENT = msgspec.structs.replace(CONFIG, limits=LimitsConfig(request_timeout_s=0.2))
@@ -291,8 +292,43 @@ async def test_who_leaves_in_the_handshake_is_no_error(caplog: pytest.LogCapture
 
     protocol, sink = asked()
     protocol.app = greeting
-    await protocol.run_asgi()
+    await asyncio.gather(*protocol.tasks)
     assert not caplog.records
+
+
+async def test_who_is_answered_after_a_fault_in_the_frames_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    """An application that does not know yet that its connection was closed makes no traceback."""
+
+    async def talking(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        protocol.data_received(fragment(b"\xff\xfe", 0x81))
+        await until(lambda: protocol.close_sent)
+        await send({"type": "websocket.send", "text": "hello"})
+
+    protocol, sink = asked()
+    protocol.app = talking
+    await asyncio.gather(*protocol.tasks)
+    assert sink.closed.is_set() or protocol.close_sent
+    assert not caplog.records
+
+
+async def test_a_request_whose_rest_is_malformed_is_answered_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With 400, whatever the application was about to say."""
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await until(sink.closed.is_set)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"late"})
+        over.set()
+
+    over = asyncio.Event()
+    protocol, sink = connected()
+    protocol.app = slow
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n")
+    await within(over.wait())
+    assert sink.written.startswith(b"HTTP/1.1 400")
+    assert b"late" not in sink.written
+    assert all(record.levelname == "WARNING" for record in caplog.records)
 
 
 @pytest.fixture
