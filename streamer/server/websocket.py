@@ -51,13 +51,14 @@ class WebSocketTransport:
 
     async def send(self, text: str) -> None:
         """
-        Send one text message.
+        Send one text message, and let everything else of the event loop run: a socket that takes it at once does not.
 
         Raises:
             ClientGone: The client has left, or took nothing for the send timeout.
         """
         async with self._sending():
             await self._socket.send_text(text)
+        await asyncio.sleep(0)
 
     async def close(self, code: int, reason: str = "") -> None:
         """

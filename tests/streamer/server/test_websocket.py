@@ -39,6 +39,19 @@ async def test_a_client_that_takes_no_message_is_gone_after_the_send_timeout() -
             await transport.close(1000)
 
 
+async def test_a_full_queue_holds_nobody_up() -> None:
+    """However many messages a client takes at once: between two of them everything else has its turn."""
+    client = AsgiClient(n_taken=9)
+    await websocket.accept(client.socket)
+    transport = WebSocketTransport(client.socket, TIMEOUT_S)
+    others = asyncio.Event()
+    asyncio.get_running_loop().call_soon(others.set)
+
+    await transport.send("text")
+
+    assert others.is_set()
+
+
 async def test_a_page_without_a_key_is_told_and_closed(keys: Keys) -> None:
     """A browser hides the HTTP response of a refused handshake."""
     client = AsgiClient(n_taken=100, headers=PAGE)
