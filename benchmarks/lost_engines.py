@@ -176,7 +176,7 @@ async def replace_all(port: int, daemon_pid: int, n_gateways: int, met: Disturba
     """Replace every engine, then every gateway, one after the other, until cancelled."""
     while True:
         for name in sorted(await engines(port)):
-            os.kill((await engines(port))[name][0], signal.SIGTERM)
+            os.kill((await engines(port))[name][0], signal.SIGKILL)  # SIGTERM is for their gateway
             met.away_s = max(met.away_s, await until_alive(port))
             met.n_engines += 1
             await asyncio.sleep(SETTLE_S)
