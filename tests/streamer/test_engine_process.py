@@ -163,7 +163,7 @@ def test_costs_are_measured_where_that_is_asked_for(tmp_path: object, monkeypatc
     measured = build(msgspec.structs.replace(BEGIN, measures=True)).ready
 
     assert 0 < measured.row_s < 1
-    assert set(measured.costs_key) == {"machine", "model", "engine", "options", "dtype", "version"}
+    assert set(measured.costs_key) == {"machine", "model", "engine", "options", "dtype", "encoder", "version"}
     limits = LoadLimits(min_interval_s=0.3, max_interval_s=1.0)
     assert LoadMeter(limits, measured.facts.max_batch, StepCosts(measured.fixed_s, measured.row_s)).capacity >= 1
 
