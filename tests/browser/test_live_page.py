@@ -89,6 +89,7 @@ async def test_screen_readers_hear_final_text_only(context: BrowserContext, daem
 async def test_keyboard_alone(context: BrowserContext, daemon: Daemon) -> None:
     """Start and stop need no mouse."""
     page = await open_page(context, daemon.url("/"))
+    await expect(page.locator("#toggle")).to_be_enabled()  # once the transcript is there
     await page.locator("#toggle").focus()
     await page.keyboard.press("Enter")
     await expect(page.locator("#status")).to_have_text("Listening")
