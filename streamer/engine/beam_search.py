@@ -7,10 +7,8 @@ of several rows for each token, so it is for second passes, not for live steps, 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from model import DecoderOutput, KVCache, Whisper
@@ -34,6 +32,7 @@ class BeamSearch:
     Finds the text of one row.
 
     Args:
+        run: Appends tokens to slots and runs them in one decoder pass.
         model: In inference mode.
         cache: Has a slot for each beam; the first one holds the window.
         rules: Logit filters.
@@ -43,8 +42,17 @@ class BeamSearch:
     """
 
     def __init__(
-        self, model: Whisper, cache: KVCache, rules: DecodingRules, keyterms: KeyTermBias, *, width: int, eot: int
+        self,
+        run: Callable[[Sequence[int], Sequence[Sequence[int]]], DecoderOutput],
+        model: Whisper,
+        cache: KVCache,
+        rules: DecodingRules,
+        keyterms: KeyTermBias,
+        *,
+        width: int,
+        eot: int,
     ) -> None:
+        self._run = run
         self._model, self._cache, self._rules, self._keyterms = model, cache, rules, keyterms
         self._width, self._eot = width, eot
 
@@ -60,13 +68,14 @@ class BeamSearch:
             self._cache.set_length(slot, 0)
             if slot:
                 self._cache.copy_audio(0, slot)
-        hidden = self._pass([row.context]).hidden  # (n_context, n_text_state)
+        hidden = self._run([0], [row.context]).hidden  # (n_context, n_text_state)
         start = self._model.decoder.screen(hidden[row.sot_at][None])  # (1, n_vocab)
         row.no_speech_prob = self._rules.no_speech(start)[0]
         capital = [0] if row.request.begins_sentence else []
         self._extend(beams, hidden[-1:], row, Restrictions(first=[0], capital=capital))
         while not beams.is_done:
-            hidden = self._pass([text.tokens[-1:] for text in beams.open]).hidden  # (n_open, n_text_state)
+            slots = range(len(beams.open))
+            hidden = self._run(slots, [text.tokens[-1:] for text in beams.open]).hidden  # (n_open, n_text_state)
             self._extend(beams, hidden, row, Restrictions())
         return beams.best
 
@@ -83,10 +92,3 @@ class BeamSearch:
         held = [self._cache.text_of(parent, self._cache.length(parent), self._cache.dtype) for _, parent in moved]
         for (slot, _), keys_values in zip(moved, held, strict=True):
             self._cache.set_text(slot, keys_values)
-
-    def _pass(self, tokens: Sequence[Sequence[int]]) -> DecoderOutput:
-        """One decoder pass: append tokens to the first slots and run them."""
-        plan = self._cache.plan_append(range(len(tokens)), [len(each) for each in tokens])
-        ids = torch.tensor([*itertools.chain.from_iterable(tokens)])  # (n_tokens,)
-        output: DecoderOutput = self._model.decoder(ids, self._cache, plan)
-        return output

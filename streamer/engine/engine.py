@@ -303,7 +303,7 @@ class WhisperEngine:
             return []
         [row], started = rows, self._clock()
         eot, width = self.tokenizer.eot, self.options.beams
-        search = BeamSearch(self.model, self._cache, self.rules, self._keyterms, width=width, eot=eot)
+        search = BeamSearch(self._run, self.model, self._cache, self.rules, self._keyterms, width=width, eot=eot)
         row.take(search.best(row))
         # its words lie where the attention of its tokens is, each at the token before: the last one of a text without
         # end is not run
@@ -325,7 +325,11 @@ class WhisperEngine:
 
     def _pass(self, rows: Sequence[Row], new_tokens: Sequence[Sequence[int]]) -> DecoderOutput:
         """One decoder pass: append each row's new tokens to its slot and run them."""
-        plan = self._cache.plan_append([row.slot for row in rows], [len(tokens) for tokens in new_tokens])
+        return self._run([row.slot for row in rows], new_tokens)
+
+    def _run(self, slots: Sequence[int], new_tokens: Sequence[Sequence[int]]) -> DecoderOutput:
+        """One decoder pass: append new tokens to each of these slots and run them."""
+        plan = self._cache.plan_append(slots, [len(tokens) for tokens in new_tokens])
         tokens = torch.tensor([*itertools.chain.from_iterable(new_tokens)])  # (n_tokens,)
         output: DecoderOutput = self.model.decoder(tokens, self._cache, plan)
         return output
