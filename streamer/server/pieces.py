@@ -11,6 +11,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+from streamer.server.probe import Probe
+
 MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 65_536
 """Bytes parsed at once: at least as many as 170 empty frames have."""
 PIECE_S = 0.002
@@ -67,6 +69,7 @@ class Pieces:
         may_parse: Whether the next piece may be parsed now; `go_on` asks again.
         most_bytes: Of the next piece.
         is_first: Whether it is parsed before those of other connections.
+        probe: Asks the peer while it is not read; None: nobody asks.
     """
 
     def __init__(
@@ -78,9 +81,11 @@ class Pieces:
         *,
         most_bytes: Callable[[], int] = lambda: MAX_PIECE_BYTES,
         is_first: Callable[[], bool] = lambda: False,
+        probe: Probe | None = None,
     ) -> None:
         self._turns, self._transport, self._parse, self._may_parse = turns, transport, parse, may_parse
         self._most_bytes, self._is_first = most_bytes, is_first
+        self._probe = probe
         self._loop = asyncio.get_running_loop()
         self._rest = bytearray()
         self._size = MIN_PIECE_BYTES
@@ -91,7 +96,7 @@ class Pieces:
         """Take bytes, which are parsed in turn."""
         self._rest += data
         if len(self._rest) > MAX_PIECE_BYTES:  # its turn may be far: more of it waits in the kernel
-            self._transport.pause_reading()
+            self._hold()
         self.go_on()
 
     def go_on(self) -> None:
@@ -103,6 +108,8 @@ class Pieces:
             self._turns.queue(self._run, is_first=self._is_first())
         else:
             self._transport.resume_reading()
+            if self._probe is not None:
+                self._probe.read()
 
     def take_rest(self) -> bytes:
         """Return the bytes that wait, and parse nothing more."""
@@ -122,6 +129,13 @@ class Pieces:
         self._parse, self._may_parse, self._most_bytes, self._is_first = _wait_forever, _never, _nothing, _never
         if self._pause is not None:
             self._pause.cancel()
+        if self._probe is not None:
+            self._probe.stop()
+
+    def _hold(self) -> None:
+        self._transport.pause_reading()
+        if self._probe is not None:
+            self._probe.hold()
 
     def _run(self) -> None:
         self._is_queued = False
@@ -139,7 +153,7 @@ class Pieces:
             raise
         self._adapt(self._loop.time() - began_s)
         if self._rest or wait_s > 0:
-            self._transport.pause_reading()
+            self._hold()
         if wait_s > 0:
             self._pause = self._loop.call_later(wait_s, self._end_pause)
         self.go_on()

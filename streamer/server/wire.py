@@ -4,6 +4,7 @@ The HTTP and WebSocket protocols of uvicorn, with a deadline in every state and 
 - A peer that owes bytes (a first request, the next one, the rest of a body, a handshake) has `request_timeout_s` for
   them. uvicorn itself waits for ever once a byte of a further request came.
 - A peer that takes no bytes has `send_timeout_s` for what waits.
+- A WebSocket that is not read is asked whether its peer is still there (`probe`).
 - Bytes are parsed in `pieces`, and a head of more than MAX_HEAD_LINES is refused before it is parsed.
 - A WebSocket that sends more frames than its budget allows is read later. Pings and empty frames count like all others.
 - Messages that have begun and do not end are bounded, those of all WebSockets together.
@@ -26,6 +27,7 @@ from websockets.http11 import Request
 from streamer.access.open_sockets import OpenSocket
 from streamer.access.token_buckets import Bucket
 from streamer.server.pieces import MIN_PIECE_BYTES, Pieces, Turns
+from streamer.server.probe import Probe
 
 CONNECTION = "connection"
 """Key of the scope's state under which an application finds the `WebSocketProtocol`."""
@@ -231,7 +233,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._n_frames = self._n_half_bytes = 0
         self._sending = _Deadline(self.send_timeout_s, transport)
         self._pieces = Pieces(
-            self.turns, transport, self._parse, self._may_parse, is_first=lambda: self.handshake_complete
+            self.turns,
+            transport,
+            self._parse,
+            self._may_parse,
+            is_first=lambda: self.handshake_complete,
+            probe=Probe(self._ask),
         )
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
 
@@ -370,6 +377,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _may_parse(self) -> bool:
         return not self.read_paused and not self.transport.is_closing()
+
+    def _ask(self) -> None:
+        """Send a ping whose answer nobody waits for, unless a close or what the peer does not take tells enough."""
+        if (
+            self.handshake_complete
+            and self.writable.is_set()
+            and not self.close_sent
+            and not self.transport.is_closing()
+        ):
+            self.conn.send_ping(b"")
+            self.transport.write(b"".join(self.conn.data_to_send()))
 
     def _give_up(self) -> None:
         if not self.handshake_complete:

@@ -22,6 +22,7 @@ from streamer.access.keys import Keys
 from streamer.access.open_sockets import OpenSockets
 from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig
+from streamer.server import probe
 from streamer.server.pieces import Turns
 from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
@@ -384,6 +385,27 @@ class TestPieces:
                 async with asyncio.timeout(0.3):
                     await flooding.recv()
             flooding.transport.abort()
+
+    @pytest.mark.parametrize("flood", [bytes([0x89, 0x80, 0, 0, 0, 0]), bytes([0x00, 0x80, 0, 0, 0, 0])])
+    async def test_who_leaves_behind_a_flood_has_left(self, flood: bytes) -> None:
+        """Although the end of the connection waits behind frames that are read much later."""
+        config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(messages_per_s=1.0))
+        async with serving(config) as daemon, daemon.connect() as client:
+            await start(client)
+            client.transport.write(fragment(b"", 0x01))
+            while not client.transport.get_write_buffer_size():
+                client.transport.write(flood * 50_000)
+            client.transport.abort()
+            await until(lambda: not len(daemon.connections), 10.0)
+
+    @pytest.mark.parametrize("held_by", ["budget", "application"])
+    async def test_who_is_not_read_is_asked(self, held_by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By a ping, whether it sends too much or the application takes nothing."""
+        monkeypatch.setattr(probe, "PROBE_S", 0.001)
+        protocol, sink = accepted()
+        protocol.data_received(PING * 2000 if held_by == "budget" else fragment(b"x" * 100, 0x82) * 1000)
+        await until(lambda: b"\x89\x00" in sink.written)
+        protocol.connection_lost(None)
 
     async def test_a_body_of_tiny_chunks_holds_nobody_up(self) -> None:
         """A request beside it is answered while it is read."""
