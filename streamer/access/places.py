@@ -1,10 +1,10 @@
-"""Places of a kind: no caller gets more than are left free, so that nobody can take them all. Pure."""
+"""Places of a kind, and who has more of them than another: nobody can take them all. Pure."""
 
 from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from streamer.errors import OverloadError
 
@@ -51,3 +51,18 @@ class Places:
         finally:
             self._taken[caller] -= 1
             self._taken += Counter()  # forgets callers without any
+
+
+def greediest(holders: Iterable[str], caller: str) -> str:
+    """
+    Return the caller with most places, if it would still have no fewer than another one after a place changed hands.
+
+    Empty: nobody has so many, or callers have no names.
+
+    Args:
+        holders: The caller of each place that is held.
+        caller: The other one.
+    """
+    held = Counter(holders)
+    name, n_held = max(held.items(), key=lambda item: item[1], default=("", 0))
+    return name if n_held >= held[caller] + 2 else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import structlog
@@ -138,7 +138,7 @@ class Hub:
             await self._end_elsewhere(member, *ask.resumed)
         failure = None
         while (refusal := self._places.refusal(ask.caller, ask.capacity)) and failure is None:
-            if not await self._make_room(member, refusal.of_caller):
+            if not await self._make_room(member, ask.caller, refusal.of_caller):
                 failure = wire.Failure(kind="overload", message=refusal.message, retry_after_s=10.0)
         if ask.place not in member.taking:
             return  # nobody waits for it any more
@@ -156,12 +156,13 @@ class Hub:
                     del holder.speakers[speaker]
                     held.leave()
 
-    async def _make_room(self, member: Member, caller: str) -> bool:
+    async def _make_room(self, member: Member, caller: str, of_caller: str) -> bool:
         """Let a session give way that never had sound, its own gateway's first; whether there was one."""
-        for each in sorted(self._members, key=lambda other: other is not member):
-            if await each.make_room(caller):
-                return True
-        return False
+        members = sorted(self._members, key=lambda other: other is not member)
+        greedy = "" if of_caller else self._places.greediest(caller)
+        if greedy and await _any_is_true(member.make_room(greedy, is_greedy=True) for member in members):
+            return True
+        return await _any_is_true(member.make_room(of_caller) for member in members)
 
     # --- connections, requests, secrets
 
@@ -281,6 +282,14 @@ async def _relay(member: Member, name: str, room: Room, viewer: RelayedViewer) -
             said = tuple(wire.Said(number=m.number, turn=m.turn, text=m.text) for m in messages)
             member.send(wire.RoomSays(room=name, run=room.run, begins=begins, messages=said))
             await member.drain()
+
+
+async def _any_is_true(answers: Iterable[Awaitable[bool]]) -> bool:
+    """Ask one after the other, up to the first that says yes; whether there was one."""
+    for answer in answers:
+        if await answer:
+            return True
+    return False
 
 
 def failure_of(error: ProtocolError | OverloadError) -> wire.Failure:

@@ -91,9 +91,9 @@ class Member:
         """End a session whose client goes on elsewhere, named with its secret; whether there was one."""
         return await self._is_done(lambda number: wire.GiveUp(id=number, session=session, token=token))
 
-    async def make_room(self, caller: str) -> bool:
+    async def make_room(self, caller: str, *, is_greedy: bool = False) -> bool:
         """End a session that never had sound, of a caller or anybody's if empty; whether there was one."""
-        return await self._is_done(lambda number: wire.MakeRoom(id=number, caller=caller))
+        return await self._is_done(lambda number: wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy))
 
     async def _is_done(self, make: Callable[[int], wire.Message]) -> bool:
         answer = await self._ask(make)

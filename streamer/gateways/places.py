@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
+from streamer.access import places
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -61,6 +63,10 @@ class PlaceTable:
         if self.taken > capacity - 1:
             return NoPlace(f"no free place: {len(self)} of {capacity} sessions open; try again later", "")
         return None
+
+    def greediest(self, caller: str) -> str:
+        """Name of whoever has more places than a caller; empty: nobody, see `access.places.greediest`."""
+        return places.greediest((held.caller for held in self._held.values()), caller)
 
     def add(self, gateway: Hashable, place: int, session: str, caller: str) -> None:
         """

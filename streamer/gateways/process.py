@@ -172,8 +172,9 @@ class Gateway:
                 self._hub.tell(self._report(number))
             case wire.GiveUp(id=number, session=session, token=token):
                 self._hub.tell(wire.Done(id=number, is_done=self._scheduler.give_up(session, token)))
-            case wire.MakeRoom(id=number, caller=caller):
-                self._hub.tell(wire.Done(id=number, is_done=self._scheduler.make_room(caller)))
+            case wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy):
+                is_done = self._scheduler.make_room(caller, is_greedy=is_greedy)
+                self._hub.tell(wire.Done(id=number, is_done=is_done))
             case wire.RoomSays():
                 self._rooms.take(message)
             case wire.Reload():

@@ -258,6 +258,8 @@ class MakeRoom(Message, frozen=True, kw_only=True):
     id: int
     caller: str
     """Whose; empty: anybody's."""
+    is_greedy: bool = False
+    """Whether the place is for a caller who has fewer."""
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):

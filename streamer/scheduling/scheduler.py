@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from streamer.access.places import greediest
 from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.decoder import Decoder
@@ -59,6 +60,8 @@ class SchedulerOptions:
     """Time that a session without a connection is kept, seconds."""
     silent_s: float = 3.0
     """Time after which a session that never had sound gives way to a new one, seconds."""
+    greedy_s: float = 0.5
+    """The same time for a session of the caller who has most, where a caller with fewer wants the place."""
 
 
 class Scheduler:
@@ -253,7 +256,7 @@ class Scheduler:
         own = [stream for stream in taken if stream.caller == caller]
         if caller and 0 < self._options.max_per_caller <= len(own):
             self._make_room(own, f"no free place for this API key: {len(own)} sessions open, as many as it may have")
-        elif sum(map(self._places, taken)) > self.capacity - 1:
+        elif sum(map(self._places, taken)) > self.capacity - 1 and not self._end_greedy(taken, caller):
             self._make_room(taken, f"no free place: {len(taken)} of {self.capacity} sessions open; try again later")
 
     def _places(self, stream: SessionHandle) -> float:
@@ -262,13 +265,19 @@ class Scheduler:
 
     def _make_room(self, streams: Sequence[SessionHandle], refusal: str) -> None:
         """End the oldest of the sessions that never had sound for `silent_s`; raises OverloadError if there is none."""
-        if not self._end_silent(streams):
+        if not self._end_silent(streams, self._options.silent_s):
             self._metrics.refused.inc()
             raise OverloadError(refusal, retry_after_s=10.0)
 
-    def _end_silent(self, streams: Sequence[SessionHandle]) -> bool:
-        """End the oldest of these sessions that never had sound for `silent_s`; whether there was one."""
-        latest_s = time.monotonic() - self._options.silent_s
+    def _end_greedy(self, streams: Sequence[SessionHandle], caller: str) -> bool:
+        """End the oldest session without sound of whoever has more of these than a caller; whether there was one."""
+        greedy = greediest((stream.caller for stream in streams), caller)
+        theirs = [stream for stream in streams if greedy and stream.caller == greedy]
+        return self._end_silent(theirs, self._options.greedy_s)
+
+    def _end_silent(self, streams: Sequence[SessionHandle], silent_s: float) -> bool:
+        """End the oldest of these sessions that never had sound for so many seconds; whether there was one."""
+        latest_s = time.monotonic() - silent_s
         silent = [stream for stream in streams if not stream.has_sound and stream.opened_at_s <= latest_s]
         if silent:
             oldest = min(silent, key=lambda stream: stream.opened_at_s)
@@ -296,18 +305,20 @@ class Scheduler:
         self._weigh(stream)
         return stream
 
-    def make_room(self, caller: str) -> bool:
+    def make_room(self, caller: str, *, is_greedy: bool = False) -> bool:
         """
         End the oldest session that never had sound for `silent_s`, so that another process can give its place away.
 
         Args:
             caller: Whose sessions; empty: anybody's.
+            is_greedy: Whether the place is for somebody who has fewer: then `greedy_s` is enough.
 
         Returns:
             Whether there was one.
         """
         taken = [stream for stream in self._streams() if not (stream.is_over or stream.is_left)]
-        return self._end_silent([stream for stream in taken if caller in ("", stream.caller)])
+        silent_s = self._options.greedy_s if is_greedy else self._options.silent_s
+        return self._end_silent([stream for stream in taken if caller in ("", stream.caller)], silent_s)
 
     def give_up(self, session: str, token: str) -> bool:
         """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.access.places import Places
+from streamer.access.places import Places, greediest
 from streamer.errors import OverloadError
 
 
@@ -57,3 +57,26 @@ def test_who_may_have_all_gets_all() -> None:
         with pytest.raises(OverloadError), places.taken("a"):
             pass
     assert places.n_taken == 0
+
+
+@pytest.mark.parametrize(
+    ("holders", "caller", "found"),
+    [
+        ("", "a", ""),
+        ("bbb", "a", "b"),
+        ("bb", "a", "b"),
+        ("b", "a", ""),
+        ("bba", "a", ""),
+        ("bbba", "a", "b"),
+        ("bbccc", "a", "c"),
+        ("aaa", "a", ""),
+    ],
+)
+def test_who_has_most_has_more_than_another_one(holders: str, caller: str, found: str) -> None:
+    """And would have no fewer after a place changed hands, so that it never goes back."""
+    assert greediest(holders, caller) == found
+
+
+def test_callers_without_a_name_are_one() -> None:
+    """A daemon without keys has nobody to prefer."""
+    assert greediest(["", "", ""], "a") == ""

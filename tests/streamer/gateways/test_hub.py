@@ -52,8 +52,8 @@ def answering(
             case wire.GiveUp(id=number, session=session, token=token):
                 asked.append(f"give up {session} {token}")
                 client.tell(wire.Done(id=number, is_done=gives_up))
-            case wire.MakeRoom(id=number, caller=caller):
-                asked.append(f"make room {caller}".strip())
+            case wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy):
+                asked.append(f"make room {caller}{' at once' if is_greedy else ''}".strip())
                 client.tell(wire.Done(id=number, is_done=makes_room()))
 
     client.handle = handle
@@ -115,6 +115,23 @@ class TestPlaces:
             await SharedPlaces(first).take("s_1", "", 1, None)
             assert asked == (["make room"], ["make room"])
             assert middle.taken == 1.0
+
+    async def test_who_has_most_makes_room_for_who_has_less(self) -> None:
+        """A session without sound of the caller who has filled all places, wherever it is."""
+        async with two() as (middle, first, second):
+            places = [await SharedPlaces(second).take(f"s_{n}", "greedy", 3, None) for n in range(3)]
+
+            def end() -> bool:
+                places.pop().weigh(0.0)
+                return True
+
+            asked = answering(first), answering(second, makes_room=end)
+            await SharedPlaces(first).take("s_3", "modest", 3, None)
+            assert asked == (["make room greedy at once"], ["make room greedy at once"])
+            asked[1].clear()
+            await SharedPlaces(first).take("s_4", "greedy", 3, None)
+            assert asked[1] == ["make room"]
+            assert middle.taken == 3.0
 
     async def test_a_client_that_goes_on_elsewhere_frees_its_old_place(self) -> None:
         """The old gateway checks the secret; the room that the session spoke in is free too."""

@@ -177,6 +177,22 @@ async def test_a_caller_makes_room_among_its_own() -> None:
         assert [type(event) for event in await collect(other)][-1] is Bye
 
 
+async def test_who_has_most_makes_room_for_who_has_less() -> None:
+    """A session without sound of the caller who has filled all places gives way at once; one with sound never does."""
+    async with serving(max_sessions=4, greedy_s=0.0) as service:
+        greedy = [service.open(caller="greedy") for _ in range(4)]
+        await greedy[0].feed(spoken("b c d f"))
+        modest = [service.open(caller="modest") for _ in range(2)]
+        for stream in greedy[1:3]:
+            with pytest.raises(OverloadError, match="no sound came"):
+                await collect(stream)
+        for caller in ("greedy", "modest"):
+            with pytest.raises(OverloadError, match="4 of 4 sessions open"):
+                service.open(caller=caller)
+        assert texts(await recite(greedy[0], "")) == ["b c d f"]
+        await modest[0].feed(spoken("g"))
+
+
 async def test_a_new_session_has_time_to_begin() -> None:
     """Sound needs a moment to come: a session that was just opened does not give way."""
     async with serving(max_sessions=1, silent_s=3600.0) as service:
