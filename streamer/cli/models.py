@@ -15,8 +15,8 @@ from streamer.errors import StreamerError
 
 __all__ = ["models"]
 
-PROGRAM_BYTES = 800_000_000
-"""Memory of the daemon without weights, PyTorch included: on a CPU tiny.en took 837 MB, base 717 MB besides them."""
+PROGRAM_BYTES = 400_000_000
+"""Memory of the idle daemon without weights, PyTorch included: on a CPU tiny.en took 377 MB, base 426 MB besides them."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -40,10 +40,10 @@ def test_list_shows_name_size_and_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "languages", "size", "memory"),
     [
-        ("large-v3", "100", "3.1 GB", "3.9 GB"),
-        ("small", "99", "483 MB", "1.3 GB"),
-        ("medium.en", "English", "1.5 GB", "2.3 GB"),
-        ("distil-large-v3", "English", "1.5 GB", "2.3 GB"),
+        ("large-v3", "100", "3.1 GB", "3.5 GB"),
+        ("small", "99", "483 MB", "883 MB"),
+        ("medium.en", "English", "1.5 GB", "1.9 GB"),
+        ("distil-large-v3", "English", "1.5 GB", "1.9 GB"),
     ],
 )
 def test_list_says_what_a_model_would_need(tmp_path: Path, name: str, languages: str, size: str, memory: str) -> None:
