@@ -16,7 +16,7 @@ from streamer.errors import StreamerError
 __all__ = ["models"]
 
 PROGRAM_BYTES = 400_000_000
-"""Memory of the idle daemon without weights, PyTorch included: on a CPU tiny.en took 377 MB, base 426 MB besides them."""
+"""Memory of the idle daemon but the weights, PyTorch included: on a CPU tiny.en took 377 MB, base 426 MB more."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

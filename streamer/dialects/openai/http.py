@@ -5,6 +5,8 @@ OpenAI's `/v1/audio/transcriptions` and `/translations`: parsing of the form, an
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
@@ -27,6 +29,8 @@ ResponseFormat = Literal["json", "text", "srt", "vtt", "verbose_json"]
 Granularity = Literal["word", "segment"]
 
 JSON = "application/json"
+MAX_WARNING_LETTERS = 1000
+"""Of the header that tells the warnings: proxies refuse answers with more than 4 kB of headers."""
 _TEXT_TYPES = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 
 
@@ -138,6 +142,12 @@ def body(asked: Asked, turns: Sequence[TurnEnd], duration_s: float, warnings: Se
             return _json(_verbose(asked, turns, duration_s) | _told(warnings))
     told: dict[str, object] = {"logprobs": logprobs_of(turns)} if asked.has_logprobs else {}
     return _json({"text": transcript(turns), **told, "usage": _usage(duration_s), **_told(warnings)})
+
+
+def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
+    """The header `Streamer-Warnings`, for every format: in printable ASCII, at most `MAX_WARNING_LETTERS`."""
+    told = re.sub(r"[^ -~]+", "?", "; ".join(warnings))
+    return {"Streamer-Warnings": textwrap.shorten(told, MAX_WARNING_LETTERS, placeholder=" ...")} if told else {}
 
 
 def error_body(error: StreamerError) -> bytes:

@@ -28,7 +28,7 @@ from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.config import Config
 from streamer.dialects.openai.errors import RequestError, http_status
-from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_body, read_form
+from streamer.dialects.openai.http import JSON, TranscriptEvents, body, error_body, read_form, warning_headers
 from streamer.dialects.skips import Skips
 from streamer.errors import AudioFormatError, OverloadError, StreamerError
 from streamer.protocol.events import Bye, Event
@@ -97,7 +97,7 @@ class FileApi:
         turns = FinalTurns()
         await run_until_first(_collect(events, turns), _wait_disconnect(request))
         answer = body(asked, list(turns), recording.duration_s, recording.warnings)
-        return Response(answer.content, media_type=answer.media_type)
+        return Response(answer.content, media_type=answer.media_type, headers=warning_headers(recording.warnings))
 
     async def _open(self, file: IO[bytes], name: str, owner: str, stack: contextlib.AsyncExitStack) -> Upload:
         """Survey a file, which is moved to the disk for that, and check how long it is."""

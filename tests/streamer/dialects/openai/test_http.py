@@ -17,7 +17,15 @@ from openai.types.audio import (
 )
 
 from streamer.dialects.openai.errors import RequestError
-from streamer.dialects.openai.http import Asked, TranscriptEvents, body, error_body, read_form
+from streamer.dialects.openai.http import (
+    MAX_WARNING_LETTERS,
+    Asked,
+    TranscriptEvents,
+    body,
+    error_body,
+    read_form,
+    warning_headers,
+)
 from streamer.errors import AudioFormatError, EngineError
 from streamer.protocol.events import Ack, Caption, TurnEnd, Word
 from streamer.protocol.options import SessionOptions, Task
@@ -171,6 +179,17 @@ class TestBodies:
         assert "".join(token.token or "" for token in transcription.logprobs or []) == transcription.text
         assert {token.logprob for token in transcription.logprobs or []} == {math.log(0.5)}
         assert Transcription.model_validate_json(body(ask(), TURNS, 10.0).content).logprobs is None
+
+    @pytest.mark.parametrize(
+        "warning", ["a\r\nSet-Cookie: b", "lost at \u2026", "x" * 70_000, "word " * 20_000, "\0\x7f"]
+    )
+    def test_warnings_fit_into_a_header(self, warning: str) -> None:
+        """Printable ASCII of a bounded length, whatever a decoder says; none without warnings."""
+        told = warning_headers([warning, "and more"])["Streamer-Warnings"]
+        assert told.isascii()
+        assert told.isprintable()
+        assert 0 < len(told) <= MAX_WARNING_LETTERS
+        assert warning_headers([]) == {}
 
 
 class TestStream:

@@ -262,7 +262,7 @@ class TestRefusals:
         assert [stream.received_s for stream in daemon.scheduler.streams] == [2.0, 2.0]
 
     async def test_what_was_lost_is_told_with_what_was_heard(self) -> None:
-        """In `warnings` of JSON, and as an event at its place in a stream; formats without a place for it stay pure."""
+        """In `warnings` of JSON, in a header, and as an event at its place in a stream; other bodies stay pure."""
         floats = bytearray(wav(3.0, subtype="FLOAT"))
         floats[-4:] = np.float32(np.nan).tobytes()
         async with asking() as (daemon, client):
@@ -274,6 +274,8 @@ class TestRefusals:
             assert answer.json()["text"] == "so the first thing"
             [warning] = answer.json()["warnings"]
             assert warning.endswith("s: sound is not made of numbers: silence stands for it")
+        assert {answer.headers["streamer-warnings"] for answer in (*told, plain)} == {warning}
+        assert "streamer-warnings" not in whole.headers
         assert (plain.status_code, "warnings" in plain.text, "warnings" in whole.json()) == (200, False, False)
         events = [json.loads(line.removeprefix("data: ")) for line in streamed.text.split("\n\n") if line]
         [skipped] = [event for event in events if event["type"] == "skipped"]
