@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from streamer.protocol.event_queue import CoalescingQueue
 from streamer.protocol.events import Ack, Caption, Flushed
 
@@ -33,3 +36,33 @@ def test_put_back() -> None:
     unread.put_back([Flushed(id=1), Flushed(id=2)])
 
     assert [unread.take() for _ in range(3)] == [Flushed(id=1), Flushed(id=2), Flushed(id=3)]
+
+
+def test_what_was_superseded_meanwhile_is_not_put_back() -> None:
+    """The newer caption of the turn keeps its place."""
+    unread = CoalescingQueue()
+    for event in (Flushed(id=3), caption(0, 2)):
+        unread.put(event)
+    unread.put_back([Flushed(id=1), caption(0, 1)])
+
+    assert list(unread) == [Flushed(id=1), Flushed(id=3), caption(0, 2)]
+
+
+@given(st.lists(st.one_of(st.integers(0, 3).map(lambda turn: ("caption", turn)), st.sampled_from(["ack", "flushed"]))))
+def test_the_newest_of_a_kind_is_all_that_waits_of_it(kinds: list[str | tuple[str, int]]) -> None:
+    """A caption stands where the first one of its turn stood, an ack where the last one came."""
+    unread, expected = CoalescingQueue(), list[Caption | Ack | Flushed]()
+    for n, kind in enumerate(kinds):
+        event = caption(kind[1], n) if isinstance(kind, tuple) else ack(n) if kind == "ack" else Flushed(id=n)
+        unread.put(event)
+        older = [old for old in expected if type(old) is type(event) and not isinstance(old, Flushed)]
+        older = [old for old in older if not isinstance(old, Caption) or old.turn == event.turn]  # type: ignore
+        if older and isinstance(event, Caption):
+            expected[expected.index(older[0])] = event
+            continue
+        if older:
+            expected.remove(older[0])
+        expected.append(event)
+
+    assert list(unread) == expected
+    assert [unread.take() for _ in range(len(unread))] == expected
