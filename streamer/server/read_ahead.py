@@ -16,6 +16,7 @@ from collections import deque
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamer.protocol.messages import FINAL_CLOSES
+from streamer.server.turnstile import Turnstile
 
 FAST_BYTES = 16 * 1024 * 1024
 """Messages of one connection that are read as fast as they come: eight minutes of 16-bit samples at 16 kHz."""
@@ -27,6 +28,8 @@ ALL_BYTES = 64 * 1024 * 1024
 """Messages of all connections that may wait; none has more than it leaves to the others, but each has one."""
 OVERHEAD_BYTES = 256
 """What a message counts as beside its text or bytes."""
+LONG_TEXT = 32_768
+"""Characters from which on a text is handed on in a turn of its own: 2,000 past turns take 20 ms in one piece."""
 
 
 class ReadAhead:
@@ -51,6 +54,7 @@ class ReadAhead:
         self.fast_bytes, self.most_bytes, self.all_bytes = fast_bytes, most_bytes, all_bytes
         self.n_bytes = 0
         """Bytes that wait on all connections."""
+        self.long_texts = Turnstile()
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,6 +105,8 @@ class _WaitingMessages:
             if self._failure is not None:
                 raise self._failure
             await self._change()
+        if len(self._messages[0].get("text") or "") >= LONG_TEXT:
+            await self._all.long_texts.pass_through()
         message = self._messages.popleft()
         self._count(-_size(message))
         return message

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from streamer.server.read_ahead import OVERHEAD_BYTES, ReadAhead
+from streamer.server.read_ahead import LONG_TEXT, OVERHEAD_BYTES, ReadAhead
 from tests.helpers.http_daemon import SECOND, end, serving, start, within
 
 SCOPE: Scope = {"type": "websocket"}
@@ -184,3 +184,37 @@ async def test_a_ping_behind_seven_minutes_of_audio_is_answered() -> None:
         assert stream.samples == []
         stream.room.set()
         assert (await end(client))[-1]["audio_s"] == 420.0
+
+
+async def test_long_texts_come_one_at_a_time() -> None:
+    """However many clients have sent one; short ones of others do not wait, and a slow client keeps nobody waiting."""
+    taken, turns = list[str](), list[int]()
+    turn = 0
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    async def called(scope: Scope, receive: Receive, _: Send) -> None:
+        await receive()
+        taken.append(scope["name"])
+        turns.append(turn)
+        await asyncio.Event().wait()
+
+    async def send(_: Any) -> None:
+        raise AssertionError("nothing is sent")
+
+    ahead = ReadAhead(called)
+    texts = {"a": "x" * LONG_TEXT, "b": "x" * LONG_TEXT, "c": "x" * LONG_TEXT, "short": "x"}
+    servers = {name: Server({"type": "websocket.receive", "text": text}) for name, text in texts.items()}
+    works = [asyncio.create_task(ahead({**SCOPE, "name": name}, one.receive, send)) for name, one in servers.items()]
+    works.append(asyncio.create_task(count()))
+    await settle()
+    for work in works:
+        work.cancel()
+    await asyncio.gather(*works, return_exceptions=True)
+
+    assert taken == ["short", "a", "b", "c"]
+    assert len(set(turns)) == len(turns)
