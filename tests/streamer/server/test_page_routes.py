@@ -39,6 +39,12 @@ class TestPages:
         assert type_ in response.headers["content-type"]
         assert again.status_code == 304 or path in ("/", "/overlay", "/watch/stage")
 
+    async def test_a_part_of_a_page_is_not_made(self, daemon: Daemon) -> None:
+        """Ranges cost more than their question; who asks for one gets all."""
+        response = await daemon.get("/pages/page.css", Range="bytes=0-1,4-5")
+        assert response.status_code == 200
+        assert response.content == (await daemon.get("/pages/page.css")).content
+
     async def test_no_path_leads_out_of_the_pages(self, daemon: Daemon) -> None:
         """Static files are those of the pages alone."""
         assert (await daemon.get("/pages/%2e%2e/config.py")).status_code == 404

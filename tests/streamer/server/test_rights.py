@@ -47,7 +47,7 @@ PATHS: dict[tuple[str, str], Right | None] = {
     ("GET", "/overlay/options"): None,
     ("GET", "/watch"): None,
     ("GET", "/watch/{room}"): None,
-    ("GET", "/pages"): None,
+    ("GET", "/pages/{name}"): None,
 }
 """Every path, and the right that it needs; None: it is open to everybody."""
 FULL, VIEWER, STATISTICIAN = "0123456789abcdef-full", "0123456789abcdef-watch", "0123456789abcdef-state"
@@ -102,8 +102,7 @@ async def post(daemon: Daemon, path: str, key: str | None, **headers: str) -> ht
 
 async def status(daemon: Daemon, method: str, path: str, key: str | None, **headers: str) -> int:
     """The status of an answer; 101: the WebSocket is accepted."""
-    path = path.replace("{room}", "studio").replace("{name:path}", "fake")
-    path = "/pages/live.js" if path == "/pages" else path
+    path = path.replace("{room}", "studio").replace("{name:path}", "fake").replace("{name}", "live.js")
     if method == "WS":
         query = "?encoding=mulaw" if path == "/v1/listen" else ""
         name = headers.pop("Host", "127.0.0.1")
