@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -225,6 +226,7 @@ async def _serve_at(
     notifier: Notifier,
     person: TerminalNotes,
 ) -> None:
+    from streamer.access.early_keys import shows_key
     from streamer.server.app import build_app
     from streamer.server.connection import Connections
     from streamer.server.http_server import HttpServer
@@ -237,7 +239,13 @@ async def _serve_at(
     config = msgspec.structs.replace(config, limits=shares.limits)
     app = build_app(scheduler, config, service.registry, keys=keys, connections=connections, microphone=room)
     server = HttpServer(
-        app, config, entrance.sockets, certificate.context, service.registry, max_waiting=shares.max_waiting
+        app,
+        config,
+        entrance.sockets,
+        certificate.context,
+        service.registry,
+        max_waiting=shares.max_waiting,
+        knows=functools.partial(shows_key, keys=keys),
     )
     await server.start()
     _on_reload(notifier, keys, certificate)

@@ -9,6 +9,7 @@ hold before any key is known.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from collections.abc import Callable
 
@@ -37,6 +38,8 @@ class OpenSocket:
         self._sockets, self.address = sockets, address
         self.drop: Callable[[], object] = _nothing
         """Cuts the connection; set by whoever carries it."""
+        self.is_known = False
+        """Whether its first bytes have shown a valid key."""
 
     @property
     def is_waiting(self) -> bool:
@@ -139,6 +142,7 @@ class OpenSockets:
     def close(self, slot: OpenSocket) -> None:
         """As `OpenSocket.close`."""
         self.work(slot)
+        slot.drop = _nothing  # it holds whoever carries the connection
         self._open.discard(slot)
         self._metrics.sockets.set(len(self._open))
 
@@ -148,12 +152,14 @@ class OpenSockets:
             return False
         greediest = max(self._waiting.values(), key=len)
         slot = next(iter(greediest))
+        drop = slot.drop
         self.close(slot)
         self._metrics.dropped.labels("waiting").inc()
-        slot.drop()
+        drop()
         return True
 
 
+@functools.lru_cache(maxsize=4096)
 def network(host: str) -> str:
     """Return what counts as one address: an IPv4 address, or the 64 bits of an IPv6 network that one customer has."""
     try:

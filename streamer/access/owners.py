@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from streamer.access.exposure import is_loopback
-from streamer.access.keys import Keys
+from streamer.access.keys import Caller, Keys
 from streamer.access.open_sockets import network
 from streamer.access.presented_keys import presented_key
 from streamer.dialects.deepgram.request import shown_key as deepgram_key
@@ -23,15 +24,18 @@ def owner_of(scope: Scope, keys: Keys) -> str:
     So a stranger behind the proxy of a user spends nothing of the user's. A token may be in the hands of any visitor of
     a page, so tokens of one key share a budget for each address only.
     """
-    address = address_of(scope)
-    if keys.are_required:
-        for presented in _presented(scope):
-            try:
-                caller = keys.identify(presented)
-            except KeyRefusedError:
-                continue
-            return f"token {caller.name} {address}" if caller.by_token else f"key {caller.name}"
-    return f"address {address}"
+    address, caller = address_of(scope), caller_of(scope, keys)
+    if caller is None:
+        return f"address {address}"
+    return f"token {caller.name} {address}" if caller.by_token else f"key {caller.name}"
+
+
+def caller_of(scope: Scope, keys: Keys) -> Caller | None:
+    """Return who shows a valid key in any of the ways of all protocols; None: nobody, or no keys are required."""
+    for presented in _presented(scope) if keys.are_required else ():
+        with contextlib.suppress(KeyRefusedError):
+            return keys.identify(presented)
+    return None
 
 
 def share_of(scope: Scope, keys: Keys) -> str | None:

@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
         signal.signal(number, signal.SIG_IGN)
 
 import asyncio
+import functools
 import os
 import socket
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import TextIO
 import structlog
 from starlette.applications import Starlette
 
+from streamer.access.early_keys import shows_key
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
@@ -103,7 +105,14 @@ class Gateway:
         keep_for_good()
         sockets = [socket.socket(fileno=number) for number in self._begin.sockets]
         wyoming = self._begin.wyoming
-        server = HttpServer(self._app(), self._config, sockets, self._certificate.context, self._registry)
+        server = HttpServer(
+            self._app(),
+            self._config,
+            sockets,
+            self._certificate.context,
+            self._registry,
+            knows=functools.partial(shows_key, keys=self._keys),
+        )
         await server.start()
         try:
             listening = None if wyoming is None else socket.socket(fileno=wyoming)

@@ -10,8 +10,11 @@ import stat
 
 from streamer.errors import StreamerError
 
-BACKLOG = 128
-"""Connections that wait to be accepted."""
+BACKLOG = 4096
+"""
+Connections that wait to be accepted; the system may allow fewer (net.core.somaxconn). Clients that find the queue full
+try again after one, two and four seconds, and most give up after ten.
+"""
 UNIX = "unix:"
 """Begins a host that is the path of a Unix socket."""
 SOCKET_MODE = 0o660

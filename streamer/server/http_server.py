@@ -13,7 +13,7 @@ import contextlib
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import uvicorn
@@ -46,6 +46,7 @@ class HttpServer:
         tls: Certificate and key; None: plain HTTP.
         registry: Of the metrics of sockets; None: they are not shown.
         max_waiting: Connections that may wait for their peer.
+        knows: Whether the first bytes of a request show a valid key: then it comes before those that do not.
     """
 
     def __init__(
@@ -56,13 +57,14 @@ class HttpServer:
         tls: ssl.SSLContext | None = None,
         registry: CollectorRegistry | None = None,
         max_waiting: int = MAX_WAITING,
+        knows: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         self._config = config.server
         self._is_tls = tls is not None
         self._send_timeout_s = config.limits.send_timeout_s
         self._sockets = list(sockets or ())
         metrics = SocketMetrics(registry if registry is not None else CollectorRegistry())
-        self._server = _Server(_uvicorn_config(app, config.server), config, tls, metrics, max_waiting)
+        self._server = _Server(_uvicorn_config(app, config.server), config, tls, metrics, max_waiting, knows)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -127,8 +129,10 @@ class _Server(uvicorn.Server):
         tls: ssl.SSLContext | None,
         metrics: SocketMetrics,
         max_waiting: int,
+        knows: Callable[[bytes], bool],
     ) -> None:
         super().__init__(uvicorn_config)
+        self._knows = knows
         limits, proxies = config.limits, TrustedProxies(config.server.trusted_proxies)
         self._limits, self._tls, self._metrics = limits, tls, metrics
         max_open = limits.max_connections + limits.max_viewers + max_waiting
@@ -152,19 +156,28 @@ class _Server(uvicorn.Server):
         }
         self.config.ws_protocol_class = type("WebSocket", (WebSocketProtocol,), bounds)
         await self.lifespan.startup()
-        timeout_s = self._limits.request_timeout_s
-        listeners = [
-            Listener(listening, self._build, self._sockets, self._tls, timeout_s, self._metrics)
-            for listening in sockets or ()
-        ]
+        listeners = [self._listener(listening) for listening in sockets or ()]
         for listener in listeners:
             listener.start()
         self.servers = cast(list[asyncio.Server], listeners)  # uvicorn closes them and waits, nothing else
         self.started = True
 
+    def _listener(self, listening: socket.socket) -> Listener:
+        return Listener(
+            listening,
+            self._build,
+            self._sockets,
+            self._turns,
+            self._knows,
+            self._tls,
+            self._limits.request_timeout_s,
+            self._metrics,
+        )
+
     def _build(self, slot: OpenSocket) -> asyncio.Protocol:
         protocol = HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         protocol.slot, protocol.turns = slot, self._turns
+        protocol.knows = self._knows if self._tls else None
         protocol.request_timeout_s = self._limits.request_timeout_s
         protocol.send_timeout_s = self._limits.send_timeout_s
         return protocol

@@ -4,23 +4,31 @@ Accepts connections of one listening socket, within bounds that no single addres
 asyncio's own servers retry an accept that fails for want of descriptors a hundred times a second, with as many
 tracebacks, give a TLS handshake a minute, and know no bound. Here a failing accept is counted, told once, and tried
 again after RETRY_S; a handshake has `request_timeout_s`; and connections that wait for their peer are bounded.
+
+The queue of the kernel is emptied fast: who stands in it cannot be told from others, and who finds it full tries again
+after one, two and four seconds. So a connection that is accepted costs little until it has said something; then it gets
+its turn, and whoever shows a key comes first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 
 import structlog
 
 from streamer.access.open_sockets import OpenSocket, OpenSockets
 from streamer.host.sockets import BACKLOG
+from streamer.server.newcomer import Newcomer
+from streamer.server.pieces import Rank, Turns
 from streamer.telemetry.metrics import SocketMetrics
 
-ACCEPTED_AT_ONCE = 16
-"""Connections accepted before the event loop runs anything else."""
+ACCEPT_S = 0.004
+"""Time that accepting takes before the event loop runs anything else, seconds."""
 RETRY_S = 0.5
 """Pause after an accept that failed."""
 TELL_S = 10.0
@@ -37,8 +45,10 @@ class Listener:
         listening: Of TCP or Unix; closed by `close`.
         build: Makes the protocol of a connection, which closes the slot once it is lost.
         sockets: Bounds of the connections.
+        turns: Of the server.
+        knows: Whether the first bytes of a connection show a valid key.
         tls: Certificate and key; None: plain.
-        handshake_timeout_s: Longest TLS handshake.
+        patience_s: Longest wait for the first bytes, and longest TLS handshake.
         metrics: Counters.
     """
 
@@ -47,15 +57,18 @@ class Listener:
         listening: socket.socket,
         build: Callable[[OpenSocket], asyncio.Protocol],
         sockets: OpenSockets,
+        turns: Turns,
+        knows: Callable[[bytes], bool],
         tls: ssl.SSLContext | None,
-        handshake_timeout_s: float,
+        patience_s: float,
         metrics: SocketMetrics,
     ) -> None:
         self._socket, self._build, self._sockets, self._tls = listening, build, sockets, tls
+        self._turns, self._knows, self._patience_s = turns, knows, patience_s
         self._metrics, self._told_s = metrics, float("-inf")
-        self._handshake_timeout_s = handshake_timeout_s
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
+        self._newcomers: weakref.WeakSet[Newcomer] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -74,13 +87,16 @@ class Listener:
         self._socket.close()
 
     async def wait_closed(self) -> None:
-        """Cancel the handshakes that are not over."""
+        """Cut the connections that have said nothing, and cancel the handshakes that are not over."""
+        for newcomer in list(self._newcomers):
+            newcomer.drop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self) -> None:
-        for _ in range(ACCEPTED_AT_ONCE):
+        end_s = self._loop.time() + ACCEPT_S
+        while self._loop.time() < end_s:
             try:
                 connection, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -96,6 +112,18 @@ class Listener:
             connection.close()
             return
         connection.setblocking(False)
+        self._newcomers.add(Newcomer(connection, slot, self._queue, self._patience_s))
+
+    def _queue(self, newcomer: Newcomer, head: bytes) -> None:
+        if self._knows(head):
+            newcomer.slot.is_known = True
+            newcomer.slot.work()  # nobody waits for its peer, and it is not among those that are cut
+        self._turns.queue(functools.partial(self._begin, newcomer), rank_of(newcomer.slot))
+
+    def _begin(self, newcomer: Newcomer) -> None:
+        connection, slot = newcomer.take(), newcomer.slot
+        if connection is None:
+            return
         task = self._loop.create_task(self._open(connection, slot))
         slot.drop = task.cancel
         self._tasks.add(task)
@@ -107,7 +135,7 @@ class Listener:
                 lambda: self._build(slot),
                 connection,
                 ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else self._handshake_timeout_s,
+                ssl_handshake_timeout=None if self._tls is None else self._patience_s,
             )
         except (OSError, asyncio.CancelledError) as error:  # errors of TLS and timeouts are kinds of OSError
             slot.close()
@@ -122,3 +150,8 @@ class Listener:
         if now_s - self._told_s >= TELL_S:
             self._told_s = now_s
             log.warning("accept_failed", error=error.strerror, open=self._sockets.n_open)
+
+
+def rank_of(slot: OpenSocket) -> Rank:
+    """Return whether a connection has shown a key."""
+    return Rank.KNOWN if slot.is_known else Rank.STRANGER

@@ -2,12 +2,14 @@
 Bytes that were received and not parsed: connections take turns, and parse in short pieces.
 
 A buffer of empty frames or of chunks of one byte would hold the event loop for seconds. WebSockets whose handshake is
-over come before everybody else: theirs is the audio, and who has shown no key yet cannot make it wait.
+over come before everybody else: theirs is the audio. Then comes whoever shows a valid key; who has shown none cannot
+make the others wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections import deque
 from collections.abc import Callable
 
@@ -19,11 +21,26 @@ PIECE_S = 0.002
 """Time that one piece should take, seconds."""
 TURN_S = 0.005
 """Time that connections parse in turn before everything else of the loop runs, seconds."""
+TURN_PIECES = 8
+"""Pieces of requests parsed meanwhile: each may begin one, and to answer it takes six times as long as to parse it."""
+
+
+class Rank(enum.IntEnum):
+    """Who comes first."""
+
+    STREAM = 0
+    """A WebSocket whose handshake is over."""
+    KNOWN = 1
+    """Who shows a valid key in its first bytes."""
+    STRANGER = 2
 
 
 class Turns:
     """
-    Lets the connections of a server parse in turn, for at most TURN_S of each kind before the rest of the loop runs.
+    Lets the connections of a server have their turns before the rest of the loop runs: streams, then all others.
+
+    What is parsed makes more work: requests are answered, connections end. Those that are no streams wait as long as
+    all that took beyond TURN_S: however many they are, they leave half of the loop's time to the streams.
 
     Args:
         loop: Runs the turns.
@@ -31,29 +48,57 @@ class Turns:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._first: deque[Callable[[], None]] = deque()
-        self._others: deque[Callable[[], None]] = deque()
-        self._is_due = False
+        self._waiting: dict[Rank, deque[Callable[[], None]]] = {rank: deque() for rank in Rank}
+        self._is_due = self._do_others_wait = False
 
-    def queue(self, parse: Callable[[], None], *, is_first: bool = False) -> None:
-        """Call a function when its turn comes; `is_first`: before all those that are not."""
-        (self._first if is_first else self._others).append(parse)
+    def queue(self, parse: Callable[[], None], rank: Rank) -> None:
+        """Call a function when its turn comes, before all those of higher ranks."""
+        self._waiting[rank].append(parse)
         self._call_soon()
 
+    @property
+    def _streams(self) -> deque[Callable[[], None]]:
+        return self._waiting[Rank.STREAM]
+
+    @property
+    def _others(self) -> deque[Callable[[], None]]:
+        """Of the rank whose turn it is; empty: nobody waits."""
+        return self._waiting[Rank.KNOWN] or self._waiting[Rank.STRANGER]
+
     def _call_soon(self) -> None:
-        if (self._first or self._others) and not self._is_due:
+        if not self._is_due and (self._streams or (self._others and not self._do_others_wait)):
             self._is_due = True
             self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        self._is_due = False
+        self._is_due, end_s = False, self._loop.time() + TURN_S
         try:
-            for waiting in (self._first, self._others):
-                end_s = self._loop.time() + TURN_S
-                while waiting and self._loop.time() < end_s:
-                    waiting.popleft()()
+            while self._streams and self._loop.time() < end_s:
+                self._streams.popleft()()
+            if self._others and not self._do_others_wait:
+                self._serve_others()
         finally:
             self._call_soon()
+
+    def _serve_others(self) -> None:
+        self._do_others_wait, began_s = True, self._loop.time()
+        try:
+            for _ in range(TURN_PIECES):
+                if self._others and self._loop.time() < began_s + TURN_S:
+                    self._others.popleft()()
+        finally:
+            self._loop.call_soon(self._count, began_s)  # behind all that the turn has caused
+
+    def _count(self, began_s: float) -> None:
+        beyond_s = self._loop.time() - began_s - TURN_S
+        if beyond_s > 0:
+            self._loop.call_later(beyond_s, self._end_wait)
+        else:
+            self._end_wait()
+
+    def _end_wait(self) -> None:
+        self._do_others_wait = False
+        self._call_soon()
 
 
 class Pieces:
@@ -68,7 +113,7 @@ class Pieces:
         parse: Takes one piece; returns the seconds to wait before the next one.
         may_parse: Whether the next piece may be parsed now; `go_on` asks again.
         most_bytes: Of the next piece.
-        is_first: Whether it is parsed before those of other connections.
+        rank: Before which other connections it is parsed.
         probe: Asks the peer while it is not read; None: nobody asks.
     """
 
@@ -80,11 +125,11 @@ class Pieces:
         may_parse: Callable[[], bool],
         *,
         most_bytes: Callable[[], int] = lambda: MAX_PIECE_BYTES,
-        is_first: Callable[[], bool] = lambda: False,
+        rank: Callable[[], Rank] = lambda: Rank.STRANGER,
         probe: Probe | None = None,
     ) -> None:
         self._turns, self._transport, self._parse, self._may_parse = turns, transport, parse, may_parse
-        self._most_bytes, self._is_first = most_bytes, is_first
+        self._most_bytes, self._rank = most_bytes, rank
         self._probe = probe
         self._loop = asyncio.get_running_loop()
         self._rest = bytearray()
@@ -105,7 +150,7 @@ class Pieces:
             return
         if self._rest:
             self._is_queued = True
-            self._turns.queue(self._run, is_first=self._is_first())
+            self._turns.queue(self._run, self._rank())
         else:
             self._transport.resume_reading()
             if self._probe is not None:
@@ -126,7 +171,7 @@ class Pieces:
         """
         self._is_over = True
         self._rest.clear()
-        self._parse, self._may_parse, self._most_bytes, self._is_first = _wait_forever, _never, _nothing, _never
+        self._parse, self._may_parse, self._most_bytes, self._rank = _wait_forever, _never, _nothing, _stranger
         if self._pause is not None:
             self._pause.cancel()
         if self._probe is not None:
@@ -179,3 +224,7 @@ def _never() -> bool:
 
 def _nothing() -> int:
     return 0
+
+
+def _stranger() -> Rank:
+    return Rank.STRANGER

@@ -13,8 +13,10 @@ The HTTP and WebSocket protocols of uvicorn, with a deadline in every state and 
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import h11
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -26,7 +28,7 @@ from websockets.http11 import Request
 
 from streamer.access.open_sockets import OpenSocket
 from streamer.access.token_buckets import Bucket
-from streamer.server.pieces import MIN_PIECE_BYTES, Pieces, Turns
+from streamer.server.pieces import MIN_PIECE_BYTES, Pieces, Rank, Turns
 from streamer.server.probe import Probe
 
 CONNECTION = "connection"
@@ -72,12 +74,21 @@ class HttpProtocol(H11Protocol):
     send_timeout_s: float
     slot: OpenSocket
     turns: Turns
+    knows: Callable[[bytes], bool] | None = None
+    """Whether the first bytes show a valid key; None: they were looked at before, as they can be without TLS."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first request."""
         super().connection_made(transport)
         self.slot.drop = transport.abort
-        self._pieces = Pieces(self.turns, transport, self._parse, self._may_parse, most_bytes=self._most_bytes)
+        self._pieces = Pieces(
+            self.turns,
+            transport,
+            self._parse,
+            self._may_parse,
+            most_bytes=self._most_bytes,
+            rank=self._rank,
+        )
         self.flow = _Flow(transport, self._pieces.go_on)
         self._sending = _Deadline(self.send_timeout_s, transport)
         self._n_head_lines, self._last_cycle = 0, self.cycle
@@ -95,6 +106,8 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the first piece, and leave the others for later."""
+        if self.knows is not None and self.cycle is None:
+            self.slot.is_known = self.slot.is_known or self.knows(data)
         self._pieces.add(data)
 
     def pause_writing(self) -> None:
@@ -113,12 +126,13 @@ class HttpProtocol(H11Protocol):
         """Hand the transport over, and with it the bytes behind the request; this protocol hears nothing more."""
         self._patience.cancel()
         self.slot.work()
+        make = functools.partial(cast(Callable[..., asyncio.Protocol], self.ws_protocol_class), slot=self.slot)
+        self.ws_protocol_class = cast(type[asyncio.Protocol], make)
         super().handle_websocket_upgrade(event)
         websocket = self.transport.get_protocol()
-        if isinstance(websocket, WebSocketProtocol):
-            websocket.slot = self.slot
-            if rest := self.conn.trailing_data[0] + self._pieces.take_rest():
-                self.loop.call_soon(websocket.data_received, rest)
+        rest = self.conn.trailing_data[0] + self._pieces.take_rest()
+        if rest and isinstance(websocket, WebSocketProtocol):
+            self.loop.call_soon(websocket.data_received, rest)
 
     def on_response_complete(self) -> None:
         """Start the clock of what the peer owes next: the rest of its body, or its next request."""
@@ -174,6 +188,9 @@ class HttpProtocol(H11Protocol):
     def _may_parse(self) -> bool:
         return not self.flow.read_paused and not self.transport.is_closing()
 
+    def _rank(self) -> Rank:
+        return Rank.KNOWN if self.slot.is_known and self.cycle is None else Rank.STRANGER
+
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
             self.transport.abort()
@@ -221,7 +238,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     frames_per_s: float
     turns: Turns
     halves: HalfMessages
-    slot: OpenSocket | None = None
+
+    def __init__(self, *args: Any, slot: OpenSocket | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.slot = slot
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock of the handshake."""
@@ -237,7 +257,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             transport,
             self._parse,
             self._may_parse,
-            is_first=lambda: self.handshake_complete,
+            rank=self._rank,
             probe=Probe(self._ask),
         )
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
@@ -377,6 +397,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def _may_parse(self) -> bool:
         return not self.read_paused and not self.transport.is_closing()
+
+    def _rank(self) -> Rank:
+        if self.handshake_complete:
+            return Rank.STREAM
+        return Rank.KNOWN if self.slot is not None and self.slot.is_known else Rank.STRANGER
 
     def _ask(self) -> None:
         """Send a ping whose answer nobody waits for, unless a close or what the peer does not take tells enough."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from streamer.access.early_keys import shows_key
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
 from streamer.server.app import build_app
@@ -44,7 +46,7 @@ class Daemon:
         self.connections = Connections()
         self.metrics = CollectorRegistry()
         app = build_app(scheduler, config, self.metrics, keys=keys, connections=self.connections, microphone=microphone)
-        self.http = HttpServer(app, config, tls=tls)
+        self.http = HttpServer(app, config, tls=tls, knows=functools.partial(shows_key, keys=keys or Keys()))
 
     def url(self, path: str, scheme: str = "http") -> str:
         """Address of a path."""

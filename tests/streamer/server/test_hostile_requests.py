@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
 from streamer.audio.opus import preload
+from streamer.host.event_loop import fair_loop
 from tests.helpers.http_daemon import Daemon, closing, receive, serving
 from tests.helpers.unheld_loop import unheld_loop
 
@@ -185,3 +188,50 @@ async def test_a_flood_holds_nobody_up(daemon: Daemon, flood: str) -> None:
         writer.transport.abort()
     assert (await daemon.get("/healthz")).status_code == 200
     assert errors == []
+
+
+GET = b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PAST = [{"turn": n, "text": "word " * 20} for n in range(400)]
+CROWDS = {
+    "silent": b"",
+    "half a head": GET[:20],
+    "requests": GET,
+    "requests, and a byte of the next": GET + b"G",
+    "pages": GET.replace(b"info", b"pages/page.css"),
+    "bodies after a refusal": b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
+    + bytes(9999),
+    "handshakes": UPGRADE,
+    "sessions": UPGRADE + frame(1, b'{"type":"start"}'),
+    "halves of messages": UPGRADE + frame(1, b'{"type":"start"}') + frame(2, bytes(60_000))[:30_000],
+    "speakers that begin again": UPGRADE
+    + frame(1, json.dumps({"type": "start", "resume": {"session": "s", "token": "t", "turns": PAST}}).encode()),
+}
+"""What each of 200 connections sends that come at the same moment."""
+
+
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+async def crowded(crowd: bytes) -> None:
+    """A server to which 200 connections come at once, send the same, and leave together."""
+
+    def come(port: int) -> list[socket.socket]:
+        members = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        for member in members:
+            member.sendall(crowd)
+        return members
+
+    async with serving() as daemon, unheld_loop():
+        members = await asyncio.to_thread(come, daemon.http.port)
+        assert (await raw(daemon, HEALTH))[0] == 200
+        for member in members:
+            member.close()
+        assert (await raw(daemon, HEALTH))[0] == 200
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_a_crowd_holds_nobody_up(crowd: str) -> None:
+    """However much each of its members costs: everything else has its turn between them, and when they leave."""
+    preload()
+    with asyncio.Runner(loop_factory=fair_loop) as runner:
+        runner.run(crowded(CROWDS[crowd]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -12,7 +13,10 @@ from structlog.testing import capture_logs
 
 from streamer.access.open_sockets import OpenSocket, OpenSockets
 from streamer.server.listener import Listener
+from streamer.server.pieces import Rank, Turns
 from streamer.telemetry.metrics import SocketMetrics
+from tests.helpers.http_daemon import within
+from tests.helpers.waiting import until
 
 
 class Broke(socket.socket):
@@ -31,13 +35,19 @@ def refuse(_: OpenSocket) -> asyncio.Protocol:
     raise AssertionError("nothing was accepted")
 
 
+def knows_nobody(_: bytes) -> bool:
+    """No key is valid."""
+    return False
+
+
 async def test_an_accept_that_fails_is_counted_told_once_and_slowed() -> None:
     """The socket stays readable all the time: the loop does not spin, and the log does not grow."""
     registry = CollectorRegistry()
     metrics = SocketMetrics(registry)
     listening = Broke()
     listening.bind(("127.0.0.1", 0))
-    listener = Listener(listening, refuse, OpenSockets(10, metrics), None, 1.0, metrics)
+    turns = Turns(asyncio.get_running_loop())
+    listener = Listener(listening, refuse, OpenSockets(10, metrics), turns, knows_nobody, None, 1.0, metrics)
     with capture_logs() as lines, socket.socket() as client:
         listener.start()
         client.setblocking(False)
@@ -50,3 +60,45 @@ async def test_an_accept_that_fails_is_counted_told_once_and_slowed() -> None:
     assert listening.n_attempts == 1
     assert [line["event"] for line in lines] == ["accept_failed"]
     assert registry.get_sample_value("streamer_accept_errors_total") == 1.0
+
+
+class Noted(Turns):
+    """Notes who comes first."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.ranks: asyncio.Queue[Rank] = asyncio.Queue()
+
+    def queue(self, parse: Callable[[], None], rank: Rank) -> None:
+        """Note it."""
+        self.ranks.put_nowait(rank)
+        super().queue(parse, rank)
+
+
+async def test_who_shows_a_key_comes_first_and_is_never_cut() -> None:
+    """However many wait for their peer."""
+    metrics, turns, protocols = SocketMetrics(CollectorRegistry()), Noted(), list[OpenSocket]()
+    sockets = OpenSockets(10, metrics)
+
+    def build(slot: OpenSocket) -> asyncio.Protocol:
+        protocols.append(slot)
+        return asyncio.Protocol()
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    listener = Listener(listening, build, sockets, turns, lambda head: b"key" in head, None, 1.0, metrics)
+    listener.start()
+    writers = []
+    for first, rank in ((b"stranger", Rank.STRANGER), (b"a key", Rank.KNOWN)):
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(first)
+        writers.append(writer)
+        assert await within(turns.ranks.get()) is rank
+    await until(lambda: len(protocols) == 2)
+    assert [slot.is_waiting for slot in protocols] == [True, False]
+    _, silent = await asyncio.open_connection(*listening.getsockname())
+    await until(lambda: sockets.n_open == 3)
+    listener.close()
+    await listener.wait_closed()
+    assert sockets.n_open == 2
+    for writer in (*writers, silent):
+        writer.transport.abort()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections import deque
+from collections.abc import Callable
+from typing import cast
 
-from streamer.server.pieces import MAX_PIECE_BYTES, MIN_PIECE_BYTES, Pieces, Turns
+from streamer.server.pieces import MAX_PIECE_BYTES, MIN_PIECE_BYTES, TURN_PIECES, TURN_S, Pieces, Rank, Turns
 from tests.helpers.waiting import until_idle
 
 
@@ -26,11 +30,85 @@ async def test_who_comes_first_is_served_first() -> None:
     """However many others wait, and the others get their turn as well."""
     turns, served = Turns(asyncio.get_running_loop()), list[str]()
     for n in range(3):
-        turns.queue(lambda n=n: served.append(f"stranger {n}"))  # type: ignore[misc]
-    turns.queue(lambda: served.append("stream"), is_first=True)
+        turns.queue(lambda n=n: served.append(f"stranger {n}"), Rank.STRANGER)  # type: ignore[misc]
+    turns.queue(lambda: served.append("user"), Rank.KNOWN)
+    turns.queue(lambda: served.append("stream"), Rank.STREAM)
     await until_idle()
 
-    assert served == ["stream", "stranger 0", "stranger 1", "stranger 2"]
+    assert served == ["stream", "user", "stranger 0", "stranger 1", "stranger 2"]
+
+
+class SlowLoop:
+    """A loop in which time passes only by work."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._soon: deque[Callable[[], None]] = deque()
+        self._later: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        """Seconds."""
+        return self.now_s
+
+    def call_soon(self, call: Callable[..., None], *arguments: object) -> None:
+        """Behind what is due."""
+        self._soon.append(functools.partial(call, *arguments))
+
+    def call_later(self, delay_s: float, call: Callable[..., None]) -> None:
+        """At its time."""
+        self._later.append((self.now_s + delay_s, call))
+
+    def work(self, seconds: float) -> None:
+        """Time passes."""
+        self.now_s += seconds
+
+    def run(self) -> None:
+        """All that is due, then what comes later."""
+        while self._soon or self._later:
+            while self._soon:
+                self._soon.popleft()()
+            if self._later:
+                self._later.sort(key=lambda item: item[0])
+                at_s, call = self._later.pop(0)
+                self.now_s = max(self.now_s, at_s)
+                self.call_soon(call)
+
+
+def test_others_leave_half_of_the_time() -> None:
+    """What they cause counts: the next of them waits as long, while those that come first do not wait."""
+    loop, served = SlowLoop(), list[tuple[str, float]]()
+    turns = Turns(cast(asyncio.AbstractEventLoop, loop))
+
+    def stranger() -> None:
+        served.append(("stranger", round(loop.now_s, 3)))
+        loop.work(TURN_S)
+        loop.call_soon(loop.work, 0.020)
+
+    def stream() -> None:
+        served.append(("stream", round(loop.now_s, 3)))
+
+    turns.queue(stranger, Rank.STRANGER)
+    turns.queue(stranger, Rank.STRANGER)
+    loop.call_later(0.030, lambda: turns.queue(stream, Rank.STREAM))
+    loop.run()
+
+    assert served == [("stranger", 0.0), ("stream", 0.03), ("stranger", 0.045)]
+
+
+def test_few_requests_begin_at_once() -> None:
+    """What else is due runs between them, however short they are."""
+    loop, happened = SlowLoop(), list[str]()
+    turns = Turns(cast(asyncio.AbstractEventLoop, loop))
+
+    def request() -> None:
+        happened.append("request")
+        loop.call_soon(lambda: happened.append("answer"))
+
+    for _ in range(2 * TURN_PIECES):
+        turns.queue(request, Rank.STRANGER)
+    loop.run()
+
+    assert happened == 2 * (["request"] * TURN_PIECES + ["answer"] * TURN_PIECES)
 
 
 async def test_what_fails_keeps_no_turn_from_others() -> None:
@@ -38,8 +116,8 @@ async def test_what_fails_keeps_no_turn_from_others() -> None:
     loop, served, errors = asyncio.get_running_loop(), list[str](), list[object]()
     loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
     turns = Turns(loop)
-    turns.queue(lambda: [][0], is_first=True)
-    turns.queue(lambda: served.append("other"))
+    turns.queue(lambda: [][0], Rank.STREAM)
+    turns.queue(lambda: served.append("other"), Rank.STRANGER)
     await until_idle()
 
     assert served == ["other"]
