@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 
@@ -39,14 +40,14 @@ async def come_in(port: int, pcm: NDArray[np.int16]) -> float:
             while json.loads(await client.recv())["type"] != "bye":
                 pass
     except (OSError, WebSocketException, TimeoutError):
-        return float("inf")
+        return math.inf
     return in_s
 
 
 async def in_a_crowd(n: int, port: int, process: psutil.Process, pcm: NDArray[np.int16]) -> None:
     """Print what honest users and the daemon meet while a crowd is there."""
     alone_s = percentile(await honest(port, pcm), 95)
-    before = await state(port, process)
+    before, used_s = await state(port, process), processor_s(process)
     seconds = len(pcm) / 16_000
     command = ("-m", "benchmarks.hostile.crowd", str(n), str(port), str(seconds + 4))
     gathering = await asyncio.create_subprocess_exec(sys.executable, *command)
@@ -57,6 +58,7 @@ async def in_a_crowd(n: int, port: int, process: psutil.Process, pcm: NDArray[np
     for _ in range(int(seconds / EVERY_S)):
         coming.append(asyncio.create_task(come_in(port, pcm)))
         await asyncio.sleep(EVERY_S)
+    daemon_s, crowd_s = processor_s(process) - used_s, processor_s(psutil.Process(gathering.pid))
     stayed = await asyncio.gather(*staying)
     came_s = await asyncio.gather(*coming)
     await gathering.wait()
@@ -64,15 +66,24 @@ async def in_a_crowd(n: int, port: int, process: psutil.Process, pcm: NDArray[np
     most_mb = await watching
     await asyncio.sleep(5)
     after = await state(port, process)
-    n_in = sum(seconds < float("inf") for seconds in came_s)
-    n_cut = sum(float("inf") in late for late in stayed)
-    late_s = [seconds for late in stayed for seconds in late]
+    in_s = [one_s for one_s in came_s if one_s < math.inf]
+    n_cut = sum(math.inf in late for late in stayed)
+    late_s = [one_s for late in stayed for one_s in late if one_s < math.inf]
     print(f"crowd of {n} connections for {seconds:g} s")
-    print(f"honest users: {n_in} of {len(came_s)} got in, in {percentile(came_s, 95):.2f} s (P95)")
-    print(
-        f"honest streams: {n_cut} of {STAYING} cut, captions P95 {percentile(late_s, 95):.2f} s, alone {alone_s:.2f} s"
-    )
+    print(f"honest users: {len(in_s)} of {len(came_s)} got in, these in {_p95(in_s)} s (P95)")
+    print(f"honest streams: {n_cut} of {STAYING} cut, captions P95 {_p95(late_s)} s, alone {alone_s:.2f} s")
+    print(f"processor time: daemon {daemon_s:.1f} s, crowd {crowd_s:.1f} s")
     print(f"loop: {', '.join(f'{cause} {longest(before, after, cause)} s' for cause in before.late)}")
     print(f"memory: {most_mb - before.memory_mb:.0f} MB more, {after.memory_mb - before.memory_mb:.0f} MB kept")
     n_tracebacks = after.n_tracebacks - before.n_tracebacks
     print(f"log: {after.n_log_bytes - before.n_log_bytes:,} bytes, {n_tracebacks} tracebacks")
+
+
+def processor_s(process: psutil.Process) -> float:
+    """Processor time that a process has used, seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _p95(seconds: list[float]) -> str:
+    return f"{percentile(seconds, 95):.2f}" if seconds else "-"
