@@ -271,6 +271,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.slot is not None:
             self.slot.close()
         super().connection_lost(exc)
+        self.conn.parser.close()  # it holds the parser in a circle, and what was parsed of a message with it
 
     def data_received(self, data: bytes) -> None:
         """Parse the first piece, and leave the others for later."""

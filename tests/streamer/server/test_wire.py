@@ -196,6 +196,8 @@ def fragment(payload: bytes, first: int) -> bytes:
 
 
 PING = fragment(b"ping", 0x89)
+HALF = bytes([0x82, 0xFE, 0xFF, 0xFF, 0, 0, 0, 0]) + bytes(30_000)
+"""Of a message."""
 SOON_S = 0.02
 """Time in which a peer of these tests takes what waits for it."""
 
@@ -349,11 +351,12 @@ async def test_a_lost_connection_is_freed_at_once(
     protocol, _ = make()
     protocol.app = over
     await asyncio.sleep(0)  # the application of a handshake begins, and ends
+    protocol.conn.receive_data(HALF)
     protocol.connection_lost(None)
     await asyncio.sleep(0)  # what was due for the connection has run
-    freed = weakref.ref(protocol)
+    freed = weakref.ref(protocol), weakref.ref(protocol.conn)
     del protocol
-    assert freed() is None
+    assert [one() for one in freed] == [None, None]
 
 
 class TestPieces:
