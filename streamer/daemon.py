@@ -27,7 +27,7 @@ from streamer.config import CaptureConfig, Config, LimitsConfig, ServerConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_service
 from streamer.host.event_loop import fair_loop
-from streamer.host.memory import give_back_forever, keep_for_good
+from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
 from streamer.host.microphone import MicrophoneSource
 from streamer.host.open_files import allow_all_files
 from streamer.host.sockets import listen, socket_path
@@ -252,7 +252,13 @@ async def _serve_at(
     try:
         async with wyoming_server(scheduler, config):
             watch = LoopWatch(LoopMetrics(service.registry))
-            works = [scheduler.run(), _feed_watchdog(scheduler, notifier), give_back_forever(), watch.run()]
+            works = [
+                scheduler.run(),
+                _feed_watchdog(scheduler, notifier),
+                give_back_forever(),
+                collect_forever(),
+                watch.run(),
+            ]
             if room and open_microphone:
                 works.append(_caption_microphone(scheduler, config, open_microphone, room))
             async with background(works):

@@ -37,7 +37,7 @@ from streamer.gateways import wire
 from streamer.gateways.client import HubClient
 from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.host.event_loop import fair_loop
-from streamer.host.memory import give_back_forever, keep_for_good
+from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
 from streamer.host.open_files import allow_all_files
 from streamer.server.app import Shared, build_app
 from streamer.server.connection import Connections
@@ -94,7 +94,14 @@ class Gateway:
     async def run(self) -> None:
         """Serve until the hub says that it is over."""
         watch = LoopWatch(LoopMetrics(self._registry))
-        works = [self._scheduler.run(), self._listen_to_hub(), self._tell_alive(), give_back_forever(), watch.run()]
+        works = [
+            self._scheduler.run(),
+            self._listen_to_hub(),
+            self._tell_alive(),
+            give_back_forever(),
+            collect_forever(),
+            watch.run(),
+        ]
         async with background(works):
             await self._serve()
         self._hub.tell(self._report(-1))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import platform
+import weakref
 
 import numpy as np
 import psutil
 import pytest
 
-from streamer.host.memory import give_back, give_back_forever, keep_for_good
+from streamer.host import memory
+from streamer.host.memory import collect_forever, give_back, give_back_forever, keep_for_good
 
 MB = 2**20
 
@@ -50,3 +52,40 @@ def test_what_is_kept_for_good_is_not_searched() -> None:
         assert any(found is later for found in gc.get_objects())
     finally:
         gc.unfreeze()
+
+
+class Circle:
+    """Garbage once nobody else holds it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize(
+    ("most_searched", "patience", "is_found"), [(10**9, 10, True), (0, 2, True), (0, 10**9, False)]
+)
+async def test_old_garbage_is_searched_for_at_its_time(
+    most_searched: int, patience: int, is_found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every interval, but among many objects less often; Python's own searches of old objects are off meanwhile."""
+    monkeypatch.setattr(memory, "MOST_SEARCHED", most_searched)
+    monkeypatch.setattr(memory, "PATIENCE", patience)
+    thresholds = gc.get_threshold()
+    keep_for_good()
+    task = asyncio.create_task(collect_forever(0.0))
+    try:
+        await asyncio.sleep(0)
+        assert gc.get_threshold()[:2] == thresholds[:2]
+        assert gc.get_threshold()[2] > 10**6
+        circle = Circle()
+        garbage = weakref.ref(circle)
+        gc.collect(1)  # it is old now
+        del circle
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (garbage() is None) is is_found
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        gc.unfreeze()
+    assert gc.get_threshold() == thresholds
