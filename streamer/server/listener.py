@@ -95,8 +95,10 @@ class Listener:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self) -> None:
+        if self._socket.fileno() < 0:
+            return
         end_s = self._loop.time() + ACCEPT_S
-        while self._loop.time() < end_s:
+        while True:
             try:
                 connection, address = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -105,6 +107,9 @@ class Listener:
                 self._pause(error)
                 return
             self._admit(connection, str(address[0]) if isinstance(address, tuple) else "")
+            if self._loop.time() >= end_s:
+                break
+        self._loop.call_soon(self._accept)  # not once for each time that all other sockets have had their turn
 
     def _admit(self, connection: socket.socket, host: str) -> None:
         slot = self._sockets.admit(host, self._loop.time())

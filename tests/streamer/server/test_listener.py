@@ -8,10 +8,13 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from streamer.access.open_sockets import OpenSocket, OpenSockets
+from streamer.host.event_loop import MOST_AT_ONCE, fair_loop
+from streamer.server import listener as module
 from streamer.server.listener import Listener
 from streamer.server.pieces import Rank, Turns
 from streamer.telemetry.metrics import SocketMetrics
@@ -102,3 +105,36 @@ async def test_who_shows_a_key_comes_first_and_is_never_cut() -> None:
     assert sockets.n_open == 2
     for writer in (*writers, silent):
         writer.transport.abort()
+
+
+def test_accepting_does_not_wait_for_all_other_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where hundreds of them are ready, the loop serves them in many turns; in each of these somebody is let in."""
+    monkeypatch.setattr(module, "ACCEPT_S", 0.0)
+    n_clients, n_turns = 40, 0
+
+    async def crowded() -> None:
+        nonlocal n_turns
+        metrics, loop = SocketMetrics(CollectorRegistry()), asyncio.get_running_loop()
+        ready = [socket.socketpair() for _ in range(10 * MOST_AT_ONCE)]
+        for ours, theirs in ready:
+            theirs.send(b"x")
+            loop.add_reader(ours, str)
+        listening, sockets = socket.create_server(("127.0.0.1", 0)), OpenSockets(100, metrics)
+        listener = Listener(listening, refuse, sockets, Turns(loop), knows_nobody, None, 60.0, metrics)
+        listener.start()
+        clients = [socket.create_connection(listening.getsockname()) for _ in range(n_clients)]
+        while sockets.n_open < n_clients:
+            await asyncio.sleep(0)
+            n_turns += 1
+        listener.close()
+        await listener.wait_closed()
+        for ours, theirs in ready:
+            loop.remove_reader(ours)
+            ours.close()
+            theirs.close()
+        for client in clients:
+            client.close()
+
+    with asyncio.Runner(loop_factory=fair_loop) as runner:
+        runner.run(crowded())
+    assert n_turns < 2 * n_clients
