@@ -18,6 +18,7 @@ from typing import cast
 
 import uvicorn
 from prometheus_client import CollectorRegistry
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from streamer.access.forwarded import TrustedProxies
@@ -156,6 +157,7 @@ class _Server(uvicorn.Server):
         }
         self.config.ws_protocol_class = type("WebSocket", (WebSocketProtocol,), bounds)
         await self.lifespan.startup()
+        await run_in_threadpool(int)  # loads what the first streamed answer would load, for 40 ms of the event loop
         listeners = [self._listener(listening) for listening in sockets or ()]
         for listener in listeners:
             listener.start()

@@ -27,7 +27,7 @@ from streamer.server.newcomer import Newcomer
 from streamer.server.pieces import Rank, Turns
 from streamer.telemetry.metrics import SocketMetrics
 
-ACCEPT_S = 0.004
+ACCEPT_S = 0.003
 """Time that accepting takes before the event loop runs anything else, seconds."""
 RETRY_S = 0.5
 """Pause after an accept that failed."""

@@ -91,7 +91,7 @@ class HttpProtocol(H11Protocol):
         )
         self.flow = _Flow(transport, self._pieces.go_on)
         self._sending = _Deadline(self.send_timeout_s, transport)
-        self._n_head_lines, self._last_cycle = 0, self.cycle
+        self._n_head_lines, self._last_cycle, self._is_next_due = 0, self.cycle, False
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,8 +138,22 @@ class HttpProtocol(H11Protocol):
         """Start the clock of what the peer owes next: the rest of its body, or its next request."""
         self._patience.cancel()
         self._patience = self.loop.call_later(self.request_timeout_s, self._give_up)
+        self._is_next_due = True
         super().on_response_complete()
+        self._is_next_due = False
         self._tell_door()
+
+    def handle_events(self) -> None:
+        """Handle what was parsed; a request that came behind the one just answered has to wait for its turn."""
+        if self._is_next_due and self.conn.trailing_data[0]:
+            self.turns.queue(self._handle_next, self._rank())
+        else:
+            super().handle_events()
+
+    def _handle_next(self) -> None:
+        if not self.transport.is_closing():
+            super().handle_events()
+            self._tell_door()
 
     def send_400_response(self, msg: str) -> None:
         """

@@ -197,6 +197,7 @@ CROWDS = {
     "half a head": GET[:20],
     "requests": GET,
     "requests, and a byte of the next": GET + b"G",
+    "requests behind each other": GET * 20,
     "pages": GET.replace(b"info", b"pages/page.css"),
     "bodies after a refusal": b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
     + bytes(9999),
