@@ -106,8 +106,9 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse the first piece, and leave the others for later."""
-        if self.knows is not None and self.cycle is None:
-            self.slot.is_known = self.slot.is_known or self.knows(data)
+        if self.knows is not None and self.cycle is None and self.knows(data):
+            self.slot.is_known = True
+            self.slot.work()
         self._pieces.add(data)
 
     def pause_writing(self) -> None:

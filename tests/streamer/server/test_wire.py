@@ -152,6 +152,16 @@ class TestTakingNothing:
         assert transport.written == b"\x8a\x04ping"
 
 
+async def test_who_shows_a_key_behind_tls_is_not_cut() -> None:
+    """Where many wait for their peer; a stranger may be, as before."""
+    for shown, is_known in ((b"a key", True), (b"another", False)):
+        protocol, _ = connected()
+        protocol.knows = lambda data: b"a key" in data
+        protocol.data_received(GET[:-2] + b"Authorization: Bearer " + shown)
+        assert (protocol.slot.is_known, protocol.slot.is_waiting) == (is_known, not is_known)
+        protocol.connection_lost(None)
+
+
 class TestHalves:
     """Messages that have begun."""
 
