@@ -68,6 +68,7 @@ class Listener:
         self._metrics, self._told_s = metrics, float("-inf")
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
+        self._is_due = False
         self._newcomers: weakref.WeakSet[Newcomer] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,7 +96,7 @@ class Listener:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self) -> None:
-        if self._socket.fileno() < 0:
+        if self._socket.fileno() < 0 or self._is_due:
             return
         end_s = self._loop.time() + ACCEPT_S
         while True:
@@ -109,7 +110,12 @@ class Listener:
             self._admit(connection, str(address[0]) if isinstance(address, tuple) else "")
             if self._loop.time() >= end_s:
                 break
-        self._loop.call_soon(self._accept)  # not once for each time that all other sockets have had their turn
+        self._is_due = True  # in the next turn, not once all other sockets have had theirs; and once in each turn
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._is_due = False
+        self._accept()
 
     def _admit(self, connection: socket.socket, host: str) -> None:
         slot = self._sockets.admit(host, self._loop.time())
