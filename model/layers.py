@@ -134,7 +134,7 @@ class PackedWeight:
         """
         n = x.numel() // x.shape[-1]
         if self._fp16 is not None and (n <= SMALL_BATCH or self._blocked is None):
-            product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._fp16)
+            product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._fp16)
             return _finished(product, gelu=gelu, residual=residual)
         n_compiled = compiled_rows(n)
         if n == n_compiled:
@@ -149,7 +149,7 @@ class PackedWeight:
             product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._blocked, self._bias, "add")
         else:
             then = "gelu" if gelu else "none"
-            product = torch.ops.mkldnn._linear_pointwise(x, self._blocked, self._bias, then, [], "none")
+            product = torch.ops.mkldnn._linear_pointwise.default(x, self._blocked, self._bias, then, [], "none")
         return product
 
 

@@ -53,7 +53,7 @@ class RoundedWeight:
         # of all reductions that find the largest value, this one alone is fast on a CPU
         step = x.abs().amax(dim=-1, keepdim=True).div_(LARGEST).clamp_min_(SMALLEST_STEP)  # (..., 1)
         # the kernel rounds all rows in steps of one size: each row is brought to steps of 1
-        product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+        product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default(
             x / step, 1.0, LARGEST, self._packed
         )
         product = torch.addcmul(self._bias, product, step)

@@ -75,7 +75,7 @@ class ScreenedVocabulary:
         widths = rows.abs().amax(dim=1, keepdim=True).clamp_min(NARROWEST)  # (n, 1)
         even = F.pad(rows / widths, (0, 2), value=1.0)
         even[:, -1] = -1.0
-        product: Tensor = torch.ops.quantized.linear_dynamic(even, self._packed, reduce_range=True)
+        product: Tensor = torch.ops.quantized.linear_dynamic.default(even, self._packed, reduce_range=True)
         return product.mul_(widths)
 
 
