@@ -240,11 +240,11 @@ async def test_the_newest_words_are_in_view(browser: Browser, daemon: Daemon, wi
                 const view = new CaptionView(stage);
                 stage.replaceChildren();
                 for (let turn = 0; turn < 12; turn++) {
-                    for (let n = 1; n <= 24; n += 4) {
+                    for (let n = 1; n <= 24; n += 7) {
                         const words = Array.from({ length: n }, (_, i) => `word${i}`).join(" ");
                         view.show({ key: `${turn}`, text: words, partial: " newest", isFinal: false });
                         stage.getAnimations().forEach((animation) => animation.finish());
-                        await new Promise((resolve) => setTimeout(resolve, 0));
+                        await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
                         const word = stage.querySelector("p:last-child .partial").getBoundingClientRect();
                         const box = stage.getBoundingClientRect();
                         const distance = stage.scrollHeight - stage.clientHeight - stage.scrollTop;

@@ -1,9 +1,12 @@
 // The captions on the page: lines that roll up, with the open turn at the bottom. Stable words never move or change
 // before their turn has ended; the unstable tail has a style of its own until its words become stable.
 
+const MANY_ROWS = 50;
+
 export class CaptionView {
   #stage;
   #rows = []; // { key, element, stable }
+  #isSettling = false;
   #isStill = matchMedia("(prefers-reduced-motion: reduce)");
 
   constructor(stage) {
@@ -40,8 +43,18 @@ export class CaptionView {
     this.#stage.replaceChildren();
   }
 
-  /** Bring the newest line into view: smoothly by a line, at once by more. */
+  /** Bring the newest line into view: smoothly by a line, at once by more; once for all that changes in a frame. */
   settle() {
+    if (this.#isSettling) return;
+    this.#isSettling = true;
+    requestAnimationFrame(() => {
+      this.#isSettling = false;
+      this.#settle();
+    });
+  }
+
+  #settle() {
+    this.#dropUnseen();
     const stage = this.#stage;
     const distance = stage.scrollHeight - stage.clientHeight - stage.scrollTop;
     const isNear = distance <= 1.5 * Number.parseFloat(getComputedStyle(stage).lineHeight);
@@ -57,7 +70,7 @@ export class CaptionView {
     const row = { key, element: Object.assign(document.createElement("p"), { dir: "auto" }), stable: "" };
     this.#stage.append(row.element);
     this.#rows.push(row);
-    this.#dropUnseen();
+    if (this.#rows.length > MANY_ROWS) this.#dropUnseen(); // a page that is not shown has no frames
     return row;
   }
 

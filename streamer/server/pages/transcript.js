@@ -38,6 +38,7 @@ export class Transcript {
   #empty;
   #wordTime;
   #buttons;
+  #isEndDue = false;
 
   /**
    * Fill a `<section>` whose `<header>` holds the title. `facts()`: { date, model } for downloads; `onCorrect(turn, text)`:
@@ -67,7 +68,7 @@ export class Transcript {
     if (known?.querySelector("textarea")) return; // it is being corrected; its end shows the turn
     if (known) return this.#fill(known, turn);
     if (!turn.text.trim()) return;
-    const isAtEnd = this.#isAtEnd;
+    this.#keepEnd();
     const row = element("div", "turn");
     this.#rows.set(turn.key, row);
     this.#fill(row, turn);
@@ -75,8 +76,6 @@ export class Transcript {
     if (isNew) this.#announce(turn.text);
     this.#empty.hidden = true;
     this.#buttons.forEach((button) => (button.disabled = false));
-    if (isAtEnd) this.#log.scrollTop = this.#log.scrollHeight;
-    else this.#latest.hidden = false;
   }
 
   /** Show these turns alone. */
@@ -94,6 +93,18 @@ export class Transcript {
     this.#wordTime.hidden = true;
     this.#empty.hidden = false;
     this.#buttons.forEach((button) => (button.disabled = true));
+  }
+
+  /** Stay at the end if the reader is there: once for all turns of a frame, for a long talk comes in thousands of them. */
+  #keepEnd() {
+    if (this.#isEndDue) return;
+    this.#isEndDue = true;
+    const isAtEnd = this.#isAtEnd;
+    requestAnimationFrame(() => {
+      this.#isEndDue = false;
+      if (isAtEnd) this.#log.scrollTop = this.#log.scrollHeight;
+      else this.#latest.hidden = !this.#rows.size;
+    });
   }
 
   get #isAtEnd() {
