@@ -178,7 +178,7 @@ async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path)
             for _, event in script_of(["Word."] * (HISTORY + 7)):
                 microphone.publish(event)
             page = await open_page(await browser.new_context(), daemon.url("/watch"))
-            await expect(page.locator("#log .turn")).to_have_count(HISTORY, timeout=60_000)
+            await expect(page.locator("#log .turn")).to_have_count(HISTORY, timeout=20_000)
             await expect(page.locator("#missing")).to_have_text(
                 "without the first 7 sentences, which the server no longer has"
             )

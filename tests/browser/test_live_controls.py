@@ -240,7 +240,7 @@ async def test_the_newest_words_are_in_view(browser: Browser, daemon: Daemon, wi
                 const view = new CaptionView(stage);
                 stage.replaceChildren();
                 for (let turn = 0; turn < 12; turn++) {
-                    for (let n = 1; n <= 24; n += 7) {
+                    for (let n = 1; n <= 24; n += 4) {
                         const words = Array.from({ length: n }, (_, i) => `word${i}`).join(" ");
                         view.show({ key: `${turn}`, text: words, partial: " newest", isFinal: false });
                         stage.getAnimations().forEach((animation) => animation.finish());
