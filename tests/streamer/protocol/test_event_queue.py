@@ -29,6 +29,12 @@ def test_newest_of_a_kind() -> None:
     assert len(unread) == 5
 
 
+def supersedes(event: Caption | Ack | Flushed, old: Caption | Ack | Flushed) -> bool:
+    if isinstance(event, Caption):
+        return isinstance(old, Caption) and old.turn == event.turn
+    return isinstance(event, Ack) and isinstance(old, Ack)
+
+
 def test_put_back() -> None:
     """What comes again comes first, in its order."""
     unread = CoalescingQueue()
@@ -55,8 +61,7 @@ def test_the_newest_of_a_kind_is_all_that_waits_of_it(kinds: list[str | tuple[st
     for n, kind in enumerate(kinds):
         event = caption(kind[1], n) if isinstance(kind, tuple) else ack(n) if kind == "ack" else Flushed(id=n)
         unread.put(event)
-        older = [old for old in expected if type(old) is type(event) and not isinstance(old, Flushed)]
-        older = [old for old in older if not isinstance(old, Caption) or old.turn == event.turn]  # type: ignore
+        older = [old for old in expected if supersedes(event, old)]
         if older and isinstance(event, Caption):
             expected[expected.index(older[0])] = event
             continue
