@@ -54,6 +54,11 @@ class OpenSocket:
         """Count the connection as one that is served."""
         self._sockets.work(self)
 
+    def show_key(self) -> None:
+        """Its first bytes have shown a valid key: nobody waits for its peer, and it is not among those that are cut."""
+        self.is_known = True
+        self.work()
+
     def close(self) -> None:
         """Count the connection no longer; a second call changes nothing."""
         self._sockets.close(self)

@@ -24,7 +24,7 @@ import structlog
 from streamer.access.open_sockets import OpenSocket, OpenSockets
 from streamer.host.sockets import BACKLOG
 from streamer.server.newcomer import Newcomer
-from streamer.server.pieces import Rank, Turns
+from streamer.server.pieces import Turns, rank_of
 from streamer.telemetry.metrics import SocketMetrics
 
 ACCEPT_S = 0.003
@@ -127,8 +127,7 @@ class Listener:
 
     def _queue(self, newcomer: Newcomer, head: bytes) -> None:
         if self._knows(head):
-            newcomer.slot.is_known = True
-            newcomer.slot.work()  # nobody waits for its peer, and it is not among those that are cut
+            newcomer.slot.show_key()
         self._turns.queue(functools.partial(self._begin, newcomer), rank_of(newcomer.slot))
 
     def _begin(self, newcomer: Newcomer) -> None:
@@ -161,8 +160,3 @@ class Listener:
         if now_s - self._told_s >= TELL_S:
             self._told_s = now_s
             log.warning("accept_failed", error=error.strerror, open=self._sockets.n_open)
-
-
-def rank_of(slot: OpenSocket) -> Rank:
-    """Return whether a connection has shown a key."""
-    return Rank.KNOWN if slot.is_known else Rank.STRANGER

@@ -13,6 +13,7 @@ import enum
 from collections import deque
 from collections.abc import Callable
 
+from streamer.access.open_sockets import OpenSocket
 from streamer.server.probe import Probe
 
 MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 65_536
@@ -33,6 +34,11 @@ class Rank(enum.IntEnum):
     KNOWN = 1
     """Who shows a valid key in its first bytes."""
     STRANGER = 2
+
+
+def rank_of(slot: OpenSocket | None) -> Rank:
+    """Return the rank of a connection before it is a stream: whether its slot, if it has one, has shown a key."""
+    return Rank.KNOWN if slot is not None and slot.is_known else Rank.STRANGER
 
 
 class Turns:

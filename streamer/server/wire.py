@@ -28,7 +28,7 @@ from websockets.http11 import Request
 
 from streamer.access.open_sockets import OpenSocket
 from streamer.access.token_buckets import Bucket
-from streamer.server.pieces import MIN_PIECE_BYTES, Pieces, Rank, Turns
+from streamer.server.pieces import MIN_PIECE_BYTES, Pieces, Rank, Turns, rank_of
 from streamer.server.probe import Probe
 
 CONNECTION = "connection"
@@ -107,8 +107,7 @@ class HttpProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse the first piece, and leave the others for later."""
         if self.knows is not None and self.cycle is None and self.knows(data):
-            self.slot.is_known = True
-            self.slot.work()
+            self.slot.show_key()
         self._pieces.add(data)
 
     def pause_writing(self) -> None:
@@ -204,7 +203,7 @@ class HttpProtocol(H11Protocol):
         return not self.flow.read_paused and not self.transport.is_closing()
 
     def _rank(self) -> Rank:
-        return Rank.KNOWN if self.slot.is_known and self.cycle is None else Rank.STRANGER
+        return rank_of(self.slot) if self.cycle is None else Rank.STRANGER
 
     def _give_up(self) -> None:
         if self.cycle is None or self.cycle.response_complete:
@@ -415,9 +414,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return not self.read_paused and not self.transport.is_closing()
 
     def _rank(self) -> Rank:
-        if self.handshake_complete:
-            return Rank.STREAM
-        return Rank.KNOWN if self.slot is not None and self.slot.is_known else Rank.STRANGER
+        return Rank.STREAM if self.handshake_complete else rank_of(self.slot)
 
     def _ask(self) -> None:
         """Send a ping whose answer nobody waits for, unless a close or what the peer does not take tells enough."""
