@@ -49,9 +49,11 @@ from streamer.server.rooms.room import Room
 from streamer.session.audio_window import CAPACITY_S, WindowOptions
 from streamer.session.commit_policy import POLICIES
 from streamer.session.journal import Entry
-from streamer.session.session import MAX_FLUSHES, MAX_PREFIX, OVERLONG
+from streamer.session.session import MAX_FLUSHES
 from streamer.session.spec import ModelFacts
+from streamer.session.transcript import OVERLONG
 from streamer.session.voice_activity import VOICE_FRAME_S
+from streamer.session.window import MAX_PREFIX
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import ServiceMetrics
 from streamer.text.tokenizer import Tokenizer
@@ -284,10 +286,7 @@ BOUNDS: dict[str, int] = {
     "Caption.words": MOST_WORDS,
     "CoalescingQueue._events": Config().limits.max_unread_events + MAX_REPEATED + 1,
     "Inbox._items": MAX_BLOCKS + MAX_COMMANDS,
-    "JournalledSession._context": MAX_PREFIX,
     "JournalledSession._flushes": MAX_FLUSHES,
-    "JournalledSession._newly_stable": WINDOW_WORDS,
-    "JournalledSession._prompt": MAX_PREFIX,
     "Outbox._read_revisions": MAX_REPEATED,
     "Outbox._read_turns": MAX_REPEATED,
     "PendingTurnEnds._ends": 2,
@@ -313,10 +312,13 @@ BOUNDS: dict[str, int] = {
     "Viewer._pending": MAX_PENDING + HISTORY + 2,
     "Viewer._pending[]": 3,
     # a turn without a second pass has none
-    "_OpenTurn.parts": MOST_WORDS,
+    "_CutTurn.parts": MOST_WORDS,
     # a frame of voice after each frame of silence is a span
     "VoiceTracker._voiced": int(CAPACITY_S / (2 * VOICE_FRAME_S)) + 2,
     "VoiceTracker._voiced[]": 2,
+    "Window._context": MAX_PREFIX,
+    "Window._newly_stable": WINDOW_WORDS,
+    "Window._prompt": MAX_PREFIX,
     "WindowText._committed": WINDOW_WORDS,
     "WindowText._no_eot_at": WINDOW_WORDS,
     "WindowText._tail": WINDOW_WORDS,

@@ -135,8 +135,8 @@ def _words(part: Part, result: StepResult, model: ModelFacts) -> list[SpokenWord
 
 
 @dataclass(slots=True)
-class _OpenTurn:
-    """What is cut off the open turn already."""
+class _CutTurn:
+    """The open turn, and what is cut off it already."""
 
     from_s: float
     """Where the sound begins that no part holds, stream time."""
@@ -159,7 +159,7 @@ class Cutter:
 
     def __init__(self, audio: AudioWindow, voice: VoiceTracker, window: WindowOptions) -> None:
         self._audio, self._voice, self._window = audio, voice, window
-        self._open = _OpenTurn(voice.started_s)
+        self._open = _CutTurn(voice.started_s)
 
     def follow(self, words: Sequence[SpokenWord]) -> None:
         """Cut a part off an open turn that has grown long; `words`: its stable words."""
@@ -181,12 +181,12 @@ class Cutter:
             until_s: End of its sound, stream time; the next turn begins there.
         """
         self._cut(words[self._open.n_words :], until_s)
-        ended, self._open = self._open, _OpenTurn(until_s)
+        ended, self._open = self._open, _CutTurn(until_s)
         return () if ended.is_lost else tuple(ended.parts)
 
     def skip(self, until_s: float) -> None:
         """Take no part of the sound up to a stream time."""
-        self._open = _OpenTurn(until_s)
+        self._open = _CutTurn(until_s)
 
     def _cut(self, words: Sequence[SpokenWord], until_s: float) -> None:
         """Make a part of the sound up to a stream time, without the silence around its voice."""

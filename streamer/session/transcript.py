@@ -11,6 +11,9 @@ from streamer.protocol.events import Caption, TurnEnd, TurnEndReason, Word
 from streamer.session.words import SpokenWord
 from streamer.text.punctuation import reads_as_finished, without_leading_marks
 
+OVERLONG = 1.5
+"""Multiple of the limit of a turn from which on it ends even inside a sentence."""
+
 
 class Transcript:
     """
@@ -18,10 +21,13 @@ class Transcript:
 
     Args:
         words: Whether events carry words.
+        begins_sentence: Whether the first turn begins a sentence.
     """
 
-    def __init__(self, *, words: bool) -> None:
+    def __init__(self, *, words: bool, begins_sentence: bool = True) -> None:
         self._with_words = words
+        self.begins_sentence = begins_sentence
+        """Whether the open turn, or the next one, begins a sentence: the one before was finished."""
         self._stable: list[SpokenWord] = []
         self._partial: list[SpokenWord] = []
         self._shown: tuple[str, str] = ("", "")
@@ -55,6 +61,13 @@ class Transcript:
     def ends_sentence(self) -> bool:
         """Whether the stable text of the open turn reads as a finished sentence."""
         return reads_as_finished(text_of(self._stable))
+
+    def is_overlong(self, limit_s: float) -> bool:
+        """Whether the open turn is so long that it ends: `limit_s` where a sentence ends, `OVERLONG` of it anywhere."""
+        if not self.is_open:
+            return False
+        length_s = self.stable_until_s - self.started_s
+        return length_s >= limit_s and (self.ends_sentence or length_s > OVERLONG * limit_s)
 
     def text_with(self, tail: Sequence[SpokenWord]) -> str:
         """The text of the open turn if these words followed its stable ones."""
@@ -94,6 +107,7 @@ class Transcript:
 
     def end_turn(self, language: str, reason: TurnEndReason) -> list[TurnEnd]:
         """End the turn with its stable text; words that were not committed are dropped."""
+        self.begins_sentence = self.ends_sentence or not self.is_open
         self._partial = []
         if not self._stable:
             # clients saw text that was withdrawn, so the turn must end, without text

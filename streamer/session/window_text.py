@@ -106,6 +106,15 @@ class WindowText:
         return max((n for n, word in enumerate(self._tail, start=1) if word.key), default=0)
 
     @property
+    def n_leading_marks(self) -> int:
+        """Words of the tail before its first spoken one."""
+        return next((n for n, word in enumerate(self._tail) if word.key), len(self._tail))
+
+    def n_before(self, from_s: float) -> int:
+        """Words of the tail before the first one that begins at `from_s`, stream time, or later."""
+        return next((n for n, word in enumerate(self._tail) if word.start_s >= from_s), len(self._tail))
+
+    @property
     def committed(self) -> Sequence[SpokenWord]:
         """Committed words of the window."""
         return self._committed

@@ -196,6 +196,28 @@ def test_sentence_ends() -> None:
         assert transcript.ends_sentence is ends
 
 
+def test_a_long_turn_ends_with_its_sentence_and_an_overlong_one_anywhere() -> None:
+    """A turn without stable text is never too long."""
+    transcript = Transcript(words=False)
+    assert not transcript.is_overlong(0.0)
+    transcript.commit(phrase(" so it goes on", word_s=1.0))
+    assert not transcript.is_overlong(3.0)
+    assert transcript.is_overlong(2.5)
+    transcript.commit([word(".", 4.0, 4.0)])
+    assert transcript.is_overlong(4.0)
+    assert not transcript.is_overlong(4.1)
+
+
+def test_a_turn_begins_a_sentence_behind_one_that_was_finished() -> None:
+    """Or behind one without text; the first turn as it was said."""
+    transcript = Transcript(words=False, begins_sentence=False)
+    assert not transcript.begins_sentence
+    for text, begins in ((" it is", False), (" late.", True), ("", True), (" and", False)):
+        transcript.commit(phrase(text))
+        transcript.end_turn("en", "silence")
+        assert transcript.begins_sentence is begins
+
+
 def test_stable_until_never_falls_back() -> None:
     """The end of stable text moves forward only, over turns too."""
     transcript = Transcript(words=True)

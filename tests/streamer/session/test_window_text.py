@@ -99,6 +99,15 @@ def test_the_places_where_the_voice_rests() -> None:
     assert text.rests_at([2.0, 3.1, 3.45]) == (americans, len(TOKENIZER.encode(" Americans, ask")))
 
 
+def test_words_of_the_tail_before_an_instant_and_before_speech() -> None:
+    """Marks at its beginning belong to the word before; a word belongs to where it begins."""
+    text = window(" so , the first thing", committed=1)
+
+    assert text.n_leading_marks == 1
+    assert [text.n_before(at_s) for at_s in (0.4, 0.8, 1.3, 9.0)] == [0, 1, 3, 4]
+    assert WindowText(TOKENIZER).n_leading_marks == 0
+
+
 def test_a_rest_behind_committed_words() -> None:
     """At the beginning of the draft, unless the committed word has its marks."""
     open_text, closed = WindowText(TOKENIZER), WindowText(TOKENIZER)
