@@ -297,7 +297,6 @@ BOUNDS: dict[str, int] = {
     "Room._turns": HISTORY,
     "Room._turns[]": 3,
     "Room._viewers": 3,
-    "Scheduler._workers": 1,
     "Scheduler.languages": 1,
     "Scheduler.revisers": 2,
     "SecondPass._new": MAX_WAITING,
@@ -325,6 +324,7 @@ BOUNDS: dict[str, int] = {
     "Worker._stepping": N_SESSIONS,
     "Worker._steps": N_SESSIONS,
     "Worker.streams": N_SESSIONS,
+    "Workers._workers": 1,
 }
 """Most items of every container that the service holds during the day; one that is not named here is a fault."""
 CONTAINERS = (list, dict, set, frozenset, tuple, collections.deque, bytearray)

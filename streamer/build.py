@@ -33,10 +33,11 @@ from streamer.scheduling.decoder import LocalDecoder
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
+from streamer.scheduling.options import SchedulerOptions
 from streamer.scheduling.recording import RecordingOptions, Recordings
 from streamer.scheduling.reviser import Reviser
 from streamer.scheduling.revision_decoder import RevisingModel, RevisionDecoder, RevisionThread
-from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
+from streamer.scheduling.scheduler import Scheduler
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import CATCH_UP_S, WindowOptions
 from streamer.session.spec import ModelFacts

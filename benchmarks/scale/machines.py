@@ -26,8 +26,9 @@ from streamer.scheduling.calibration import Clocks
 from streamer.scheduling.decoder import LocalDecoder, Stepped
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.load import LoadLimits, LoadMeter
+from streamer.scheduling.options import SchedulerOptions
 from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
-from streamer.scheduling.scheduler import Scheduler, SchedulerOptions
+from streamer.scheduling.scheduler import Scheduler
 from streamer.scheduling.worker import Worker, WorkerOptions
 from streamer.session.audio_window import WindowOptions
 from streamer.step import StepRequest, StepResult

@@ -1,5 +1,5 @@
 """
-Admission, placement and end of sessions.
+Opens, resumes and ends sessions.
 
 A session stays on its first worker, where the engine keeps its cache. Workers share nothing but the weights.
 """
@@ -9,59 +9,35 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import hmac
 import secrets
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
 
-from streamer.access.places import greediest
 from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
-from streamer.scheduling.decoder import Decoder
+from streamer.scheduling.admission import Admission
 from streamer.scheduling.idle_calibration import IdleCalibration
+from streamer.scheduling.options import SchedulerOptions
 from streamer.scheduling.places import Place, Places
 from streamer.scheduling.recording import Recordings
 from streamer.scheduling.reviser import ROOM, Job, Reviser
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker
+from streamer.scheduling.workers import Workers
 from streamer.session.audio_window import WindowOptions
 from streamer.session.journal import JournalledSession
 from streamer.session.second_pass import Revision
 from streamer.session.session import Session
 from streamer.session.spec import ModelFacts, SessionSpec
 from streamer.telemetry.metrics import ServiceMetrics
-from streamer.telemetry.statistics import SchedulerStatistics, SessionStatistics
+from streamer.telemetry.statistics import SchedulerStatistics
 
 log = structlog.get_logger()
 
-WAITING_COST = 0.25
-"""Part of a place that a session without a connection takes by measurement: it needs no steps, but may come back."""
 RECORDING_WAIT_S = 5.0
 """Longest wait for recordings at the end, seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerOptions:
-    """Bounds of all sessions; the defaults are those of the configuration."""
-
-    max_backlog_s: float
-    """Audio of one session that waits before its sender is slowed down, seconds."""
-    max_sessions: int
-    """Sessions at once; 0: as many as the workers can serve by their measurement."""
-    max_unread: int
-    """Events of one session that may wait to be read."""
-    max_per_caller: int
-    """Sessions of one API key at once; 0: only the bound of all sessions applies."""
-    resume_s: float
-    """Time that a session without a connection is kept, seconds."""
-    silent_s: float = 3.0
-    """Time after which a session that never had sound gives way to a new one, seconds."""
-    greedy_s: float = 0.5
-    """The same time for a session of the caller who has most, where a caller with fewer wants the place."""
 
 
 class Scheduler:
@@ -96,7 +72,8 @@ class Scheduler:
     ) -> None:
         self.model = model.name
         self.languages = tuple(model.tokenizer.languages)
-        self._facts, self._workers = model, workers
+        self._facts, self._workers = model, Workers(workers)
+        self._admission = Admission(self._workers, options, metrics)
         self._options, self._window, self._metrics = options, window, metrics
         self._recordings, self._calibration, self._supervision = recordings, calibration, supervision
         self._reviser, self._all_places = reviser, places
@@ -110,29 +87,17 @@ class Scheduler:
                 worker.on_revision = functools.partial(self._ask_for_revision, reviser, worker)
         if reviser:
             reviser.has_room = self._has_room_to_revise
-        metrics.capacity.set_function(lambda: self.capacity)
-        metrics.sessions.set_function(lambda: self.n_sessions)
-        metrics.speaking.set_function(lambda: sum(worker.n_speaking for worker in workers))
-        metrics.detached.set_function(lambda: sum(not stream.is_attached for stream in self._streams()))
-        metrics.stalled.set_function(lambda: sum(stream.counters.is_stalled for stream in self._streams()))
-        metrics.backlog.set_function(lambda: max((stream.backlog_s for stream in self._streams()), default=0.0))
-        metrics.unread.set_function(lambda: max((stream.n_unread for stream in self._streams()), default=0))
-        metrics.interval.set_function(lambda: max(worker.interval_s for worker in workers))
-        metrics.queue.set_function(lambda: sum(worker.n_due for worker in workers))
-        metrics.lag.set_function(lambda: max(worker.worst_lag_s for worker in workers))
-        for decoder in (worker.decoder for worker in workers):
-            name = decoder.statistics().name
-            metrics.engine_alive.labels(name).set_function(functools.partial(_is_alive, decoder))
+        self._workers.publish(metrics, lambda: self.capacity)
 
     @property
     def n_sessions(self) -> int:
         """Open sessions, including those without a connection."""
-        return sum(len(worker.streams) for worker in self._workers)
+        return self._workers.n_sessions
 
     @property
     def capacity(self) -> int:
         """Sessions admitted at most."""
-        return self._options.max_sessions or sum(worker.decoder.capacity for worker in self._workers)
+        return self._admission.capacity
 
     async def begin(
         self,
@@ -187,8 +152,8 @@ class Scheduler:
         self,
         options: SessionOptions,
         *,
-        session: str | None = None,
-        token: str | None = None,
+        session: str = "",
+        token: str = "",
         offset_s: float = 0.0,
         context: str = "",
         caller: str = "",
@@ -200,8 +165,8 @@ class Scheduler:
 
         Args:
             options: Options whose language the model knows (`languages`); callers check it.
-            session: Name of the session; by default a random one.
-            token: Secret that a client must present to resume; by default a random one.
+            session: Name of the session; empty: a random one.
+            token: Secret that a client must present to resume; empty: a random one.
             offset_s: Stream time of the first sample, seconds.
             context: Text before the first sample.
             caller: Name of the API key that opens the session, or empty.
@@ -214,13 +179,9 @@ class Scheduler:
         """
         self._check_service()
         if place is None:
-            self._check_places(caller)
-        # one whose engine is not there burdens the engines of the others
-        worker = min(self._workers, key=lambda worker: (not worker.decoder.capacity, len(worker.streams)))
-        name = session or f"s_{secrets.token_urlsafe(9)}"
-        recording = self._recordings.open(name) if self._recordings else None
+            self._admission.check(caller)
         spec = SessionSpec(
-            name=name,
+            name=session or f"s_{secrets.token_urlsafe(9)}",
             options=options,
             window=self._window,
             model=self._facts,
@@ -228,9 +189,20 @@ class Scheduler:
             context=context,
             revises_all=revises_all,
         )
-        stream = SessionHandle(
+        worker = self._workers.least_busy()
+        stream = self._handle(spec, worker, token or f"r_{secrets.token_urlsafe(18)}", caller)
+        stream.place = place
+        worker.add(stream)
+        self._metrics.opened.inc()
+        log.info("session_opened", session=spec.name, caller=caller)
+        return stream
+
+    def _handle(self, spec: SessionSpec, worker: Worker, token: str, caller: str) -> SessionHandle:
+        """A session on a worker, which is recorded where recordings are made."""
+        recording = self._recordings.open(spec.name) if self._recordings else None
+        return SessionHandle(
             JournalledSession(spec, recording.entry) if recording else Session(spec),
-            token=token or f"r_{secrets.token_urlsafe(18)}",
+            token=token,
             max_backlog_s=self._options.max_backlog_s,
             max_unread=self._options.max_unread,
             caller=caller,
@@ -238,53 +210,13 @@ class Scheduler:
             on_detach=self._detached,
             recording=recording,
         )
-        stream.place = place
-        worker.add(stream)
-        self._metrics.opened.inc()
-        log.info("session_opened", session=name, caller=caller)
-        return stream
 
     def _check_service(self) -> None:
         """Raise OverloadError where no session can be opened now."""
         if self._draining:
             raise OverloadError("the daemon is shutting down: connect again in a moment", retry_after_s=5.0)
-        if not any(worker.decoder.capacity for worker in self._workers):
+        if not self._workers.capacity:
             raise OverloadError("no engine is alive: connect again in a moment", retry_after_s=5.0)
-
-    def _check_places(self, caller: str) -> None:
-        taken = [stream for stream in self._streams() if not (stream.is_over or stream.is_left)]
-        own = [stream for stream in taken if stream.caller == caller]
-        if caller and 0 < self._options.max_per_caller <= len(own):
-            self._make_room(own, f"no free place for this API key: {len(own)} sessions open, as many as it may have")
-        elif sum(map(self._places, taken)) > self.capacity - 1 and not self._end_greedy(taken, caller):
-            self._make_room(taken, f"no free place: {len(taken)} of {self.capacity} sessions open; try again later")
-
-    def _places(self, stream: SessionHandle) -> float:
-        """Places that a session takes. A bound that the operator has set counts sessions, not what they cost."""
-        return 1.0 if stream.is_attached or self._options.max_sessions else WAITING_COST
-
-    def _make_room(self, streams: Sequence[SessionHandle], refusal: str) -> None:
-        """End the oldest of the sessions that never had sound for `silent_s`; raises OverloadError if there is none."""
-        if not self._end_silent(streams, self._options.silent_s):
-            self._metrics.refused.inc()
-            raise OverloadError(refusal, retry_after_s=10.0)
-
-    def _end_greedy(self, streams: Sequence[SessionHandle], caller: str) -> bool:
-        """End the oldest session without sound of whoever has more of these than a caller; whether there was one."""
-        greedy = greediest((stream.caller for stream in streams), caller)
-        theirs = [stream for stream in streams if greedy and stream.caller == greedy]
-        return self._end_silent(theirs, self._options.greedy_s)
-
-    def _end_silent(self, streams: Sequence[SessionHandle], silent_s: float) -> bool:
-        """End the oldest of these sessions that never had sound for so many seconds; whether there was one."""
-        latest_s = time.monotonic() - silent_s
-        silent = [stream for stream in streams if not stream.has_sound and stream.opened_at_s <= latest_s]
-        if silent:
-            oldest = min(silent, key=lambda stream: stream.opened_at_s)
-            gives_way = "no sound came, and another client needs the place: connect again when there is sound"
-            oldest.give_way(OverloadError(gives_way, retry_after_s=10.0))
-            self._weigh(oldest)
-        return bool(silent)
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> SessionHandle | None:
         """
@@ -297,28 +229,17 @@ class Scheduler:
             token: Secret that `open` returned.
             stable_s: End of the text that the client has, stream time in seconds; later turns are sent again.
         """
-        stream = self._find(session, token)
+        stream = self._workers.find(session, token)
         if stream is None:
             return None
         self._metrics.resumed.inc()
         stream.attach(stable_s)
-        self._weigh(stream)
+        self._admission.weigh(stream)
         return stream
 
     def make_room(self, caller: str, *, is_greedy: bool = False) -> bool:
-        """
-        End the oldest session that never had sound for `silent_s`, so that another process can give its place away.
-
-        Args:
-            caller: Whose sessions; empty: anybody's.
-            is_greedy: Whether the place is for somebody who has fewer: then `greedy_s` is enough.
-
-        Returns:
-            Whether there was one.
-        """
-        taken = [stream for stream in self._streams() if not (stream.is_over or stream.is_left)]
-        silent_s = self._options.greedy_s if is_greedy else self._options.silent_s
-        return self._end_silent([stream for stream in taken if caller in ("", stream.caller)], silent_s)
+        """See `Admission.make_room`."""
+        return self._admission.make_room(caller, is_greedy=is_greedy)
 
     def give_up(self, session: str, token: str) -> bool:
         """
@@ -331,11 +252,11 @@ class Scheduler:
         Returns:
             Whether there was such a session.
         """
-        stream = self._find(session, token)
+        stream = self._workers.find(session, token)
         if stream is None:
             return False
         stream.abandon()
-        self._weigh(stream)
+        self._admission.weigh(stream)
         return True
 
     async def run(self) -> None:
@@ -364,9 +285,8 @@ class Scheduler:
     async def drain(self, deadline_s: float) -> None:
         """Refuse new sessions, end all open ones, and wait until each has said `Bye`, at most `deadline_s` seconds."""
         self._draining = True
-        for worker in self._workers:
-            for stream in worker.streams.values():
-                stream.end(continues_elsewhere=True)
+        for stream in self._workers.sessions():
+            stream.end(continues_elsewhere=True)
         try:
             async with asyncio.timeout(deadline_s):
                 await self._wait_empty()
@@ -382,26 +302,15 @@ class Scheduler:
     @property
     def is_alive(self) -> bool:
         """Whether every worker's loop runs and its steps are answered, or will be; true during a drain too."""
-        return all(worker.is_alive for worker in self._workers)
+        return self._workers.is_alive
 
     def is_ready(self) -> bool:
         """Whether new sessions are admitted and can be served: some engine answers now."""
-        can_step = any(worker.decoder.is_ready for worker in self._workers)
-        return not self._draining and self.is_alive and can_step
+        return not self._draining and self.is_alive and self._workers.can_step
 
     def statistics(self) -> SchedulerStatistics:
         """What the scheduler is doing now."""
-        return SchedulerStatistics(
-            n_sessions=self.n_sessions,
-            n_speaking=sum(worker.n_speaking for worker in self._workers),
-            capacity=self.capacity,
-            interval_s=max(worker.interval_s for worker in self._workers),
-            row_cost_s=max(worker.meter.row_cost_s for worker in self._workers),
-            worst_lag_s=max(worker.worst_lag_s for worker in self._workers),
-            n_steps=sum(worker.n_steps for worker in self._workers),
-            engines=tuple(worker.decoder.statistics() for worker in self._workers),
-            sessions=tuple(map(_statistics, self._streams())),
-        )
+        return self._workers.statistics(self.capacity)
 
     def check_integrity(self) -> None:
         """
@@ -410,24 +319,8 @@ class Scheduler:
         Raises:
             AssertionError: A counter does not match what is held.
         """
-        for stream in self._streams():
+        for stream in self._workers.sessions():
             stream.check_integrity()
-
-    def _weigh(self, stream: SessionHandle) -> None:
-        """Tell what a session takes of the places of all processes."""
-        if stream.place:
-            stream.place.weigh(0.0 if stream.is_over or stream.is_left else self._places(stream))
-
-    def _find(self, session: str, token: str) -> SessionHandle | None:
-        stream = next((worker.streams[session] for worker in self._workers if session in worker.streams), None)
-        # as bytes: text that is not ASCII cannot be compared in constant time
-        if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode(errors="surrogatepass")):
-            return None
-        return stream
-
-    def _streams(self) -> Iterator[SessionHandle]:
-        for worker in self._workers:
-            yield from worker.streams.values()
 
     def _ask_for_revision(self, reviser: Reviser, worker: Worker, stream: SessionHandle, revision: Revision) -> None:
         """Let a turn of a worker's session wait for its second pass."""
@@ -441,8 +334,7 @@ class Scheduler:
         reviser.put(job)
 
     def _has_room_to_revise(self) -> bool:
-        n_speaking = sum(worker.n_burdening for worker in self._workers)
-        return n_speaking <= ROOM * sum(worker.decoder.capacity for worker in self._workers)
+        return self._workers.n_burdening <= ROOM * self._workers.capacity
 
     def _detached(self, stream: SessionHandle) -> None:
         if not stream.has_sound:
@@ -450,7 +342,7 @@ class Scheduler:
         if not stream.is_left and any(stream.id in worker.streams for worker in self._workers):
             loop = asyncio.get_running_loop()
             stream.expiry = loop.call_later(0 if self._draining else self._options.resume_s, stream.end)
-        self._weigh(stream)
+        self._admission.weigh(stream)
 
     def _closed(self, stream: SessionHandle) -> None:
         if stream.expiry:
@@ -461,40 +353,23 @@ class Scheduler:
             stream.place.weigh(0.0)
         self._left.set()
         self._metrics.ended.labels("error" if stream.has_failed else "end").inc()
-        log.info(
-            "session_ended",
-            session=stream.id,
-            caller=stream.caller,
-            outcome="error" if stream.has_failed else "end",
-            audio_s=round(stream.received_s, 1),
-            turns=stream.session.n_turns,
-            words=stream.counters.n_words,
-            steps=stream.session.n_steps,
-            failed_steps=stream.counters.n_failed_steps,
-            mean_commit_s=round(stream.counters.mean_commit_s, 2),
-            worst_commit_s=round(stream.counters.worst_commit_s, 2),
-            resumed=stream.counters.n_resumed,
-        )
+        _log_end(stream)
 
 
-def _is_alive(decoder: Decoder) -> float:
-    return float(decoder.statistics().is_alive)
-
-
-def _statistics(stream: SessionHandle) -> SessionStatistics:
-    return SessionStatistics(
-        id=stream.id,
+def _log_end(stream: SessionHandle) -> None:
+    log.info(
+        "session_ended",
+        session=stream.id,
         caller=stream.caller,
-        audio_s=stream.received_s,
-        lag_s=stream.session.lag_s + stream.backlog_s,
-        n_turns=stream.session.n_turns,
-        n_words=stream.counters.n_words,
-        n_steps=stream.session.n_steps,
-        n_unread=stream.n_unread,
-        mean_commit_s=stream.counters.mean_commit_s,
-        is_speaking=stream.session.is_speaking,
-        is_stalled=stream.counters.is_stalled,
-        is_attached=stream.is_attached,
+        outcome="error" if stream.has_failed else "end",
+        audio_s=round(stream.received_s, 1),
+        turns=stream.session.n_turns,
+        words=stream.counters.n_words,
+        steps=stream.session.n_steps,
+        failed_steps=stream.counters.n_failed_steps,
+        mean_commit_s=round(stream.counters.mean_commit_s, 2),
+        worst_commit_s=round(stream.counters.worst_commit_s, 2),
+        resumed=stream.counters.n_resumed,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncIterator, Sequence
 
@@ -14,9 +13,8 @@ import structlog
 from streamer.errors import OverloadError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.protocol.options import SessionOptions, Update
-from streamer.scheduling.scheduler import WAITING_COST
 from streamer.step import StepRequest
-from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
+from tests.helpers.scripted_engine import ScriptedService, collect, recite, serving, spoken, story, texts
 from tests.helpers.waiting import is_waiting, until_idle
 
 
@@ -115,135 +113,6 @@ async def test_captions_that_nobody_read_are_replaced() -> None:
 
 
 # --- sessions come and go
-
-
-async def test_no_more_than_the_capacity() -> None:
-    """One more is refused with the seconds after which to try again; a place that is left is given away."""
-    async with serving(max_sessions=2) as service:
-        first, _ = service.open(), service.open()
-        with pytest.raises(OverloadError, match="2 of 2 sessions open") as refused:
-            service.open()
-        assert refused.value.retry_after_s > 0
-        assert service.count("streamer_sessions") == 2
-        assert service.count("streamer_sessions_refused_total") == 1
-
-        first.end()
-        await collect(first)
-        service.open()
-
-
-async def test_no_more_than_a_key_may_have() -> None:
-    """Sessions without a connection count too; other callers, and callers without a name, are not concerned."""
-    async with serving(max_sessions=8, max_per_caller=2, resume_s=3600) as service:
-        first, second = service.open(caller="kitchen"), service.open(caller="kitchen")
-        await second.feed(spoken("b"))
-        second.detach()
-        with pytest.raises(OverloadError, match="no free place for this API key: 2 sessions open"):
-            service.open(caller="kitchen")
-        service.open(caller="office")
-        for _ in range(3):
-            service.open()
-
-        first.end()
-        await collect(first)
-        service.open(caller="kitchen")
-
-
-async def test_a_session_without_sound_gives_way() -> None:
-    """The oldest of those that only ever sent zeros, or nothing; with sound a session keeps its place."""
-    async with serving(max_sessions=3, silent_s=0.0) as service:
-        silent, muted, speaking = (service.open(caller="kitchen") for _ in range(3))
-        await muted.feed(np.zeros(16_000, np.float32))
-        await speaking.feed(spoken("b c d f"))
-        newcomers = [service.open(), service.open()]
-        for stream in (silent, muted):
-            with pytest.raises(OverloadError, match="no sound came"):
-                await collect(stream)
-        for newcomer in newcomers:
-            await newcomer.feed(spoken("g"))
-        with pytest.raises(OverloadError, match="3 of 3 sessions open"):
-            service.open()
-        assert texts(await recite(speaking, "")) == ["b c d f"]
-
-
-async def test_a_caller_makes_room_among_its_own() -> None:
-    """At the bound of a key its own session without sound gives way, and no other's."""
-    async with serving(max_per_caller=1, silent_s=0.0) as service:
-        other, own = service.open(caller="office"), service.open(caller="kitchen")
-        service.open(caller="kitchen")
-        with pytest.raises(OverloadError, match="no sound came"):
-            await collect(own)
-        other.end()
-        assert [type(event) for event in await collect(other)][-1] is Bye
-
-
-async def test_who_has_most_makes_room_for_who_has_less() -> None:
-    """A session without sound of the caller who has filled all places gives way at once; one with sound never does."""
-    async with serving(max_sessions=4, greedy_s=0.0) as service:
-        greedy = [service.open(caller="greedy") for _ in range(4)]
-        await greedy[0].feed(spoken("b c d f"))
-        modest = [service.open(caller="modest") for _ in range(2)]
-        for stream in greedy[1:3]:
-            with pytest.raises(OverloadError, match="no sound came"):
-                await collect(stream)
-        for caller in ("greedy", "modest"):
-            with pytest.raises(OverloadError, match="4 of 4 sessions open"):
-                service.open(caller=caller)
-        assert texts(await recite(greedy[0], "")) == ["b c d f"]
-        await modest[0].feed(spoken("g"))
-
-
-async def test_a_new_session_has_time_to_begin() -> None:
-    """Sound needs a moment to come: a session that was just opened does not give way."""
-    async with serving(max_sessions=1, silent_s=3600.0) as service:
-        service.open()
-        with pytest.raises(OverloadError, match="1 of 1 sessions open"):
-            service.open()
-
-
-async def test_a_lost_client_that_never_had_sound_holds_no_place() -> None:
-    """There is nothing to come back for."""
-    async with serving(max_sessions=1, resume_s=3600) as service:
-        stream = service.open()
-        await stream.feed(np.zeros(16_000, np.float32))
-        stream.detach()
-        service.open()
-        assert isinstance((await collect(stream))[-1], Bye)
-
-
-async def test_a_client_that_does_not_come_back_frees_its_place_at_once() -> None:
-    """Also while audio waits, which is dropped, and while a step runs; a place that another connection has is kept."""
-    async with serving(max_sessions=1, resume_s=3600) as service:
-        stream = service.open()
-        await stream.feed(spoken("b c d f"))
-        service.scheduler.resume(stream.id, stream.token)
-        stream.detach(is_final=True)
-        with pytest.raises(OverloadError):
-            service.open()
-        service.engine.hold()
-        await service.held()
-        await stream.feed(spoken(story(60)))
-        stream.detach(is_final=True)
-        again = service.open()
-        assert stream.backlog_s < 1.0
-        service.engine.release()
-        assert isinstance((await collect(stream))[-1], Bye)
-        assert texts(await recite(again, "g h")) == ["g h"]
-
-
-async def test_a_session_that_waits_costs_a_part_of_a_measured_place() -> None:
-    """It needs no steps; where the operator has set the number of sessions, it counts as one."""
-    for max_sessions in (0, 8):
-        async with serving(max_sessions=max_sessions, resume_s=3600) as service:
-            capacity = service.scheduler.capacity
-            for _ in range(capacity):
-                stream = service.open()
-                await stream.feed(spoken("b"))
-                stream.detach()
-            newcomers: list[object] = []
-            with contextlib.suppress(OverloadError):
-                newcomers += (service.open() for _ in range(capacity + 1))
-            assert len(newcomers) == (0 if max_sessions else int(capacity * (1 - WAITING_COST)))
 
 
 async def test_a_lost_connection_is_resumed() -> None:
@@ -389,61 +258,7 @@ async def test_ready_while_the_device_answers() -> None:
         assert not service.scheduler.is_ready()
 
 
-async def test_statistics() -> None:
-    """What the scheduler is doing now."""
-    async with serving(max_sessions=5) as service:
-        service.engine.hold()
-        stream = service.open()
-        await stream.feed(spoken("b c d f"))
-        await service.held()
-        found = service.scheduler.statistics()
-
-    assert (found.n_sessions, found.n_speaking, found.capacity) == (1, 1, 5)
-    assert found.interval_s == INTERVAL_S
-    assert 0 < found.worst_lag_s <= 1.2
-
-
 # --- several workers
-
-
-async def test_sessions_spread_over_the_workers() -> None:
-    """Each goes to the worker with the fewest and stays there; the text is the same on every one."""
-    said = [story(10, seed=i) for i in range(5)]
-    async with serving(n_workers=2) as service:
-        streams = [service.open() for _ in said]
-        assert [len(worker.streams) for worker in service.workers] == [3, 2]
-        events = await asyncio.gather(*(recite(stream, text) for stream, text in zip(streams, said, strict=True)))
-
-        assert [texts(each) for each in events] == [[text] for text in said]
-        found = service.scheduler.statistics()
-        assert (found.n_sessions, found.n_steps) == (0, sum(len(engine.batches) for engine in service.engines))
-    sessions = [{asked.session for batch in engine.batches for asked in batch} for engine in service.engines]
-    assert sessions == [{stream.id for stream in streams[i::2]} for i in (0, 1)]
-
-
-async def test_a_place_that_is_left_is_taken_next() -> None:
-    """The worker that lost a session has the fewest."""
-    async with serving(n_workers=2) as service:
-        streams = [service.open() for _ in range(4)]
-        streams[1].end()
-        await collect(streams[1])
-
-        newest = service.open()
-
-        assert newest.id in service.workers[1].streams
-        assert service.scheduler.resume(newest.id, newest.token) is newest, "found on whichever worker"
-
-
-async def test_workers_add_up() -> None:
-    """Two workers bear twice the sessions of one; a limit that is set bounds all of them together."""
-    one, two = (ScriptedService(max_sessions=0, n_workers=n).scheduler for n in (1, 2))
-    assert two.statistics().capacity == 2 * one.statistics().capacity > 2
-
-    async with serving(max_sessions=3, n_workers=2) as service:
-        for _ in range(3):
-            service.open()
-        with pytest.raises(OverloadError, match="3 of 3 sessions open"):
-            service.open()
 
 
 async def test_a_fault_on_one_worker_ends_all() -> None:
