@@ -22,7 +22,7 @@ from unittest.mock import patch
 from prometheus_client import CollectorRegistry
 
 from benchmarks.common import argument_parser
-from streamer.build import Engines, build_engines
+from streamer.build.engines import Engines, build_engines
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.judge import Judge, JudgedRecording
 from streamer.evaluation.manifest import ManifestRow, read_manifest

@@ -17,7 +17,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from model import Whisper
 from streamer.audio.files import read_audio
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import choose_device, choose_dtype
+from streamer.build.options import choose_device, choose_dtype
 from streamer.config import ModelConfig
 from streamer.engine.loading import load_model
 from streamer.evaluation.manifest import ManifestRow

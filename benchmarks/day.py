@@ -30,7 +30,7 @@ from torch import Tensor
 
 from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import scheduler_options
+from streamer.build.options import scheduler_options
 from streamer.config import Config
 from streamer.protocol.events import Bye, TurnEnd
 from streamer.protocol.options import SessionOptions

@@ -18,7 +18,8 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.common import argument_parser, read_recordings
 from streamer.audio.pcm import SAMPLE_RATE, Samples
-from streamer.build import Engines, build_engines, window_options
+from streamer.build.engines import Engines, build_engines
+from streamer.build.options import window_options
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.manifest import read_manifest

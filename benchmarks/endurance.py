@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from benchmarks.common import argument_parser, read_recordings, word_errors
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import build
+from streamer.build.service import build
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.manifest import ManifestRow, read_manifest
 from streamer.evaluation.playback import CHUNK_S, transcribe_live

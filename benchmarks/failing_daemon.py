@@ -15,7 +15,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from streamer.build import Service, build_engines, build_scheduler
+from streamer.build.engines import build_engines
+from streamer.build.service import Service, build_scheduler
 from streamer.config import Config
 from streamer.engine.engine import WhisperEngine
 from streamer.errors import DeviceError

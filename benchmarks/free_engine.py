@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from benchmarks.scale.costs import ENGINES, EngineCosts
 from streamer import weights
-from streamer.build import Service
+from streamer.build.service import Service
 from streamer.config import Config
 from streamer.engine_process import Hosted, main, ready
 from streamer.gateway import build_gateway, programs

@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from model import ModelDimensions
 from streamer.audio.mel import FRAMES_PER_SECOND
-from streamer.build import build_engines
+from streamer.build.engines import build_engines
 from streamer.config import Config
 from streamer.engine.random_engine import TOKENS_PER_SECOND, RandomEngine
 from streamer.engine.row import Row

@@ -23,7 +23,7 @@ from benchmarks.degraded import play
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.audio.vad import FRAME_SAMPLES
-from streamer.build import build_engines
+from streamer.build.engines import build_engines
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.formatted import formatted_score
 from streamer.evaluation.latency import LiveTranscript

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.common import argument_parser, read_recordings
 from benchmarks.degraded import play
 from streamer.audio.pcm import SAMPLE_RATE, Samples
-from streamer.build import build_engines
+from streamer.build.engines import build_engines
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.scoring import text_normaliser

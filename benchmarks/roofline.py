@@ -31,7 +31,8 @@ from benchmarks.common import argument_parser
 from model import KVCache, TextDecoder
 from model.layers import LayerNorm, PackedWeight
 from streamer.audio.frontend import FrontEnd
-from streamer.build import Engines, build_engines, window_options
+from streamer.build.engines import Engines, build_engines
+from streamer.build.options import window_options
 from streamer.config import Config, ModelConfig
 from streamer.engine import engine as engine_module
 from streamer.engine.decoding import DecodingRules

@@ -22,7 +22,7 @@ from streamer.access.open_files import Shares, needed_files, shared_out
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
 from streamer.audio.pcm import Samples
-from streamer.build import Service
+from streamer.build.service import Service
 from streamer.config import CaptureConfig, Config, LimitsConfig, ServerConfig
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_service

@@ -30,7 +30,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from streamer import weights
-from streamer.build import Engines, build_engines, cost_memory, costs_key, idle_costs, load_limits, step_clocks
+from streamer.build.costs import cost_memory, costs_key, idle_costs, step_clocks
+from streamer.build.engines import Engines, build_engines
+from streamer.build.options import load_limits
 from streamer.config import Config
 from streamer.engine.recovery import RecoveringEngine
 from streamer.errors import StreamerError

@@ -20,11 +20,13 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
 
-from streamer import __version__, build
+from streamer import __version__
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
-from streamer.build import Service, check_session, choose_device
+from streamer.build.costs import cost_memory
+from streamer.build.options import choose_device, load_limits, recording_options, scheduler_options, window_options
+from streamer.build.service import Service, build, check_session
 from streamer.config import Config
 from streamer.errors import EngineError
 from streamer.host.cpu import physical_cores
@@ -70,7 +72,7 @@ def build_service(config: Config, *, random_weights: bool = False) -> Service:
 
     Args:
         config: The configuration.
-        random_weights: See `build.build`.
+        random_weights: See `build.service.build`.
 
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
@@ -78,7 +80,7 @@ def build_service(config: Config, *, random_weights: bool = False) -> Service:
         EngineError: The configured device does not work, no engine can start, or there is no cluster.
     """
     if config.engines.where == "here":
-        return build.build(config, random_weights=random_weights)
+        return build(config, random_weights=random_weights)
     if config.engines.where == "ray":
         return build_on_cluster(config, keep(config, random_weights=random_weights))
     return build_gateway(config, programs(config, random_weights=random_weights))
@@ -90,7 +92,7 @@ def programs(config: Config, *, random_weights: bool = False, command: Sequence[
 
     Args:
         config: The configuration.
-        random_weights: See `build.build`.
+        random_weights: See `build.service.build`.
         command: Starts one.
 
     Raises:
@@ -145,7 +147,7 @@ def keep(config: Config, *, random_weights: bool = False, build: str = BUILD) ->
 
     Args:
         config: The configuration.
-        random_weights: See `build.build`.
+        random_weights: See `build.service.build`.
         build: Builds the host of an engine, as `package.module:function`.
     """
     loaded = Config(model=config.model, scheduler=config.scheduler, revise=config.revise, log=config.log)
@@ -247,18 +249,18 @@ def _service(
     pool = pool_of(facts.fingerprint, metrics.restarts.inc)
     engine_metrics.cache_sizes(lambda: pool.cache_bytes)
     probe = CostProbe(facts.n_mels, facts.max_batch)
-    meter = LoadMeter(build.load_limits(config), facts.max_batch, _costs(ready, probe.n_rows))
+    meter = LoadMeter(load_limits(config), facts.max_batch, _costs(ready, probe.n_rows))
     workers = _workers(config, facts, pool, meter, metrics, engine_metrics)
-    memory = build.cost_memory(ready[0].costs_key, probe.n_rows)
+    memory = cost_memory(ready[0].costs_key, probe.n_rows)
     model = ModelFacts(name=facts.name, tokenizer=tokenizer, n_mels=facts.n_mels, alignment_lag_s=facts.alignment_lag_s)
     measured = config.scheduler.max_sessions == 0
     scheduler = Scheduler(
         model,
         workers,
-        build.scheduler_options(config),
-        build.window_options(config, model),
+        scheduler_options(config),
+        window_options(config, model),
         metrics,
-        Recordings(build.recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
+        Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
         IdleCalibration(workers, meter, probe, Clocks(), memory) if measured else None,
         pool.run,
         Reviser(RemoteRevisions(pool, revisers, facts.fingerprint), metrics),

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 
 from model import PUBLISHED_DIMENSIONS, ModelDimensions
-from streamer.build import build_engines, cost_memory, costs_key, idle_costs, load_limits, step_clocks
+from streamer.build.costs import cost_memory, costs_key, idle_costs, step_clocks
+from streamer.build.engines import build_engines
+from streamer.build.options import load_limits
 from streamer.config import Config
 from streamer.scheduling.calibration import CostProbe
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts

@@ -15,7 +15,7 @@ import msgspec
 
 from streamer.audio.files import SoundFile, read_sound, read_sound_file
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import Service
+from streamer.build.service import Service
 from streamer.cli.output import STANDARD_INPUT, chosen_format, output_paths, write_file, written
 from streamer.config import Config
 from streamer.dialects.skips import Skips

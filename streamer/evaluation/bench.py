@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.files import read_audio
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import Service
+from streamer.build.service import Service
 from streamer.config import Config
 from streamer.errors import ConfigError, OverloadError
 from streamer.evaluation.figures import to_json

@@ -11,7 +11,7 @@ import click
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from streamer.build import Engines, build_engines
+from streamer.build.engines import Engines, build_engines
 from streamer.config import Config
 from streamer.errors import ConfigError
 from streamer.evaluation.figures import Figures, to_json

@@ -18,7 +18,9 @@ from prometheus_client import CollectorRegistry
 from streamer import weights
 from streamer.audio.files import read_audio
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import Engines, build_scheduler, window_options
+from streamer.build.engines import Engines
+from streamer.build.options import window_options
+from streamer.build.service import build_scheduler
 from streamer.config import Config
 from streamer.evaluation.latency import LiveTranscript
 from streamer.evaluation.manifest import ManifestRow

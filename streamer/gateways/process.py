@@ -29,7 +29,7 @@ from streamer.access.early_keys import shows_key
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
-from streamer.build import Service
+from streamer.build.service import Service
 from streamer.daemon import background, drain
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_member

@@ -23,7 +23,8 @@ from streamer.audio.mixer import Mixer, MonoSignal
 from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite
 from streamer.audio.vad import VoiceDetector, read_weights
-from streamer.build import choose_device, choose_dtype, engine_options, model_facts, revising_model, window_options
+from streamer.build.engines import model_facts, revising_model
+from streamer.build.options import choose_device, choose_dtype, engine_options, window_options
 from streamer.config import Config, ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model

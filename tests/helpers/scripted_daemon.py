@@ -6,7 +6,7 @@ A daemon process with the engine that is never wrong, for what can only be done 
 
 from __future__ import annotations
 
-from streamer.build import Service
+from streamer.build.service import Service
 from streamer.config import Config
 from tests.helpers.process import serve
 from tests.helpers.scripted_engine import ScriptedService

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.build import Service, scheduler_options
+from streamer.build.options import scheduler_options
+from streamer.build.service import Service
 from streamer.config import Config
 from streamer.errors import EngineError
 from streamer.protocol.events import Event, TurnEnd

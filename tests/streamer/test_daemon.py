@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streamer import daemon
-from streamer.build import Service
+from streamer.build.service import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, StreamerError
 from streamer.host.sockets import listen

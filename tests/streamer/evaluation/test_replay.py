@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.build import recording_options
+from streamer.build.options import recording_options
 from streamer.cli.transcribe import TranscribeOptions
 from streamer.cli.transcribe import run as transcribe
 from streamer.config import Config, ModelConfig, RecordingConfig

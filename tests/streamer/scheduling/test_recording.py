@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from streamer.build import recording_options
+from streamer.build.options import recording_options
 from streamer.config import Config
 from streamer.scheduling.recording import AUDIO, JOURNAL, Recordings, SessionRecorder
 from tests.helpers.scripted_engine import recite, serving, spoken, story, texts

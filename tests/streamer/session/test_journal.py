@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from streamer.build import recording_options
+from streamer.build.options import recording_options
 from streamer.config import Config
 from streamer.protocol.events import Event
 from streamer.protocol.options import Update

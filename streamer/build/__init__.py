@@ -1,0 +1,1 @@
+"""Builds a service from a configuration: weights, arithmetic, warm-up, measured cost, scheduler."""

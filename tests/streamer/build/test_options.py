@@ -1,0 +1,67 @@
+"""Tests of streamer/build/options.py."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import pytest
+import torch
+
+from model import PUBLISHED_DIMENSIONS
+from streamer.build import options
+from streamer.build.options import choose_device, choose_dtype, rows_that_fit
+from streamer.config import ModelConfig, SchedulerConfig
+from streamer.errors import EngineError
+from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
+
+
+def test_the_longest_window_that_can_be_set() -> None:
+    """The configuration allows what a session has room for, and no more."""
+    [bounds] = [
+        field.type for field in msgspec.inspect.type_info(SchedulerConfig).fields if field.name == "max_window_s"
+    ]
+    assert (bounds.ge, bounds.le) == (WindowOptions(max_window_s=LONGEST_WINDOW_S).keep_s + 2.0, LONGEST_WINDOW_S)
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one asked for; `auto` is the GPU if there is one; a GPU that is not there is an error."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(ModelConfig(device="cpu")).type == "cpu"
+    assert choose_device(ModelConfig(device="auto")).type == "cpu"
+    with pytest.raises(EngineError, match="torch sees no GPU"):
+        choose_device(ModelConfig(device="cuda"))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(ModelConfig(device="cpu")).type == "cpu"
+    assert choose_device(ModelConfig(device="auto")).type == "cuda"
+
+
+@pytest.mark.parametrize(("flags", "chosen"), [("avx512_bf16 amx_bf16", torch.bfloat16), ("avx2", torch.float32)])
+def test_arithmetic_of_the_processor(monkeypatch: pytest.MonkeyPatch, flags: str, chosen: torch.dtype) -> None:
+    """On a CPU bfloat16 is taken where it is native."""
+    monkeypatch.setattr(options, "cpuinfo", lambda: f"processor : 0\nflags\t\t: fpu sse2 {flags}\n")
+
+    assert choose_dtype(ModelConfig(dtype="auto"), torch.device("cpu")) == chosen
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16", "float16"])
+def test_arithmetic_asked_for(name: Literal["float32", "bfloat16", "float16"]) -> None:
+    """What the configuration names is taken, measured or not."""
+    assert choose_dtype(ModelConfig(dtype=name), torch.device("cpu")) == getattr(torch, name)
+    assert choose_dtype(ModelConfig(dtype="auto"), torch.device("cuda")) == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("model", "free_gb", "n_rows"),
+    [
+        ("tiny.en", 3, 35),
+        ("large-v3-turbo", 6, 5),
+        ("large-v3-turbo", 20, 17),
+        ("large-v3", 130, 57),
+        ("large-v3", 1, 1),
+    ],
+)
+def test_a_small_gpu_takes_fewer_rows(model: str, free_gb: int, n_rows: int) -> None:
+    """What the rows of a step attend to takes a quarter of the memory that is free once the weights are there."""
+    assert rows_that_fit(PUBLISHED_DIMENSIONS[model], free_gb * 10**9, torch.float16) == n_rows
