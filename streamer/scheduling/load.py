@@ -14,6 +14,8 @@ FULL_LOAD = 1.75
 it: workers share memory bandwidth and the interpreter, and later rows have more new audio. 1.4 to 1.9 was measured."""
 FULL = 0.75
 """Part of a worker's places from which on its steps show the cost under full load: a step is cheap while few speak."""
+HURRIED = 0.5
+"""Part of the interval after which a session is due that has waited too long."""
 SMOOTHING = 0.1
 """Weight of the newest step in the moving averages of the cost."""
 MOST_GROWTH = 2.0
@@ -122,6 +124,10 @@ class LoadMeter:
         n_steps = -(-n_speaking // self.batch)
         wanted = self._scale * (n_steps * self._costs.fixed_s + n_speaking * self._costs.row_s) / SHARE
         return min(max(wanted, self._limits.min_interval_s), self._limits.max_interval_s)
+
+    def hurried_interval_s(self, n_speaking: int) -> float:
+        """The interval of one of them that has waited too long, seconds: half, but no less than without load."""
+        return max(HURRIED * self.interval_s(n_speaking), self._limits.min_interval_s)
 
     @property
     def capacity(self) -> int:

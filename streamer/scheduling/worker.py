@@ -4,8 +4,8 @@ The sessions of one decoder: takes their audio, asks for their steps, hands out 
 The loop: take the audio that came in for every session, step the sessions that are due, hand out the events, repeat.
 Where the decoder is an engine of this process, front end and engine share a thread, and the loop waits for each step.
 Where it is another process, steps run beside the loop, and audio is taken meanwhile. The event loop receives in both
-cases, and that input forms the next batch. Ends of turns go before partial captions; within each kind the session with
-the most unseen audio goes first. A session has at most one step in flight.
+cases, and that input forms the next batch. Ends of turns go before partial captions; within each kind the session goes
+first that has waited longest for stable words. A session has at most one step in flight.
 
 A GPU has one worker. A CPU has one worker of one thread for each core (docs/experiments.md has the measurements).
 """
@@ -33,7 +33,7 @@ from streamer.scheduling.load import LoadMeter
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.session.second_pass import Revision
-from streamer.session.session import Step
+from streamer.session.session import Session, Step
 from streamer.step import StepRequest
 from streamer.telemetry.metrics import ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, StepTracer
@@ -45,6 +45,9 @@ CATCH_UP = 1.2
 EARLY = 0.5
 """Part of the step interval after which a session may join a step that another session is due for. Sessions that step
 together are due together again, and a row of a full batch costs half as much as a row alone."""
+LATE_S = 1.2
+"""Age of a session's first word that is not stable from which on its next step comes sooner. Words that two steps agree
+on are stable by then; the others make the tail of the delay, and take the time of those that are early."""
 TICK_OF_SESSION_S = 0.003
 """Time between two rounds for each session, where steps run beside them, seconds."""
 MOST_TICK_S = 0.1
@@ -316,11 +319,16 @@ class Worker:
         return self._front_end.extract([stream.state for stream in streams], samples)
 
     def _due(self, interval_s: float) -> list[SessionHandle]:
-        """Sessions due for a step at this interval, ends of turns first, then by unseen audio."""
+        """Sessions due for a step at this interval, ends of turns first, then those that have waited longest."""
         sound = [s for s in self.streams.values() if not s.has_failed]
-        due = [s for s in sound if self._guard(s, functools.partial(s.session.is_due, interval_s))]
+        due = [s for s in sound if self._guard(s, functools.partial(self._is_due, s.session, interval_s))]
         due = [s for s in due if self._early_final_s(s) <= 0]
-        return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.lag_s))
+        return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.waiting_s))
+
+    def _is_due(self, session: Session, interval_s: float) -> bool:
+        """Whether a session is due at this interval, or sooner since a word of it has waited too long."""
+        hurried_s = self.meter.hurried_interval_s(self.n_burdening)
+        return session.is_due(min(interval_s, hurried_s) if session.waiting_s >= LATE_S else interval_s)
 
     def _early_final_s(self, stream: SessionHandle) -> float:
         """

@@ -29,13 +29,15 @@ class CommitPolicy:
     """Successive hypotheses that must contain the word, at least 1."""
     hold_back_s: float
     """Distance of the word's end from the newest audio, at least, seconds."""
+    is_patient: bool = False
+    """Whether words have time: no step comes sooner for their sake."""
 
 
 POLICIES: dict[Delay, CommitPolicy] = {
     "minimal": CommitPolicy(agreement=2, hold_back_s=0.2),
     "low": CommitPolicy(agreement=2, hold_back_s=0.5),
-    "medium": CommitPolicy(agreement=3, hold_back_s=0.8),
-    "high": CommitPolicy(agreement=4, hold_back_s=1.2),
+    "medium": CommitPolicy(agreement=3, hold_back_s=0.8, is_patient=True),
+    "high": CommitPolicy(agreement=4, hold_back_s=1.2, is_patient=True),
 }
 
 

@@ -77,6 +77,12 @@ class OpenTurn:
         return max(0, self.target - self._audio.seen) * FRAME_S
 
     @property
+    def waiting_s(self) -> float:
+        """How long something that was said has waited to be stable, seconds; `lag_s` at least."""
+        from_s = self._window.waits_from_s
+        return self.lag_s if from_s is None else max(self.lag_s, self._audio.end_s - from_s)
+
+    @property
     def has_seen_pause(self) -> bool:
         """Whether the last step saw enough silence after the last voice."""
         return self._audio.has_seen_pause(self._voice.last_voice_s)

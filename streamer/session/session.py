@@ -140,6 +140,11 @@ class Session:
         return self._turn.lag_s if self._voice.speaking else 0.0
 
     @property
+    def waiting_s(self) -> float:
+        """How long the open turn has waited for stable words, or for any step, seconds of audio."""
+        return self._turn.waiting_s if self._voice.speaking else 0.0
+
+    @property
     def is_speaking(self) -> bool:
         """Whether a turn is open."""
         return self._voice.speaking

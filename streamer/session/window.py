@@ -40,6 +40,8 @@ LONGEST_HALF = 1 / 3
 that asks for the rest."""
 STRAYED_S = 3.0
 """Voice after the last word from which on the prefix is thought to mislead the decoder, seconds."""
+USUAL_WORD_S = 0.3
+"""Length of a word that no step has heard yet, seconds."""
 SETTLED_TEXT_S = 1.5
 """Age of a word's end from which on the decoder does not read the word again, seconds."""
 
@@ -66,7 +68,8 @@ class Window:
     ) -> None:
         self._session, self._options, self._tokenizer = spec.name, spec.window, spec.model.tokenizer
         self._audio, self._voice, self._language, self._transcript = audio, voice, language, transcript
-        self._agreement = Agreement(POLICIES[spec.options.delay])
+        self._policy = POLICIES[spec.options.delay]
+        self._agreement = Agreement(self._policy)
         self._early_ends = EarlyEnds()
         self._prompt = self._tokenizer.encode(f" {spec.options.prompt}".rstrip())
         self._context = self._tokenizer.encode(f" {spec.context}".rstrip())
@@ -172,6 +175,20 @@ class Window:
     def ending_pause_ms(self) -> int:
         """Silence that ends the open turn, by its text, where the client names no endpoint, in milliseconds."""
         return ending_pause_ms(self._transcript.text_with(self.text.tail), self._last_probability)
+
+    @property
+    def waits_from_s(self) -> float | None:
+        """
+        Stream time since which something that was said waits to be stable; None without it, and where words have time.
+
+        The end of the first word that is not stable, or of what may be a word in the voice behind the stable ones.
+        """
+        if self._policy.is_patient or not self.text.has_words:
+            return None
+        if (end_s := self.text.unstable_from_s) is not None:
+            return end_s
+        voices_s = self._voice.stretches(self.text.said_until_s, self._audio.end_s)
+        return voices_s[0] + USUAL_WORD_S if voices_s else None
 
     def visible_tail(self, edge_s: float) -> list[SpokenWord]:
         """The words of the tail that are shown after a step that saw the audio up to `edge_s`, stream time."""

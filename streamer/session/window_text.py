@@ -101,6 +101,11 @@ class WindowText:
         return self._tail
 
     @property
+    def unstable_from_s(self) -> float | None:
+        """End of the first spoken word of the tail, stream time; None if there is none."""
+        return next((word.end_s for word in self._tail if word.key), None)
+
+    @property
     def n_spoken(self) -> int:
         """Words of the tail up to its last spoken one: marks behind it are not counted."""
         return max((n for n, word in enumerate(self._tail, start=1) if word.key), default=0)
@@ -120,6 +125,11 @@ class WindowText:
         return self._committed
 
     @property
+    def has_words(self) -> bool:
+        """Whether the window holds words, committed or not."""
+        return bool(self._committed or self._tail)
+
+    @property
     def has_committed(self) -> bool:
         """Whether the window holds committed words."""
         return bool(self._committed)
@@ -131,12 +141,12 @@ class WindowText:
 
     @property
     def end_s(self) -> float:
-        """End of the last word, committed or not, stream time; valid only while `has_committed`."""
+        """End of the last word, committed or not, stream time; valid only while `has_words`."""
         return (self._tail or self._committed)[-1].end_s
 
     @property
     def said_until_s(self) -> float:
-        """Stream time up to which the words account for the voice; valid only while `has_committed`."""
+        """Stream time up to which the words account for the voice; valid only while `has_words`."""
         return said_until_s([*self._committed, *self._tail], self.end_s)
 
     def set_tail(self, words: Sequence[SpokenWord]) -> None:

@@ -64,6 +64,12 @@ def test_the_interval_ends_at_its_limit() -> None:
     assert meter().interval_s(10_000) == 2.0
 
 
+def test_who_has_waited_too_long_is_due_sooner() -> None:
+    """After half the interval, under load alone."""
+    assert meter().hurried_interval_s(10_000) == 1.0
+    assert meter().hurried_interval_s(1) == meter().interval_s(1) == 0.3
+
+
 def test_a_step_as_measured_changes_nothing() -> None:
     """Whatever its rows: single rows are dear, and that says nothing about full batches."""
     observed = meter()

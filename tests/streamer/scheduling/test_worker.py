@@ -12,11 +12,14 @@ import pytest
 
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError
-from streamer.protocol.events import Ack, Bye, Event, Flushed, TurnEnd
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
+from streamer.scheduling.decoder import LocalDecoder
+from streamer.scheduling.device_thread import DeviceThread
+from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
 from streamer.scheduling.session_handle import SessionHandle
-from streamer.scheduling.worker import CATCH_UP, WorkerOptions
+from streamer.scheduling.worker import CATCH_UP, LATE_S, WorkerOptions
 from streamer.session.audio_window import MAX_AUDIO_S
-from streamer.step import StepRequest
+from streamer.step import Engine, StepRequest
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
 from tests.helpers.waiting import until_idle
 
@@ -133,21 +136,42 @@ async def test_finals_go_before_partials() -> None:
 
 
 async def test_who_has_waited_longest_goes_first() -> None:
-    """With one place in a step, it goes to the session with the most unseen sound, partial by partial."""
+    """With one place in a step, it goes to the session whose first word that is not stable is oldest."""
     met = []
     async with serving(max_batch=1, worker=WorkerOptions(tick_s=0.0, min_audio_s=0.3)) as service:
         streams = {stream.id: stream for stream in (service.open() for _ in range(5))}
 
         def look(batch: Sequence[StepRequest]) -> None:
-            waiting = [s.session.lag_s for s in streams.values() if s.session.is_due(INTERVAL_S)]
+            waiting = [s.session.waiting_s for s in streams.values() if s.session.is_due(INTERVAL_S)]
             if not batch[0].final and waiting:
-                met.append((streams[batch[0].session].session.lag_s, max(waiting)))
+                met.append((streams[batch[0].session].session.waiting_s, max(waiting)))
 
         service.engine.on_step = look
         await asyncio.gather(*(recite(stream, story(12)) for stream in streams.values()))
 
     assert all(chosen >= longest for chosen, longest in met)
     assert any(chosen > longest for chosen, longest in met), "all waited alike: the test shows nothing"
+
+
+async def test_a_word_that_waits_too_long_is_heard_sooner() -> None:
+    """Under load, where one step alone has heard it: the next one comes after half an interval."""
+
+    def busy(engine: Engine, _: LoadMeter) -> LocalDecoder:
+        limits = LoadLimits(min_interval_s=0.3, max_interval_s=1.0)
+        return LocalDecoder("0", engine, LoadMeter(limits, max_batch=1, costs=StepCosts(0.0, 1.0)), DeviceThread())
+
+    sound, first, second = spoken(story(12)), int(1.3 * SAMPLE_RATE), int(1.9 * SAMPLE_RATE)
+    async with serving(decoder=busy) as service:
+        stream = service.open()
+        await stream.feed(sound[:first])
+        await until(stream, Caption)
+        assert stream.session.waiting_s < LATE_S
+        service.engine.hold()
+        await stream.feed(sound[first:second])
+        await service.held()
+
+        assert service.worker.interval_s == 1.0
+        assert stream.session.waiting_s >= LATE_S
 
 
 async def test_sessions_share_steps() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.protocol.options import PAUSE_MS
+from streamer.protocol.options import PAUSE_MS, SessionOptions
 from streamer.session.audio_window import CATCH_UP_S, WindowOptions
 from streamer.session.endpointing import FINISHED_PAUSE_MS, LONG_PAUSE_MS
 from streamer.session.open_turn import OpenTurn
+from streamer.session.window import USUAL_WORD_S
 from tests.helpers.windows import Listener, listener
 from tests.helpers.words import phrase
 
@@ -62,6 +63,27 @@ class TestSteps:
 
         assert turn.wants_step(interval_s=0.3)
         assert not turn.wants_step(interval_s=0.4)
+
+    def test_a_turn_has_waited_since_its_first_word_that_is_not_stable(self) -> None:
+        """Before the first step for what none has seen, and where all words are stable for the voice behind them."""
+        hall, turn = heard(2.56)
+        assert turn.waiting_s == pytest.approx(turn.lag_s) == pytest.approx(2.56)
+        hall.read(phrase(" one two three", 0.0, 0.5))
+        assert turn.waiting_s == pytest.approx(2.06)
+        hall.window.commit(2, closes=False)
+        assert turn.waiting_s == pytest.approx(1.06)
+        hall.window.commit(1, closes=False)
+
+        assert turn.waiting_s == pytest.approx(1.06 - USUAL_WORD_S)
+
+    def test_words_with_a_delay_that_was_asked_for_have_time(self) -> None:
+        """Their turn waits for what no step has seen, as if there were none."""
+        hall = listener(SessionOptions(language="en", delay="high"), window=OPTIONS)
+        hall.hear(2.56)
+        hall.read(phrase(" one two three", 0.0, 0.5))
+        turn = OpenTurn(OPTIONS, hall.audio, hall.voice, hall.window, endpoint_ms=None)
+
+        assert turn.waiting_s == turn.lag_s == 0.0
 
     def test_a_pause_wants_a_step_at_once_and_one_only(self) -> None:
         """The last word is probably complete."""
