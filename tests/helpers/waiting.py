@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 TURNS = 1000
 """Turns of the event loop: many more than any chain of callbacks in these tests is long."""
 
 
-async def until_idle() -> None:
-    """Let every task run until it waits for something that does not come."""
-    for _ in range(TURNS):
+class TurnCount:
+    """Turns of the event loop so far."""
+
+    n = 0
+
+    async def run(self) -> None:
+        """Count until cancelled."""
+        while True:
+            await asyncio.sleep(0)
+            self.n += 1
+
+
+@asynccontextmanager
+async def counted_turns() -> AsyncIterator[TurnCount]:
+    """Count the turns of the event loop for the length of a block."""
+    count = TurnCount()
+    counting = asyncio.create_task(count.run())
+    try:
+        yield count
+    finally:
+        counting.cancel()
+
+
+async def until_idle(turns: int = TURNS) -> None:
+    """Let every task run until it waits for something that does not come; `turns`: fewer where many tests do so."""
+    for _ in range(turns):
         await asyncio.sleep(0)
 
 

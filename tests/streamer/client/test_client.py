@@ -33,6 +33,7 @@ from tests.helpers.http_daemon import SECOND, Daemon, serving, within
 from tests.helpers.scripted_engine import ScriptedService, spoken, story
 from tests.helpers.scripted_engine import serving as sessions
 from tests.helpers.talks import broken_promises
+from tests.helpers.waiting import is_waiting
 
 TURNS = ["so the first thing", "and the second one"]
 
@@ -279,9 +280,7 @@ async def test_send_waits_while_nothing_can_be_sent(daemon: Daemon) -> None:
                 await captions.send(SECOND)
 
         sending = asyncio.create_task(send())
-        for _ in range(200):
-            await asyncio.sleep(0)
-        assert not sending.done()
+        assert await is_waiting(sending)
         stream.room.set()
         await within(sending)
         await captions.end()

@@ -12,6 +12,7 @@ from streamer.protocol.messages import AudioFormat, Flush
 from streamer.protocol.options import SessionOptions, Update
 from streamer.server.intake import Intake, decoder_of
 from tests.helpers.fake_scheduler import FakeStream
+from tests.helpers.waiting import counted_turns, until_idle
 from tests.helpers.webm import recorded
 
 HALF_SECOND = np.full(24000, 0.25, "<f4").tobytes()
@@ -69,8 +70,7 @@ async def test_a_client_that_changes_its_key_terms_all_the_time_waits() -> None:
             await intake.take(long)
 
     changing = asyncio.create_task(change())
-    for _ in range(100):
-        await asyncio.sleep(0)
+    await until_idle()
     changing.cancel()
 
     assert len(stream.updates) == 2
@@ -80,21 +80,12 @@ async def test_other_clients_are_served_while_a_long_message_is_decoded() -> Non
     """A recording of thousands of empty elements between its packets in one message holds nobody up."""
     stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
     intake = Intake(stream, decoder_of(AudioFormat(encoding="webm_opus")))
-    n_turns = 0
-
-    async def other() -> None:
-        nonlocal n_turns
-        while True:
-            await asyncio.sleep(0)
-            n_turns += 1
-
     await intake.take(recorded(np.zeros(960, np.float32)))
-    beside = asyncio.create_task(other())
     silence = b"\xa3\x87\x81\0\0\x80\xf8\xff\xfe"  # a block with 20 ms of it
-    await intake.take((b"\xec\x80" * 900 + silence) * 300)
-    beside.cancel()
+    async with counted_turns() as turns:
+        await intake.take((b"\xec\x80" * 900 + silence) * 300)
 
-    assert n_turns > 5
+    assert turns.n > 5
 
 
 async def test_channels_out_of_phase_are_heard() -> None:

@@ -19,7 +19,7 @@ from streamer.server.listener import Listener
 from streamer.server.pieces import Rank, Turns
 from streamer.telemetry.metrics import SocketMetrics
 from tests.helpers.http_daemon import within
-from tests.helpers.waiting import until
+from tests.helpers.waiting import counted_turns, until, until_idle
 
 
 class Broke(socket.socket):
@@ -55,8 +55,7 @@ async def test_an_accept_that_fails_is_counted_told_once_and_slowed() -> None:
         listener.start()
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, listening.getsockname())
-        for _ in range(200):
-            await asyncio.sleep(0)
+        await until_idle()
         listener.close()
         await listener.wait_closed()
 
@@ -110,10 +109,9 @@ async def test_who_shows_a_key_comes_first_and_is_never_cut() -> None:
 def test_accepting_does_not_wait_for_all_other_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where hundreds of them are ready, it takes many turns to serve them; in each one client is let in."""
     monkeypatch.setattr(module, "ACCEPT_S", 0.0)
-    n_clients, n_turns = 40, 0
+    n_clients = 40
 
     async def crowded() -> None:
-        nonlocal n_turns
         metrics, loop = SocketMetrics(CollectorRegistry()), asyncio.get_running_loop()
         ready = [socket.socketpair() for _ in range(10 * MOST_AT_ONCE)]
         for ours, theirs in ready:
@@ -123,10 +121,11 @@ def test_accepting_does_not_wait_for_all_other_sockets(monkeypatch: pytest.Monke
         listener = Listener(listening, refuse, sockets, Turns(loop), knows_nobody, None, 60.0, metrics)
         listener.start()
         clients = [socket.create_connection(listening.getsockname()) for _ in range(n_clients)]
-        while (n_open := sockets.n_open) < n_clients:
-            await asyncio.sleep(0)
-            n_turns += 1
-            assert sockets.n_open - n_open <= 1
+        async with counted_turns() as turns:
+            while (n_open := sockets.n_open) < n_clients:
+                await asyncio.sleep(0)
+                assert sockets.n_open - n_open <= 1
+        assert turns.n < 2 * n_clients
         listener.close()
         await listener.wait_closed()
         for ours, theirs in ready:
@@ -138,4 +137,3 @@ def test_accepting_does_not_wait_for_all_other_sockets(monkeypatch: pytest.Monke
 
     with asyncio.Runner(loop_factory=fair_loop) as runner:
         runner.run(crowded())
-    assert n_turns < 2 * n_clients

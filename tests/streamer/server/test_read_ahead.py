@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from streamer.server.read_ahead import LONG_TEXT, OVERHEAD_BYTES, ReadAhead
 from tests.helpers.http_daemon import SECOND, end, serving, start, within
+from tests.helpers.waiting import counted_turns, until_idle
 
 SCOPE: Scope = {"type": "websocket"}
 App = Callable[[Receive], Awaitable[None]]
@@ -47,8 +48,7 @@ class Server:
 
 async def settle() -> None:
     """Let everything that can go on do so."""
-    for _ in range(300):
-        await asyncio.sleep(0)
+    await until_idle(300)
 
 
 async def run(app: App, server: Server, **bounds: int) -> ReadAhead:
@@ -188,19 +188,12 @@ async def test_a_ping_behind_seven_minutes_of_audio_is_answered() -> None:
 
 async def test_long_texts_come_one_at_a_time() -> None:
     """However many clients have sent one; short ones of others do not wait, and a slow client keeps nobody waiting."""
-    taken, turns = list[str](), list[int]()
-    turn = 0
-
-    async def count() -> None:
-        nonlocal turn
-        while True:
-            await asyncio.sleep(0)
-            turn += 1
+    taken, at_turns = list[str](), list[int]()
 
     async def called(scope: Scope, receive: Receive, _: Send) -> None:
         await receive()
         taken.append(scope["name"])
-        turns.append(turn)
+        at_turns.append(turns.n)
         await asyncio.Event().wait()
 
     async def send(_: Any) -> None:
@@ -209,12 +202,14 @@ async def test_long_texts_come_one_at_a_time() -> None:
     ahead = ReadAhead(called)
     texts = {"a": "x" * LONG_TEXT, "b": "x" * LONG_TEXT, "c": "x" * LONG_TEXT, "short": "x"}
     servers = {name: Server({"type": "websocket.receive", "text": text}) for name, text in texts.items()}
-    works = [asyncio.create_task(ahead({**SCOPE, "name": name}, one.receive, send)) for name, one in servers.items()]
-    works.append(asyncio.create_task(count()))
-    await settle()
+    async with counted_turns() as turns:
+        works = [
+            asyncio.create_task(ahead({**SCOPE, "name": name}, one.receive, send)) for name, one in servers.items()
+        ]
+        await settle()
     for work in works:
         work.cancel()
     await asyncio.gather(*works, return_exceptions=True)
 
     assert taken == ["short", "a", "b", "c"]
-    assert len(set(turns)) == len(turns)
+    assert len(set(at_turns)) == len(at_turns)
