@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,9 @@ from streamer.engine.loading import load_model
 from streamer.errors import AudioFormatError, EngineError
 from streamer.library.streaming import stream_events
 from streamer.library.transcript import Segment, Transcript, segments_of
-from streamer.library.windows import WindowDecoder, cut_in_pauses, has_voice, voice_probabilities
+from streamer.library.windows import DecodeOptions, WindowDecoder, cut_in_pauses, has_voice, voice_probabilities
 from streamer.protocol.events import Event
-from streamer.protocol.options import SessionOptions, Task
+from streamer.protocol.options import SessionOptions
 from streamer.scheduling.revision_decoder import RevisionDecoder
 from streamer.session.plausibility import is_no_speech
 from streamer.session.session import Session
@@ -101,26 +101,14 @@ class SpeechModel:
         """Codes of the languages that the model knows."""
         return tuple(self.tokenizer.languages)
 
-    def transcribe(
-        self,
-        audio: Audio,
-        *,
-        rate: int = SAMPLE_RATE,
-        language: str | None = None,
-        task: Task = "transcribe",
-        prompt: str = "",
-        keyterms: Sequence[str] = (),
-    ) -> Transcript:
+    def transcribe(self, audio: Audio, *, rate: int = SAMPLE_RATE, **options: Unpack[DecodeOptions]) -> Transcript:
         """
         Transcribe a whole recording, greedily in windows of at most 30 s that are cut in pauses.
 
         Args:
             audio: A file or samples, see `Audio`.
             rate: Of samples, hertz; files know their own.
-            language: A code of `languages`; None to detect it in the first window with voice.
-            task: `translate` translates to English.
-            prompt: Text that the decoder reads before each window.
-            keyterms: Words and names that decoding favours.
+            **options: See `DecodeOptions`; a language is detected in the first window with voice.
 
         Raises:
             AudioFormatError: The audio cannot be read.
@@ -128,46 +116,33 @@ class SpeechModel:
         """
         sound = sound_of(audio, rate)
         samples = sound.samples
-        segments: list[Segment] = []
-        at_s, found = 0.0, language
+        segments, at_s = list[Segment](), 0.0
         voice = voice_probabilities(self._front_end, samples)
         for window in cut_in_pauses(samples, voice):
             end_s = at_s + len(window) / SAMPLE_RATE
             if has_voice(voice, at_s, end_s):  # the network makes words of silence
-                result = self.decode(window, language=found, task=task, prompt=prompt, keyterms=keyterms)
-                found = result.language
+                result = self.decode(window, **options)
+                options["language"] = result.language
                 if not is_no_speech(result):
                     segments += segments_of(result, self.tokenizer, at_s, end_s, self._window.alignment_lag_s)
             at_s = end_s
         text = " ".join(segment.text for segment in segments)
         return Transcript(
             text=text,
-            language=found or "",
+            language=options.get("language") or "",
             duration_s=at_s,
             segments=tuple(segments),
             warnings=tuple(map(str, sound.notes)),
         )
 
-    def decode(
-        self,
-        audio: Audio,
-        *,
-        rate: int = SAMPLE_RATE,
-        language: str | None = None,
-        task: Task = "transcribe",
-        prompt: str = "",
-        keyterms: Sequence[str] = (),
-    ) -> StepResult:
+    def decode(self, audio: Audio, *, rate: int = SAMPLE_RATE, **options: Unpack[DecodeOptions]) -> StepResult:
         """
         Decode one window greedily without timestamps, as the published `decode` at temperature 0.
 
         Args:
             audio: A file or samples of at most 30 s, see `Audio`.
             rate: Of samples, hertz.
-            language: A code of `languages`; None to detect it.
-            task: `translate` translates to English.
-            prompt: Text that the decoder reads first.
-            keyterms: Words and names that decoding favours.
+            **options: See `DecodeOptions`.
 
         Returns:
             Tokens with their probabilities and times, and the probability of no speech.
@@ -176,7 +151,7 @@ class SpeechModel:
             AudioFormatError: The audio cannot be read.
             EngineError: The audio is longer than 30 s, the model has no such language, or the device failed.
         """
-        return self._windows.decode(samples_of(audio, rate), language, task=task, prompt=prompt, keyterms=keyterms)
+        return self._windows.decode(samples_of(audio, rate), **options)
 
     def detect_language(self, audio: Audio, *, rate: int = SAMPLE_RATE) -> dict[str, float]:
         """

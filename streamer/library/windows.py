@@ -7,6 +7,7 @@ Recordings of more than 30 s are cut in the longest pause of the second half of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -35,6 +36,19 @@ LOG_FLOOR = -10.0
 """log10 of the lowest power that the front end distinguishes."""
 
 
+class DecodeOptions(TypedDict, total=False):
+    """How speech is decoded."""
+
+    language: str | None
+    """A code of the model's languages; None, as by default, to detect it."""
+    task: Task
+    """`transcribe`, as by default, or `translate`: to English."""
+    prompt: str
+    """Text that the decoder reads before each window."""
+    keyterms: Sequence[str]
+    """Words and names that decoding favours."""
+
+
 class WindowDecoder:
     """
     Decodes windows of at most 30 s, one by one.
@@ -55,7 +69,7 @@ class WindowDecoder:
     def decode(
         self,
         samples: NDArray[np.float32],
-        language: str | None,
+        language: str | None = None,
         *,
         task: Task = "transcribe",
         prompt: str = "",
@@ -66,10 +80,10 @@ class WindowDecoder:
 
         Args:
             samples: (n,), mono at 16 kHz, at most 30 s.
-            language: A code; None to detect it.
-            task: `translate` translates to English.
-            prompt: Text that the decoder reads first.
-            keyterms: Words and names that decoding favours.
+            language: See `DecodeOptions`, as for all others.
+            task: See there.
+            prompt: See there.
+            keyterms: See there.
 
         Raises:
             EngineError: The window is longer than 30 s, or the model has no such language.

@@ -194,11 +194,13 @@ def test_an_english_model_detects_english(model: SpeechModel) -> None:
 
 
 def test_impossible_requests_are_refused(model: SpeechModel) -> None:
-    """A language that the model lacks, a window of more than 30 s, a model that is not there."""
+    """A language that the model lacks, a window of more than 30 s, an unknown option, a model that is not there."""
     with pytest.raises(EngineError, match="language 'de': this model knows en"):
         model.decode(np.zeros(1600), language="de")
     with pytest.raises(EngineError, match="window of 3100 frames: expected 1 to 3000"):
         model.decode(np.zeros(31 * SAMPLE_RATE))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'langage'"):
+        model.decode(np.zeros(1600), langage="de")  # type: ignore[call-arg]
     with pytest.raises(ModelNotFoundError, match="no model is called nowhere"):
         streamer.load("nowhere")
 
