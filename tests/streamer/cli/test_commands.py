@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import structlog
 from click.testing import CliRunner, Result
 
 from streamer import __version__
@@ -22,17 +20,14 @@ from streamer.config import Config
 from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError
 from streamer.evaluation.bench import BenchOptions
 from streamer.evaluation.play import EvaluationOptions
+from tests.helpers.process_log import restored_log
 
 
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     """Commands set up the log of the process: put it back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with restored_log():
+        yield
 
 
 @pytest.fixture

@@ -7,29 +7,12 @@ import asyncio
 import pytest
 
 from streamer.errors import EngineError
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnRevised
+from streamer.protocol.events import Event, Flushed, Speech, TurnRevised
 from streamer.scheduling.outbox import Outbox
+from tests.helpers.events import BYE, ack, caption, turn_end
 from tests.helpers.waiting import until_idle
 
 MAX_UNREAD = 100
-
-
-def caption(turn: int, rev: int) -> Caption:
-    """A caption without text."""
-    return Caption(turn=turn, rev=rev, stable="", partial="", start_s=0.0, end_s=0.0)
-
-
-def turn_end(turn: int) -> TurnEnd:
-    """The end of a turn."""
-    return TurnEnd(turn=turn, text="", start_s=0.0, end_s=0.0, language="en", reason="silence")
-
-
-def ack(received_s: float) -> Ack:
-    """An ack."""
-    return Ack(received_s=received_s, stable_s=0.0, lag_s=0.0)
-
-
-BYE = Bye(reason="end", audio_s=0.0, turns=0)
 
 
 async def read(outbox: Outbox) -> list[Event]:

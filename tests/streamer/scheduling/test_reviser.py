@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import torch
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
@@ -20,28 +19,12 @@ from streamer.protocol.turns import FinalTurns
 from streamer.scheduling.reviser import MAX_BYE_WAIT_S, MAX_FAILURES, MAX_WAITING, Job, Reviser
 from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
 from streamer.scheduling.session_handle import SessionHandle
-from streamer.session.second_pass import Part, Revision
 from streamer.telemetry.metrics import ServiceMetrics
+from tests.helpers.revisions import revision
 from tests.helpers.scripted_engine import ScriptedEngine, recite, reviser, serving, spoken, story
 from tests.helpers.waiting import until_idle
 
 REVISED = SessionOptions(language="en", revise=True, endpoint_ms=500)
-
-
-def revision(turn: int = 0, language: str = "en", model: str = "") -> Revision:
-    """A turn of one word, b."""
-    ended = TurnEnd(turn=turn, text="b", start_s=0.0, end_s=0.3, language=language, reason="silence")
-    part = Part(log_mel=torch.full((5, 30), 0.1), gains=(), start_s=0.0, voiced=((0.0, 0.3),), text=" b")
-    return Revision(
-        turn=ended,
-        parts=(part,),
-        model=model,
-        prompt="",
-        keyterms=(),
-        task="transcribe",
-        has_words=True,
-        begins_sentence=True,
-    )
 
 
 class Queue:

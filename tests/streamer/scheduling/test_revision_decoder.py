@@ -5,29 +5,11 @@ from __future__ import annotations
 import os
 
 import pytest
-import torch
 
 from streamer.errors import EngineError
-from streamer.protocol.events import TurnEnd
 from streamer.scheduling.revision_decoder import NICENESS, RevisionDecoder, RevisionThread
-from streamer.session.second_pass import Part, Revision
+from tests.helpers.revisions import revision
 from tests.helpers.scripted_engine import ScriptedEngine, reviser
-
-
-def revision(language: str = "en", model: str = "") -> Revision:
-    """A turn of one word, b."""
-    ended = TurnEnd(turn=0, text="b", start_s=0.0, end_s=0.3, language=language, reason="silence")
-    part = Part(log_mel=torch.full((5, 30), 0.1), gains=(), start_s=0.0, voiced=((0.0, 0.3),), text=" b")
-    return Revision(
-        turn=ended,
-        parts=(part,),
-        model=model,
-        prompt="",
-        keyterms=(),
-        task="transcribe",
-        has_words=True,
-        begins_sentence=True,
-    )
 
 
 def test_a_language_that_the_model_does_not_know_is_left() -> None:

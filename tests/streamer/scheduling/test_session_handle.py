@@ -10,10 +10,11 @@ import torch
 
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.errors import EngineError, OverloadError
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
+from streamer.protocol.events import Bye, Event, Flushed, TurnEnd
 from streamer.protocol.options import Update
 from streamer.scheduling.inbox import MAX_COMMANDS
 from streamer.scheduling.session_handle import SessionHandle
+from tests.helpers.events import BYE, ack, caption, turn_end
 from tests.helpers.sessions import new_session
 from tests.helpers.waiting import is_waiting
 
@@ -45,24 +46,6 @@ class Owner:
 def sound(seconds: float, value: float = 0.5) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """Constant samples."""
     return np.full(round(seconds * SAMPLE_RATE), value, np.float32)
-
-
-def caption(turn: int, rev: int) -> Caption:
-    """A caption without text."""
-    return Caption(turn=turn, rev=rev, stable="", partial="", start_s=0.0, end_s=0.0)
-
-
-def turn_end(turn: int) -> TurnEnd:
-    """The end of a turn."""
-    return TurnEnd(turn=turn, text="", start_s=0.0, end_s=0.0, language="en", reason="silence")
-
-
-def ack(received_s: float) -> Ack:
-    """An ack."""
-    return Ack(received_s=received_s, stable_s=0.0, lag_s=0.0)
-
-
-BYE = Bye(reason="end", audio_s=0.0, turns=0)
 
 
 async def read(stream: SessionHandle) -> list[Event]:

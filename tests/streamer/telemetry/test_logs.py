@@ -15,6 +15,7 @@ import structlog
 
 from streamer.config import LogConfig
 from streamer.telemetry import logs
+from tests.helpers.process_log import restored_log
 
 
 class Terminal(io.StringIO):
@@ -25,12 +26,8 @@ class Terminal(io.StringIO):
 @pytest.fixture(autouse=True)
 def restored_logging() -> Iterator[None]:
     """Logging is one thing per process: put it back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with restored_log():
+        yield
 
 
 def configured(stream: io.StringIO, **options: str) -> structlog.stdlib.BoundLogger:
