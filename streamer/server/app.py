@@ -76,35 +76,11 @@ def build_app(
     connections = connections if connections is not None else Connections()
     keys = keys if keys is not None else Keys()
     shared = shared if shared is not None else _alone(scheduler, config, metrics, connections, microphone)
-    routes = [
-        *captions_routes(scheduler, config, keys, connections, shared.rooms),
-        *room_routes(config, keys, shared.rooms),
-        *openai_routes(scheduler, config, keys, shared.secrets),
-        *relay_routes(scheduler, config, keys),
-        *status_routes(scheduler, config, keys, connections, shared.state),
-        *page_routes(),
-    ]
+    routes = _routes(scheduler, config, keys, connections, shared)
     not_found = _NotFound(routes)
     app = Starlette(
         routes=[*routes, WebSocketRoute("/{path:path}", not_found.refuse)],
-        middleware=[
-            Middleware(StopAnswers),
-            Middleware(SubPath, root_path=config.server.root_path),
-            Middleware(CrossOriginHeaders, origins=AllowedOrigins(config.server.allowed_origins)),
-            Middleware(PageHeaders),
-            Middleware(ForwardedClients, proxies=TrustedProxies(config.server.trusted_proxies)),
-            Middleware(OriginGuard, config=config.server, are_keys_required=keys.are_required),
-            Middleware(
-                Admission,
-                limits=config.limits,
-                registry=metrics,
-                keys=keys,
-                door=shared.door,
-                n_processes=config.server.processes,
-            ),
-            Middleware(Preflights),
-            Middleware(ReadAhead),
-        ],
+        middleware=_middleware(config, metrics, keys, shared.door),
         exception_handlers={
             KeyRefusedError: _refused,
             ForbiddenError: _refused,
@@ -114,6 +90,37 @@ def build_app(
     )
     app.router.redirect_slashes = False  # it would redirect to the name and path that a proxy has asked for
     return app
+
+
+def _routes(
+    scheduler: SessionService, config: Config, keys: Keys, connections: Connections, shared: Shared
+) -> list[BaseRoute]:
+    return [
+        *captions_routes(scheduler, config, keys, connections, shared.rooms),
+        *room_routes(config, keys, shared.rooms),
+        *openai_routes(scheduler, config, keys, shared.secrets),
+        *relay_routes(scheduler, config, keys),
+        *status_routes(scheduler, config, keys, connections, shared.state),
+        *page_routes(),
+    ]
+
+
+def _middleware(config: Config, metrics: CollectorRegistry, keys: Keys, door: Doorkeeper) -> list[Middleware]:
+    """What every request passes, the outermost first."""
+    server = config.server
+    return [
+        Middleware(StopAnswers),
+        Middleware(SubPath, root_path=server.root_path),
+        Middleware(CrossOriginHeaders, origins=AllowedOrigins(server.allowed_origins)),
+        Middleware(PageHeaders),
+        Middleware(ForwardedClients, proxies=TrustedProxies(server.trusted_proxies)),
+        Middleware(OriginGuard, config=server, are_keys_required=keys.are_required),
+        Middleware(
+            Admission, limits=config.limits, registry=metrics, keys=keys, door=door, n_processes=server.processes
+        ),
+        Middleware(Preflights),
+        Middleware(ReadAhead),
+    ]
 
 
 def _alone(
