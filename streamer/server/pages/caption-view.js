@@ -1,12 +1,13 @@
 // The captions on the page: lines that roll up, with the open turn at the bottom. Stable words never move or change
 // before their turn has ended; the unstable tail has a style of its own until its words become stable.
 
+import { onceAFrame } from "./frames.js";
+
 const MANY_ROWS = 50;
 
 export class CaptionView {
   #stage;
   #rows = []; // { key, element, stable }
-  #isSettling = false;
   #isStill = matchMedia("(prefers-reduced-motion: reduce)");
 
   constructor(stage) {
@@ -44,14 +45,7 @@ export class CaptionView {
   }
 
   /** Bring the newest line into view: smoothly by a line, at once by more; once for all that changes in a frame. */
-  settle() {
-    if (this.#isSettling) return;
-    this.#isSettling = true;
-    requestAnimationFrame(() => {
-      this.#isSettling = false;
-      this.#settle();
-    });
-  }
+  settle = onceAFrame(() => () => this.#settle());
 
   #settle() {
     this.#dropUnseen();

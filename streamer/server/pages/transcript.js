@@ -1,5 +1,6 @@
 // The transcript below the captions: final turns with their times, to read, correct, copy and download.
 
+import { onceAFrame } from "./frames.js";
 import { toFile } from "./subtitles.js";
 import { clock } from "./turns.js";
 
@@ -38,7 +39,6 @@ export class Transcript {
   #empty;
   #wordTime;
   #buttons;
-  #isEndDue = false;
 
   /**
    * Fill a `<section>` whose `<header>` holds the title. `facts()`: { date, model } for downloads; `onCorrect(turn, text)`:
@@ -96,16 +96,13 @@ export class Transcript {
   }
 
   /** Stay at the end if the reader is there: once for all turns of a frame, for a long talk comes in thousands of them. */
-  #keepEnd() {
-    if (this.#isEndDue) return;
-    this.#isEndDue = true;
+  #keepEnd = onceAFrame(() => {
     const isAtEnd = this.#isAtEnd;
-    requestAnimationFrame(() => {
-      this.#isEndDue = false;
+    return () => {
       if (isAtEnd) this.#log.scrollTop = this.#log.scrollHeight;
       else this.#latest.hidden = !this.#rows.size;
-    });
-  }
+    };
+  });
 
   get #isAtEnd() {
     return this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END_PX;
