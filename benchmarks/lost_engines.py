@@ -206,6 +206,7 @@ async def speak_all(said: Sequence[Talk], kind: str, daemon_pid: int, port: int,
     heard = await speaking
     replacing.cancel()
     await asyncio.gather(replacing, return_exceptions=True)
+    await until_alive(port)  # the last engine may have been killed a moment ago
     return Run(heard, met)
 
 
