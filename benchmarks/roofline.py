@@ -29,7 +29,7 @@ import model.decoder
 import model.window_group
 from benchmarks.common import argument_parser
 from model import KVCache, TextDecoder
-from model.layers import LayerNorm, PackedWeight
+from model.layers import HalfWeight, LayerNorm, Linear
 from streamer.audio.frontend import FrontEnd
 from streamer.build.engines import Engines, build_engines
 from streamer.build.options import window_options
@@ -218,14 +218,13 @@ def _wrappers(profile: Profile) -> list[tuple[Any, str, Callable[[Callable[..., 
         return wrap
 
     def product(call: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(packed: PackedWeight, x: Tensor, **kwargs: Any) -> Any:
-            n_in = x.shape[-1]
+        def counted(linear: Linear, x: Tensor, **kwargs: Any) -> Any:
+            n_in, n_out = linear.in_features, linear.out_features
             n = x.numel() // n_in
-            n_out = 0 if packed._blocked is None else packed._blocked.shape[0]
-            width = 2 if packed._fp16 is not None and n <= model.layers.SMALL_BATCH else x.element_size()
+            width = 1 if linear.is_rounded else 2 if isinstance(linear.packed, HalfWeight) else x.element_size()
             n_bytes = width * n_in * n_out + x.element_size() * n * (n_in + n_out)
             with profile.part("products", 2.0 * n * n_in * n_out, n_bytes):
-                return call(packed, x, **kwargs)
+                return call(linear, x, **kwargs)
 
         return counted
 
@@ -254,7 +253,7 @@ def _wrappers(profile: Profile) -> list[tuple[Any, str, Callable[[Callable[..., 
         (WhisperEngine, "_results", phase("times")),
         (FrontEnd, "extract", phase("front end")),
         (FrontEnd, "_judge", part("voice")),
-        (PackedWeight, "__call__", product),
+        (Linear, "forward", product),
         (TextDecoder, "screen", vocabulary),
         (LayerNorm, "forward", part("layer norm")),
         (model.decoder, "attend", attention),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from model.attention import AttentionBackend, attend
 from model.cache import AppendPlan, Group, KVCache
 from model.dimensions import ModelDimensions
-from model.layers import FeedForward, LayerNorm, Linear, PackedWeight, pack
+from model.layers import BlockedWeight, FeedForward, HalfWeight, LayerNorm, Linear, pack
 from model.screening import ScreenedVocabulary, screen
 
 __all__ = ["DecoderOutput", "TextDecoder"]
@@ -105,7 +105,7 @@ class TextDecoder(nn.Module):
         n_state = dims.n_text_state
         # without initial values: drawing them on the meta device imports torch's compiler, which takes 2 s
         self.token_embedding = nn.Embedding.from_pretrained(torch.empty(dims.n_vocab, n_state), freeze=False)
-        self.packed_embedding: PackedWeight | None = None
+        self.packed_embedding: HalfWeight | BlockedWeight | None = None
         self.screened_embedding: ScreenedVocabulary | None = None
         self.positions = nn.Parameter(torch.empty(dims.n_text_ctx, n_state))
         self.blocks = nn.ModuleList(DecoderBlock(n_state, dims.n_text_head) for _ in range(dims.n_text_layer))
@@ -116,7 +116,7 @@ class TextDecoder(nn.Module):
         """
         Pack the projection to the vocabulary, and keep a copy for lookups; both in fp16 alone where that is exact.
 
-        It is half of a small model, and few rows are projected at once: further layouts are not worth their memory.
+        It is half of a small model: further copies are not worth their memory.
         Where it is screened, in float32 on a CPU, `project` multiplies the copy for lookups.
         """
         weight = self.token_embedding.weight
@@ -124,8 +124,8 @@ class TextDecoder(nn.Module):
         if self.screened_embedding is not None:
             self.token_embedding.weight = nn.Parameter(self.screened_embedding.weight, requires_grad=False)
             return
-        self.packed_embedding = pack(weight, None, small_batch=True, large_batch=False)
-        if self.packed_embedding is not None and self.packed_embedding.is_exact_in_fp16:
+        self.packed_embedding = pack(weight, None)
+        if isinstance(self.packed_embedding, HalfWeight):
             self.token_embedding.weight = nn.Parameter(weight.half(), requires_grad=False)
 
     def set_alignment_heads(self, alignment_heads: Sequence[tuple[int, int]]) -> None:

@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from model.rounding import RoundedWeight
 
 __all__ = [
+    "BlockedWeight",
     "FeedForward",
+    "HalfWeight",
     "LayerNorm",
     "Linear",
-    "PackedWeight",
     "im2col",
+    "is_exact_in_fp16",
     "pack",
     "sinusoids",
 ]
 
-SMALL_BATCH = 8
-"""Most rows of a product for which fp16 weights are faster."""
 SMALLEST_PACKED = 2**16
 """Fewest elements of a weight that is worth packing."""
 STEPS_PER_OCTAVE = 8
@@ -52,7 +52,7 @@ class Linear(nn.Linear):
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out)
-        self.packed: PackedWeight | RoundedWeight | None = None
+        self.packed: HalfWeight | BlockedWeight | RoundedWeight | None = None
 
     @property
     def is_rounded(self) -> bool:
@@ -64,14 +64,9 @@ class Linear(nn.Linear):
         self.packed = RoundedWeight(self.weight, self.bias)
         self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
 
-    def pack(self, *, small_batch: bool) -> None:
-        """
-        Repack the weight for oneDNN and free the original; a no-op where packing does not help.
-
-        Args:
-            small_batch: Keep an fp16 copy for products of few rows, see `PackedWeight`.
-        """
-        self.packed = pack(self.weight, self.bias, small_batch=small_batch)
+    def pack(self) -> None:
+        """Replace the weight by a layout that multiplies faster, see `pack`, and free the original."""
+        self.packed = pack(self.weight, self.bias)
         if self.packed is not None:
             self.weight = nn.Parameter(self.weight.new_empty(0), requires_grad=False)
 
@@ -92,33 +87,49 @@ class Linear(nn.Linear):
         return _finished(F.linear(x, self.weight, self.bias), gelu=gelu, residual=residual)
 
 
-class PackedWeight:
+class HalfWeight:
+    """
+    A weight and its bias for matrix products on a CPU: the weight in fp16, in which checkpoints are published.
+
+    The products are those of float32: half the bytes are read and widened on the way.
+
+    Args:
+        weight: (n_out, n_in), float32, `is_exact_in_fp16`.
+        bias: (n_out,), or None.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
+
+    def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
+        """
+        Product plus bias, then GELU or plus `residual`.
+
+        Args:
+            x: (..., n_in).
+            gelu: Apply GELU to the result.
+            residual: Added to the result, (..., n_out); excludes `gelu`.
+
+        Returns:
+            (..., n_out).
+        """
+        product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
+        return _finished(product, gelu=gelu, residual=residual)
+
+
+class BlockedWeight:
     """
     A weight and its bias in oneDNN's blocked layout, for matrix products on a CPU.
 
     Args:
         weight: (n_out, n_in), float32 or bfloat16.
         bias: (n_out,), or None.
-        small_batch: Keep an fp16 copy of the weight for products of up to `SMALL_BATCH` rows. Those are bound by memory
-            bandwidth, and half the bytes take half the time. Results stay the same, since published weights are fp16;
-            without effect for weights that fp16 would round.
-        large_batch: Keep the blocked layout beside an fp16 copy: from 32 rows on its product takes less time, a sixth
-            less at 64 rows.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, small_batch: bool, large_batch: bool = True) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._bias = bias
-        self._fp16 = (
-            torch.ops.quantized.linear_prepack_fp16(weight, bias) if small_batch and _is_exact_in_fp16(weight) else None
-        )
         # without this oneDNN reorders the weight in every call, which for few rows costs more than the product
-        is_blocked = large_batch or self._fp16 is None
-        self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight) if is_blocked else None
-
-    @property
-    def is_exact_in_fp16(self) -> bool:
-        """Whether an fp16 copy is kept, which holds the same numbers."""
-        return self._fp16 is not None
+        self._blocked = torch.ops.mkldnn._reorder_linear_weight(weight)
 
     def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
         """
@@ -133,9 +144,6 @@ class PackedWeight:
             (..., n_out).
         """
         n = x.numel() // x.shape[-1]
-        if self._fp16 is not None and (n <= SMALL_BATCH or self._blocked is None):
-            product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._fp16)
-            return _finished(product, gelu=gelu, residual=residual)
         n_compiled = compiled_rows(n)
         if n == n_compiled:
             return self._multiply(x, residual, gelu=gelu)
@@ -170,7 +178,7 @@ def _padded(x: Tensor, n: int) -> Tensor:
     return F.pad(rows, (0, 0, 0, n - rows.shape[0]))
 
 
-def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool, large_batch: bool = True) -> PackedWeight | None:
+def pack(weight: Tensor, bias: Tensor | None) -> HalfWeight | BlockedWeight | None:
     """
     Pack a weight for products on a CPU, or return None where packing does not help.
 
@@ -180,20 +188,19 @@ def pack(weight: Tensor, bias: Tensor | None, *, small_batch: bool, large_batch:
     Args:
         weight: (n_out, n_in).
         bias: (n_out,), or None.
-        small_batch: As for `PackedWeight`.
-        large_batch: As for `PackedWeight`.
     """
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available() or weight.numel() < SMALLEST_PACKED:
+    if weight.device.type != "cpu" or weight.numel() < SMALLEST_PACKED:
         return None
-    if weight.dtype == torch.float32 or (
+    if is_exact_in_fp16(weight):
+        return HalfWeight(weight, bias)
+    multiplies = weight.dtype == torch.float32 or (
         weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    ):
-        return PackedWeight(weight, bias, small_batch=small_batch, large_batch=large_batch)
-    return None
+    )
+    return BlockedWeight(weight, bias) if multiplies and torch.backends.mkldnn.is_available() else None
 
 
-def _is_exact_in_fp16(weight: Tensor) -> bool:
-    """Whether fp16 represents a weight exactly, and this build of torch has fp16 products."""
+def is_exact_in_fp16(weight: Tensor) -> bool:
+    """Whether fp16 holds a float32 weight (n_out, n_in) exactly, and this build of torch multiplies by such weights."""
     if weight.dtype != torch.float32 or "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
     return torch.equal(weight.half().float(), weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -97,12 +96,7 @@ class Whisper(nn.Module):
         rounded = set(_linear_layers(self.encoder.blocks)) if rounds_encoder else set()
         packings: list[Callable[[], None]] = [self.decoder.pack_embedding]  # the longest one first
         packings += [layer.round_off for layer in rounded]
-        for part, reads_text in ((self.encoder, False), (self.decoder, True)):
-            for layer in _linear_layers(part):
-                if layer not in rounded:
-                    # keys and values of audio are those of a window at once
-                    small_batch = reads_text and layer is not self.decoder.cross_keys_values
-                    packings.append(functools.partial(layer.pack, small_batch=small_batch))
+        packings += [layer.pack for layer in _linear_layers(self) if layer not in rounded]
         for _ in each(lambda pack: pack(), packings):
             pass
 
