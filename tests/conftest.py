@@ -7,9 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from streamer.weights import Checkpoint, load, resolve
 from tests.helpers.recordings import Recording, read_recordings
+
+# by default hypothesis fails a test whose example takes 0.2 s, which depends on what else the machine does
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
@@ -50,7 +50,6 @@ def close(actual: Tensor, expected: Tensor) -> None:
     assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None)
 @given(cuts=st.sets(st.integers(1, N - 1)), n_audio=st.integers(1, 12), seed=st.integers(0, 2**20))
 def test_any_split_into_appends_is_the_whole(small: Pair, cuts: set[int], n_audio: int, seed: int) -> None:
     """A full context in one append, one by one, or cut anywhere gives the published logits."""
@@ -63,7 +62,6 @@ def test_any_split_into_appends_is_the_whole(small: Pair, cuts: set[int], n_audi
     close(logits, published(small, tokens, features))
 
 
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, N), min_size=1, max_size=5),
     n_audio=st.lists(st.integers(1, 12), min_size=5, max_size=5),
@@ -81,7 +79,6 @@ def test_ragged_rows_are_each_alone(small: Pair, lengths: list[int], n_audio: li
         close(logits[row], published(small, text, features))
 
 
-@settings(deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**20))
 def test_sessions_interleaved_in_any_way_are_each_alone(small: Pair, data: st.DataObject, seed: int) -> None:
     """Passes with any of the slots, any number of new tokens for each, in any order of rows."""
@@ -105,7 +102,6 @@ def test_sessions_interleaved_in_any_way_are_each_alone(small: Pair, data: st.Da
             close(torch.cat(pieces), published(small, texts[slot], windows[slot])[:n])
 
 
-@settings(deadline=None)
 @given(first=st.integers(1, N), kept=st.integers(0, N), more=st.integers(1, N), seed=st.integers(0, 2**20))
 def test_going_back_is_never_having_been_there(small: Pair, first: int, kept: int, more: int, seed: int) -> None:
     """After `set_length` forgotten tokens leave no trace: others give the published logits of the new text."""
@@ -138,7 +134,6 @@ def test_a_new_window_changes_what_new_tokens_hear(small: Pair) -> None:
     close(logits, published(small, tokens, new))
 
 
-@settings(deadline=None)
 @given(held=st.integers(0, N), other=st.integers(0, N - 1), seed=st.integers(0, 2**20))
 def test_overrunning_the_context_changes_nothing(small: Pair, held: int, other: int, seed: int) -> None:
     """A batch with one row too long is refused whole; then every slot goes on as if nothing had been tried."""

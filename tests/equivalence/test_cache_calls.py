@@ -170,5 +170,5 @@ class CacheCalls(RuleBasedStateMachine):
         self.cache.check_integrity()
 
 
-CacheCalls.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+CacheCalls.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestCacheCalls = CacheCalls.TestCase

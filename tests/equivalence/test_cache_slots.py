@@ -49,7 +49,7 @@ def run_together(pair: Pair, slots: Sequence[int], *, row_by_row: bool = False) 
     return [torch.cat([prompts[slot], steps[slot]]) for slot in slots]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(before=st.integers(1, N), n_heard=st.integers(1, 10), n_audio=st.integers(1, 10))
 def test_reused_slot_is_a_fresh_slot(small: Pair, before: int, n_heard: int, n_audio: int) -> None:
     """A session in a slot that another one has filled gives the same logits, bit for bit."""
@@ -89,7 +89,7 @@ def test_every_slot_is_the_same(small: Pair, slot: int) -> None:
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(slots=st.permutations(range(5)).map(lambda order: order[:3]))
 def test_rows_by_themselves_are_rows_together(small: Pair, slots: list[int]) -> None:
     """Whether each row attends by itself or all together, padded and masked, is invisible in the logits."""
@@ -99,7 +99,7 @@ def test_rows_by_themselves_are_rows_together(small: Pair, slots: list[int]) -> 
         assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(slots=st.permutations(range(5)).map(lambda order: order[:3]))
 def test_scattered_slots_are_consecutive_slots(small: Pair, slots: list[int]) -> None:
     """A batch gathered from any slots in any order equals the batch read as one view."""

@@ -88,7 +88,7 @@ def test_an_encoder_in_8_bits_alone_and_among_7_others(front_end: FrontEnd, reco
     engine.check_integrity()
 
 
-@settings(deadline=None, max_examples=3)
+@settings(max_examples=3)
 @given(seed=st.integers(0, 2**20), n_rows=st.integers(2, 6))
 def test_any_company(
     engine: WhisperEngine, front_end: FrontEnd, recordings: dict[str, Recording], seed: int, n_rows: int

@@ -71,7 +71,7 @@ def bound(asked: StepRequest) -> int:
     return min(plausible, room(asked) - (n_prompt + 1 if n_prompt else 0))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(batch=st.tuples(requests("a"), requests("b"), requests("c")), n=st.integers(1, 3))
 def test_any_request_stays_within_the_bounds(engine: WhisperEngine, batch: tuple[StepRequest, ...], n: int) -> None:
     """Prompt, prefix and draft of any length: a result within the bounds, or an EngineError where there is no room."""

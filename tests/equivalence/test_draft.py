@@ -61,7 +61,7 @@ def test_the_draft_of_a_shorter_window(tiny_engine: WhisperEngine, recordings: d
         draft = result.tokens
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     kept=st.integers(0, 40),
     guess=st.lists(st.sampled_from(WORDS), max_size=60),

@@ -29,7 +29,7 @@ def test_a_session_after_another_is_alone(recordings: dict[str, Recording], kv_r
     assert alone(used, asked) == alone(forget(used), asked)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(order=st.lists(st.integers(0, 5), min_size=1, max_size=10))
 def test_any_order_of_sessions(toy_engine: WhisperEngine, order: list[int]) -> None:
     """Six sessions that take turns, two remembered: each step says what it says to an engine that knows nobody."""

@@ -67,7 +67,7 @@ def test_the_same_window_raised_otherwise_is_encoded_whole(recordings: dict[str,
     lengths=st.lists(st.integers(10, 200), min_size=1, max_size=12).map(sorted),
     growth=st.sampled_from([1.25, 2.0, None]),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_window_that_outgrew_its_last_whole_pass_is_encoded_and_read_whole(
     lengths: list[int], growth: float | None
 ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import whisper.timing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -77,7 +77,6 @@ def whole_costs(draw: st.DrawFn) -> Tensor:
     return torch.tensor(cells, dtype=torch.float32).reshape(n, width)
 
 
-@settings(deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(0, 30)),
     seed=st.integers(0, 2**20),
@@ -99,7 +98,6 @@ def test_median_filter_works_on_the_last_axis(shape: tuple[int, ...]) -> None:
     assert torch.equal(median_filter(x, [50] * len(x)), whisper.timing.median_filter(x, 7))
 
 
-@settings(deadline=None)
 @given(widths=st.lists(st.integers(1, 12), min_size=1, max_size=4), seed=st.integers(0, 2**20))
 def test_median_filter_ends_where_each_item_ends(widths: list[int], seed: int) -> None:
     """Items of different lengths in one call are filtered as each is alone; what lies behind one does not matter."""
@@ -111,7 +109,6 @@ def test_median_filter_ends_where_each_item_ends(widths: list[int], seed: int) -
         assert torch.equal(found[:, :width], whisper.timing.median_filter(item[:, :width], 7))
 
 
-@settings(deadline=None)
 @given(cost=whole_costs())
 def test_starts_lie_on_a_cheapest_path(cost: Tensor) -> None:
     """From the first position, never backwards, at no more than the least possible cost; also with ties."""
@@ -124,7 +121,6 @@ def test_starts_lie_on_a_cheapest_path(cost: Tensor) -> None:
     assert cost_of(starts, cost.double().numpy()) == cheapest(cost.double().numpy())
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 20), width=st.integers(1, 40), seed=st.integers(0, 2**20))
 def test_starts_are_the_published_ones(n: int, width: int, seed: int) -> None:
     """Without ties there is one cheapest path, and both find it, also with more tokens than positions."""
@@ -133,7 +129,6 @@ def test_starts_are_the_published_ones(n: int, width: int, seed: int) -> None:
     assert monotone_starts([cost]) == [published_starts(cost)]
 
 
-@settings(deadline=None)
 @given(costs=st.lists(whole_costs(), min_size=1, max_size=5))
 def test_starts_of_a_batch_are_those_of_each_alone(costs: list[Tensor]) -> None:
     """Items of different sizes do not influence each other."""
@@ -147,7 +142,6 @@ def test_cost_is_the_published_formula() -> None:
     assert_close(cost_alone(scores, n_sot=4), published_cost(scores, 4), rtol=1e-5, atol=1e-6)
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 20)), min_size=1, max_size=4), seed=st.integers(0, 2**20)
 )

@@ -57,7 +57,7 @@ def test_channels_that_sound_are_mixed_to_their_mean() -> None:
         assert (mix.weights.tolist(), mix.about) == ([0.5, 0.5], "")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(2, 8), st.data())
 def test_speech_in_any_one_channel_is_heard_in_full(n_channels: int, data: st.DataObject) -> None:
     """Wherever it stands among silence, noise and hum; and it is told."""
@@ -71,7 +71,7 @@ def test_speech_in_any_one_channel_is_heard_in_full(n_channels: int, data: st.Da
     assert f"channel {place + 1} is transcribed" in mix.about
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.4, 1.0)), min_size=2, max_size=6))
 def test_channels_out_of_phase_never_cancel_each_other(signs: list[tuple[bool, float]]) -> None:
     """One sound with any signs and levels: what is mixed has the level of a channel."""

@@ -55,7 +55,7 @@ def decoded(recordings: Iterable[bytes], seed: int = 0, decoder: ContainerDecode
         decoder.close()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.sampled_from(list(FORMATS)), st.integers(0, 9999))
 def test_message_sizes_do_not_matter(name: str, seed: int) -> None:
     """The sound is that of the whole file, as FFmpeg decodes it."""
@@ -69,7 +69,7 @@ def test_message_sizes_do_not_matter(name: str, seed: int) -> None:
         assert len(heard) <= len(expected(name)) + 0.1 * RATE
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.sampled_from(list(FORMATS)), st.integers(0, 9999), st.floats(0.2, 0.99))
 def test_a_recording_that_is_cut_loses_no_more_than_ffmpeg_does(name: str, seed: int, part: float) -> None:
     """What came before the cut is there, half a second at most excepted."""
@@ -80,7 +80,7 @@ def test_a_recording_that_is_cut_loses_no_more_than_ffmpeg_does(name: str, seed:
     assert len(heard) >= len(heard_by_ffmpeg(data)) - 0.5 * RATE
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(sorted(FORMATS.keys() - ENDLESS)), min_size=2, max_size=4), st.integers(0, 9999))
 def test_a_recorder_that_stops_and_starts_goes_on(names: list[str], seed: int) -> None:
     """Also in another format: a message that begins with a header begins a recording, and nothing is lost."""
@@ -95,7 +95,7 @@ def test_recordings_without_a_header_go_on_too(name: str) -> None:
     assert len(decoded([recorded(name)] * 3)) == pytest.approx(3 * len(expected(name)), abs=0.3 * RATE)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(1, 5000))
 def test_webm_goes_on_wherever_its_bytes_are_split(n: int) -> None:
     """Its header stands between elements, so a message need not begin with it."""
@@ -105,7 +105,7 @@ def test_webm_goes_on_wherever_its_bytes_are_split(n: int) -> None:
     assert len(heard) == pytest.approx(3 * SECONDS * RATE, abs=0.2 * RATE)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.sampled_from(["webm opus", "ogg opus", "wav 8 bit", "mp3"]), st.floats(0, 5), st.integers(0, 99))
 def test_a_client_that_comes_back_is_heard_from_where_it_was(name: str, from_s: float, seed: int) -> None:
     """Its recordings come from their start again; what the session has is left out, over several recordings too."""

@@ -45,7 +45,7 @@ def riff_sizes(data: bytes, whole: int, samples: int) -> bytes:
     return with_patch(with_patch(data, 4, struct.pack("<I", whole)), at, struct.pack("<I", samples))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SIZES, SIZES, st.sampled_from(["PCM_16", "PCM_U8", "PCM_24", "FLOAT", "ULAW"]), st.integers(1, 3))
 def test_no_size_in_a_wav_header_is_believed(whole: int, samples: int, subtype: str, channels: int) -> None:
     """Whatever a recorder that crashed left there, all samples behind it are decoded."""
@@ -54,7 +54,7 @@ def test_no_size_in_a_wav_header_is_believed(whole: int, samples: int, subtype: 
     assert all("its header announces" in note.text for note in notes)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SIZES)
 def test_no_size_in_an_aiff_header_is_believed(samples: int) -> None:
     """Likewise for AIFF, whose numbers begin with the highest byte."""
@@ -63,7 +63,7 @@ def test_no_size_in_an_aiff_header_is_believed(samples: int) -> None:
     assert seconds == pytest.approx(SECONDS, abs=0.001)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**64 - 1) | st.sampled_from([0, 1, 2**32, 2**64 - 1]))
 def test_no_size_in_a_long_wav_header_is_believed(samples: int) -> None:
     """That of 64 bits neither (RF64)."""
@@ -72,7 +72,7 @@ def test_no_size_in_a_long_wav_header_is_believed(samples: int) -> None:
     assert heard(data)[0] == SECONDS
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 2**36 - 1) | st.just(0))
 def test_no_number_of_samples_in_a_flac_header_is_believed(n: int) -> None:
     """A FLAC that was written to a pipe tells none; others may tell days."""
@@ -87,7 +87,7 @@ def test_a_size_that_is_right_ends_the_samples() -> None:
         assert heard(data + behind)[0] == pytest.approx(16_001 / RATE, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(["mvhd", "mdhd", "tkhd"]), st.binary(min_size=4, max_size=4))
 def test_no_duration_of_an_mp4_is_believed(box: str, duration: bytes) -> None:
     """In any of its three headers."""
@@ -98,7 +98,7 @@ def test_no_duration_of_an_mp4_is_believed(box: str, duration: bytes) -> None:
     assert heard(damaged)[0] == pytest.approx(SECONDS, abs=FRAME_S)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_no_length_in_an_mp3_header_is_believed(frames: int, n_bytes: int) -> None:
     """Its first frame may tell a number of frames and of bytes (Xing, Info)."""
@@ -108,7 +108,7 @@ def test_no_length_in_an_mp3_header_is_believed(frames: int, n_bytes: int) -> No
     assert heard(damaged)[0] == pytest.approx(SECONDS, abs=0.3)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(st.sampled_from(sorted(FORMATS)), st.sampled_from([0.01, 0.03, 0.1, 0.3]), st.integers(0, 2**32))
 def test_damage_in_the_middle_costs_what_is_damaged(name: str, share: float, seed: int) -> None:
     """What FFmpeg decodes is decoded, before the damage and behind it; what is missing is told."""
@@ -117,7 +117,7 @@ def test_damage_in_the_middle_costs_what_is_damaged(name: str, share: float, see
         assert heard(damaged)[0] >= most - 0.02
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(st.sampled_from(sorted(FORMATS)), st.floats(0.3, 0.999))
 def test_a_cut_end_costs_what_is_missing(name: str, share: float) -> None:
     """A recording without its end is transcribed up to there."""
@@ -137,7 +137,7 @@ def test_a_cut_end_is_told(data: bytes) -> None:
     assert "its header announces 2.0 s of sound" in notes[-1].text
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(10, 1000))
 def test_a_fragmented_mp4_that_breaks_off_is_told(n_left: int) -> None:
     """Wherever in its last fragment."""
@@ -162,14 +162,14 @@ def test_a_gap_in_the_times_of_packets_is_told() -> None:
     assert note.text.endswith("is missing, or was not recorded")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from(["mp3", "aac", "flac", "ogg opus", "ogg flac", "wav 24 bit", "webm opus", "fragmented mp4"]))
 def test_recordings_one_behind_the_other_are_all_heard(name: str) -> None:
     """As of a recorder that was stopped and started."""
     assert heard(recorded(name) * 3)[0] == pytest.approx(3 * SECONDS, abs=3 * FRAME_S)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(SIZES, min_size=2, max_size=4))
 def test_wavs_one_behind_the_other_are_told_apart_without_sizes(sizes: list[int]) -> None:
     """The next header ends the samples, where the size does not."""
@@ -183,7 +183,7 @@ def holds_no_header(junk: bytes) -> bool:
     return not any(is_known(head) and not is_frame(head) for head in heads)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(FORMATS)),
     st.binary(max_size=3000).filter(holds_no_header) | st.sampled_from([TAG, TAG + TAG, b"G", b"GG"]),
@@ -237,7 +237,7 @@ def test_a_file_without_any_sound_is_refused(data: bytes) -> None:
         read_sound(io.BytesIO(data), "file")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.binary(max_size=2000),
     st.sampled_from([b"", b"RIFF\0\0\0\0WAVEfmt ", b"FORM\0\0\0\0AIFFCOMM", b"\0\0\0\x18ftypisom"]),

@@ -157,7 +157,7 @@ def test_channels_are_chosen_by_what_sounds(left: int, right: int, told: str) ->
     assert [str(note) for note in sound.notes] == [told]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]), min_size=1, max_size=8), st.sampled_from(["WAV", "FLAC"]))
 def test_no_layout_of_channels_silences_a_sound(gains: list[float], container: str) -> None:
     """Whatever its level and sign in each of them, as long as it is in one."""

@@ -42,7 +42,7 @@ def test_nothing_in_nothing_out() -> None:
     assert FRONT_END.extract([], []) == []
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(places=st.lists(st.integers(0, 4000), max_size=6), n_samples=st.integers(1, 4000))
 def test_blocks_make_no_difference(places: list[int], n_samples: int) -> None:
     """Any chunking hears the same frames and the same voice as the whole."""

@@ -33,7 +33,7 @@ def test_two_channels_with_sound_are_their_very_mean() -> None:
         np.testing.assert_array_equal(Mixer(2, RATE).mix(samples), mean_of_channels(samples))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.sampled_from(["speech", "turned", "noise", "nothing"]), min_size=2, max_size=5),
     st.lists(st.integers(0, 4000), max_size=20),

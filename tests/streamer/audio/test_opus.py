@@ -103,7 +103,7 @@ def test_what_is_no_such_recording_is_refused(data: bytes, message: str) -> None
         decoded(data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, len(RECORDING) - 1), st.binary(min_size=1, max_size=8), st.integers(0, 3))
 def test_damage_is_an_error_or_sound_but_nothing_else(at: int, noise: bytes, lost: int) -> None:
     """Whatever is overwritten or lost: an audio error, or samples within [-1, 1] of a bounded length."""

@@ -34,7 +34,7 @@ def decode_all(decoder: AudioDecoder, parts: list[bytes]) -> NDArray[np.float32]
     return np.concatenate([*map(decoder.decode, parts), decoder.finish()])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     encoding=st.sampled_from(sorted(SAMPLE_BYTES)),
     rate=st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000]) | st.integers(8000, 48000),

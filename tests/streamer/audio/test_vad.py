@@ -70,7 +70,7 @@ def test_silence_and_noise_are_no_voice() -> None:
     assert max(found[0] + found[1]) < 0.3
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(counts=st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=3), min_size=1, max_size=5))
 def test_together_as_alone(counts: list[list[int]]) -> None:
     """Sessions judged together, in blocks of any length, are judged as each alone in one go."""

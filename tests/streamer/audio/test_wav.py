@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -62,7 +62,6 @@ def test_written_formats_are_read(subtype: str, width: int) -> None:
     assert (begun + data[n:])[: 200 * width] == data[-200 * width :]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(list(SUBTYPES)), st.integers(1, 4), st.integers(0, 99), st.booleans())
 def test_every_width_is_the_same_sound(subtype: str, channels: int, seed: int, has_size: bool) -> None:
     """However its bytes are split, and with a size that was never filled in."""

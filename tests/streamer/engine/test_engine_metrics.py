@@ -137,7 +137,7 @@ def test_new_tokens_by_place(said: list[int], now: list[int]) -> None:
     assert row.n_new == len(now) - old
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(max_batch=st.integers(1, 4), n_tail=st.integers(1, 40), steps=st.lists(st.integers(30, N_FRAMES), max_size=4))
 def test_gauges_hold_all_memory_of_attention(max_batch: int, n_tail: int, steps: list[int]) -> None:
     """Their sum is that of every tensor that the engine holds beside the weights and the rules of decoding."""

@@ -131,7 +131,7 @@ def requests(draw: st.DrawFn, session: str) -> StepRequest:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(batch=st.tuples(requests("a"), requests("b"), requests("c")))
 def test_every_limit_holds(engine: RandomEngine, batch: tuple[StepRequest, ...]) -> None:
     """Rows are bounded as those of a real engine, and times in order."""

@@ -57,7 +57,7 @@ def arrived(message: wire.Message) -> wire.FromGateway:
     return wire.from_gateway(body)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(requests(), max_size=4), st.data())
 def test_requests_arrive_with_the_frames_that_were_sent(sent: list[StepRequest], data: st.DataObject) -> None:
     """Every field is the same; frames cross in float16, and those left out are taken from what is held."""
@@ -81,7 +81,7 @@ def test_a_second_of_new_audio_takes_sixteen_kilobytes_of_eighty_bands() -> None
     assert 100 * 80 * 2 < len(wire.pack(call(wire.row_of(request, 900)))) < 100 * 80 * 2 + 600
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(TOKENS, st.booleans(), st.floats(0, 10), TEXT)
 def test_replies_arrive(tokens: tuple[int, ...], ended: bool, seconds: float, error: str) -> None:
     """Results, errors and the times of steps."""
@@ -114,7 +114,6 @@ def test_the_configuration_arrives() -> None:
     assert arrived(begin) == begin
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_message_are_refused(body: bytes) -> None:
     """With one kind of error, whatever they are."""
@@ -123,7 +122,7 @@ def test_bytes_that_are_no_message_are_refused(body: bytes) -> None:
             decode(body)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(requests(), st.data())
 def test_a_message_that_was_cut_or_changed_is_refused_or_still_a_message(
     request: StepRequest, data: st.DataObject

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import structlog.testing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.scheduling.cost_memory import FRESH_S, NEAR, STALE_S, CostMemory
@@ -55,7 +55,6 @@ def test_costs_hold_for_one_machine_and_model(tmp_path: Path, clock: Clock, chan
 
 
 @given(factors=st.lists(st.floats(1, 10), min_size=1, max_size=20))
-@settings(deadline=None)
 def test_the_least_is_remembered(tmp_path_factory: pytest.TempPathFactory, factors: list[float]) -> None:
     """Measurements beside other work, in any order, hide nothing of what the idle machine can do."""
     folder, clock = tmp_path_factory.mktemp("costs"), Clock()

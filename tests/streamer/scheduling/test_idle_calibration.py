@@ -127,7 +127,7 @@ def idle_places() -> int:
     return machine.places
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(load=st.floats(1, 10), inflation=st.floats(1, 2.5), minutes=st.floats(0, 10))
 async def test_places_return_a_minute_after_other_work(load: float, inflation: float, minutes: float) -> None:
     """A start beside any work, on a machine without memory, and the work is gone: places as on the idle machine."""
@@ -140,7 +140,7 @@ async def test_places_return_a_minute_after_other_work(load: float, inflation: f
     assert machine.places == pytest.approx(idle_places(), rel=0.15)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(load=st.floats(1, 10), inflation=st.floats(1, 2.5))
 async def test_a_start_under_load_offers_what_the_idle_machine_can_do(
     tmp_path_factory: pytest.TempPathFactory, load: float, inflation: float
@@ -186,7 +186,7 @@ async def test_a_machine_that_became_slow_falls_and_recovers() -> None:
     assert machine.places == pytest.approx(idle_places(), rel=0.15)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(scale=st.floats(0.1, 30), load=st.floats(1, 10))
 async def test_measurements_cost_little(scale: float, load: float) -> None:
     """However slow the machine is: a small part of the time, and one measurement."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
@@ -65,7 +65,6 @@ async def run(app: App, server: Server, **bounds: int) -> ReadAhead:
     return ahead
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50), min_size=1, max_size=30), st.integers(1, 4000))
 def test_messages_come_in_order_within_the_bounds(blocks: list[bytes], most: int) -> None:
     """Read ahead up to the bound, and one message more at most; all of them are taken in the end, the loss last."""

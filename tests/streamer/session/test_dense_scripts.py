@@ -169,7 +169,7 @@ def test_every_word_of_a_dense_script_is_told(language: str, rate: float) -> Non
 
 @example(language="te", rate=20.0, n_tokens=265, delay="minimal", latency=10, interval_s=1.0)
 @example(language="ka", rate=10.0, n_tokens=224, delay="high", latency=0, interval_s=1.0)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     language=st.sampled_from([*ISSUED, "en", "th", "am", "el"]),
     rate=st.floats(8.0, 42.0),
@@ -199,7 +199,7 @@ def test_rows_that_their_budget_cuts_lose_no_word(
     flushes_s=[4.9, 8.05, 10.2],
     end_s=11.5,
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     language=st.sampled_from([*ISSUED, "th", "am", "bn", "km", "zh", "ja", "ko", "he"]),
     rate=st.floats(8.0, 42.0),

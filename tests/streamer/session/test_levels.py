@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.audio.mel import GAIN_STEP, QUIET, window_gain
@@ -52,7 +52,6 @@ def test_a_window_without_voice_is_one_stretch() -> None:
     assert raise_quiet(window((50, -2.5)), [])[1] == (2.0,)
 
 
-@settings(deadline=None)
 @given(
     powers=st.lists(st.floats(-9.0, 2.0), min_size=1, max_size=6),
     lengths=st.lists(st.integers(LEAD_FRAMES + 1, 80), min_size=6, max_size=6),

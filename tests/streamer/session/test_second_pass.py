@@ -100,7 +100,7 @@ class TestSound:
         assert TOKENIZER.decode(request.draft) == revision.parts[0].text
         assert (TOKENIZER.decode(request.prompt), request.keyterms, request.language) == (" Ray Serve", ("Ray",), "en")
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(
         st.lists(st.floats(0.5, 60.0), min_size=1, max_size=3),
         st.lists(st.floats(0.1, 3.0), min_size=3, max_size=3),

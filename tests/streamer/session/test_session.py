@@ -175,7 +175,7 @@ class TestTurns:
         ended=st.sets(st.integers(0, 20)),
         latency=st.integers(0, 8),
     )
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def test_turns_are_sentences(
         self, lengths_s: list[float], pauses_s: list[float], ended: set[int], latency: int
     ) -> None:
@@ -818,7 +818,7 @@ class TestLanguages:
         talk_.play(3.0)
         assert talk_.hall.steps[-1].request.language == "fr"
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(
         st.lists(st.tuples(st.floats(2.0, 6.0), st.floats(0.8, 4.0), st.sampled_from(["de", "en", "fr"])), min_size=1)
     )
@@ -944,7 +944,7 @@ def lengths(draw: st.DrawFn) -> list[float]:
     return [draw(speech if i % 2 == 0 else pause) for i in range(2 * n - 1)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     lengths=lengths(),
     chunk_s=st.sampled_from([0.02, 0.1, 0.25, 0.7]),
@@ -978,7 +978,7 @@ def test_any_talk_is_told_whole(
     assert all(s.edge_frame - s.window_start_frame <= (WINDOW.max_window_s + CATCH_UP_S) * 100 for s in hall.steps)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     voiced=st.lists(st.booleans(), min_size=1, max_size=40),
     lengths=lengths(),

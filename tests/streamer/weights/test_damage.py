@@ -65,7 +65,7 @@ def read(format_: str, path: Path) -> Contents | None:
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")  # a pickle that asks for it is damaged
 @pytest.mark.parametrize("format_", FORMATS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_cut_or_overwritten_bytes(format_: str, data: st.DataObject) -> None:
     """A file that was cut is refused; a changed one is too, or it differs in numbers alone."""
@@ -82,7 +82,7 @@ def test_cut_or_overwritten_bytes(format_: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_tensors_lost_renamed_swapped_or_of_another_shape(format_: str, data: st.DataObject) -> None:
     """Whatever was done to them, a network never gets another set of names and shapes than its own."""

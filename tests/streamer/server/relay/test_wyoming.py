@@ -131,7 +131,7 @@ async def test_the_text_of_a_silent_client_is_delivered() -> None:
     assert any(Transcript.is_type(event.type) for event in events)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.integers(1, 400_000), min_size=1, max_size=12), st.sampled_from(["full", "width", "language"]))
 def test_a_refusal_reaches_a_client_that_sends_everything_first(sizes: list[int], reason: str) -> None:
     """A client reads once its utterance is sent, megabytes after the refusal: a reset would hide the reason."""
