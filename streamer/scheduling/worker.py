@@ -321,14 +321,10 @@ class Worker:
     def _due(self, interval_s: float) -> list[SessionHandle]:
         """Sessions due for a step at this interval, ends of turns first, then those that have waited longest."""
         sound = [s for s in self.streams.values() if not s.has_failed]
-        due = [s for s in sound if self._guard(s, functools.partial(self._is_due, s.session, interval_s))]
+        sooner_s = min(interval_s, self.meter.hurried_interval_s(self.n_burdening))
+        due = [s for s in sound if self._guard(s, functools.partial(_is_due, s.session, interval_s, sooner_s))]
         due = [s for s in due if self._early_final_s(s) <= 0]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.waiting_s))
-
-    def _is_due(self, session: Session, interval_s: float) -> bool:
-        """Whether a session is due at this interval, or sooner since a word of it has waited too long."""
-        hurried_s = self.meter.hurried_interval_s(self.n_burdening)
-        return session.is_due(min(interval_s, hurried_s) if session.waiting_s >= LATE_S else interval_s)
 
     def _early_final_s(self, stream: SessionHandle) -> float:
         """
@@ -447,3 +443,8 @@ class Worker:
     def _keep_text(self, stream: SessionHandle, revision: Revision) -> None:
         """Answer that a turn has no second pass: nobody makes one."""
         self.settle(stream, revision.turn.turn, None)
+
+
+def _is_due(session: Session, interval_s: float, sooner_s: float) -> bool:
+    """Whether a session is due at this interval, or sooner since a word of it has waited too long."""
+    return session.is_due(sooner_s) and (session.is_due(interval_s) or session.waiting_s >= LATE_S)
