@@ -82,9 +82,12 @@ class Linear(nn.Linear):
         Returns:
             (..., n_out).
         """
-        if self.packed is not None:
+        if isinstance(self.packed, BlockedWeight):
             return self.packed(x, gelu=gelu, residual=residual)
-        return _finished(F.linear(x, self.weight, self.bias), gelu=gelu, residual=residual)
+        product: Tensor = F.linear(x, self.weight, self.bias) if self.packed is None else self.packed(x)
+        if residual is not None:
+            return product.add_(residual)
+        return F.gelu(product) if gelu else product
 
 
 class HalfWeight:
@@ -101,20 +104,10 @@ class HalfWeight:
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._packed = torch.ops.quantized.linear_prepack_fp16(weight, bias)
 
-    def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """
-        Product plus bias, then GELU or plus `residual`.
-
-        Args:
-            x: (..., n_in).
-            gelu: Apply GELU to the result.
-            residual: Added to the result, (..., n_out); excludes `gelu`.
-
-        Returns:
-            (..., n_out).
-        """
+    def __call__(self, x: Tensor) -> Tensor:
+        """Product plus bias, (..., n_in) -> (..., n_out)."""
         product: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._packed)
-        return _finished(product, gelu=gelu, residual=residual)
+        return product
 
 
 class BlockedWeight:
@@ -204,12 +197,6 @@ def is_exact_in_fp16(weight: Tensor) -> bool:
     if weight.dtype != torch.float32 or "fbgemm" not in torch.backends.quantized.supported_engines:
         return False
     return torch.equal(weight.half().float(), weight)
-
-
-def _finished(product: Tensor, *, gelu: bool, residual: Tensor | None) -> Tensor:
-    if residual is not None:
-        return residual + product
-    return F.gelu(product) if gelu else product
 
 
 class FeedForward(nn.Module):

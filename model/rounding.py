@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["RoundedWeight", "has_products", "packed_rows"]
@@ -38,28 +37,15 @@ class RoundedWeight:
         self._packed = packed_rows(weight, LARGEST)
         self._bias = weight.new_zeros(len(weight)) if bias is None else bias
 
-    def __call__(self, x: Tensor, *, gelu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """
-        Product plus bias, then GELU or plus `residual`.
-
-        Args:
-            x: (..., n_in).
-            gelu: Apply GELU to the result.
-            residual: Added to the result, (..., n_out); excludes `gelu`.
-
-        Returns:
-            (..., n_out).
-        """
+    def __call__(self, x: Tensor) -> Tensor:
+        """Product plus bias, (..., n_in) -> (..., n_out)."""
         # of all reductions that find the largest value, this one alone is fast on a CPU
         step = x.abs().amax(dim=-1, keepdim=True).div_(LARGEST).clamp_min_(SMALLEST_STEP)  # (..., 1)
         # the kernel rounds all rows in steps of one size: each row is brought to steps of 1
         product: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default(
             x / step, 1.0, LARGEST, self._packed
         )
-        product = torch.addcmul(self._bias, product, step)
-        if residual is not None:
-            return product.add_(residual)
-        return F.gelu(product) if gelu else product
+        return torch.addcmul(self._bias, product, step)
 
 
 def has_products(device: torch.device, dtype: torch.dtype) -> bool:

@@ -32,7 +32,8 @@ def rounded() -> tuple[RoundedWeight, Tensor, Tensor]:
 @pytest.mark.parametrize("after", ["nothing", "gelu", "residual"])
 def test_rounded_products_are_near_the_exact_ones(after: str) -> None:
     """Within 2 % of each output's own size, however small or large the row and the output are."""
-    product, weight, bias = rounded()
+    linear, (product, weight, bias) = Linear(N_IN, N_OUT), rounded()
+    linear.packed = product
     x, residual = normal(2, 9, N_IN) * torch.logspace(-3, 3, 9)[:, None], normal(2, 9, N_OUT, seed=3)
     exact = {
         "nothing": F.linear(x, weight, bias),
@@ -40,7 +41,7 @@ def test_rounded_products_are_near_the_exact_ones(after: str) -> None:
         "residual": residual + F.linear(x, weight, bias),
     }[after]
 
-    found = product(x, gelu=after == "gelu", residual=residual if after == "residual" else None)
+    found = linear(x, gelu=after == "gelu", residual=residual if after == "residual" else None)
 
     size = x.norm(dim=-1, keepdim=True) * weight.norm(dim=-1) / N_IN**0.5  # (2, 9, N_OUT), of a product's terms
     assert ((found - exact).abs() < 1e-5 + 0.02 * size * N_IN**0.5 / 4).all()
