@@ -33,7 +33,7 @@ from streamer.protocol.messages import COMES_BACK, PROTOCOL, End, Error, Flush, 
 from streamer.protocol.options import Update
 
 MAX_KEPT_S = 120.0
-"""Seconds of audio kept for a resume."""
+"""Seconds of sent audio kept for a resume, and of unsent audio."""
 MAX_UNREAD = 4096
 """Events that may wait for the reader of `Captions`."""
 GIVE_UP_S = 60.0
@@ -102,7 +102,7 @@ async def connect(
             path unless it ends so; a query such as `?room=stage` stays.
         start: Format of the audio (by default 16-bit samples, mono, 16 kHz) and options of the session.
         key: API key; empty if the daemon asks for none.
-        max_kept_s: Seconds of audio kept for a resume. `send` waits while that much audio is unsent.
+        max_kept_s: Seconds of sent audio kept for a resume. `send` waits while that much audio is unsent.
         give_up_s: Seconds without progress after which the client gives up a lost connection.
 
     Raises:

@@ -47,12 +47,13 @@ class Backlog:
     """
     Queue of audio and commands in sending order, kept until no resume can need them again.
 
-    At most `max_s` seconds of audio are kept: new audio pushes out what was sent. While that much is unsent, or half of
-    it is sent and the daemon has not taken it, there is no room (`has_room`): pushed out is only what the daemon has.
+    At most `max_s` seconds of sent audio are kept beside what is unsent: new audio pushes out the oldest. While that
+    much is unsent, or half of it is sent and the daemon has not taken it, there is no room (`has_room`): pushed out is
+    only what the daemon has.
 
     Args:
         audio: Format of the bytes.
-        max_s: Seconds of audio kept at most.
+        max_s: Seconds of sent audio kept at most, and of unsent audio.
 
     Raises:
         ValueError: The encoding is a container, which cannot be sent again in part.
@@ -69,6 +70,7 @@ class Backlog:
         self._silence = _SILENCE.get(audio.encoding, b"\0")
         self._max = int(max_s * audio.rate)
         self._most_ahead = int(max(max_s / 2, MIN_AHEAD_S) * audio.rate)
+        self._most_sent = max(self._max, self._most_ahead)
         self._items: deque[_Queued] = deque()
         self._next = 0
         """Index in `_items` of the next item to send."""
@@ -90,8 +92,7 @@ class Backlog:
     @property
     def has_room(self) -> bool:
         """Whether more audio may be put in."""
-        sent_to = self._items[self._next].at if self.has_unsent else self._end
-        return self._end - sent_to < self._max and sent_to - self._received < self._most_ahead
+        return self._end - self._sent_to < self._max and self._sent_to - self._received < self._most_ahead
 
     @property
     def has_unsent(self) -> bool:
@@ -117,7 +118,7 @@ class Backlog:
             block = message[at : at + size]
             self._items.append(_Queued(self._end, len(block) // self._frame_bytes, block))
             self._end += len(block) // self._frame_bytes
-        while self._next and self._end - self._start > self._max:
+        while self._next and self._sent_to - self._start > self._most_sent:
             self._drop_first()
 
     def take(self) -> Outgoing | None:
@@ -159,6 +160,11 @@ class Backlog:
         frame = int(before_s * self._rate)
         while self._next and self._items[0].at + self._items[0].n <= frame and self._items[0].at < frame:
             self._drop_first()
+
+    @property
+    def _sent_to(self) -> int:
+        """First sample frame that was not sent."""
+        return self._items[self._next].at if self.has_unsent else self._end
 
     def _drop_first(self) -> None:
         item = self._items.popleft()

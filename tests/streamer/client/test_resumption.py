@@ -71,7 +71,7 @@ class TestBacklog:
             Backlog(AudioFormat(encoding="webm_opus"), 60.0)
 
     def test_only_unsent_audio_takes_room(self) -> None:
-        """Only what is unsent takes room; what was sent gives way to it."""
+        """Only what is unsent takes room; what was sent is kept beside it."""
         backlog = Backlog(FORMAT, 1.0)
         for _ in range(2):
             assert backlog.has_room
@@ -80,7 +80,18 @@ class TestBacklog:
         backlog.take()
         assert backlog.has_room
         backlog.put(bytes(4000))
-        assert (backlog.start_s, backlog.end_s) == (0.5, 1.5)
+        assert (backlog.start_s, backlog.end_s) == (0.0, 1.5)
+
+    def test_a_source_that_is_faster_than_the_daemon_costs_no_sound(self) -> None:
+        """A file fills the queue at once and keeps it full: what the daemon has not taken yet is held all the same."""
+        backlog = Backlog(FORMAT, 20.0)
+        for sent_s in range(1, 101):
+            while backlog.has_room:
+                backlog.put(bytes(8000))
+            assert backlog.take() is not None
+            backlog.note_received(max(0, sent_s - 8))
+        assert backlog.rewind(92.0) is None
+        assert backlog.start_s >= 75.0, "what the daemon has had for long is not kept"
 
     def test_audio_that_the_daemon_has_not_taken_takes_room(self) -> None:
         """A daemon reads ahead of its sessions: what it has not taken must not be pushed out by what follows."""
@@ -100,16 +111,16 @@ class TestBacklog:
 
     def test_audio_that_is_not_held_is_replaced_by_silence(self) -> None:
         """Times stay true, the stretch is named, and it does not come again as if it were held."""
-        backlog = Backlog(FORMAT, 1.0)
-        for value in (1, 2, 3):
-            backlog.put(bytes([value]) * 4000)
+        backlog = Backlog(FORMAT, 10.0)
+        for value in (1, 2, 3, 4):
+            backlog.put(bytes([value]) * 32_000)
             backlog.take()
-        skipped = backlog.rewind(0.25)
+        skipped = backlog.rewind(2.0)
         assert skipped is not None
-        assert (skipped.start_s, skipped.end_s) == (0.25, 0.5)
-        assert everything(backlog) == b"\xff" * 2000 + b"\2" * 4000 + b"\3" * 4000
-        backlog.forget(0.3)
-        assert backlog.start_s == 0.5
+        assert (skipped.start_s, skipped.end_s) == (2.0, 4.0)
+        assert everything(backlog) == b"\xff" * 16_000 + b"".join(bytes([value]) * 32_000 for value in (2, 3, 4))
+        backlog.forget(2.4)
+        assert backlog.start_s == 4.0
 
     def test_commands_keep_their_place(self) -> None:
         """One that lies where the daemon stopped may not have arrived: it is sent again."""
