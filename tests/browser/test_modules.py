@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import random
@@ -21,7 +22,8 @@ from playwright.async_api import expect
 from streamer.config import Config, ServerConfig
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
-from tests.helpers.http_daemon import serving
+from tests.helpers.http_daemon import serving, within
+from tests.helpers.live_recordings import RATE, SECONDS, recorded
 
 pytestmark = pytest.mark.browser
 
@@ -96,6 +98,36 @@ async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> No
         await expect(page).to_have_title("one two three", timeout=15_000)
         assert await page.evaluate("finish()") == "ended"
     await browser.close()
+
+
+@pytest.mark.parametrize("encoding", ["container", "webm_opus"])
+async def test_a_recording_is_sent_again_from_its_start(chromium: OpenChromium, murmur: Path, encoding: str) -> None:
+    """It can be read only as a whole, under both names of a container: after a lost connection all of it comes."""
+    browser, scheduler = await chromium(murmur), FakeScheduler()
+    async with serving(CONFIG, scheduler) as daemon:
+        port = daemon.http.port
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        await page.evaluate(
+            """async ([encoding, data]) => {
+                const { Captions } = await import("/pages/client.js");
+                const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+                const captions = new Captions({ audio: { encoding, rate: 48000, channels: 1 } });
+                captions.send(bytes.subarray(0, bytes.length / 2), 1);
+                await new Promise((resolve) => captions.on("started", resolve));
+                window.finish = async () => {
+                    captions.send(bytes.subarray(bytes.length / 2), 2);
+                    return (await captions.end()).error;
+                };
+            }""",
+            [encoding, base64.b64encode(recorded("webm opus")).decode()],
+        )
+        await within(scheduler.streams[0].fed.wait())
+    async with serving(Config(server=ServerConfig(port=port)), scheduler):
+        assert await page.evaluate("finish()") is None
+    await browser.close()
+
+    [stream] = scheduler.streams
+    assert sum(map(len, stream.samples)) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
 
 
 @pytest.fixture

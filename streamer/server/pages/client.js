@@ -69,7 +69,7 @@ export class Captions extends Emitter {
     if (this.#address.searchParams.has("room")) this.#past = new Past();
     this.#token = token;
     this.#options = options;
-    this.#kept = options.audio?.encoding?.endsWith("_opus") ? new Container() : new Samples(options.audio);
+    this.#kept = isPlain(options.audio) ? new Samples(options.audio) : new Container();
     this.#ended = new Promise((resolve) => this.on("end", resolve));
     // after the caller has added its listeners
     queueMicrotask(() => this.#connect("connecting"));
@@ -277,6 +277,11 @@ class Samples {
       if (skipped < bytes.length) yield bytes.subarray(skipped);
     }
   }
+}
+
+/** Whether the audio is plain samples, which can be sent again in part. */
+function isPlain({ encoding = "pcm_s16le" } = {}) {
+  return encoding in SAMPLE_BYTES;
 }
 
 /** A recording in a container: it can be read only as a whole; the server skips the audio that it has. */
