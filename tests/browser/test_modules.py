@@ -130,6 +130,53 @@ async def test_a_recording_is_sent_again_from_its_start(chromium: OpenChromium, 
     assert sum(map(len, stream.samples)) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
 
 
+AUDIO = '{ encoding: "pcm_s16le", rate: 16000, channels: 1 }'
+
+
+async def test_a_key_that_no_page_can_send_is_refused(chromium: OpenChromium, murmur: Path) -> None:
+    """As one that the server does not know: the browser itself refuses its letters."""
+    browser = await chromium(murmur)
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        codes = await page.evaluate(
+            f"""async () => {{
+                const {{ Captions, Watch }} = await import("/pages/client.js");
+                const ended = (place) => new Promise((resolve) => place.on("end", resolve));
+                const speaker = ended(new Captions({{ audio: {AUDIO}, token: "k3y/with=" }}));
+                const viewer = ended(new Watch({{ token: "my key" }}));
+                return [(await speaker).error.code, (await viewer).error.code];
+            }}"""
+        )
+    await browser.close()
+
+    assert codes == ["unauthorized", "unauthorized"]
+
+
+async def test_a_token_is_asked_for_again(chromium: OpenChromium, murmur: Path) -> None:
+    """Whoever gives tokens may be away when the network is."""
+    browser = await chromium(murmur)
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        n_asked = await page.evaluate(
+            f"""async () => {{
+                const {{ Captions }} = await import("/pages/client.js");
+                let nAsked = 0;
+                const token = async () => {{
+                    nAsked += 1;
+                    if (nAsked === 1) throw new Error("no network");
+                    return "t";
+                }};
+                const captions = new Captions({{ audio: {AUDIO}, token }});
+                await new Promise((resolve) => captions.on("started", resolve));
+                captions.abandon();
+                return nAsked;
+            }}"""
+        )
+    await browser.close()
+
+    assert n_asked == 2
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     """Origin of a server of somebody else, with an empty page; it is on this machine, as browsers ask it to be."""

@@ -26,6 +26,8 @@ const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
 const CONTEXT_LETTERS = 200;
 const MAX_PAST_TURNS = 2000;
 const MAX_LETTERS = 4096; // of a text that the server takes
+const SENDABLE = /^[\w!#$%&'*+.^`|~-]*$/; // a key travels as a subprotocol, in which a browser allows these letters alone
+const UNSENDABLE = { code: "unauthorized", message: "this key has letters that no page can send" };
 
 /** Calls listeners by event type. */
 class Emitter {
@@ -108,12 +110,23 @@ export class Captions extends Emitter {
 
   async #connect(state) {
     this._emit("state", state);
-    const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+    this.#retryAfterMs = 0;
+    const token = await this.#askToken();
     if (this.#isOver) return;
+    if (token === null) return this.#closed();
+    if (!SENDABLE.test(token)) return this.#finish(UNSENDABLE);
     this.#socket = new WebSocket(this.#address, protocols(token));
     this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     this.#socket.onclose = ({ code }) => this.#closed(code);
-    this.#retryAfterMs = 0;
+  }
+
+  /** "": no token; null: whoever gives tokens cannot be asked now, and is asked again at the next attempt. */
+  async #askToken() {
+    try {
+      return (typeof this.#token === "function" ? await this.#token() : this.#token) ?? "";
+    } catch {
+      return null;
+    }
   }
 
   #receive(event) {
@@ -213,6 +226,7 @@ export class Watch extends Emitter {
     let error = null;
     let isJoined = false;
     this._emit("state", this.#failures ? "reconnecting" : "connecting");
+    if (!SENDABLE.test(this.#token ?? "")) return this._emit("end", { error: UNSENDABLE });
     this.#socket = new WebSocket(this.#address, protocols(this.#token));
     this.#socket.onmessage = ({ data }) => {
       const event = JSON.parse(data);
