@@ -20,6 +20,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import expect
 
 from streamer.config import Config, ServerConfig
+from streamer.protocol.options import Update
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving, within
@@ -175,6 +176,32 @@ async def test_a_token_is_asked_for_again(chromium: OpenChromium, murmur: Path) 
     await browser.close()
 
     assert n_asked == 2
+
+
+SPEAK = f"""async () => {{
+    const {{ Captions }} = await import("/pages/client.js");
+    window.captions = new Captions({{ audio: {AUDIO} }});
+    window.draining = new Promise((resolve) => captions.on("draining", resolve));
+    captions.send(new Int16Array(16000).fill(1000));
+    await new Promise((resolve) => captions.on("started", resolve));
+}}"""
+"""Opens a session and sends it a second of sound."""
+
+
+async def test_a_change_during_an_outage_reaches_the_session(chromium: OpenChromium, murmur: Path) -> None:
+    """A session that is known again goes on with its own options: what was changed meanwhile is told again."""
+    browser, scheduler = await chromium(murmur), FakeScheduler()
+    async with serving(CONFIG, scheduler) as daemon:
+        port = daemon.http.port
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        await page.evaluate(SPEAK)
+        await within(scheduler.streams[0].fed.wait())
+    await page.evaluate("captions.update({ language: 'de' })")
+    async with serving(Config(server=ServerConfig(port=port)), scheduler):
+        assert await page.evaluate("captions.end()") == {"error": None}
+    await browser.close()
+
+    assert [stream.updates for stream in scheduler.streams] == [[Update(language="de")]]
 
 
 @pytest.fixture

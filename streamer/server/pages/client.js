@@ -48,6 +48,7 @@ export class Captions extends Emitter {
   #address;
   #token;
   #options;
+  #updates = null; // all that was changed since
   #kept;
   #stableS = 0;
   #capturedS = 0;
@@ -93,6 +94,7 @@ export class Captions extends Emitter {
   /** Change options during the session: language, languages, keyterms, endpoint_ms, revise. */
   update(options) {
     Object.assign(this.#options, options);
+    this.#updates = { ...this.#updates, ...options };
     if (this.#isStarted) this.#socket.send(JSON.stringify({ type: "update", ...options }));
   }
 
@@ -157,6 +159,8 @@ export class Captions extends Emitter {
     }
     this.#identity = { session, token: resume };
     this.#failures = 0;
+    // a session that is known goes on with its own options, and a change may have been lost
+    if (this.#updates) this.#socket.send(JSON.stringify({ type: "update", ...this.#updates }));
     for (const chunk of this.#kept.from(resume_from_s)) this.#socket.send(chunk);
     this.#isStarted = true;
     this._emit("state", this.#isEnding ? "finishing" : "live");
