@@ -204,6 +204,26 @@ async def test_a_change_during_an_outage_reaches_the_session(chromium: OpenChrom
     assert [stream.updates for stream in scheduler.streams] == [[Update(language="de")]]
 
 
+async def test_an_end_during_a_drain_loses_no_sound(chromium: OpenChromium, murmur: Path) -> None:
+    """The `bye` of a server that stops does not answer an end that it ignored: the next server gets the rest."""
+    browser, before, after = await chromium(murmur), FakeScheduler(), FakeScheduler()
+    async with serving(CONFIG, before) as daemon:
+        port = daemon.http.port
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        await page.evaluate(SPEAK)
+        await within(before.streams[0].fed.wait())
+        await daemon.connections.announce_drain(20.0)
+        await page.evaluate("draining")
+        await page.evaluate("() => { captions.send(new Int16Array(16000).fill(1000)); window.ended = captions.end(); }")
+        before.streams[0].end()
+        await within(before.streams[0].detached.wait())
+    async with serving(Config(server=ServerConfig(port=port)), after):
+        assert await page.evaluate("ended") == {"error": None}
+    await browser.close()
+
+    assert sum(map(len, after.streams[0].samples)) == RATE
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     """Origin of a server of somebody else, with an empty page; it is on this machine, as browsers ask it to be."""

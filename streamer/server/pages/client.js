@@ -20,6 +20,7 @@ export { Microphone, SharedAudio, canCompress, listMicrophones, microphoneObstac
 
 const KEPT_S = 120;
 const KEPT_BYTES = 16 * 2 ** 20; // of a container file, about an hour; it can be sent again only as a whole
+const END_TOLERANCE_S = 0.1; // rounding, not audio that the server has missed
 const RETRY_MS = [500, 1000, 2000, 5000];
 const BROKEN = new Set([1002, 1007, 1009]);
 const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
@@ -57,6 +58,7 @@ export class Captions extends Emitter {
   #identity = null; // session and token, for `resume`
   #socket = null;
   #isStarted = false;
+  #isDraining = false;
   #isEnding = false;
   #isOver = false;
   #failures = 0;
@@ -117,6 +119,7 @@ export class Captions extends Emitter {
     if (this.#isOver) return;
     if (token === null) return this.#closed();
     if (!SENDABLE.test(token)) return this.#finish(UNSENDABLE);
+    this.#isDraining = false;
     this.#socket = new WebSocket(this.#address, protocols(token));
     this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
     this.#socket.onclose = ({ code }) => this.#closed(code);
@@ -138,12 +141,25 @@ export class Captions extends Emitter {
       case "hello": return this.#start(event.limits.max_frame_bytes);
       case "started": this.#started(event); break;
       case "ack": this.#stableS = Math.max(this.#stableS, event.stable_s); break;
-      case "draining": this.#isStarted = false; this._emit("state", "draining"); break;
+      case "draining": this.#drain(); break;
       case "error": if (event.fatal) return this.#failed(event); break;
-      case "bye": this.#isOver = this.#isEnding; this.#stableS = Math.max(this.#stableS, event.audio_s); break;
+      case "bye": this.#bye(event.audio_s); break;
     }
     this._emit(event.type, event);
     this._emit("*", event);
+  }
+
+  #drain() {
+    this.#isStarted = false;
+    this.#isDraining = true;
+    this._emit("state", "draining");
+  }
+
+  /** It answers the end, unless the server stops before it has got all audio: then the next one gets the rest. */
+  #bye(audioS) {
+    const isCut = this.#isDraining && audioS < this.#capturedS - END_TOLERANCE_S;
+    this.#isOver = this.#isEnding && !isCut;
+    this.#stableS = Math.max(this.#stableS, audioS);
   }
 
   #start(maxBytes) {
