@@ -224,6 +224,25 @@ async def test_an_end_during_a_drain_loses_no_sound(chromium: OpenChromium, murm
     assert sum(map(len, after.streams[0].samples)) == RATE
 
 
+async def test_a_viewer_may_leave_at_once(chromium: OpenChromium, murmur: Path) -> None:
+    """Before it has connected, as a component does that is mounted twice: it opens no connection then."""
+    browser = await chromium(murmur)
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        states = await page.evaluate(
+            """async () => {
+                const { Watch } = await import("/pages/client.js");
+                const states = [];
+                new Watch({}).on("state", (state) => states.push(state)).close();
+                await new Promise((resolve) => setTimeout(resolve));
+                return states;
+            }"""
+        )
+    await browser.close()
+
+    assert states == []
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[str]:
     """Origin of a server of somebody else, with an empty page; it is on this machine, as browsers ask it to be."""

@@ -227,6 +227,7 @@ export class Watch extends Emitter {
   #token;
   #failures = 0;
   #timer = 0;
+  #isClosed = false;
 
   constructor({ url, token, room = "microphone" }) {
     super();
@@ -236,6 +237,7 @@ export class Watch extends Emitter {
   }
 
   close() {
+    this.#isClosed = true;
     clearTimeout(this.#timer);
     if (!this.#socket) return;
     this.#socket.onmessage = this.#socket.onclose = null;
@@ -243,6 +245,7 @@ export class Watch extends Emitter {
   }
 
   #connect() {
+    if (this.#isClosed) return;
     let error = null;
     let isJoined = false;
     this._emit("state", this.#failures ? "reconnecting" : "connecting");
