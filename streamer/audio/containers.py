@@ -156,6 +156,8 @@ class ContainerDecoder:
             if self._kept is None:
                 raise
             kept, self._kept = self._kept, None
+            if isinstance(recording, WebmDecoder):
+                self._n_skipped = round(recording.skipped_to_s * SAMPLE_RATE)
             self._recording = ContainerStream()
             yield from self._recording.blocks(kept)
 

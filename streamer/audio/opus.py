@@ -118,6 +118,11 @@ class WebmDecoder:
         """Time that is still to be skipped, in seconds."""
         return max(self._from - self._at, 0) / OPUS_RATE
 
+    @property
+    def skipped_to_s(self) -> float:
+        """Time of the recording before which no samples are returned, in seconds."""
+        return self._from / OPUS_RATE
+
     def skip_to(self, stream_s: float) -> None:
         """Return no samples before this time of the recording."""
         self._from = round(stream_s * OPUS_RATE)

@@ -106,7 +106,11 @@ def test_webm_goes_on_wherever_its_bytes_are_split(n: int) -> None:
 
 
 @settings(max_examples=15)
-@given(st.sampled_from(["webm opus", "ogg opus", "wav 8 bit", "mp3"]), st.floats(0, 5), st.integers(0, 99))
+@given(
+    st.sampled_from(["webm opus", "webm vorbis", "ogg opus", "wav 8 bit", "wav adpcm", "mp3"]),
+    st.floats(0, 5),
+    st.integers(0, 99),
+)
 def test_a_client_that_comes_back_is_heard_from_where_it_was(name: str, from_s: float, seed: int) -> None:
     """Its recordings come from their start again; what the session has is left out, over several recordings too."""
     both = [recorded(name), recorded(name)]
