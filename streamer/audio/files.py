@@ -165,7 +165,8 @@ def read_sound(file: IO[bytes], name: str) -> SoundFile:
         AudioFormatError: There is no sound in it that can be decoded on this machine.
     """
     surveyed = survey(file, name)
-    return SoundFile(np.concatenate(list(decoded(file, name, surveyed))), surveyed.notes)
+    blocks = [np.zeros(0, np.float32), *decoded(file, name, surveyed)]  # a sample at a high rate becomes none
+    return SoundFile(np.concatenate(blocks), surveyed.notes)
 
 
 def read_sound_file(path: Path) -> SoundFile:
@@ -173,12 +174,15 @@ def read_sound_file(path: Path) -> SoundFile:
     Read a whole file.
 
     Raises:
-        AudioFormatError: There is no such file, or no sound in it that can be decoded on this machine.
+        AudioFormatError: There is no such file, it cannot be read, or no sound in it can be decoded on this machine.
     """
-    if not path.is_file():
-        raise AudioFormatError(f"{path}: no such file")
-    with path.open("rb") as file:
-        return read_sound(file, str(path))
+    try:
+        with path.open("rb") as file:
+            return read_sound(file, str(path))
+    except FileNotFoundError:
+        raise AudioFormatError(f"{path}: no such file") from None
+    except OSError as error:
+        raise AudioFormatError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
 
 
 def read_audio(path: Path) -> Samples:

@@ -196,13 +196,21 @@ def transcribe(
     **options: Any,
 ) -> None:
     """Transcribe FILES through the streaming engine; - is standard input."""
-    if not any(str(file) == "-" or file.exists() for file in options["files"]):
+    if not any(str(file) == "-" or _may_exist(file) for file in options["files"]):
         raise click.BadParameter(f"no such file: {', '.join(map(str, options['files']))}", param_hint="FILES")
     flags = {"model.name": model, "session.language": language, "session.task": task, "recording.folder": record}
     settings = _configure(config_file, flags, is_quiet=True)
     from streamer.cli.transcribe import TranscribeOptions, run
 
     ctx.exit(run(settings, TranscribeOptions(**options)))
+
+
+def _may_exist(file: Path) -> bool:
+    """Whether a file is there, or cannot be looked at: what is wrong with it is told when it is read."""
+    try:
+        return file.exists()
+    except OSError:
+        return True
 
 
 @main.command()

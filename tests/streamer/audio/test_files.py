@@ -45,6 +45,21 @@ def test_read_audio_names_a_missing_file(tmp_path: Path) -> None:
         read_audio(tmp_path / "nothing.wav")
 
 
+def test_read_audio_names_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    """With the reason of the system."""
+    with pytest.raises(AudioFormatError, match=r"cannot be read: is a directory"):
+        read_audio(tmp_path)
+    with pytest.raises(AudioFormatError, match=r"cannot be read: file name too long"):
+        read_audio(tmp_path / ("x" * 300))
+
+
+def test_a_single_sample_is_no_error() -> None:
+    """At 48 kHz it becomes none."""
+    file = io.BytesIO()
+    soundfile.write(file, tone(48000)[:1], 48000, format="WAV")
+    assert len(read_sound(file, "short.wav").samples) == 0
+
+
 def test_read_audio_says_how_to_get_codecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container libsndfile does not know names the extra that reads it."""
     monkeypatch.setitem(sys.modules, "av", None)

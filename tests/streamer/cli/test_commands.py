@@ -133,6 +133,12 @@ def test_transcribe_passes_files_format_and_pace_on(calls: list[tuple[object, ..
     assert calls[0][2:] == (TranscribeOptions(files=files, format="vtt", realtime=True, output=Path("out")),)
 
 
+def test_a_file_that_cannot_be_looked_at_is_left_to_its_reader(calls: list[tuple[object, ...]]) -> None:
+    """It is told by name like any file that cannot be read, and those beside it are transcribed."""
+    assert run("transcribe", "x" * 300).exit_code == 0
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("command", [("transcribe", "-"), ("mic",)])
 def test_language_and_task_go_to_the_session(calls: list[tuple[object, ...]], command: tuple[str, ...]) -> None:
     """Read as everywhere; a language that does not exist is bad usage."""
