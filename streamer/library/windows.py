@@ -32,6 +32,8 @@ WINDOW_S = 30.0
 WINDOW_SAMPLES = int(WINDOW_S * SAMPLE_RATE)
 VOICED = 0.35
 """Voice probability from which a frame counts as voice in the search for a pause."""
+HEARD_AT_ONCE = 60 * SAMPLE_RATE
+"""Samples whose features are computed at once: each second of them takes 0.7 MB meanwhile."""
 LOG_FLOOR = -10.0
 """log10 of the lowest power that the front end distinguishes."""
 
@@ -121,7 +123,8 @@ class WindowDecoder:
 
 def voice_probabilities(front_end: FrontEnd, samples: NDArray[np.float32]) -> list[float]:
     """Voice probabilities of a recording (n,), one for each 32 ms."""
-    return front_end.extract([FeatureState()], [torch.from_numpy(samples.copy())])[0].probabilities
+    state, pieces = FeatureState(), torch.from_numpy(samples.copy()).split(HEARD_AT_ONCE)
+    return [p for piece in pieces for p in front_end.extract([state], [piece])[0].probabilities]
 
 
 def has_voice(voice: Sequence[float], start_s: float, end_s: float) -> bool:

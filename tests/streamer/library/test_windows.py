@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 import whisper
 from prometheus_client import CollectorRegistry
 
-from streamer.library.windows import WindowDecoder, cut_in_pauses
+from streamer.audio.frontend import Features, FeatureState, FrontEnd
+from streamer.audio.mel import MelSpectrogram
+from streamer.audio.vad import VoiceDetector, read_weights
+from streamer.library.windows import HEARD_AT_ONCE, WindowDecoder, cut_in_pauses, voice_probabilities
 from streamer.telemetry.metrics import EngineMetrics
 from tests.helpers.engines import published
 from tests.helpers.recordings import Recording
@@ -25,6 +30,31 @@ def test_windows_are_the_published_ones(recordings: dict[str, Recording]) -> Non
     ours = (decoder.log_mel(samples) + 4.0) / 4.0
 
     torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)
+
+
+class CountingFrontEnd(FrontEnd):
+    """Remembers how many samples each call had."""
+
+    def __init__(self) -> None:
+        super().__init__(MelSpectrogram(80), VoiceDetector(read_weights()))
+        self.counts: list[int] = []
+
+    def extract(self, states: Sequence[FeatureState], samples: Sequence[torch.Tensor]) -> list[Features]:
+        self.counts += [len(block) for block in samples]
+        return super().extract(states, samples)
+
+
+def test_a_long_recording_is_heard_in_pieces(recordings: dict[str, Recording]) -> None:
+    """Memory does not grow with its length, and the pieces hear what one call hears."""
+    samples = np.resize(recordings["dev-LJ002-0020"].samples, 2 * HEARD_AT_ONCE + 1000)
+    front_end = CountingFrontEnd()
+
+    voice = voice_probabilities(front_end, samples)
+    whole = front_end.extract([FeatureState()], [torch.from_numpy(samples)])[0].probabilities
+
+    assert max(front_end.counts[:-1]) == HEARD_AT_ONCE
+    np.testing.assert_allclose(voice, whole, atol=1e-3)
+    assert voice_probabilities(front_end, samples[:0]) == []
 
 
 class TestCuts:
