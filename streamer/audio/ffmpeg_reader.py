@@ -78,12 +78,14 @@ class FfmpegReader:
         self._expected_s: dict[int, float] = {}
         """When the next frame of each track is due, seconds."""
 
-    @property
-    def announced_s(self) -> float | None:
+    def announced_s(self, track: int) -> float | None:
         """As `Reader.announced_s`."""
-        name = self._container.format.name
-        is_told = name in EXACT or (name == "mp3" and any(track.losses for track in self.tracks))
-        return float(self._container.duration) / 1e6 if is_told and self._container.duration else None
+        name, container, stream = self._container.format.name, self._container, self._audio[track]
+        if name not in EXACT and not (name == "mp3" and any(each.losses for each in self.tracks)):
+            return None
+        if len(container.streams) > 1:  # a picture or another track may be longer than this one
+            return float(stream.duration * stream.time_base) if stream.duration else None
+        return float(container.duration) / 1e6 if container.duration else None
 
     def blocks(self) -> Iterator[Block]:
         """As `Reader.blocks`."""

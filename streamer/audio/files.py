@@ -282,7 +282,7 @@ def _reason(reader: Reader) -> str:
 def _lost(reader: Reader, number: int, part: Part) -> Iterator[Note]:
     track = reader.tracks[number]
     yield from track.losses.notes()
-    announced_s = max(reader.announced_s or 0.0, part.announced * track.decoded_s)
+    announced_s = max(reader.announced_s(number) or 0.0, part.announced * track.decoded_s)
     is_likely = announced_s < MAX_TIMES_MISSING * track.decoded_s
     if is_likely and announced_s - track.decoded_s > max(MISSING_S, MISSING_SHARE * announced_s):
         text = f"its header announces {announced_s:.1f} s of sound, of which {track.decoded_s:.1f} s could be decoded"

@@ -67,9 +67,8 @@ class Reader(Protocol):
     def tracks(self) -> list[Track]:
         """Its tracks; complete once everything was read."""
 
-    @property
-    def announced_s(self) -> float | None:
-        """Length that its header announces, if that is told exactly, seconds. Never believed, only compared."""
+    def announced_s(self, track: int) -> float | None:
+        """Length of a track that its header announces, if told exactly, seconds. Never believed, only compared."""
 
     def blocks(self) -> Iterator[Block]:
         """Everything that can be decoded. What cannot be is counted in `tracks`."""

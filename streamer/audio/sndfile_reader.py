@@ -43,9 +43,8 @@ class SndfileReader:
             self.close()
             raise
 
-    @property
-    def announced_s(self) -> float | None:
-        """As `Reader.announced_s`."""
+    def announced_s(self, track: int) -> float | None:
+        """As `Reader.announced_s`; there is one track."""
         return self._sound.frames / self._sound.samplerate if 0 < self._sound.frames < UNKNOWN_FRAMES else None
 
     def blocks(self) -> Iterator[Block]:

@@ -144,6 +144,26 @@ def test_containers_of_browsers_and_phones(container: str, codec: str) -> None:
     assert not file.closed
 
 
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_a_picture_may_be_longer_than_its_sound(container: str) -> None:
+    """No sound is missing where a video goes on without any: the length of the whole is not that of the track."""
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        sound, picture = out.add_stream("aac", rate=16000, layout="mono"), out.add_stream("mpeg4", rate=5)
+        picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
+        for _ in range(25):
+            out.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        frame = av.AudioFrame.from_ndarray(tone(16000, 2.0)[None, :], format="fltp", layout="mono")
+        frame.rate = 16000
+        out.mux([*picture.encode(None), *sound.encode(frame), *sound.encode(None)])
+
+    surveyed = survey(file, "talk")
+
+    assert surveyed.duration_s == pytest.approx(2.0, abs=0.2)
+    assert surveyed.notes == ()
+
+
 def test_a_playlist_is_no_audio_file(tmp_path: Path) -> None:
     """FFmpeg would follow it to other files of the machine, or to other machines."""
     pytest.importorskip("av")
