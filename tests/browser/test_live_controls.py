@@ -95,6 +95,16 @@ async def test_a_microphone_that_cannot_be_opened_changes_nothing(context: Brows
     await expect(page.locator("#log")).to_contain_text(TURNS[1], timeout=15_000)
 
 
+async def test_a_room_of_earlier_days_stops_nobody(context: BrowserContext) -> None:
+    """Where the server has no rooms any more the field is hidden, and the name that it keeps is not sent."""
+    await context.add_init_script("localStorage.setItem('room', 'stage')")
+    async with serving(Config(server=ServerConfig(port=0))) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await expect(page.locator("#language")).to_be_enabled()  # once the page knows the server
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#status")).to_have_text("Listening")
+
+
 async def test_terms_translation_and_delay(context: BrowserContext, daemon: Daemon) -> None:
     """They reach the session; terms can be changed while it runs; a reload keeps them."""
     page = await open_page(context, daemon.url("/"))

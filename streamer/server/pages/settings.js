@@ -68,6 +68,7 @@ export class Settings {
   /** Offer what the server can do (`/info`). */
   offer({ languages, rooms, encodings = [] }) {
     $("audience").hidden = !rooms;
+    if (!rooms) $("room").value = ""; // one of earlier days would be refused, and could not be seen
     $("slow").hidden = !(canCompress() && encodings.includes("webm_opus"));
     $("translation").hidden = languages.length < 2;
     fillLanguages(languages);
