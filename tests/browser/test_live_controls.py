@@ -95,6 +95,22 @@ async def test_a_microphone_that_cannot_be_opened_changes_nothing(context: Brows
     await expect(page.locator("#log")).to_contain_text(TURNS[1], timeout=15_000)
 
 
+async def test_a_microphone_that_is_pulled_out_is_told(context: BrowserContext, daemon: Daemon) -> None:
+    """The session ends, and the page still says why when it has ended."""
+    page = await open_page(context, daemon.url("/"))
+    await page.evaluate(
+        """() => {
+            const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            navigator.mediaDevices.getUserMedia = async (wanted) => (window.heard = await open(wanted));
+        }"""
+    )
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#status")).to_have_text("Listening")
+    await page.evaluate("() => heard.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+    await expect(page.locator("#status")).to_have_text("Ready")
+    await expect(page.get_by_role("alert")).to_contain_text("The microphone was disconnected")
+
+
 async def test_a_room_of_earlier_days_stops_nobody(context: BrowserContext) -> None:
     """Where the server has no rooms any more the field is hidden, and the name that it keeps is not sent."""
     await context.add_init_script("localStorage.setItem('room', 'stage')")

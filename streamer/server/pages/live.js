@@ -55,12 +55,14 @@ let delays = [];
 let lagS = 0;
 let ticking = 0;
 let hearing = ""; // the device that is heard
+let farewell = null; // why the session ends, where nobody asked for it
 
 // ---- start and stop
 
 async function start() {
   if (isStarting) return; // a disabled button would lose the keyboard focus
   isStarting = true;
+  farewell = null;
   notify(null);
   show("asking");
   try {
@@ -84,7 +86,7 @@ async function openSource() {
   const opened = hearing === SHARED ? await SharedAudio.open({ compressed }) : await Microphone.open({ deviceId: hearing, compressed });
   opened.onLevel = level;
   opened.onLost = () => {
-    if (hearing !== SHARED) notify("The microphone was disconnected.");
+    if (hearing !== SHARED) notify((farewell = "The microphone was disconnected."));
     stop();
   };
   return opened;
@@ -138,7 +140,7 @@ async function ended({ error }) {
   append(turns.restart());
   show("ready");
   setRunning(false);
-  notify(null);
+  notify(farewell);
   if (error) explain(error);
   wakeLock?.release();
   wakeLock = null;
