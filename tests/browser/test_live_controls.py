@@ -111,6 +111,21 @@ async def test_a_microphone_that_is_pulled_out_is_told(context: BrowserContext, 
     await expect(page.get_by_role("alert")).to_contain_text("The microphone was disconnected")
 
 
+async def test_the_screen_stays_on_after_the_page_was_hidden(context: BrowserContext, daemon: Daemon) -> None:
+    """A browser lets it sleep again when it hides the page, as a phone does that shows another one meanwhile."""
+    await context.add_init_script(
+        """
+        window.nAsked = 0;
+        const request = async () => { nAsked += 1; return { release() {} }; };
+        Object.defineProperty(navigator, "wakeLock", { value: { request } });
+        """
+    )
+    page = await running_page(context, daemon)
+    await page.wait_for_function("nAsked === 1")
+    await page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+    await page.wait_for_function("nAsked === 2")
+
+
 async def test_a_room_of_earlier_days_stops_nobody(context: BrowserContext) -> None:
     """Where the server has no rooms any more the field is hidden, and the name that it keeps is not sent."""
     await context.add_init_script("localStorage.setItem('room', 'stage')")

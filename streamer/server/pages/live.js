@@ -77,7 +77,14 @@ async function start() {
   isStarting = false;
   setRunning(session !== null);
   await settings.fillDevices();
-  wakeLock = session && (await navigator.wakeLock?.request("screen").catch(() => null));
+  if (session) await keepAwake();
+}
+
+/** Keep the screen on while captions run: a browser ends that whenever the page is hidden. */
+async function keepAwake() {
+  const lock = await navigator.wakeLock?.request("screen").catch(() => null);
+  if (session) wakeLock = lock;
+  else lock?.release();
 }
 
 async function openSource() {
@@ -294,6 +301,7 @@ $("new").onclick = async () => { await record.renew(); showRecord(); };
 $("clear").onclick = clearRecord;
 $("earlier").onchange = openEarlier;
 addEventListener("hashchange", () => location.reload()); // another key
+document.addEventListener("visibilitychange", () => { if (session && !document.hidden) keepAwake(); });
 addEventListener("beforeunload", (event) => { if (session) event.preventDefault(); });
 
 new Display($("display"), () => view.settle(), { hasWords: true });
