@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import av
 import msgspec
 import pytest
 import zxingcpp
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
@@ -18,7 +19,7 @@ from streamer.server.rooms.gallery import HISTORY
 from streamer.server.rooms.room import Room
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
-from tests.helpers.http_daemon import serving
+from tests.helpers.http_daemon import serving, within
 
 pytestmark = pytest.mark.browser
 
@@ -196,6 +197,32 @@ async def test_a_server_that_is_down_is_named(chromium: OpenChromium, murmur: Pa
         await expect(watching.locator("#status")).to_have_text("Nobody is speaking yet")
     await expect(watching.get_by_role("alert")).to_contain_text("does not answer")
     await expect(over.get_by_role("status")).to_contain_text("does not answer")
+    await browser.close()
+
+
+async def test_the_overlay_tells_no_trouble_that_is_over(chromium: OpenChromium, murmur: Path) -> None:
+    """What it asked of a lost connection may be answered after the next one stands: it would be on air for nothing."""
+    browser = await chromium(murmur)
+    page = await (await browser.new_context()).new_page()
+    room, asked, answered = Room(), asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        asked.set()
+        await answered.wait()
+        await route.abort()
+
+    await page.route("**/healthz", hold)
+    async with serving(CONFIG, microphone=room) as daemon:
+        port = daemon.http.port
+        await page.goto(daemon.url("/overlay"))
+        await expect(page.get_by_role("status")).to_contain_text("Nobody is speaking")
+    await within(asked.wait())
+    async with serving(Config(server=ServerConfig(port=port)), microphone=room):
+        with room.speaking("s_1"):
+            await expect(page.get_by_role("status")).to_be_hidden(timeout=15_000)
+            answered.set()
+            await page.evaluate("fetch('/healthz').catch(() => null)")
+            await expect(page.get_by_role("status")).to_be_hidden()
     await browser.close()
 
 

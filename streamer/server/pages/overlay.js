@@ -25,6 +25,7 @@ const turns = new Turns();
 let speaker = -1;
 let timer = 0;
 let noticeTimer = 0;
+let isJoined = false;
 let nPast = 0; // turns still to come from before the page was opened, or while the connection was lost
 
 function receive(event) {
@@ -51,8 +52,11 @@ function follow(event) {
 }
 
 async function showState(state) {
-  if (state === "reconnecting") notify(await connectionTrouble());
+  isJoined = state === "live";
   if (state === "overloaded") notify("The server has too many viewers; this page tries again by itself.");
+  if (state !== "reconnecting") return;
+  const trouble = await connectionTrouble();
+  if (!isJoined) notify(trouble);
 }
 
 function explain({ error }) {
