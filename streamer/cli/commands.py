@@ -380,7 +380,7 @@ def _problem_of_model(name: str) -> str | None:
     from streamer.weights.names import find_published
     from streamer.weights.store import resolve
 
-    if find_published(name) or Path(name).expanduser().exists():
+    if find_published(name) or os.path.exists(os.path.expanduser(name)):
         return None
     try:
         resolve(name)

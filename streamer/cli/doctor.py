@@ -208,7 +208,7 @@ def check_descriptors(limits: LimitsConfig, limit: int) -> Check:
 
 def check_store(store: Path) -> Check:
     """Whether models can be downloaded: the store, or the folder in which it would be created, can be written."""
-    existing = next(folder for folder in (store, *store.parents) if folder.exists())
+    existing = next(folder for folder in (store, *store.parents) if os.path.exists(folder))
     if not os.access(existing, os.W_OK):
         remedy = "set XDG_CACHE_HOME to a folder that can be written, or use models that are here"
         return Check("model store", "warn", f"cannot write to {existing}", remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,7 +52,8 @@ def source_at(path: Path, name: str, sha256: str | None = None) -> ModelSource |
     Returns:
         Their location; None if there are none.
     """
-    found = _in_folder(path) if path.is_dir() else _in_file(path)
+    # those of os.path: a folder that this account may not look into holds nothing for it, and is no error
+    found = _in_folder(path) if os.path.isdir(path) else _in_file(path)
     if found is None:
         return None
     format_, weights = found
@@ -59,7 +61,7 @@ def source_at(path: Path, name: str, sha256: str | None = None) -> ModelSource |
 
 
 def _in_file(path: Path) -> tuple[Format, tuple[Path, ...]] | None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     if path.suffix == ".safetensors":
         return "huggingface", (path,)

@@ -36,8 +36,9 @@ def resolve(name: str, store: Path | None = None) -> ModelSource:
     model = find_published(name)
     if model is not None:
         raise ModelNotFoundError(f"model {model.name} is not on this machine: {model.remedy}")
-    if _is_path(name) or Path(name).exists():
-        raise ModelNotFoundError(f"{name} holds no weights: expected model.bin, model.safetensors, or one .pt file")
+    if _is_path(name) or os.path.exists(name):
+        expected = "model.bin, model.safetensors, or one .pt file, that this account can read"
+        raise ModelNotFoundError(f"{name} holds no weights: expected {expected}")
     nearest = nearest_name(name)
     hint = f"did you mean {nearest}?" if nearest else "`streamer models list` shows the known names"
     raise ModelNotFoundError(f"no model is called {name}: {hint}")
@@ -45,8 +46,8 @@ def resolve(name: str, store: Path | None = None) -> ModelSource:
 
 def locate(name: str, store: Path | None = None) -> ModelSource | None:
     """`resolve`, but None if there are no such weights."""
-    path = Path(name).expanduser()
-    at_path = source_at(path, path.stem if path.is_file() else path.name)
+    path = Path(os.path.expanduser(name))
+    at_path = source_at(path, path.stem if os.path.isfile(path) else path.name)
     if at_path is not None:
         return at_path
     if _is_path(name):
@@ -63,7 +64,7 @@ def locate(name: str, store: Path | None = None) -> ModelSource | None:
 
 
 def _in_store(folder: Path, model: PublishedModel) -> ModelSource | None:
-    pulled = (folder / f"{model.name}.pt").is_file()
+    pulled = os.path.isfile(folder / f"{model.name}.pt")
     return source_at(folder, model.name, model.openai_sha256 if pulled else None)
 
 
@@ -85,6 +86,8 @@ def _hub_cache() -> Path:
 def _in_hub_cache(repo: str, name: str) -> ModelSource | None:
     """Weights of the snapshot of `main`, otherwise of the newest snapshot that has weights."""
     folder = _hub_cache() / f"models--{repo.replace('/', '--')}"
+    if not os.path.isdir(folder):
+        return None
     snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime, reverse=True)
     main = folder / "refs" / "main"
     if main.is_file():

@@ -54,6 +54,13 @@ def test_paths_hide_the_store_which_hides_caches_and_packages(
     assert resolve("tiny.en").path == Path("tiny.en")
 
 
+@pytest.mark.parametrize("name", ["x" * 300, f"./{'x' * 300}", f"~/{'x' * 300}/base.pt", "~nobody-of-this-name/a.pt"])
+def test_a_place_that_cannot_be_looked_at_holds_no_model(name: str) -> None:
+    """Whatever the system says of it, as of a folder of another account: it is told like a name that is not known."""
+    with pytest.raises(ModelNotFoundError):
+        resolve(name)
+
+
 def test_folder_of_the_same_name_without_weights_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder `base` in the working directory does not hide the model."""
     put(tmp_path / "base", "readme")
