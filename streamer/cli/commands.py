@@ -81,7 +81,18 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 config_option = click.option("--config", "config_file", type=FILE, help="TOML file; see configs/ for examples.")
 model_option = click.option("--model", help="Model name (see `streamer models list`) or path of a checkpoint.")
-json_option = click.option("--json", "json_out", type=FILE, help="Write the results to this file.")
+
+
+def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    """A file for results, if it can be written: to be known before they are measured, which may take an hour."""
+    if path is not None and not path.exists() and not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(f"{path.parent} is no folder that can be written to")
+    return path
+
+
+RESULTS: dict[str, Any] = {"type": click.Path(dir_okay=False, writable=True, path_type=Path), "callback": _writable}
+"""Of an option that names a file for results."""
+json_option = click.option("--json", "json_out", **RESULTS, help="Write the results to this file.")
 
 
 def configured(command: Command) -> Command:
@@ -243,7 +254,7 @@ def replay(ctx: click.Context, folder: Path) -> None:
 @click.option("--reference", type=click.Choice(["one-shot"]), help="Decode each recording at once too, and compare.")
 @click.option("--revise", is_flag=True, help="Decode each turn once more when it has ended, and judge that text too.")
 @click.option("--word-times", type=EXISTING_FILE, help="JSON file with the times of words, to compare with.")
-@click.option("--plot", type=FILE, help="Measure every delay setting, and draw delay against accuracy as SVG.")
+@click.option("--plot", **RESULTS, help="Measure every delay setting, and draw delay against accuracy as SVG.")
 @click.option("--differences", is_flag=True, help="Print every word error.")
 @json_option
 @click.option(

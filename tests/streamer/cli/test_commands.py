@@ -209,6 +209,8 @@ def test_bench_takes_other_speech(calls: list[tuple[object, ...]], tmp_path: Pat
         ("bench", "--streams", "0"),
         ("bench", "--streams", "many"),
         ("bench", "--seconds", "0"),
+        ("bench", "--json", "/nowhere/results.json"),
+        ("eval", __file__, "--plot", "/nowhere/delays.svg"),
         ("config", "check"),
     ],
 )
