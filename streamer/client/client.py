@@ -384,6 +384,7 @@ class Captions:
             else:
                 for block in blocks:
                     await self.send(block)
+                    await asyncio.sleep(0)  # `send` has nothing to wait for, and the next block may take its time
             await self.end()
         except Exception as error:  # noqa: BLE001 - iteration raises it instead of waiting forever
             self._failure, self._is_over = self._failure or error, True

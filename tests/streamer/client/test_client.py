@@ -86,6 +86,21 @@ async def test_arrays_are_sent_as_their_bytes(daemon: Daemon) -> None:
     assert events[-1] == Bye(reason="end", audio_s=1.0, turns=len(texts(events)))
 
 
+async def test_a_source_that_blocks_is_sent_meanwhile(daemon: Daemon) -> None:
+    """As one that reads a pipe: what it has given is on its way before its last block is there."""
+    fed_s = 0.0
+
+    def source() -> Iterator[bytes]:
+        nonlocal fed_s
+        for _ in range(1000):
+            yield SECOND[:640]
+        fed_s = daemon.scheduler.streams[0].received_s
+
+    async with connect(daemon.url("", "ws")) as captions:
+        await within(_all(captions.transcribe(source())))
+    assert 0.0 < fed_s <= 20.0
+
+
 async def test_flush_is_answered_and_update_reaches_the_session(daemon: Daemon) -> None:
     """Commands reach the session, and a flush its answer."""
     async with connect(daemon.url("", "ws")) as captions:
