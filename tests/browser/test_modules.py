@@ -20,6 +20,7 @@ from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import expect
 
 from streamer.config import Config, ServerConfig
+from streamer.protocol.events import Caption, Event, TurnEnd, Word
 from streamer.protocol.options import Update
 from tests.browser.conftest import OpenChromium, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
@@ -182,6 +183,7 @@ SPEAK = f"""async () => {{
     const {{ Captions }} = await import("/pages/client.js");
     window.captions = new Captions({{ audio: {AUDIO} }});
     window.draining = new Promise((resolve) => captions.on("draining", resolve));
+    window.said = new Promise((resolve) => captions.on("caption", resolve).on("turn_end", resolve));
     captions.send(new Int16Array(16000).fill(1000));
     await new Promise((resolve) => captions.on("started", resolve));
 }}"""
@@ -222,6 +224,33 @@ async def test_an_end_during_a_drain_loses_no_sound(chromium: OpenChromium, murm
     await browser.close()
 
     assert sum(map(len, after.streams[0].samples)) == RATE
+
+
+WORD = Word(text="one", start_s=0.1, end_s=0.6, confidence=1.0, stable=True)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Caption(turn=0, rev=1, stable="one", partial=" two", start_s=0.1, end_s=0.9, words=(WORD,)),
+        TurnEnd(turn=0, text="one", start_s=0.1, end_s=0.6, language="en", reason="silence", words=(WORD,)),
+    ],
+    ids=["caption", "turn_end"],
+)
+async def test_a_new_server_does_not_repeat_stable_words(chromium: OpenChromium, murmur: Path, event: Event) -> None:
+    """The session goes on behind the last of them, though the old server had not told yet that it needs no more."""
+    browser, before, after = await chromium(murmur), FakeScheduler([(1.0, event)]), FakeScheduler()
+    async with serving(CONFIG, before) as daemon:
+        port = daemon.http.port
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        await page.evaluate(SPEAK)
+        await page.evaluate("said")
+    async with serving(Config(server=ServerConfig(port=port)), after):
+        assert await page.evaluate("captions.end()") == {"error": None}
+    await browser.close()
+
+    [stream] = after.streams
+    assert sum(map(len, stream.samples)) == RATE - WORD.end_s * RATE
 
 
 async def test_a_viewer_may_leave_at_once(chromium: OpenChromium, murmur: Path) -> None:

@@ -140,7 +140,9 @@ export class Captions extends Emitter {
     switch (event.type) {
       case "hello": return this.#start(event.limits.max_frame_bytes);
       case "started": this.#started(event); break;
-      case "ack": this.#stableS = Math.max(this.#stableS, event.stable_s); break;
+      case "ack": this.#reach(event.stable_s); break;
+      case "caption": this.#reach(event.words?.findLast(({ stable }) => stable)?.end_s); break;
+      case "turn_end": this.#reach(event.end_s); break;
       case "draining": this.#drain(); break;
       case "error": if (event.fatal) return this.#failed(event); break;
       case "bye": this.#bye(event.audio_s); break;
@@ -159,7 +161,12 @@ export class Captions extends Emitter {
   #bye(audioS) {
     const isCut = this.#isDraining && audioS < this.#capturedS - END_TOLERANCE_S;
     this.#isOver = this.#isEnding && !isCut;
-    this.#stableS = Math.max(this.#stableS, audioS);
+    this.#reach(audioS);
+  }
+
+  /** Text is stable up to this time: a new session continues from there. */
+  #reach(seconds = 0) {
+    this.#stableS = Math.max(this.#stableS, seconds);
   }
 
   #start(maxBytes) {
