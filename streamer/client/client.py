@@ -13,8 +13,8 @@ a gap. It imports neither torch nor anything else of the daemon; `docs/python.md
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_socket
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from streamer.client.resumption import END_TOLERANCE_S, Backlog, EventMerger, Outgoing, RevisionCounter
@@ -107,7 +107,7 @@ async def connect(
 
     Raises:
         ConnectionLostError: The daemon cannot be reached.
-        ProtocolError: The daemon refuses the options.
+        ProtocolError: The daemon refuses the key or the options.
         OverloadError: The daemon has no capacity left.
         ValueError: The encoding is a container, which cannot be sent again in part.
     """
@@ -270,7 +270,8 @@ class Captions:
     async def _try_connection(self) -> float:
         """Hold one connection until it ends; returns the seconds that the daemon asks to wait before the next one."""
         try:
-            await self._connect()
+            with _refusals_told():
+                await self._connect()
         except OverloadError as error:
             if not self._is_started:
                 raise
@@ -408,6 +409,19 @@ def captions_url(url: str) -> str:
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=path if path.endswith(PATH) else path + PATH))
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Raise what the daemon says where it refuses a connection by HTTP; any other answer, as of a proxy, stays."""
+    try:
+        yield
+    except InvalidStatus as refused:
+        try:
+            error = msgspec.json.decode(refused.response.body or b"", type=Error)
+        except msgspec.DecodeError:
+            raise refused from None
+        raise _raised(error) from None
 
 
 async def _received(socket: ClientConnection, wanted: str) -> str | bytes:

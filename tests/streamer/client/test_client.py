@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import jiwer
 import numpy as np
 import pytest
 
+from streamer.access.keys import Keys
 from streamer.client import (
     AudioFormat,
     Bye,
@@ -224,6 +226,16 @@ async def test_refused_options_raise(daemon: Daemon) -> None:
         async with connect(daemon.url("", "ws"), Start(language="xx")):
             pass
     assert refused.value.code == "bad_value"
+
+
+async def test_a_wrong_key_raises(tmp_path: Path) -> None:
+    """The daemon says so by HTTP, before there is a WebSocket: it is no lost connection."""
+    (tmp_path / "keys").write_text("laptop 0123456789abcdef0123\n")
+    async with serving(keys=Keys(tmp_path / "keys")) as daemon:
+        with pytest.raises(ProtocolError, match="not known here") as refused:
+            async with connect(daemon.url("", "ws"), key="wrong-key-wrong-key"):
+                pass
+    assert refused.value.code == "unauthorized"
 
 
 async def test_a_full_daemon_raises() -> None:
