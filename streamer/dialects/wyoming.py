@@ -138,10 +138,12 @@ class WyomingProtocol:
         self._frames = FrameReader(max_payload_bytes)
         self._asked = _Transcribe()
         self._language: str | None = None
+        """Code of the language that the client names; None: it names none."""
         self._is_open = self._has_ended = False
         self._growth = AppendOnlyText()
         self._turns: list[str] = []
-        self._language = ""
+        self._spoken = ""
+        """Language of the last turn; empty before the first."""
 
     def begin(self) -> list[Action]:
         """Return nothing: the first audio opens the session, since `transcribe` comes before it."""
@@ -168,15 +170,15 @@ class WyomingProtocol:
                 return _chunks(self._growth.grow(stable))
             case TurnEnd(text=text, language=language):
                 self._turns.append(text)
-                self._language = language
+                self._spoken = language
                 return _chunks(self._growth.end_turn(text))
         return []
 
     def finish(self) -> list[str]:
         """Return the whole text, if a session was open."""
         data: dict[str, object] = {"text": " ".join(turn for turn in self._turns if turn)}
-        if self._language:
-            data["language"] = self._language
+        if language := self._spoken or self._language:
+            data["language"] = language
         return [encode("transcript", data), encode("transcript-stop", {})] if self._is_open else []
 
     def fail(self, error: StreamerError) -> list[str]:

@@ -14,6 +14,7 @@ from streamer.dialects.wyoming import MAX_LINE_BYTES, FrameReader, WyomingMessag
 from streamer.errors import OverloadError, ProtocolError
 from streamer.protocol.events import Bye, Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat
+from streamer.protocol.options import SessionOptions
 
 SOUND = {"rate": 16000, "width": 2, "channels": 1}
 
@@ -139,6 +140,13 @@ class TestUtterance:
         assert isinstance(opening, Open)
         assert opening.start.audio.channels == 2
         assert sound == To(0, b"abcd")
+
+    def test_a_client_that_asks_for_no_language_gets_that_of_the_daemon(self) -> None:
+        """Without `transcribe`, as with one that names no language."""
+        for asked in (b"", written("transcribe"), written("transcribe", {"language": None})):
+            opening, *_ = protocol().receive(asked + written("audio-start", SOUND))
+            assert isinstance(opening, Open)
+            assert opening.start.options(SessionOptions(language="de")).language == "de"
 
     def test_an_utterance_without_audio_is_answered_empty(self) -> None:
         """The text is empty, and the connection closes."""
