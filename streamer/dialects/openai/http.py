@@ -4,6 +4,7 @@ OpenAI's `/v1/audio/transcriptions` and `/translations`: parsing of the form, an
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import textwrap
@@ -17,6 +18,7 @@ from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai.errors import RequestError, error_detail
 from streamer.dialects.openai.logprobs import DeltaLogProbs, log_confidence, logprobs_of
 from streamer.dialects.openai.session import asked_language, cut_prompt
+from streamer.dialects.word_slices import part_of
 from streamer.errors import StreamerError
 from streamer.protocol.events import Caption, Event, Skipped, TurnEnd, Word, words_of
 from streamer.protocol.options import Keyterms, SessionOptions, Task, check_keyterms
@@ -257,7 +259,7 @@ def _verbose(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> dict[
         "usage": _usage(duration_s),
     }
     if "segment" in asked.granularities:
-        document["segments"] = [_segment(i, words) for i, words in enumerate(_sentences(turns))]
+        document["segments"] = [_segment(i, text, words) for i, (text, words) in enumerate(_sentences(turns))]
     if "word" in asked.granularities:
         document["words"] = [
             {"word": word.text, "start": word.start_s, "end": word.end_s} for turn in turns for word in words_of(turn)
@@ -265,27 +267,23 @@ def _verbose(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> dict[
     return document
 
 
-def _sentences(turns: Sequence[TurnEnd]) -> Iterator[list[Word]]:
-    """Split the words of turns at the ends of sentences and of turns."""
+def _sentences(turns: Sequence[TurnEnd]) -> Iterator[tuple[str, Sequence[Word]]]:
+    """Split turns at the ends of their sentences: the text of each, and its words."""
     for turn in turns:
-        sentence: list[Word] = []
-        for word in words_of(turn):
-            sentence.append(word)
-            if word.text.endswith(SENTENCE_ENDS):
-                yield sentence
-                sentence = []
-        if sentence:
-            yield sentence
+        words = words_of(turn)
+        ends = [i for i, word in enumerate(words, 1) if word.text.endswith(SENTENCE_ENDS) or i == len(words)]
+        for first, end in itertools.pairwise([0, *ends]):
+            yield part_of(turn.text, words, first, end), words[first:end]
 
 
-def _segment(number: int, words: Sequence[Word]) -> dict[str, object]:
+def _segment(number: int, said: str, words: Sequence[Word]) -> dict[str, object]:
     """
     Build one segment with every field that clients require.
 
     Session events carry no token ids, and no segment is without speech: `tokens` is empty and `no_speech_prob` is 0.
     `seek` is the mel frame (10 ms) of the first word.
     """
-    text = " " + " ".join(word.text for word in words)
+    text = f" {said}"
     raw = text.encode()
     return {
         "id": number,

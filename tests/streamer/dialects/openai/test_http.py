@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from openai.types.audio import (
     Transcription,
     TranscriptionTextDeltaEvent,
@@ -155,6 +156,19 @@ class TestBodies:
         ]  # fmt: skip
         assert (verbose.segments or [])[0].avg_logprob == pytest.approx(-0.693, abs=1e-3)
         assert [(w.word, w.start, w.end) for w in verbose.words or []][:2] == [("One", 1.0, 1.5), ("two.", 2.0, 2.5)]
+
+    def test_segments_have_the_spaces_of_the_text(self) -> None:
+        """None in scripts that put none between words; a mark in front belongs to its sentence."""
+        said = "「今日は晴れ。明日も"
+        words = tuple(
+            Word(text=word, start_s=1.0 + i, end_s=2.0 + i, confidence=0.5)
+            for i, word in enumerate(["今日", "は", "晴れ。", "明日", "も"])
+        )
+        spoken = structs.replace(turn(said), language="ja", words=words)
+        document = json.loads(body(ask(("response_format", "verbose_json")), [spoken], 6.0).content)
+        assert [(s["text"], s["start"], s["end"]) for s in document["segments"]] == [
+            (" 「今日は晴れ。", 1.0, 4.0), (" 明日も", 4.0, 6.0),
+        ]  # fmt: skip
 
     @pytest.mark.parametrize(
         ("asked", "there", "absent"), [("word", "words", "segments"), ("segment", "segments", "words")]
