@@ -15,7 +15,7 @@ from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.audio import opus
 from streamer.config import Config
-from streamer.protocol.messages import Encoding
+from streamer.protocol.messages import SAMPLE_BYTES, Encoding
 from streamer.server import statz
 from streamer.server.connection import Connections
 from streamer.server.interfaces import SessionService
@@ -50,7 +50,7 @@ def status_routes(
         connections: Tell whether the daemon drains.
         state: Shown by `/metrics` and `/statz`.
     """
-    encodings = tuple(name for name in get_args(Encoding) if name != "webm_opus" or opus.can_decode())
+    encodings = tuple(name for name in get_args(Encoding) if name in SAMPLE_BYTES or opus.can_decode())
 
     async def ready(_: Request) -> Response:
         if connections.is_draining:
