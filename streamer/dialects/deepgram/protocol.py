@@ -228,6 +228,8 @@ class _Channel:
         self._heard_s = 0.0
         self._last_word_s: float | None = None
         """End of the newest word, from the end of its turn until speech starts or the utterance ends; else None."""
+        self._is_speaking = False
+        """Whether speech goes on: the turn that has ended was too long, and another one follows."""
         self._n_answered = 0
         """Flushes that the end of a turn has answered before their `Flushed`."""
 
@@ -239,11 +241,13 @@ class _Channel:
                 return self._turn_end(event)
             case Speech(state="started", at_s=at_s):
                 return self._speech_started(at_s)
+            case Speech():
+                self._is_speaking = False
             case Flushed():
                 return self._flushed()
             case Ack(received_s=received_s, lag_s=lag_s):
                 self._heard_s = max(self._heard_s, received_s - lag_s)
-                return self._utterance_end(self._heard_s)
+                return [] if self._is_speaking else self._utterance_end(self._heard_s)
         return []
 
     def _caption(self, caption: Caption) -> list[dict[str, object]]:
@@ -280,7 +284,7 @@ class _Channel:
     def _speech_started(self, at_s: float) -> list[dict[str, object]]:
         # a long enough pause before this speech ends the utterance; after a shorter one it continues
         ended = self._utterance_end(at_s)
-        self._last_word_s = None
+        self._last_word_s, self._is_speaking = None, True
         if not self._request.vad_events:
             return ended
         return [*ended, {"type": "SpeechStarted", "channel": self._index, "timestamp": at_s}]

@@ -234,6 +234,15 @@ class TestSpeech:
         messages = told(dialect, Speech(state="started", at_s=3.2), ack(9.0))
         assert [message["type"] for message in messages] == ["UtteranceEnd", "SpeechStarted"]
 
+    def test_a_turn_that_was_too_long_ends_no_utterance(self) -> None:
+        """The next one follows at once, however late its words are; the silence after that one counts."""
+        dialect = opened(msgspec.structs.replace(REQUEST, utterance_end_ms=1000, interim_results=False))
+        told(dialect, Speech(state="started", at_s=1.0), turn_end("So", "limit"))
+        assert told(dialect, ack(3.5), caption(1, 2), ack(9.0)) == []
+        messages = told(dialect, turn_end(), Speech(state="stopped", at_s=9.0), ack(9.5), ack(10.0))
+        assert [message["type"] for message in messages] == ["Results", "UtteranceEnd"]
+        assert messages[-1]["last_word_end"] == 9.0
+
 
 def ack(received_s: float) -> Ack:
     """All is heard up to here."""
