@@ -17,7 +17,7 @@ import msgspec
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai.errors import RequestError, error_detail
 from streamer.dialects.openai.logprobs import DeltaLogProbs, log_confidence, logprobs_of
-from streamer.dialects.openai.session import asked_language, cut_prompt
+from streamer.dialects.openai.session import asked_language, asked_languages, cut_prompt
 from streamer.dialects.word_slices import part_of
 from streamer.errors import StreamerError
 from streamer.protocol.events import Caption, Event, Skipped, TurnEnd, Word, words_of
@@ -105,10 +105,11 @@ def read_form(
         message = f"include = logprobs: expected response_format = json or stream = true, not {found.response_format}"
         raise RequestError("invalid_value", message, "include")
     granularities = tuple(_granularity(text) for text in lists.get("timestamp_granularities", ()) if text)
-    spoken = found.language or (lists["languages"][0] if len(lists.get("languages", ())) == 1 else "")
+    language, choice = _languages(found.language, lists.get("languages", []), defaults, languages)
     options = msgspec.structs.replace(
         defaults,
-        language=asked_language(spoken, languages, "language") if spoken else defaults.language,
+        language=language,
+        languages=choice,
         task=task,
         prompt=cut_prompt(found.prompt) or defaults.prompt,
         keyterms=found.keywords or defaults.keyterms,
@@ -223,6 +224,16 @@ def _checked(values: Mapping[str, str | list[str]]) -> _Fields:
         shown = f'"{found[:40]}"' if isinstance(found, str) else f"{len(found)} entries"
         message = f"{place} = {shown}: expected {_ALLOWED[place]}"
         raise RequestError("invalid_value", message, place) from None
+
+
+def _languages(
+    asked: str, several: Sequence[str], defaults: SessionOptions, languages: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """The options `language` and `languages` for the fields of these names; empty texts ask for nothing."""
+    if asked:
+        return asked_language(asked, languages, "language"), defaults.languages
+    named = [tag for tag in several if tag]
+    return asked_languages(named, languages, "languages") if named else (defaults.language, defaults.languages)
 
 
 def _granularity(text: str) -> Granularity:

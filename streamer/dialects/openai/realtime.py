@@ -181,7 +181,14 @@ class RealtimeProtocol:
         old, new = before.options, self.settings.options
         if (before.audio, old.prompt, old.delay) != (self.settings.audio, new.prompt, new.delay):
             return self._end_native()
-        return [Update(language=new.language, keyterms=new.keyterms, endpoint_ms=new.endpoint_ms)]
+        return [
+            Update(
+                language=new.language,
+                languages=new.languages,
+                keyterms=new.keyterms,
+                endpoint_ms=new.endpoint_ms,
+            )
+        ]
 
     def _end_native(self) -> list[Output]:
         self._has_native, self._awaits_bye = False, True

@@ -7,6 +7,7 @@ ignored, since an `error` event makes most clients give up; `session.updated` sh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from streamer.protocol.options import (
     MIN_ENDPOINT_MS,
     PAUSE_MS,
     Keyterms,
+    Languages,
     SessionOptions,
     check_keyterms,
 )
@@ -88,7 +90,7 @@ class Transcription(Struct, frozen=True, kw_only=True):
     """Options of transcription. `model` is ignored, since the daemon has one."""
 
     language: str | UnsetType | None = UNSET
-    languages: tuple[str, ...] | UnsetType | None = UNSET
+    languages: Languages | UnsetType | None = UNSET
     prompt: str | UnsetType | None = UNSET
     keywords: Keyterms | UnsetType | None = UNSET
     delay: Literal["minimal", "low", "medium", "high", "xhigh"] | UnsetType | None = UNSET
@@ -260,6 +262,27 @@ def asked_language(asked: str, languages: tuple[str, ...], param: str) -> str:
     return code
 
 
+def asked_languages(asked: Sequence[str], languages: tuple[str, ...], param: str) -> tuple[str, tuple[str, ...]]:
+    """
+    Return the options `language` and `languages` for the languages that may be spoken.
+
+    One is the language. Of several, detection chooses from those that the model knows; the others are left out.
+
+    Args:
+        asked: Codes, tags or names; at least one.
+        languages: Language codes of the model.
+        param: Path of the field, for errors.
+
+    Raises:
+        RequestError: The model knows none of them.
+    """
+    codes = dict.fromkeys(known_language(tag, languages) for tag in asked)
+    known = tuple(code for code in codes if code and code != "auto")
+    if len(known) > 1:
+        return "auto", known
+    return (known[0] if known else asked_language(asked[0], languages, param)), ()
+
+
 def cut_prompt(prompt: str) -> str:
     """Return the end of a prompt, as much as an option may hold: like OpenAI's, the model reads its last tokens."""
     return prompt[-MAX_TEXT_CHARS:]
@@ -337,13 +360,7 @@ def _transcription_changes(
         if isinstance(asked, Transcription)
         else Transcription(language=None, prompt=None, keywords=None, delay=None)
     )
-    changes: dict[str, object] = {}
-    if isinstance(asked.language, str):
-        changes["language"] = asked_language(asked.language, languages, f"{path}.language")
-    elif isinstance(asked.languages, tuple) and len(asked.languages) == 1:
-        changes["language"] = asked_language(asked.languages[0], languages, f"{path}.languages")
-    elif asked.language is None or asked.languages is not UNSET:
-        changes["language"] = defaults.language
+    changes = _language_changes(asked, defaults, languages, path)
     if asked.prompt is not UNSET:
         changes["prompt"] = cut_prompt(asked.prompt) if isinstance(asked.prompt, str) else defaults.prompt
     if asked.keywords is not UNSET:
@@ -353,10 +370,25 @@ def _transcription_changes(
     return changes
 
 
+def _language_changes(
+    asked: Transcription, defaults: SessionOptions, languages: tuple[str, ...], path: str
+) -> dict[str, object]:
+    if isinstance(asked.language, str):
+        language, choice = asked_language(asked.language, languages, f"{path}.language"), defaults.languages
+    elif isinstance(asked.languages, tuple) and asked.languages:
+        language, choice = asked_languages(asked.languages, languages, f"{path}.languages")
+    elif asked.language is None or asked.languages is not UNSET:
+        language, choice = defaults.language, defaults.languages
+    else:
+        return {}
+    return {"language": language, "languages": choice}
+
+
 def _transcription_json(options: SessionOptions, model: str) -> dict[str, object]:
     return {
         "model": model,
         "language": None if options.language == "auto" else options.language,
+        "languages": list(options.languages),
         "prompt": options.prompt,
         "keywords": list(options.keyterms),
         "delay": options.delay,

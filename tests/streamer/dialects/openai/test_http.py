@@ -87,6 +87,14 @@ class TestForm:
             "verbose_json", ("word", "segment"), True,
         )  # fmt: skip
 
+    def test_several_languages_are_a_choice_for_detection(self) -> None:
+        """As live; `language` says more, and an empty text nothing."""
+        several = ("languages[]", "en"), ("languages[]", "German")
+        options = ask(*several).options
+        assert (options.language, options.languages) == ("auto", ("en", "de"))
+        assert ask(("language", "de"), *several).options.language == "de"
+        assert ask(("languages[]", "")).options == ask().options
+
     @given(st.text(max_size=20), st.integers(0, 6000))
     def test_a_long_prompt_loses_its_beginning(self, end: str, n: int) -> None:
         """As OpenAI's models read the last tokens of a prompt: nothing is refused for its length."""

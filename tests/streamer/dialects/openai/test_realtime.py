@@ -101,7 +101,14 @@ class TestSettings:
             "audio": {
                 "input": {
                     "format": {"type": "audio/pcm", "rate": 24000},
-                    "transcription": {"model": "tiny", "language": None, "prompt": "", "keywords": [], "delay": "low"},
+                    "transcription": {
+                        "model": "tiny",
+                        "language": None,
+                        "languages": [],
+                        "prompt": "",
+                        "keywords": [],
+                        "delay": "low",
+                    },
                     "noise_reduction": None,
                     "turn_detection": {
                         "type": "server_vad",
@@ -122,6 +129,7 @@ class TestSettings:
         assert shown["transcription"] == {
             "model": "tiny",
             "language": "de",
+            "languages": [],
             "prompt": "Ray",
             "keywords": ["Ray"],
             "delay": "high",
@@ -131,6 +139,7 @@ class TestSettings:
         assert shown["transcription"] == {
             "model": "tiny",
             "language": None,
+            "languages": [],
             "prompt": "",
             "keywords": [],
             "delay": "low",
@@ -147,7 +156,8 @@ class TestSettings:
             ({"transcription": {"language": "German"}}, {"language": "de"}),
             ({"transcription": {"language": ""}}, {"language": "auto"}),
             ({"transcription": {"languages": ["de"]}}, {"language": "de"}),
-            ({"transcription": {"languages": ["en", "de"]}}, {"language": "auto"}),
+            ({"transcription": {"languages": ["en", "xx"]}}, {"language": "en"}),
+            ({"transcription": {"languages": ["en", "German"]}}, {"language": "auto", "languages": ("en", "de")}),
             ({"transcription": {"keywords": []}}, {"keyterms": ()}),
             ({"turn_detection": {"type": "server_vad", "silence_duration_ms": 20}}, {"endpoint_ms": 100}),
             ({"turn_detection": {"type": "server_vad", "create_response": False}}, {"endpoint_ms": 500}),
@@ -253,7 +263,7 @@ class TestReconfiguration:
         server = protocol()
         append(server)
         outputs = update(server, transcription={"language": "de", "keywords": ["Ray"]})
-        assert outputs[0] == Update(language="de", keyterms=("Ray",), endpoint_ms=500)
+        assert outputs[0] == Update(language="de", languages=(), keyterms=("Ray",), endpoint_ms=500)
 
     @pytest.mark.parametrize(
         "given", [{"format": {"type": "audio/pcm", "rate": 8000}}, {"transcription": {"prompt": "Ray"}}]

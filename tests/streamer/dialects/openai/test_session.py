@@ -21,6 +21,7 @@ from streamer.dialects.openai.session import (
     Settings,
     Transcription,
     asked_language,
+    asked_languages,
     decode,
     default_settings,
     prefix_padding_s,
@@ -46,6 +47,7 @@ FORMATS = st.one_of(
 TRANSCRIPTIONS = st.builds(
     Transcription,
     language=maybe(st.sampled_from(LANGUAGES)),
+    languages=maybe(st.lists(st.sampled_from(LANGUAGES), max_size=3).map(tuple)),
     prompt=maybe(st.text(max_size=8)),
     keywords=maybe(st.lists(st.text(max_size=8), max_size=2).map(tuple)),
     delay=maybe(st.sampled_from(["minimal", "low", "medium", "high", "xhigh"])),
@@ -127,6 +129,29 @@ def test_languages_by_code_and_by_name(asked: str, code: str | None) -> None:
             asked_language(asked, LANGUAGES, "session.language")
     else:
         assert asked_language(asked, LANGUAGES, "session.language") == code
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        (("de",), ("de", ())),
+        (("German", "en-GB", "de"), ("auto", ("de", "en"))),
+        (("de", "xx"), ("de", ())),
+        (("de", "auto"), ("de", ())),
+        (("auto",), ("auto", ())),
+    ],
+)
+def test_several_languages_are_a_choice_for_detection(
+    asked: tuple[str, ...], options: tuple[str, tuple[str, ...]]
+) -> None:
+    """Of those that the model knows; one alone needs no detection."""
+    assert asked_languages(asked, LANGUAGES, "session.languages") == options
+
+
+def test_languages_that_the_model_does_not_know_at_all_are_told() -> None:
+    """By the first of them."""
+    with pytest.raises(RequestError, match=r'session\.languages = "xx": expected auto or one of en, de, yue'):
+        asked_languages(("xx", "zz"), LANGUAGES, "session.languages")
 
 
 @pytest.mark.parametrize(
