@@ -313,6 +313,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         else:
             self.conn.data_to_send()
 
+    def schedule_ping(self) -> None:
+        """Send the next ping after a whole interval; after a late pong uvicorn would send them ever faster."""
+        self.last_ping_rtt = 0.0
+        super().schedule_ping()
+
     def handle_cont(self, event: Frame) -> None:
         """Keep a fragment; many empty ones take no memory."""
         if len(self.frames) >= MAX_FRAGMENTS:

@@ -151,6 +151,19 @@ class TestTakingNothing:
         protocol.handle_events()
         assert transport.written == b"\x8a\x04ping"
 
+    async def test_a_late_pong_brings_no_more_pings(self) -> None:
+        """The audio of a client may stand before its pong for most of the time between two pings."""
+        protocol, transport = accepted()
+        protocol.ping_interval, protocol.ping_timeout = 20.0, None
+        protocol.send_keepalive_ping()
+        protocol.ping_sent_at -= 19.9
+        protocol.conn.receive_data(fragment(transport.written[2:], 0x8A))
+        protocol.handle_events()
+        protocol.send_keepalive_ping()
+        assert protocol.ping_timer is not None
+        assert protocol.ping_timer.when() - protocol.loop.time() == pytest.approx(20.0, abs=1.0)
+        protocol.stop_keepalive()
+
 
 async def test_who_shows_a_key_behind_tls_is_not_cut() -> None:
     """Where many wait for their peer; a stranger may be, as before."""
