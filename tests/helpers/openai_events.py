@@ -24,7 +24,7 @@ _TYPES: dict[str, type[BaseModel]] = {
     "session.created": realtime.SessionCreatedEvent,
     "session.updated": realtime.SessionUpdatedEvent,
 }
-EXTENSIONS = frozenset({"conversation.item.input_audio_transcription.partial", "input_audio_buffer.skipped"})
+EXTENSIONS = frozenset({"conversation.item.input_audio_transcription.partial"})
 """Event types of this project; OpenAI's clients read over what they do not know."""
 BETA = frozenset({"transcription_session.created", "transcription_session.updated"})
 """Given up upstream; the library has no types for them any more."""

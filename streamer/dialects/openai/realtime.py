@@ -46,7 +46,7 @@ from streamer.dialects.openai.session import (
     updated,
 )
 from streamer.errors import ProtocolError, StreamerError
-from streamer.protocol.events import Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, words_of
+from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd, words_of
 from streamer.protocol.messages import End, Flush, Start
 from streamer.protocol.options import PAUSE_MS, SessionOptions, Update
 
@@ -246,9 +246,6 @@ class RealtimeProtocol:
                 return self._turn_end(event)
             case Flushed(id=id_):
                 return self._flushed(id_)
-            case Skipped(start_s=start_s, end_s=end_s, reason=reason):
-                times = {"audio_start_ms": _ms(start_s), "audio_end_ms": _ms(end_s)}
-                return [self._event("input_audio_buffer.skipped", **times, reason=reason)]
             case Bye():
                 return self._bye()
         return []

@@ -16,7 +16,7 @@ from streamer.dialects.actions import HangUp
 from streamer.dialects.openai.realtime import MAX_ERRORS, Output, RealtimeProtocol, ServerEvent
 from streamer.dialects.openai.session import default_settings
 from streamer.errors import EngineError
-from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Skipped, Speech, TurnEnd, TurnEndReason, Word
+from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, Speech, TurnEnd, TurnEndReason, Word
 from streamer.protocol.messages import AudioFormat, End, Flush, Start
 from streamer.protocol.options import SessionOptions, Update
 from tests.helpers.openai_events import problems
@@ -511,11 +511,6 @@ class TestTrouble:
         project(server, caption("second"))
         assert types(server.fail(EngineError("no device"))) == [FAILED, "error"]
         assert all(problems(event) == [] for event in said)
-
-    def test_skipped_audio_is_told(self) -> None:
-        """By an event of its own, as no text will come for it."""
-        [event] = project(protocol(), Skipped(start_s=1.0, end_s=2.0, reason="overload"))
-        assert (event["audio_start_ms"], event["audio_end_ms"]) == (1000, 2000)
 
     def test_a_session_that_ends_by_itself_completes_what_was_heard(self) -> None:
         """The daemon stops: nothing that was said is lost."""
