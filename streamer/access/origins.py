@@ -33,17 +33,19 @@ class AllowedOrigins:
     Pages of other sites that may use the daemon.
 
     Args:
-        origins: As in `server.allowed_origins`: `https://example.org`, or `*` for every page.
+        origins: As in `server.allowed_origins`: `https://example.org`, `tauri://localhost` and the like for the pages
+            of apps and of extensions, or `*` for every page.
     """
 
     def __init__(self, origins: Collection[str]) -> None:
         self._keys = {_origin_key(origin) for origin in origins} - {None}
+        self._others = {origin.lower() for origin in origins if "://" in origin}
         self.are_all = "*" in origins
         """Whether every page may."""
 
     def allow(self, origin: str) -> bool:
         """Whether the page with this `Origin` header may."""
-        return self.are_all or _origin_key(origin) in self._keys
+        return self.are_all or origin.lower() in self._others or _origin_key(origin) in self._keys
 
 
 class OriginGuard:
@@ -62,7 +64,8 @@ class OriginGuard:
         self._is_loopback = is_loopback(config.host)
         self._checks_host = (self._is_loopback or not are_keys_required) and not self._origins.are_all
         # a reverse proxy on this machine forwards the public name
-        self._hosts = {config.host.lower(), *_LOOPBACK_NAMES, *(urlsplit(o).hostname for o in config.allowed_origins)}
+        named = (key[1] for key in map(_origin_key, config.allowed_origins) if key)
+        self._hosts = {config.host.lower(), *_LOOPBACK_NAMES, *named}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """

@@ -39,6 +39,19 @@ class TestBrowserSafety:
                 async with daemon.connect(origin=origin) as client:
                     assert (await receive(client))["type"] == "hello"
 
+    async def test_pages_of_apps_and_extensions_may_connect_where_they_are_named(self) -> None:
+        """By the whole origin, which has no port; the name in it is no name of the daemon."""
+        apps = ("tauri://localhost", "chrome-extension://abcdefghijklmnop", "app://notes.example")
+        server = ServerConfig(port=0, allowed_origins=apps)
+        async with serving(msgspec.structs.replace(CONFIG, server=server)) as daemon:
+            for origin in apps:
+                async with daemon.connect(origin=origin) as client:
+                    assert (await receive(client))["type"] == "hello"
+            with pytest.raises(InvalidStatus):
+                async with daemon.connect(origin="tauri://elsewhere"):
+                    pass
+            assert (await daemon.get("/healthz", Host="notes.example")).status_code == 403
+
     async def test_a_star_lets_every_origin_in(self) -> None:
         """`server.allowed_origins = [\"*\"]` opens the daemon to all pages."""
         server = ServerConfig(port=0, allowed_origins=("*",))
