@@ -10,6 +10,7 @@ added to it.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -337,14 +338,19 @@ def _warnings(warnings: Sequence[Warned]) -> dict[str, object]:
 
 
 def _word(word: Word) -> dict[str, object]:
-    plain = "".join(c for c in word.text.lower() if c.isalnum() or c in "'-")
     return {
-        "word": plain or word.text,
+        "word": _bare(word.text),
         "start": word.start_s,
         "end": word.end_s,
         "confidence": word.confidence,
         "punctuated_word": word.text,
     }
+
+
+def _bare(text: str) -> str:
+    """A word in lower case without the marks around it; those inside belong to it, as in 3.5, and so do vowel signs."""
+    kept = [i for i, c in enumerate(text) if c.isalnum() or c in "'-" or unicodedata.category(c).startswith("M")]
+    return text[kept[0] : kept[-1] + 1].lower() if kept else text
 
 
 def _audio_of(format_: WavFormat) -> AudioFormat | None:

@@ -103,6 +103,16 @@ class TestResults:
             },
         }
 
+    @pytest.mark.parametrize(
+        ("said", "word"),
+        [("“Well,”", "well"), ("3.5", "3.5"), ("10:30.", "10:30"), ("dogs'", "dogs'"), ("हिन्दी।", "हिन्दी"), ("…", "…")],
+    )
+    def test_a_bare_word_is_without_the_marks_around_it(self, said: str, word: str) -> None:
+        """Those inside it stay, as do the vowel signs of scripts that write them so."""
+        [message] = told(opened(), turn_end(said))
+        [shown] = message["channel"]["alternatives"][0]["words"]
+        assert (shown["word"], shown["punctuated_word"]) == (word, said)
+
     def test_finals_are_the_text(self) -> None:
         """Joined they are the turn, without gaps in time, the last one `speech_final`; interims are the rest."""
         messages = told(opened(), caption(0, 2), caption(2, 4), caption(5, 7), caption(6, 8), turn_end())
