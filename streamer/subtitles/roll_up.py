@@ -35,7 +35,7 @@ class RollUp:
 
     def __init__(self) -> None:
         self._done = ""
-        """Text of the open turn in final lines, with the spaces between them."""
+        """Text of the open turn in final lines, with the spaces between them but none at the end."""
 
     def caption(self, caption: Caption, columns: int = LINE_LETTERS) -> Rolled:
         """Break a caption of the open turn into lines of at most `columns` cells."""
@@ -43,12 +43,13 @@ class RollUp:
         text = stable + (printable(caption.partial) if stable else printable(caption.partial).lstrip())
         done = []
         while True:
-            at = len(self._done)
+            # the next caption may have a mark in the place of the space behind a final line
+            at = len(text) - len(text[len(self._done) :].lstrip())
             lines = wrap(text[at:], columns)
             if len(lines) <= LINES or at + lines[0][1] > len(stable):
                 break
-            done.append(text[at : at + lines[0][1]])
-            self._done = text[: at + lines[1][0]]
+            self._done = text[: at + lines[0][1]].rstrip()
+            done.append(self._done[at:])
         n_stable = max(len(stable) - at, 0)
         return Rolled(tuple(done), tuple(_line(text[at:], start, end, n_stable) for start, end in lines))
 
@@ -56,7 +57,7 @@ class RollUp:
         """The remaining lines of a turn that has ended; the next caption belongs to a new turn."""
         text = printable(turn.text).strip()
         # it begins with the stable words, but punctuation may differ
-        rest = (text[len(self._done) :] if text.startswith(self._done.rstrip()) else text).lstrip()
+        rest = text.removeprefix(self._done).lstrip()
         self._done = ""
         return tuple(rest[start:end] for start, end in wrap(rest, columns))
 

@@ -38,6 +38,23 @@ def test_the_next_turn_begins_anew() -> None:
     assert roll_up.caption(caption("next"), 10).open == (Line("next", ""),)
 
 
+def test_a_mark_behind_a_final_line_is_not_lost() -> None:
+    """It takes the place of the space that stood there when the line became final."""
+    roll_up = RollUp()
+    assert roll_up.caption(caption("one two", " three four five six"), 10).done == ("one two",)
+
+    assert roll_up.caption(caption("one two, and"), 10).open == (Line(", and", ""),)
+    assert roll_up.turn_end(turn_end("one two, and three."), 10) == (", and", "three.")
+
+
+def test_letters_behind_a_final_line_are_not_lost() -> None:
+    """Not every language has spaces between words."""
+    roll_up = RollUp()
+    assert roll_up.caption(caption("字字字", " ab ab ab ab"), 6).done == ("字字字",)
+
+    assert roll_up.turn_end(turn_end("字字字字"), 6) == ("字",)
+
+
 @given(st.lists(st.text("ab字", min_size=1, max_size=12), max_size=30), st.data(), st.integers(2, 42))
 def test_nothing_is_lost_or_said_twice(words: list[str], data: st.DataObject, columns: int) -> None:
     """However text grows: lines done, and those of the end, are the words in order."""
