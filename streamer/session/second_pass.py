@@ -21,7 +21,7 @@ from streamer.session.plausibility import n_believed
 from streamer.session.spec import ModelFacts
 from streamer.session.transcript import append_word, beginning_at_a_word, text_of, told_words
 from streamer.session.voice_activity import Spans, VoiceTracker, trimmed
-from streamer.session.words import SpokenWord, spoken_words
+from streamer.session.words import SpokenWord, of_whole_characters, spoken_words
 from streamer.step import StepRequest, StepResult
 
 PART_S = 25.0
@@ -131,7 +131,8 @@ def _words(part: Part, result: StepResult, model: ModelFacts) -> list[SpokenWord
     def within_voice(start_s: float, end_s: float) -> tuple[float, float]:
         return trimmed(part.voiced, start_s, end_s)
 
-    return spoken_words(result, model.tokenizer, part.start_s, within_voice, model.alignment_lag_s)
+    whole = of_whole_characters(result, model.tokenizer)
+    return spoken_words(whole, model.tokenizer, part.start_s, within_voice, model.alignment_lag_s)
 
 
 @dataclass(slots=True)

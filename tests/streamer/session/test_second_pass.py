@@ -148,6 +148,20 @@ class TestResult:
         """Times may differ."""
         assert applied(revision, answered(revision)) is None
 
+    def test_no_part_of_a_character_is_said(self, revision: Revision) -> None:
+        """A character that the decoder cuts off or damages is left out, as it is of live text."""
+        cup = TOKENIZER.encode("\N{HOT BEVERAGE}")
+        said = result(phrase(" One two", revision.parts[0].start_s), revision.parts[0].start_s, logprob=-0.1)
+        cut = replace(
+            said,
+            tokens=(*said.tokens, *cup[:-1]),
+            logprobs=(*said.logprobs, -0.1),
+            starts_s=(*said.starts_s, said.starts_s[-1]),
+        )
+        event = applied(revision, [cut])
+        assert event is not None
+        assert event.text == "One two"
+
     @pytest.mark.parametrize(
         "spoil",
         [
