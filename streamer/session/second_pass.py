@@ -196,7 +196,9 @@ class Cutter:
         start = self._audio.frame(max(turn.from_s, first_s - options.pre_roll_s))
         end = min(self._audio.frame(min(until_s, last_s + options.post_roll_s)), self._audio.frame(self._audio.end_s))
         if words and start < end:
-            turn.is_lost = turn.is_lost or start < self._audio.frame(self._audio.oldest_s)
+            # spans of voice are forgotten with their sound, words are not
+            begins = min(start, self._audio.frame(words[0].start_s))
+            turn.is_lost = turn.is_lost or begins < self._audio.frame(self._audio.oldest_s)
             if not turn.is_lost:
                 turn.parts.append(self._part(words, start, end))
         turn.from_s, turn.n_words = until_s, turn.n_words + len(words)

@@ -100,6 +100,18 @@ class TestSound:
         assert TOKENIZER.decode(request.draft) == revision.parts[0].text
         assert (TOKENIZER.decode(request.prompt), request.keyterms, request.language) == (" Ray Serve", ("Ray",), "en")
 
+    def test_a_turn_whose_beginning_is_no_longer_held_keeps_its_text(self) -> None:
+        """Voice without words went on for so long that the rest of its sound would not say its words."""
+        sung = [5.0 + 4.4 * n for n in range(9)]  # 0.4 s each, the last one until 40.6 s
+        hall = Hall(
+            talk(2.0),
+            WINDOW,
+            msgspec.structs.replace(REVISED, endpoint_ms=5000),
+            voiced=lambda at_s: 1.0 <= at_s < 3.0 or any(at_s - 0.4 < begin_s <= at_s for begin_s in sung),
+        )
+        assert played(hall, 48.0) == []
+        assert [plain(turn.text) for turn in hall.turns] == [hall.spoken()]
+
     @settings(max_examples=25)
     @given(
         st.lists(st.floats(0.5, 60.0), min_size=1, max_size=3),
