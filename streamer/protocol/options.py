@@ -16,8 +16,8 @@ Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 100, 5000
 EndpointMs = Annotated[int, msgspec.Meta(ge=MIN_ENDPOINT_MS, le=MAX_ENDPOINT_MS)]
 PAUSE_MS = 500
-"""Silence that is a pause, in milliseconds: it ends a turn whose text reads as finished, and it is the endpoint of
-protocols whose servers end an utterance at a pause."""
+"""Silence that is a pause, in milliseconds: it makes the words before it stable, ends speech without words, and is the
+endpoint of protocols whose servers end an utterance at a pause."""
 Options = TypeVar("Options", bound=msgspec.Struct)
 Keyterms = Annotated[
     tuple[Annotated[str, msgspec.Meta(max_length=MAX_KEYTERM_CHARS)], ...], msgspec.Meta(max_length=MAX_KEYTERMS)
