@@ -156,7 +156,8 @@ class Window:
         if self._early_ends.is_stuck:
             self._make_room(closes=closes)
         elif self._has_strayed():
-            self.open(self.text.committed_end_s)
+            # the attention of the last word may lie in what was not found
+            self.open(said_until_s(self.text.committed, self.text.committed_end_s))
             return False
         return True
 

@@ -7,6 +7,7 @@ import pytest
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
 from streamer.session.window import ADVANCE_S, LONGEST_PREFIX, MAX_PREFIX, STRAYED_S
+from streamer.session.words import LONGEST_S
 from tests.helpers.dense import MULTILINGUAL
 from tests.helpers.sessions import model_of
 from tests.helpers.talks import N_MELS
@@ -91,6 +92,19 @@ def test_words_behind_which_nothing_is_found_are_left() -> None:
     assert not hall.read([])
     assert hall.audio.start_s == pytest.approx(end_s, abs=0.01)
     assert not hall.window.text.has_committed
+
+
+def test_no_voice_that_a_stretched_word_hides_is_left() -> None:
+    """A word does not account for more than `LONGEST_S` of voice: a fresh window decodes the rest."""
+    hall = listener()
+    hall.hear(3.0)
+    for _ in range(2):
+        hall.read([word(" one", 0.0, 0.5), word(" two", 0.5, 2.6)])
+    assert hall.window.text.committed_end_s == pytest.approx(2.6)
+    hall.hear(STRAYED_S)
+
+    assert not hall.read([])
+    assert hall.audio.start_s == pytest.approx(0.5 + LONGEST_S, abs=0.01)
 
 
 def test_a_text_for_which_there_is_no_room_is_committed() -> None:
