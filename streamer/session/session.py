@@ -254,6 +254,7 @@ class Session:
         resumes = self._voice.started_s - self._voice_before_s <= self._window_options.carry_s
         if not (self._window.text.has_committed and resumes and self._audio.is_held) or self._language.may_change:
             self._window.open(max(self._voice.started_s - self._window_options.pre_roll_s, self._voice_before_s))
+        self._window.leave_room(self._audio.seen_s)
         return [Speech(state="started", at_s=round(max(self._voice.started_s, self._voice_before_s), 3))]
 
     def _request_turn_end(self, reason: TurnEndReason) -> list[Event]:

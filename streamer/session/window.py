@@ -32,7 +32,8 @@ from streamer.step import StepRequest, StepResult
 MAX_PREFIX = 192
 """Committed tokens in a window from which on it rolls, however short it is: the decoder's context is bounded."""
 LONGEST_PREFIX = 320
-"""Committed tokens of a window, at most: where the part that is kept at a roll has more, a fresh window begins."""
+"""Committed tokens of a window that a step is asked about, at most: where the part that is kept at a roll has more, or
+a window that goes on over a pause, a fresh window begins."""
 ADVANCE_S = 0.5
 """Least distance of a fresh window from one that has no room for more text, seconds: no speech fills one so fast."""
 LONGEST_HALF = 1 / 3
@@ -228,6 +229,7 @@ class Window:
         if not n or not self._language.is_sure:
             return False
         self.commit(n, closes=False)
+        self.leave_room(self._audio.seen_s)
         return True
 
     def _take_words(self, request: StepRequest, result: StepResult, *, closes: bool) -> None:
@@ -275,6 +277,10 @@ class Window:
         if not self._audio.is_too_long(edge_s) and len(self.text.prefix) < MAX_PREFIX:
             return
         self._move(self._kept_from_s(edge_s, closes=closes))
+        self.leave_room(edge_s)
+
+    def leave_room(self, edge_s: float) -> None:
+        """Begin a fresh window behind committed words that leave no room for more; `edge_s` as for `roll`."""
         if len(self.text.prefix) > LONGEST_PREFIX:
             self.open(min(edge_s, self.text.committed_end_s))
 

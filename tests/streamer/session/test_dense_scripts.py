@@ -249,3 +249,12 @@ def test_a_text_that_fills_the_context_goes_on_in_a_fresh_window() -> None:
     play(hall)
     assert hall.n_cut >= 1
     assert told(hall) == said(hall)
+
+
+def test_a_turn_that_fills_the_context_is_left_by_the_next_one() -> None:
+    """Seven seconds at 60 tokens a second that a flush makes final: behind them no step could say a word."""
+    hall = DenseHall(talk_of("my", 700)[:700], 60.0, "my", interval_s=30.0)
+    hall.play(8.35)
+    hall.flush()
+    play(hall)
+    assert told(hall) == said(hall)

@@ -166,6 +166,21 @@ def test_a_roll_commits_what_would_fall_out() -> None:
     assert hall.audio.start_s >= 1.5
 
 
+def test_words_that_a_pause_makes_final_leave_room_for_more() -> None:
+    """Behind too many of them a fresh window begins, as it does behind a step."""
+    hall = listener()
+    hall.hear(5.0)
+    hall.audio.seen = hall.audio.frame(5.0)
+    numerals = [word(f" {n}", n / 100, (n + 1) / 100) for n in range(LONGEST_PREFIX + 1)]
+    hall.window.text.set_tail(numerals)
+
+    assert hall.window.commit_spoken()
+
+    assert hall.transcript.stable == numerals
+    assert not hall.window.text.has_committed
+    assert hall.audio.start_s == pytest.approx((LONGEST_PREFIX + 1) / 100)
+
+
 @pytest.mark.parametrize("n_tokens", [MAX_PREFIX, LONGEST_PREFIX + 1])
 def test_many_tokens_roll_a_short_window(n_tokens: int) -> None:
     """Where even the part that is kept has too many, a fresh window begins: the decoder's context is bounded."""
