@@ -205,7 +205,7 @@ class Keeper:
         await self._send(roster.Number(n=n))
 
     async def _send(self, message: roster.Line) -> None:
-        with contextlib.suppress(ConnectionError):  # `next` tells that it has ended
+        with contextlib.suppress(OSError):  # it has ended, as `next` tells, and its connection may be closed already
             await asyncio.get_running_loop().sock_sendall(self._process.connection, roster.line(message))
 
     async def end(self) -> None:

@@ -130,6 +130,14 @@ async def test_the_number_of_engines_follows_the_load(monkeypatch: pytest.Monkey
     assert keeper.numbers == [2]
 
 
+async def test_a_keeper_that_has_ended_is_told_in_vain() -> None:
+    """The load may change while the gateway waits to start another one: captions go on."""
+    keeper = saying(roster.Bounds(count=1, most=2))
+    await keeper.begin()
+    await keeper.end()
+    await keeper.set_number(2)
+
+
 # --- the start
 
 
