@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import msgspec
 import structlog
 
 from streamer.errors import EngineError
@@ -273,7 +274,9 @@ class ClusterPool:
         on_rebuilt: Callable[[int], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self._keep, self._keeper, self._command = keep, keeper, command
+        # a later keeper may find a larger cluster: there is a worker for each engine of the first one, and no more
+        self._keep = msgspec.structs.replace(keep, count=bounds.count, most=bounds.most)
+        self._keeper, self._command = keeper, command
         self._changes = Changes()
         self._n = bounds.count
         self._scaling = Scaling(bounds.count, bounds.most)

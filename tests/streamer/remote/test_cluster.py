@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 import pytest
@@ -114,6 +114,24 @@ async def test_the_gateway_goes_on_while_its_keeper_is_lost(monkeypatch: pytest.
                 await pool.changed()
 
     assert later.has_ended, "it ends with the gateway"
+
+
+async def test_another_keeper_keeps_as_many_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though there shall be one for each GPU of the cluster, which may have more of them by now."""
+    monkeypatch.setattr(cluster, "KEEPER_PAUSE_S", 0.01)
+    asked, later = list[roster.Keep](), MemoryKeeper()
+
+    def start(keep: roster.Keep, command: Sequence[str]) -> MemoryKeeper:
+        asked.append(keep)
+        return later
+
+    monkeypatch.setattr(cluster, "Keeper", start)
+    async with doors([DoorEngine(0)], most=3) as (pool, keeper), running(pool):
+        await pool.until_alive(0)
+        keeper.fail()
+        await until(lambda: asked)
+
+    assert [(keep.count, keep.most) for keep in asked] == [(1, 3)]
 
 
 async def test_the_number_of_engines_follows_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
