@@ -310,8 +310,8 @@ class ClusterPool:
                 log.error("keeper_lost", error=str(error))  # noqa: TRY400 - it says all
             await self._keeper.end()
             await asyncio.sleep(KEEPER_PAUSE_S)
-            self._keeper = Keeper(self._keep, self._command)
-            with contextlib.suppress(EngineError, wire.WireError, OSError):
+            with contextlib.suppress(EngineError, wire.WireError, OSError):  # the next line that does not come tells
+                self._keeper = Keeper(self._keep, self._command)
                 await self._keeper.begin()
 
     async def _hear(self) -> None:

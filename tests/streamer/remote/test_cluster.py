@@ -116,6 +116,27 @@ async def test_the_gateway_goes_on_while_its_keeper_is_lost(monkeypatch: pytest.
     assert later.has_ended, "it ends with the gateway"
 
 
+async def test_a_keeper_that_cannot_be_started_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without room for one more process has room again later."""
+    monkeypatch.setattr(cluster, "KEEPER_PAUSE_S", 0.01)
+    errors, later = [EngineError("no room"), OSError("no descriptors")], MemoryKeeper()
+
+    def start(keep: roster.Keep, command: Sequence[str]) -> MemoryKeeper:
+        if errors:
+            raise errors.pop()
+        return later
+
+    monkeypatch.setattr(cluster, "Keeper", start)
+    engine = DoorEngine(0)
+    async with doors([engine]) as (pool, keeper), running(pool):
+        await pool.until_alive(0)
+        for _ in range(3):
+            keeper.fail()
+        later.tell(msgspec.structs.replace(engine.address(), pid=77))
+        while pool.places[0].pid != 77:
+            await pool.changed()
+
+
 async def test_another_keeper_keeps_as_many_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though there shall be one for each GPU of the cluster, which may have more of them by now."""
     monkeypatch.setattr(cluster, "KEEPER_PAUSE_S", 0.01)
