@@ -8,6 +8,7 @@ after the last one it is given up. When all are given up, `run` raises.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 import structlog
@@ -42,7 +43,7 @@ class SupervisedGateway:
         """The present one; None while there is none."""
         self._program, self._hub, self._metrics, self._within_s = program, hub, metrics, drain_s + MARGIN_S
         self._successor: GatewayProcess | None = None
-        self._is_stopped, self._n_failures = False, 0
+        self._stopped, self._n_failures = asyncio.Event(), 0
         self._change = asyncio.Condition()
 
     async def start(self) -> None:
@@ -66,7 +67,7 @@ class SupervisedGateway:
         finally:
             for process in filter(None, (self.process, self._successor)):
                 await process.end()
-        self.is_given_up = not self._is_stopped
+        self.is_given_up = not self._stopped.is_set()
         if self.is_given_up:
             log.error("gateway_given_up", gateway=self.name, starts=len(PAUSES_S))
 
@@ -81,8 +82,7 @@ class SupervisedGateway:
 
     async def _start_again(self) -> bool:
         """Start another process, as often as may be; whether one serves."""
-        while self._n_failures < len(PAUSES_S) and not self._is_stopped:
-            await asyncio.sleep(PAUSES_S[self._n_failures])
+        while self._n_failures < len(PAUSES_S) and not await self._is_stopped_within(PAUSES_S[self._n_failures]):
             self._n_failures += 1
             try:
                 self.process = await self._launch()
@@ -91,10 +91,17 @@ class SupervisedGateway:
                 continue
             self._metrics.restarts.inc()
             log.warning("gateway_restarted", gateway=self.name, pid=self.process.pid)
-            if self._is_stopped:  # while it started
+            if self._stopped.is_set():  # while it started
                 self.process.stop(self._within_s, is_replaced=False)
             return True
         return False
+
+    async def _is_stopped_within(self, wait_s: float) -> bool:
+        """Whether it is to end, as was said before or is said in so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._stopped.wait()
+        return self._stopped.is_set()
 
     async def _launch(self) -> GatewayProcess:
         process = GatewayProcess(self._program, self._hub)
@@ -107,13 +114,15 @@ class SupervisedGateway:
 
     async def replace(self) -> None:
         """Start another process, then let the present one drain and end; nothing if the other one cannot start."""
+        if self._stopped.is_set():
+            return
         old = self.process
         try:
             successor = await self._launch()
         except StreamerError as error:
             log.error("gateway_not_replaced", gateway=self.name, error=str(error))  # noqa: TRY400 - it says all
             return
-        if old is None or old is not self.process or self._is_stopped:  # it was lost, or all end
+        if old is None or old is not self.process or self._stopped.is_set():  # it was lost, or all end
             await successor.end()
             return
         self._successor = successor
@@ -124,7 +133,7 @@ class SupervisedGateway:
 
     def stop(self) -> None:
         """Let it drain and end; then `run` returns."""
-        self._is_stopped = True
+        self._stopped.set()
         for process in filter(None, (self.process, self._successor)):
             process.stop(self._within_s, is_replaced=False)
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import psutil
 import pytest
@@ -127,6 +128,26 @@ async def test_a_gateway_that_stands_still_is_killed(monkeypatch: pytest.MonkeyP
         await until(lambda: running.count("streamer_gateway_restarts_total") == 1)
         monkeypatch.setattr(launch, "HANGING_S", 60.0)
         os.kill(running.pids[0], signal.SIGSTOP)
+
+
+async def test_a_stop_does_not_wait_for_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that waits to be started again is not started any more."""
+    monkeypatch.setattr(supervision, "PAUSES_S", (600.0,))
+    async with asyncio.timeout(60), started(1) as running:
+        os.kill(running.pids[0], signal.SIGKILL)
+        await until(lambda: running.pids == [0])
+    assert running.count("streamer_gateway_restarts_total") == 0
+
+
+async def test_no_gateway_is_replaced_once_all_are_to_end(tmp_path: Path) -> None:
+    """A replacement that is under way does not hold up the stop."""
+    begun = tmp_path / "begun"
+    async with asyncio.timeout(60), started() as running:
+        for gateway in running.gateways.each:
+            gateway._program = program(0, f"open({str(begun)!r}, 'w')")
+        running.gateways.stop()
+        await running.gateways.replace()
+    assert not begun.exists()
 
 
 async def test_the_reason_of_a_failed_start_is_told() -> None:
