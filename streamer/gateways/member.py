@@ -126,3 +126,4 @@ class Member:
         if not self.start.done():
             self.start.set_result(None)
         self.speakers, self.viewers, self.subscriptions = {}, {}, {}
+        self.taking.clear()

@@ -183,6 +183,23 @@ class TestPlaces:
             await SharedPlaces(second).take("s_1", "", 1, None)
             assert middle.taken == 1.0
 
+    async def test_a_gateway_that_dies_while_it_asks_takes_nothing(self) -> None:
+        """The hub waits for another gateway's answer then."""
+        held = list[wire.FromHub]()
+        middle = hub()
+        async with gateway(middle, "1") as second:
+            second.handle = held.append
+            await SharedPlaces(second).take("s_0", "", 2, None)
+            async with gateway(middle, "0") as first:
+                asking = asyncio.create_task(SharedPlaces(first).take("s_1", "", 2, ("s_0", "secret")))
+                await until(lambda: held)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert isinstance(held[0], wire.GiveUp)
+            second.tell(wire.Done(id=held[0].id, is_done=False))
+            await until_idle()
+            assert middle.taken == 1.0
+
 
 class TestDoor:
     """Connections and rates of all gateways together."""
