@@ -60,6 +60,11 @@ class Hub:
         return tuple(self._members)
 
     @property
+    def _serving(self) -> list[Member]:
+        """Those that answer: a gateway that starts reads nothing yet, and has nothing to tell."""
+        return [member for member in self._members if member.start.done()]
+
+    @property
     def taken(self) -> float:
         """Places of sessions that are taken."""
         return self._places.taken
@@ -158,7 +163,7 @@ class Hub:
 
     async def _make_room(self, member: Member, caller: str, of_caller: str) -> bool:
         """Let a session give way that never had sound, its own gateway's first; whether there was one."""
-        members = sorted(self._members, key=lambda other: other is not member)
+        members = sorted(self._serving, key=lambda other: other is not member)
         greedy = "" if of_caller else self._places.greediest(caller)
         if greedy and await _any_is_true(member.make_room(greedy, is_greedy=True) for member in members):
             return True
@@ -262,7 +267,7 @@ class Hub:
 
     async def state(self) -> tuple[Overview, bytes]:
         """What runs now in all gateways, and their metrics with those of the parent as text."""
-        await asyncio.gather(*(member.tell() for member in self._members))
+        await asyncio.gather(*(member.tell() for member in self._serving))
         # those that are gone by now are in `_past`
         reports = [member.report for member in self._members if member.report]
         families = summed([families_of(self._registry), *(report.families for report in reports), self._past])

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from prometheus_client import CollectorRegistry
 
 from streamer.config import Config, LimitsConfig, ServerConfig
+from streamer.gateways import wire
 from streamer.gateways.client import HubClient
 from streamer.gateways.hub import Hub
 from streamer.gateways.member import Member
@@ -25,11 +26,14 @@ def hub(limits: LimitsConfig = NO_LIMITS) -> Hub:
 
 
 @contextlib.asynccontextmanager
-async def gateway(hub: Hub, name: str = "0") -> AsyncIterator[HubClient]:
-    """The connection of a gateway, which is lost at the end of the block."""
+async def gateway(hub: Hub, name: str = "0", *, serves: bool = True) -> AsyncIterator[HubClient]:
+    """The connection of a gateway, which is lost at the end of the block; one that does not serve still starts."""
     ours, theirs = socket.socketpair()
     reader, writer = await asyncio.open_connection(sock=ours)
-    serving = asyncio.create_task(hub.serve(Member(name, writer), reader))
+    member = Member(name, writer)
+    if serves:
+        member.begun(wire.Serving(version=wire.VERSION, pid=0))
+    serving = asyncio.create_task(hub.serve(member, reader))
     client = HubClient(*await asyncio.open_connection(sock=theirs))
     running = asyncio.create_task(client.run())
     try:

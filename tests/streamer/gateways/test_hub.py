@@ -116,6 +116,16 @@ class TestPlaces:
             assert asked == (["make room"], ["make room"])
             assert middle.taken == 1.0
 
+    async def test_a_gateway_that_starts_is_not_waited_for(self) -> None:
+        """It has no session that could give way, and reads no question yet."""
+        middle = hub()
+        async with gateway(middle, "0") as first, gateway(middle, "1", serves=False) as second:
+            asked = answering(first), answering(second)
+            await SharedPlaces(first).take("s_0", "", 1, None)
+            with pytest.raises(OverloadError, match="no free place: 1 of 1 sessions open"):
+                await SharedPlaces(first).take("s_1", "", 1, None)
+            assert asked == (["make room"], [])
+
     async def test_who_has_most_makes_room_for_who_has_less(self) -> None:
         """A session without sound of the caller who has filled all places, wherever it is."""
         async with two() as (middle, first, second):
