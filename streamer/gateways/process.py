@@ -66,6 +66,8 @@ class _Stopping:
     """Why a gateway ends."""
 
     is_replaced: bool = False
+    do_all_end: bool = False
+    """Whether no other gateway is left to accept who comes, who is told then that the daemon drains."""
     is_orphan: bool = False
     """Whether its parent is gone, and with it the engines."""
 
@@ -127,7 +129,8 @@ class Gateway:
                 self._hub.tell(wire.Serving(version=wire.VERSION, pid=os.getpid()))
                 log.info("gateway_serves", pid=os.getpid())
                 await self._stop.wait()
-                server.stop_accepting()
+                if not self._stopping.do_all_end:
+                    server.stop_accepting()
                 if not self._stopping.is_orphan:
                     await self._drain()
         finally:
@@ -196,7 +199,7 @@ class Gateway:
             case wire.Reload():
                 self._reload()
             case wire.Stop(is_replaced=is_replaced):
-                self._stopping.is_replaced = is_replaced
+                self._stopping.is_replaced, self._stopping.do_all_end = is_replaced, not is_replaced
                 self._stop.set()
             case _:
                 log.warning("hub_message_unexpected", kind=type(message).__name__)

@@ -32,7 +32,7 @@ from streamer.remote.joined import Address
 from streamer.scheduling.load import StepCosts
 from tests.helpers.hosted_engines import FINGERPRINT, facts
 from tests.helpers.scripted_engine import LoudnessFrontEnd, spoken, story
-from tests.helpers.waiting import until
+from tests.helpers.waiting import until, until_idle
 from tests.streamer.remote.test_joined import on_a_thread
 
 CONFIG = Config(
@@ -175,6 +175,19 @@ async def test_no_word_is_lost_while_gateways_come_and_go(tmp_path: Path) -> Non
     assert list(map(text_of, turns)) == said
     assert [[turn.turn for turn in each] for each in turns] == [list(range(len(each))) for each in turns]
     assert [[each[turn] for turn in sorted(each)] for each in seen] == [[turn.text for turn in turns[0]]] * 4
+
+
+async def test_who_comes_while_all_drain_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a daemon of one process: a balancer that waited for an answer would send nobody elsewhere."""
+    monkeypatch.setattr(process, "GRACE_S", 1.0)
+    async with daemon(tmp_path, n=1) as found:
+        found.members[0].send(wire.Stop())
+        await until_idle()
+        reader, writer = await asyncio.open_connection("127.0.0.1", found.port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+        assert await found.ends.pop(0) == 0
 
 
 async def test_a_gateway_that_cannot_start_says_why(tmp_path: Path) -> None:
