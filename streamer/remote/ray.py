@@ -36,6 +36,8 @@ SILENT_S = 30.0
 """Time after which an engine that has answered before, and does not any more, is started again, seconds."""
 UNUSED_S = 600.0
 """Time without any gateway and keeper after which an engine ends, seconds: those of an old model, or an old version."""
+FAILED_S = 60.0
+"""Time for which an engine that cannot start says why, seconds; then it gives its place back."""
 LOCAL = {
     "RAY_worker_niceness": "0",  # Ray's own choice is 15: captions come late as soon as the machine has other work
     "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",  # engines go on where the head is lost
@@ -128,11 +130,17 @@ class _Service:
             os._exit(1)
 
     def _fail(self, error: BaseException) -> None:
-        """Before it is ready: tell why, since another start would fail alike. Afterwards a new process may help."""
+        """
+        Before it is ready: tell why, since another start would fail alike. Afterwards a new process may help.
+
+        A keeper that still wants it begins it anew later: what it lacks, weights or memory, may be there by then.
+        """
         log.error("engine_fails", error=str(error))
         if self._seen.port:
             os._exit(1)
         self._seen = Seen(pid=os.getpid(), failure=str(error))
+        time.sleep(FAILED_S)
+        ray.kill(self._actor, no_restart=True)
 
     async def _serve(self, hosted: Hosted) -> None:
         host = hosted.host

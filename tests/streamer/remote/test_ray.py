@@ -14,12 +14,13 @@ import pytest
 import pytest_asyncio
 
 from streamer.config import Config, EnginesConfig, ModelConfig
-from streamer.errors import EngineError
+from streamer.errors import EngineError, ModelNotFoundError
 from streamer.extras import pip_install
 from streamer.gateway import keep
+from streamer.remote import wire
 from streamer.remote.cluster import Keeper, first_ready
 from streamer.scheduling.worker import WorkerOptions
-from tests.helpers.door_engines import DoorPool
+from tests.helpers.door_engines import KEEP, DoorPool
 from tests.helpers.hosted_engines import FINGERPRINT
 from tests.helpers.scripted_engine import ScriptedService, running
 from tests.helpers.waiting import until
@@ -95,6 +96,25 @@ async def service(pool: DoorPool) -> AsyncIterator[ScriptedService]:
     )
     async with asyncio.timeout(3 * LIMIT_S), running(found.scheduler):
         yield found
+
+
+def no_weights(begin: wire.Begin) -> None:
+    """Builds no engine."""
+    raise ModelNotFoundError(f"no model {begin.config.model.name}")
+
+
+async def test_an_engine_that_cannot_start_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, for which it says why: a keeper that still wants it begins it anew."""
+    from streamer.remote.ray import _Service
+
+    ended = list[tuple[object, bool]]()
+    monkeypatch.setattr("streamer.remote.ray.FAILED_S", 0.0)
+    monkeypatch.setattr("streamer.remote.ray.logs.configure", lambda *_: None)
+    monkeypatch.setattr("ray.kill", lambda actor, *, no_restart: ended.append((actor, no_restart)))
+    service = _Service(KEEP.begin, f"{__name__}:no_weights", "127.0.0.1", "actor")
+    service.run()
+    assert service.look().failure == "no model tiny.en"
+    assert ended == [("actor", True)]
 
 
 async def test_text_is_exact_whatever_happens_to_the_cluster(pool: DoorPool) -> None:
