@@ -161,7 +161,7 @@ class Scheduler:
         place: Place | None = None,
     ) -> SessionHandle:
         """
-        Open a session on the worker with the fewest sessions, of those whose engine is there.
+        Open a session on the worker with the fewest sessions, of those whose engine is there (`Workers.least_busy`).
 
         Args:
             options: Options whose language the model knows (`languages`); callers check it.

@@ -58,9 +58,8 @@ class Workers:
         return any(worker.decoder.is_ready for worker in self._workers)
 
     def least_busy(self) -> Worker:
-        """The worker with the fewest sessions, of those whose engine is there."""
-        # one whose engine is not there burdens the engines of the others
-        return min(self._workers, key=lambda worker: (not worker.decoder.capacity, len(worker.streams)))
+        """The worker with the fewest sessions, of those whose engine is there; speakers elsewhere on it count too."""
+        return min(self._workers, key=_burden)
 
     def find(self, session: str, token: str) -> SessionHandle | None:
         """A session by its name and secret; None if it is not here, or the secret is wrong."""
@@ -107,6 +106,11 @@ class Workers:
             engines=tuple(worker.decoder.statistics() for worker in self),
             sessions=tuple(map(_statistics, self.sessions())),
         )
+
+
+def _burden(worker: Worker) -> tuple[bool, int]:
+    # one whose engine is not there burdens the engines of the others
+    return not worker.decoder.capacity, len(worker.streams) + worker.decoder.n_speaking_elsewhere
 
 
 def _is_alive(decoder: Decoder) -> float:

@@ -7,6 +7,9 @@ import asyncio
 import pytest
 
 from streamer.errors import OverloadError
+from streamer.scheduling.load import LoadMeter
+from streamer.step import Engine
+from tests.helpers.away_decoder import AwayDecoder
 from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
 
 
@@ -50,6 +53,21 @@ async def test_a_place_that_is_left_is_taken_next() -> None:
 
         assert newest.id in service.workers[1].streams
         assert service.scheduler.resume(newest.id, newest.token) is newest, "found on whichever worker"
+
+
+async def test_speakers_of_other_processes_count() -> None:
+    """Each gateway alone would begin with the first engine, so all of them together would fill that one."""
+    decoders = list[AwayDecoder]()
+
+    def away(engine: Engine, meter: LoadMeter) -> AwayDecoder:
+        decoders.append(AwayDecoder(engine, meter, seed=0, lost=0.0))
+        return decoders[-1]
+
+    async with serving(n_workers=2, decoder=away) as service:
+        decoders[0].n_speaking_elsewhere = 2
+        for _ in range(4):
+            service.open()
+        assert [len(worker.streams) for worker in service.workers] == [1, 3]
 
 
 async def test_workers_add_up() -> None:
