@@ -220,7 +220,7 @@ class Scheduler:
 
     def resume(self, session: str, token: str, stable_s: float = 0.0) -> SessionHandle | None:
         """
-        Resume a session by its name and token; None if it is over or the token is wrong.
+        Resume a session by its name and token; None if it is over or given up, or the token is wrong.
 
         A client may return before its old connection is found dead: the new connection takes over.
 
@@ -230,7 +230,7 @@ class Scheduler:
             stable_s: End of the text that the client has, stream time in seconds; later turns are sent again.
         """
         stream = self._workers.find(session, token)
-        if stream is None:
+        if stream is None or stream.is_left:
             return None
         self._metrics.resumed.inc()
         stream.attach(stable_s)
@@ -341,7 +341,11 @@ class Scheduler:
             stream.abandon()  # there is nothing that a client could come back for
         if not stream.is_left and any(stream.id in worker.streams for worker in self._workers):
             loop = asyncio.get_running_loop()
-            stream.expiry = loop.call_later(0 if self._draining else self._options.resume_s, stream.end)
+            stream.expiry = loop.call_later(0 if self._draining else self._options.resume_s, self._expired, stream)
+        self._admission.weigh(stream)
+
+    def _expired(self, stream: SessionHandle) -> None:
+        stream.expire()
         self._admission.weigh(stream)
 
     def _closed(self, stream: SessionHandle) -> None:

@@ -189,6 +189,11 @@ class SessionHandle:
             self.received_s -= self._inbox.drop_samples() / SAMPLE_RATE
             self.end()
 
+    def expire(self) -> None:
+        """End since no client has come back in time; one that comes now is told that the session is unknown."""
+        self.is_left = True
+        self.end()
+
     def give_way(self, error: StreamerError) -> None:
         """End with an error so that another session can have the place."""
         self.fail(error)

@@ -151,6 +151,23 @@ async def test_a_session_nobody_comes_back_to_ends() -> None:
         assert service.count("streamer_sessions") == 0
 
 
+async def test_who_comes_too_late_gets_a_session_of_its_own() -> None:
+    """The old one takes no more audio while its last step is under way: what is sent to it would be lost."""
+    async with serving(resume_s=0) as service:
+        service.engine.hold()
+        stream = service.open()
+        await stream.feed(spoken("b c d f"))
+        await service.held()
+        stream.detach()
+        await until_idle()
+
+        assert service.scheduler.statistics().n_sessions == 1
+        assert service.scheduler.resume(stream.id, stream.token) is None
+
+        service.engine.release()
+        assert texts(await collect(stream)) == ["b c d f"]
+
+
 async def test_a_token_takes_over() -> None:
     """
     A client may be back before its old connection is found dead.
