@@ -102,7 +102,15 @@ def _keep(cluster: Cluster, connection: socket.socket, lines: BufferedReader) ->
             continue
         if wanted is None:
             return
-        cluster.set_number(wanted)
+        _set_number(cluster, wanted)
+
+
+def _set_number(cluster: Cluster, n: int) -> None:
+    """Begin or end engines; where the cluster does not answer, the gateway hears how many there are and asks again."""
+    try:
+        cluster.set_number(n)
+    except EngineError as error:
+        log.warning("cluster_away", error=str(error))
 
 
 def _read(lines: BufferedReader) -> queue.Queue[int | None]:

@@ -14,10 +14,11 @@ from tests.helpers.door_engines import KEEP
 
 
 class MemoryCluster:
-    """A cluster whose engines are there at once; `fails` times it does not answer."""
+    """A cluster whose engines are there at once; `fails` times it does not answer, or `refuses` a number of engines."""
 
-    def __init__(self, fails: int = 0) -> None:
+    def __init__(self, fails: int = 0, refuses: int = 0) -> None:
         self.count, self.most, self.n, self.fails, self.has_ended = 2, 4, 2, fails, False
+        self.refuses = refuses
 
     def look(self) -> roster.Roster:
         """As `RayCluster.look`."""
@@ -29,6 +30,9 @@ class MemoryCluster:
 
     def set_number(self, n: int) -> None:
         """As `RayCluster.set_number`."""
+        if self.refuses:
+            self.refuses -= 1
+            raise EngineError("Ray does not answer")
         self.n = n
 
     def leave(self) -> None:
@@ -101,6 +105,16 @@ def test_a_cluster_that_does_not_answer_is_asked_again(monkeypatch: pytest.Monke
     """The gateway is told nothing meanwhile: it goes on with what it knows."""
     gateway = Gateway(MemoryCluster(fails=5), monkeypatch)
     assert gateway.engines() == 2
+    gateway.leave()
+
+
+def test_a_cluster_that_takes_no_number_now_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway asks again for as long as the load wants it."""
+    gateway = Gateway(MemoryCluster(refuses=1), monkeypatch)
+    gateway.say(roster.Number(n=3))
+    gateway.say(roster.Number(n=4))
+    while gateway.engines() != 4:
+        pass
     gateway.leave()
 
 
