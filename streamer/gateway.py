@@ -252,6 +252,7 @@ def _service(
     meter = LoadMeter(load_limits(config), facts.max_batch, _costs(ready, probe.n_rows))
     workers = _workers(config, facts, pool, meter, metrics, engine_metrics)
     memory = cost_memory(ready[0].costs_key, probe.n_rows)
+    memory.recall()  # what engines have remembered: no dearer measurement replaces it
     model = ModelFacts(name=facts.name, tokenizer=tokenizer, n_mels=facts.n_mels, alignment_lag_s=facts.alignment_lag_s)
     measured = config.scheduler.max_sessions == 0
     scheduler = Scheduler(

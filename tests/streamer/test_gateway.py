@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -10,13 +11,17 @@ import pytest
 import torch
 
 from streamer import gateway
+from streamer.build.costs import cost_memory
 from streamer.config import Config, EnginesConfig, ModelConfig, SchedulerConfig, ServerConfig
+from streamer.engine_process import ready
 from streamer.errors import ConfigError, EngineError, ModelNotFoundError
 from streamer.gateway import build_gateway, build_on_cluster, build_service, keep, programs
 from streamer.protocol.options import SessionOptions
+from streamer.remote.joined import Address, JoinedPool
+from streamer.scheduling.load import StepCosts
 from streamer.scheduling.scheduler import running
 from tests.helpers import scripted_keeper
-from tests.helpers.hosted_engines import COMMAND, FINGERPRINT
+from tests.helpers.hosted_engines import COMMAND, FINGERPRINT, facts
 from tests.helpers.waiting import until, until_idle
 
 CPU = Config(model=ModelConfig(name=FINGERPRINT, device="cpu", threads=2), engines=EnginesConfig(where="processes"))
@@ -79,6 +84,20 @@ async def test_the_service_of_engine_processes(tmp_path: object, monkeypatch: py
         assert [value("streamer_engine_alive", {"engine": name}) for name in "01"] == [1, 1]
 
     assert not any(map(psutil.pid_exists, pids))
+
+
+def test_what_engines_remember_is_replaced_by_nothing_dearer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway measures while nobody speaks, but other work may have the machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cost_memory({}, 2).note(StepCosts(0.0, 0.001))
+    pool = JoinedPool([Address(name="0", path=tmp_path / "0")], FINGERPRINT)
+    service = gateway._service(CPU, [ready(facts(), StepCosts(0.0, 0.001), {}, [])], lambda *_: pool)
+    calibration = service.scheduler._calibration
+    assert calibration
+
+    calibration._memory.note(StepCosts(0.0, 0.002))
+
+    assert cost_memory({}, 2).recall() == StepCosts(0.0, 0.001)
 
 
 def test_a_language_that_the_model_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
