@@ -67,6 +67,29 @@ def test_cores_of_a_system_that_does_not_tell(root: Path, monkeypatch: pytest.Mo
         assert cpu.physical_cores() == cores
 
 
+@pytest.mark.parametrize(
+    ("group", "bound", "cores"),
+    [
+        ("/", "200000 100000\n", 2),
+        ("/system.slice/streamer.service", "150000 100000\n", 2),
+        ("/", "50000 100000\n", 1),
+        ("/", "900000 100000\n", 4),
+        ("/", "max 100000\n", 4),
+    ],
+)
+def test_a_container_has_the_cores_that_it_may_fill(
+    root: Path, monkeypatch: pytest.MonkeyPatch, group: str, bound: str, cores: int
+) -> None:
+    """However many the machine has; a part of one counts as one."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3})
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(f"0::{group}\n")
+    folder = root / f"sys/fs/cgroup{group}"
+    folder.mkdir(parents=True)
+    (folder / "cpu.max").write_text(bound)
+    assert cpu.physical_cores() == cores
+
+
 def test_this_machine_has_a_core() -> None:
     """And no more cores than processors."""
     assert 1 <= cpu.physical_cores() <= (os.cpu_count() or 1)
