@@ -99,6 +99,8 @@ class Reviser:
         """Whether few enough sessions speak; set by the scheduler."""
         self._decoder, self._metrics, self._clock = decoder, metrics, clock
         self._waiting: list[Job] = []
+        self._decoding: Job | None = None
+        """The turn that is decoded now; None: there is none, or its session has ceased to wait for it."""
         self._work = asyncio.Event()
         self._n_failed = 0
         self.models = decoder.models
@@ -143,7 +145,7 @@ class Reviser:
     def _drop_hopeless(self) -> None:
         """Drop turns that nobody will read, and those of ended sessions that have waited too long or have no room."""
         has_room = self.has_room()
-        for job in list(self._waiting):
+        for job in [*self._waiting, *([self._decoding] if self._decoding else [])]:
             if job.is_left() or (not job.is_patient and job.is_ended() and not (has_room and self._may_wait(job))):
                 self._drop(job)
 
@@ -153,22 +155,41 @@ class Reviser:
         return now_s - job.ended_at_s < MAX_BYE_WAIT_S
 
     def _drop(self, job: Job) -> None:
-        self._waiting.remove(job)
+        if job is self._decoding:
+            self._decoding = None
+        else:
+            self._waiting.remove(job)
         self._finish(job, None, "dropped")
 
     async def _decode(self, job: Job) -> None:
+        self._decoding = job
         try:
-            revised = await self._decoder.decode(job.revision)
+            revised = await self._decoded(job.revision)
         except Exception:
             self._n_failed += 1
             log.exception("revision_failed", failures=self._n_failed)
-            self._finish(job, None, "failed")
+            self._finish_decoding(None, "failed")
             if self._n_failed >= MAX_FAILURES:
                 self._give_up()
         else:
             self._n_failed = 0
             self._metrics.revision_s.inc(revised.seconds)
-            self._finish(job, revised.event, "same" if revised.event is None else "revised")
+            self._finish_decoding(revised.event, "same" if revised.event is None else "revised")
+
+    async def _decoded(self, revision: Revision) -> Revised:
+        """The result of a second pass; turns that are not waited for any more are dropped meanwhile, its own too."""
+        decoding = asyncio.create_task(self._decoder.decode(revision))
+        try:
+            while not (await asyncio.wait({decoding}, timeout=TICK_S))[0]:
+                self._drop_hopeless()
+            return decoding.result()
+        finally:
+            decoding.cancel()
+
+    def _finish_decoding(self, event: TurnRevised | None, outcome: RevisionOutcome) -> None:
+        job, self._decoding = self._decoding, None
+        if job:
+            self._finish(job, event, outcome)
 
     def _give_up(self) -> None:
         log.error("revisions_given_up", failures=self._n_failed)

@@ -151,6 +151,43 @@ class TestQueue:
             await queue.until(lambda: len(queue.told) == 2)
         assert (queue.told[0] is not None, queue.told[1]) == (True, None)
 
+    async def test_an_ended_session_does_not_wait_for_a_slow_turn(self) -> None:
+        """Of a recording, before its own, where there is no room for this one."""
+        engine = ScriptedEngine()
+        engine.hold()
+        queue = Queue(engine)
+        has_ended = False
+        queue.put(0, is_patient=True)
+        async with queue.running():
+            assert await asyncio.to_thread(engine.entered.wait, 10)
+            queue.put(1)
+            queue.put(2, is_ended=True)
+            queue.reviser.has_room = lambda: not has_ended
+            has_ended = True
+            await queue.until(lambda: 2 in queue.told)
+            has_ended = False
+            engine.release()
+            await queue.until(lambda: 1 in queue.told)
+        assert queue.told[0] is not None
+        assert queue.told[2] is None
+
+    async def test_an_ended_session_does_not_wait_for_its_own_slow_turn(self) -> None:
+        """Once there is no room for it any more; what is found all the same is told nobody."""
+        engine = ScriptedEngine()
+        engine.hold()
+        queue = Queue(engine)
+        queue.put(0, is_ended=True)
+        async with queue.running():
+            assert await asyncio.to_thread(engine.entered.wait, 10)
+            queue.reviser.has_room = lambda: False
+            await queue.until(lambda: 0 in queue.told)
+            engine.release()
+            queue.put(1, is_patient=True)
+            await queue.until(lambda: 1 in queue.told)
+        assert queue.told[0] is None
+        assert queue.told[1] is not None
+        assert queue.count("dropped") == 1
+
     async def test_after_some_failures_it_gives_up(self) -> None:
         """A step that fails leaves the text; after `MAX_FAILURES` in a row nothing is computed any more."""
         engine = ScriptedEngine()
