@@ -110,7 +110,7 @@ class SessionRecorder:
             self.folder.mkdir(parents=True)
             with (self.folder / AUDIO).open("wb") as audio, (self.folder / JOURNAL).open("wb") as journal:
                 files = {AUDIO: audio, JOURNAL: journal}
-                while (piece := self._queue.get()) is not None:
+                while (piece := self._next()) is not None:
                     name, data = piece
                     files[name].write(data)
                     if self._queue.empty():
@@ -118,6 +118,10 @@ class SessionRecorder:
                         journal.flush()
         except OSError as error:
             self._stop((error.strerror or str(error)).lower())
+
+    def _next(self) -> tuple[str, bytes] | None:
+        """What to write next, once there is some; None: nothing follows, as a queue without room could not say."""
+        return None if self._stopped and self._queue.empty() else self._queue.get()
 
 
 class Recordings:

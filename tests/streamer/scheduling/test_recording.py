@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from streamer.build.options import recording_options
@@ -80,3 +82,25 @@ def test_a_slow_disk_holds_nothing_up(tmp_path: Path) -> None:
 
     assert reasons == ["slow disk"]
     assert not recording.is_writing
+
+
+def test_a_disk_that_stands_still_beyond_the_end_keeps_no_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is written when it goes on, and then the recording is over."""
+    goes_on, make = threading.Event(), Path.mkdir
+
+    def mkdir(self: Path, *, parents: bool) -> None:
+        assert goes_on.wait(10)
+        make(self, parents=parents)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append, max_queued=1)
+    recording.audio(torch.zeros(1))
+    recording.close()
+    goes_on.set()
+    recording.wait(10)
+
+    assert not recording.is_writing
+    assert (tmp_path / "s" / AUDIO).stat().st_size == 4
+    assert reasons == []
