@@ -8,6 +8,7 @@ recording that exceeds the disk, the queue or its limits ends with a warning and
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import threading
@@ -167,4 +168,13 @@ class Recordings:
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*/*"))
+    # a folder that is removed meanwhile is passed over
+    return sum(_bytes_of(Path(place, name)) for place, _, names in os.walk(folder) for name in names)
+
+
+def _bytes_of(path: Path) -> int:
+    """Size of a file; 0 where it has just been removed."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

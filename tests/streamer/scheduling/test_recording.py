@@ -72,6 +72,19 @@ def test_a_full_folder_takes_no_more(tmp_path: Path) -> None:
     assert recordings(None, reasons).open("s") is None
 
 
+def test_a_recording_that_is_removed_just_now_harms_no_session(tmp_path: Path) -> None:
+    """Whoever runs the daemon removes old ones; a link to a file that is gone is met in the same way."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / AUDIO).symlink_to(tmp_path / "gone")
+
+    recording = recordings(tmp_path, reasons := []).open("s")
+
+    assert recording
+    recording.close()
+    recording.wait(10)
+    assert reasons == []
+
+
 def test_a_slow_disk_holds_nothing_up(tmp_path: Path) -> None:
     """When the queue is full the recording stops, at once and once."""
     recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append, max_queued=1)
