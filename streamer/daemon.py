@@ -191,7 +191,8 @@ def open_entrance(config: ServerConfig) -> Entrance:
     return Entrance(sockets=inherited or [_listen(config)], keys=keys, certificate=certificate)
 
 
-def _shared_out(limits: LimitsConfig) -> Shares:
+def fitting(limits: LimitsConfig) -> Shares:
+    """What fits into the open files that the system allows this process; the log says if it is less than configured."""
     n_files = allow_all_files()
     shares = shared_out(limits, n_files)
     if shares.limits != limits:
@@ -235,7 +236,7 @@ async def _serve_at(
 
     keys, certificate = entrance.keys, entrance.certificate
     scheduler, connections, room = service.scheduler, Connections(), Room() if open_microphone else None
-    shares = _shared_out(config.limits)
+    shares = fitting(config.limits)
     config = msgspec.structs.replace(config, limits=shares.limits)
     app = build_app(scheduler, config, service.registry, keys=keys, connections=connections, microphone=room)
     server = HttpServer(

@@ -22,6 +22,7 @@ import socket
 from dataclasses import dataclass
 from typing import TextIO
 
+import msgspec
 import structlog
 from starlette.applications import Starlette
 
@@ -30,7 +31,7 @@ from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
 from streamer.build.service import Service
-from streamer.daemon import background, drain
+from streamer.daemon import background, drain, fitting
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_member
 from streamer.gateways import wire
@@ -38,7 +39,6 @@ from streamer.gateways.client import HubClient
 from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.host.event_loop import fair_loop
 from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
-from streamer.host.open_files import allow_all_files
 from streamer.server.app import Shared, build_app
 from streamer.server.connection import Connections
 from streamer.server.http_server import HttpServer
@@ -110,16 +110,17 @@ class Gateway:
 
     async def _serve(self) -> None:
         await self._wait_ready()
-        allow_all_files()
+        shares = fitting(self._config.limits)
         keep_for_good()
         sockets = [socket.socket(fileno=number) for number in self._begin.sockets]
         wyoming = self._begin.wyoming
         server = HttpServer(
             self._app(),
-            self._config,
+            msgspec.structs.replace(self._config, limits=shares.limits),
             sockets,
             self._certificate.context,
             self._registry,
+            max_waiting=shares.max_waiting,
             knows=functools.partial(shows_key, keys=self._keys),
         )
         await server.start()

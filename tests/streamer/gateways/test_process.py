@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog.testing
 import torch
 from prometheus_client import CollectorRegistry
 from websockets.asyncio.client import connect as connect_socket
@@ -188,6 +189,15 @@ async def test_who_comes_while_all_drain_is_answered(tmp_path: Path, monkeypatch
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
         assert await found.ends.pop(0) == 0
+
+
+async def test_few_open_files_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a daemon of one process: a gateway that has none left accepts nobody, however short his request is."""
+    monkeypatch.setattr("streamer.daemon.allow_all_files", lambda: 512)
+    with structlog.testing.capture_logs() as logs:
+        async with daemon(tmp_path, n=1):
+            pass
+    assert [entry["allowed"] for entry in logs if entry["event"] == "few_open_files"] == [512]
 
 
 async def test_a_gateway_that_cannot_start_says_why(tmp_path: Path) -> None:
