@@ -92,7 +92,7 @@ def test_the_compose_file_has_two_engines() -> None:
 
 @pytest.mark.skipif(HELM is None, reason="needs helm")
 def test_the_chart_renders_the_manifest() -> None:
-    """It has no mistake that helm finds, with engines on CPUs too."""
+    """It has no mistake that helm finds, with engines on CPUs too, and no more machines than their GPUs need."""
     assert HELM is not None
 
     def helm(*arguments: object) -> str:
@@ -108,3 +108,6 @@ def test_the_chart_renders_the_manifest() -> None:
     assert variables(gateway)["STREAMER_MODEL_DEVICE"] == "cpu"
     assert variables(gateway)["STREAMER_SERVER_ALLOW_WITHOUT_KEYS"] == "true"
     assert other["RayCluster"]["spec"]["gcsFaultToleranceOptions"] == {"redisAddress": "redis:6379"}
+    larger = documents(helm("template", "captions", CHART, "--set", "engines.gpusOfMachine=2,engines.most=5"))
+    [group] = larger["RayCluster"]["spec"]["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (1, 1, 3)
