@@ -128,10 +128,7 @@ class Scheduler:
             OverloadError: As `open`.
         """
         name = session or f"s_{secrets.token_urlsafe(9)}"
-        place = None
-        if self._all_places:
-            self._check_service()
-            place = await self._all_places.take(name, caller, self.capacity, resumed)
+        place = await self._place(self._all_places, name, caller, resumed) if self._all_places else None
         try:
             return self.open(
                 options,
@@ -146,6 +143,15 @@ class Scheduler:
         except BaseException:
             if place:
                 place.weigh(0.0)
+            raise
+
+    async def _place(self, places: Places, name: str, caller: str, resumed: tuple[str, str] | None) -> Place:
+        """A place for a session among those of all processes; raises OverloadError where there is none."""
+        self._check_service()
+        try:
+            return await places.take(name, caller, self.capacity, resumed)
+        except OverloadError:
+            self._metrics.refused.inc()
             raise
 
     def open(

@@ -13,6 +13,7 @@ import structlog
 from streamer.errors import OverloadError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd
 from streamer.protocol.options import SessionOptions, Update
+from streamer.scheduling.places import Place
 from streamer.step import StepRequest
 from tests.helpers.scripted_engine import ScriptedService, collect, recite, serving, spoken, story, texts
 from tests.helpers.waiting import is_waiting, until_idle
@@ -228,6 +229,23 @@ async def test_a_new_session_continues_an_unknown_one() -> None:
     assert 100.0 <= turn.start_s < turn.end_s <= 101.3
     assert isinstance(events[-1], Bye)
     assert events[-1].audio_s == pytest.approx(101.2, abs=0.06)
+
+
+class NoPlaces:
+    """The places of all processes of a daemon that is full."""
+
+    async def take(self, session: str, caller: str, capacity: int, resumed: tuple[str, str] | None) -> Place:
+        """As `Places.take`."""
+        raise OverloadError("no free place", retry_after_s=10.0)
+
+
+async def test_a_session_that_all_processes_refuse_is_counted() -> None:
+    """As one that this process refuses: an operator is told when places do not suffice."""
+    async with serving() as service:
+        service.scheduler._all_places = NoPlaces()
+        with pytest.raises(OverloadError, match="no free place"):
+            await service.scheduler.begin(SessionOptions(language="en"))
+    assert service.count("streamer_sessions_refused_total") == 1
 
 
 async def test_drain_ends_all() -> None:
