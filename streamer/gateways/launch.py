@@ -115,11 +115,6 @@ class GatewayProcess:
         finally:
             writer.transport.abort()
 
-    def reload(self) -> None:
-        """Let it read keys and certificate again."""
-        if self._member:
-            self._member.send(wire.Reload())
-
     def stop(self, within_s: float, *, is_replaced: bool) -> None:
         """
         Let it drain and end.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import structlog
 
 from streamer.errors import StreamerError
+from streamer.gateways import wire
 from streamer.gateways.hub import Hub
 from streamer.gateways.launch import GatewayProcess, GatewayProgram
 from streamer.remote.supervision import HEALTHY_S, PAUSES_S
@@ -151,6 +152,7 @@ class Gateways:
 
     def __init__(self, programs: Sequence[GatewayProgram], hub: Hub, metrics: GatewayMetrics, drain_s: float) -> None:
         self.each = [SupervisedGateway(program, hub, metrics, drain_s) for program in programs]
+        self._hub = hub
         metrics.serving.set_function(lambda: sum(gateway.process is not None for gateway in self.each))
         self._replacing = asyncio.Lock()
 
@@ -195,10 +197,9 @@ class Gateways:
         log.info("gateways_replaced")
 
     def reload(self) -> None:
-        """Let all read keys and certificate again."""
-        for gateway in self.each:
-            if gateway.process:
-                gateway.process.reload()
+        """Let all read keys and certificate again, those that start, and those that drain beside a successor, too."""
+        for member in self._hub.members:
+            member.send(wire.Reload())
 
     def stop(self) -> None:
         """Let all drain and end; then `run` returns."""

@@ -20,6 +20,7 @@ from streamer.gateways import launch, supervision, wire
 from streamer.gateways.launch import GatewayProgram
 from streamer.gateways.supervision import Gateways
 from streamer.telemetry.metrics import GatewayMetrics
+from tests.helpers import hubs
 from tests.helpers.hubs import hub
 from tests.helpers.waiting import until
 
@@ -115,6 +116,18 @@ async def test_all_are_replaced_one_after_the_other() -> None:
         assert min(fewest) >= 2
         assert running.count("streamer_gateways_replaced_total") == 2
         assert running.count("streamer_gateway_restarts_total") == 0
+
+
+async def test_all_read_their_keys_again() -> None:
+    """Those that start too, and those that have a successor: a key that was taken away opens none of them."""
+    middle, heard = hub(), list[wire.FromHub]()
+    gateways = Gateways([], middle, GatewayMetrics(CollectorRegistry()), drain_s=0.0)
+    async with hubs.gateway(middle, "0") as first, hubs.gateway(middle, "0", serves=False) as second:
+        first.handle = second.handle = heard.append
+        await until(lambda: len(middle.members) == 2)
+        gateways.reload()
+        await until(lambda: len(heard) == 2)
+    assert heard == [wire.Reload(), wire.Reload()]
 
 
 async def test_a_gateway_that_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
