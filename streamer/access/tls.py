@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ssl
 import time
 from collections.abc import Mapping
@@ -40,9 +41,9 @@ class Certificate:
             ConfigError: The files cannot be used; the old certificate stays in use.
         """
         if self.context is not None:
-            # first into a separate context: a certificate without its key must not replace a valid pair
-            self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-            self._load(self.context)
+            # into a context of its own: the one that serves would keep the old pair beside one with another kind of key
+            renewed = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            self.context.sni_callback = functools.partial(_show, renewed)
 
     def days_left(self) -> float:
         """
@@ -73,6 +74,11 @@ class Certificate:
             reason = (error.strerror or str(error)).lower()
             raise ConfigError(f"cannot read {self._certificate} or {self._key}: {reason}") from None
         return context
+
+
+def _show(renewed: ssl.SSLContext, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+    """Show the certificate of another context in this handshake, whether the client names a host or not."""
+    connection.context = renewed
 
 
 def _handshake(client: ssl.SSLContext, server: ssl.SSLContext) -> Mapping[str, object]:

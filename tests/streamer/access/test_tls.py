@@ -18,9 +18,9 @@ from streamer.errors import ConfigError
 from tests.helpers.http_daemon import CONFIG, receive, serving
 
 
-def issue(authority: trustme.CA, folder: Path) -> ServerConfig:
+def issue(authority: trustme.CA, folder: Path, key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> ServerConfig:
     """A new certificate for this machine, and the configuration that names it."""
-    issued = authority.issue_cert("127.0.0.1")
+    issued = authority.issue_cert("127.0.0.1", key_type=key_type)
     (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     (folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
     return ServerConfig(port=0, tls_certificate=str(folder / "cert.pem"), tls_key=str(folder / "key.pem"))
@@ -34,8 +34,9 @@ def trusting(*authorities: trustme.CA) -> ssl.SSLContext:
     return context
 
 
-async def test_a_renewed_certificate_is_shown_to_new_clients(tmp_path: Path) -> None:
-    """Open connections go on."""
+@pytest.mark.parametrize("key_type", trustme.KeyType)
+async def test_a_renewed_certificate_is_shown_to_new_clients(tmp_path: Path, key_type: trustme.KeyType) -> None:
+    """Whatever kind of key it has, and it alone; open connections go on."""
     old, new = trustme.CA(), trustme.CA()
     certificate = Certificate(issue(old, tmp_path))
     config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=0))
@@ -43,7 +44,7 @@ async def test_a_renewed_certificate_is_shown_to_new_clients(tmp_path: Path) -> 
         url = f"wss://127.0.0.1:{daemon.http.port}/v1/captions"
         async with connect(url, ssl=trusting(old), proxy=None) as first:
             assert (await receive(first))["type"] == "hello"
-            issue(new, tmp_path)
+            issue(new, tmp_path, key_type)
             certificate.reload()
             with pytest.raises(ssl.SSLCertVerificationError):
                 async with connect(url, ssl=trusting(old), proxy=None):
