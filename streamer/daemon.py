@@ -346,6 +346,7 @@ async def _caption_microphone(
 ) -> None:
     """Publish the events of the microphone's session in a room, until cancelled or the microphone is lost."""
     stream = scheduler.open(config.session)
+    stream.has_sound = True  # a muted one gives its place to nobody: without it the daemon would end
     async with _fed(stream, open_microphone(config.capture)):
         with room.speaking(stream.id):
             async for event in stream:

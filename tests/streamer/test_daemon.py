@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from streamer import daemon
 from streamer.build.service import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
-from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, StreamerError
+from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, OverloadError, StreamerError
 from streamer.host.sockets import listen
 from streamer.protocol.options import SessionOptions
 from tests.helpers.scripted_engine import ScriptedService, spoken
@@ -288,6 +288,18 @@ def test_a_served_microphone_is_captioned_until_the_stop(
 
     assert serve(scripted, config, microphone) == 0
     assert microphone.seen == [config.capture, "closed"]
+
+
+def test_a_muted_microphone_keeps_its_place(config: Config) -> None:
+    """A client that finds no place is refused, and the daemon goes on."""
+    scripted = ScriptedService(max_sessions=1, silent_s=0.0)
+
+    def come() -> None:
+        with pytest.raises(OverloadError, match="1 of 1 sessions open"):
+            scripted.open()
+        terminate()
+
+    assert serve(scripted, config, Microphone(np.zeros(160, np.float32), come)) == 0
 
 
 def test_captions_are_shown_in_the_terminal(scripted: ScriptedService, capsys: pytest.CaptureFixture[str]) -> None:
