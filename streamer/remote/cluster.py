@@ -53,15 +53,23 @@ class ClusterPlace:
 
     Args:
         index: Of the engine.
+        is_permanent: Whether there always is such an engine.
         fingerprint: Of the weights that it must have.
         on_change: Called when it begins or stops to answer.
         on_rebuilt: As that of `EngineLink`.
     """
 
     def __init__(
-        self, index: int, fingerprint: str, on_change: Callable[[], None], on_rebuilt: Callable[[int], None]
+        self,
+        index: int,
+        is_permanent: bool,
+        fingerprint: str,
+        on_change: Callable[[], None],
+        on_rebuilt: Callable[[int], None],
     ) -> None:
         self.name, self.n_restarts = str(index), 0
+        self.is_wanted = is_permanent
+        """Whether it is missed while it is lost: others once they have answered, until there shall be fewer."""
         self.link: EngineLink | None = None
         self._fingerprint, self._on_change, self._on_rebuilt = fingerprint, on_change, on_rebuilt
         self._address: roster.Address | None = None
@@ -125,6 +133,7 @@ class ClusterPlace:
 
     async def _serve(self, entered: Entered) -> None:
         """Use it until it is lost or hangs."""
+        self.is_wanted = True
         self.link = link = EngineLink(self.name, entered.writer.write, ahead_s=entered.ahead_s)
         link.on_change, link.on_rebuilt = self._on_change, self._on_rebuilt
         self._on_change()
@@ -280,7 +289,9 @@ class ClusterPool:
         self._changes = Changes()
         self._n = bounds.count
         self._scaling = Scaling(bounds.count, bounds.most)
-        self.places = [ClusterPlace(i, fingerprint, self._changes.tell, on_rebuilt) for i in range(bounds.most)]
+        self.places = [
+            ClusterPlace(i, i < bounds.count, fingerprint, self._changes.tell, on_rebuilt) for i in range(bounds.most)
+        ]
 
     @property
     def cache_bytes(self) -> list[tuple[int, int]]:
@@ -326,9 +337,15 @@ class ClusterPool:
 
     def _take(self, message: roster.FromKeeper) -> None:
         if isinstance(message, roster.Roster):
-            self._n = message.n
+            self._set_number(message.n)
             for address in message.ready:
                 self.places[address.index].told(address)
+
+    def _set_number(self, n: int) -> None:
+        """There shall be so many engines: nobody misses the others."""
+        self._n = n
+        for place in self.places[max(n, self._keep.count) :]:
+            place.is_wanted = False
 
     async def _scale(self) -> None:
         """Ask for as many engines as the load needs."""
@@ -338,5 +355,5 @@ class ClusterPool:
             n = self._scaling.wanted(self._n, [link.share for link in links], time.monotonic())
             if n != self._n:
                 log.info("engines_scaled", engines=n, before=self._n)
-                self._n = n
+                self._set_number(n)
                 await self._keeper.set_number(n)

@@ -58,6 +58,10 @@ class EnginePlace(Protocol):
         """Whether it does not answer, or its process is being replaced."""
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether it is missed while it is lost: a cluster has fewer engines while few speak."""
+
+    @property
     def pid(self) -> int:
         """Of its process; 0 while it has none."""
 
@@ -219,6 +223,7 @@ class RemoteDecoder:
             row_cost_s=self.load.row_cost_s,
             is_alive=not self._home.is_lost,
             n_restarts=self._home.n_restarts,
+            is_wanted=self._home.is_wanted,
         )
 
     def close(self) -> None:

@@ -43,6 +43,9 @@ class JoinedEngine:
         on_change: Called when it begins or stops to answer.
     """
 
+    is_wanted = True
+    """Always: there are as many engines as are configured."""
+
     def __init__(self, address: Address, fingerprint: str, on_change: Callable[[], None]) -> None:
         self.name, self._path = address.name, address.path
         self.link: EngineLink | None = None

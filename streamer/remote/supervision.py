@@ -41,6 +41,9 @@ class SupervisedEngine:
         on_rebuilt: As that of `EngineLink`.
     """
 
+    is_wanted = True
+    """Always: there are as many engines as are configured."""
+
     def __init__(
         self,
         program: Program,

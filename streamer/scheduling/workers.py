@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import hmac
 from collections.abc import Callable, Iterator, Sequence
 
-from streamer.scheduling.decoder import Decoder
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker
 from streamer.telemetry.metrics import ServiceMetrics
-from streamer.telemetry.statistics import SchedulerStatistics, SessionStatistics
+from streamer.telemetry.statistics import EngineStatistics, SchedulerStatistics, SessionStatistics
 
 
 class Workers:
@@ -89,9 +87,7 @@ class Workers:
         metrics.interval.set_function(lambda: max(worker.interval_s for worker in self))
         metrics.queue.set_function(lambda: sum(worker.n_due for worker in self))
         metrics.lag.set_function(lambda: max(worker.worst_lag_s for worker in self))
-        for decoder in (worker.decoder for worker in self):
-            name = decoder.statistics().name
-            metrics.engine_alive.labels(name).set_function(functools.partial(_is_alive, decoder))
+        metrics.engine_alive.set_function(lambda: {engine.name: engine.is_alive for engine in self._engines()})
 
     def statistics(self, capacity: int) -> SchedulerStatistics:
         """The same as plain values; `capacity`: sessions admitted at most."""
@@ -103,18 +99,19 @@ class Workers:
             row_cost_s=max(worker.meter.row_cost_s for worker in self),
             worst_lag_s=max(worker.worst_lag_s for worker in self),
             n_steps=sum(worker.n_steps for worker in self),
-            engines=tuple(worker.decoder.statistics() for worker in self),
+            engines=self._engines(),
             sessions=tuple(map(_statistics, self.sessions())),
         )
+
+    def _engines(self) -> tuple[EngineStatistics, ...]:
+        """The engines that answer, and those that are missed."""
+        engines = (worker.decoder.statistics() for worker in self)
+        return tuple(engine for engine in engines if engine.is_alive or engine.is_wanted)
 
 
 def _burden(worker: Worker) -> tuple[bool, int]:
     # one whose engine is not there burdens the engines of the others
     return not worker.decoder.capacity, len(worker.streams) + worker.decoder.n_speaking_elsewhere
-
-
-def _is_alive(decoder: Decoder) -> float:
-    return float(decoder.statistics().is_alive)
 
 
 def _statistics(stream: SessionHandle) -> SessionStatistics:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Protocol, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 MS_BUCKETS = (0.5, 1, 2, 3, 5, 7.5, 10, 15, 20, 30, 50, 75, 100, 150, 250, 500, 1000, 2500)
 RECENT = 100_000
@@ -155,6 +157,26 @@ class EngineMetrics:
             self._recent_token_ms.append(seconds / n_new * 1e3)
 
 
+class AliveGauge(Collector):
+    """The gauge of engines that answer, with a series of each engine that there shall be whenever it is read."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._read: Callable[[], Mapping[str, bool]] = dict
+        registry.register(self)
+
+    def set_function(self, read: Callable[[], Mapping[str, bool]]) -> None:
+        """Set the function that tells of each engine, by name, whether it answers."""
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Collect a sample of each engine."""
+        about = "Whether an engine that there shall be answers, 0 or 1."
+        family = GaugeMetricFamily("streamer_engine_alive", about, labels=["engine"])
+        for name, is_alive in self._read().items():
+            family.add_metric([name], float(is_alive))
+        yield family
+
+
 class ServiceMetrics:
     """Metrics of the sessions and of their steps."""
 
@@ -192,7 +214,7 @@ class ServiceMetrics:
         self.batch = histogram("streamer_step_batch", "Rows of one engine step.", buckets=(1, 2, 4, 8, 16, 32, 64))
         self.failures = counter("streamer_step_failures", "Steps of a session that failed.")
         self.restarts = counter("streamer_engine_restarts", "Engines built again after their device failed.")
-        self.engine_alive = gauge("streamer_engine_alive", "Whether an engine answers, 0 or 1.", ["engine"])
+        self.engine_alive = AliveGauge(registry)
         self.engine_moves = counter("streamer_engine_moves", "Changes of a worker from one engine process to another.")
         self.engine_resent = counter(
             "streamer_engine_resent", "Windows sent whole because an engine process did not hold what was sent before."

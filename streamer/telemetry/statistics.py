@@ -38,6 +38,8 @@ class EngineStatistics:
     is_alive: bool
     n_restarts: int
     """Times that its process was started again."""
+    is_wanted: bool = True
+    """Whether it is missed where it does not answer: a cluster has fewer engines while few speak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

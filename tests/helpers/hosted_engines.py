@@ -159,7 +159,7 @@ class MemoryEngine:
     def __init__(self, name: str, faults: Faults, seed: int) -> None:
         self.name, self.pid, self.n_restarts = name, 1, 0
         self.engine = ScriptedEngine()
-        self.is_lost = False
+        self.is_lost, self.is_wanted = False, True
         self.sent: list[wire.FromGateway] = []
         self.on_change: Callable[[], None] = lambda: None
         self.host = hosted(self.engine)

@@ -143,7 +143,7 @@ async def test_the_service_of_engines_on_a_cluster(tmp_path: object, monkeypatch
     async with running(scheduler):
         await until(lambda: value("streamer_engine_alive", {"engine": "1"}) == 1)
         await until(scheduler.is_ready)
-        assert value("streamer_engine_alive", {"engine": "2"}) == 0
+        assert value("streamer_engine_alive", {"engine": "2"}) is None, "there shall be two, and at most three"
         for _ in range(4):
             scheduler.open(SessionOptions(language="en"))
         assert [len(worker.streams) for worker in scheduler._workers] == [2, 2, 0]

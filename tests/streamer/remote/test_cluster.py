@@ -97,6 +97,24 @@ async def test_an_engine_that_comes_later_is_used() -> None:
             await pool.changed()
 
 
+async def test_only_engines_that_there_shall_be_are_missed() -> None:
+    """One beyond those that there always are: from its first answer until the load asks for fewer."""
+    first = DoorEngine(0)
+    async with doors([first], most=2) as (pool, keeper), running(pool):
+        await pool.until_alive(0)
+        assert [place.is_wanted for place in pool.places] == [True, False]
+        async with DoorEngine(1).open() as there:
+            keeper.tell(first.address(), there)
+            await pool.until_alive(1)
+        while not pool.places[1].is_lost:
+            await pool.changed()
+        assert pool.places[1].is_wanted
+        keeper.tell(first.address())
+        await until(lambda: not pool.places[1].is_wanted)
+
+    assert pool.places[0].is_wanted
+
+
 async def test_the_gateway_goes_on_while_its_keeper_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the engines that it knows; it starts another keeper, which finds them all."""
     monkeypatch.setattr(cluster, "KEEPER_PAUSE_S", 0.01)
