@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 WORST = frozenset(
     {
         "process_max_fds",
+        "process_open_fds",
         "streamer_backlog_seconds",
         "streamer_build_info",
         "streamer_capacity_sessions",
