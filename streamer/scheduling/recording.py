@@ -51,13 +51,19 @@ class SessionRecorder:
         max_bytes: Size of both files together at which the recording stops.
         on_stop: Called once, from any thread, with the reason, if the recording ends before its session.
         max_queued: Blocks and entries that may wait for the disk.
+        is_full: Whether there is no room for one more recording; asked once, on the thread.
     """
 
     def __init__(
-        self, folder: Path, max_bytes: int, on_stop: Callable[[str], None], max_queued: int = MAX_QUEUED
+        self,
+        folder: Path,
+        max_bytes: int,
+        on_stop: Callable[[str], None],
+        max_queued: int = MAX_QUEUED,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self.folder = folder
-        self._room, self._on_stop = max_bytes, on_stop
+        self._room, self._on_stop, self._is_full = max_bytes, on_stop, is_full
         self._queue: queue.Queue[tuple[str, bytes] | None] = queue.Queue(max_queued)
         self._stopped = False
         self._encoder = msgspec.json.Encoder()
@@ -66,11 +72,13 @@ class SessionRecorder:
 
     def audio(self, samples: Tensor) -> None:
         """Keep samples, (n,) float32."""
-        self._put(AUDIO, samples.numpy().astype("<f4").tobytes())
+        if not self._stopped:
+            self._put(AUDIO, samples.numpy().astype("<f4").tobytes())
 
     def entry(self, entry: Entry) -> None:
         """Keep an entry of the journal."""
-        self._put(JOURNAL, self._encoder.encode(entry) + b"\n")
+        if not self._stopped:
+            self._put(JOURNAL, self._encoder.encode(entry) + b"\n")
 
     def close(self) -> None:
         """End the recording; what waits is still written."""
@@ -90,8 +98,6 @@ class SessionRecorder:
         self._thread.join(timeout_s)
 
     def _put(self, name: str, data: bytes) -> None:
-        if self._stopped:
-            return
         self._room -= len(data)
         if self._room < 0:
             self._stop("full")
@@ -107,18 +113,24 @@ class SessionRecorder:
             self._on_stop(reason)
 
     def _run(self) -> None:
+        if self._is_full():
+            self._stop("folder full")
+            return
         try:
-            self.folder.mkdir(parents=True)
-            with (self.folder / AUDIO).open("wb") as audio, (self.folder / JOURNAL).open("wb") as journal:
-                files = {AUDIO: audio, JOURNAL: journal}
-                while (piece := self._next()) is not None:
-                    name, data = piece
-                    files[name].write(data)
-                    if self._queue.empty():
-                        audio.flush()
-                        journal.flush()
+            self._write()
         except OSError as error:
             self._stop((error.strerror or str(error)).lower())
+
+    def _write(self) -> None:
+        self.folder.mkdir(parents=True)
+        with (self.folder / AUDIO).open("wb") as audio, (self.folder / JOURNAL).open("wb") as journal:
+            files = {AUDIO: audio, JOURNAL: journal}
+            while (piece := self._next()) is not None:
+                name, data = piece
+                files[name].write(data)
+                if self._queue.empty():
+                    audio.flush()
+                    journal.flush()
 
     def _next(self) -> tuple[str, bytes] | None:
         """What to write next, once there is some; None: nothing follows, as a queue without room could not say."""
@@ -131,7 +143,7 @@ class Recordings:
 
     Args:
         options: See `RecordingOptions`.
-        on_stop: Called with the reason of each recording that ends before its session or cannot begin.
+        on_stop: Called from any thread, with the reason of each recording that ends before its session or cannot begin.
     """
 
     def __init__(self, options: RecordingOptions, on_stop: Callable[[str], None]) -> None:
@@ -139,19 +151,20 @@ class Recordings:
         self._open: list[SessionRecorder] = []
 
     def open(self, session: str) -> SessionRecorder | None:
-        """Begin the recording of a session; None if recording is off or the folder is full."""
+        """Begin the recording of a session; None if recording is off."""
         folder = self._options.folder
         if folder is None:
             return None
         self._open = [recording for recording in self._open if recording.is_writing]
-        if _bytes_in(folder) >= self._options.max_folder_bytes:
-            self._stopped(session, "folder full")
-            return None
         # clients may choose the name: it must not lead out of the folder
         name = re.sub(r"[^A-Za-z0-9_-]", "_", session)[:64]
         place = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}"
         recording = SessionRecorder(
-            place, self._options.max_session_bytes, lambda reason: self._stopped(session, reason)
+            place,
+            self._options.max_session_bytes,
+            lambda reason: self._stopped(session, reason),
+            # on its thread: a folder may hold thousands of recordings
+            is_full=lambda: _bytes_in(folder) >= self._options.max_folder_bytes,
         )
         self._open.append(recording)
         return recording

@@ -67,9 +67,30 @@ def test_a_full_folder_takes_no_more(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / AUDIO).write_bytes(bytes(1000))
 
-    assert recordings(tmp_path, reasons := [], max_folder_bytes=1000).open("s") is None
+    recording = recordings(tmp_path, reasons := [], max_folder_bytes=1000).open("s")
+
+    assert recording
+    recording.wait(10)
     assert reasons == ["folder full"]
+    assert only(tmp_path).name == "old"
     assert recordings(None, reasons).open("s") is None
+
+
+def test_how_full_a_folder_is_holds_nobody_up(tmp_path: Path) -> None:
+    """It may hold thousands of recordings on a slow disk; what comes meanwhile is kept."""
+    looked = threading.Event()
+
+    def is_full() -> bool:
+        return not looked.wait(10)
+
+    recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append, is_full=is_full)
+    recording.audio(torch.zeros(1))
+    looked.set()
+    recording.close()
+    recording.wait(10)
+
+    assert (tmp_path / "s" / AUDIO).stat().st_size == 4
+    assert reasons == []
 
 
 def test_a_recording_that_is_removed_just_now_harms_no_session(tmp_path: Path) -> None:
