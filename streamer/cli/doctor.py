@@ -193,7 +193,7 @@ def check_tls(config: ServerConfig) -> Check:
         return Check("tls", "fail", "the certificate cannot be used", str(error))
     found = f"{config.tls_certificate}, valid for {days:.0f} days"
     if days < MIN_DAYS:
-        return Check("tls", "warn", found, "renew it, then: systemctl reload streamer")
+        return Check("tls", "warn", found, "renew it, then: systemctl restart streamer")
     return Check("tls", "ok", found)
 
 
