@@ -31,9 +31,9 @@ class Notifier:
         self._send(f"STATUS={text}")
 
     def alive(self) -> None:
-        """Feed the watchdog; to be called every `watchdog_interval_s` while the daemon is healthy. Never blocks."""
-        # if the manager does not read, skip this one: the event loop must not wait
-        with contextlib.suppress(BlockingIOError):
+        """Feed the watchdog, every `watchdog_interval_s` while the daemon is healthy. Never blocks, and never fails."""
+        # if the manager does not read, or no descriptor is left, skip this one: the event loop goes on
+        with contextlib.suppress(OSError):
             self._send("WATCHDOG=1", socket.MSG_DONTWAIT)
 
     def reloading(self) -> None:

@@ -112,3 +112,14 @@ def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:
             notifier.alive()
 
         assert manager.recv(100) == b"WATCHDOG=1"
+
+
+def test_a_sign_of_life_without_a_descriptor_ends_nothing() -> None:
+    """It is left out, and the next one may find one; in a process of its own, which has only three."""
+    lines = (
+        "import resource",
+        "from streamer.host.systemd import Notifier",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))",
+        "Notifier('@nobody').alive()",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], stdin=subprocess.DEVNULL, check=True, timeout=30)
