@@ -175,8 +175,9 @@ class Worker:
 
     @property
     def worst_lag_s(self) -> float:
-        """Audio received and not yet seen by a step, of the session furthest behind, seconds."""
-        return max((s.session.lag_s + s.backlog_s for s in self.streams.values()), default=0.0)
+        """Audio received and not yet seen by a step, of the live session furthest behind, seconds."""
+        live = (stream for stream in self.streams.values() if not stream.session.revises_all)
+        return max((stream.session.lag_s + stream.backlog_s for stream in live), default=0.0)
 
     async def run(self) -> None:
         """Serve until cancelled. Any error but one of a session or of its step propagates and ends the daemon."""
@@ -420,7 +421,8 @@ class Worker:
         for word in stream.session.take_newly_stable():
             commit_s = max(0.0, stream.received_s - word.said_s[1])
             self._metrics.words.inc()
-            self._metrics.commit.observe(commit_s)
+            if not stream.session.revises_all:  # a recording is there before it is due
+                self._metrics.commit.observe(commit_s)
             stream.counters.add_word(commit_s)
         if stream.counters.watch(events, stream.session.received_s, speaking=stream.session.is_speaking):
             log.warning("session_stalled", session=stream.id, at_s=round(stream.session.received_s, 1))

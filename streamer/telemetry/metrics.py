@@ -197,9 +197,11 @@ class ServiceMetrics:
         self.words = counter("streamer_words", "Words made stable.")
         self.unread = gauge("streamer_unread_events", "Events that wait for the slowest client.")
         self.backlog = gauge("streamer_backlog_seconds", "Seconds of audio that wait in the worst session.")
-        self.lag = gauge("streamer_lag_seconds", "Seconds of audio that no step has seen in the worst session.")
+        self.lag = gauge("streamer_lag_seconds", "Seconds of audio that no step has seen in the worst live session.")
         self.commit = histogram(
-            "streamer_commit_latency_seconds", "Seconds from the end of a word to its commit.", buckets=SECOND_BUCKETS
+            "streamer_commit_latency_seconds",
+            "Seconds from the end of a word of a live session to its commit.",
+            buckets=SECOND_BUCKETS,
         )
         self.recordings_stopped = counter(
             "streamer_recordings_stopped", "Recordings that could not begin or ended before their session.", ["reason"]

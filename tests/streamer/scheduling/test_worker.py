@@ -339,6 +339,23 @@ async def test_what_a_worker_knows_of_itself() -> None:
         assert service.worker.n_steps == len(service.engine.batches)
 
 
+async def test_a_recording_is_never_late() -> None:
+    """It comes as fast as it is taken: neither its delays nor what waits of it tell how the daemon keeps up."""
+    async with serving() as service:
+        service.engine.hold()
+        stream = service.open(revises_all=True)
+        await stream.feed(spoken("b c d f"))
+        await service.held()
+        assert service.worker.worst_lag_s == 0.0
+        service.engine.release()
+        stream.end()
+        await collect(stream)
+        assert service.count("streamer_commit_latency_seconds_count") == 0
+
+        await recite(service.open(), "b c d f")
+        assert service.count("streamer_commit_latency_seconds_count") == 4
+
+
 # --- faults of one session
 
 
