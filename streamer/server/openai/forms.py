@@ -9,6 +9,7 @@ served.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from tempfile import SpooledTemporaryFile
 from typing import IO
@@ -82,16 +83,26 @@ class UploadForm:
             raise _no_room(error) from None
 
     def finish(self) -> None:
-        """Rewind the file at the end of the body. Raises RequestError: the form is incomplete."""
+        """
+        Rewind the file at the end of the body.
+
+        Raises:
+            RequestError: The form is incomplete.
+            OverloadError: The temporary folder does not take the rest.
+        """
         if not self._has_ended:
             raise _invalid("the form ends before its last boundary")
-        if self.file is not None:
-            self.file.seek(0)
+        try:
+            if self.file is not None:
+                self.file.seek(0)
+        except OSError as error:
+            raise _no_room(error) from None
 
     def close(self) -> None:
-        """Delete the file."""
+        """Delete the file, which may have more to write than its disk takes."""
         if self.file is not None:
-            self.file.close()
+            with contextlib.suppress(OSError):
+                self.file.close()
 
     def _begin(self) -> None:
         self._headers, self._text = {}, bytearray()

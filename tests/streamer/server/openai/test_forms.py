@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import random
 from collections.abc import AsyncIterator, Sequence
+from typing import IO
 
 import pytest
 
@@ -118,19 +118,28 @@ async def test_a_damaged_form_is_refused_or_read(seed: int) -> None:
         assert body
 
 
-async def test_a_full_temporary_folder_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client is told to come again, since room may be made; it is no fault of the program."""
+@pytest.mark.parametrize("n_buffered", [8, 64])
+async def test_a_full_temporary_folder_is_an_answer(monkeypatch: pytest.MonkeyPatch, n_buffered: int) -> None:
+    """
+    The client is told to come again, since room may be made; it is no fault of the program.
 
-    class Full:
-        def __init__(self, max_size: int) -> None:
-            self.is_closed = False
+    A file that keeps something back fails at the end of the body, and once more when it is closed.
+    """
 
-        def write(self, data: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+    def full(max_size: int) -> IO[bytes]:
+        return open("/dev/full", "wb", buffering=n_buffered)
 
-        def close(self) -> None:
-            self.is_closed = True
-
-    monkeypatch.setattr("streamer.server.openai.forms.SpooledTemporaryFile", Full)
+    monkeypatch.setattr("streamer.server.openai.forms.SpooledTemporaryFile", full)
     with pytest.raises(OverloadError, match="no room"):
         await read(form(FILE))
+
+
+def test_a_file_that_fails_at_the_end_is_closed() -> None:
+    """Its descriptor is free, and nobody hears of it."""
+    upload = UploadForm(b"x")
+    upload.file = open("/dev/full", "wb")  # noqa: SIM115 - the form closes it
+    upload.file.write(b"sound")
+
+    upload.close()
+
+    assert upload.file.closed
