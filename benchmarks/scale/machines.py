@@ -156,7 +156,7 @@ class Place:
         on_change: Called when it begins or stops to answer.
     """
 
-    pid, n_restarts = 1, 0
+    pid, n_restarts, is_wanted = 1, 0, True
 
     def __init__(self, engine: Engine, on_change: Callable[[], None]) -> None:
         self.name = engine.name
