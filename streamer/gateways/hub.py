@@ -139,8 +139,8 @@ class Hub:
     # --- places
 
     async def _give_place(self, member: Member, ask: wire.Take) -> None:
-        if ask.resumed:
-            await self._end_elsewhere(member, *ask.resumed)
+        if ask.resumed and isinstance(holder := self._places.give_up(*ask.resumed), Member):
+            holder.give_up(*ask.resumed)  # whatever the session holds there is free
         failure = None
         while (refusal := self._places.refusal(ask.caller, ask.capacity)) and failure is None:
             if not await self._make_room(member, ask.caller, refusal.of_caller):
@@ -149,17 +149,8 @@ class Hub:
             return  # nobody waits for it any more
         member.taking.discard(ask.place)
         if failure is None:
-            self._places.add(member, ask.place, ask.session, ask.caller)
+            self._places.add(member, ask.place, ask.session, ask.token, ask.caller)
         member.send(wire.Answer(id=ask.id, failure=failure))
-
-    async def _end_elsewhere(self, member: Member, session: str, token: str) -> None:
-        """A client goes on at this gateway: whatever its session holds at another one is free."""
-        holder = self._places.gateway_of(session)
-        if isinstance(holder, Member) and holder is not member and await holder.give_up(session, token):
-            for speaker, held in list(holder.speakers.items()):
-                if held.session == session:
-                    del holder.speakers[speaker]
-                    held.leave()
 
     async def _make_room(self, member: Member, caller: str, of_caller: str) -> bool:
         """Let a session give way that never had sound, its own gateway's first; whether there was one."""

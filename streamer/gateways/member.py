@@ -87,9 +87,19 @@ class Member:
         """Let it report; where it does not answer in time the older report stays."""
         await self._ask(lambda number: wire.Tell(id=number))
 
-    async def give_up(self, session: str, token: str) -> bool:
-        """End a session whose client goes on elsewhere, named with its secret; whether there was one."""
-        return await self._is_done(lambda number: wire.GiveUp(id=number, session=session, token=token))
+    def give_up(self, session: str, token: str) -> None:
+        """
+        End a session whose client goes on elsewhere; its rooms are free at once, since this gateway may hang.
+
+        Args:
+            session: Its name.
+            token: Its secret.
+        """
+        self.send(wire.GiveUp(session=session, token=token))
+        for number, speaker in list(self.speakers.items()):
+            if speaker.session == session:
+                del self.speakers[number]
+                speaker.leave()
 
     async def make_room(self, caller: str, *, is_greedy: bool = False) -> bool:
         """End a session that never had sound, of a caller or anybody's if empty; whether there was one."""

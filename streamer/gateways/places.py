@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ class Held:
 
     gateway: Hashable
     session: str
+    token: str
+    """Secret of the session; empty: nobody has it."""
     caller: str
     weight: float
     """Places that it takes: less than 1 while no connection is attached."""
@@ -68,7 +71,7 @@ class PlaceTable:
         """Name of whoever has more places than a caller; empty: nobody, see `access.places.greediest`."""
         return places.greediest((held.caller for held in self._held.values()), caller)
 
-    def add(self, gateway: Hashable, place: int, session: str, caller: str) -> None:
+    def add(self, gateway: Hashable, place: int, session: str, token: str, caller: str) -> None:
         """
         Give a place to a session.
 
@@ -76,9 +79,10 @@ class PlaceTable:
             gateway: Where it is.
             place: Name of the place there.
             session: Name of the session.
+            token: Its secret.
             caller: Name of its API key, or empty.
         """
-        self._held[gateway, place] = Held(gateway, session, caller, 1.0)
+        self._held[gateway, place] = Held(gateway, session, token, caller, 1.0)
 
     def weigh(self, gateway: Hashable, place: int, weight: float) -> None:
         """
@@ -93,9 +97,22 @@ class PlaceTable:
         if held and weight > 0:
             self._held[gateway, place] = replace(held, weight=weight)
 
-    def gateway_of(self, session: str) -> Hashable | None:
-        """Where a session is; None: nowhere."""
-        return next((held.gateway for held in self._held.values() if held.session == session), None)
+    def give_up(self, session: str, token: str) -> Hashable | None:
+        """
+        Take back the place of a session whose client goes on elsewhere.
+
+        Args:
+            session: Its name.
+            token: Its secret.
+
+        Returns:
+            The gateway where it is; None: there is no such session, or the secret is wrong.
+        """
+        for key, held in self._held.items():
+            if held.session == session and held.token and hmac.compare_digest(held.token.encode(), token.encode()):
+                del self._held[key]
+                return held.gateway
+        return None
 
     def drop(self, gateway: Hashable) -> None:
         """Take back all places of a gateway that is gone."""

@@ -190,8 +190,8 @@ class Gateway:
         match message:
             case wire.Tell(id=number):
                 self._hub.tell(self._report(number))
-            case wire.GiveUp(id=number, session=session, token=token):
-                self._hub.tell(wire.Done(id=number, is_done=self._scheduler.give_up(session, token)))
+            case wire.GiveUp(session=session, token=token):
+                self._scheduler.give_up(session, token)
             case wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy):
                 is_done = self._scheduler.make_room(caller, is_greedy=is_greedy)
                 self._hub.tell(wire.Done(id=number, is_done=is_done))

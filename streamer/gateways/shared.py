@@ -49,18 +49,23 @@ class SharedPlaces:
     def __init__(self, hub: HubClient) -> None:
         self._hub = hub
 
-    async def take(self, session: str, caller: str, capacity: int, resumed: tuple[str, str] | None) -> SharedPlace:
+    async def take(
+        self, session: str, token: str, caller: str, capacity: int, resumed: tuple[str, str] | None
+    ) -> SharedPlace:
         """
         As `Places.take`.
 
         Args:
             session: Name of the session that is to have it.
+            token: Its secret.
             caller: Name of the API key, or empty.
             capacity: Places of all gateways together, as this one has measured them.
             resumed: Name and secret of a session that it goes on with.
         """
         number = self._hub.number()
-        ask = wire.Take(id=number, place=number, session=session, caller=caller, capacity=capacity, resumed=resumed)
+        ask = wire.Take(
+            id=number, place=number, session=session, token=token, caller=caller, capacity=capacity, resumed=resumed
+        )
         await self._hub.ask(ask, undo=wire.Weigh(place=number, weight=0.0))
         return SharedPlace(self._hub, number)
 

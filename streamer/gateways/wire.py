@@ -88,6 +88,8 @@ class Take(Ask, frozen=True, kw_only=True):
     """Places of all gateways, as this one has measured them."""
     resumed: tuple[str, str] | None = None
     """Name and secret of the session that it goes on with."""
+    token: str = ""
+    """Secret of the session, with which its client may go on elsewhere; empty: it may not."""
 
 
 class Weigh(Message, frozen=True, kw_only=True):
@@ -191,7 +193,7 @@ class Report(Message, frozen=True, kw_only=True):
 
 
 class Done(Message, frozen=True, kw_only=True):
-    """Answer to `GiveUp` and `MakeRoom`: whether there was such a session."""
+    """Answer to `MakeRoom`: whether there was such a session."""
 
     id: int
     is_done: bool
@@ -245,9 +247,8 @@ class Tell(Message, frozen=True, kw_only=True):
 
 
 class GiveUp(Message, frozen=True, kw_only=True):
-    """Asks a gateway to end a session whose client goes on elsewhere."""
+    """The client of a session goes on elsewhere: end it."""
 
-    id: int
     session: str
     token: str
 

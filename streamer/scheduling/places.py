@@ -20,12 +20,15 @@ class Place(Protocol):
 class Places(Protocol):
     """All places."""
 
-    async def take(self, session: str, caller: str, capacity: int, resumed: tuple[str, str] | None) -> Place:
+    async def take(
+        self, session: str, token: str, caller: str, capacity: int, resumed: tuple[str, str] | None
+    ) -> Place:
         """
         Take a place. Cancelling is safe: no place is taken then.
 
         Args:
             session: Name of the session that is to have it.
+            token: Its secret, with which its client may go on in another process.
             caller: Name of the API key, or empty.
             capacity: Places of all processes together, as this one has measured them.
             resumed: Name and secret of a session that it goes on with, perhaps in another process: that one ends.

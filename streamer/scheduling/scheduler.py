@@ -127,8 +127,8 @@ class Scheduler:
         Raises:
             OverloadError: As `open`.
         """
-        name = session or f"s_{secrets.token_urlsafe(9)}"
-        place = await self._place(self._all_places, name, caller, resumed) if self._all_places else None
+        name, token = session or f"s_{secrets.token_urlsafe(9)}", token or f"r_{secrets.token_urlsafe(18)}"
+        place = await self._place(self._all_places, name, token, caller, resumed) if self._all_places else None
         try:
             return self.open(
                 options,
@@ -145,11 +145,13 @@ class Scheduler:
                 place.weigh(0.0)
             raise
 
-    async def _place(self, places: Places, name: str, caller: str, resumed: tuple[str, str] | None) -> Place:
+    async def _place(
+        self, places: Places, name: str, token: str, caller: str, resumed: tuple[str, str] | None
+    ) -> Place:
         """A place for a session among those of all processes; raises OverloadError where there is none."""
         self._check_service()
         try:
-            return await places.take(name, caller, self.capacity, resumed)
+            return await places.take(name, token, caller, self.capacity, resumed)
         except OverloadError:
             self._metrics.refused.inc()
             raise
@@ -247,23 +249,17 @@ class Scheduler:
         """See `Admission.make_room`."""
         return self._admission.make_room(caller, is_greedy=is_greedy)
 
-    def give_up(self, session: str, token: str) -> bool:
+    def give_up(self, session: str, token: str) -> None:
         """
-        End a session whose client goes on in another process.
+        End a session whose client goes on in another process; one that is not here is none to end.
 
         Args:
             session: Its name.
             token: Its secret.
-
-        Returns:
-            Whether there was such a session.
         """
-        stream = self._workers.find(session, token)
-        if stream is None:
-            return False
-        stream.abandon()
-        self._admission.weigh(stream)
-        return True
+        if stream := self._workers.find(session, token):
+            stream.abandon()
+            self._admission.weigh(stream)
 
     async def run(self) -> None:
         """Run all workers until cancelled; the failure of one worker ends all."""

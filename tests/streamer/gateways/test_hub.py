@@ -41,17 +41,12 @@ async def two(limits: LimitsConfig = NO_LIMITS) -> AsyncIterator[tuple[Hub, HubC
         yield middle, first, second
 
 
-def answering(
-    client: HubClient, *, gives_up: bool = False, makes_room: Callable[[], bool] = lambda: False
-) -> list[str]:
+def answering(client: HubClient, *, makes_room: Callable[[], bool] = lambda: False) -> list[str]:
     """Let a gateway answer what the hub asks; what it was asked."""
     asked = list[str]()
 
     def handle(message: wire.FromHub) -> None:
         match message:
-            case wire.GiveUp(id=number, session=session, token=token):
-                asked.append(f"give up {session} {token}")
-                client.tell(wire.Done(id=number, is_done=gives_up))
             case wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy):
                 asked.append(f"make room {caller}{' at once' if is_greedy else ''}".strip())
                 client.tell(wire.Done(id=number, is_done=makes_room()))
@@ -69,7 +64,7 @@ class TestPlaces:
             for client in clients:
                 answering(client)
             places = [SharedPlaces(client) for client in clients]
-            asked = [places[n % 2].take(f"s_{n}", "", 10, None) for n in range(30)]
+            asked = [places[n % 2].take(f"s_{n}", "secret", "", 10, None) for n in range(30)]
             found = await asyncio.gather(*asked, return_exceptions=True)
             taken = [place for place in found if not isinstance(place, BaseException)]
             refused = [error for error in found if isinstance(error, BaseException)]
@@ -79,7 +74,7 @@ class TestPlaces:
             assert str(refused[0]) == "no free place: 10 of 10 sessions open; try again later"
             taken[0].weigh(0.0)
             taken[0].weigh(1.0)
-            await places[1].take("s_30", "", 10, None)
+            await places[1].take("s_30", "secret", "", 10, None)
 
     async def test_a_session_that_waits_takes_a_part_of_a_place(self) -> None:
         """Four of them leave room for one more."""
@@ -87,32 +82,32 @@ class TestPlaces:
             answering(first)
             answering(second)
             for n in range(4):
-                place = await SharedPlaces(first).take(f"s_{n}", "", 4, None)
+                place = await SharedPlaces(first).take(f"s_{n}", "secret", "", 4, None)
                 place.weigh(0.25)
-            await SharedPlaces(second).take("s_4", "", 4, None)
+            await SharedPlaces(second).take("s_4", "secret", "", 4, None)
             assert middle.taken == 2.0
 
     async def test_a_caller_has_no_more_than_it_may(self) -> None:
         """On all gateways together; others still get in."""
         async with two(LimitsConfig(max_sessions_per_key=1)) as (_, first, second):
             asked = answering(first) + answering(second)
-            await SharedPlaces(first).take("s_0", "kitchen", 9, None)
+            await SharedPlaces(first).take("s_0", "secret", "kitchen", 9, None)
             with pytest.raises(OverloadError, match="no free place for this API key: 1 sessions open"):
-                await SharedPlaces(second).take("s_1", "kitchen", 9, None)
-            await SharedPlaces(second).take("s_2", "hall", 9, None)
+                await SharedPlaces(second).take("s_1", "secret", "kitchen", 9, None)
+            await SharedPlaces(second).take("s_2", "secret", "hall", 9, None)
             assert asked == []
 
     async def test_a_silent_session_gives_way_at_whatever_gateway(self) -> None:
         """The hub asks the gateway that wants the place first."""
         async with two() as (middle, first, second):
-            place = await SharedPlaces(second).take("s_0", "", 1, None)
+            place = await SharedPlaces(second).take("s_0", "secret", "", 1, None)
 
             def end() -> bool:
                 place.weigh(0.0)
                 return True
 
             asked = answering(first), answering(second, makes_room=end)
-            await SharedPlaces(first).take("s_1", "", 1, None)
+            await SharedPlaces(first).take("s_1", "secret", "", 1, None)
             assert asked == (["make room"], ["make room"])
             assert middle.taken == 1.0
 
@@ -121,52 +116,60 @@ class TestPlaces:
         middle = hub()
         async with gateway(middle, "0") as first, gateway(middle, "1", serves=False) as second:
             asked = answering(first), answering(second)
-            await SharedPlaces(first).take("s_0", "", 1, None)
+            await SharedPlaces(first).take("s_0", "secret", "", 1, None)
             with pytest.raises(OverloadError, match="no free place: 1 of 1 sessions open"):
-                await SharedPlaces(first).take("s_1", "", 1, None)
+                await SharedPlaces(first).take("s_1", "secret", "", 1, None)
             assert asked == (["make room"], [])
 
     async def test_who_has_most_makes_room_for_who_has_less(self) -> None:
         """A session without sound of the caller who has filled all places, wherever it is."""
         async with two() as (middle, first, second):
-            places = [await SharedPlaces(second).take(f"s_{n}", "greedy", 3, None) for n in range(3)]
+            places = [await SharedPlaces(second).take(f"s_{n}", "secret", "greedy", 3, None) for n in range(3)]
 
             def end() -> bool:
                 places.pop().weigh(0.0)
                 return True
 
             asked = answering(first), answering(second, makes_room=end)
-            await SharedPlaces(first).take("s_3", "modest", 3, None)
+            await SharedPlaces(first).take("s_3", "secret", "modest", 3, None)
             assert asked == (["make room greedy at once"], ["make room greedy at once"])
             asked[1].clear()
-            await SharedPlaces(first).take("s_4", "greedy", 3, None)
+            await SharedPlaces(first).take("s_4", "secret", "greedy", 3, None)
             assert asked[1] == ["make room"]
             assert middle.taken == 3.0
 
     async def test_a_client_that_goes_on_elsewhere_frees_its_old_place(self) -> None:
-        """The old gateway checks the secret; the room that the session spoke in is free too."""
+        """And the room that its session spoke in; the old gateway, which may hang, is told and not waited for."""
         async with two() as (middle, first, second):
-            place = await SharedPlaces(first).take("s_0", "", 1, None)
-            speaking = await SharedRooms(first).speak("hall", "s_0")
-
-            def end(message: wire.FromHub) -> None:
-                assert isinstance(message, wire.GiveUp)
-                assert (message.session, message.token) == ("s_0", "secret")
-                place.weigh(0.0)
-                first.tell(wire.Done(id=message.id, is_done=True))
-
-            first.handle = end
-            with speaking as stage:
-                await SharedPlaces(second).take("s_1", "", 1, ("s_0", "secret"))
+            told = list[wire.FromHub]()
+            first.handle = told.append
+            place = await SharedPlaces(first).take("s_0", "secret", "", 1, None)
+            with await SharedRooms(first).speak("hall", "s_0") as stage:
+                await SharedPlaces(second).take("s_1", "other", "", 1, ("s_0", "secret"))
                 with await SharedRooms(second).speak("hall", "s_1"):
                     stage.publish(turn_end(0))  # of a speaker that is none any more
+                    place.weigh(0.25)
+            await until(lambda: told)
+            assert told == [wire.GiveUp(session="s_0", token="secret")]
             assert middle.taken == 1.0
+
+    async def test_nobody_ends_a_session_whose_secret_he_does_not_know(self) -> None:
+        """Its place stays, and its room; its gateway hears nothing of it."""
+        async with two() as (middle, first, second):
+            told = list[wire.FromHub]()
+            first.handle = told.append
+            await SharedPlaces(first).take("s_0", "secret", "", 9, None)
+            with await SharedRooms(first).speak("hall", "s_0"):
+                await SharedPlaces(second).take("s_1", "other", "", 9, ("s_0", "a guess"))
+                with pytest.raises(ProtocolError, match="another session speaks in room hall"):
+                    await SharedRooms(second).speak("hall", "s_1")
+            assert (told, middle.taken) == ([], 2.0)
 
     async def test_a_gateway_that_dies_holds_nothing(self) -> None:
         """Places, connections, viewers, speakers."""
         middle = hub(LimitsConfig(max_connections=1, max_viewers=1))
         async with gateway(middle) as first:
-            await SharedPlaces(first).take("s_0", "", 1, None)
+            await SharedPlaces(first).take("s_0", "secret", "", 1, None)
             assert await SharedDoor(first, LimitsConfig()).enter("a", is_socket=True, may_have_all=True) is None
             stage, viewing = await SharedRooms(first).speak("hall", "s_0"), None
             rooms = SharedRooms(first)
@@ -177,7 +180,7 @@ class TestPlaces:
         async with gateway(middle) as second:
             rooms = SharedRooms(second)
             second.handle = lambda message: rooms.take(message) if isinstance(message, wire.RoomSays) else None
-            await SharedPlaces(second).take("s_1", "", 1, None)
+            await SharedPlaces(second).take("s_1", "secret", "", 1, None)
             assert await SharedDoor(second, LimitsConfig()).enter("b", is_socket=True, may_have_all=True) is None
             with await rooms.speak("hall", "s_1"), await rooms.view("hall"):
                 pass
@@ -186,11 +189,11 @@ class TestPlaces:
         """Also where the hub is about to grant it."""
         async with two() as (middle, first, second):
             answering(second)
-            asking = asyncio.create_task(SharedPlaces(first).take("s_0", "", 1, ("s_9", "secret")))
+            asking = asyncio.create_task(SharedPlaces(first).take("s_0", "secret", "", 1, None))
             await asyncio.sleep(0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            await SharedPlaces(second).take("s_1", "", 1, None)
+            await SharedPlaces(second).take("s_1", "secret", "", 1, None)
             assert middle.taken == 1.0
 
     async def test_a_gateway_that_dies_while_it_asks_takes_nothing(self) -> None:
@@ -199,16 +202,19 @@ class TestPlaces:
         middle = hub()
         async with gateway(middle, "1") as second:
             second.handle = held.append
-            await SharedPlaces(second).take("s_0", "", 2, None)
+            place = await SharedPlaces(second).take("s_0", "secret", "", 1, None)
             async with gateway(middle, "0") as first:
-                asking = asyncio.create_task(SharedPlaces(first).take("s_1", "", 2, ("s_0", "secret")))
+                answering(first)
+                asking = asyncio.create_task(SharedPlaces(first).take("s_1", "secret", "", 1, None))
                 await until(lambda: held)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-            assert isinstance(held[0], wire.GiveUp)
-            second.tell(wire.Done(id=held[0].id, is_done=False))
+            assert isinstance(held[0], wire.MakeRoom)
+            place.weigh(0.0)
+            second.tell(wire.Done(id=held[0].id, is_done=True))
+            await until(lambda: middle.taken == 0.0)
             await until_idle()
-            assert middle.taken == 1.0
+            assert middle.taken == 0.0
 
 
 class TestDoor:
@@ -420,7 +426,7 @@ async def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     async with gateway(middle) as client:
         door = SharedDoor(client, limits)
         for refused in (
-            SharedPlaces(client).take("s_0", "", 9, None),
+            SharedPlaces(client).take("s_0", "secret", "", 9, None),
             SharedRooms(client).view("hall"),
             SharedRooms(client).speak("hall", "s_0"),
             SharedSecrets(client).find("ek_1"),
@@ -432,7 +438,7 @@ async def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
         assert isinstance(await door.enter("b", is_socket=True, may_have_all=True), Refused)
         assert await door.request("a") == 0.0
         hold.set()
-        await SharedPlaces(client).take("s_1", "", 1, None)
+        await SharedPlaces(client).take("s_1", "secret", "", 1, None)
         door.leave("a")
         assert await door.enter("c", is_socket=True, may_have_all=True) is None
         with await SharedRooms(client).speak("hall", "s_1"):

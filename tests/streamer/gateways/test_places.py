@@ -9,7 +9,7 @@ def table(*callers: str, max_per_caller: int = 0) -> PlaceTable:
     """Each of these callers has a session, all on gateway a."""
     places = PlaceTable(max_per_caller)
     for n, caller in enumerate(callers):
-        places.add("a", n, f"s_{n}", caller)
+        places.add("a", n, f"s_{n}", f"r_{n}", caller)
     return places
 
 
@@ -24,7 +24,7 @@ def test_places_are_given_until_there_are_none() -> None:
 def test_a_key_has_its_bound_on_all_gateways_together() -> None:
     """Its own sessions stand in its way; whoever shows no key has no such bound."""
     places = table("kitchen", "", "", max_per_caller=2)
-    places.add("b", 0, "s_3", "kitchen")
+    places.add("b", 0, "s_3", "r_3", "kitchen")
 
     refused = places.refusal("kitchen", 100)
 
@@ -52,11 +52,21 @@ def test_a_session_without_a_connection_takes_a_part_and_one_that_is_over_nothin
 def test_a_gateway_that_is_gone_has_no_places() -> None:
     """Nor sessions that could be found there."""
     places = table("", "")
-    places.add("b", 0, "s_9", "")
-    assert [places.gateway_of(name) for name in ("s_1", "s_9", "s_5")] == ["a", "b", None]
+    places.add("b", 0, "s_9", "r_9", "")
     places.drop("a")
 
-    assert (places.taken, places.gateway_of("s_1"), places.gateway_of("s_9")) == (1.0, None, "b")
+    assert (places.taken, places.give_up("s_1", "r_1"), places.give_up("s_9", "r_9")) == (1.0, None, "b")
+
+
+def test_a_session_is_given_up_once_by_whoever_knows_its_secret() -> None:
+    """One that has no secret by nobody."""
+    places = table("", "")
+    places.add("b", 0, "s_9", "", "")
+
+    given = [places.give_up(*each) for each in (("s_1", "r_0"), ("s_5", "r_5"), ("s_9", ""), ("s_1", "r_1"))]
+
+    assert given == [None, None, None, "a"]
+    assert (places.taken, places.give_up("s_1", "r_1")) == (2.0, None)
 
 
 def test_who_has_most_is_known_by_name() -> None:

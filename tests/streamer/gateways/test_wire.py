@@ -36,7 +36,7 @@ def body(frame: bytes) -> bytes:
 @pytest.mark.parametrize(
     "message",
     [
-        wire.Take(id=1, place=1, session="s", caller="", capacity=3, resumed=("s_0", "r_0")),
+        wire.Take(id=1, place=1, session="s", token="r", caller="", capacity=3, resumed=("s_0", "r_0")),
         wire.Publish(speaker=1, event=EVENT),
         wire.Speak(id=1, speaker=1, room="hall", session="s", past=(EVENT,), first=2),
     ],

@@ -234,7 +234,9 @@ async def test_a_new_session_continues_an_unknown_one() -> None:
 class NoPlaces:
     """The places of all processes of a daemon that is full."""
 
-    async def take(self, session: str, caller: str, capacity: int, resumed: tuple[str, str] | None) -> Place:
+    async def take(
+        self, session: str, token: str, caller: str, capacity: int, resumed: tuple[str, str] | None
+    ) -> Place:
         """As `Places.take`."""
         raise OverloadError("no free place", retry_after_s=10.0)
 
