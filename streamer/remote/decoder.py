@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -343,9 +343,10 @@ class RemoteDecoder:
         return any(place.link and place.link is not link and place.link.is_steady for place in self._pool.places)
 
 
-def least_burdened(pool: EnginePool) -> EnginePlace | None:
-    """An engine that answers, one that is well and has few calls first; None: there is none now."""
-    return min((place for place in pool.places if place.link and place.link.is_answering), key=_burden, default=None)
+def least_burdened(pool: EnginePool, but: Collection[EngineLink] = ()) -> EnginePlace | None:
+    """An engine that answers, one that is well and has few calls first, none of `but`; None: there is none now."""
+    answering = (each for each in pool.places if each.link and each.link.is_answering and each.link not in but)
+    return min(answering, key=_burden, default=None)
 
 
 def _burden(place: EnginePlace) -> tuple[bool, int]:

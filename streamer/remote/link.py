@@ -44,6 +44,10 @@ class EngineAwayError(Exception):
     """The engine does not answer: it is lost, silent or too slow, or it refuses the call."""
 
 
+class EngineFullError(EngineAwayError):
+    """The engine refuses the call since too many wait there: another one may have room, and so may this one later."""
+
+
 class EngineLostError(EngineAwayError):
     """The connection to the engine ended: its process is gone."""
 
@@ -178,7 +182,8 @@ class EngineLink:
                 self._trust()
                 self._is_unusable = self._is_unusable or reason == "fingerprint"
                 if answer := self._waiting(number):
-                    answer.set_exception(EngineAwayError(f"engine {self.name} refuses a call: {reason}"))
+                    error = EngineFullError if reason == "full" else EngineAwayError
+                    answer.set_exception(error(f"engine {self.name} refuses a call: {reason}"))
             case wire.Pong():
                 if n_more := message.n_rebuilt - self.vitals.n_rebuilt:
                     self.on_rebuilt(n_more)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from streamer.errors import DeviceLostError, EngineError
+from streamer.errors import DeviceLostError, EngineError, OverloadError
 from streamer.remote import wire
 from streamer.remote.decoder import RETRY_S, EnginePool, least_burdened
-from streamer.remote.link import EngineAwayError, EngineLink
+from streamer.remote.link import EngineAwayError, EngineFullError, EngineLink, EngineLostError
 from streamer.scheduling.reviser import Revised
 from streamer.scheduling.revision_decoder import SESSION
 from streamer.session.second_pass import Revision
@@ -25,7 +25,9 @@ Time after which a call is given up, seconds.
 A busy engine leaves a second pass one part in thirty of a core, and an engine that does not answer is noticed earlier.
 """
 MOST_TRIES = 3
-"""Engines that may be lost with a turn."""
+"""Engines that may be lost with a turn, or leave it without an answer."""
+FULL_S = 1.0
+"""Pause before engines are asked again of which none had room, seconds."""
 
 log = structlog.get_logger()
 
@@ -59,6 +61,7 @@ class RemoteRevisions:
 
         Raises:
             EngineError: A step failed, or engines were lost with it.
+            OverloadError: Engines had no time for it.
             DeviceLostError: No engine will come back.
         """
         model = self._models[revision.model or self.models[0]]
@@ -75,21 +78,32 @@ class RemoteRevisions:
         """Nothing is held: the engines belong to the pool."""
 
     async def _reply(self, model: str, requests: Sequence[StepRequest]) -> wire.Reply:
-        for _ in range(MOST_TRIES):
-            link = await self._link()
+        errors, full = list[EngineAwayError](), set[EngineLink]()
+        while len(errors) < MOST_TRIES:
+            link = await self._link(full)
             try:
                 return await self._ask(link, model, requests)
+            except EngineFullError:
+                full.add(link)
             except EngineAwayError as error:
                 log.warning("revision_asked_again", engine=link.name, reason=str(error))
+                errors.append(error)
                 await asyncio.sleep(RETRY_S)
-        raise EngineError(f"{MOST_TRIES} engines did not answer to a second pass")
+        message = f"{MOST_TRIES} engines did not answer to a second pass"
+        if all(isinstance(error, EngineLostError) for error in errors):
+            raise EngineError(message)
+        raise OverloadError(message, retry_after_s=FULL_S)
 
-    async def _link(self) -> EngineLink:
-        """The engine for the next call, once there is one."""
-        while (place := least_burdened(self._pool)) is None:
+    async def _link(self, full: set[EngineLink]) -> EngineLink:
+        """The engine for the next call, once there is one; those that had no room again after a pause."""
+        while (place := least_burdened(self._pool, full)) is None:
             if self._pool.has_given_up:
                 raise DeviceLostError("no engine process can be kept alive: the log says why each of them ended")
-            await self._pool.changed()
+            if full:
+                await asyncio.sleep(FULL_S)
+                full.clear()
+            else:
+                await self._pool.changed()
         assert place.link
         return place.link
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from streamer.errors import OverloadError
 from streamer.protocol.events import TurnRevised
 from streamer.session.second_pass import Revision
 from streamer.telemetry.metrics import RevisionOutcome, ServiceMetrics
@@ -58,6 +59,7 @@ class TurnDecoder(Protocol):
 
         Raises:
             EngineError: A step failed.
+            OverloadError: There was no time for it, which is nobody's fault.
         """
         ...
 
@@ -165,6 +167,9 @@ class Reviser:
         self._decoding = job
         try:
             revised = await self._decoded(job.revision)
+        except OverloadError as error:
+            log.warning("revision_not_made", reason=str(error))
+            self._finish_decoding(None, "dropped")
         except Exception:
             self._n_failed += 1
             log.exception("revision_failed", failures=self._n_failed)

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 import torch
 
-from streamer.errors import DeviceLostError, EngineError
+from streamer.errors import DeviceLostError, EngineError, OverloadError
 from streamer.protocol.events import Event, TurnEnd, TurnRevised
 from streamer.protocol.options import SessionOptions
 from streamer.protocol.turns import FinalTurns
-from streamer.remote import wire
+from streamer.remote import revisions, wire
 from streamer.remote.revision_host import MAX_WAITING, RevisionHost
 from streamer.remote.revisions import MOST_TRIES
 from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
@@ -21,6 +21,7 @@ from streamer.session.second_pass import Part, Revision
 from tests.helpers.engines import request
 from tests.helpers.hosted_engines import Faults, MemoryPool
 from tests.helpers.scripted_engine import ScriptedEngine, ScriptedService, collect, reviser, running, spoken, story
+from tests.helpers.waiting import until, until_idle
 
 WORD = Part(log_mel=torch.full((5, 30), 0.1), gains=(), start_s=0.0, voiced=((0.0, 0.3),), text=" b")
 NO_FAULTS = Faults()
@@ -115,6 +116,38 @@ async def test_a_turn_waits_where_no_engine_answers() -> None:
             await pool.revisions().decode(revision())
 
 
+async def test_an_engine_that_has_no_room_is_left_for_another() -> None:
+    """At once, and the turn is decoded there."""
+    async with running_pool(2) as pool:
+        await until_idle()
+        pool.places[0].host.revisions = full_host()
+        revised = await pool.revisions().decode(revision())
+
+    assert revised.event is not None
+    assert [len(place.sent) for place in pool.places] == [1, 1]
+
+
+async def test_a_turn_waits_until_an_engine_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no failure of anything, however often there is none."""
+    monkeypatch.setattr(revisions, "FULL_S", 0.001)
+    async with running_pool(1) as pool:
+        await until_idle()
+        place = pool.places[0]
+        runs, place.host.revisions = place.host.revisions, full_host()
+        decoding = asyncio.create_task(pool.revisions().decode(revision()))
+        await until(lambda: len(place.sent) > MOST_TRIES)
+        place.host.revisions = runs
+        assert (await decoding).event is not None
+
+
+async def test_engines_that_take_too_long_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have other work, and the turn keeps its text."""
+    monkeypatch.setattr(revisions, "PATIENCE_S", 0.001)
+    async with running_pool(1, Faults(lost=1.0)) as pool:
+        with pytest.raises(OverloadError, match="3 engines did not answer to a second pass"):
+            await pool.revisions().decode(revision())
+
+
 async def test_a_step_that_fails_is_told() -> None:
     """To the one whose turn it is."""
     long = Part(log_mel=torch.zeros(5, 30), gains=(), start_s=0.0, voiced=(), text="")
@@ -159,6 +192,14 @@ class Host:
                 self._said_more.clear()
                 await self._said_more.wait()
         task.cancel()
+
+
+def full_host() -> RevisionHost:
+    """One that takes no more turns."""
+    host = Host()
+    for number in range(MAX_WAITING):
+        host.call(number)
+    return host.host
 
 
 async def test_what_nobody_waits_for_any_more_is_not_decoded() -> None:

@@ -12,13 +12,14 @@ import pytest
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from streamer.errors import EngineError
+from streamer.errors import EngineError, OverloadError
 from streamer.protocol.events import Bye, Event, TurnEnd, TurnRevised
 from streamer.protocol.options import SessionOptions
 from streamer.protocol.turns import FinalTurns
-from streamer.scheduling.reviser import MAX_BYE_WAIT_S, MAX_FAILURES, MAX_WAITING, Job, Reviser
+from streamer.scheduling.reviser import MAX_BYE_WAIT_S, MAX_FAILURES, MAX_WAITING, Job, Revised, Reviser, TurnDecoder
 from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
 from streamer.scheduling.session_handle import SessionHandle
+from streamer.session.second_pass import Revision
 from streamer.telemetry.metrics import ServiceMetrics
 from tests.helpers.revisions import revision
 from tests.helpers.scripted_engine import ScriptedEngine, recite, reviser, serving, spoken, story
@@ -30,11 +31,10 @@ REVISED = SessionOptions(language="en", revise=True, endpoint_ms=500)
 class Queue:
     """A reviser and its jobs, which keep what they were told under their turn's number."""
 
-    def __init__(self, engine: ScriptedEngine) -> None:
+    def __init__(self, decoder: TurnDecoder) -> None:
         self.now_s = 0.0
         self.registry = CollectorRegistry()
-        decoder = RevisionDecoder([reviser(engine)])
-        self.reviser = Reviser(RevisionThread(decoder), ServiceMetrics(self.registry), clock=lambda: self.now_s)
+        self.reviser = Reviser(decoder, ServiceMetrics(self.registry), clock=lambda: self.now_s)
         self.told: dict[int, TurnRevised | None] = {}
         self._news = asyncio.Event()
 
@@ -76,10 +76,34 @@ class Queue:
         self._news.set()
 
 
+def decoding(engine: ScriptedEngine) -> RevisionThread:
+    """Decodes turns with an engine of this process."""
+    return RevisionThread(RevisionDecoder([reviser(engine)]))
+
+
+class BusyEngines:
+    """Engines that have no time for so many turns, and leave the text of those that follow."""
+
+    models = ("second",)
+
+    def __init__(self, n_turns: int) -> None:
+        self._n_left = n_turns
+
+    async def decode(self, _: Revision) -> Revised:
+        """As `TurnDecoder.decode`."""
+        self._n_left -= 1
+        if self._n_left >= 0:
+            raise OverloadError("no engine has time", retry_after_s=1.0)
+        return Revised(None, 0.0)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 @pytest.fixture
 def queue() -> Queue:
     """An empty one."""
-    return Queue(ScriptedEngine())
+    return Queue(decoding(ScriptedEngine()))
 
 
 def revisions(events: list[Event]) -> list[TurnRevised]:
@@ -139,7 +163,7 @@ class TestQueue:
     async def test_an_ended_session_waits_for_a_while(self) -> None:
         """Behind others it waits `MAX_BYE_WAIT_S` at most."""
         engine = ScriptedEngine()
-        queue = Queue(engine)
+        queue = Queue(decoding(engine))
 
         def pass_time(_: object) -> None:
             queue.now_s += MAX_BYE_WAIT_S
@@ -155,7 +179,7 @@ class TestQueue:
         """Of a recording, before its own, where there is no room for this one."""
         engine = ScriptedEngine()
         engine.hold()
-        queue = Queue(engine)
+        queue = Queue(decoding(engine))
         has_ended = False
         queue.put(0, is_patient=True)
         async with queue.running():
@@ -175,7 +199,7 @@ class TestQueue:
         """Once there is no room for it any more; what is found all the same is told nobody."""
         engine = ScriptedEngine()
         engine.hold()
-        queue = Queue(engine)
+        queue = Queue(decoding(engine))
         queue.put(0, is_ended=True)
         async with queue.running():
             assert await asyncio.to_thread(engine.entered.wait, 10)
@@ -188,11 +212,20 @@ class TestQueue:
         assert queue.told[1] is not None
         assert queue.count("dropped") == 1
 
+    async def test_engines_without_time_are_no_failure(self) -> None:
+        """However often in a row: the turn keeps its text, and the next one is decoded as soon as there is time."""
+        queue = Queue(BusyEngines(MAX_FAILURES + 1))
+        async with queue.running():
+            for turn in range(MAX_FAILURES + 2):
+                queue.put(turn)
+            await queue.until(lambda: len(queue.told) == MAX_FAILURES + 2)
+        assert [queue.count(outcome) for outcome in ("dropped", "failed", "same")] == [MAX_FAILURES + 1, None, 1]
+
     async def test_after_some_failures_it_gives_up(self) -> None:
         """A step that fails leaves the text; after `MAX_FAILURES` in a row nothing is computed any more."""
         engine = ScriptedEngine()
         engine.poisoned["revision"] = 1000
-        queue = Queue(engine)
+        queue = Queue(decoding(engine))
         async with queue.running():
             for turn in range(MAX_FAILURES + 2):
                 queue.put(turn)
