@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -102,7 +103,7 @@ class CostMemory:
         held = CostsFile(
             key=self._key, fixed_s=costs.fixed_s, row_s=costs.row_s, confirmed_at=round(self._confirmed_at)
         )
-        partial = self._path.with_suffix(".partial")
+        partial = self._path.with_suffix(f".{secrets.token_hex(4)}.partial")  # other processes write theirs meanwhile
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(msgspec.json.format(msgspec.json.encode(held)))

@@ -45,6 +45,19 @@ def test_costs_survive_a_start(tmp_path: Path, clock: Clock) -> None:
     assert clock.memory(tmp_path / "costs").recall() == IDLE
 
 
+def test_processes_that_note_costs_at_once_do_not_meet(tmp_path: Path, clock: Clock) -> None:
+    """What another one has half written stays its own."""
+    clock.memory(tmp_path).note(IDLE)
+    [file] = tmp_path.iterdir()
+    theirs = file.with_suffix(".partial")
+    theirs.write_bytes(b"half of")
+    clock.memory(tmp_path).note(times(0.5))
+
+    assert theirs.read_bytes() == b"half of"
+    assert clock.memory(tmp_path).recall() == times(0.5)
+    assert set(tmp_path.iterdir()) == {file, theirs}
+
+
 @pytest.mark.parametrize(
     "changed", [{"machine": "another"}, {"model": "base"}, {"dtype": "bfloat16"}, {"version": "2"}]
 )
