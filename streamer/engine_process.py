@@ -73,7 +73,9 @@ def build(begin: wire.Begin) -> Hosted:
     """
     config = msgspec.structs.replace(begin.config, model=msgspec.structs.replace(begin.config.model, threads=1))
     times, registry = StepTimesQueue(), CollectorRegistry()
-    engines = build_engines(config, registry, random_weights=begin.random_weights, observer=times)
+    engines = build_engines(
+        config, registry, random_weights=begin.random_weights, observer=times, sharing=begin.sharing
+    )
     costs = _costs(engines, measures=begin.measures)
     facts = _facts(config, engines, random_weights=begin.random_weights)
     [probe], metrics = probes("health", facts.n_mels, 1), ServiceMetrics(registry)

@@ -106,8 +106,8 @@ def programs(config: Config, *, random_weights: bool = False, command: Sequence[
         environments = [{}] * (config.engines.count or config.model.threads or physical_cores())
     begin = functools.partial(wire.Begin, version=wire.VERSION, config=config, random_weights=random_weights)
     return [
-        Program(command=command, environment=variables, begin=begin(name=str(i)))
-        for i, variables in enumerate(environments)
+        Program(command=command, environment=seen, begin=begin(name=str(i), sharing=environments.count(seen)))
+        for i, seen in enumerate(environments)
     ]
 
 

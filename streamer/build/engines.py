@@ -68,7 +68,12 @@ class Engines:
 
 
 def build_engines(
-    config: Config, registry: CollectorRegistry, *, random_weights: bool = False, observer: StepObserver | None = None
+    config: Config,
+    registry: CollectorRegistry,
+    *,
+    random_weights: bool = False,
+    observer: StepObserver | None = None,
+    sharing: int = 1,
 ) -> Engines:
     """
     Load the weights, choose device and dtype, and make an engine for each worker; nothing runs yet.
@@ -78,6 +83,7 @@ def build_engines(
         registry: Where the engines' metrics are published.
         random_weights: See `build`.
         observer: Told of every step in place of these metrics.
+        sharing: See `engine_options`.
 
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
@@ -95,7 +101,7 @@ def build_engines(
     model, tokenizer = load(config.model.name, dtype, device, rounds_encoder=config.model.encoder != "exact")
     # before the options: on a GPU, what it takes is not free for the caches of live sessions
     second = second_model(config, model.dims.n_mels, dtype, device)
-    options, metrics = engine_options(config, model), EngineMetrics(registry)
+    options, metrics = engine_options(config, model, sharing), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, observer or metrics)
     return Engines(
         engines=[new_engine() for _ in range(n_workers)],

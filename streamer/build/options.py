@@ -56,14 +56,21 @@ def window_options(config: Config, facts: ModelFacts) -> WindowOptions:
     return WindowOptions(max_window_s=config.scheduler.max_window_s, alignment_lag_s=facts.alignment_lag_s)
 
 
-def engine_options(config: Config, model: Whisper) -> EngineOptions:
-    """Sizes of an engine; on a GPU they fit the memory that is free."""
+def engine_options(config: Config, model: Whisper, sharing: int = 1) -> EngineOptions:
+    """
+    Sizes of an engine; on a GPU they fit the memory that is free.
+
+    Args:
+        config: The configuration.
+        model: Loaded.
+        sharing: Processes with an engine on the same GPU, this one among them: each takes its part.
+    """
     options = EngineOptions(
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
     )
     if model.device.type == "cuda":
-        free_bytes, _ = torch.cuda.mem_get_info(model.device)
+        free_bytes = torch.cuda.mem_get_info(model.device)[0] // sharing
         max_batch = rows_that_fit(model.dims, free_bytes, model.dtype)
         options = replace(options, max_batch=max_batch, max_remembered=4096, max_remembered_bytes=free_bytes // 2)
     return options

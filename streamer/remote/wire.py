@@ -65,6 +65,8 @@ class Begin(Message, frozen=True, kw_only=True):
     random_weights: bool = False
     measures: bool = True
     """Whether to measure the cost of a step; an engine that is started again need not."""
+    sharing: int = 1
+    """Engines that share its device, this one among them."""
 
 
 class Call(Message, frozen=True, kw_only=True):

@@ -56,7 +56,9 @@ def test_each_engine_sees_one_gpu(monkeypatch: pytest.MonkeyPatch, seen: str, co
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
     config = with_count(Config(model=ModelConfig(device="cuda"), engines=EnginesConfig(where="processes")), count)
 
-    assert [program.environment["CUDA_VISIBLE_DEVICES"] for program in programs(config)] == shown
+    started = programs(config)
+    assert [program.environment["CUDA_VISIBLE_DEVICES"] for program in started] == shown
+    assert [program.begin.sharing for program in started] == [shown.count(gpu) for gpu in shown]
 
 
 async def test_the_service_of_engine_processes(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from types import SimpleNamespace
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -10,8 +11,8 @@ import torch
 
 from model import PUBLISHED_DIMENSIONS
 from streamer.build import options
-from streamer.build.options import choose_device, choose_dtype, rows_that_fit
-from streamer.config import ModelConfig, SchedulerConfig
+from streamer.build.options import choose_device, choose_dtype, engine_options, rows_that_fit
+from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import EngineError
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
 
@@ -65,3 +66,15 @@ def test_arithmetic_asked_for(name: Literal["float32", "bfloat16", "float16"]) -
 def test_a_small_gpu_takes_fewer_rows(model: str, free_gb: int, n_rows: int) -> None:
     """What the rows of a step attend to takes a quarter of the memory that is free once the weights are there."""
     assert rows_that_fit(PUBLISHED_DIMENSIONS[model], free_gb * 10**9, torch.float16) == n_rows
+
+
+def test_engines_on_one_gpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of their parts of what is free for caches, a quarter for rows."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (6 * 10**9, 8 * 10**9))
+    dims, device = PUBLISHED_DIMENSIONS["tiny.en"], torch.device("cuda")
+    model: Any = SimpleNamespace(dims=dims, device=device, dtype=torch.float16)
+
+    alone, shared = engine_options(Config(), model), engine_options(Config(), model, sharing=2)
+
+    assert (alone.max_remembered_bytes, shared.max_remembered_bytes) == (3 * 10**9, 1.5 * 10**9)
+    assert shared.max_batch == rows_that_fit(dims, 3 * 10**9, torch.float16) < alone.max_batch
