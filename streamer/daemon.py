@@ -409,7 +409,13 @@ async def _stopped(task: asyncio.Task[None]) -> None:
 
 
 def stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM and SIGINT set; a second signal ends the process at once."""
+    """
+    An event that SIGTERM and SIGINT set; a second signal ends the process at once.
+
+    SIGUSR1 ends nothing: it replaces gateways, where there are several and they serve (`gateways.parent`).
+    """
+    if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -12,7 +12,7 @@ import signal
 import sys
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 import asyncio

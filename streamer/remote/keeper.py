@@ -139,6 +139,6 @@ def _say(connection: socket.socket, message: roster.Line | wire.Failed) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)  # the gateway still needs its engines while sessions end
     os._exit(main(int(sys.argv[1])))

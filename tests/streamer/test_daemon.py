@@ -267,6 +267,23 @@ def test_sighup_reads_the_keys_again(
     assert manager.heard.count("RELOADING=1") == 2
 
 
+def test_the_signal_that_replaces_gateways_ends_no_daemon(config: Config, scripted: ScriptedService) -> None:
+    """Neither one that still loads nor one of one process."""
+    seen = list[object]()
+
+    def build(_: Config) -> Service:
+        seen.append(signal.getsignal(signal.SIGUSR1))
+        terminate()
+        return scripted.parts()
+
+    before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    try:
+        assert daemon.serve(config, build=build) == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == [signal.SIG_IGN]
+
+
 def test_a_microphone_that_is_not_there_ends_the_daemon(config: Config, scripted: ScriptedService) -> None:
     """With the error of the microphone alone."""
 
