@@ -22,9 +22,10 @@ class Transcript:
     Args:
         words: Whether events carry words.
         begins_sentence: Whether the first turn begins a sentence.
+        offset_s: Stream time at which the session begins, seconds.
     """
 
-    def __init__(self, *, words: bool, begins_sentence: bool = True) -> None:
+    def __init__(self, *, words: bool, begins_sentence: bool = True, offset_s: float = 0.0) -> None:
         self._with_words = words
         self.begins_sentence = begins_sentence
         """Whether the open turn, or the next one, begins a sentence: the one before was finished."""
@@ -34,8 +35,8 @@ class Transcript:
         self._rev = 0
         self.n_turns = 0
         """Turns ended."""
-        self.stable_until_s = 0.0
-        """End of the last stable word, stream time."""
+        self.stable_until_s = offset_s
+        """End of the last stable word, stream time; before the first one, where the session begins."""
 
     @property
     def stable(self) -> Sequence[SpokenWord]:

@@ -177,6 +177,17 @@ def test_turn_that_was_withdrawn_ends_empty() -> None:
     assert transcript.n_turns == 1
 
 
+def test_a_withdrawn_turn_of_a_session_that_goes_on_is_no_earlier_than_it() -> None:
+    """Before the first stable word nothing else is known of its time."""
+    transcript = Transcript(words=True, offset_s=1000.0)
+    transcript.show(phrase(" so", start_s=1001.0))
+
+    [caption] = transcript.show([])
+    [turn] = transcript.end_turn("en", "silence")
+
+    assert (caption.start_s, caption.end_s, turn.start_s, turn.end_s) == (1000.0, 1000.0, 1000.0, 1000.0)
+
+
 def test_withdrawn_text_leaves_the_screen() -> None:
     """A partial that the next hypothesis drops is shown as dropped, not kept until the turn ends."""
     transcript = Transcript(words=True)
