@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import msgspec
@@ -181,6 +181,20 @@ def _function(path: str) -> Build:
 # --- all engines of a family
 
 
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """
+    Use the cluster for the length of a block, or of a function.
+
+    Raises:
+        EngineError: It does not answer.
+    """
+    try:
+        yield
+    except RayError as error:
+        raise EngineError(f"Ray does not answer: {error}") from error
+
+
 class _Engine:
     """An actor as the keeper sees it, and the look at it that is under way."""
 
@@ -214,6 +228,7 @@ class RayCluster:
         self._begin = msgspec.structs.replace(keep.begin, config=config)
         self._engines: dict[int, _Engine] = {}
 
+    @_answering()
     def look(self) -> roster.Roster:
         """
         Begin engines of which there are always, and say where all are.
@@ -238,6 +253,7 @@ class RayCluster:
             failures=tuple(f"engine {index}: {each.failure}" for index, each in seen.items() if each.failure),
         )
 
+    @_answering()
     def set_number(self, n: int) -> None:
         """
         Begin or end engines, once, so that there are so many.
@@ -262,10 +278,7 @@ class RayCluster:
 
     def _there(self) -> set[int]:
         """Indices of the actors of this family."""
-        try:
-            names = set(ray.util.list_named_actors())
-        except RayError as error:
-            raise EngineError(f"Ray does not answer: {error}") from error
+        names = set(ray.util.list_named_actors())
         return {index for index in range(self.most) if self._name(index) in names}
 
     def _begun(self, index: int) -> Any:

@@ -117,6 +117,27 @@ async def test_an_engine_that_cannot_start_gives_its_place_back(monkeypatch: pyt
     assert ended == [("actor", True)]
 
 
+async def test_a_cluster_that_begins_no_engine_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Ray raises, at whichever call: its keeper goes on."""
+    from ray.exceptions import RayError
+
+    from streamer.remote.ray import RayCluster
+
+    def lost(*_: object) -> None:
+        raise RayError("the head is lost")
+
+    monkeypatch.setattr("streamer.remote.ray._connect", lambda _: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr("ray.util.list_named_actors", list)
+    monkeypatch.setattr(RayCluster, "_begun", lost)
+    cluster = RayCluster(KEEP)
+
+    with pytest.raises(EngineError, match="Ray does not answer: the head is lost"):
+        cluster.look()
+    with pytest.raises(EngineError, match="Ray does not answer: the head is lost"):
+        cluster.set_number(1)
+
+
 async def test_text_is_exact_whatever_happens_to_the_cluster(pool: DoorPool) -> None:
     """A hundred and twenty sessions; engines are killed, stopped, replaced and added; at last the head is killed."""
     async with service(pool) as found:
