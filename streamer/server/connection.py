@@ -247,6 +247,8 @@ class Connection:
         events = aiter(stream)
         self._stream, self._intake = stream, Intake(stream, decoder)
         try:
+            if self._is_draining:  # since it waited for a place: nothing would end it any more
+                raise _draining()
             if isinstance(decoder, ContainerDecoder):
                 decoder.skip_to(stream.received_s)
             if self._room is not None:

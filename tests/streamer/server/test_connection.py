@@ -456,6 +456,21 @@ class TestLeaving:
 
         assert messages[-1]["audio_s"] == pytest.approx(3.0 * n_messages)
 
+    async def test_a_session_that_waits_for_its_place_during_a_drain_is_not_opened(self) -> None:
+        """Its client is told to come back, as at once it would have been; so is one whose connection grows too old."""
+        scheduler = SlowScheduler()
+        async with serving(scheduler=scheduler) as daemon, daemon.connect() as client:
+            await client.send('{"type":"start"}')
+            await within(scheduler.asked.wait())
+            await daemon.connections.announce_drain(20.0)
+            scheduler.has_place.set()
+            messages, code = await closing(client)
+
+        assert [message["type"] for message in messages] == ["hello", "draining", "error"]
+        assert (messages[-1]["code"], code) == ("draining", 1012)
+        assert scheduler.streams[0].has_ended
+        assert scheduler.streams[0].detached.is_set()
+
     async def test_a_drain_delivers_tails_and_refuses_new_clients(self, daemon: Daemon) -> None:
         """Open sessions are told, get their tail and 1012; waiting and new clients are sent away."""
         async with daemon.connect() as client, daemon.connect() as waiting:
@@ -488,6 +503,20 @@ class TestLeaving:
         assert code == 1012
         assert daemon.scheduler.streams[0].detached.is_set()
         assert len(daemon.connections) == 0
+
+
+class SlowScheduler(FakeScheduler):
+    """Opens sessions once `has_place` is set, as where several processes share the places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.has_place = asyncio.Event(), asyncio.Event()
+
+    async def begin(self, options: SessionOptions, **fields: Any) -> FakeStream:
+        """As `SessionService.begin`."""
+        self.asked.set()
+        await self.has_place.wait()
+        return await super().begin(options, **fields)
 
 
 async def run(client: AsgiClient, scheduler: FakeScheduler, send_timeout_s: float) -> None:
