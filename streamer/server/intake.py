@@ -67,10 +67,11 @@ class Intake:
             case Update() if self._is_open:
                 self._stream.update(message)
                 await self._pay_for(message)
-            case Flush(id=id_) if self._is_open:
+            case Flush(id=id_):
                 # the samples in the resampler were sent before the flush
                 await self._stream.feed(self._decoder.finish(), self._holder)
-                self._stream.flush(id_)
+                if self._is_open:
+                    self._stream.flush(id_)
 
     async def _feed(self, blocks: Iterator[Samples]) -> None:
         began_s = time.monotonic()

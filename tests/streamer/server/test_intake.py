@@ -60,6 +60,21 @@ async def test_nothing_reaches_a_session_that_was_taken_over() -> None:
     assert await anext(aiter(stream)) == Flushed(id=2)
 
 
+async def test_a_flush_that_waits_for_room_is_left_to_the_connection_that_takes_over() -> None:
+    """It sends the flush again, behind the audio before it; here it would end a turn in the middle of that."""
+    stream, intake = session()
+    stream.room.clear()
+    flushing = asyncio.create_task(intake.take(Flush(id=1)))
+    await until_idle()
+
+    stream.holder += 1
+    stream.room.set()
+    await flushing
+    stream.say(Flushed(id=2))
+
+    assert await anext(aiter(stream)) == Flushed(id=2)
+
+
 async def test_a_client_that_changes_its_key_terms_all_the_time_waits() -> None:
     """Each list costs work on the device thread: the first ones are taken at once, more are not read any faster."""
     stream, intake = session()
