@@ -132,7 +132,7 @@ class Connection:
         await converse(self._transport, self, self._config)
 
     async def announce_drain(self, deadline_s: float) -> None:
-        """Send `draining` with its deadline; audio that still comes is dropped, and resumed elsewhere."""
+        """Send `draining` with its deadline and end the session; audio that still comes is dropped, for another one."""
         self._is_draining = True
         with contextlib.suppress(ClientGone, TimeoutError):
             if self._protocol.state is State.AWAITING_START:
@@ -141,6 +141,8 @@ class Connection:
             # short: a stuck client must not use up the deadline of the others; its own tasks find it out
             async with asyncio.timeout(1.0):
                 await self._send(Draining(deadline_s=deadline_s))
+        if self._intake is not None:  # now: a client may send nothing from here on
+            self._intake.end(continues_elsewhere=True)
 
     @property
     def has_ended(self) -> bool:
@@ -184,8 +186,6 @@ class Connection:
 
     async def take(self, frame: str | bytes) -> None:
         """As `Conversation.take`; frames are dropped during a drain and after a silence of `idle_s`."""
-        if self._is_draining:
-            self._end_elsewhere()
         if self._is_draining or self._was_idle or self._bad_audio is not None:
             return
         message = self._protocol.receive(frame)
@@ -217,7 +217,6 @@ class Connection:
     async def expire(self) -> None:
         """Send `draining` and end the session; the client resumes with a new connection."""
         await self.announce_drain(self._config.server.drain_s)
-        self._end_elsewhere()
 
     async def fail(self, error: StreamerError) -> None:
         """Tell the error and close. A client that broke the protocol or sent bad audio loses its session."""
@@ -283,10 +282,6 @@ class Connection:
         except AudioFormatError as error:
             self._bad_audio = error
         self._intake.end()
-
-    def _end_elsewhere(self) -> None:
-        if self._intake is not None:
-            self._intake.end(continues_elsewhere=True)
 
     async def _send(self, message: Event | ServerMessage | Started) -> None:
         await self._transport.send(encode(message))

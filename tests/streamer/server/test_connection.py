@@ -456,6 +456,18 @@ class TestLeaving:
 
         assert messages[-1]["audio_s"] == pytest.approx(3.0 * n_messages)
 
+    async def test_a_client_that_falls_silent_at_a_drain_is_sent_on_at_once(self, daemon: Daemon) -> None:
+        """As the client of the pages does: where other sessions may speak on for long, nothing else ends its own."""
+        async with daemon.connect() as client:
+            await start(client)
+            await client.send(SECOND)
+            await within(daemon.scheduler.streams[0].fed.wait())
+            await daemon.connections.announce_drain(3600.0)
+            messages, code = await closing(client)
+
+        assert [message["type"] for message in messages][-3:] == ["draining", "turn_end", "bye"]
+        assert code == 1012
+
     async def test_a_session_that_waits_for_its_place_during_a_drain_is_not_opened(self) -> None:
         """Its client is told to come back, as at once it would have been; so is one whose connection grows too old."""
         scheduler = SlowScheduler()
