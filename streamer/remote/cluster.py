@@ -323,7 +323,8 @@ class ClusterPool:
             await asyncio.sleep(KEEPER_PAUSE_S)
             with contextlib.suppress(EngineError, wire.WireError, OSError):  # the next line that does not come tells
                 self._keeper = Keeper(self._keep, self._command)
-                await self._keeper.begin()
+                async with asyncio.timeout(START_S):
+                    await self._keeper.begin()
 
     async def _hear(self) -> None:
         """Take one line; raises EngineError where none comes."""

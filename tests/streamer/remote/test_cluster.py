@@ -155,6 +155,33 @@ async def test_a_keeper_that_cannot_be_started_is_tried_again(monkeypatch: pytes
             await pool.changed()
 
 
+class StuckKeeper(MemoryKeeper):
+    """A keeper that finds no cluster and does not say so."""
+
+    async def begin(self) -> roster.Bounds:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        return await super().begin()
+
+
+async def test_a_keeper_that_does_not_begin_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may hang while it looks for the cluster."""
+    for name, seconds in (("KEEPER_PAUSE_S", 0.01), ("START_S", 0.01), ("SILENT_S", 0.2)):
+        monkeypatch.setattr(cluster, name, seconds)
+    stuck, later = StuckKeeper(), MemoryKeeper()
+    keepers: list[MemoryKeeper] = [stuck]
+    monkeypatch.setattr(cluster, "Keeper", lambda keep, command: keepers.pop() if keepers else later)
+    engine = DoorEngine(0)
+    async with doors([engine]) as (pool, keeper), running(pool):
+        await pool.until_alive(0)
+        keeper.fail()
+        later.tell(msgspec.structs.replace(engine.address(), pid=77))
+        while pool.places[0].pid != 77:
+            await pool.changed()
+
+    assert stuck.has_ended
+
+
 async def test_another_keeper_keeps_as_many_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though there shall be one for each GPU of the cluster, which may have more of them by now."""
     monkeypatch.setattr(cluster, "KEEPER_PAUSE_S", 0.01)
