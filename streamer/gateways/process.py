@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
         signal.signal(number, signal.SIG_IGN)
 
 import asyncio
+import contextlib
 import functools
 import os
 import socket
@@ -126,12 +127,14 @@ class Gateway:
         await server.start()
         try:
             listening = None if wyoming is None else socket.socket(fileno=wyoming)
-            async with wyoming_server(self._scheduler, self._config, listening):
+            async with contextlib.AsyncExitStack() as accepting:
+                await accepting.enter_async_context(wyoming_server(self._scheduler, self._config, listening))
                 self._hub.tell(wire.Serving(version=wire.VERSION, pid=os.getpid()))
                 log.info("gateway_serves", pid=os.getpid())
                 await self._stop.wait()
                 if not self._stopping.do_all_end:
                     server.stop_accepting()
+                    await accepting.aclose()
                 if not self._stopping.is_orphan:
                     await self._drain()
         finally:

@@ -20,7 +20,15 @@ from websockets.exceptions import WebSocketException
 
 from streamer import gateway as gateway_module
 from streamer.client import connect
-from streamer.config import Config, EnginesConfig, LimitsConfig, ModelConfig, SchedulerConfig, ServerConfig
+from streamer.config import (
+    Config,
+    EnginesConfig,
+    LimitsConfig,
+    ModelConfig,
+    SchedulerConfig,
+    ServerConfig,
+    WyomingConfig,
+)
 from streamer.engine_process import ready
 from streamer.gateways import process, wire
 from streamer.gateways.hub import Hub
@@ -67,20 +75,22 @@ class Daemon:
         self._serving = list[asyncio.Task[None]]()
         self._writers = list[asyncio.StreamWriter]()
 
-    async def start(self, index: int) -> None:
-        """Start a gateway, and wait until it serves."""
+    async def start(self, index: int, wyoming: socket.socket | None = None) -> None:
+        """Start a gateway, also for clients of Wyoming on a listening socket, and wait until it serves."""
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         self._writers.append(writer)
         member = self.members[index] = Member(str(index), writer)
         self._serving.append(asyncio.create_task(self.hub.serve(member, reader)))
+        port = int(wyoming.getsockname()[1]) if wyoming else 0
         begin = wire.Begin(
             version=wire.VERSION,
-            config=CONFIG,
+            config=msgspec.structs.replace(CONFIG, wyoming=WyomingConfig(port=port)),
             index=index,
             ready=(ready(facts(), StepCosts(0.0, 0.001), {}, []),),
             engines=(self._engine,),
             sockets=(os.dup(self._listening.fileno()),),
+            wyoming=os.dup(wyoming.fileno()) if wyoming else None,
         )
         member.send(begin)
         self.ends[index] = asyncio.create_task(process.serve(theirs))
@@ -189,6 +199,23 @@ async def test_who_comes_while_all_drain_is_answered(tmp_path: Path, monkeypatch
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
         assert await found.ends.pop(0) == 0
+
+
+async def test_a_replaced_gateway_accepts_nobody_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On no port: whoever comes while its last clients speak on is for its successor."""
+    monkeypatch.setattr(process, "GRACE_S", 1.0)
+    with listen("127.0.0.1", 0) as listening:
+        listening.setblocking(False)
+        async with daemon(tmp_path, n=0) as found:
+            await found.start(0, listening)
+            found.members[0].send(wire.Stop(is_replaced=True))
+            await until_idle()
+            for _ in range(8):
+                _, writer = await asyncio.open_connection(*listening.getsockname())
+                accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
+                accepted.close()
+                writer.close()
+            assert await found.ends.pop(0) == 0
 
 
 async def test_few_open_files_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
