@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from streamer.errors import DeviceLostError, EngineError
+from streamer.errors import DeviceLostError, EngineError, OverloadError
 from streamer.remote import wire
 from streamer.remote.link import EngineAwayError, EngineLink, EngineLostError
 from streamer.scheduling.calibration import Clocks, Timing
@@ -192,14 +192,17 @@ class RemoteDecoder:
             clocks: Unused: the engine has its own.
 
         Raises:
-            EngineError: The step failed, or the engine is away.
+            EngineError: The step failed, or the engine was lost with it.
+            OverloadError: The engine is away, or has no time.
             DeviceLostError: No engine will come back.
         """
         link = await self._choose()
         try:
             reply = await self._ask(link, [wire.row_of(request, 0) for request in batch], is_timed=True)
-        except EngineAwayError as error:
+        except EngineLostError as error:
             raise EngineError(str(error)) from error
+        except EngineAwayError as error:
+            raise OverloadError(str(error), retry_after_s=RETRY_S) from error
         if reply.rows:
             raise EngineError(reply.rows[0].error)
         return Timing(work_s=reply.work_s, wall_s=reply.seconds)

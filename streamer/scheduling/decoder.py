@@ -93,6 +93,7 @@ class Decoder(Protocol):
 
         Raises:
             EngineError: The step failed.
+            OverloadError: There is no time for it now.
             DeviceLostError: As `step`.
         """
         ...

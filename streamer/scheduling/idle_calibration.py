@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from streamer.errors import EngineError
+from streamer.errors import EngineError, OverloadError
 from streamer.scheduling.calibration import Clocks, CostProbe, Timing
 from streamer.scheduling.cost_memory import CostMemory
 from streamer.scheduling.load import LoadMeter
@@ -44,6 +44,7 @@ class MeasurableWorker(Protocol):
 
         Raises:
             EngineError: The step failed.
+            OverloadError: There is no time for it now.
         """
         ...
 
@@ -107,6 +108,9 @@ class IdleCalibration:
         try:
             timings = await self._timings(worker)
             self._n_failed = 0
+        except OverloadError as error:  # nobody's fault, and what is to be measured will be there later too
+            timings = None
+            log.info("calibration_put_off", reason=str(error))
         except EngineError as error:
             timings = None
             self._n_failed += 1

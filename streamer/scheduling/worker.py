@@ -280,6 +280,7 @@ class Worker:
 
         Raises:
             EngineError: The step failed.
+            OverloadError: There is no time for it now.
             DeviceLostError: No step can be run any more.
         """
         return await self.decoder.time_step(batch, clocks)

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.errors import DeviceLostError, EngineError
+from streamer.errors import DeviceLostError, EngineError, OverloadError
 from streamer.protocol.events import Event
 from streamer.remote import wire
 from streamer.scheduling.calibration import Clocks
@@ -337,6 +337,14 @@ async def test_a_window_that_is_not_known_is_sent_whole_once() -> None:
     sent = [[(row.request.session, row.first) for row in rows_of(call)] for call in calls(pool, 0)]
     assert sent == [[("a", 0), ("b", 0)], [("a", 60), ("b", 60)], [("a", 0)]]
     assert pool.count("streamer_engine_resent_total") == 1
+
+
+async def test_a_measurement_for_which_no_engine_has_time_is_no_failure() -> None:
+    """Of whoever asks for it: it is tried again later."""
+    decoder = MemoryPool(1, Faults(lost=1.0)).decoder(patience_s=0.01)
+    with pytest.raises(OverloadError, match="has not answered"):
+        await decoder.time_step([request(WINDOW, "a")], Clocks())
+    decoder.close()
 
 
 async def test_an_engine_with_other_weights_is_not_asked_again() -> None:

@@ -13,7 +13,7 @@ import structlog.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.errors import EngineError
+from streamer.errors import EngineError, OverloadError
 from streamer.scheduling.calibration import Clocks, CostProbe, Timing, measure_costs
 from streamer.scheduling.cost_memory import CostMemory
 from streamer.scheduling.idle_calibration import MAX_FAILURES, MOST_SHARE, N_FIRST, TICK_S, IdleCalibration
@@ -43,7 +43,7 @@ class Machine:
         self.end_s = 0.0
         self.n_steps = 0
         self.forgotten = list[str]()
-        self.failing = False
+        self.failing = self.is_away = False
         self.workers = [SimulatedWorker(self) for _ in range(n_workers)]
         self._random = random.Random(0)
 
@@ -70,6 +70,8 @@ class Machine:
         """A step of the engine."""
         if self.failing:
             raise EngineError("a step failed")
+        if self.is_away:
+            raise OverloadError("the engine does not answer", retry_after_s=1.0)
         self.n_steps += 1
         cost_s = self.scale * IDLE.step_s(len(batch)) * self._random.uniform(1.0, 1.1)
         self.work_s += cost_s * self._random.uniform(1.0, self.inflation)
@@ -278,3 +280,16 @@ async def test_measurements_that_fail_are_given_up() -> None:
         await machine.calibration.run()
 
     assert [line["event"] for line in logs] == [*["calibration_failed"] * MAX_FAILURES, "calibration_given_up"]
+
+
+async def test_an_engine_that_is_away_is_measured_later() -> None:
+    """However often it was away before."""
+    machine = Machine()
+    machine.boot()
+    before, machine.is_away = machine.n_steps, True
+    await machine.rest(MAX_FAILURES * 10 * TICK_S)
+    assert machine.n_steps == before
+    machine.is_away = False
+    await machine.rest(10 * TICK_S)
+
+    assert machine.n_steps > before
