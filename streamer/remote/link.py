@@ -58,7 +58,8 @@ class Vitals:
 
     text_bytes: int = 0
     audio_bytes: int = 0
-    n_rebuilt: int = 0
+    n_rebuilt: int | None = None
+    """None: it has told nothing yet."""
     n_speaking: int = 0
     """Sessions of other gateways."""
 
@@ -185,7 +186,8 @@ class EngineLink:
                     error = EngineFullError if reason == "full" else EngineAwayError
                     answer.set_exception(error(f"engine {self.name} refuses a call: {reason}"))
             case wire.Pong():
-                if n_more := message.n_rebuilt - self.vitals.n_rebuilt:
+                before = self.vitals.n_rebuilt
+                if before is not None and (n_more := message.n_rebuilt - before):  # not those before this connection
                     self.on_rebuilt(n_more)
                 self.vitals = Vitals(message.text_bytes, message.audio_bytes, message.n_rebuilt, message.n_speaking)
                 self._is_unusable = self._is_unusable or not message.is_alive

@@ -146,6 +146,16 @@ async def test_engines_built_again_are_counted_once() -> None:
     assert counted == [1, 2]
 
 
+async def test_engines_built_again_before_a_connection_are_not_counted_with_it() -> None:
+    """It may be made again, and other gateways come later: the process lives on."""
+    peer, counted = Peer(), list[int]()
+    peer.link.on_rebuilt = counted.append
+    for n_rebuilt in (3, 4):
+        peer.pong(n_rebuilt=n_rebuilt)
+
+    assert counted == [1]
+
+
 def told(link: EngineLink, clock_s: float, busy_s: float = 0.0) -> None:
     """An answer to a ping, with the clock of the engine and the time of its device."""
     pong = wire.Pong(is_alive=True, text_bytes=0, audio_bytes=0, n_rebuilt=0, clock_s=clock_s, busy_s=busy_s)
