@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
@@ -113,7 +114,9 @@ class SpeechModel:
         Raises:
             AudioFormatError: The audio cannot be read.
             EngineError: The model has no such language, or the device failed.
+            TypeError: There is no such option.
         """
+        inspect.signature(self._windows.decode).bind(audio, **options)  # silence never gets as far as decoding
         sound = sound_of(audio, rate)
         samples = sound.samples
         segments, at_s = list[Segment](), 0.0

@@ -201,6 +201,8 @@ def test_impossible_requests_are_refused(model: SpeechModel) -> None:
         model.decode(np.zeros(31 * SAMPLE_RATE))
     with pytest.raises(TypeError, match="unexpected keyword argument 'langage'"):
         model.decode(np.zeros(1600), langage="de")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'langage'"):
+        model.transcribe(np.zeros(1600), langage="de")  # type: ignore[call-arg]
     with pytest.raises(ModelNotFoundError, match="no model is called nowhere"):
         streamer.load("nowhere")
 
