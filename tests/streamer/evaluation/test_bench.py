@@ -151,14 +151,18 @@ def test_every_stream_has_its_own_order() -> None:
 
 
 class MeasuredMachine(Machine):
-    """A machine whose figures are made up."""
+    """A machine whose figures are made up; beyond `places` it refuses, and keeps the bound with the others."""
+
+    def __init__(self, most: int, places: int = 10**9) -> None:
+        super().__init__(most)
+        self.places = places
 
     def measure(self, _config: Config, _clips: Sequence[Clip], n: int, _options: BenchOptions) -> StreamsFigures:
-        """Figures of `n` streams, within the bound if they are carried."""
+        """Figures of `n` streams, within the bound if those that are not refused are carried."""
         is_carried = self.carries(n)
         return StreamsFigures(
             streams=n,
-            refused=0,
+            refused=max(0, n - self.places),
             audio_s=30.0 * n,
             wall_s=31.0,
             words=50 * n,
@@ -205,6 +209,18 @@ def test_the_exit_code_is_1_where_nothing_is_carried(
 
     assert machine.tried == [streams or 1]
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{said} live streams")
+
+
+def test_refused_streams_are_not_carried(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither does the search go on with them, nor are they in the number that is said: the others keep the bound."""
+    machine = MeasuredMachine(10**9, places=5)
+
+    assert bench.run(Config(), BenchOptions(admission=True), machine.measure) == 0
+    assert machine.tried == [1, 2, 4, 8, 6, 5]
+    assert bench.run(Config(), BenchOptions(admission=True, streams=8), machine.measure) == 0
+
+    said = [line for line in capsys.readouterr().out.splitlines() if "live streams" in line]
+    assert said == ["5 live streams within p95 2.5 s"] * 2
 
 
 @pytest.mark.usefixtures("restored_threads")
