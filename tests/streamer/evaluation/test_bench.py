@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,14 +15,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.audio.pcm import SAMPLE_RATE
+from streamer.build.service import Service
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import ConfigError
 from streamer.evaluation import bench
 from streamer.evaluation.bench import BenchOptions, Clip, StreamsFigures, largest, looped, read_clips
 from streamer.evaluation.percentiles import Percentiles
+from streamer.gateway import build_service
+from streamer.scheduling.scheduler import Scheduler
 from tests.helpers.recordings import Recording
 
 GAP = round(bench.GAP_S * SAMPLE_RATE)
+ONE_THREAD = Config(model=ModelConfig(name="tiny.en", device="cpu", dtype="float32", threads=1))
+
+
+@pytest.fixture
+def no_chance_collection() -> Iterator[None]:
+    """Garbage is collected where the code asks for it, and nowhere else."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
@@ -288,3 +302,23 @@ def test_admission_refuses_what_is_too_much(
 
     assert (result.streams, result.refused, result.word_error_rate) == (2, 1, 0.0)
     assert capsys.readouterr().out.count("session_ended") <= 1
+
+
+@pytest.mark.usefixtures("restored_threads", "no_chance_collection")
+def test_no_measurement_leaves_its_engine_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one would be built beside it, and on a GPU for the memory that it leaves."""
+    schedulers: list[weakref.ref[Scheduler]] = []
+    left: list[int] = []
+
+    def build(config: Config, *, random_weights: bool) -> Service:
+        left.append(sum(scheduler() is not None for scheduler in schedulers))
+        service = build_service(config, random_weights=random_weights)
+        schedulers.append(weakref.ref(service.scheduler))
+        return service
+
+    monkeypatch.setattr(bench, "build_service", build)
+    silence = Clip(np.zeros(3200, np.float32), "one")
+    for _ in range(2):
+        bench.measure_streams(ONE_THREAD, [silence], 1, BenchOptions(seconds=0.5, random_weights=True))
+
+    assert left == [0, 0]
