@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from prometheus_client import CollectorRegistry
+from torch.torch_version import TorchVersion
 
 from model import Whisper
 from streamer import weights
@@ -28,8 +29,9 @@ from streamer.session.spec import ModelFacts
 from streamer.telemetry.metrics import EngineMetrics, StepObserver
 from streamer.text.tokenizer import Tokenizer
 
-GROWING_MEMORY = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-"""Cached windows grow a little with each step: with segments of fixed sizes, every length would leave a hole."""
+ALLOCATOR, OLD_ALLOCATOR = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"
+"""Variables of torch's memory on a GPU: it heeds the first one from `ALLOCATOR_SINCE` on, before that the other one."""
+ALLOCATOR_SINCE = "2.11"
 COMPILED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "512", "LRU_CACHE_CAPACITY": "64"}
 """
 Bounds of oneDNN's caches of compiled matrix products on a CPU: of the process, and of each thread and kind of product.
@@ -90,7 +92,8 @@ def build_engines(
         ConfigError: The model for second passes has another number of mel bands.
         EngineError: The configured device does not work.
     """
-    for name, value in (COMPILED_SHAPES | GROWING_MEMORY).items():  # read at the first product and the first allocation
+    # read at the first product and the first allocation
+    for name, value in (COMPILED_SHAPES | growing_memory(torch.__version__, os.environ)).items():
         os.environ.setdefault(name, value)
     device = choose_device(config.model)
     n_workers = 1 if device.type == "cuda" else config.model.threads or physical_cores()
@@ -116,6 +119,22 @@ def build_engines(
             for facts, network in (*second, (model_facts(config.model.name, model, tokenizer), model))
         ],
     )
+
+
+def growing_memory(version: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """
+    Variables by which torch takes memory of a GPU in segments that grow.
+
+    Cached windows grow a little with each step: with segments of fixed sizes, every length would leave a hole.
+
+    Args:
+        version: Of torch.
+        environment: Of this process; where it says how torch takes memory, nothing is added.
+    """
+    if ALLOCATOR in environment or OLD_ALLOCATOR in environment:
+        return {}
+    name = ALLOCATOR if TorchVersion(version) >= ALLOCATOR_SINCE else OLD_ALLOCATOR
+    return {name: "expandable_segments:True"}
 
 
 def model_facts(name: str, model: Whisper, tokenizer: Tokenizer) -> ModelFacts:

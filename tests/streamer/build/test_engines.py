@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from streamer.build.engines import second_model
+from streamer.build.engines import growing_memory, second_model
 from streamer.config import Config, ReviseConfig
 from streamer.errors import ConfigError
 
@@ -19,3 +19,19 @@ def test_a_second_model_reads_the_frames_of_the_first() -> None:
     assert second_model(Config(), 80, torch.float32, cpu) == []
     with pytest.raises(ConfigError, match=r'revise\.model = "base" has 80 mel bands: expected 128, as tiny\.en'):
         second_model(config, 128, torch.float32, cpu)
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ("2.6.0+cu124", "PYTORCH_CUDA_ALLOC_CONF"),
+        ("2.9.1", "PYTORCH_CUDA_ALLOC_CONF"),
+        ("2.11.0+cu130", "PYTORCH_ALLOC_CONF"),
+        (torch.__version__, "PYTORCH_ALLOC_CONF"),
+    ],
+)
+def test_memory_of_a_gpu_grows(version: str, name: str) -> None:
+    """By the variable that this torch heeds; what the user has set by either of them stays as it is."""
+    assert growing_memory(version, {"HOME": "/root"}) == {name: "expandable_segments:True"}
+    for own in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        assert growing_memory(version, {own: "backend:cudaMallocAsync"}) == {}
