@@ -149,14 +149,16 @@ def measure(model: str, batches: Sequence[int], interval_s: float, device: str, 
     config = Config()
     config = msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, name=model, device=device))
     engines = build_engines(config, CollectorRegistry(), random_weights=True)
+    network, tokenizer, options, metrics = engines.model, engines.tokenizer, engines.options, engines.metrics
+    del engines  # what its engine holds for the largest step is in no figure
     rows = []
     for n in batches:
-        options = replace(engines.options, max_batch=max(8, n))
-        engine = TimedEngine(engines.model, engines.tokenizer, options, engines.metrics)
-        rows.append({"model": model, "batch": n, **steps(engine, n, interval_s, peak)})
-        del engine
         if device == "cuda":
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        engine = TimedEngine(network, tokenizer, replace(options, max_batch=max(8, n)), metrics)
+        rows.append({"model": model, "batch": n, **steps(engine, n, interval_s, peak)})
+        del engine
     return rows
 
 
