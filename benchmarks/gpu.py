@@ -99,7 +99,7 @@ class Speaker:
             self._window, self._length_s = self._window + 1, SHORTEST_S
         words = self._engine._words
         n_committed = int((self._length_s - UNSETTLED_S) * TOKENS_PER_SECOND)
-        n_drafted = int((UNSETTLED_S - self._interval_s) * TOKENS_PER_SECOND) - 1
+        n_drafted = max(0, int((UNSETTLED_S - self._interval_s) * TOKENS_PER_SECOND) - 1)
         return StepRequest(
             session=self._session,
             log_mel=self._sound[:, : int(self._length_s * FRAMES_PER_SECOND)],

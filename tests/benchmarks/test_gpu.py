@@ -1,10 +1,11 @@
-"""Tests of benchmarks/gpu.py: what is in memory while it measures; the figures are those of a device."""
+"""Tests of benchmarks/gpu.py: what it asks for and has in memory; the figures are those of a device."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from benchmarks import gpu
 from streamer.build.engines import Engines, build_engines
 from streamer.engine.engine import WhisperEngine
+from streamer.engine.random_engine import RandomEngine
 
 
 @pytest.fixture
@@ -43,3 +45,14 @@ def test_the_measured_engine_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = gpu.measure("tiny.en", [1, 16], 1.0, "cpu", 1e12)
 
     assert rows == [{"model": "tiny.en", "batch": n, "left": 0} for n in (1, 16)]
+
+
+@pytest.mark.parametrize("interval_s", [0.5, 1.0, 2.0, 4.0])
+def test_a_speaker_drafts_what_it_said_last(interval_s: float) -> None:
+    """Of the two newest seconds: nothing where a step comes no sooner, also at the beginning of a window."""
+    engine = SimpleNamespace(model=SimpleNamespace(dims=SimpleNamespace(n_mels=2)), _words=list(range(8000)))
+    speaker = gpu.Speaker(0, cast("RandomEngine", engine), interval_s)
+
+    drafts = [len(speaker.request().draft) for _ in range(30)]
+
+    assert set(drafts) == {max(0, int((2.0 - interval_s) * 3.5) - 1)}
