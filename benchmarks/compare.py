@@ -150,6 +150,7 @@ async def _start(side: Side, model: str, idle_s: float) -> Figures:
 def _bench(side: Side, model: str, n: int, seconds: float) -> Figures:
     """`streamer bench` with some live streams."""
     out = side.cache / "bench.json"
+    out.unlink(missing_ok=True)  # where this run fails, the figures of the round before are not its own
     options = ("--model", model, "--streams", str(n), "--seconds", str(seconds), "--json", str(out))
     subprocess.run(  # its exit code says whether so many are carried
         [sys.executable, "-m", "streamer", "bench", *options],

@@ -1,8 +1,14 @@
-"""Tests of benchmarks.compare: its arithmetic; the runs are measurements."""
+"""Tests of benchmarks.compare: its arithmetic, and what a run is given and leaves; the runs are measurements."""
 
 from __future__ import annotations
 
-from benchmarks.compare import figures_of, lines
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare
+from benchmarks.compare import Side, figures_of, lines
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -27,3 +33,12 @@ def test_figures_of_a_run_are_those_it_has() -> None:
     result = {"commit_latency_s": {"p50": 0.9, "p95": 1.4}, "decoder_token_ms": None, "cpu_s_per_audio_s": 0.2}
 
     assert figures_of(result) == {"commit, P50, s": 0.9, "commit, P95, s": 1.4, "processor s / audio s": 0.2}
+
+
+def test_a_run_that_fails_has_no_figures(tmp_path: Path) -> None:
+    """Those that the round before has left are not taken for its own."""
+    (tmp_path / "bench.json").write_text(json.dumps({"results": [{"cpu_s_per_audio_s": 0.2}]}))
+    side = Side("HEAD", Path(compare.__file__).parents[1], tmp_path)
+
+    with pytest.raises(FileNotFoundError):
+        compare._bench(side, "no-such-model", 1, 1.0)
