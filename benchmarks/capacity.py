@@ -108,7 +108,7 @@ def busy(n: int) -> Iterator[None]:
 def with_cache(folder: Path) -> dict[str, str]:
     """Environment variables by which a daemon remembers in `folder`, and finds the models of this user."""
     models = folder / "whisper-streamer" / "models"
-    models.parent.mkdir(exist_ok=True)
+    models.parent.mkdir(parents=True, exist_ok=True)
     if not models.exists() and default_store().is_dir():
         models.symlink_to(default_store())
     hub = default_store().parent.parent / "huggingface" / "hub"

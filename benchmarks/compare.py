@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.capacity import with_cache
 from benchmarks.common import argument_parser
 from benchmarks.served import daemon, free_port, metrics
 
@@ -51,7 +52,7 @@ class Side:
     @property
     def variables(self) -> dict[str, str]:
         """Of the environment of its programs."""
-        return {"PYTHONPATH": str(self.tree), "XDG_CACHE_HOME": str(self.cache)}
+        return {"PYTHONPATH": str(self.tree), **with_cache(self.cache)}
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import compare
 from benchmarks.compare import Side, figures_of, lines
+from streamer.weights import default_store
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -42,3 +43,16 @@ def test_a_run_that_fails_has_no_figures(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError):
         compare._bench(side, "no-such-model", 1, 1.0)
+
+
+def test_a_side_finds_the_models_of_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cache folder is its own; the models that were pulled are not there, but a way to them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    (default_store() / "small").mkdir(parents=True)
+    variables = Side("HEAD", tmp_path, tmp_path / "side" / "cache").variables
+
+    monkeypatch.setenv("XDG_CACHE_HOME", variables["XDG_CACHE_HOME"])
+
+    assert variables["PYTHONPATH"] == str(tmp_path)
+    assert default_store().is_relative_to(tmp_path / "side")
+    assert (default_store() / "small").is_dir()
