@@ -13,12 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+import structlog
+
 from streamer.errors import EngineError
 from streamer.scheduling.calibration import Clocks, Timing, time_step
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.load import LoadMeter
 from streamer.step import Engine, StepRequest, StepResult
 from streamer.telemetry.statistics import EngineStatistics
+
+log = structlog.get_logger()
 
 Answer: TypeAlias = StepResult | EngineError
 """Of one request. An error belongs to its request alone."""
@@ -213,4 +217,6 @@ def _answers(engine: Engine, batch: Sequence[StepRequest]) -> Sequence[Answer]:
     except EngineError as error:
         if len(batch) == 1:
             return [error]
+        # a batch for which there is no memory fails although each of its rows works: nothing else would tell
+        log.warning("batch_failed", rows=len(batch), error=str(error))
         return [answer for request in batch for answer in _answers(engine, [request])]

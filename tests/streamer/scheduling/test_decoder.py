@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import structlog.testing
 import torch
 
 from streamer.audio.pcm import SAMPLE_RATE
@@ -39,17 +40,19 @@ def meter() -> LoadMeter:
 
 
 async def test_a_bad_request_affects_no_other_of_its_step() -> None:
-    """Each request is run alone then; the bad one is answered by its error, in its place."""
+    """Each request is run alone then, and the log says so; the bad one is answered by its error, in its place."""
     engine = ScriptedEngine()
     engine.poisoned["b"] = 1
     decoder = LocalDecoder("0", engine, meter(), DeviceThread())
 
-    stepped = await decoder.step([request(torch.full((5, 60), 0.1), session=name) for name in "abc"])
+    with structlog.testing.capture_logs() as lines:
+        stepped = await decoder.step([request(torch.full((5, 60), 0.1), session=name) for name in "abc"])
     decoder.close()
 
     assert [type(answer) for answer in stepped.answers] == [StepResult, EngineError, StepResult]
     assert stepped.n_rows == decoder.statistics().n_rows == 3
     assert stepped.seconds > 0
+    assert [(line["event"], line["rows"]) for line in lines] == [("batch_failed", 3)]
 
 
 # --- steps that run beside the worker
