@@ -127,4 +127,4 @@ def _alignment_heads(folder: Path) -> AlignmentHeads | None:
         heads = msgspec.json.decode(path.read_bytes(), type=GenerationConfig).alignment_heads
     except msgspec.DecodeError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return tuple(sorted(heads)) if heads else None
+    return tuple(sorted(set(heads))) if heads else None

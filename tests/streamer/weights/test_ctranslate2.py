@@ -106,10 +106,10 @@ def test_head_count_defaults_to_the_published_width(tmp_path: Path) -> None:
 
 
 def test_alignment_heads_come_from_the_config(tmp_path: Path, variables: dict[str, Tensor]) -> None:
-    """None without a config, sorted pairs with one, and a broken config is named."""
+    """None without a config, sorted pairs with one, each once, and a broken config is named."""
     assert read(tmp_path, container(variables)).alignment_heads is None
 
-    (tmp_path / "config.json").write_text('{"alignment_heads": [[2, 0], [1, 1]], "lang_ids": [1]}')
+    (tmp_path / "config.json").write_text('{"alignment_heads": [[2, 0], [1, 1], [2, 0]], "lang_ids": [1]}')
     assert read(tmp_path, container(variables)).alignment_heads == ((1, 1), (2, 0))
 
     (tmp_path / "config.json").write_text("[]")

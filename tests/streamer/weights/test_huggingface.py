@@ -41,7 +41,7 @@ def test_tensors_and_dimensions_come_back(tmp_path: Path, n_shards: int) -> None
 @pytest.mark.parametrize(
     ("generation_config", "heads"),
     [
-        ({"alignment_heads": [[2, 1], [0, 1]]}, ((0, 1), (2, 1))),
+        ({"alignment_heads": [[2, 1], [0, 1], [2, 1]]}, ((0, 1), (2, 1))),
         ({"alignment_heads": None}, None),
         ({}, None),
     ],
@@ -49,7 +49,7 @@ def test_tensors_and_dimensions_come_back(tmp_path: Path, n_shards: int) -> None
 def test_alignment_heads_come_from_the_generation_config(
     folder: Path, generation_config: object, heads: object
 ) -> None:
-    """Sorted where they are listed, None where not."""
+    """Sorted where they are listed, each once, None where not."""
     (folder / "generation_config.json").write_text(json.dumps(generation_config))
 
     assert read_huggingface(folder, shards(folder)).alignment_heads == heads
