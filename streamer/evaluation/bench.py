@@ -90,7 +90,9 @@ class StreamsFigures(msgspec.Struct, frozen=True, kw_only=True):
     row_cost_ms: float
     """Of one session in a step, as the scheduler measured it last."""
     cpu_s_per_audio_s: float
+    """Processor time of this process, which feeds the streams too, without that of engine processes."""
     peak_rss_mb: int
+    """Of this process since it began: numbers of streams that were measured before count too."""
     within_bound: bool
     """Whether the P95 of `commit_latency_s` is within `COMMIT_BOUND_S`."""
 
