@@ -46,7 +46,8 @@ class GatewayCosts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ENGINES = {
-    # docs/experiments.md, H200, float16: 1 row 17.5 ms, 32 rows 50 ms
+    # benchmarks/results/2026-11-26-gpu-h200.md: 1 row 20 ms, 8 rows 24, 32 rows 48, 64 rows 85; with three cores of its
+    # host such a GPU took 35 to 133 ms (2026-11-27-gpu-h200.md)
     "h200": EngineCosts(
         name="large-v3-turbo on an H200", fixed_s=16.5e-3, row_s=1.05e-3, n_mels=128, start_s=25.0, device="cuda"
     ),
