@@ -121,6 +121,8 @@ class Session:
         self._pcm, self._report, self._random = pcm, report, random_
         self._identity: dict[str, str] | None = None
         self._stable_s = 0.0
+        self._settled_s = 0.0
+        """End of the last word whose delay was noted."""
         self._stable: dict[int, str] = {}
         self._began_s = 0.0
         self._sent: dict[int, float] = {}
@@ -186,11 +188,10 @@ class Session:
         match message["type"]:
             case "caption":
                 self._see(message["turn"], message["stable"])
-                for word in message["words"]:
-                    if word["stable"] and word["end_s"] > self._stable_s + 0.001:
-                        self._settle(word["end_s"])
+                self._settle(message["words"])
             case "turn_end":
                 self._see(message["turn"], message["text"])
+                self._settle(message.get("words", ()))
             case "ack":
                 self._stable_s = max(self._stable_s, message["stable_s"])
             case "error":
@@ -210,11 +211,20 @@ class Session:
             self._report.broken.append(f"stable {self._stable[turn]!r} became {stable!r}")
         self._stable[turn] = stable
 
-    def _settle(self, end_s: float) -> None:
-        self._stable_s = end_s
-        sent = self._sent.get(int(end_s / CHUNK_S))
-        if sent is not None:
-            self._report.delays.append((self._report.now_s, time.monotonic() - sent))
+    def _settle(self, words: Sequence[dict[str, Any]]) -> None:
+        """Note the delay of each word that is stable now and was not before."""
+        for word in words:
+            if word["stable"] and word["end_s"] > self._settled_s + 0.001:
+                self._settled_s = word["end_s"]
+                self._stable_s = max(self._stable_s, self._settled_s)
+                self._note_delay(self._settled_s)
+
+    def _note_delay(self, end_s: float) -> None:
+        n = int(end_s / CHUNK_S)
+        if n in self._sent:
+            # a chunk is sent when its last sample has been spoken
+            said = self._sent[n] - ((n + 1) * CHUNK_S - end_s)
+            self._report.delays.append((self._report.now_s, time.monotonic() - said))
 
 
 def _plain(text: str) -> list[str]:
