@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from streamer.errors import DeviceError
 from streamer.protocol.events import TurnRevised
 from streamer.scheduling.reviser import Revised
 from streamer.session.second_pass import Revision
@@ -79,7 +80,7 @@ class RevisionDecoder:
         Decode a turn once more; None where its text stays, or where the model does not know its language.
 
         Raises:
-            EngineError: A step failed.
+            EngineError: A step failed, or there is no memory for the engine.
         """
         facts = self._models[revision.model or self.models[0]].facts
         results = self.results(facts.name, revision.requests(facts, SESSION))
@@ -94,7 +95,7 @@ class RevisionDecoder:
             requests: As `Revision.requests` makes them.
 
         Raises:
-            EngineError: A step failed.
+            EngineError: A step failed, or there is no memory for the engine.
         """
         if not requests:
             return []
@@ -109,7 +110,10 @@ class RevisionDecoder:
 
     def _engine(self, name: str) -> RevisingEngine:
         if name not in self._engines:
-            self._engines[name] = self._models[name].new_engine()
+            try:
+                self._engines[name] = self._models[name].new_engine()
+            except (RuntimeError, MemoryError, OSError) as error:  # torch reports a full device as RuntimeError
+                raise DeviceError(f"the engine for second passes cannot be built: {error}") from error
         return self._engines[name]
 
 

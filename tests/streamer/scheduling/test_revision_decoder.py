@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,26 @@ def test_a_turn_may_ask_for_a_model() -> None:
         assert event.model == (model or "first")
     assert (len(first.batches), len(second.batches)) == (1, 2)
     assert [facts.name for facts in decoder.facts] == ["first", "second"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), OSError(12, "Cannot allocate memory")])
+def test_an_engine_that_cannot_be_built_is_a_failed_step(error: Exception) -> None:
+    """Live steps have filled the memory: the process that hosts them goes on, and the next turn tries again."""
+    tried: list[ScriptedEngine] = []
+
+    def build() -> ScriptedEngine:
+        tried.append(ScriptedEngine())
+        if len(tried) == 1:
+            raise error
+        return tried[-1]
+
+    decoder = RevisionDecoder([replace(reviser(ScriptedEngine()), new_engine=build)])
+
+    with pytest.raises(EngineError, match="cannot be built: .*memory"):
+        decoder.decode(revision())
+    assert decoder.cache_bytes == []
+    decoder.decode(revision())
+    assert [len(engine.batches) for engine in tried] == [0, 1]
 
 
 async def test_turns_are_decoded_on_a_thread_that_gives_way() -> None:
