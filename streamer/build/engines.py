@@ -16,7 +16,7 @@ from streamer import weights
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.vad import VoiceDetector, read_weights
-from streamer.build.options import choose_device, choose_dtype, engine_options
+from streamer.build.options import choose_device, choose_dtype, device_errors, engine_options
 from streamer.config import Config
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model, random_model
@@ -90,15 +90,29 @@ def build_engines(
     Raises:
         ModelNotFoundError, CheckpointError: The weights cannot be loaded.
         ConfigError: The model for second passes has another number of mel bands.
-        EngineError: The configured device does not work.
+        EngineError: The configured device does not work, or is too small.
     """
     # read at the first product and the first allocation
     for name, value in (COMPILED_SHAPES | growing_memory(torch.__version__, os.environ)).items():
         os.environ.setdefault(name, value)
-    device = choose_device(config.model)
-    n_workers = 1 if device.type == "cuda" else config.model.threads or physical_cores()
     # this thread builds and measures on behalf of a worker, so it computes like a worker
     torch.set_num_threads(1)
+    device = choose_device(config.model)
+    with device_errors(config.model.name, device):
+        return _engines_on(device, config, registry, random_weights=random_weights, observer=observer, sharing=sharing)
+
+
+def _engines_on(
+    device: torch.device,
+    config: Config,
+    registry: CollectorRegistry,
+    *,
+    random_weights: bool,
+    observer: StepObserver | None,
+    sharing: int,
+) -> Engines:
+    """As `build_engines`, on a device that was chosen."""
+    n_workers = 1 if device.type == "cuda" else config.model.threads or physical_cores()
     dtype = choose_dtype(config.model, device)
     load, engine_type = (random_model, RandomEngine) if random_weights else (load_model, WhisperEngine)
     model, tokenizer = load(config.model.name, dtype, device, rounds_encoder=config.model.encoder != "exact")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +107,30 @@ def choose_device(config: ModelConfig) -> torch.device:
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(config.device)
+
+
+@contextlib.contextmanager
+def device_errors(name: str, device: torch.device) -> Iterator[None]:
+    """
+    While a model is loaded: a GPU that is too small for it, or that does not work, is an error with a remedy.
+
+    Args:
+        name: Of the model.
+        device: Where it is loaded.
+
+    Raises:
+        EngineError: The device is a GPU, and torch reports an error of it.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch reports a failing device as RuntimeError
+        if device.type == "cpu":
+            raise
+        reason = str(error).partition("\n")[0]
+        raise EngineError(
+            f"{name} cannot be loaded on the GPU: {reason}; free its memory, or set model.name to a smaller model or "
+            "model.device to cpu"
+        ) from error
 
 
 def choose_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:

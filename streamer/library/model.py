@@ -25,7 +25,7 @@ from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.build.engines import model_facts, revising_model
-from streamer.build.options import choose_device, choose_dtype, engine_options, window_options
+from streamer.build.options import choose_device, choose_dtype, device_errors, engine_options, window_options
 from streamer.config import Config, ModelConfig
 from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model
@@ -68,11 +68,12 @@ def load(
     Raises:
         ModelNotFoundError: The weights are not on this machine; the message names the remedy.
         CheckpointError: The weights are damaged.
-        EngineError: The device does not work.
+        EngineError: The device does not work, or is too small.
     """
     config = Config(model=ModelConfig(name=name, device=device, dtype=dtype))
     chosen = choose_device(config.model)
-    return SpeechModel(*load_model(name, choose_dtype(config.model, chosen), chosen), config)
+    with device_errors(name, chosen):
+        return SpeechModel(*load_model(name, choose_dtype(config.model, chosen), chosen), config)
 
 
 class SpeechModel:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
 
-from streamer.build.engines import growing_memory, second_model
-from streamer.config import Config, ReviseConfig
-from streamer.errors import ConfigError
+from streamer.build import engines
+from streamer.build.engines import build_engines, growing_memory, second_model
+from streamer.config import Config, ModelConfig, ReviseConfig
+from streamer.errors import ConfigError, EngineError
+
+
+def test_a_model_that_a_gpu_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon ends with a message and not with a traceback."""
+
+    def load(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(engines, "load_model", load)
+
+    with pytest.raises(EngineError, match=r"tiny\.en cannot be loaded on the GPU: CUDA out of memory; "):
+        build_engines(Config(model=ModelConfig(name="tiny.en", device="cuda")), CollectorRegistry())
 
 
 def test_a_second_model_reads_the_frames_of_the_first() -> None:

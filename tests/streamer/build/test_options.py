@@ -11,7 +11,7 @@ import torch
 
 from model import PUBLISHED_DIMENSIONS
 from streamer.build import options
-from streamer.build.options import choose_device, choose_dtype, engine_options, rows_that_fit
+from streamer.build.options import choose_device, choose_dtype, device_errors, engine_options, rows_that_fit
 from streamer.config import Config, ModelConfig, SchedulerConfig
 from streamer.errors import EngineError
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
@@ -36,6 +36,19 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(ModelConfig(device="cpu")).type == "cpu"
     assert choose_device(ModelConfig(device="auto")).type == "cuda"
+
+
+def test_a_gpu_that_is_too_small() -> None:
+    """What torch says of it, and the remedy; on a CPU such an error is a fault of the program, and stays what it is."""
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.\nSee the documentation")
+
+    with (
+        pytest.raises(EngineError, match=r"^large-v3 cannot be loaded on the GPU: CUDA .* 3 GiB\.; .* smaller model"),
+        device_errors("large-v3", torch.device("cuda")),
+    ):
+        raise error
+    with pytest.raises(torch.OutOfMemoryError), device_errors("large-v3", torch.device("cpu")):
+        raise error
 
 
 @pytest.mark.parametrize(("flags", "chosen"), [("avx512_bf16 amx_bf16", torch.bfloat16), ("avx2", torch.float32)])

@@ -48,7 +48,7 @@ def test_an_engine_that_cannot_be_built_is_a_failed_step(error: Exception) -> No
 
     decoder = RevisionDecoder([replace(reviser(ScriptedEngine()), new_engine=build)])
 
-    with pytest.raises(EngineError, match="cannot be built: .*memory"):
+    with pytest.raises(EngineError, match=r"cannot be built: .*memory"):
         decoder.decode(revision())
     assert decoder.cache_bytes == []
     decoder.decode(revision())
