@@ -98,7 +98,8 @@ class HttpServer:
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
 
     def stop_accepting(self) -> None:
-        """Close the port; open connections stay."""
+        """Close the port, as soon as it is open; open connections stay."""
+        self._server.is_closed = True
         for server in self._server.servers:
             server.close()
 
@@ -133,6 +134,9 @@ class _Server(uvicorn.Server):
         knows: Callable[[bytes], bool],
     ) -> None:
         super().__init__(uvicorn_config)
+        self.servers: list[asyncio.Server] = []
+        self.is_closed = False
+        """Whether nobody is accepted any more."""
         self._knows = knows
         limits, proxies = config.limits, TrustedProxies(config.server.trusted_proxies)
         self._limits, self._tls, self._metrics = limits, tls, metrics
@@ -160,7 +164,10 @@ class _Server(uvicorn.Server):
         await run_in_threadpool(int)  # loads what the first streamed answer would load, for 40 ms of the event loop
         listeners = [self._listener(listening) for listening in sockets or ()]
         for listener in listeners:
-            listener.start()
+            if self.is_closed:  # while this began
+                listener.close()
+            else:
+                listener.start()
         self.servers = cast(list[asyncio.Server], listeners)  # uvicorn closes them and waits, nothing else
         self.started = True
 

@@ -61,6 +61,17 @@ class TestHttpServer:
 
         assert port != CONFIG.server.port
 
+    async def test_a_port_that_is_closed_while_the_server_begins_stays_closed(self) -> None:
+        """As where a process is told to end as soon as it serves."""
+        server = Daemon(CONFIG, FakeScheduler()).http
+        await server.start()
+        port = server.port
+        server.stop_accepting()
+        await server.stop()
+
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
     @pytest.mark.parametrize("is_handed_over", [False, True])
     async def test_a_unix_socket_is_served(self, tmp_path: Path, is_handed_over: bool) -> None:
         """Of the daemon itself, or handed over; its address is its path, and it has no port."""
