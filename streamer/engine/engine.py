@@ -26,7 +26,7 @@ from streamer.audio import mel
 from streamer.engine.beam_search import BeamSearch, is_doubtful
 from streamer.engine.budget import MIN_ROOM, token_budget, wanted_tokens
 from streamer.engine.decoding import Choice, DecodingRules, Detected, Restrictions
-from streamer.engine.keyterms import KeyTermBias
+from streamer.engine.keyterms import KeyTermBias, most_nodes
 from streamer.engine.options import EngineOptions
 from streamer.engine.row import Row
 from streamer.engine.verification import Segment, restrictions_of, segments_of
@@ -63,7 +63,7 @@ class WhisperEngine:
         self.model, self.tokenizer, self.options, self.metrics = model, tokenizer, options, metrics
         self._clock = clock
         self.rules = DecodingRules(tokenizer, model.dims.n_vocab, model.device)
-        self._keyterms = KeyTermBias(tokenizer, model.device, options.keyterms)
+        self._keyterms = KeyTermBias(tokenizer, model.device, options.keyterms, most_nodes(options.max_batch))
         with torch.inference_mode():
             floor = mel.silence_value(options.mel_maximum)
             silence = model.silence(floor, options.silence_stride) if options.silence_cache else None

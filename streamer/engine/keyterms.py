@@ -12,7 +12,7 @@ Biasing"), without the failure cost that only a beam could pay back.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from streamer.text.tokenizer import UNSPACED_LANGUAGES, Tokenizer
 
-MAX_NODES = 250_000
-"""Nodes of all kept tries together, about 80 MB, with LRU eviction of whole tries."""
+MIN_NODES, NODES_PER_ROW = 250_000, 31_250
+"""Nodes of all tries that an engine keeps: at least so many, about 80 MB, and so many for each row of its steps, about
+10 MB: the more rows a step has, the more sessions take turns. A full list of ordinary names makes 9,000 nodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,11 @@ class _Node:
                 n_new += 1
             node = node.children[token]
         return n_new
+
+
+def most_nodes(max_batch: int) -> int:
+    """Nodes of all tries that an engine keeps, by the most rows of its steps."""
+    return max(MIN_NODES, NODES_PER_ROW * max_batch)
 
 
 class TermTrie:
@@ -107,11 +113,11 @@ class KeyTermBias:
         tokenizer: Of the model.
         device: Of the logits.
         strength: See `Strength`.
-        max_nodes: Nodes of all kept tries together.
+        max_nodes: Nodes of all kept tries together, where those of one pass do not need more.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, device: torch.device, strength: Strength, max_nodes: int = MAX_NODES
+        self, tokenizer: Tokenizer, device: torch.device, strength: Strength, max_nodes: int = MIN_NODES
     ) -> None:
         self._tokenizer, self._device, self._strength, self._max_nodes = tokenizer, device, strength, max_nodes
         self.n_nodes = 0
@@ -127,11 +133,12 @@ class KeyTermBias:
             logits: (n, n_vocab), n at least the number of contexts.
             contexts: Of the first rows of logits.
         """
+        self._hold(dict.fromkeys(context.terms for context in contexts if context.terms))
         begins: dict[tuple[tuple[str, ...], bool], list[int]] = {}
         continues: list[tuple[int, int, float]] = []
         for row, context in enumerate(contexts):
             if context.terms:
-                trie, bare = self._trie(context.terms), self._may_begin_bare(context)
+                trie, bare = self._tries[context.terms], self._may_begin_bare(context)
                 begins.setdefault((context.terms, bare), []).append(row)
                 beginning = trie.beginning(bare=bare)
                 for token in trie.continuing(context.before):
@@ -151,7 +158,7 @@ class KeyTermBias:
         """First tokens of the terms, (n,), on the device; made once per list of terms."""
         held = self._tensors.setdefault(terms, {})
         if bare not in held:
-            tokens = sorted(self._trie(terms).beginning(bare=bare))
+            tokens = sorted(self._tries[terms].beginning(bare=bare))
             held[bare] = torch.tensor(tokens, dtype=torch.int64, device=self._device)
         return held[bare]
 
@@ -161,17 +168,20 @@ class KeyTermBias:
             return True
         return not self._tokenizer.decode(context.before[-1:])[-1:].isalnum()
 
-    def _trie(self, terms: tuple[str, ...]) -> TermTrie:
-        if terms not in self._tries:
+    def _hold(self, lists: Collection[tuple[str, ...]]) -> None:
+        """Build the tries of a pass that are missing; the passes after the first one of a step find all of theirs."""
+        missing = [terms for terms in lists if terms not in self._tries]
+        for terms in missing:
             self._tries[terms] = TermTrie(terms, self._tokenizer)
             self.n_nodes += self._tries[terms].n_nodes
-            self._evict()
-        self._tries.move_to_end(terms)
-        return self._tries[terms]
+        for terms in lists:
+            self._tries.move_to_end(terms)
+        if missing:
+            self._evict(lists)
 
-    def _evict(self) -> None:
-        """Drop the tries used least recently until the bound holds; the newest stays, which its terms bound."""
-        while self.n_nodes > self._max_nodes and len(self._tries) > 1:
+    def _evict(self, lists: Collection[tuple[str, ...]]) -> None:
+        """Drop the tries used least recently until the bound holds; those of the pass, the newest, all stay."""
+        while self.n_nodes > self._max_nodes and len(self._tries) > len(lists):
             terms, trie = self._tries.popitem(last=False)
             self.n_nodes -= trie.n_nodes
             self._tensors.pop(terms, None)

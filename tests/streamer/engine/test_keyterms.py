@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from streamer.engine.keyterms import KeyTermBias, Strength, TermTrie, TokenContext
+from streamer.engine.keyterms import KeyTermBias, Strength, TermTrie, TokenContext, most_nodes
 from tests.helpers.words import TOKENIZER
 
 CPU = torch.device("cpu")
@@ -85,3 +85,24 @@ def test_the_tries_that_are_kept_are_bounded() -> None:
         bias.boost(logits, [place(" he", f"Zorbak{n}", "Quux")])
         assert logits[0, TOKENIZER.encode(f" Zorbak{n}")[0]] > 0
         assert bias.n_nodes <= 60
+
+
+def test_a_pass_keeps_all_of_its_tries() -> None:
+    """Lists that exceed the bound together are built once for all passes of a step, and dropped for the next one."""
+    bias = KeyTermBias(TOKENIZER, CPU, STRENGTH, max_nodes=1)
+    step, next_step = ([place(" he", f"{name}{n}") for n in range(3)] for name in ("Zorbak", "Quux"))
+
+    bias.boost(torch.zeros(3, TOKENIZER.n_vocab), step)
+    n_nodes = bias.n_nodes
+    logits = torch.zeros(1, TOKENIZER.n_vocab)
+    bias.boost(logits, step[1:2])
+
+    assert bias.n_nodes == n_nodes == sum(TermTrie(each.terms, TOKENIZER).n_nodes for each in step)
+    assert logits[0, TOKENIZER.encode(" Zorbak1")[0]] > 0
+    bias.boost(torch.zeros(3, TOKENIZER.n_vocab), next_step)
+    assert bias.n_nodes == sum(TermTrie(each.terms, TOKENIZER).n_nodes for each in next_step)
+
+
+def test_an_engine_of_many_rows_keeps_more_tries() -> None:
+    """250,000 nodes up to 8 rows, 2,000,000 for 64."""
+    assert [most_nodes(n) for n in (1, 8, 64)] == [250_000, 250_000, 2_000_000]
