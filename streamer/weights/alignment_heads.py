@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 from model import PUBLISHED_DIMENSIONS, ModelDimensions, decode_alignment_heads
-from streamer.errors import CheckpointError
 
 __all__ = [
     "ENCODED_ALIGNMENT_HEADS",
     "AlignmentHeads",
     "alignment_lag_s",
-    "check_alignment_heads",
+    "heads_within",
     "published_alignment_heads",
 ]
 
 AlignmentHeads = tuple[tuple[int, int], ...]
 """(layer, head) pairs of the decoder, in ascending order."""
+
+log = logging.getLogger(__name__)
 
 ENCODED_ALIGNMENT_HEADS: dict[str, bytes] = {
     "tiny.en": b"ABzY8J1N>@0{>%R00Bk>$p{7v037`oCl~+#00",
@@ -55,21 +58,23 @@ def alignment_lag_s(dims: ModelDimensions, heads: AlignmentHeads) -> float:
     )
 
 
-def check_alignment_heads(label: str, heads: AlignmentHeads, dims: ModelDimensions) -> None:
+def heads_within(label: str, heads: AlignmentHeads | None, dims: ModelDimensions) -> AlignmentHeads | None:
     """
-    Check that every head is inside the decoder.
+    The heads that weights come with; None, with a warning, if one is outside their decoder.
+
+    Distilled models have fewer layers than their teacher, and some are published with its heads.
 
     Args:
-        label: File name, for the error message.
-        heads: To check.
+        label: File name, for the warning.
+        heads: As read; None if there are none.
         dims: Of the network.
-
-    Raises:
-        CheckpointError: A head is outside the decoder.
     """
-    for layer, head in heads:
+    for layer, head in heads or ():
         if not (0 <= layer < dims.n_text_layer and 0 <= head < dims.n_text_head):
-            raise CheckpointError(
-                f"{label}: alignment head ({layer}, {head}) is outside the decoder of "
-                f"{dims.n_text_layer} layers and {dims.n_text_head} heads"
+            log.warning(
+                "%s: alignment head (%d, %d) is outside the decoder of %d layers and %d heads, so its own heads are "
+                "left out: word times may be less exact",
+                *(label, layer, head, dims.n_text_layer, dims.n_text_head),
             )
+            return None
+    return heads

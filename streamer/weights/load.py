@@ -9,7 +9,7 @@ from model import PUBLISHED_DIMENSIONS, ModelDimensions
 from streamer.errors import CheckpointError
 from streamer.extras import pip_install
 from streamer.text.tokenizer import Tokenizer
-from streamer.weights.alignment_heads import check_alignment_heads, published_alignment_heads
+from streamer.weights.alignment_heads import heads_within, published_alignment_heads
 from streamer.weights.checkpoint import Checkpoint, Contents, check_tensors
 from streamer.weights.ctranslate2 import read_ctranslate2
 from streamer.weights.huggingface import read_huggingface
@@ -41,8 +41,8 @@ def load(source: ModelSource, store: Path | None = None) -> Checkpoint:
     try:
         contents = _read(source)
         check_tensors(label, contents.dims, contents.tensors)
-        heads = contents.alignment_heads or published_alignment_heads(source.name, contents.dims)
-        check_alignment_heads(label, heads or (), contents.dims)
+        own_heads = heads_within(label, contents.alignment_heads, contents.dims)
+        heads = own_heads or published_alignment_heads(source.name, contents.dims)
         vocabulary = _find_vocabulary(source, contents.dims, store)
     except OSError as error:
         raise CheckpointError(f"{source.path} cannot be read: {error}") from error
