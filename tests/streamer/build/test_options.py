@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -12,9 +13,11 @@ import torch
 from model import PUBLISHED_DIMENSIONS
 from streamer.build import options
 from streamer.build.options import choose_device, choose_dtype, device_errors, engine_options, rows_that_fit
-from streamer.config import Config, ModelConfig, SchedulerConfig
+from streamer.config import Config, ModelConfig, SchedulerConfig, load
 from streamer.errors import EngineError
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_the_longest_window_that_can_be_set() -> None:
@@ -64,6 +67,14 @@ def test_arithmetic_asked_for(name: Literal["float32", "bfloat16", "float16"]) -
     """What the configuration names is taken, measured or not."""
     assert choose_dtype(ModelConfig(dtype=name), torch.device("cpu")) == getattr(torch, name)
     assert choose_dtype(ModelConfig(dtype="auto"), torch.device("cuda")) == torch.float16
+
+
+@pytest.mark.parametrize("name", ["edge-gpu", "gpu-server"])
+def test_shipped_gpu_configurations_compute_in_float16(name: str) -> None:
+    """The arithmetic that was measured on a GPU."""
+    config = load(REPOSITORY / "configs" / f"{name}.toml", {}, {})
+
+    assert choose_dtype(config.model, torch.device("cuda")) == torch.float16
 
 
 @pytest.mark.parametrize(
