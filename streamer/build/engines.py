@@ -118,7 +118,8 @@ def _engines_on(
     model, tokenizer = load(config.model.name, dtype, device, rounds_encoder=config.model.encoder != "exact")
     # before the options: on a GPU, what it takes is not free for the caches of live sessions
     second = second_model(config, model.dims.n_mels, dtype, device)
-    options, metrics = engine_options(config, model, sharing), EngineMetrics(registry)
+    second_dims = [network.dims for _, network in second]
+    options, metrics = engine_options(config, model, sharing, second_dims), EngineMetrics(registry)
     new_engine = functools.partial(engine_type, model, tokenizer, options, observer or metrics)
     return Engines(
         engines=[new_engine() for _ in range(n_workers)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,21 +58,28 @@ def window_options(config: Config, facts: ModelFacts) -> WindowOptions:
     return WindowOptions(max_window_s=config.scheduler.max_window_s, alignment_lag_s=facts.alignment_lag_s)
 
 
-def engine_options(config: Config, model: Whisper, sharing: int = 1) -> EngineOptions:
+def engine_options(
+    config: Config, model: Whisper, sharing: int = 1, second: Sequence[ModelDimensions] = ()
+) -> EngineOptions:
     """
-    Sizes of an engine; on a GPU they fit the memory that is free.
+    Sizes of an engine; on a GPU they fit the memory that is free, less what second passes may take of it.
 
     Args:
         config: The configuration.
         model: Loaded.
         sharing: Processes with an engine on the same GPU, this one among them: each takes its part.
+        second: Models for second passes beside this one.
     """
     options = EngineOptions(
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
     )
     if model.device.type == "cuda":
+        revised_bytes = sum(
+            kept_bytes(dims, model.dtype, n_texts=config.revise.beams) for dims in (model.dims, *second)
+        )
         free_bytes = torch.cuda.mem_get_info(model.device)[0] // sharing
+        free_bytes -= min(revised_bytes, free_bytes // 2)  # live captions come first
         max_batch = rows_that_fit(model.dims, free_bytes, model.dtype)
         options = replace(options, max_batch=max_batch, max_remembered=4096, max_remembered_bytes=free_bytes // 2)
     return options
@@ -82,17 +89,26 @@ def rows_that_fit(dims: ModelDimensions, free_bytes: int, dtype: torch.dtype) ->
     """
     Rows of one step on a GPU: their keys and values take at most a quarter of its free memory.
 
-    A row holds the keys and values of a window in the encoder and in the decoder, and those of its text.
-
     Args:
         dims: Of the model.
         free_bytes: Memory that is free once the weights are loaded.
         dtype: Of the keys and values.
     """
+    return max(1, min(MOST_ROWS, free_bytes // 4 // kept_bytes(dims, dtype)))
+
+
+def kept_bytes(dims: ModelDimensions, dtype: torch.dtype, n_texts: int = 1) -> int:
+    """
+    Bytes of the keys and values of a window of 30 s in the encoder, and in the decoder with those of its texts.
+
+    Args:
+        dims: Of the model.
+        dtype: Of the keys and values.
+        n_texts: Slots of the decoder, each with the window and a text: the beams of a search.
+    """
     encoder = dims.n_audio_layer * dims.n_audio_state * dims.n_audio_ctx
     decoder = dims.n_text_layer * dims.n_text_state * (dims.n_audio_ctx + dims.n_text_ctx)
-    row_bytes = 2 * dtype.itemsize * (encoder + decoder)
-    return max(1, min(MOST_ROWS, free_bytes // 4 // row_bytes))
+    return 2 * dtype.itemsize * (encoder + n_texts * decoder)
 
 
 def choose_device(config: ModelConfig) -> torch.device:

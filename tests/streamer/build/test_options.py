@@ -12,8 +12,15 @@ import torch
 
 from model import PUBLISHED_DIMENSIONS
 from streamer.build import options
-from streamer.build.options import choose_device, choose_dtype, device_errors, engine_options, rows_that_fit
-from streamer.config import Config, ModelConfig, SchedulerConfig, load
+from streamer.build.options import (
+    choose_device,
+    choose_dtype,
+    device_errors,
+    engine_options,
+    kept_bytes,
+    rows_that_fit,
+)
+from streamer.config import Config, ModelConfig, ReviseConfig, SchedulerConfig, load
 from streamer.errors import EngineError
 from streamer.session.audio_window import LONGEST_WINDOW_S, WindowOptions
 
@@ -94,11 +101,31 @@ def test_a_small_gpu_takes_fewer_rows(model: str, free_gb: int, n_rows: int) -> 
 
 def test_engines_on_one_gpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of their parts of what is free for caches, a quarter for rows."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (6 * 10**9, 8 * 10**9))
-    dims, device = PUBLISHED_DIMENSIONS["tiny.en"], torch.device("cuda")
-    model: Any = SimpleNamespace(dims=dims, device=device, dtype=torch.float16)
+    model = on_gpu(monkeypatch, "tiny.en", free_gb=6)
+    config, revised = Config(), kept_bytes(model.dims, torch.float16, n_texts=5)
 
-    alone, shared = engine_options(Config(), model), engine_options(Config(), model, sharing=2)
+    alone, shared = engine_options(config, model), engine_options(config, model, sharing=2)
 
-    assert (alone.max_remembered_bytes, shared.max_remembered_bytes) == (3 * 10**9, 1.5 * 10**9)
-    assert shared.max_batch == rows_that_fit(dims, 3 * 10**9, torch.float16) < alone.max_batch
+    assert alone.max_remembered_bytes == (6 * 10**9 - revised) // 2
+    assert shared.max_remembered_bytes == (3 * 10**9 - revised) // 2
+    assert shared.max_batch == rows_that_fit(model.dims, 3 * 10**9 - revised, torch.float16) < alone.max_batch
+
+
+def test_second_passes_have_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The beams of each model are counted before the shares are made; live sessions keep half of what is free."""
+    model, second = on_gpu(monkeypatch, "large-v3-turbo", free_gb=6), PUBLISHED_DIMENSIONS["large-v3"]
+    slots = 5 * 2 * 2 * second.n_text_layer * second.n_text_state * (second.n_audio_ctx + second.n_text_ctx)
+    greedy = Config(revise=ReviseConfig(beams=1))
+
+    alone, both = engine_options(Config(), model), engine_options(Config(), model, second=[second])
+
+    assert 2 * (alone.max_remembered_bytes - both.max_remembered_bytes) > slots > 1.5 * 10**9
+    assert engine_options(greedy, model).max_remembered_bytes > alone.max_remembered_bytes
+    full = engine_options(Config(), on_gpu(monkeypatch, "large-v3", free_gb=1))
+    assert (full.max_batch, full.max_remembered_bytes) == (1, 10**9 // 4)
+
+
+def on_gpu(monkeypatch: pytest.MonkeyPatch, name: str, free_gb: int) -> Any:
+    """A model of a published size on a GPU with so much free memory, as far as options look at it."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free_gb * 10**9, 8 * 10**9))
+    return SimpleNamespace(dims=PUBLISHED_DIMENSIONS[name], device=torch.device("cuda"), dtype=torch.float16)
