@@ -182,7 +182,7 @@ def second_model(
         ConfigError: It has another number of mel bands.
     """
     name = config.revise.model
-    if name in ("", config.model.name):
+    if name in ("", config.model.name) or _are_same(name, config.model.name):
         return []
     model, tokenizer = load_model(name, dtype, device)
     if model.dims.n_mels != n_mels:
@@ -191,6 +191,12 @@ def second_model(
             "large-v3 and large-v3-turbo have 128, all other sizes 80"
         )
     return [(model_facts(name, model, tokenizer), model)]
+
+
+def _are_same(one: str, other: str) -> bool:
+    """Whether two names mean the same weights on this machine, as an alias and its name do."""
+    first, second = weights.locate(one), weights.locate(other)
+    return first is not None and second is not None and first.weights == second.weights
 
 
 def revising_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from streamer.build import engines
 from streamer.build.engines import build_engines, growing_memory, second_model
 from streamer.config import Config, ModelConfig, ReviseConfig
-from streamer.errors import ConfigError, EngineError
+from streamer.errors import ConfigError, EngineError, ModelNotFoundError
 
 
 def test_a_model_that_a_gpu_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +37,21 @@ def test_a_second_model_reads_the_frames_of_the_first() -> None:
     assert second_model(Config(), 80, torch.float32, cpu) == []
     with pytest.raises(ConfigError, match=r'revise\.model = "base" has 80 mel bands: expected 128, as tiny\.en'):
         second_model(config, 128, torch.float32, cpu)
+
+
+def test_two_names_of_one_model_load_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alias, or the path of the same file; where only one of them is on this machine, they are two."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "whisper-streamer" / "models" / "large-v3-turbo" / "large-v3-turbo.pt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    cpu = torch.device("cpu")
+
+    for name in ("large-v3-turbo", str(file)):
+        config = Config(model=ModelConfig(name="turbo"), revise=ReviseConfig(model=name))
+        assert second_model(config, 128, torch.float32, cpu) == []
+    with pytest.raises(ModelNotFoundError):
+        second_model(Config(revise=ReviseConfig(model="small")), 80, torch.float32, cpu)
 
 
 @pytest.mark.parametrize(
