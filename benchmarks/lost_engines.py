@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -48,6 +49,8 @@ MOST_COMMIT_S = 4.0
 MOST_AWAY_S = 15.0
 SETTLE_S = 3.0
 """Between two replacements, seconds: an engine takes work again two seconds after it is back."""
+GATEWAY = "streamer.gateways.process"
+"""In the command of a gateway that is one of several."""
 ENGINE = re.compile(r"^engine (\S+) pid (\d+) .*?(alive|lost)$", re.MULTILINE)
 
 
@@ -84,7 +87,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     resent: float
     sent_kb_per_audio_s: float
     gateway_cpu_ms_per_audio_s: float
+    """Of the daemon, and of the gateways below it that are there at the end: those that were replaced are left out."""
     gateway_mb: float
+    """Of the same processes together."""
     engines_mb: tuple[float, ...]
 
 
@@ -122,6 +127,21 @@ async def engines(port: int) -> dict[str, tuple[int, bool]]:
     """Pid of each engine, and whether it is alive."""
     page = await get(port, "/statz") or ""
     return {name: (int(pid), state == "alive") for name, pid, state in ENGINE.findall(page)}
+
+
+def gateways(daemon: psutil.Process) -> list[psutil.Process]:
+    """The daemon, which is the gateway itself or the parent of several, and those."""
+    found = [daemon]
+    for child in daemon.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [child] if GATEWAY in child.cmdline() else []
+    return found
+
+
+def cpu_s(processes: Sequence[psutil.Process]) -> dict[int, float]:
+    """Processor time of each process so far, seconds, by its pid."""
+    times = {process.pid: process.cpu_times() for process in processes}
+    return {pid: each.user + each.system for pid, each in times.items()}
 
 
 def head() -> int:
@@ -219,12 +239,13 @@ async def run(kind: str, said: Sequence[Talk], args: argparse.Namespace) -> Figu
         "STREAMER_SERVER_PROCESSES": str(args.gateways),
     }
     async with daemon(port, "--model", args.model, "--engines", args.where, variables=variables) as process:
-        before = process.cpu_times()
+        before = cpu_s(gateways(process))
         heard, met = await speak_all(said, kind, process.pid, port, args)
-        found, after = await metrics(port), process.cpu_times()
+        found, there = await metrics(port), gateways(process)
+        after = cpu_s(there)
         pids = [pid for pid, _ in (await engines(port)).values()]
         memory = [psutil.Process(pid).memory_info().rss / 1e6 for pid in pids]
-        rss = process.memory_info().rss / 1e6
+        rss = sum(each.memory_info().rss for each in there) / 1e6
     commit_s = [each for one in heard for each in one.commit_s]
     audio_s = sum(talk.seconds for talk in said)
     return Figures(
@@ -239,7 +260,7 @@ async def run(kind: str, said: Sequence[Talk], args: argparse.Namespace) -> Figu
         moves=found["streamer_engine_moves_total"],
         resent=found["streamer_engine_resent_total"],
         sent_kb_per_audio_s=found["streamer_engine_sent_bytes_total"] / audio_s / 1e3,
-        gateway_cpu_ms_per_audio_s=(after.user + after.system - before.user - before.system) / audio_s * 1e3,
+        gateway_cpu_ms_per_audio_s=sum(after[pid] - before.get(pid, 0.0) for pid in after) / audio_s * 1e3,
         gateway_mb=rss,
         engines_mb=tuple(memory),
     )
