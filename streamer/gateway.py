@@ -267,7 +267,8 @@ def _service(
         Reviser(RemoteRevisions(pool, revisers, facts.fingerprint), metrics),
         places,
     )
-    _announce(facts, len(workers), scheduler, registry)
+    capacity = config.scheduler.max_sessions or len(ready) * meter.capacity
+    _announce(facts, len(workers), capacity, scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engine_metrics, tokenizer=tokenizer, registry=registry)
 
 
@@ -310,8 +311,10 @@ def _workers(
     return [Worker(decoder, front_end, WorkerOptions(), metrics, tracer) for decoder in decoders]
 
 
-def _announce(facts: wire.Facts, n_engines: int, scheduler: Scheduler, registry: CollectorRegistry) -> None:
-    """Log and publish what is running."""
+def _announce(
+    facts: wire.Facts, n_engines: int, capacity: int, scheduler: Scheduler, registry: CollectorRegistry
+) -> None:
+    """Log and publish what is running; `capacity`: once all engines that were ready are connected."""
     running = {"model": facts.name, "device": facts.device, "dtype": facts.dtype}
     Info("streamer_build", "What is running.", registry=registry).info({"version": __version__, **running})
     log.info(
@@ -319,5 +322,5 @@ def _announce(facts: wire.Facts, n_engines: int, scheduler: Scheduler, registry:
         **running,
         engines=n_engines,
         row_cost_ms=round(scheduler.statistics().row_cost_s * 1e3, 1),
-        capacity=scheduler.capacity,
+        capacity=capacity,
     )

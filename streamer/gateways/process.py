@@ -20,6 +20,7 @@ import contextlib
 import functools
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -58,6 +59,8 @@ REST_S = 5.0
 """Time for the last words of sessions that did not end by themselves in `server.drain_s`, seconds."""
 READY_S = 60.0
 """Longest wait for an engine before connections are accepted, seconds; without any they are refused one by one."""
+ALL_READY_S = 2.0
+"""Longest wait for the others after that, seconds: places of engines that are away are given to nobody."""
 
 log = structlog.get_logger()
 
@@ -141,9 +144,13 @@ class Gateway:
             await server.stop()
 
     async def _wait_ready(self) -> None:
-        """Wait for an engine, so that nobody is refused who comes at once."""
-        for _ in range(round(READY_S / 0.05)):
-            if self._scheduler.is_ready() or self._stop.is_set():
+        """Wait for an engine, so that nobody is refused who comes at once, and a moment for all."""
+        await self._until(self._scheduler.is_ready, READY_S)
+        await self._until(lambda: all(each.is_alive for each in self._scheduler.statistics().engines), ALL_READY_S)
+
+    async def _until(self, is_so: Callable[[], bool], most_s: float) -> None:
+        for _ in range(round(most_s / 0.05)):
+            if is_so() or self._stop.is_set():
                 return
             await asyncio.sleep(0.05)
 

@@ -55,8 +55,8 @@ class JoinedEngine:
 
     @property
     def is_lost(self) -> bool:
-        """Whether it does not answer, or its process is being replaced; not before the first connection."""
-        return not self.link.is_answering if self.link else self._n_joined > 0
+        """Whether it does not answer, or its process is being replaced."""
+        return self.link is None or not self.link.is_answering
 
     @property
     def n_restarts(self) -> int:

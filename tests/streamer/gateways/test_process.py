@@ -66,9 +66,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 class Daemon:
     """The parent of gateways that are tasks of this process."""
 
-    def __init__(self, engine: Address) -> None:
+    def __init__(self, *engines: Address) -> None:
         self.hub = Hub(CONFIG, CollectorRegistry())
-        self._listening, self._engine = listen("127.0.0.1", 0), engine
+        self._listening, self._engines = listen("127.0.0.1", 0), engines
         self.port = int(self._listening.getsockname()[1])
         self.members = dict[int, Member]()
         self.ends = dict[int, asyncio.Task[int]]()
@@ -88,7 +88,7 @@ class Daemon:
             config=msgspec.structs.replace(CONFIG, wyoming=WyomingConfig(port=port)),
             index=index,
             ready=(ready(facts(), StepCosts(0.0, 0.001), {}, []),),
-            engines=(self._engine,),
+            engines=self._engines,
             sockets=(os.dup(self._listening.fileno()),),
             wyoming=os.dup(wyoming.fileno()) if wyoming else None,
         )
@@ -241,3 +241,15 @@ async def test_a_gateway_that_cannot_start_says_why(tmp_path: Path) -> None:
     assert (begun.kind, "session.language" in begun.message) == ("ConfigError", True)
     await serving
     writer.close()
+
+
+async def test_a_gateway_serves_while_an_engine_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits a moment for all of them, and says which one is missing."""
+    monkeypatch.setattr(process, "ALL_READY_S", 0.1)
+    async with asyncio.timeout(60), on_a_thread(tmp_path) as engine:
+        found = Daemon(engine, Address(name="1", path=tmp_path / "1"))
+        await found.start(0)
+        overview, _ = await found.hub.state()
+        await found.close()
+
+    assert [(each.name, each.is_alive) for each in overview.statistics.engines] == [("0", True), ("1", False)]

@@ -81,8 +81,8 @@ async def test_text_is_exact_of_two_gateways_on_one_engine_that_is_killed(tmp_pa
     async with asyncio.timeout(60), kept_alive(tmp_path) as (engines, address):
         gateways = [gateway(address) for _ in range(2)]
         async with running(gateways[0][1].scheduler), running(gateways[1][1].scheduler):
+            await until(lambda: all(service.scheduler.is_ready() for _, service in gateways))
             telling = [asyncio.create_task(recite_many(service, 10, i)) for i, (_, service) in enumerate(gateways)]
-            await gateways[0][0].changed()
             await asyncio.sleep(0.5)
             os.kill(engines.places[0].pid, signal.SIGKILL)
             results = await asyncio.gather(*telling)
@@ -99,6 +99,7 @@ async def test_gateways_tell_each_other_how_many_sessions_speak(tmp_path: Path) 
     async with asyncio.timeout(60), on_a_thread(tmp_path) as address:
         (_, first), (_, second) = gateway(address), gateway(address)
         async with running(first.scheduler), running(second.scheduler):
+            await until(first.scheduler.is_ready)
             stream = first.open()
             speaking = asyncio.create_task(recite_many(first, 3, 0))
             worker = second.workers[0]
@@ -120,12 +121,13 @@ async def test_an_engine_with_other_weights_is_not_used(tmp_path: Path) -> None:
         assert pool.places[0].link is None
 
 
-async def test_gateways_wait_for_an_engine_that_is_not_there_yet(tmp_path: Path) -> None:
-    """Without a connection it does not count as lost at the start: its process is being loaded."""
-    pool, _ = gateway(Address(name="0", path=tmp_path / "0"))
+async def test_an_engine_counts_once_it_is_connected(tmp_path: Path) -> None:
+    """Before, it has no places to give: its process may be away when the gateway starts."""
+    pool, service = gateway(Address(name="0", path=tmp_path / "0"))
+    decoder = service.workers[0].decoder
     run = asyncio.create_task(pool.run())
-    assert not pool.places[0].is_lost
+    assert (pool.places[0].is_lost, decoder.capacity) == (True, 0)
     async with asyncio.timeout(60), on_a_thread(tmp_path):
-        await until(lambda: pool.places[0].link is not None)
-        assert not pool.places[0].is_lost
+        await until(lambda: not pool.places[0].is_lost)
+        assert decoder.capacity > 0
         run.cancel()
