@@ -142,9 +142,11 @@ class Hub:
         if ask.resumed and isinstance(holder := self._places.give_up(*ask.resumed), Member):
             holder.give_up(*ask.resumed)  # whatever the session holds there is free
         failure = None
-        while (refusal := self._places.refusal(ask.caller, ask.capacity)) and failure is None:
+        # whoever has left needs no room: no session ends for nobody
+        while ask.place in member.taking and (refusal := self._places.refusal(ask.caller, ask.capacity)):
             if not await self._make_room(member, ask.caller, refusal.of_caller):
                 failure = wire.Failure(kind="overload", message=refusal.message, retry_after_s=10.0)
+                break
         if ask.place not in member.taking:
             return  # nobody waits for it any more
         member.taking.discard(ask.place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -48,6 +49,8 @@ class Member:
         """How its start has ended; None: it is gone."""
         self.alive_at_s = asyncio.get_running_loop().time()
         """When it last said that it is alive, monotonic time in seconds."""
+        self._missed_at_s = -math.inf
+        """When it last left a question without an answer."""
         self.entries: dict[int, str] = {}
         """Owner of each open WebSocket."""
         self.viewers: dict[int, contextlib.ExitStack] = {}
@@ -101,9 +104,25 @@ class Member:
                 del self.speakers[number]
                 speaker.leave()
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has left a question without an answer, and has not said since that it is alive."""
+        return self._missed_at_s > self.alive_at_s
+
     async def make_room(self, caller: str, *, is_greedy: bool = False) -> bool:
-        """End a session that never had sound, of a caller or anybody's if empty; whether there was one."""
-        return await self._is_done(lambda number: wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy))
+        """
+        End a session that never had sound; a gateway that is silent is not asked.
+
+        Args:
+            caller: Whose; empty: anybody's.
+            is_greedy: Whether the place is for somebody who has fewer.
+
+        Returns:
+            Whether there was one.
+        """
+        return not self.is_silent and await self._is_done(
+            lambda number: wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy)
+        )
 
     async def _is_done(self, make: Callable[[int], wire.Message]) -> bool:
         answer = await self._ask(make)
@@ -118,6 +137,7 @@ class Member:
             async with asyncio.timeout(ANSWER_S):
                 return await answer
         except TimeoutError:
+            self._missed_at_s = asyncio.get_running_loop().time()
             return None
         finally:
             self._asked.pop(number, None)

@@ -17,6 +17,7 @@ from streamer.dialects.openai.keys import ClientSecret
 from streamer.dialects.openai.session import default_settings
 from streamer.errors import OverloadError, ProtocolError
 from streamer.gateways import client as client_module
+from streamer.gateways import member as member_module
 from streamer.gateways import wire
 from streamer.gateways.client import HubAwayError, HubClient
 from streamer.gateways.hub import Hub
@@ -215,6 +216,51 @@ class TestPlaces:
             await until(lambda: middle.taken == 0.0)
             await until_idle()
             assert middle.taken == 0.0
+
+    async def test_no_session_ends_for_who_has_left(self) -> None:
+        """The hub asks no gateway for more room then."""
+        held = list[wire.FromHub]()
+        async with two() as (middle, first, second):
+            second.handle = held.append
+            answering(first)
+            places = [await SharedPlaces(second).take(f"s_{n}", "secret", "", 2, None) for n in range(2)]
+            asking = asyncio.create_task(SharedPlaces(first).take("s_2", "secret", "", 1, None))
+            await until(lambda: held)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await until(lambda: not middle.members[0].taking)
+
+            places[0].weigh(0.0)
+            second.tell(wire.Done(id=as_question(held[0]).id, is_done=True))
+            await until(lambda: middle.taken == 1.0)
+            await until_idle()
+            assert len(held) == 1
+
+    async def test_a_gateway_that_hangs_is_waited_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Until it says that it is alive: who asks meanwhile is refused at once."""
+        monkeypatch.setattr(member_module, "ANSWER_S", 0.05)
+        held = list[wire.FromHub]()
+        async with two() as (middle, first, second):
+            second.handle = held.append
+            answering(first)
+            await SharedPlaces(second).take("s_0", "secret", "greedy", 2, None)
+            await SharedPlaces(second).take("s_1", "secret", "greedy", 2, None)
+            for _ in range(2):
+                with pytest.raises(OverloadError, match="no free place: 2 of 2 sessions open"):
+                    await SharedPlaces(first).take("s_2", "secret", "modest", 2, None)
+            assert [as_question(each).caller for each in held] == ["greedy"]
+
+            second.tell(wire.Alive())
+            await until(lambda: not middle.members[1].is_silent)
+            with pytest.raises(OverloadError):
+                await SharedPlaces(first).take("s_3", "secret", "modest", 2, None)
+            assert len(held) == 2
+
+
+def as_question(message: wire.FromHub) -> wire.MakeRoom:
+    """What the hub asks a gateway."""
+    assert isinstance(message, wire.MakeRoom)
+    return message
 
 
 class TestDoor:
