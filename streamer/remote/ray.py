@@ -140,7 +140,11 @@ class _Service:
             os._exit(1)
         self._seen = Seen(pid=os.getpid(), failure=str(error))
         time.sleep(FAILED_S)
-        ray.kill(self._actor, no_restart=True)
+        try:
+            ray.kill(self._actor, no_restart=True)
+        except Exception as kept:  # noqa: BLE001 - Ray raises whatever it meets: its head may be away
+            log.error("engine_not_ended", error=str(kept))  # noqa: TRY400 - it says all
+            os._exit(1)  # another process takes the place when Ray answers again
 
     async def _serve(self, hosted: Hosted) -> None:
         host = hosted.host

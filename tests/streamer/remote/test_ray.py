@@ -117,6 +117,24 @@ async def test_an_engine_that_cannot_start_gives_its_place_back(monkeypatch: pyt
     assert ended == [("actor", True)]
 
 
+async def test_an_engine_that_cannot_start_ends_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the head is away nobody would take its GPU back."""
+    from ray.exceptions import RayError
+
+    from streamer.remote.ray import _Service
+
+    def away(*_: object, **__: object) -> None:
+        raise RayError("the head is away")
+
+    codes = list[int]()
+    monkeypatch.setattr("streamer.remote.ray.FAILED_S", 0.0)
+    monkeypatch.setattr("streamer.remote.ray.logs.configure", lambda *_: None)
+    monkeypatch.setattr("streamer.remote.ray.os._exit", codes.append)
+    monkeypatch.setattr("ray.kill", away)
+    _Service(KEEP.begin, f"{__name__}:no_weights", "127.0.0.1", "actor").run()
+    assert codes == [1]
+
+
 async def test_a_cluster_that_begins_no_engine_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Ray raises, at whichever call: its keeper goes on."""
     from ray.exceptions import RayError
