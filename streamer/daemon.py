@@ -24,7 +24,7 @@ from streamer.audio.opus import preload
 from streamer.audio.pcm import Samples
 from streamer.build.service import Service
 from streamer.config import CaptureConfig, Config, LimitsConfig, ServerConfig
-from streamer.errors import ConfigError, StreamerError
+from streamer.errors import CaptureError, ConfigError, EngineError, OverloadError, StreamerError
 from streamer.gateway import build_service
 from streamer.host.event_loop import fair_loop
 from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
@@ -32,12 +32,12 @@ from streamer.host.microphone import MicrophoneSource
 from streamer.host.open_files import allow_all_files
 from streamer.host.sockets import listen, socket_path
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
-from streamer.host.terminal import TerminalCaptions, TerminalNotes
+from streamer.host.terminal import TerminalCaptions, TerminalNotes, has_person
 from streamer.protocol.events import Event
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.telemetry.loop_watch import LoopWatch
-from streamer.telemetry.metrics import LoopMetrics
+from streamer.telemetry.metrics import LoopMetrics, MicrophoneMetrics
 
 if TYPE_CHECKING:
     from streamer.server.connection import Connections
@@ -47,6 +47,8 @@ log = structlog.get_logger()
 
 LOADING_S = 300.0
 """How long loading the model may take before the service manager gives up."""
+AWAY_S = 30.0
+"""Between two attempts to caption a microphone that is not there, seconds."""
 
 
 class AudioSource(Protocol):
@@ -89,7 +91,8 @@ def serve(
         Exit code 0, after a clean stop.
 
     Raises:
-        StreamerError: The daemon cannot start or cannot go on: no model, port in use, no microphone.
+        StreamerError: The daemon cannot start or cannot go on: no model, port in use; no microphone at the start, where
+            a person looks on.
     """
     return run(_serve(config, build, open_microphone if with_microphone else None))
 
@@ -261,6 +264,7 @@ async def _serve_at(
                 watch.run(),
             ]
             if room and open_microphone:
+                MicrophoneMetrics(service.registry).alive.set_function(lambda: room.is_live)
                 works.append(_caption_microphone(scheduler, config, open_microphone, room))
             async with background(works):
                 notifier.ready()
@@ -344,13 +348,64 @@ async def _feed_watchdog(scheduler: Scheduler, notifier: Notifier) -> None:
 async def _caption_microphone(
     scheduler: Scheduler, config: Config, open_microphone: OpenMicrophone, room: Room
 ) -> None:
-    """Publish the events of the microphone's session in a room, until cancelled or the microphone is lost."""
+    """
+    Publish what the microphone hears in a room, until the daemon drains; each time that it comes back a new session.
+
+    The session that waits for it keeps its place. One that fails, or finds no place, ends nobody else's.
+    """
+    has_more = True
+    while has_more:
+        try:
+            has_more = await _caption_session(scheduler, config, open_microphone, room)
+        except (EngineError, OverloadError) as error:
+            log.error("microphone_not_captioned", error=str(error), retry_s=AWAY_S)  # noqa: TRY400 - it says all
+            await asyncio.sleep(AWAY_S)
+
+
+async def _caption_session(scheduler: Scheduler, config: Config, open_microphone: OpenMicrophone, room: Room) -> bool:
+    """Publish one session of the microphone; whether it ended since the microphone was lost, not by a drain."""
     stream = scheduler.open(config.session)
-    stream.has_sound = True  # a muted one gives its place to nobody: without it the daemon would end
-    async with _fed(stream, open_microphone(config.capture)):
-        with room.speaking(stream.id):
-            async for event in stream:
-                room.publish(event)
+    stream.has_sound = True  # muted or away, the microphone gives its place to nobody
+    feeding = asyncio.create_task(_feed_room(stream, config, open_microphone, room))
+    try:
+        async for event in stream:
+            room.publish(event)
+        return feeding.done()
+    finally:
+        stream.end()
+        await _stopped(feeding)
+
+
+async def _feed_room(stream: SessionHandle, config: Config, open_microphone: OpenMicrophone, room: Room) -> None:
+    """
+    Wait for the microphone and feed it to a session, which ends when it is lost.
+
+    Raises:
+        CaptureError: It is not there at the start, and a person looks on: it is probably named wrongly.
+    """
+    pause_s = 0.0
+    try:
+        while not stream.received_s:
+            await asyncio.sleep(pause_s)
+            pause_s = AWAY_S
+            try:
+                await _speak(open_microphone(config.capture), stream, room)
+            except CaptureError as error:
+                if has_person() and not room.session:
+                    raise
+                log.error("microphone_lost", error=str(error))  # noqa: TRY400 - it says all
+    finally:
+        stream.end()
+
+
+async def _speak(source: AudioSource, stream: SessionHandle, room: Room) -> None:
+    """Feed a microphone to a session, which speaks in the room from the first sound on; closes the microphone."""
+    async with contextlib.aclosing(source):
+        with contextlib.ExitStack() as speaking:
+            async for samples in source:
+                if not room.is_live:
+                    speaking.enter_context(room.speaking(stream.id))
+                await stream.feed(samples)
 
 
 async def _microphone(

@@ -7,6 +7,7 @@ If the output is not a terminal, only final turns are written, one line each. On
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from os import terminal_size
 from typing import TextIO
@@ -77,6 +78,11 @@ class TerminalNotes:
         if self._stream.isatty():
             self._stream.write(f"{line}\n")
             self._stream.flush()
+
+
+def has_person() -> bool:
+    """Whether a person typed the command: standard input is a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _styled(line: Line) -> str:

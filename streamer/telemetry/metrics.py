@@ -228,6 +228,15 @@ class ServiceMetrics:
         self.revisions_waiting = gauge("streamer_revisions_waiting", "Turns that wait to be decoded once more.")
 
 
+class MicrophoneMetrics:
+    """Metrics of the daemon's own microphone, where it has one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.alive = Gauge(
+            "streamer_microphone_alive", "Whether the daemon's microphone is captioned, 0 or 1.", registry=registry
+        )
+
+
 class GatewayMetrics:
     """Metrics of gateway processes, kept by their parent."""
 

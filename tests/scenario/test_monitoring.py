@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, Info, ProcessCollector, generate_latest
 
-from streamer.telemetry.metrics import DoorMetrics, EngineMetrics, ServiceMetrics
+from streamer.telemetry.metrics import DoorMetrics, EngineMetrics, MicrophoneMetrics, ServiceMetrics
 
 MONITORING = Path(__file__).parent.parent.parent / "configs" / "monitoring"
 NAMED = re.compile(r"\b(?:streamer|whisper|process)_[a-z_]+\b")
@@ -19,7 +19,7 @@ NAMED = re.compile(r"\b(?:streamer|whisper|process)_[a-z_]+\b")
 def published() -> set[str]:
     """Every name that `/metrics` shows."""
     registry = CollectorRegistry()
-    for part in (EngineMetrics, ServiceMetrics, DoorMetrics):
+    for part in (EngineMetrics, ServiceMetrics, DoorMetrics, MicrophoneMetrics):
         part(registry)
     ProcessCollector(registry=registry)
     Info("streamer_build", "", registry=registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from streamer import daemon
 from streamer.build.service import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
-from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, OverloadError, StreamerError
+from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, EngineError, OverloadError, StreamerError
 from streamer.host.sockets import listen
 from streamer.protocol.options import SessionOptions
 from tests.helpers.scripted_engine import ScriptedService, spoken
@@ -81,9 +82,9 @@ def terminate() -> None:
 
 
 class Microphone:
-    """Hears a sound once, then does something, and waits for ever."""
+    """Hears a sound once, or none at all, then does something, and waits for ever."""
 
-    def __init__(self, sound: NDArray[np.float32], then: Callable[[], None]) -> None:
+    def __init__(self, sound: NDArray[np.float32] | None, then: Callable[[], None]) -> None:
         self.seen: list[object] = []
         self._sound, self._then = sound, then
 
@@ -93,7 +94,8 @@ class Microphone:
         return self
 
     async def __aiter__(self) -> AsyncIterator[NDArray[np.float32]]:
-        yield self._sound
+        if self._sound is not None:
+            yield self._sound
         self._then()
         await asyncio.Event().wait()
 
@@ -102,7 +104,18 @@ class Microphone:
         self.seen.append("closed")
 
 
-def serve(scripted: ScriptedService, config: Config, microphone: Microphone | None = None) -> int:
+class Plugged:
+    """One microphone after the other, each as it is found by an attempt to open it."""
+
+    def __init__(self, *found: Microphone) -> None:
+        self._found = iter(found)
+
+    def open(self, config: CaptureConfig) -> Microphone:
+        """As the daemon opens it."""
+        return next(self._found).open(config)
+
+
+def serve(scripted: ScriptedService, config: Config, microphone: Microphone | Plugged | None = None) -> int:
     """Run the daemon on the scripted service."""
 
     def build(_: Config) -> Service:
@@ -284,13 +297,17 @@ def test_the_signal_that_replaces_gateways_ends_no_daemon(config: Config, script
     assert seen == [signal.SIG_IGN]
 
 
-def test_a_microphone_that_is_not_there_ends_the_daemon(config: Config, scripted: ScriptedService) -> None:
-    """With the error of the microphone alone."""
+def missing() -> None:
+    """As where no device is plugged in."""
+    raise DeviceNotFoundError("no input device found")
 
-    def missing() -> None:
-        raise DeviceNotFoundError("no input device found")
 
-    microphone = Microphone(np.zeros(160, np.float32), missing)
+def test_a_microphone_that_is_not_there_ends_a_daemon_that_a_person_starts(
+    config: Config, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the error of the microphone alone: it is probably named wrongly."""
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    microphone = Microphone(None, missing)
 
     with pytest.raises(DeviceNotFoundError):
         serve(scripted, config, microphone)
@@ -305,6 +322,49 @@ def test_a_served_microphone_is_captioned_until_the_stop(
 
     assert serve(scripted, config, microphone) == 0
     assert microphone.seen == [config.capture, "closed"]
+
+
+def test_a_service_waits_for_a_microphone_that_is_not_there(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start and after a loss; its session keeps its place, its room is live while there is sound."""
+    monkeypatch.setattr(daemon, "AWAY_S", 0.0)
+    scripted = ScriptedService(max_sessions=1)
+    alive: list[float | None] = []
+
+    def note(then: Callable[[], None]) -> Callable[[], None]:
+        def react() -> None:
+            with pytest.raises(OverloadError):
+                scripted.open()
+            alive.append(scripted.count("streamer_microphone_alive"))
+            then()
+
+        return react
+
+    sound = spoken("b c d f")
+    found = [Microphone(None, note(missing)) for _ in range(2)]
+    found += [Microphone(sound, note(missing)), Microphone(None, note(missing)), Microphone(sound, note(terminate))]
+
+    assert serve(scripted, config, Plugged(*found)) == 0
+
+    assert alive == [0, 0, 1, 0, 1]
+    assert scripted.count("streamer_sessions_opened_total") == 2
+    assert [microphone.seen[-1] for microphone in found] == ["closed"] * 5
+
+
+def test_a_microphone_whose_session_fails_gets_another_one(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions of others go on."""
+    monkeypatch.setattr(daemon, "AWAY_S", 0.0)
+    scripted = ScriptedService()
+    n_left = itertools.count(3, -1)
+
+    def fail(_: object) -> None:
+        if next(n_left) > 0:
+            raise EngineError("a step failed")
+
+    scripted.engine.on_step = fail
+    waits = Microphone(spoken("b c d f", pause_s=9.0), lambda: None)
+
+    assert serve(scripted, config, Plugged(waits, Microphone(spoken("b c"), terminate))) == 0
+    assert scripted.count("streamer_sessions_opened_total") == 2
 
 
 def test_a_muted_microphone_keeps_its_place(config: Config) -> None:
