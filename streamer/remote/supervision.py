@@ -2,7 +2,8 @@
 The engine processes of a gateway: each is kept alive, and started again when it is lost.
 
 A process that ends, hangs or cannot be started is replaced after a pause, which grows with each failure in a row; after
-the last one it is given up. When all are given up, `run` raises: a new daemon may find a device that works.
+the last one it is given up, and tried again every few minutes while others serve. When all are given up, `run` raises:
+a new daemon may find a device that works.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from streamer.remote.link import EngineLink, run_link
 
 PAUSES_S = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pause before each start in a row, seconds; after so many failures the engine is given up."""
+RETRY_S = 300.0
+"""Pause before each start of an engine that was given up, seconds."""
 HEALTHY_S = 60.0
 """A process that has served for so long, seconds, is no failure in a row when it is lost."""
 
@@ -55,7 +58,6 @@ class SupervisedEngine:
         self.name = program.begin.name
         self.link: EngineLink | None = None
         self.n_restarts = 0
-        self.is_given_up = False
         begin = msgspec.structs.replace(program.begin, measures=False)
         self._program, self._fingerprint = replace(program, begin=begin), fingerprint
         self._process: EngineProcess | None = process
@@ -68,26 +70,28 @@ class SupervisedEngine:
         return self._process is None or (self.link is not None and not self.link.is_answering)
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether it has no process, and so many starts in a row have failed that the next one is far off."""
+        return self._process is None and self._n_failures >= len(PAUSES_S)
+
+    @property
     def pid(self) -> int:
         """Of the process; 0 while there is none."""
         return self._process.pid if self._process else 0
 
     async def run(self) -> None:
-        """Keep it alive until cancelled or given up."""
+        """Keep it alive until cancelled."""
         try:
-            while self._process or await self._start():
-                assert self._process
+            while True:
+                process = self._process or await self._started()
                 started_s = time.monotonic()
-                await self._serve(self._process)
+                await self._serve(process)
                 pid, how = self.pid, await self.end()
                 log.error("engine_ended", engine=self.name, pid=pid, how=how)
                 if time.monotonic() - started_s >= HEALTHY_S:
                     self._n_failures = 0
         finally:
             await self.end()
-        self.is_given_up = True
-        log.error("engine_given_up", engine=self.name, starts=len(PAUSES_S))
-        self._on_change()
 
     async def _serve(self, process: EngineProcess) -> None:
         """Use a process until it is lost or hangs."""
@@ -111,22 +115,29 @@ class SupervisedEngine:
         self._on_change()
         return await process.end()
 
-    async def _start(self) -> bool:
-        """Start another process, as often as may be; whether one is ready."""
-        while self._n_failures < len(PAUSES_S):
-            await asyncio.sleep(PAUSES_S[self._n_failures])
+    async def _started(self) -> EngineProcess:
+        """Another process, once one is ready; after each failure the pause is longer."""
+        while True:
+            await asyncio.sleep(self._pause_s())
             self._n_failures += 1
             try:
-                await self._try()
+                self._process = await self._try()
             except StreamerError as error:
                 log.error("engine_not_started", engine=self.name, error=str(error))  # noqa: TRY400 - it says all
+                self._on_change()
                 continue
             self.n_restarts += 1
             log.warning("engine_restarted", engine=self.name, pid=self.pid, restarts=self.n_restarts)
-            return True
-        return False
+            return self._process
 
-    async def _try(self) -> None:
+    def _pause_s(self) -> float:
+        """Time until the next start, seconds."""
+        if not self.is_given_up:
+            return PAUSES_S[self._n_failures]
+        log.error("engine_given_up", engine=self.name, starts=self._n_failures, retry_s=RETRY_S)
+        return RETRY_S
+
+    async def _try(self) -> EngineProcess:
         process = EngineProcess(self._program)
         try:
             ready = await process.ready()
@@ -137,7 +148,7 @@ class SupervisedEngine:
         except BaseException:
             await process.end()
             raise
-        self._process = process
+        return process
 
 
 class SupervisedPool:
@@ -166,7 +177,7 @@ class SupervisedPool:
 
     @property
     def has_given_up(self) -> bool:
-        """Whether no engine will come back by itself."""
+        """Whether no engine has a process, nor will have one soon."""
         return all(place.is_given_up for place in self.places)
 
     @property
@@ -186,8 +197,11 @@ class SupervisedPool:
             DeviceLostError: All were given up.
         """
         async with asyncio.TaskGroup() as group:
-            for place in self.places:
-                group.create_task(place.run())
+            tasks = [group.create_task(place.run()) for place in self.places]
+            while not self.has_given_up:
+                await self.changed()
+            for task in tasks:
+                task.cancel()
         raise DeviceLostError(f"none of {len(self.places)} engine processes can be kept alive: the log says why")
 
 

@@ -26,7 +26,7 @@ DEAR = 1.1
 RARE_S = 300.0
 """Between two measurements of a machine that is as fast as it was ever measured, seconds."""
 MAX_FAILURES = 3
-"""Measurements in a row that fail before no more are made."""
+"""Measurements in a row that fail before the next ones come every `RARE_S` alone."""
 
 log = structlog.get_logger()
 
@@ -85,18 +85,17 @@ class IdleCalibration:
         self._last_took_s = 0.0
 
     async def run(self) -> None:
-        """Measure again and again, until cancelled or `MAX_FAILURES` measurements in a row have failed."""
-        while self._n_failed < MAX_FAILURES:
+        """Measure again and again, until cancelled."""
+        while True:
             await self._sleep(TICK_S)
             self._since_s += TICK_S
             if self._is_wanted and self._is_idle:
                 await self._try()
-        log.error("calibration_given_up", failures=self._n_failed)
 
     @property
     def _is_wanted(self) -> bool:
         """Whether to measure now: often at first and while steps are dear, rarely otherwise, within `MOST_SHARE`."""
-        often = self._n_measured < N_FIRST or self._meter.scale > DEAR
+        often = self._n_failed < MAX_FAILURES and (self._n_measured < N_FIRST or self._meter.scale > DEAR)
         return self._since_s >= max(TICK_S if often else RARE_S, self._last_took_s / MOST_SHARE)
 
     @property

@@ -10,6 +10,7 @@ waits for them, so there is always room for them.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ MAX_BYE_WAIT_S = 10.0
 TICK_S = 0.25
 """Between two looks at whether there is room, while turns wait, seconds."""
 MAX_FAILURES = 3
-"""Turns in a row whose steps fail, after which no turn is revised any more."""
+"""Turns in a row whose steps fail, after which none is revised for a while."""
+RETRY_S = 300.0
+"""Time after which the next turn is tried, seconds; if that one fails too, as long again."""
 
 log = structlog.get_logger()
 
@@ -105,13 +108,14 @@ class Reviser:
         """The turn that is decoded now; None: there is none, or its session has ceased to wait for it."""
         self._work = asyncio.Event()
         self._n_failed = 0
+        self._given_up_until_s = -math.inf
         self.models = decoder.models
         """Names of the models that a turn may ask for."""
         metrics.revisions_waiting.set_function(lambda: len(self._waiting))
 
     def put(self, job: Job) -> None:
         """Let a turn wait; over the bound the oldest turn of a live session is dropped."""
-        if self._n_failed >= MAX_FAILURES:
+        if self._clock() < self._given_up_until_s:
             self._finish(job, None, "failed")
             return
         self._waiting.append(job)
@@ -197,7 +201,8 @@ class Reviser:
             self._finish(job, event, outcome)
 
     def _give_up(self) -> None:
-        log.error("revisions_given_up", failures=self._n_failed)
+        self._given_up_until_s = self._clock() + RETRY_S
+        log.error("revisions_given_up", failures=self._n_failed, retry_s=RETRY_S)
         for job in list(self._waiting):
             self._waiting.remove(job)
             self._finish(job, None, "failed")

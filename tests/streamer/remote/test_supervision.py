@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import psutil
 import pytest
@@ -146,6 +147,27 @@ async def test_an_engine_that_cannot_be_started_again_is_given_up(monkeypatch: p
 
     assert "none of 1 engine processes can be kept alive" in str(group.value.exceptions[0])
     assert pool.has_given_up
+
+
+async def test_an_engine_that_was_given_up_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is tried again for as long as another one serves, and used as before."""
+    monkeypatch.setattr(supervision, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(supervision, "RETRY_S", 0.0)
+    driver = tmp_path / "driver"
+    needs_driver = program(command=("sh", "-c", f'test -e {driver} && exec "$@"', "sh", *COMMAND))
+    processes = [EngineProcess(program(str(i))) for i in range(2)]
+    await ready_all(processes)
+    pool = SupervisedPool([needs_driver, program("1")], processes, FINGERPRINT, lambda _: None)
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(pool.run())
+        await until_alive(pool)
+        os.kill(processes[0].pid, signal.SIGKILL)
+        while not pool.places[0].is_given_up:
+            await pool.changed()
+        driver.touch()
+        await until_alive(pool)
+        assert (pool.places[0].n_restarts, pool.has_given_up) == (1, False)
+        running.cancel()
 
 
 async def test_an_engine_ends_with_its_gateway() -> None:

@@ -16,7 +16,16 @@ from streamer.errors import EngineError, OverloadError
 from streamer.protocol.events import Bye, Event, TurnEnd, TurnRevised
 from streamer.protocol.options import SessionOptions
 from streamer.protocol.turns import FinalTurns
-from streamer.scheduling.reviser import MAX_BYE_WAIT_S, MAX_FAILURES, MAX_WAITING, Job, Revised, Reviser, TurnDecoder
+from streamer.scheduling.reviser import (
+    MAX_BYE_WAIT_S,
+    MAX_FAILURES,
+    MAX_WAITING,
+    RETRY_S,
+    Job,
+    Revised,
+    Reviser,
+    TurnDecoder,
+)
 from streamer.scheduling.revision_decoder import RevisionDecoder, RevisionThread
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.second_pass import Revision
@@ -221,19 +230,25 @@ class TestQueue:
             await queue.until(lambda: len(queue.told) == MAX_FAILURES + 2)
         assert [queue.count(outcome) for outcome in ("dropped", "failed", "same")] == [MAX_FAILURES + 1, None, 1]
 
-    async def test_after_some_failures_it_gives_up(self) -> None:
-        """A step that fails leaves the text; after `MAX_FAILURES` in a row nothing is computed any more."""
+    async def test_after_some_failures_it_gives_up_for_a_while(self) -> None:
+        """A step that fails leaves the text; after `MAX_FAILURES` in a row nothing is computed for `RETRY_S`."""
         engine = ScriptedEngine()
-        engine.poisoned["revision"] = 1000
+        engine.poisoned["revision"] = MAX_FAILURES + 1
         queue = Queue(decoding(engine))
         async with queue.running():
             for turn in range(MAX_FAILURES + 2):
                 queue.put(turn)
             await queue.until(lambda: len(queue.told) == MAX_FAILURES + 2)
             queue.put(100)
-        assert set(queue.told.values()) == {None}
-        assert len(engine.batches) == MAX_FAILURES
-        assert queue.count("failed") == MAX_FAILURES + 3
+            assert set(queue.told.values()) == {None}
+            assert len(engine.batches) == MAX_FAILURES
+            for turn in (200, 201):
+                queue.now_s += RETRY_S
+                queue.put(turn)
+                queue.put(turn + 10)
+                await queue.until(lambda turn=turn: turn + 10 in queue.told)
+        assert [queue.told[turn] is None for turn in (200, 210, 201, 211)] == [True, True, False, False]
+        assert queue.count("failed") == MAX_FAILURES + 3 + 2
 
 
 class TestSessions:
