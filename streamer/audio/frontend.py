@@ -7,6 +7,7 @@ Runs on the thread that owns the device. The state of each session is an argumen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from streamer.audio.mel import N_FFT, FrameStream, MelSpectrogram
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
+from streamer.errors import DeviceError
 
 END_SAMPLES = N_FFT + FRAME_SAMPLES
 """Samples of silence to append after the last audio: mel and voice frames that reach past its end become complete."""
@@ -26,6 +28,16 @@ class FeatureState:
         self.frames = FrameStream()
         self.voice = VoiceState()
         self._pending = torch.empty(0)
+
+    def copied(self) -> FeatureState:
+        """A state that can go on by itself; it shares the tensors, which are replaced and never changed."""
+        twin = copy(self)
+        twin.frames, twin.voice = copy(self.frames), copy(self.voice)
+        return twin
+
+    def take(self, twin: FeatureState) -> None:
+        """Become what a copy has become."""
+        self.frames, self.voice, self._pending = twin.frames, twin.voice, twin._pending
 
     def whole_frames(self, samples: Tensor) -> Tensor:
         """Append samples (n,); returns the voice frames they complete, (n_frames, 512), and keeps the rest."""
@@ -56,9 +68,22 @@ class FrontEnd:
         Features of the next samples of several sessions.
 
         Args:
-            states: State of each session; updated by this call.
+            states: State of each session; updated by this call, where it succeeds.
             samples: Samples of each session, (n,), float32 at 16 kHz, any n.
+
+        Raises:
+            DeviceError: The device failed; the same call may be made again.
         """
+        twins = [state.copied() for state in states]
+        try:
+            features = self._extract(twins, samples)
+        except (RuntimeError, MemoryError) as error:  # torch reports a failing device as RuntimeError
+            raise DeviceError(f"audio features of {len(states)} sessions failed on the device: {error}") from error
+        for state, twin in zip(states, twins, strict=True):
+            state.take(twin)
+        return features
+
+    def _extract(self, states: Sequence[FeatureState], samples: Sequence[Tensor]) -> list[Features]:
         with torch.inference_mode():
             cut = [state.frames.push(block) for state, block in zip(states, samples, strict=True)]
             counts = [sum(part.shape[0] for part in parts) for parts in cut]

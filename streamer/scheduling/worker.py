@@ -25,7 +25,7 @@ from torch import Tensor
 
 from streamer.audio.frontend import Features, FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.errors import EngineError, StreamerError
+from streamer.errors import DeviceError, DeviceLostError, EngineError, StreamerError
 from streamer.protocol.events import Event, TurnRevised
 from streamer.scheduling.calibration import Clocks, Timing
 from streamer.scheduling.decoder import Answer, Decoder, Stepped
@@ -40,6 +40,8 @@ from streamer.telemetry.tracing import NoSpans, StepTracer
 
 MAX_FAILURES = 3
 """Steps of one session in a row that fail before the session ends with an error."""
+LISTENING_PAUSES_S = (0.0, 0.5, 2.0)
+"""Pause before each further attempt to compute audio features on a device that fails, seconds; as for its engine."""
 CATCH_UP = 1.2
 """Audio taken of a late session, as a multiple of the time that has passed."""
 EARLY = 0.5
@@ -311,14 +313,25 @@ class Worker:
             return
         samples = [blocks[stream.id] for stream in streams]
         started = time.perf_counter()
-        features = await self.decoder.thread.run(lambda: self._extract(streams, samples))
+        features = await self._listen(streams, samples, LISTENING_PAUSES_S)
         self._metrics.listen.observe((time.perf_counter() - started) * 1e3)
         for stream, new, block in zip(streams, features, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
             self._say(stream, functools.partial(stream.session.push_frames, new.frames, new.probabilities))
 
-    def _extract(self, streams: Sequence[SessionHandle], samples: Sequence[Tensor]) -> list[Features]:
-        return self._front_end.extract([stream.state for stream in streams], samples)
+    async def _listen(
+        self, streams: Sequence[SessionHandle], samples: Sequence[Tensor], pauses_s: Sequence[float]
+    ) -> list[Features]:
+        """The features of new samples; a device that fails is asked again after each of these pauses."""
+        states = [stream.state for stream in streams]
+        try:
+            return await self.decoder.thread.run(lambda: self._front_end.extract(states, samples))
+        except DeviceError as error:
+            if not pauses_s:
+                raise DeviceLostError(f"the device does not recover: {error}") from error
+            log.exception("listening_failed", retry_s=pauses_s[0])
+        await asyncio.sleep(pauses_s[0])
+        return await self._listen(streams, samples, pauses_s[1:])
 
     def _due(self, interval_s: float) -> list[SessionHandle]:
         """Sessions due for a step at this interval, ends of turns first, then those that have waited longest."""

@@ -199,6 +199,7 @@ class ScriptedService:
         liveness_s: float = LIVENESS_S,
         tracer: StepTracer | None = None,
         engine: Engine | None = None,
+        front_end: LoudnessFrontEnd = LoudnessFrontEnd(),  # noqa: B008 - it has no state
         decoder: Callable[[Engine, LoadMeter], Decoder] | None = None,
         supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
         revisers: Sequence[RevisingModel] = (),
@@ -220,7 +221,7 @@ class ScriptedService:
             for engine in (engine or self.engine, *self.engines[1:])
         ]
         self.workers = [
-            Worker(decoder, LoudnessFrontEnd(), worker, metrics, tracer)  # type: ignore[arg-type]
+            Worker(decoder, front_end, worker, metrics, tracer)  # type: ignore[arg-type]
             for decoder in self.decoders
         ]
         self.worker = self.workers[0]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from streamer.audio.frontend import Features, FeatureState, FrontEnd
-from streamer.audio.mel import HOP_LENGTH, N_FFT
-from streamer.audio.vad import FRAME_SAMPLES
-from tests.helpers.hearing import cut_at, front_end, noise
+from streamer.audio.mel import HOP_LENGTH, N_FFT, MelSpectrogram
+from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
+from streamer.errors import DeviceError
+from tests.helpers.hearing import cut_at, front_end, noise, voice_weights
 from tests.helpers.recordings import Recording
 
 FRONT_END = front_end()
@@ -50,6 +52,30 @@ def test_blocks_make_no_difference(places: list[int], n_samples: int) -> None:
     heard = hear(cut_at(samples, places))
     assert_same(heard, hear([samples]))
     assert len(heard.probabilities) == n_samples // FRAME_SAMPLES
+
+
+class FailingDetector(VoiceDetector):
+    """Fails each second time, when it has heard the frames."""
+
+    n_calls = 0
+
+    def __call__(self, frames: list[Tensor], states: list[VoiceState]) -> list[list[float]]:
+        found = super().__call__(frames, states)
+        self.n_calls += 1
+        if self.n_calls % 2:
+            raise RuntimeError("CUDA error: out of memory")
+        return found
+
+
+def test_a_device_that_fails_is_asked_again() -> None:
+    """Nothing is lost and nothing heard twice: a call that fails changes no state."""
+    failing, state, parts = FrontEnd(MelSpectrogram(80), FailingDetector(voice_weights())), FeatureState(), []
+    blocks = [noise(n) for n in (3000, 700, 4000)]
+    for block in blocks:
+        with pytest.raises(DeviceError, match="of 1 sessions failed on the device: CUDA error"):
+            failing.extract([state], [block])
+        parts += failing.extract([state], [block])
+    assert_same(joined(parts), hear(blocks))
 
 
 def test_together_as_alone(recordings: dict[str, Recording]) -> None:

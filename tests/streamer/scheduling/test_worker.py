@@ -9,10 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from torch import Tensor
 
+from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.errors import EngineError
+from streamer.errors import DeviceError, DeviceLostError, EngineError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
+from streamer.scheduling import worker
 from streamer.scheduling.decoder import LocalDecoder
 from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.load import LoadLimits, LoadMeter, StepCosts
@@ -20,7 +23,17 @@ from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import CATCH_UP, LATE_S, WorkerOptions
 from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.step import Engine, StepRequest
-from tests.helpers.scripted_engine import INTERVAL_S, ScriptedService, collect, recite, serving, spoken, story, texts
+from tests.helpers.scripted_engine import (
+    INTERVAL_S,
+    LoudnessFrontEnd,
+    ScriptedService,
+    collect,
+    recite,
+    serving,
+    spoken,
+    story,
+    texts,
+)
 from tests.helpers.waiting import until_idle
 
 
@@ -283,6 +296,37 @@ async def test_a_fault_ends_the_worker() -> None:
     with pytest.raises(ZeroDivisionError):
         await service.worker.run()
     assert not service.worker.is_alive
+
+
+class FailingFrontEnd(LoudnessFrontEnd):
+    """Its device fails so many times."""
+
+    def __init__(self, n_failures: int) -> None:
+        self.n_failures = n_failures
+
+    def extract(self, states: Sequence[FeatureState], samples: Sequence[Tensor]) -> list[Features]:
+        """As `FrontEnd.extract`."""
+        self.n_failures -= 1
+        if self.n_failures >= 0:
+            raise DeviceError("the device failed")
+        return super().extract(states, samples)
+
+
+async def test_audio_features_that_fail_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a step, nobody hears of a device that recovers."""
+    monkeypatch.setattr(worker, "LISTENING_PAUSES_S", (0.0, 0.0, 0.0))
+    async with serving(front_end=FailingFrontEnd(3)) as service:
+        assert texts(await recite(service.open(), story(10))) == [story(10)]
+
+
+async def test_a_device_that_does_not_recover_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where audio features fail, as where steps do: a new process gets a new context on the device."""
+    monkeypatch.setattr(worker, "LISTENING_PAUSES_S", (0.0, 0.0, 0.0))
+    service = ScriptedService(front_end=FailingFrontEnd(4))
+    await service.open().feed(spoken("b c d"))
+
+    with pytest.raises(DeviceLostError, match="does not recover: the device failed"):
+        await service.worker.run()
 
 
 # --- whether it is alive
