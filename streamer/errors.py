@@ -3,6 +3,7 @@ Every error this package raises on purpose.
 
     StreamerError
     ├── ConfigError            a configuration key, flag or environment variable
+    │   └── UnreadableFileError    a key file or certificate that cannot be read now
     ├── ModelNotFoundError     a model name that is found nowhere
     ├── CheckpointError        a checkpoint file: truncated, unknown format, wrong hash, wrong shapes
     ├── AudioFormatError       audio bytes that are not as announced
@@ -30,6 +31,10 @@ class StreamerError(Exception):
 
 class ConfigError(StreamerError):
     """A configuration value is unknown, of the wrong type, or out of range."""
+
+
+class UnreadableFileError(ConfigError):
+    """A key file or certificate cannot be read: unlike after other mistakes, another try may succeed."""
 
 
 class ModelNotFoundError(StreamerError):

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.errors import ConfigError, ForbiddenError, KeyRefusedError
+from streamer.errors import ConfigError, ForbiddenError, KeyRefusedError, UnreadableFileError
 
 MIN_KEY_CHARS = 16
 """Shorter keys can be guessed."""
@@ -88,7 +88,8 @@ class Keys:
         clock: Unix time, seconds, by which tokens expire.
 
     Raises:
-        ConfigError: The file cannot be read, or a line is not `NAME KEY`.
+        UnreadableFileError: The file cannot be read.
+        ConfigError: A line is not `NAME KEY`.
     """
 
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -220,7 +221,8 @@ def _lines(path: Path) -> list[str]:
             raise ConfigError(f"the key file {path} is not a regular file of at most {MAX_FILE_BYTES} bytes")
         return path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ConfigError(f"cannot read the key file {path}: {(error.strerror or str(error)).lower()}") from None
+        reason = (error.strerror or str(error)).lower()
+        raise UnreadableFileError(f"cannot read the key file {path}: {reason}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"the key file {path} is not text: expected lines of NAME KEY") from None
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 from streamer.config import ServerConfig
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, UnreadableFileError
 
 
 class Certificate:
@@ -20,6 +20,7 @@ class Certificate:
         config: `tls_certificate` and `tls_key` name the files; both empty: TLS is off.
 
     Raises:
+        UnreadableFileError: They cannot be read.
         ConfigError: Only one of the two files is named, or they cannot be used.
     """
 
@@ -72,7 +73,7 @@ class Certificate:
             ) from None
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise ConfigError(f"cannot read {self._certificate} or {self._key}: {reason}") from None
+            raise UnreadableFileError(f"cannot read {self._certificate} or {self._key}: {reason}") from None
         return context
 
 

@@ -2,8 +2,8 @@
 The commands of `streamer`: each makes a `Config` of its arguments and calls the module that does the work.
 
 A module that takes long to import is imported by the command that needs it, so that `--help` and `config` are quick.
-Exit codes: 0; 1 for a failure; 2 for bad usage or configuration. The reason is one line on standard error, several
-mistakes in the configuration are a line each.
+Exit codes: 0; 1 for a failure, after which another try may succeed; 2 for bad usage or configuration. The reason is one
+line on standard error, several mistakes in the configuration are a line each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 from streamer import __version__, config
 from streamer.config import Config
-from streamer.errors import ConfigError, ModelNotFoundError, StreamerError
+from streamer.errors import ConfigError, ModelNotFoundError, StreamerError, UnreadableFileError
 from streamer.telemetry import logs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -59,6 +59,8 @@ class Streamer(click.Group):
         """
         try:
             return super().invoke(ctx)
+        except UnreadableFileError as error:
+            raise Failure(str(error)) from None
         except ConfigError as error:
             raise ConfigFailure(str(error)) from None
         except StreamerError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer.access.keys import Caller, Keys, Right, find_key_file
-from streamer.errors import ConfigError, KeyRefusedError
+from streamer.errors import ConfigError, KeyRefusedError, UnreadableFileError
 
 KEY, OTHER = "kitchen-0123456789abcdef", "office-0123456789abcdef"
 
@@ -149,7 +149,7 @@ class TestFile:
 
     def test_a_file_that_cannot_be_read_is_an_error(self, tmp_path: Path) -> None:
         """A file that was named and cannot be read stops the daemon: without it everybody would be let in."""
-        with pytest.raises(ConfigError, match="no such file"):
+        with pytest.raises(UnreadableFileError, match="no such file"):
             Keys(tmp_path / "keys")
         (tmp_path / "keys").write_bytes(b"\xff\xfe")
         with pytest.raises(ConfigError, match="not text"):

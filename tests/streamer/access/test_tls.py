@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from streamer.access.tls import Certificate
 from streamer.cli import doctor
 from streamer.config import ServerConfig
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, UnreadableFileError
 from tests.helpers.http_daemon import CONFIG, receive, serving
 
 
@@ -74,7 +74,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cert\.pem and .*key\.pem are not a PEM"):
         certificate.reload()
     (tmp_path / "key.pem").unlink()
-    with pytest.raises(ConfigError, match=r"cannot read .*key\.pem: no such file"):
+    with pytest.raises(UnreadableFileError, match=r"cannot read .*key\.pem: no such file"):
         Certificate(config)
 
 

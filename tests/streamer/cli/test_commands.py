@@ -17,7 +17,7 @@ from streamer import __version__
 from streamer.cli.commands import main
 from streamer.cli.transcribe import TranscribeOptions
 from streamer.config import Config
-from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError
+from streamer.errors import AudioFormatError, DeviceNotFoundError, ModelNotFoundError, UnreadableFileError
 from streamer.evaluation.bench import BenchOptions
 from streamer.evaluation.play import EvaluationOptions
 from tests.helpers.process_log import restored_log
@@ -248,6 +248,7 @@ def test_bad_configuration_is_exit_code_2_and_one_line(
         DeviceNotFoundError('no input device "usb": expected one of 1 "Built-in"'),
         ModelNotFoundError("no model is called tiny.eng: did you mean tiny.en?"),
         AudioFormatError("clip.m4a: not wav, flac, ogg or mp3"),
+        UnreadableFileError("cannot read the key file /etc/streamer/keys: input/output error"),
     ],
 )
 def test_a_failure_is_exit_code_1_and_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
