@@ -101,7 +101,7 @@ class Hub:
             case wire.Serving() | wire.Failed():
                 member.begun(message)
             case wire.Alive():
-                member.alive_at_s = asyncio.get_running_loop().time()
+                member.lives()
             case wire.Report() | wire.Done():
                 member.answered(message)
             case wire.State():

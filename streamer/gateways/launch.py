@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import subprocess
@@ -22,7 +23,7 @@ START_S = 120.0
 HANGING_S = 30.0
 """Time without a sign of life after which a gateway is replaced, seconds."""
 TICK_S = 0.5
-"""Between two looks at that, seconds."""
+"""Between two looks at that, seconds. Looks are counted: there are none in a container that is paused."""
 END_S = 5.0
 """Time in which a gateway must be gone once its connection has ended, seconds."""
 NOT_FOR_CHILDREN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
@@ -57,7 +58,8 @@ class GatewayProcess:
         self._begin, self._hub = program.begin, hub
         self.is_stopped = False
         """Whether it was told to end."""
-        self._end_at_s = float("inf")
+        self._left_s = math.inf
+        """Time until it must be gone, counted in looks, seconds."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         self._connection = ours
@@ -124,25 +126,27 @@ class GatewayProcess:
             is_replaced: Whether another one takes its place.
         """
         self.is_stopped = True
-        self._end_at_s = asyncio.get_running_loop().time() + within_s
+        self._left_s = within_s
         if self._member:
             self._member.send(wire.Stop(is_replaced=is_replaced))
 
     async def ended(self) -> str:
         """Wait until it has ended, and kill it where it hangs; how it ended, in words."""
         assert self._serving is not None
+        assert self._member is not None
         while not (await asyncio.wait({self._serving}, timeout=TICK_S))[0]:
+            self._member.silent_s += TICK_S
+            self._left_s -= TICK_S
             if self._is_overdue():
                 self._process.kill()
         return await self.end()
 
     def _is_overdue(self) -> bool:
         assert self._member is not None
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._member.alive_at_s > HANGING_S:
+        if self._member.silent_s > HANGING_S:
             log.error("gateway_hangs", gateway=self._member.name, seconds=HANGING_S)
             return True
-        if now_s > self._end_at_s:
+        if self._left_s < 0:
             log.error("gateway_stops_too_slowly", gateway=self._member.name)
             return True
         return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -47,10 +46,10 @@ class Member:
         self.name = name
         self.start: asyncio.Future[wire.Serving | wire.Failed | None] = asyncio.get_running_loop().create_future()
         """How its start has ended; None: it is gone."""
-        self.alive_at_s = asyncio.get_running_loop().time()
-        """When it last said that it is alive, monotonic time in seconds."""
-        self._missed_at_s = -math.inf
-        """When it last left a question without an answer."""
+        self.silent_s = 0.0
+        """Time since it last said that it is alive, as whoever looks at it has counted, seconds."""
+        self.is_silent = False
+        """Whether it has left a question without an answer, and has not said since that it is alive."""
         self.entries: dict[int, str] = {}
         """Owner of each open WebSocket."""
         self.viewers: dict[int, contextlib.ExitStack] = {}
@@ -80,9 +79,13 @@ class Member:
         if (answer := self._asked.pop(message.id, None)) and not answer.done():
             answer.set_result(message)
 
+    def lives(self) -> None:
+        """It has said that it is alive."""
+        self.silent_s, self.is_silent = 0.0, False
+
     def begun(self, message: wire.Serving | wire.Failed) -> None:
         """Its start has ended."""
-        self.alive_at_s = asyncio.get_running_loop().time()
+        self.lives()
         if not self.start.done():
             self.start.set_result(message)
 
@@ -103,11 +106,6 @@ class Member:
             if speaker.session == session:
                 del self.speakers[number]
                 speaker.leave()
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether it has left a question without an answer, and has not said since that it is alive."""
-        return self._missed_at_s > self.alive_at_s
 
     async def make_room(self, caller: str, *, is_greedy: bool = False) -> bool:
         """
@@ -137,7 +135,7 @@ class Member:
             async with asyncio.timeout(ANSWER_S):
                 return await answer
         except TimeoutError:
-            self._missed_at_s = asyncio.get_running_loop().time()
+            self.is_silent = True
             return None
         finally:
             self._asked.pop(number, None)

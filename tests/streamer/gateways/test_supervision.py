@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -141,6 +142,20 @@ async def test_a_gateway_that_stands_still_is_killed(monkeypatch: pytest.MonkeyP
         await until(lambda: running.count("streamer_gateway_restarts_total") == 1)
         monkeypatch.setattr(launch, "HANGING_S", 60.0)
         os.kill(running.pids[0], signal.SIGSTOP)
+
+
+async def test_gateways_that_stood_still_with_their_parent_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was paused: longer than a gateway may hang, and nobody is replaced."""
+    monkeypatch.setattr(launch, "HANGING_S", 1.0)
+    monkeypatch.setattr(launch, "TICK_S", 0.01)
+    async with asyncio.timeout(60), started(1) as running:
+        [pid], [member] = running.pids, running.hub.members
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: member.silent_s > 0.1)
+        time.sleep(1.0)  # noqa: ASYNC251 - the parent stands still
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: not member.silent_s)
+        assert (running.pids, running.count("streamer_gateway_restarts_total")) == ([pid], 0)
 
 
 async def test_a_stop_does_not_wait_for_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
