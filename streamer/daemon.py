@@ -79,7 +79,7 @@ def serve(
     open_microphone: OpenMicrophone = MicrophoneSource,
 ) -> int:
     """
-    Serve over HTTP and WebSocket until SIGTERM or SIGINT, then drain.
+    Serve over HTTP and WebSocket until SIGTERM or SIGINT, in a terminal SIGHUP too, then drain.
 
     Args:
         config: The configuration.
@@ -252,7 +252,10 @@ async def _serve_at(
         knows=functools.partial(shows_key, keys=keys),
     )
     await server.start()
-    _on_reload(notifier, keys, certificate)
+    if has_person():  # SIGHUP: its window was closed
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set)
+    else:
+        _on_reload(notifier, keys, certificate)
     try:
         async with wyoming_server(scheduler, config):
             watch = LoopWatch(LoopMetrics(service.registry))

@@ -297,6 +297,17 @@ def test_the_signal_that_replaces_gateways_ends_no_daemon(config: Config, script
     assert seen == [signal.SIG_IGN]
 
 
+def test_a_terminal_that_is_closed_ends_its_daemon(
+    manager: Manager, config: Config, scripted: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGHUP says that its window is gone: nobody would see that a microphone is still heard."""
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    manager.reactions["READY=1"] = lambda: os.kill(os.getpid(), signal.SIGHUP)
+
+    assert serve(scripted, config, Microphone(spoken("b c d f"), lambda: None)) == 0
+    assert "RELOADING=1" not in manager.heard
+
+
 def missing() -> None:
     """As where no device is plugged in."""
     raise DeviceNotFoundError("no input device found")
