@@ -171,18 +171,23 @@ async def test_a_speaker_brings_the_talk_back(chromium: OpenChromium, murmur: Pa
 
 
 async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path) -> None:
-    """The last turns of a longer talk do not look like all of it."""
+    """The last turns of a longer talk do not look like all of it, nor do those that a page keeps for so long."""
     browser = await chromium(murmur)
     microphone = Room()
+    ends = [event for _, event in script_of(["Word."] * (HISTORY + 110)) if isinstance(event, TurnEnd)]
     async with serving(CONFIG, microphone=microphone) as daemon:
         with microphone.speaking("s_1"):
-            for _, event in script_of(["Word."] * (HISTORY + 7)):
+            for event in ends[: HISTORY + 7]:
                 microphone.publish(event)
             page = await open_page(await browser.new_context(), daemon.url("/watch"))
-            await expect(page.locator("#log .turn")).to_have_count(HISTORY, timeout=20_000)
+            await expect(page.locator("#log .turn")).to_have_count(HISTORY, timeout=60_000)
             await expect(page.locator("#missing")).to_have_text(
                 "without the first 7 sentences, which the server no longer has"
             )
+            for event in ends[HISTORY + 7 :]:
+                microphone.publish(event)
+            await expect(page.locator("#missing")).to_contain_text("the first 10 sentences", timeout=60_000)
+            await expect(page.locator("#log .turn")).to_have_count(HISTORY + 100)
     await browser.close()
 
 

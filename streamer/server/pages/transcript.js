@@ -84,6 +84,12 @@ export class Transcript {
     turns.forEach((turn) => this.append(turn, { isNew: false }));
   }
 
+  /** Remove a turn. */
+  remove({ key }) {
+    this.#rows.get(key)?.remove();
+    this.#rows.delete(key);
+  }
+
   /** Remove all turns. */
   clear() {
     this.#rows.clear();

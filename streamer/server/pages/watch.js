@@ -8,6 +8,7 @@ import { addressOf, connectionTrouble } from "./server.js";
 import { Transcript } from "./transcript.js";
 import { Turns } from "./turns.js";
 
+const KEPT = 2100; // turns: more than the server sends again after a lost connection, so that it sends none that was forgotten
 const $ = (id) => document.getElementById(id);
 const room = decodeURIComponent(location.pathname.slice(addressOf("watch/").pathname.length)) || "microphone";
 const TROUBLES = {
@@ -22,6 +23,7 @@ const turns = new Turns();
 const view = new CaptionView($("stage"));
 const transcript = new Transcript($("transcript"), turns);
 let speaker = -1;
+let nMissing = 0; // sentences that are not shown
 let isJoined = false;
 let isComparing = false; // whether turns that come may be those of another daemon, which counts from 0 again
 
@@ -42,6 +44,13 @@ function receive(event) {
   if (event.type === "turn_revised") view.revise(turn);
   else view.show(turn);
   if (turn.isFinal) transcript.append(turn);
+  if (turns.all.length > KEPT) forgetOldest();
+}
+
+/** A page that is open for weeks keeps the newest turns alone. */
+function forgetOldest() {
+  transcript.remove(turns.all.shift());
+  showMissing(nMissing + 1);
 }
 
 /** After a new connection the server sends its turns again. Another text under a number: the daemon was restarted. */
@@ -67,8 +76,9 @@ function clear() {
   showMissing(0);
 }
 
-/** Say how many sentences the server has forgotten. */
+/** Say how many sentences are not shown: they were forgotten here, and by the server too. */
 function showMissing(n) {
+  nMissing = n;
   $("missing").hidden = n === 0;
   $("missing").textContent = `without the first ${n === 1 ? "sentence" : `${n} sentences`}, which the server no longer has`;
 }
