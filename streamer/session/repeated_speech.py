@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from streamer.session.words import SpokenWord
 
-LONGEST_ROUND = 16
-"""Longest round that is looked for, words."""
+LONGEST_ROUND = 64
+"""Longest round that is looked for, words: a window of fast speech has no more, and a decoder that has strayed in noise
+says all of it once more."""
 SQUEEZED = 0.35
 """Sound of a round below which it was not said, as a part of the sound of the longest round before it."""
 SOUNDLESS_S, SOUNDLESS = 0.04, 0.6
@@ -36,7 +37,7 @@ def without_unsaid_rounds(before: Sequence[SpokenWord], words: Sequence[SpokenWo
         words: Words of the hypothesis.
     """
     said = _Rounds(before, words)
-    for size in filter(said.repeats, range(1, LONGEST_ROUND + 1)):
+    for size in filter(said.repeats, range(1, min(LONGEST_ROUND, said.n_words // 2) + 1)):
         while (at := said.unsaid_round(size)) is not None:
             said.remove(at, size)
         said.cut_unsaid_end(size)
@@ -47,15 +48,21 @@ class _Rounds:
     """The words of a window; those of the hypothesis can be removed."""
 
     def __init__(self, before: Sequence[SpokenWord], words: Sequence[SpokenWord]) -> None:
-        # marks alone belong to the word before them
+        # marks alone belong to the word before them, at the beginning to a committed one
+        self._marks = list(itertools.takewhile(lambda word: not word.key, words)) if before else []
         self._groups = _with_marks(before)
         self._first = len(self._groups)
-        self._groups += _with_marks(words)
+        self._groups += _with_marks(words[len(self._marks) :])
         self._keys = [group[0].key for group in self._groups]
 
     @property
     def words(self) -> list[SpokenWord]:
-        return [word for group in self._groups[self._first :] for word in group]
+        return [*self._marks, *(word for group in self._groups[self._first :] for word in group)]
+
+    @property
+    def n_words(self) -> int:
+        """Of the window, without marks that stand alone."""
+        return len(self._groups)
 
     def repeats(self, size: int) -> bool:
         """Whether any word is the one that stands so many words before it."""
@@ -71,13 +78,22 @@ class _Rounds:
         return min(unsaid, key=lambda at: self._sound_s(at, size), default=None)
 
     def _is_unsaid(self, at: int, size: int) -> bool:
+        return self._has_no_sound(at, size) or self._sound_s(at, size) < SQUEEZED * self._longest_s(at, size)
+
+    def _has_no_sound(self, at: int, size: int) -> bool:
         n_soundless = sum(self._is_soundless(i, size) for i in range(at, at + size))
-        if size >= FEW_WORDS and n_soundless >= SOUNDLESS * size:
-            return True
-        return self._sound_s(at, size) < SQUEEZED * self._longest_s(at, size)
+        return size >= FEW_WORDS and n_soundless >= SOUNDLESS * size
 
     def cut_unsaid_end(self, size: int) -> None:
-        """Cut where the attention stands still for `FEW_WORDS` repeated words, or for a shorter round at the end."""
+        """Cut a last round without sound, or where the attention stands still for `FEW_WORDS` words or a last round."""
+        at = len(self._groups) - size
+        if (
+            at >= self._first
+            and all(self._repeats(i, size) for i in range(at, at + size))
+            and self._has_no_sound(at, size)
+        ):
+            self._cut(slice(at, None))
+            return
         run = 0
         for end in range(self._first + 1, len(self._groups) + 1):
             is_still = self._repeats(end - 1, size) and self._is_soundless(end - 1, size)

@@ -69,6 +69,17 @@ def test_words_that_do_not_repeat_are_left_alone(words: list[tuple[str, float]])
     assert without_unsaid_rounds([], said) == said
 
 
+@pytest.mark.parametrize("n_words", [17, 31, 50, LONGEST_ROUND])
+def test_a_whole_text_that_is_said_once_more_without_sound_is_left_out(n_words: int) -> None:
+    """As by a decoder that has strayed in noise; a speaker who repeats himself takes his time for it."""
+    text = [f" word{i % 29}x{i}" for i in range(n_words)]
+    before = rounds(text, 1, 0.0)
+    stop, first = word(".", 14.9, 14.9), word(text[0], 15.0, 15.5)
+    assert without_unsaid_rounds(before, rounds(text, 1, 15.0, 0.0)) == []
+    assert without_unsaid_rounds(before, [stop, first, *rounds(text[1:], 1, 15.5, 0.0)]) == [stop]
+    assert without_unsaid_rounds(before, said := [stop, *rounds(text, 1, 15.0)]) == said
+
+
 def test_a_last_word_may_hold_the_pause_behind_its_round() -> None:
     """The words before it share one instant, and the words after it are the round that was said."""
     sentence = [" ask", " what", " you", " can", " do"]
