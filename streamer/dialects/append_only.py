@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from streamer.text.joining import space_between
+
 
 class AppendOnlyText:
-    """Computes the text to append for successive captions and turns; turns are joined by a space."""
+    """Computes the text to append for successive captions and turns; turns are joined as their scripts are."""
 
     def __init__(self) -> None:
         self._sent = ""
         """Text of the open turn that was appended."""
-        self._has_earlier = False
-        """Whether an earlier turn had text, so that a space must precede the next."""
+        self._before = ""
+        """Text of the last turn that had any."""
 
     def grow(self, stable: str) -> str:
         """Return what to append for the stable text of the open turn; empty unless it begins with the sent text."""
         if not stable.startswith(self._sent):
             return ""
         delta = stable[len(self._sent) :]
-        if delta and not self._sent and self._has_earlier:
-            delta = f" {delta}"
+        if delta and not self._sent and self._before:
+            delta = space_between(self._before, delta) + delta
         self._sent = stable
         return delta
 
     def end_turn(self, text: str) -> str:
         """Return the text to append for the final text of the turn, and begin the next turn."""
         delta = self.grow(text)
-        self._has_earlier = self._has_earlier or bool(self._sent)
+        self._before = self._sent or self._before
         self._sent = ""
         return delta

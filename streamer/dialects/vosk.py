@@ -21,6 +21,7 @@ from streamer.protocol.bounds import fitting_keyterms
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
 from streamer.protocol.messages import AudioFormat, Flush, Start
 from streamer.protocol.options import PAUSE_MS, Update
+from streamer.text.joining import joined
 
 DEFAULT_RATE = 8000
 """Sample rate of a client that names none, in hertz: the default of vosk-server."""
@@ -140,7 +141,7 @@ class VoskProtocol:
 
     def _final(self) -> str:
         """Return one result with all turns that have ended since the last result."""
-        text = " ".join(turn.text for turn in self._ended if turn.text)
+        text = joined(turn.text for turn in self._ended)
         words = [word for turn in self._ended for word in words_of(turn)]
         self._ended = []
         told: dict[str, object] = {"text": text}

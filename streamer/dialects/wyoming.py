@@ -24,6 +24,7 @@ from streamer.protocol.bounds import Integer, fitting_keyterms
 from streamer.protocol.errors import wire_error
 from streamer.protocol.events import Caption, Event, Speech, TurnEnd
 from streamer.protocol.messages import AudioFormat, Start
+from streamer.text.joining import joined
 from streamer.text.languages import expected_language, known_language
 
 MAX_LINE_BYTES = 65_536
@@ -176,7 +177,7 @@ class WyomingProtocol:
 
     def finish(self) -> list[str]:
         """Return the whole text, if a session was open."""
-        data: dict[str, object] = {"text": " ".join(turn for turn in self._turns if turn)}
+        data: dict[str, object] = {"text": joined(self._turns)}
         if language := self._spoken or self._language:
             data["language"] = language
         return [encode("transcript", data), encode("transcript-stop", {})] if self._is_open else []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from streamer.evaluation.word_tracker import WordTracker
 from streamer.protocol.events import Caption, Event, TurnEnd, Word
 from streamer.protocol.turns import FinalTurns
+from streamer.text.joining import joined
 
 
 @dataclass(slots=True)
@@ -28,13 +29,13 @@ class LiveTranscript:
 
     @property
     def text(self) -> str:
-        """The texts of all turns, joined by spaces."""
-        return " ".join(turn.text for turn in self.turns if turn.text)
+        """The texts of all turns, joined."""
+        return joined(turn.text for turn in self.turns)
 
     @property
     def revised_text(self) -> str:
-        """The texts of all turns after their second pass, joined by spaces."""
-        return " ".join(turn.text for turn in self.revised if turn.text)
+        """The texts of all turns after their second pass, joined."""
+        return joined(turn.text for turn in self.revised)
 
 
 class LatencyTracker:

@@ -20,6 +20,7 @@ from streamer.audio.frontend import FrontEnd
 from streamer.library.windows import WindowDecoder, cut_in_pauses, voice_probabilities
 from streamer.session.plausibility import is_no_speech
 from streamer.telemetry.metrics import EngineMetrics
+from streamer.text.joining import joined
 from streamer.text.tokenizer import Tokenizer
 
 VERSION = 2
@@ -66,7 +67,7 @@ class OneShot:
         if path.is_file():
             return str(json.loads(path.read_text(encoding="utf-8"))["text"])
         windows = cut_in_pauses(samples, voice_probabilities(self._front_end, samples))
-        text = " ".join(filter(None, (self._window_text(window, language) for window in windows)))
+        text = joined(self._window_text(window, language) for window in windows)
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps({"weights": self._weights, "language": language, "text": text}), encoding="utf-8")

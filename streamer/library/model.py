@@ -41,6 +41,7 @@ from streamer.session.session import Session
 from streamer.session.spec import SessionSpec
 from streamer.step import StepResult
 from streamer.telemetry.metrics import EngineMetrics
+from streamer.text.joining import joined
 from streamer.text.tokenizer import Tokenizer
 
 Audio = str | Path | NDArray[np.generic]
@@ -130,7 +131,7 @@ class SpeechModel:
                 if not is_no_speech(result):
                     segments += segments_of(result, self.tokenizer, at_s, end_s, self._window.alignment_lag_s)
             at_s = end_s
-        text = " ".join(segment.text for segment in segments)
+        text = joined(segment.text for segment in segments)
         return Transcript(
             text=text,
             language=options.get("language") or "",

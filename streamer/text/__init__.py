@@ -1,1 +1,1 @@
-"""Tokens and text: the tokenizer, languages and their tags, and the detection of repetition loops."""
+"""Tokens and text: tokenizer, languages and their tags, joining of texts, and detection of repetition loops."""

@@ -24,6 +24,7 @@ from streamer.protocol.events import Caption, Event, Skipped, TurnEnd, Word, wor
 from streamer.protocol.options import Keyterms, SessionOptions, Task, check_keyterms
 from streamer.protocol.turns import FinalTurns
 from streamer.subtitles.cues import to_srt, to_vtt
+from streamer.text.joining import joined, space_between
 from streamer.text.languages import NAMES
 from streamer.text.punctuation import SENTENCE_ENDS
 
@@ -159,8 +160,8 @@ def error_body(error: StreamerError) -> bytes:
 
 
 def transcript(turns: Sequence[TurnEnd]) -> str:
-    """Return the text of all turns, joined by spaces."""
-    return " ".join(turn.text for turn in turns if turn.text)
+    """Return the text of all turns."""
+    return joined(turn.text for turn in turns)
 
 
 class TranscriptEvents:
@@ -270,7 +271,7 @@ def _verbose(asked: Asked, turns: Sequence[TurnEnd], duration_s: float) -> dict[
         "usage": _usage(duration_s),
     }
     if "segment" in asked.granularities:
-        document["segments"] = [_segment(i, text, words) for i, (text, words) in enumerate(_sentences(turns))]
+        document["segments"] = list(_segments(turns))
     if "word" in asked.granularities:
         document["words"] = [
             {"word": word.text, "start": word.start_s, "end": word.end_s} for turn in turns for word in words_of(turn)
@@ -287,14 +288,21 @@ def _sentences(turns: Sequence[TurnEnd]) -> Iterator[tuple[str, Sequence[Word]]]
             yield part_of(turn.text, words, first, end), words[first:end]
 
 
-def _segment(number: int, said: str, words: Sequence[Word]) -> dict[str, object]:
+def _segments(turns: Sequence[TurnEnd]) -> Iterator[dict[str, object]]:
+    """Build a segment for each sentence. Their texts concatenate, so each begins with the space before it, if any."""
+    before = ""
+    for number, (said, words) in enumerate(_sentences(turns)):
+        yield _segment(number, space_between(before, said) + said, words)
+        before = said
+
+
+def _segment(number: int, text: str, words: Sequence[Word]) -> dict[str, object]:
     """
     Build one segment with every field that clients require.
 
     Session events carry no token ids, and no segment is without speech: `tokens` is empty and `no_speech_prob` is 0.
     `seek` is the mel frame (10 ms) of the first word.
     """
-    text = f" {said}"
     raw = text.encode()
     return {
         "id": number,

@@ -14,6 +14,7 @@ import msgspec
 
 from streamer.dialects.word_slices import starts_of
 from streamer.protocol.events import Caption, TurnEnd, Word, words_of
+from streamer.text.joining import space_between
 
 LEAST_CONFIDENCE = 5e-4
 """At least half of the rounding step of confidences, since the logarithm of 0 is infinite."""
@@ -45,11 +46,13 @@ def logprobs(text: str, words: Sequence[Word]) -> list[LogProb]:
 
 
 def logprobs_of(turns: Iterable[TurnEnd]) -> list[LogProb]:
-    """Return the tokens of all turns; joined, they are the texts of the turns, joined by spaces."""
+    """Return the tokens of all turns; joined, they are the transcript."""
     tokens: list[LogProb] = []
+    before = ""
     for turn in turns:
-        space = " " if tokens else ""
+        space = space_between(before, turn.text) if before else ""
         tokens += logprobs(f"{space}{turn.text}", words_of(turn))
+        before = turn.text or before
     return tokens
 
 

@@ -49,6 +49,7 @@ from streamer.errors import ProtocolError, StreamerError
 from streamer.protocol.events import Bye, Caption, Event, Flushed, Speech, TurnEnd, words_of
 from streamer.protocol.messages import End, Flush, Start
 from streamer.protocol.options import PAUSE_MS, SessionOptions, Update
+from streamer.text.joining import joined
 
 MAX_ERRORS = 50
 """Wrong events in a row after which the connection is closed."""
@@ -391,7 +392,7 @@ class RealtimeProtocol:
             f"{_TRANSCRIPTION}.completed",
             item_id=item.id,
             content_index=0,
-            transcript=" ".join(turn.text for turn in item.turns),
+            transcript=joined(turn.text for turn in item.turns),
             usage={"type": "duration", "seconds": round(max(0.0, item.end_s - item.start_s), 3)},
             languages=[{"code": item.language}] if item.language else [],
             logprobs=logprobs_of(item.turns) if self.settings.has_logprobs else None,

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.dialects.append_only import AppendOnlyText
+from streamer.text.joining import joined
 
 
 def test_turns_are_joined_by_a_space() -> None:
@@ -24,11 +25,11 @@ def test_what_does_not_continue_is_held_back() -> None:
     ]  # fmt: skip
 
 
-@given(st.lists(st.lists(st.text("ab", min_size=1, max_size=3), max_size=4), max_size=4))
+@given(st.lists(st.lists(st.text("ab1好。", min_size=1, max_size=3), max_size=4), max_size=4))
 def test_pieces_add_up_to_the_text_of_all_turns(turns: list[list[str]]) -> None:
     """Whatever turns grow by, the pieces are their text."""
     growth, pieces = AppendOnlyText(), []
     for words in turns:
         pieces += [growth.grow(" ".join(words[:n])) for n in range(len(words))]
         pieces.append(growth.end_turn(" ".join(words)))
-    assert "".join(pieces) == " ".join(" ".join(words) for words in turns if words)
+    assert "".join(pieces) == joined(" ".join(words) for words in turns)

@@ -67,6 +67,9 @@ def test_several_turns_share_an_answer() -> None:
     dialect.project(0, turn_end("so"))
     dialect.project(0, turn_end("it goes"))
     assert answer(dialect.receive(b"ab"))["text"] == "so it goes"
+    dialect.project(0, turn_end("今日は。"))
+    dialect.project(0, turn_end("明日は。"))
+    assert answer(dialect.receive(b"ab"))["text"] == "今日は。明日は。"
 
 
 def test_eof_is_answered_with_the_rest() -> None:

@@ -175,8 +175,17 @@ class TestBodies:
         spoken = structs.replace(turn(said), language="ja", words=words)
         document = json.loads(body(ask(("response_format", "verbose_json")), [spoken], 6.0).content)
         assert [(s["text"], s["start"], s["end"]) for s in document["segments"]] == [
-            (" 「今日は晴れ。", 1.0, 4.0), (" 明日も", 4.0, 6.0),
+            ("「今日は晴れ。", 1.0, 4.0), ("明日も", 4.0, 6.0),
         ]  # fmt: skip
+
+    def test_turns_of_scripts_without_spaces_are_joined_without(self) -> None:
+        """In the text, in its segments and in its deltas alike, as Whisper writes them."""
+        turns = [turn("今日は晴れ。"), turn("明日も", 1, 9.0)]
+        whole = "今日は晴れ。明日も"
+        document = json.loads(body(ask(("response_format", "verbose_json")), turns, 12.0).content)
+        assert document["text"] == "".join(segment["text"] for segment in document["segments"]) == whole
+        events = TranscriptEvents()
+        assert "".join(read(events.project(turn))["delta"] for turn in turns) == read(events.done())["text"] == whole
 
     @pytest.mark.parametrize(
         ("asked", "there", "absent"), [("word", "words", "segments"), ("segment", "segments", "words")]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.dialects.openai.logprobs import DeltaLogProbs, LogProb, logprobs, logprobs_of
 from streamer.protocol.events import Caption, TurnEnd, Word
+from streamer.text import joining
 
 WORDS = st.lists(st.from_regex(r"[a-zé漢]{1,4}[,.!]?", fullmatch=True), min_size=1, max_size=8)
 SPACES = st.sampled_from(["", " "])
@@ -42,10 +43,10 @@ def test_a_token_is_a_word_with_the_logarithm_of_its_confidence() -> None:
 
 @given(st.lists(st.tuples(WORDS, SPACES), max_size=4))
 def test_tokens_join_to_the_transcript(turns: list[tuple[list[str], str]]) -> None:
-    """Of all turns, joined by spaces, one token for each word."""
+    """Of all turns, one token for each word."""
     ended = [turn(space.join(words), words) for words, space in turns]
     tokens = logprobs_of(ended)
-    assert joined(tokens) == " ".join(turn.text for turn in ended)
+    assert joined(tokens) == joining.joined(turn.text for turn in ended)
     assert len(tokens) == sum(len(words) for words, _ in turns)
 
 
@@ -67,7 +68,7 @@ def test_tokens_of_deltas_join_to_the_deltas(turns: list[tuple[list[str], str, l
         assert joined(found) == delta
         tokens, text = tokens + len(found), text + delta
     assert tokens == sum(len(words) for words, *_ in turns)
-    assert text == " ".join(space.join(words) for words, space, _ in turns)
+    assert text == joining.joined(space.join(words) for words, space, _ in turns)
 
 
 def test_a_delta_of_marks_alone_has_no_tokens() -> None:
