@@ -129,6 +129,8 @@ class DeepgramProtocol:
         start = Start(audio=each, keyterms=request.keyterms, words=True, partials=True)
         if request.language is not None:
             start = msgspec.structs.replace(start, language=request.language)
+        if request.languages:
+            start = msgspec.structs.replace(start, languages=request.languages)
         if request.endpoint_ms is not None:
             start = msgspec.structs.replace(start, endpoint_ms=request.endpoint_ms)
         return Open(start, n, endpoint_ms=PAUSE_MS)
@@ -270,7 +272,7 @@ class _Channel:
         is_flushed = turn.reason == "flush"
         self._n_answered += is_flushed
         is_endpoint = turn.reason != "limit" and self._request.marks_endpoints
-        result = self._final(said, rest, speech_final=is_endpoint, from_finalize=is_flushed)
+        result = self._final(said, rest, turn.language, speech_final=is_endpoint, from_finalize=is_flushed)
         self._n_final = 0
         self._last_word_s = words[-1].end_s if words else self._last_word_s
         return [result]
@@ -298,11 +300,11 @@ class _Channel:
         return [{"type": "UtteranceEnd", "channel": self._index, "last_word_end": end_s}]
 
     def _final(
-        self, transcript: str, words: Sequence[Word], *, until_s: float = 0.0, **flags: bool
+        self, transcript: str, words: Sequence[Word], language: str = "", *, until_s: float = 0.0, **flags: bool
     ) -> dict[str, object]:
         """A result that no later result changes; `flags` sets `speech_final` and `from_finalize`."""
         end_s = max(self._end_s(words), until_s)
-        message = self._results(transcript, words, end_s) | {"is_final": True} | flags
+        message = self._results(transcript, words, end_s, language) | {"is_final": True} | flags
         self._final_s = end_s
         return message
 
@@ -313,12 +315,15 @@ class _Channel:
     def _end_s(self, words: Sequence[Word]) -> float:
         return max(self._final_s, words[-1].end_s) if words else self._final_s
 
-    def _results(self, transcript: str, words: Sequence[Word], end_s: float) -> dict[str, object]:
-        """A `Results` message from the end of the last final to `end_s`, with no flag set."""
+    def _results(self, transcript: str, words: Sequence[Word], end_s: float, language: str = "") -> dict[str, object]:
+        """A `Results` message from the end of the last final to `end_s`, with no flag set. `language`: if known."""
+        is_told = self._request.tells_languages and language and words
         alternative = {
             "transcript": transcript,
             "confidence": round(sum(word.confidence for word in words) / len(words), 3) if words else 0.0,
-            "words": [_word(word) for word in words],
+            "words": [_word(word) | ({"language": language} if is_told else {}) for word in words],
+            **({"languages": [language]} if is_told else {}),
+            **({"languages_hinted": self._request.languages} if self._request.tells_languages else {}),
         }
         return {
             "type": "Results",

@@ -42,6 +42,7 @@ SUBPROTOCOLS = ("token", "bearer")
 """Subprotocols that a page offers before its key; the server answers with this word alone."""
 _SEVERAL_LANGUAGES = "multi"
 """Value of `language` for speech in several languages."""
+_HINT = "language_hint"
 REFUSED = ("callback", "redact", "replace", "profanity_filter", "search")
 """Features that are missing here, and without which words would be shown that must not be, or results be lost."""
 WITHOUT_EFFECT = {
@@ -73,6 +74,10 @@ class ListenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether every channel gets a session of its own."""
     language: str | None = None
     """None: the daemon's default."""
+    languages: tuple[str, ...] = ()
+    """What detection chooses from; empty: the daemon's default."""
+    tells_languages: bool = False
+    """Whether results tell which language they are in."""
     keyterms: tuple[str, ...] = ()
     endpoint_ms: int | None = None
     """None: the daemon's default."""
@@ -115,18 +120,26 @@ def parse_query(query: Iterable[tuple[str, str]], languages: Sequence[str]) -> L
         if asked := values.asked(name):
             raise _refused(name, asked, "not supported here; leave it out")
     utterance_end_ms = values.integer("utterance_end_ms", 1, 60_000)
+    language = _language(values, languages)
+    hints = values.all(_HINT)
+    hinted, unheeded = _hinted(hints, languages) if language in (None, "auto") else ((), hints)
     endpointing = values.text("endpointing").lower()
     return ListenRequest(
         audio=_audio(values),
         is_multichannel=values.flag("multichannel"),
-        language=_language(values, languages),
+        language=language,
+        languages=hinted,
+        tells_languages=_is_multi(values),
         keyterms=_keyterms(values),
         endpoint_ms=_endpoint_ms(values, utterance_end_ms),
         marks_endpoints=endpointing != "false",
         interim_results=values.flag("interim_results"),
         utterance_end_ms=utterance_end_ms,
         vad_events=values.flag("vad_events"),
-        warnings=tuple(_without_effect(name) for name in WITHOUT_EFFECT if values.asked(name)),
+        warnings=tuple(
+            [_without_effect(name) for name in WITHOUT_EFFECT if values.asked(name)]
+            + [_without_heed(tag, language, languages) for tag in unheeded[:1]]
+        ),
     )
 
 
@@ -182,7 +195,7 @@ def _audio(values: _Values) -> AudioFormat | None:
 
 def _language(values: _Values, languages: Sequence[str]) -> str | None:
     asked = values.text("language")
-    if values.text("detect_language").lower() == "true" or asked.lower() == _SEVERAL_LANGUAGES:
+    if values.text("detect_language").lower() == "true" or _is_multi(values):
         return "auto"
     if not asked:
         return None
@@ -190,6 +203,17 @@ def _language(values: _Values, languages: Sequence[str]) -> str | None:
     if language is None:
         raise _refused("language", asked, expected_language(asked, languages))
     return language
+
+
+def _is_multi(values: _Values) -> bool:
+    return values.text("language").lower() == _SEVERAL_LANGUAGES
+
+
+def _hinted(tags: Sequence[str], languages: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Return the languages that tags name, each once, and the tags that name none of the model's."""
+    codes = {tag: known_language(tag, languages) for tag in tags}
+    known = dict.fromkeys(code for code in codes.values() if code and code != "auto")
+    return tuple(known), [tag for tag, code in codes.items() if code is None]
 
 
 def _keyterms(values: _Values) -> tuple[str, ...]:
@@ -223,6 +247,15 @@ def _without_effect(name: str) -> Warned:
     return Warned(parameter=name, message=f"{name} has no effect here: {WITHOUT_EFFECT[name]}")
 
 
+def _without_heed(tag: str, language: str | None, languages: Sequence[str]) -> Warned:
+    is_detected = language in (None, "auto")
+    reason = expected_language(tag, languages) if is_detected else f"language={language} is not detected"
+    return Warned(parameter=_HINT, message=f"{_HINT}={_shown(tag)} has no effect here: {reason}")
+
+
+def _shown(value: str) -> str:
+    return value if len(value) <= 60 else value[:60] + "…"
+
+
 def _refused(name: str, value: str, remedy: str) -> ProtocolError:
-    found = value if len(value) <= 60 else value[:60] + "…"
-    return ProtocolError("INVALID_QUERY_PARAMETER", f"{name}={found}: {remedy}")
+    return ProtocolError("INVALID_QUERY_PARAMETER", f"{name}={_shown(value)}: {remedy}")

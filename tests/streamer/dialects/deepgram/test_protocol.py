@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from deepgram.listen.v1.types import ListenV1Results
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -168,6 +169,15 @@ class TestResults:
         [summary] = dialect.finish()
         assert result["metadata"]["warnings"] == json.loads(summary)["warnings"] == expected
 
+    def test_languages_are_told_where_several_are_spoken(self) -> None:
+        """Of the end of a turn, which knows them, and by Deepgram's own types; hints are told with every result."""
+        request = msgspec.structs.replace(REQUEST, language="auto", languages=("en", "de"), tells_languages=True)
+        interim, final = map(ListenV1Results.model_validate, told(opened(request), caption(0, 2), turn_end()))
+        [rest], [said] = interim.channel.alternatives, final.channel.alternatives
+        assert (rest.languages, rest.words[0].language) == (None, None)
+        assert (said.languages, {word.language for word in said.words}) == (["en"], {"en"})
+        assert rest.languages_hinted == said.languages_hinted == ["en", "de"]
+
     def test_no_interims_unless_asked_for(self) -> None:
         """Finals alone."""
         messages = told(opened(ListenRequest(audio=AudioFormat())), caption(0, 2), caption(2, 4), turn_end())
@@ -264,13 +274,16 @@ class TestClient:
 
     def test_the_query_becomes_options_of_each_session(self) -> None:
         """What the query says, and the daemon's defaults for the rest."""
-        request = ListenRequest(audio=AudioFormat(rate=8000), language="de", keyterms=("Ray",), endpoint_ms=300)
+        request = ListenRequest(
+            audio=AudioFormat(rate=8000), language="auto", languages=("de",), keyterms=("Ray",), endpoint_ms=300
+        )
         [action] = DeepgramProtocol(request, "r1", "m", "").begin()
         assert isinstance(action, Open)
-        assert (action.start.language, action.start.keyterms, action.start.endpoint_ms) == ("de", ("Ray",), 300)
+        assert (action.start.language, action.start.languages) == ("auto", ("de",))
+        assert (action.start.keyterms, action.start.endpoint_ms) == (("Ray",), 300)
         [action] = DeepgramProtocol(REQUEST, "r1", "m", "").begin()
         assert isinstance(action, Open)
-        assert action.start.language is action.start.endpoint_ms is msgspec.UNSET
+        assert action.start.language is action.start.languages is action.start.endpoint_ms is msgspec.UNSET
         assert action.endpoint_ms == PAUSE_MS
 
     @pytest.mark.parametrize(("encoding", "width"), [("mulaw", 1), ("pcm_s16le", 2), ("pcm_f32le", 4)])

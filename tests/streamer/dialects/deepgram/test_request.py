@@ -80,6 +80,28 @@ def test_languages_become_whisper_codes() -> None:
     assert parsed(f"{RAW}&detect_language=true").language == "auto"
 
 
+def test_hints_are_what_detection_chooses_from() -> None:
+    """Each language of the model once; the first tag that names none of them is warned of."""
+    hints = "language_hint=de-AT&language_hint=German&language_hint=EN"
+    request = parsed(f"{RAW}&language=multi&{hints}")
+    assert (request.languages, request.tells_languages, request.warnings) == (("de", "en"), True, ())
+    request = parsed(f"{RAW}&detect_language=true&language_hint=fr&language_hint=de")
+    assert (request.languages, request.tells_languages) == (("de",), False)
+    assert [warning.message for warning in request.warnings] == [
+        "language_hint=fr has no effect here: expected auto or one of en, de; this model does not know french"
+    ]
+
+
+def test_a_hint_beside_a_language_is_warned_of() -> None:
+    """The language is the one asked for; the daemon's default may be detected."""
+    request = parsed(f"{RAW}&language=de-CH&language_hint=en")
+    assert (request.language, request.languages) == ("de", ())
+    assert [warning.message for warning in request.warnings] == [
+        "language_hint=en has no effect here: language=de is not detected"
+    ]
+    assert parsed(f"{RAW}&language_hint=en").languages == ("en",)
+
+
 def test_encodings_become_native_formats() -> None:
     """Telephone audio has its rate; without an encoding the audio says so itself."""
     assert parsed("encoding=mulaw").audio == AudioFormat(encoding="mulaw", rate=8000)
