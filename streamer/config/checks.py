@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -17,6 +18,7 @@ from streamer.text.languages import LANGUAGES, expected_language, known_language
 
 MODEL_KEYS = ("model.name", "revise.model")
 """Keys that name a model."""
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s*]*", re.IGNORECASE)
 
 
 def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> object:
@@ -45,10 +47,9 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
         return _code(str(converted), found)
     if setting.dotted == "session.languages" and isinstance(converted, tuple):
         return tuple(dict.fromkeys(code for tag in converted if (code := _code(tag, found)) != "auto"))
-    if setting.dotted == "server.trusted_proxies" and isinstance(converted, tuple):
-        wrong = [entry for entry in converted if entry != UNIX_PEERS and not _is_network(entry)]
-        if wrong:
-            allowed = f'addresses, networks such as "10.0.0.0/8", or "{UNIX_PEERS}"'
+    if setting.dotted in _ENTRIES and isinstance(converted, tuple):
+        is_allowed, allowed = _ENTRIES[setting.dotted]
+        if wrong := [entry for entry in converted if not is_allowed(entry)]:
             raise ConfigError(f"{found}: expected {allowed}, found {shown(wrong[0])}")
     return converted
 
@@ -69,12 +70,24 @@ def _several_gateways(where: str) -> str:
     return 'expected engines.where = "processes", or server.processes = 1'
 
 
-def _is_network(text: str) -> bool:
+def _is_proxy(text: str) -> bool:
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
-        return False
+        return text == UNIX_PEERS
     return True
+
+
+def _is_origin(text: str) -> bool:
+    """Whether pages have such an origin, which a browser tells with its scheme; or all of them."""
+    return text == "*" or _ORIGIN.fullmatch(text) is not None
+
+
+_ENTRIES: dict[str, tuple[Callable[[str], bool], str]] = {
+    "server.trusted_proxies": (_is_proxy, f'addresses, networks such as "10.0.0.0/8", or "{UNIX_PEERS}"'),
+    "server.allowed_origins": (_is_origin, 'origins such as "https://example.org", or "*" for every page'),
+}
+"""Keys of lists: whether an entry is allowed, and what is."""
 
 
 def _of_text(text: str, type_: inspect.Type) -> object:

@@ -44,8 +44,8 @@ def test_environment_text_becomes_the_type_of_its_key(
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), max_size=5))
 def test_a_list_of_the_environment_may_be_json(terms: list[str]) -> None:
     """So that a text may hold a comma."""
-    config = load(None, {"STREAMER_SERVER_ALLOWED_ORIGINS": f" {json.dumps(terms)}"}, {})
-    assert config.server.allowed_origins == tuple(terms)
+    config = load(None, {"STREAMER_SESSION_KEYTERMS": f" {json.dumps(terms)}"}, {})
+    assert config.session.keyterms == tuple(terms)
 
 
 @pytest.mark.parametrize("text", ["[", '["a",]', "[1]", '[["a"]]', "[" * 5000])
@@ -98,6 +98,9 @@ def test_a_language_or_model_that_does_not_exist_is_a_mistake(file: Path, text: 
         ("[server]\ntrusted_proxies = ['10.0.0.0/8', 'proxy.lan', '10.0.0.0/33']",
          'server.trusted_proxies = ["10.0.0.0/8", "proxy.lan", "10.0.0.0/33"] in cpu.toml: expected addresses, '
          'networks such as "10.0.0.0/8", or "unix", found "proxy.lan"'),
+        ("[server]\nallowed_origins = ['https://a.org', 'example.org']",
+         'server.allowed_origins = ["https://a.org", "example.org"] in cpu.toml: expected origins such as '
+         '"https://example.org", or "*" for every page, found "example.org"'),
         ("[session]\nwords = 1", "session.words = 1 in cpu.toml: expected true or false"),
         ("[model]\nname = ''", 'model.name = "" in cpu.toml: expected text that is not empty'),
         ("[capture]\nrate = -1",
@@ -118,6 +121,19 @@ def test_a_wrong_value_is_an_error_that_says_what_is_allowed(
 ) -> None:
     """Key, value, origin, allowed values and unit are all in the message."""
     assert error_of(text) == message
+
+
+@pytest.mark.parametrize("origin", ["", "null", "localhost:3000", "//a.org", "https://*.a.org", "https://a.org b.org"])
+def test_what_is_no_origin_of_a_page_is_a_mistake(error_of: Callable[[str], str], origin: str) -> None:
+    """No browser would send it, so it would let nobody in, without a sign."""
+    assert f'found "{origin}"' in error_of(f'[server]\nallowed_origins = ["{origin}"]\n')
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.org", "HTTP://a.org:8080/", "tauri://localhost", "file://"])
+def test_origins_of_pages_and_apps_are_taken(file: Path, origin: str) -> None:
+    """With the slash that people copy from the address bar."""
+    file.write_text(f'[server]\nallowed_origins = ["{origin}"]\n')
+    assert load(file, {}, {}).server.allowed_origins == (origin,)
 
 
 @pytest.mark.parametrize("value", ["false", "99", "-1", '"0 ms"'])
