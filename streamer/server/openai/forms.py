@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from tempfile import SpooledTemporaryFile
 from typing import IO
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from python_multipart.exceptions import FormParserError
@@ -29,6 +31,8 @@ PIECE_BYTES = 16_384
 """Body parsed at once, at most 800 empty fields: 5 ms."""
 SPOOL_BYTES = 1_048_576
 """Largest file that is kept in memory."""
+_EXTENDED_NAME = re.compile(rb";\s*filename\*\s*=\s*(?:[\w-]*'[^']*')?([^;\s]*)", re.IGNORECASE)
+"""`filename*=utf-8''caf%C3%A9.wav`: how some clients name a file that is not ASCII, against the standard of forms."""
 
 log = structlog.get_logger()
 
@@ -121,13 +125,16 @@ class UploadForm:
         self._header = self._value = b""
 
     def _end_headers(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        disposition = self._headers.get(b"content-disposition", b"")
+        _, options = parse_options_header(disposition)
         if b"name" not in options:
             raise _invalid("a field without a name")
         self._count(len(options[b"name"]))
         self._name = _text(options[b"name"], "the name of a field")
-        if b"filename" in options:
-            self._open(_text(options[b"filename"], "the name of the file"))
+        extended = _EXTENDED_NAME.search(disposition)
+        name = options.get(b"filename", unquote_to_bytes(extended[1]) if extended else None)
+        if name is not None:
+            self._open(_text(name, "the name of the file"))
 
     def _open(self, name: str) -> None:
         if self.file is not None:

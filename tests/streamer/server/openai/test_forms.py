@@ -54,6 +54,22 @@ async def test_a_form_may_be_cut_anywhere(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "name"),
+    [
+        ("filename*=utf-8''caf%C3%A9.wav", "café.wav"),
+        ("FileName* = UTF-8'en'a.wav", "a.wav"),
+        ('filename="b.wav"; filename*=utf-8caf%C3%A9.wav', "b.wav"),
+    ],
+)
+async def test_a_file_may_be_named_in_the_extended_form(names: str, name: str) -> None:
+    """As some clients do where its name is not ASCII; the plain form counts first."""
+    found = await read(form(field("file", b"RIFF", f"; {names}")))
+    assert found.file is not None
+    assert (found.file.read(), found.file_name) == (b"RIFF", name)
+    found.close()
+
+
+@pytest.mark.parametrize(
     "charset", ["punycode", "unicode_escape", "undefined", "utf-7", "idna", "rot13", "zip", "\xff"]
 )
 async def test_text_is_utf_8_whatever_the_sender_names(charset: str) -> None:
