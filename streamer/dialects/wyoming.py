@@ -28,7 +28,9 @@ from streamer.text.joining import joined
 from streamer.text.languages import expected_language, known_language
 
 MAX_LINE_BYTES = 65_536
-"""Largest header line, and largest data block after it."""
+"""Largest header line, which is what the protocol's own library reads."""
+MAX_DATA_BYTES = 131_072
+"""Largest data block after it: `transcribe` may bring the names of thousands of devices."""
 SAMPLE_BYTES = 2
 VERSION = "1.7.1"
 """Version of the protocol, as numbered by its own library."""
@@ -97,7 +99,7 @@ class FrameReader:
 
     def _checked(self, header: _Header) -> _Header:
         for name, n, most in (
-            ("data", header.data_length or 0, MAX_LINE_BYTES),
+            ("data", header.data_length or 0, MAX_DATA_BYTES),
             ("a payload", header.payload_length or 0, self._max_payload_bytes),
         ):
             if not 0 <= n <= most:

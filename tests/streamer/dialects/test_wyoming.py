@@ -82,7 +82,7 @@ class TestFrames:
             (b"GET / HTTP/1.1\r\n\r\n", "not a message of the Wyoming protocol"),
             (b'{"type":"a","payload_length":1001}\n', "a payload of 1001 bytes: expected at most 1000"),
             (b'{"type":"a","payload_length":-1}\n', "a payload of -1 bytes"),
-            (b'{"type":"a","data_length":99999999}\n', "data of 99999999 bytes"),
+            (b'{"type":"a","data_length":131073}\n', "data of 131073 bytes: expected at most 131072"),
             (b"x" * (MAX_LINE_BYTES + 1), "a header of 65537 bytes"),
             (b'{"type":"a","data_length":2}\n[]', "not a message of the Wyoming protocol"),
         ],
@@ -133,6 +133,16 @@ class TestUtterance:
             ("transcript", {"text": "so the first. thing", "language": "en"}),
             ("transcript-stop", {}),
         ]
+
+    def test_a_house_of_thousands_of_names_opens_a_session(self) -> None:
+        """More names than a session takes are cut, however many there are."""
+        dialect = protocol()
+        names = [f"Leselampe im Gästezimmer {n}" for n in range(3000)]
+        assert dialect.receive(written("transcribe", {"transcript_names": names})) == []
+        opening, _ = dialect.receive(written("audio-start", SOUND))
+        assert isinstance(opening, Open)
+        assert isinstance(opening.start.keyterms, tuple)
+        assert opening.start.keyterms == tuple(names[: len(opening.start.keyterms)]) != ()
 
     def test_chunks_without_audio_start_open_the_session(self) -> None:
         """`audio-start` may be missing."""
