@@ -56,7 +56,8 @@ def read_envelope(frame: str | bytes, max_frame_bytes: int) -> Envelope:
     if isinstance(frame, bytes):
         raise RequestError("invalid_value", "a binary message: audio goes into input_audio_buffer.append as base64")
     if len(frame) > max_frame_bytes:
-        raise RequestError("event_too_large", f"event of {len(frame)} bytes: expected at most {max_frame_bytes}")
+        allowed = f"expected at most {max_frame_bytes}; append audio in several events"
+        raise RequestError("event_too_large", f"event of {len(frame)} bytes: {allowed}")
     return decode(frame, Envelope)
 
 

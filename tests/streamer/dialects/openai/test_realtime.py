@@ -475,7 +475,8 @@ class TestTrouble:
              "3 bytes of audio: expected whole samples of 2 bytes"),
             ('{"type":"session.update"}', "missing_required_parameter", None),
             ('{"type":"session.update","session":null}', "invalid_value", "session: expected object, got null"),
-            ("x" * (1 << 20) + "x", "event_too_large", "event of 1048577 bytes: expected at most 1048576"),
+            ("x" * (1 << 20) + "x", "event_too_large",
+             "event of 1048577 bytes: expected at most 1048576; append audio in several events"),
         ],
     )  # fmt: skip
     def test_wrong_events_are_answered(self, frame: str | bytes, code: str, message: str | None) -> None:

@@ -96,6 +96,18 @@ class TestConversation:
         assert abs(float(samples[8000]) - 0.25) < 1e-3
         assert second.received_s > 1.0, "the second session goes on in stream time"
 
+    async def test_an_event_holds_as_much_audio_as_a_binary_message(self, daemon: Daemon) -> None:
+        """Although base64 makes it longer; what is longer still is refused, and the session goes on."""
+        most = CONFIG.server.max_frame_bytes
+        async with open_(daemon) as client:
+            await append(client, bytes(most + most // 4))
+            assert (await receive_until(client, "error"))[-1]["error"]["code"] == "event_too_large"
+            await append(client, bytes(most))
+            await say(client, "input_audio_buffer.commit")
+            await receive_until(client, COMPLETED)
+        [stream] = daemon.scheduler.streams
+        assert stream.received_s == pytest.approx(most / 2 / 24_000, abs=0.1)
+
     async def test_a_browser_is_answered_its_subprotocol(self, daemon: Daemon) -> None:
         """Or it fails the handshake; the key beside it is never echoed."""
         offered = ["realtime", f"openai-insecure-api-key.{KEY}"]
