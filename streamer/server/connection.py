@@ -9,7 +9,7 @@ How a connection ends decides what becomes of the session:
     a broken protocol                is ended; its tail is transcribed, but not delivered
     bad audio                        is ended; its tail is delivered, then bye and the error
     silence on the wire (idle)       is ended; its tail is delivered, then bye
-    age (max_connection_s)           is ended; its tail is delivered, then bye; the client is asked to resume
+    age (max_connection_s), a drain  is ended; its tail is delivered, then bye; the client is asked to resume
     a clean close by the client      is ended; audio that waits is dropped
     a lost or stuck connection       is detached: kept for a client that resumes
 """
@@ -112,6 +112,8 @@ class Connection:
         self._token = f"r_{secrets.token_urlsafe(18)}"
         self._is_draining = False
         self._was_idle = self._will_not_return = False
+        self._is_complete = False
+        """Whether all that the client sent is transcribed, so that a drain leaves nothing to resume."""
         self._bad_audio: AudioFormatError | None = None
         """Raised once the text of the audio before it is delivered."""
         self._speaking = contextlib.ExitStack()
@@ -153,7 +155,7 @@ class Connection:
     @property
     def closing(self) -> tuple[int, str]:
         """As `Conversation.closing`."""
-        return (1012 if self._is_draining else 1000), ""
+        return (1012 if self._is_draining and not self._is_complete else 1000), ""
 
     async def greet(self) -> None:
         """Send `hello`. Raises ProtocolError while the daemon drains."""
@@ -281,6 +283,7 @@ class Connection:
             await self._intake.finish()
         except AudioFormatError as error:
             self._bad_audio = error
+        self._is_complete = not self._is_draining
         self._intake.end()
 
     async def _send(self, message: Event | ServerMessage | Started) -> None:

@@ -24,7 +24,8 @@ class FakeStream:
     A session that follows its script.
 
     What tests look at: `samples` received, `updates`, `has_ended`, and the events `detached` (set once nobody
-    listens). Clearing `room` makes `feed` wait, as a full backlog does.
+    listens), `fed` and `ended`. Clearing `room` makes `feed` wait, as a full backlog does; clearing `rest` holds `Bye`
+    back, as the last step does.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class FakeStream:
         self.has_ended = False
         self.holder = 0
         self.detached = asyncio.Event()
-        self.fed = asyncio.Event()
-        self.room = asyncio.Event()
+        self.fed, self.ended = asyncio.Event(), asyncio.Event()
+        self.room, self.rest = asyncio.Event(), asyncio.Event()
         self.room.set()
+        self.rest.set()
         self._script = list(script)
         self._events: asyncio.Queue[Event | Exception] = asyncio.Queue()
         self._acked_s = offset_s
@@ -75,6 +77,7 @@ class FakeStream:
         """Say the rest of the script, then Bye; what goes on elsewhere is the same to it."""
         if not self.has_ended:
             self.has_ended = True
+            self.ended.set()
             self._say_due(float("inf"))
             self.say(Bye(reason="end", audio_s=self.received_s, turns=self._turns))
 
@@ -95,6 +98,8 @@ class FakeStream:
             event = await self._events.get()
             if isinstance(event, Exception):
                 raise event
+            if isinstance(event, Bye):
+                await self.rest.wait()
             yield event
             if isinstance(event, Bye):
                 return

@@ -506,6 +506,21 @@ class TestLeaving:
         assert refusal[-1]["code"] == late_messages[-1]["code"] == "draining"
         assert readiness.status_code == 503
 
+    async def test_a_session_that_was_ended_is_over_at_a_drain(self, daemon: Daemon) -> None:
+        """Nothing is left to resume behind its `bye`, so the client is not asked to come back."""
+        async with daemon.connect() as client:
+            await start(client)
+            stream = daemon.scheduler.streams[0]
+            stream.rest.clear()
+            await client.send('{"type":"end"}')
+            await within(stream.ended.wait())
+            await daemon.connections.announce_drain(20.0)
+            stream.rest.set()
+            messages, code = await closing(client)
+
+        types = [message["type"] for message in messages]
+        assert ("draining" in types, types[-1], code) == (True, "bye", 1000)
+
     async def test_stop_closes_with_service_restart(self, daemon: Daemon) -> None:
         """Whoever is still there when the port closes knows to come back."""
         async with daemon.connect() as client:
