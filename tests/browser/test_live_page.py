@@ -221,3 +221,40 @@ async def test_keys_are_asked_for_and_a_wrong_one_explained(context: BrowserCont
         await page.keyboard.press("Enter")
         await expect(page.locator("#status")).to_have_text("Listening", timeout=15_000)
         await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+BLOCKED = """
+for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+    Object.defineProperty(window, name, { get() { throw new DOMException("blocked", "SecurityError"); } });
+}
+"""
+FULL = """
+Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); };
+"""
+
+
+@pytest.mark.parametrize("storage", [BLOCKED, FULL], ids=["blocked", "full"])
+async def test_a_page_works_where_the_browser_keeps_nothing(
+    context: BrowserContext, tmp_path: Path, storage: str
+) -> None:
+    """With site data blocked, or no room for it: the key and what was chosen hold until the page is left."""
+    key = "0123456789abcdef0123"
+    (tmp_path / "keys").write_text(f"laptop {key}\n")
+    await context.add_init_script(storage)
+    async with serving(CONFIG, FakeScheduler(script_of(TURNS)), keys=Keys(tmp_path / "keys")) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await page.get_by_label("Language").select_option("German")
+        await page.locator("#display summary").click()
+        await page.get_by_label("Larger text").click()
+        await page.keyboard.press("Escape")
+        await page.get_by_role("button", name="Start").click()
+        await page.get_by_label("API key").fill(key)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#log")).to_contain_text(TURNS[0], timeout=15_000)
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Ready")
+        await page.get_by_role("button", name="New").click()
+        await expect(page.locator("#log .turn")).to_have_count(0)
+        assert daemon.scheduler.streams[0].options.language == "de"
+        watcher = await open_page(context, daemon.url("/watch/stage"))
+        await expect(watcher.get_by_label("API key")).to_be_visible()

@@ -1,6 +1,7 @@
 // The display menu of the pages: text size, lines, colours, typeface, marks of words, full screen. Stored in this browser, shared by all pages.
 
 import { fullScreen } from "./full-screen.js";
+import { browserMemory } from "./storage.js";
 
 const SIZES = [0.6, 0.75, 0.9, 1, 1.2, 1.45, 1.75, 2.1];
 const DEFAULTS = { size: 3, lines: "2", theme: "auto", face: "sans", shade: "no", wordTimes: "yes" };
@@ -47,7 +48,7 @@ export class Display {
     this.#menu = menu;
     this.#onChange = onChange;
     menu.innerHTML = MENU;
-    for (const name of Object.keys(DEFAULTS)) this.#choices[name] = localStorage.getItem(name) ?? DEFAULTS[name];
+    for (const name of Object.keys(DEFAULTS)) this.#choices[name] = browserMemory.get(name) ?? DEFAULTS[name];
     for (const select of menu.querySelectorAll("select")) {
       select.value = this.#choices[select.dataset.display];
       select.onchange = () => this.#choose(select.dataset.display, select.value);
@@ -75,7 +76,7 @@ export class Display {
 
   #choose(name, value) {
     this.#choices[name] = value;
-    localStorage.setItem(name, value);
+    browserMemory.set(name, value);
     this.#apply();
   }
 

@@ -1,19 +1,21 @@
 // The API key of a page: from the address (#key=…, the part that a browser sends to no server), else as typed in this tab.
 
+import { tabMemory } from "./storage.js";
+
 /** The key, or undefined. */
 export function pageKey() {
-  return fragment().get("key") ?? sessionStorage.getItem("key") ?? undefined;
+  return fragment().get("key") ?? tabMemory.get("key") ?? undefined;
 }
 
 /** Ask for a key in a form; `onKey` is called when one was given. */
 export function askKey(form, onKey) {
   const input = form.querySelector("input");
-  sessionStorage.removeItem("key");
+  tabMemory.remove("key");
   form.hidden = false;
   input.focus();
   form.onsubmit = (event) => {
     event.preventDefault();
-    sessionStorage.setItem("key", input.value.trim());
+    tabMemory.set("key", input.value.trim());
     forgetAddress();
     input.value = "";
     form.hidden = true;

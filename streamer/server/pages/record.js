@@ -1,6 +1,8 @@
 // The transcript that this tab shows: saved turn by turn on the shelf, found again after a reload, exchanged for a new or
 // an earlier transcript. A tab never writes to the transcript of another tab.
 
+import { tabMemory } from "./storage.js";
+
 const LOCK_WAIT_MS = 500; // a reloaded page frees its lock shortly before the new page asks for it
 
 export class Record {
@@ -30,9 +32,9 @@ export class Record {
 
   /** Show what this tab showed before a reload. */
   async reopen() {
-    const id = sessionStorage.getItem("transcript");
+    const id = tabMemory.get("transcript");
     if (id && (await this.open(id))) return;
-    sessionStorage.setItem("transcript", this.id);
+    tabMemory.set("transcript", this.id);
     await this.#hold(this.id);
   }
 
@@ -44,7 +46,7 @@ export class Record {
     Object.assign(this, { id, startedAt: head.startedAt });
     this.#model = head.model;
     this.#isKept = true;
-    sessionStorage.setItem("transcript", id);
+    tabMemory.set("transcript", id);
     return true;
   }
 
@@ -53,7 +55,7 @@ export class Record {
     this.#turns.clear();
     this.#turns.offsetS = 0;
     this.#begin();
-    sessionStorage.setItem("transcript", this.id);
+    tabMemory.set("transcript", this.id);
     await this.#hold(this.id);
   }
 

@@ -1,6 +1,7 @@
 // The settings of the live page: what is heard and how. Kept in this browser.
 
 import { canCompress, listMicrophones } from "./client.js";
+import { browserMemory } from "./storage.js";
 
 export const SHARED = "shared"; // sound of a tab or the screen
 const MAX_TERMS = 256; // bounds of the protocol
@@ -77,7 +78,7 @@ export class Settings {
   /** List the microphones anew. */
   async fillDevices() {
     if (!navigator.mediaDevices) return;
-    const chosen = $("device").value || localStorage.getItem("device") || "";
+    const chosen = $("device").value || browserMemory.get("device") || "";
     const found = (await listMicrophones()).map(({ deviceId, label }) => new Option(label, deviceId));
     const shared = navigator.mediaDevices.getDisplayMedia ? [new Option("Tab or screen sound", SHARED)] : [];
     $("device").replaceChildren(new Option("Default microphone", ""), ...found, ...shared);
@@ -106,13 +107,13 @@ function fillLanguages(languages) {
   // an empty value leaves the language to the server's configuration
   if (options.length > 1) options.unshift(new Option("Detect language", "auto"));
   $("language").replaceChildren(...options);
-  const wanted = localStorage.getItem("language");
+  const wanted = browserMemory.get("language");
   if (options.some((option) => option.value === wanted)) $("language").value = wanted;
   $("language").disabled = options.length < 2;
 }
 
 function remember(id, property) {
-  const kept = localStorage.getItem(id);
+  const kept = browserMemory.get(id);
   if (kept !== null) $(id)[property] = property === "checked" ? kept === "true" : kept;
-  $(id).addEventListener("change", () => localStorage.setItem(id, $(id)[property]));
+  $(id).addEventListener("change", () => browserMemory.set(id, $(id)[property]));
 }
