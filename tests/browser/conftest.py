@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from streamer.config import Config, ServerConfig
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine
@@ -109,6 +109,27 @@ async def daemon(config: Config, script: list[ScriptLine]) -> AsyncIterator[Daem
     """A server whose sessions say `script`, which a file of tests defines."""
     async with serving(config, FakeScheduler(script)) as running:
         yield running
+
+
+async def count_wake_locks(context: BrowserContext) -> None:
+    """Let pages count how often they asked for a screen that stays on, and how many of these they hold."""
+    await context.add_init_script(
+        """
+        let [nAsked, nHeld] = [0, 0];
+        const count = (n) => {
+            nHeld += n;
+            document.documentElement.dataset.wakeLocks = `asked ${nAsked}, held ${nHeld}`;
+        };
+        const request = async () => { nAsked += 1; count(1); return { release() { count(-1); } }; };
+        Object.defineProperty(navigator, "wakeLock", { value: { request } });
+        """
+    )
+
+
+async def expect_wake_locks(page: Page, n_asked: int, n_held: int) -> None:
+    """Wait until a page of `count_wake_locks` has asked so often, and holds so many."""
+    told = f"asked {n_asked}, held {n_held}"
+    await expect(page.locator("html")).to_have_attribute("data-wake-locks", told)
 
 
 async def open_page(context: BrowserContext, url: str) -> Page:

@@ -17,7 +17,7 @@ from streamer.config import Config, ServerConfig
 from streamer.protocol.events import Caption, TurnEnd
 from streamer.server.rooms.gallery import HISTORY
 from streamer.server.rooms.room import Room
-from tests.browser.conftest import OpenChromium, open_page
+from tests.browser.conftest import OpenChromium, count_wake_locks, expect_wake_locks, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving, within
 
@@ -188,6 +188,24 @@ async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path)
                 microphone.publish(event)
             await expect(page.locator("#missing")).to_contain_text("the first 10 sentences", timeout=60_000)
             await expect(page.locator("#log .turn")).to_have_count(HISTORY + 100)
+    await browser.close()
+
+
+async def test_the_screen_stays_on_while_somebody_speaks(chromium: OpenChromium, murmur: Path) -> None:
+    """Nobody touches a phone to read; it is asked again after the page was hidden, and sleeps when the talk is over."""
+    browser = await chromium(murmur)
+    context = await browser.new_context()
+    await count_wake_locks(context)
+    microphone = Room()
+    async with serving(CONFIG, microphone=microphone) as daemon:
+        page = await open_page(context, daemon.url("/watch"))
+        await expect(page.locator("#status")).to_have_text("Nobody is speaking yet")
+        assert await page.locator("html").get_attribute("data-wake-locks") is None
+        with microphone.speaking("s_1"):
+            await expect_wake_locks(page, 1, 1)
+            await page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+            await expect_wake_locks(page, 2, 1)
+        await expect_wake_locks(page, 2, 0)
     await browser.close()
 
 

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
-from tests.browser.conftest import open_page
+from tests.browser.conftest import count_wake_locks, expect_wake_locks, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving, within
 
@@ -113,17 +113,14 @@ async def test_a_microphone_that_is_pulled_out_is_told(context: BrowserContext, 
 
 async def test_the_screen_stays_on_after_the_page_was_hidden(context: BrowserContext, daemon: Daemon) -> None:
     """A browser lets it sleep again when it hides the page, as a phone does that shows another one meanwhile."""
-    await context.add_init_script(
-        """
-        window.nAsked = 0;
-        const request = async () => { nAsked += 1; return { release() {} }; };
-        Object.defineProperty(navigator, "wakeLock", { value: { request } });
-        """
-    )
+    await count_wake_locks(context)
     page = await running_page(context, daemon)
-    await page.wait_for_function("nAsked === 1")
+    await expect_wake_locks(page, 1, 1)
     await page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
-    await page.wait_for_function("nAsked === 2")
+    await expect_wake_locks(page, 2, 1)
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.locator("#status")).to_have_text("Ready")
+    await expect_wake_locks(page, 2, 0)
 
 
 async def test_a_room_of_earlier_days_stops_nobody(context: BrowserContext) -> None:

@@ -11,6 +11,7 @@ import { Share } from "./share.js";
 import { Shelf } from "./shelf.js";
 import { Transcript } from "./transcript.js";
 import { Turns, clock } from "./turns.js";
+import { WakeLock } from "./wake-lock.js";
 
 const $ = (id) => document.getElementById(id);
 const CLOCK_MS = 250;
@@ -46,11 +47,11 @@ const transcript = new Transcript($("transcript"), turns, {
 });
 const settings = new Settings({ onDevice: switchSource, onUpdate: (options) => session?.update(options) });
 const share = new Share($("share"));
+const wakeLock = new WakeLock();
 let record;
 let source = null;
 let session = null;
 let isStarting = false;
-let wakeLock = null;
 let delays = [];
 let lagS = 0;
 let ticking = 0;
@@ -77,14 +78,7 @@ async function start() {
   isStarting = false;
   setRunning(session !== null);
   await settings.fillDevices();
-  if (session) await keepAwake();
-}
-
-/** Keep the screen on while captions run: a browser ends that whenever the page is hidden. */
-async function keepAwake() {
-  const lock = await navigator.wakeLock?.request("screen").catch(() => null);
-  if (session) wakeLock = lock;
-  else lock?.release();
+  if (session) await wakeLock.keep();
 }
 
 async function openSource() {
@@ -149,8 +143,7 @@ async function ended({ error }) {
   setRunning(false);
   notify(farewell);
   if (error) explain(error);
-  wakeLock?.release();
-  wakeLock = null;
+  wakeLock.release();
 }
 
 function setRunning(isRunning) {
@@ -301,7 +294,6 @@ $("new").onclick = async () => { await record.renew(); showRecord(); };
 $("clear").onclick = clearRecord;
 $("earlier").onchange = openEarlier;
 addEventListener("hashchange", () => location.reload()); // another key
-document.addEventListener("visibilitychange", () => { if (session && !document.hidden) keepAwake(); });
 addEventListener("beforeunload", (event) => { if (session) event.preventDefault(); });
 
 new Display($("display"), () => view.settle(), { hasWords: true });

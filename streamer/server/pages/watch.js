@@ -7,6 +7,7 @@ import { askKey, pageKey } from "./key.js";
 import { addressOf, connectionTrouble } from "./server.js";
 import { Transcript } from "./transcript.js";
 import { Turns } from "./turns.js";
+import { WakeLock } from "./wake-lock.js";
 
 const KEPT = 2100; // turns: more than the server sends again after a lost connection, so that it sends none that was forgotten
 const $ = (id) => document.getElementById(id);
@@ -22,6 +23,7 @@ const TROUBLES = {
 const turns = new Turns();
 const view = new CaptionView($("stage"));
 const transcript = new Transcript($("transcript"), turns);
+const wakeLock = new WakeLock();
 let speaker = -1;
 let nMissing = 0; // sentences that are not shown
 let isJoined = false;
@@ -67,6 +69,8 @@ function follow(event) {
   if (event.speaker > speaker && !isComparing) clear();
   speaker = event.speaker;
   show(event.live ? "live" : "waiting", event.live ? "Live" : "Nobody is speaking yet");
+  if (event.live) wakeLock.keep();
+  else wakeLock.release();
 }
 
 function clear() {
@@ -99,6 +103,7 @@ function show(look, text) {
 
 function explain({ error }) {
   show("ready", "No captions");
+  wakeLock.release();
   notify(TROUBLES[error.code] ?? `The server ended the captions: ${error.message}.`);
   if (error.code !== "unauthorized" && error.code !== "forbidden") return;
   if (!pageKey()) notify(null); // no key was entered yet: the form alone asks for one
