@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -10,10 +12,23 @@ import msgspec
 from streamer.errors import ConfigError, StreamerError
 from streamer.protocol.events import Event, TurnEnd
 from streamer.protocol.turns import FinalTurns
-from streamer.subtitles.cues import to_srt, to_ttml, to_txt, to_vtt
+from streamer.subtitles.cues import (
+    Cue,
+    cues_of,
+    in_order,
+    srt_of,
+    to_srt,
+    to_ttml,
+    to_txt,
+    to_vtt,
+    ttml_of,
+    vtt_of,
+)
 
 STANDARD_INPUT = Path("-")
 FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "ttml")
+SUBTITLES = ("srt", "vtt", "ttml")
+"""Formats that are made of cues."""
 JOINABLE = ("txt", "jsonl")
 """Formats in which the transcripts of several files may follow one another."""
 
@@ -87,21 +102,45 @@ def written(name: str, turns: Sequence[TurnEnd], format_: str, warnings: Sequenc
 
 def write_file(path: Path, text: str) -> None:
     """
-    Write a file, and make its folder.
+    Write a file, and make its folder. The file holds what it held, or all of the text, and nothing between.
 
     Raises:
         StreamerError: The folder or the file cannot be written.
     """
-    try:
+    with _telling(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a device or a pipe
+            path.write_text(text, encoding="utf-8")
+        else:
+            _replace(path.resolve(), text)
+
+
+def _replace(path: Path, text: str) -> None:
+    path.open("a").close()  # raises where the file may not be written, although its folder may
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        shutil.copymode(path, beside)
+        beside.replace(path)
+    except PermissionError:  # the folder takes no other file
         path.write_text(text, encoding="utf-8")
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StreamerError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 class TranscriptFile:
     """
-    A file with the turns of a session so far. It is written anew at each turn, so that it is complete at any time.
+    A file with the turns of a session so far, complete at any time.
+
+    Plain text and JSON lines grow; other formats, and any where a turn is revised, are written anew.
 
     Args:
         path: The file; its extension says the format.
@@ -113,7 +152,9 @@ class TranscriptFile:
     def __init__(self, path: Path) -> None:
         self._path, self._format = path, chosen_format(None, path)
         self._turns = FinalTurns()
-        self._write()
+        self._cues: dict[int, list[Cue]] = {}
+        """Of each turn, where the format has cues: made once, since that takes milliseconds a turn."""
+        write_file(path, self._text())
 
     def take(self, event: Event) -> None:
         """
@@ -122,8 +163,26 @@ class TranscriptFile:
         Raises:
             StreamerError: The file cannot be written.
         """
-        if self._turns.take(event):
-            self._write()
+        n_turns = len(self._turns)
+        turn = self._turns.take(event)
+        if turn is None:
+            return
+        if self._format in SUBTITLES:
+            self._cues[turn.turn] = cues_of(turn)
+        if self._format in JOINABLE and len(self._turns) > n_turns:
+            with _telling(self._path), self._path.open("a", encoding="utf-8") as file:
+                file.write(written("microphone", [turn], self._format))
+        else:
+            write_file(self._path, self._text())
 
-    def _write(self) -> None:
-        write_file(self._path, written("microphone", list(self._turns), self._format))
+    def _text(self) -> str:
+        turns = list(self._turns)
+        cues = in_order(cue for turn in turns for cue in self._cues.get(turn.turn, ()))
+        match self._format:
+            case "srt":
+                return srt_of(cues)
+            case "vtt":
+                return vtt_of(cues)
+            case "ttml":
+                return ttml_of(cues, turns[0].language if turns else "")
+        return written("microphone", turns, self._format)

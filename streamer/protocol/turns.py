@@ -22,16 +22,21 @@ class FinalTurns:
     def __iter__(self) -> Iterator[TurnEnd]:
         return iter(self._turns.values())
 
-    def take(self, event: Event) -> bool:
-        """Take the next event of the session; whether it changed a turn. A revision of an unknown turn changes none."""
+    def take(self, event: Event) -> TurnEnd | None:
+        """
+        Take the next event of the session.
+
+        Returns:
+            The turn that it has ended or changed, as it is now. None: there is none, or none of its number to revise.
+        """
         match event:
             case TurnEnd(turn=number):
                 self._turns[number] = event
             case TurnRevised(turn=number) if number in self._turns:
                 self._turns[number] = revised(self._turns[number], event)
             case _:
-                return False
-        return True
+                return None
+        return self._turns[number]
 
 
 def revised(turn: TurnEnd, revision: TurnRevised) -> TurnEnd:

@@ -60,25 +60,39 @@ def to_txt(turns: Iterable[TurnEnd]) -> str:
 
 def to_srt(turns: Iterable[TurnEnd]) -> str:
     """SubRip: numbered cues with a comma before the milliseconds; control characters embed right-to-left lines."""
+    return srt_of(to_cues(turns))
+
+
+def srt_of(cues: Iterable[Cue]) -> str:
+    """As `to_srt`, of cues that are made already."""
     return "".join(
         f"{number}\n{_time(cue.start_s, ',')} --> {_time(cue.end_s, ',')}\n{_embedded(cue)}\n\n"
-        for number, cue in enumerate(to_cues(turns), start=1)
+        for number, cue in enumerate(cues, start=1)
     )
 
 
 def to_vtt(turns: Iterable[TurnEnd]) -> str:
     """WebVTT: `&`, `<` and `>` are escaped, so no text contains `-->`."""
-    cues = "".join(
-        f"{_time(cue.start_s, '.')} --> {_time(cue.end_s, '.')}\n{_escaped(_joined(cue))}\n\n" for cue in to_cues(turns)
+    return vtt_of(to_cues(turns))
+
+
+def vtt_of(cues: Iterable[Cue]) -> str:
+    """As `to_vtt`, of cues that are made already."""
+    shown = "".join(
+        f"{_time(cue.start_s, '.')} --> {_time(cue.end_s, '.')}\n{_escaped(_joined(cue))}\n\n" for cue in cues
     )
-    return f"WEBVTT\n\n{cues}"
+    return f"WEBVTT\n\n{shown}"
 
 
 def to_ttml(turns: Iterable[TurnEnd], language: str = "") -> str:
     """TTML: a paragraph for each cue; `language` is a code, by default that of the first turn."""
     turns = list(turns)
-    language = language or next((turn.language for turn in turns), "")
-    paragraphs = "".join(_paragraph(cue) for cue in to_cues(turns))
+    return ttml_of(to_cues(turns), language or next((turn.language for turn in turns), ""))
+
+
+def ttml_of(cues: Iterable[Cue], language: str) -> str:
+    """As `to_ttml`, of cues that are made already."""
+    paragraphs = "".join(map(_paragraph, cues))
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<tt xmlns="http://www.w3.org/ns/ttml" xmlns:tts="http://www.w3.org/ns/ttml#styling" '
@@ -94,15 +108,25 @@ def _paragraph(cue: Cue) -> str:
 
 def to_cues(turns: Iterable[TurnEnd]) -> list[Cue]:
     """The cues of all turns in order; they do not overlap."""
-    cues = [_cue(pieces) for turn in turns for pieces in _groups(_pieces(turn))]
-    return [_timed(cue, following) for cue, following in itertools.zip_longest(cues, cues[1:])]
+    return in_order(cue for turn in turns for cue in cues_of(turn))
 
 
-def _timed(cue: Cue, following: Cue | None) -> Cue:
-    """A cue that stays long enough to be read, as far as the following cue allows."""
+def cues_of(turn: TurnEnd) -> list[Cue]:
+    """The cues of one turn, each as long as it takes to be read, so that they may overlap."""
+    return [_readable(_cue(pieces)) for pieces in _groups(_pieces(turn))]
+
+
+def in_order(cues: Iterable[Cue]) -> list[Cue]:
+    """Cues that each end where the following one begins, at the latest."""
+    cues = list(cues)
+    ends = (max(cue.start_s, min(cue.end_s, following.start_s)) for cue, following in itertools.pairwise(cues))
+    return [cue._replace(end_s=end_s) for cue, end_s in zip(cues, ends, strict=False)] + cues[-1:]
+
+
+def _readable(cue: Cue) -> Cue:
+    """A cue that stays long enough to be read."""
     reading_s = min(sum(map(width, cue.lines)) / (NARROW * LETTERS_PER_S), MAX_CUE_S)
-    end_s = max(cue.end_s, cue.start_s + max(reading_s, MIN_CUE_S))
-    return cue._replace(end_s=end_s if following is None else max(cue.start_s, min(end_s, following.start_s)))
+    return cue._replace(end_s=max(cue.end_s, cue.start_s + max(reading_s, MIN_CUE_S)))
 
 
 def _pieces(turn: TurnEnd) -> Iterator[_Piece]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from streamer.cli.output import TranscriptFile, chosen_format, output_paths
+from streamer.cli.output import FORMATS, TranscriptFile, chosen_format, output_paths, written
 from streamer.errors import ConfigError, StreamerError
-from streamer.protocol.events import TurnEnd
+from streamer.protocol.events import TurnEnd, TurnRevised
+from streamer.protocol.turns import FinalTurns
 
 TURN = TurnEnd(turn=0, text="So.", start_s=0.0, end_s=1.0, language="en", reason="silence")
 
@@ -69,6 +72,89 @@ def test_a_transcript_file_is_complete_after_each_turn(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["turns"] == []
     file.take(TURN)
     assert json.loads(path.read_text())["text"] == "So."
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@settings(max_examples=20)
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.sampled_from(["So.", "And it goes on, and on.", ""]))))
+def test_a_transcript_file_holds_what_the_turns_are(
+    tmp_path_factory: pytest.TempPathFactory, format_: str, said: list[tuple[int, bool, str]]
+) -> None:
+    """In every format, whichever turns end, come again or are revised."""
+    path = tmp_path_factory.mktemp("talk") / f"talk.{format_}"
+    file, turns = TranscriptFile(path), FinalTurns()
+    for number, is_revision, text in said:
+        ended = structs.replace(TURN, turn=number, text=text, start_s=2.0 * number, end_s=2.0 * number + 1.9)
+        event = TurnRevised(turn=number, text=text, language="en", reason="text", model="a") if is_revision else ended
+        file.take(event)
+        turns.take(event)
+        assert path.read_text(encoding="utf-8") == written("microphone", list(turns), format_)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["talk.srt", "talk.json"])
+def test_a_reader_never_sees_half_a_transcript(tmp_path: Path, name: str) -> None:
+    """What it has opened stays whole, and the file that replaces it may be read by the same people."""
+    path = tmp_path / name
+    file = TranscriptFile(path)
+    file.take(TURN)
+    path.chmod(0o640)
+    with path.open(encoding="utf-8") as reader:
+        file.take(structs.replace(TURN, turn=1))
+        assert reader.read().count("So.") == path.read_text(encoding="utf-8").count("So.") // 2
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_plain_text_grows(tmp_path: Path) -> None:
+    """So that a program that follows the file reads each turn once."""
+    path = tmp_path / "talk.txt"
+    file = TranscriptFile(path)
+    with path.open(encoding="utf-8") as reader:
+        for number in range(2):
+            file.take(structs.replace(TURN, turn=number))
+            assert reader.read() == "So.\n"
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    """The file that it leads to gets the text."""
+    (tmp_path / "link.srt").symlink_to(tmp_path / "talk.srt")
+    TranscriptFile(tmp_path / "link.srt").take(TURN)
+    assert (tmp_path / "link.srt").is_symlink()
+    assert "So." in (tmp_path / "talk.srt").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_takes_no_other_file_holds_the_transcript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file itself is written then, as far as that is allowed."""
+    path = tmp_path / "talk.srt"
+    path.touch()
+    write = Path.write_text
+
+    def refuse_others(self: Path, data: str, encoding: str) -> int:
+        if self != path:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return write(self, data, encoding)
+
+    monkeypatch.setattr(Path, "write_text", refuse_others)
+    TranscriptFile(path).take(TURN)
+    assert "So." in path.read_text(encoding="utf-8")
+
+
+def test_a_full_disk_leaves_the_transcript_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is told."""
+    path = tmp_path / "talk.srt"
+    file = TranscriptFile(path)
+    file.take(TURN)
+    before = path.read_text(encoding="utf-8")
+
+    def fail(self: Path, data: str, encoding: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(StreamerError, match=r"cannot write .*: no space left on device"):
+        file.take(structs.replace(TURN, turn=1))
+    assert path.read_text(encoding="utf-8") == before
 
 
 def test_a_transcript_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ def revision(turn: int, text: str = "one two", **fields: object) -> TurnRevised:
 def test_revision_takes_the_place_of_its_turn() -> None:
     """Text and language are those of the revision, the order is that of the turns."""
     turns = FinalTurns()
-    assert all([turns.take(turn_end(0)), turns.take(turn_end(1, "three")), turns.take(revision(0, language="de"))])
+    assert [turns.take(event) for event in (turn_end(0), turn_end(1, "three"))] == [turn_end(0), turn_end(1, "three")]
+    assert turns.take(revision(0, language="de")) == next(iter(turns))
     assert [(turn.turn, turn.text, turn.language) for turn in turns] == [(0, "one two", "de"), (1, "three", "en")]
 
 
