@@ -29,6 +29,8 @@ class Info(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     model: str
     languages: tuple[str, ...]
+    language: str
+    """The default of `start`: one of `languages`, or `auto`."""
     revisers: tuple[str, ...]
     """Names of the models that `revise` may choose for second passes; the first one is the default."""
     rooms: bool
@@ -45,7 +47,7 @@ def status_routes(
 
     Args:
         scheduler: Tells readiness.
-        config: `server` is read.
+        config: `server` and `session` are read.
         keys: Valid API keys, needed for metrics and statistics; the other routes are public.
         connections: Tell whether the daemon drains.
         state: Shown by `/metrics` and `/statz`.
@@ -79,6 +81,7 @@ def status_routes(
             version=__version__,
             model=scheduler.model,
             languages=scheduler.languages,
+            language=config.session.language,
             revisers=scheduler.revisers,
             rooms=config.server.rooms,
             encodings=encodings,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
+from streamer.protocol.options import SessionOptions
 from tests.browser.conftest import count_wake_locks, expect_wake_locks, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving, within
@@ -52,6 +54,20 @@ async def test_another_language_while_captions_run(context: BrowserContext, daem
 
     (stream,) = daemon.scheduler.streams
     assert [update.language for update in stream.updates] == ["de"]
+
+
+async def test_the_language_of_the_configuration_holds_until_another_is_chosen(context: BrowserContext) -> None:
+    """The page shows it; what was chosen here counts from then on."""
+    config = msgspec.structs.replace(CONFIG, session=SessionOptions(language="de"))
+    async with serving(config, FakeScheduler(script_of(TURNS))) as daemon:
+        page = await running_page(context, daemon)
+        await expect(page.locator("#language option:checked")).to_have_text("German")
+        assert daemon.scheduler.streams[0].options.language == "de"
+        await page.get_by_label("Language").select_option("Detect language")
+        await page.get_by_role("button", name="Stop").click()
+        await expect(page.locator("#status")).to_have_text("Ready")
+        await page.reload()
+        await expect(page.locator("#language option:checked")).to_have_text("Detect language")
 
 
 @pytest.mark.parametrize("is_compressed", [False, True])

@@ -67,12 +67,12 @@ export class Settings {
   }
 
   /** Offer what the server can do (`/info`). */
-  offer({ languages, rooms, encodings = [] }) {
+  offer({ languages, language, rooms, encodings = [] }) {
     $("audience").hidden = !rooms;
     if (!rooms) $("room").value = ""; // one of earlier days would be refused, and could not be seen
     $("slow").hidden = !(canCompress() && encodings.includes("webm_opus"));
     $("translation").hidden = languages.length < 2;
-    fillLanguages(languages);
+    fillLanguages(languages, language);
   }
 
   /** List the microphones anew. */
@@ -102,13 +102,13 @@ export function languageName(code) {
   }
 }
 
-function fillLanguages(languages) {
+/** Offer the languages, of which `usual` is chosen as long as nobody has chosen here: the one that the server is set to. */
+function fillLanguages(languages, usual) {
   const options = languages.map((code) => new Option(languageName(code), code)).sort((a, b) => a.text.localeCompare(b.text));
-  // an empty value leaves the language to the server's configuration
   if (options.length > 1) options.unshift(new Option("Detect language", "auto"));
   $("language").replaceChildren(...options);
-  const wanted = browserMemory.get("language");
-  if (options.some((option) => option.value === wanted)) $("language").value = wanted;
+  const wanted = [browserMemory.get("language"), usual].find((code) => options.some(({ value }) => value === code));
+  if (wanted) $("language").value = wanted;
   $("language").disabled = options.length < 2;
 }
 

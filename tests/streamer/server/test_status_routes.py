@@ -54,7 +54,7 @@ async def test_info_tells_a_page_its_choices(daemon: Daemon) -> None:
     """Model, languages, rooms and encodings: compressed sound only where it can be decoded."""
     info = (await daemon.get("/info")).json()
 
-    assert (info["model"], info["languages"]) == ("fake", ["en", "de", "fr"])
+    assert (info["model"], info["languages"], info["language"]) == ("fake", ["en", "de", "fr"], "auto")
     assert info["encodings"] == [*SAMPLE_BYTES, "container", "opus_packets", "webm_opus"]
 
 
