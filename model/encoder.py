@@ -18,7 +18,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.attention import AttentionBackend, attend, split_heads
@@ -87,35 +86,25 @@ class AudioEncoder(nn.Module):
         """Whether the blocks multiply in 8 bits."""
         return any(isinstance(module, Linear) and module.is_rounded for module in self.blocks.modules())
 
-    def forward(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
+    def forward(self, mel: Tensor) -> Tensor:
         """
-        Encode a full window, or the audio of a short window without its padding.
+        Encode full windows.
 
         Args:
-            mel: Scaled log-mel frames, (batch, n_mels, 2 * T), in the encoder's dtype.
-                Without `silence`, T must be n_audio_ctx.
-            silence: Fills positions [T, n_audio_ctx); its `mel_value` must be the floor of `mel`.
+            mel: Scaled log-mel frames, (batch, n_mels, 2 * n_audio_ctx), in the encoder's dtype.
 
         Returns:
-            Audio features, (batch, T, n_audio_state).
+            Audio features, (batch, n_audio_ctx, n_audio_state).
 
         Raises:
             ValueError: `mel` has the wrong number of axes, bands or frames, or another dtype than the encoder.
         """
-        self._check(mel, silence)
-        x = self._stem(mel, silence)  # (batch, n, n_audio_state)
-        n, mask = x.shape[1], None
-        for layer, block in enumerate(self.blocks):
+        self._check(mel)
+        x = self._stem(mel)  # (batch, n_audio_ctx, n_audio_state)
+        for block in self.blocks:
             assert isinstance(block, EncoderBlock)
-            q, k, v = block.project(x)  # each (batch, n_head, n, d_head)
-            if silence is not None and n < self.dims.n_audio_ctx:
-                tail, log_weights = silence.last(silence.n_behind(n))
-                k, v = (
-                    _followed_by(k, tail[0, layer]),
-                    _followed_by(v, tail[1, layer]),
-                )  # (batch, n_head, n_keys, d_head)
-                mask = F.pad(log_weights, (n, 0)).to(x)[None, None, None]  # (1, 1, 1, n_keys)
-            x = block.finish(x, attend(q, k, v, mask, backend=block.attention))
+            q, k, v = block.project(x)  # each (batch, n_head, n_audio_ctx, d_head)
+            x = block.finish(x, attend(q, k, v, backend=block.attention))
         features: Tensor = self.norm(x)
         return features
 
@@ -233,7 +222,7 @@ class AudioEncoder(nn.Module):
         strided = range(stride // 2, n_ctx - n_whole, stride)
         positions = [*strided, *range(n_ctx - n_whole, n_ctx)]
         log_weights = torch.tensor([math.log(stride)] * len(strided) + [0.0] * n_whole)
-        x = self._stem(mel, None)
+        x = self._stem(mel)
         kept = []
         for block in self.blocks:
             assert isinstance(block, EncoderBlock)
@@ -243,39 +232,24 @@ class AudioEncoder(nn.Module):
         features = self.norm(x)[0]
         return SilenceCache(torch.stack(kept, dim=1), features, mel_value, tuple(positions), log_weights)
 
-    def _stem(self, mel: Tensor, silence: SilenceCache | None) -> Tensor:
-        """
-        Convolutions, GELU and positions: (batch, n_mels, 2 * n) -> (batch, n, n_audio_state).
-
-        A short window is padded with two frames of silence: the convolutions read no further.
-        """
-        n = mel.shape[-1] // 2
-        if silence is not None and n < self.dims.n_audio_ctx:
-            mel = F.pad(mel, (0, 2), value=silence.mel_value)
+    def _stem(self, mel: Tensor) -> Tensor:
+        """Convolutions, GELU and positions: (batch, n_mels, 2 * n_audio_ctx) -> (batch, n_audio_ctx, n_audio_state)."""
         x: Tensor = self.conv1(im2col(mel.transpose(1, 2), stride=1), gelu=True)  # (batch, n_frames, n_audio_state)
-        x = self.conv2(im2col(x, stride=2)[:, :n], gelu=True)  # (batch, n, n_audio_state)
-        return x + self.positions[:n]
+        x = self.conv2(im2col(x, stride=2), gelu=True)  # (batch, n_audio_ctx, n_audio_state)
+        return x + self.positions
 
-    def _check(self, mel: Tensor, silence: SilenceCache | None) -> None:
-        dims = self.dims
+    def _check(self, mel: Tensor) -> None:
         if mel.ndim != 3:
             raise ValueError(f"mel has shape {tuple(mel.shape)}, expected (batch, n_mels, n_frames)")
         self._check_bands(mel, dim=1)
-        n_frames = mel.shape[2]
-        if silence is None and n_frames != dims.n_frames:
+        n_frames, expected = mel.shape[2], self.dims.n_frames
+        if n_frames != expected:
             raise ValueError(
-                f"mel has {n_frames} frames, the encoder needs {dims.n_frames} (2 * n_audio_ctx); pad the window"
+                f"mel has {n_frames} frames, the encoder needs {expected} (2 * n_audio_ctx); pad the window"
             )
-        if n_frames < 2 or n_frames % 2 or n_frames > dims.n_frames:
-            raise ValueError(f"mel has {n_frames} frames, expected an even number from 2 to {dims.n_frames}")
 
     def _check_bands(self, mel: Tensor, dim: int) -> None:
         if mel.shape[dim] != self.dims.n_mels:
             raise ValueError(f"mel has {mel.shape[dim]} bands, this model needs {self.dims.n_mels}")
         if mel.dtype != self.positions.dtype:
             raise ValueError(f"mel has dtype {mel.dtype}, this model computes in {self.positions.dtype}")
-
-
-def _followed_by(x: Tensor, tail: Tensor) -> Tensor:
-    """(batch, n_head, n, d) and (n_head, m, d) -> (batch, n_head, n + m, d)."""
-    return torch.cat([x, tail.expand(x.shape[0], -1, -1, -1)], dim=2)

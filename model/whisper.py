@@ -131,11 +131,6 @@ class Whisper(nn.Module):
         """Whether the network knows more languages than English."""
         return self.dims.is_multilingual
 
-    @property
-    def num_languages(self) -> int:
-        """Languages that the vocabulary has a token for, as published."""
-        return self.dims.n_languages
-
     def set_alignment_heads(self, heads: bytes | Sequence[tuple[int, int]]) -> None:
         """
         Choose the cross-attention heads that follow the speech.
@@ -150,9 +145,9 @@ class Whisper(nn.Module):
             heads = decode_alignment_heads(heads, self.dims.n_text_layer, self.dims.n_text_head)
         self.decoder.set_alignment_heads(heads)
 
-    def embed_audio(self, mel: Tensor, silence: SilenceCache | None = None) -> Tensor:
-        """Scaled log-mel (batch, n_mels, 2 * T) -> audio features (batch, T, n_audio_state); see `AudioEncoder`."""
-        features: Tensor = self.encoder(mel.to(self.device, self.dtype), silence)
+    def embed_audio(self, mel: Tensor) -> Tensor:
+        """Full windows (batch, n_mels, 2 * n_audio_ctx) -> audio features (batch, n_audio_ctx, n_audio_state)."""
+        features: Tensor = self.encoder(mel.to(self.device, self.dtype))
         return features
 
     def silence(self, mel_value: float, stride: int) -> SilenceCache:

@@ -184,7 +184,7 @@ def test_languages_are_detected() -> None:
     assert next(iter(probabilities)) == "de"
     assert list(probabilities) == sorted(probabilities, key=lambda code: -probabilities[code])
     assert sum(probabilities.values()) == pytest.approx(1.0, abs=1e-4)
-    assert len(probabilities) == len(base.languages) == base.network.num_languages
+    assert len(probabilities) == len(base.languages) == base.network.dims.n_languages
 
 
 def test_an_english_model_detects_english(model: SpeechModel) -> None:
