@@ -70,7 +70,6 @@ RULES: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "an end of text with voice behind it is rejected": lambda: replaced("EARLY_END_S", float("inf")),
     "a prefix that leads astray is dropped": lambda: replaced("STRAYED_S", float("inf")),
     "a word that may be a half waits": lambda: replaced("HALF", 0.0),
-    "in noise the first words wait for their context": lambda: replaced("CONTEXT_S", 0.0),
     "a window is encoded whole each time it has doubled": lambda: replaced("is_outgrown", lambda *_: False),
     "turns are sentences": lambda: replaced("ending_pause_ms", lambda *_: PAUSE_MS),
     "commas are likelier where the voice rests": lambda: replaced("COMMA", 0.0),

@@ -20,7 +20,6 @@ from streamer.session.early_ends import EarlyEnds, Hypothesis
 from streamer.session.endpointing import ending_pause_ms
 from streamer.session.language import TurnLanguage
 from streamer.session.levels import raise_quiet
-from streamer.session.noise import is_noisy
 from streamer.session.plausibility import n_believed, worth_showing
 from streamer.session.repeated_speech import without_unsaid_rounds
 from streamer.session.spec import SessionSpec
@@ -42,8 +41,6 @@ LONGEST_HALF = 1 / 3
 that asks for the rest."""
 STRAYED_S = 3.0
 """Voice after the last word from which on the prefix is thought to mislead the decoder, seconds."""
-CONTEXT_S = 2.5
-"""Length of a noisy window from which on its first words are committed, seconds (docs/experiments.md)."""
 USUAL_WORD_S = 0.3
 """Length of a word that no step has heard yet, seconds."""
 SETTLED_TEXT_S = 1.5
@@ -226,8 +223,6 @@ class Window:
         """Commit the words that are certain by the silence behind them, in the end all: no step comes in a pause."""
         if self._voice.silence_s * 1000 >= PAUSE_MS and not self.awaits_rest:
             return self.commit_spoken()
-        if self._lacks_context(self._voice.now_s):
-            return False
         return self._commit_in_pause(self._agreement.certain_at(self.text.tail, self._voice.now_s))
 
     def _commit_in_pause(self, n: int) -> bool:
@@ -246,11 +241,7 @@ class Window:
         self._early_ends.judge(result, hypothesis, self.text, self._voice.voiced_s(last_s, self._audio.seen_s))
         self._last_probability = hypothesis.last_probability
         n_certain = self._agreement.certain(words, self._audio.seen_s) if self._language.is_sure else 0
-        self.commit(0 if self._lacks_context(self._audio.seen_s) else n_certain, closes=closes)
-
-    def _lacks_context(self, heard_s: float) -> bool:
-        """Whether the network, in noise, has heard too little up to a stream time to know the first words."""
-        return heard_s - self._audio.start_s < CONTEXT_S and is_noisy(self._audio.log_mel(self._audio.seen))
+        self.commit(n_certain, closes=closes)
 
     def _hypothesis(self, request: StepRequest, result: StepResult) -> Hypothesis:
         """What is believed of a result; the last word of a cut text is left out, for it may be half, if it is short."""

@@ -6,24 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from streamer.audio.frontend import FeatureState
 from streamer.build.options import recording_options
 from streamer.cli.transcribe import TranscribeOptions
 from streamer.cli.transcribe import run as transcribe
 from streamer.config import Config, ModelConfig, RecordingConfig
 from streamer.errors import AudioFormatError
-from streamer.evaluation.replay import Replay, read_journal, run
+from streamer.evaluation.replay import Replay, read_frames, read_journal, run
 from streamer.protocol.events import TurnRevised
 from streamer.protocol.options import SessionOptions, Update
 from streamer.scheduling.recording import AUDIO, JOURNAL, Recordings
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.journal import Opened
 from tests.helpers.engines import toy
-from tests.helpers.scripted_engine import LoudnessFrontEnd, ScriptedEngine, collect, reviser, serving, spoken, story
+from tests.helpers.scripted_engine import ScriptedEngine, collect, reviser, serving, spoken, story
 
 
 def only(folder: Path) -> Path:
@@ -47,12 +44,10 @@ async def record(folder: Path, *said: str, between: Callable[[SessionHandle], No
 
 
 def replay_of(folder: Path) -> Replay:
-    """A recording replayed, with the frames that the scripted front end makes of its sound."""
+    """A recording replayed."""
     opened, *entries = read_journal(folder)
     assert isinstance(opened, Opened)
-    samples = torch.from_numpy(np.fromfile(folder / AUDIO, "<f4"))
-    [heard] = LoudnessFrontEnd().extract([FeatureState()], [samples])
-    again = Replay(opened, toy()[1], iter(heard.frames))
+    again = Replay(opened, toy()[1], read_frames(folder, opened.n_mels))
     for entry in entries:
         again.take(entry)
     return again

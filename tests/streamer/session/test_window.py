@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from streamer.protocol.options import PAUSE_MS, SessionOptions
+from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
-from streamer.session.window import ADVANCE_S, CONTEXT_S, LONGEST_PREFIX, MAX_PREFIX, STRAYED_S
+from streamer.session.window import ADVANCE_S, LONGEST_PREFIX, MAX_PREFIX, STRAYED_S
 from streamer.session.words import LONGEST_S
 from tests.helpers.dense import MULTILINGUAL
 from tests.helpers.sessions import model_of
@@ -44,41 +43,6 @@ def test_words_that_two_steps_agree_on_are_committed() -> None:
     assert [each.text for each in hall.transcript.stable] == [" one", " two", " three", " four"]
     assert hall.window.take_newly_stable() == list(hall.transcript.stable)
     assert hall.window.take_newly_stable() == []
-
-
-def test_in_noise_the_first_words_wait_for_their_context() -> None:
-    """In sound without rests, until the window is long enough; all certain words are committed then."""
-    hall = listener()
-    hall.hear(CONTEXT_S - 0.5)
-    for _ in range(2):
-        hall.read(phrase(" one two", 0.0, 0.5))
-    assert not hall.window.commit_as_silence_lasts()
-    assert not hall.window.text.has_committed
-    hall.hear(0.5)
-    hall.read(phrase(" one two three", 0.0, 0.5))
-
-    assert [each.text for each in hall.window.text.committed] == [" one", " two"]
-
-
-def test_first_words_between_rests_do_not_wait() -> None:
-    """Clear speech: the quiet tenth of its frames lies far below the loud tenth."""
-    hall = listener()
-    hall.audio.append(torch.full((40, N_MELS), -4.0))
-    hall.hear(CONTEXT_S - 1.0)
-    for _ in range(2):
-        hall.read(phrase(" one two", 0.4, 0.5))
-
-    assert [each.text for each in hall.window.text.committed] == [" one", " two"]
-
-
-def test_a_pause_commits_the_words_before_it_in_noise_too() -> None:
-    """Nothing more is said that could change them."""
-    hall = listener()
-    hall.hear(0.8)
-    hall.read(phrase(" one", 0.0, 0.6))
-    hall.hear(0.0, silence_s=PAUSE_MS / 1000)
-
-    assert hall.window.commit_as_silence_lasts()
 
 
 def test_nothing_is_committed_or_shown_in_a_language_that_is_not_sure() -> None:
