@@ -33,7 +33,7 @@ async def test_an_audience_follows_a_speaker(chromium: OpenChromium, murmur: Pat
     context = await browser.new_context(permissions=["microphone"])
     async with serving(CONFIG, FakeScheduler(script_of(TURNS))) as daemon:
         early = await open_page(context, daemon.url("/watch/stage"))
-        await expect(early.locator("#status")).to_have_text("Nobody is speaking yet")
+        await expect(early.locator("#status")).to_have_text("Nobody is speaking")
         speaker = await open_page(context, daemon.url("/"))
         await speaker.get_by_label("Audience room").fill("stage")
         async with context.expect_page() as opened:
@@ -48,11 +48,11 @@ async def test_an_audience_follows_a_speaker(chromium: OpenChromium, murmur: Pat
         assert await early.locator("#stage").get_attribute("aria-live") == "off"
         assert await early.get_by_role("log").locator(".partial").count() == 0
         await speaker.get_by_role("button", name="Stop").click()
-        await expect(early.locator("#status")).to_have_text("Nobody is speaking yet")
+        await expect(early.locator("#status")).to_have_text("Nobody is speaking")
         port = daemon.http.port
     await expect(early.locator("#status")).to_have_text("Reconnecting…")
     async with serving(Config(server=ServerConfig(port=port, rooms=True))):
-        await expect(early.locator("#status")).to_have_text("Nobody is speaking yet", timeout=15_000)
+        await expect(early.locator("#status")).to_have_text("Nobody is speaking", timeout=15_000)
     await browser.close()
 
 
@@ -80,14 +80,14 @@ async def test_a_key_is_asked_for(chromium: OpenChromium, murmur: Path, tmp_path
         await expect(page.get_by_role("alert")).to_contain_text("may not watch")
         await page.get_by_label("API key").fill(key)
         await page.keyboard.press("Enter")
-        await expect(page.locator("#status")).to_have_text("Nobody is speaking yet")
+        await expect(page.locator("#status")).to_have_text("Nobody is speaking")
         await expect(page.get_by_role("alert")).to_be_hidden()
         other = await (await browser.new_context(permissions=["microphone"])).new_page()
         await other.goto(daemon.url(f"/#key={key}"))
         await other.get_by_role("button", name="Start").click()
         await expect(other.get_by_role("alert")).to_contain_text("may watch, not speak")
         await other.goto(daemon.url(f"/watch/stage#key={key}"))
-        await expect(other.locator("#status")).to_have_text("Nobody is speaking yet")
+        await expect(other.locator("#status")).to_have_text("Nobody is speaking")
         await other.goto(daemon.url("/overlay?room=stage"))
         await expect(other.get_by_role("status")).to_contain_text("add #key=… to the end")
         await other.goto(daemon.url(f"/overlay?room=stage#key={key}"))
@@ -136,7 +136,7 @@ async def test_what_was_said_survives_a_restart(chromium: OpenChromium, murmur: 
         await expect(page.locator("#log .said")).to_have_text(TURNS)
     await expect(page.locator("#status")).to_have_text("Reconnecting…")
     async with serving(again, microphone=new):
-        await expect(page.locator("#status")).to_have_text("Nobody is speaking yet", timeout=15_000)
+        await expect(page.locator("#status")).to_have_text("Nobody is speaking", timeout=15_000)
         with new.speaking("s_2"):
             for _, event in script_of(["It went on."]):
                 new.publish(event)
@@ -199,7 +199,7 @@ async def test_the_screen_stays_on_while_somebody_speaks(chromium: OpenChromium,
     microphone = Room()
     async with serving(CONFIG, microphone=microphone) as daemon:
         page = await open_page(context, daemon.url("/watch"))
-        await expect(page.locator("#status")).to_have_text("Nobody is speaking yet")
+        await expect(page.locator("#status")).to_have_text("Nobody is speaking")
         assert await page.locator("html").get_attribute("data-wake-locks") is None
         with microphone.speaking("s_1"):
             await expect_wake_locks(page, 1, 1)
@@ -217,7 +217,7 @@ async def test_a_server_that_is_down_is_named(chromium: OpenChromium, murmur: Pa
         watching, over = await context.new_page(), await context.new_page()
         await watching.goto(daemon.url("/watch/stage"))
         await over.goto(daemon.url("/overlay?room=stage"))
-        await expect(watching.locator("#status")).to_have_text("Nobody is speaking yet")
+        await expect(watching.locator("#status")).to_have_text("Nobody is speaking")
     await expect(watching.get_by_role("alert")).to_contain_text("does not answer")
     await expect(over.get_by_role("status")).to_contain_text("does not answer")
     await browser.close()

@@ -68,7 +68,7 @@ function compare(event) {
 function follow(event) {
   if (event.speaker > speaker && !isComparing) clear();
   speaker = event.speaker;
-  show(event.live ? "live" : "waiting", event.live ? "Live" : "Nobody is speaking yet");
+  show(event.live ? "live" : "waiting", event.live ? "Live" : "Nobody is speaking");
   if (event.live) wakeLock.keep();
   else wakeLock.release();
 }
