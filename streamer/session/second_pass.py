@@ -18,11 +18,13 @@ from streamer.protocol.options import SessionOptions, Task
 from streamer.session.audio_window import AudioWindow, WindowOptions
 from streamer.session.levels import raise_quiet
 from streamer.session.plausibility import n_believed
+from streamer.session.repeated_speech import LONGEST_ROUND
 from streamer.session.spec import ModelFacts
 from streamer.session.transcript import append_word, beginning_at_a_word, text_of, told_words
 from streamer.session.voice_activity import Spans, VoiceTracker, trimmed
 from streamer.session.words import SpokenWord, of_whole_characters, spoken_words
 from streamer.step import StepRequest, StepResult
+from streamer.text.repetition import repeats
 
 PART_S = 25.0
 """Sound after which a turn that goes on is cut, seconds: the session holds 30 s, and cuts at stable words alone."""
@@ -64,15 +66,16 @@ class Revision:
 
     def requests(self, model: ModelFacts, session: str) -> list[StepRequest]:
         """
-        A step for each part, none where the model does not know the language of the turn.
+        A step for each part; none where the model does not know the language of the turn, or the turn repeats itself.
 
-        A window is seen once, so no cached text or audio has a part in it.
+        A window is seen once, so no cached text or audio has a part in it. Live text, which hears a phrase round
+        by round, knows better how often it was said.
 
         Args:
             model: Decodes the parts.
             session: Key of the engine's cache.
         """
-        if self.turn.language not in model.tokenizer.languages:
+        if self.turn.language not in model.tokenizer.languages or repeats(_keys(self.turn.text), LONGEST_ROUND):
             return []
         return [
             self._request(part, model, session, begins_sentence=self.begins_sentence and i == 0)
@@ -121,6 +124,11 @@ class Revision:
             model=model.name,
             words=told_words(words, len(words)) if self.has_words else UNSET,
         )
+
+
+def _keys(text: str) -> list[str]:
+    """The words of a text without case and marks."""
+    return ["".join(filter(str.isalnum, word)) for word in text.casefold().split()]
 
 
 def _is_whole(result: StepResult) -> bool:

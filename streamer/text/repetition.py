@@ -72,3 +72,14 @@ def kept_from(keys: Sequence[str], longest: int, few: int = 2) -> int | None:
         if n - begin >= (3 if size <= few else 2) * size:
             return begin + ((n - begin) // size - 1) * size
     return None
+
+
+def repeats(keys: Sequence[str], longest: int) -> bool:
+    """
+    Whether words repeat themselves somewhere: a round at once again, or twice more if it has one or two words.
+
+    Args:
+        keys: The words, compared as they are.
+        longest: Longest round that is looked for, words.
+    """
+    return any(kept_from(keys[:end], longest) is not None for end in range(2, len(keys) + 1))

@@ -175,6 +175,16 @@ class TestResult:
         assert event.text == "One two"
 
     @pytest.mark.parametrize(
+        ("text", "is_decoded"), [("So it is. So it is!", False), ("no no", True), ("No, no, no", False)]
+    )
+    def test_speech_that_repeats_itself_is_not_decoded_again(
+        self, revision: Revision, text: str, is_decoded: bool
+    ) -> None:
+        """Decoding it as a whole loses count, and live text does not."""
+        said = replace(revision, turn=msgspec.structs.replace(revision.turn, text=f"{text} and more"))
+        assert bool(said.requests(MODEL, "revision")) == is_decoded
+
+    @pytest.mark.parametrize(
         "spoil",
         [
             pytest.param(lambda r: replace(r, ended=False), id="cut"),

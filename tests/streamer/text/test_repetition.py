@@ -12,6 +12,7 @@ from streamer.text.repetition import (
     RUN_AWAY_TOKENS,
     is_repetition_loop,
     kept_from,
+    repeats,
     repetition_start,
 )
 
@@ -113,3 +114,12 @@ class TestRunsAway:
     def test_a_circle_that_was_left(self) -> None:
         """What goes on is not stopped."""
         assert not is_repetition_loop([*[1, 2] * 20, 3])
+
+
+@pytest.mark.parametrize(
+    ("text", "is_repetition"),
+    [("so it is so it is then", True), ("a b a b c", False), ("x a b a b a b", True), ("no no no", True), ("", False)],
+)
+def test_repetitions_are_found_anywhere(text: str, is_repetition: bool) -> None:
+    """Rounds of one and two words must be there three times."""
+    assert repeats(text.split(), 8) == is_repetition
