@@ -22,7 +22,7 @@ from streamer.session.repeated_speech import LONGEST_ROUND
 from streamer.session.spec import ModelFacts
 from streamer.session.transcript import append_word, beginning_at_a_word, text_of, told_words
 from streamer.session.voice_activity import Spans, VoiceTracker, trimmed
-from streamer.session.words import SpokenWord, of_whole_characters, spoken_words
+from streamer.session.words import SpokenWord, key_of, of_whole_characters, spoken_words
 from streamer.step import StepRequest, StepResult
 from streamer.text.repetition import repeats
 
@@ -75,7 +75,8 @@ class Revision:
             model: Decodes the parts.
             session: Key of the engine's cache.
         """
-        if self.turn.language not in model.tokenizer.languages or repeats(_keys(self.turn.text), LONGEST_ROUND):
+        keys = [key_of(word) for word in self.turn.text.split()]
+        if self.turn.language not in model.tokenizer.languages or repeats(keys, LONGEST_ROUND):
             return []
         return [
             self._request(part, model, session, begins_sentence=self.begins_sentence and i == 0)
@@ -124,11 +125,6 @@ class Revision:
             model=model.name,
             words=told_words(words, len(words)) if self.has_words else UNSET,
         )
-
-
-def _keys(text: str) -> list[str]:
-    """The words of a text without case and marks."""
-    return ["".join(filter(str.isalnum, word)) for word in text.casefold().split()]
 
 
 def _is_whole(result: StepResult) -> bool:

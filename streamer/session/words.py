@@ -38,7 +38,7 @@ class SpokenWord:
     @property
     def key(self) -> str:
         """Letters and digits, case folded: hypotheses agree on a word if its keys are equal. Empty for marks alone."""
-        return _key(self.text)
+        return key_of(self.text)
 
 
 def of_whole_characters(result: StepResult, tokenizer: Tokenizer) -> StepResult:
@@ -129,7 +129,7 @@ def leading(words: Sequence[SpokenWord], n_tokens: int) -> list[SpokenWord]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _key(text: str) -> str:
+def key_of(text: str) -> str:
     """As `SpokenWord.key`; kept, since words are compared with each other many times in each step."""
     return "".join(c for c in text.casefold() if not _is_mark(c))
 
