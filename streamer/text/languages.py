@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 __all__ = ["LANGUAGES", "NAMES", "expected_language", "known_language", "language_code", "listed_languages"]
 
@@ -188,6 +188,18 @@ def known_language(tag: str, languages: Collection[str]) -> str | None:
     """
     code = language_code(tag)
     return code if code == "auto" or code in languages else None
+
+
+def known_languages(tags: Iterable[str], languages: Collection[str]) -> tuple[str, ...]:
+    """
+    The languages that tags name, each once, in their order; `auto` and those that the model does not know are left out.
+
+    Args:
+        tags: See `language_code`.
+        languages: Codes of the model.
+    """
+    codes = (known_language(tag, languages) for tag in tags)
+    return tuple(dict.fromkeys(code for code in codes if code and code != "auto"))
 
 
 def expected_language(tag: str, languages: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from streamer.errors import ProtocolError
 from streamer.protocol.bounds import keyterms_problem
 from streamer.protocol.messages import AudioFormat, Encoding
 from streamer.protocol.options import MAX_ENDPOINT_MS, MIN_ENDPOINT_MS
-from streamer.text.languages import expected_language, known_language
+from streamer.text.languages import expected_language, known_language, known_languages
 
 ENCODINGS: dict[str, Encoding] = {
     "linear16": "pcm_s16le",
@@ -122,13 +122,14 @@ def parse_query(query: Iterable[tuple[str, str]], languages: Sequence[str]) -> L
     utterance_end_ms = values.integer("utterance_end_ms", 1, 60_000)
     language = _language(values, languages)
     hints = values.all(_HINT)
-    hinted, unheeded = _hinted(hints, languages) if language in (None, "auto") else ((), hints)
+    is_detected = language in (None, "auto")
+    unheeded = [tag for tag in hints if not is_detected or known_language(tag, languages) is None]
     endpointing = values.text("endpointing").lower()
     return ListenRequest(
         audio=_audio(values),
         is_multichannel=values.flag("multichannel"),
         language=language,
-        languages=hinted,
+        languages=known_languages(hints, languages) if is_detected else (),
         tells_languages=_is_multi(values),
         keyterms=_keyterms(values),
         endpoint_ms=_endpoint_ms(values, utterance_end_ms),
@@ -207,13 +208,6 @@ def _language(values: _Values, languages: Sequence[str]) -> str | None:
 
 def _is_multi(values: _Values) -> bool:
     return values.text("language").lower() == _SEVERAL_LANGUAGES
-
-
-def _hinted(tags: Sequence[str], languages: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Return the languages that tags name, each once, and the tags that name none of the model's."""
-    codes = {tag: known_language(tag, languages) for tag in tags}
-    known = dict.fromkeys(code for code in codes.values() if code and code != "auto")
-    return tuple(known), [tag for tag, code in codes.items() if code is None]
 
 
 def _keyterms(values: _Values) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from streamer.protocol.options import (
     SessionOptions,
     check_keyterms,
 )
-from streamer.text.languages import expected_language, known_language
+from streamer.text.languages import expected_language, known_language, known_languages
 
 INCLUDED_LOGPROBS = "item.input_audio_transcription.logprobs"
 """Entry of `include` that asks for log probabilities."""
@@ -276,8 +276,7 @@ def asked_languages(asked: Sequence[str], languages: tuple[str, ...], param: str
     Raises:
         RequestError: The model knows none of them.
     """
-    codes = dict.fromkeys(known_language(tag, languages) for tag in asked)
-    known = tuple(code for code in codes if code and code != "auto")
+    known = known_languages(asked, languages)
     if len(known) > 1:
         return "auto", known
     return (known[0] if known else asked_language(asked[0], languages, param)), ()

@@ -14,6 +14,7 @@ from streamer.text.languages import (
     TABLE,
     expected_language,
     known_language,
+    known_languages,
     language_code,
     listed_languages,
 )
@@ -102,6 +103,7 @@ def test_any_text_is_a_code_or_none(text: str) -> None:
 def test_a_model_takes_the_languages_it_knows() -> None:
     """And always `auto`."""
     assert [known_language(tag, ("en", "de")) for tag in ("de-AT", "auto", "fr")] == ["de", "auto", None]
+    assert known_languages(("de-AT", "auto", "fr", "German", "en"), ("en", "de")) == ("de", "en")
 
 
 @pytest.mark.parametrize(
