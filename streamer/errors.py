@@ -95,3 +95,8 @@ class DeviceError(EngineError):
 
 class DeviceLostError(StreamerError):
     """The device failed after every retry; only a new process may help."""
+
+
+def reason_of(error: OSError) -> str:
+    """Why the system refused something, in the words of the system, for the end of a message."""
+    return (error.strerror or str(error)).lower()

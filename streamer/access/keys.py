@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamer.errors import ConfigError, ForbiddenError, KeyRefusedError, UnreadableFileError
+from streamer.errors import ConfigError, ForbiddenError, KeyRefusedError, UnreadableFileError, reason_of
 
 MIN_KEY_CHARS = 16
 """Shorter keys can be guessed."""
@@ -221,8 +221,7 @@ def _lines(path: Path) -> list[str]:
             raise ConfigError(f"the key file {path} is not a regular file of at most {MAX_FILE_BYTES} bytes")
         return path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise UnreadableFileError(f"cannot read the key file {path}: {reason}") from None
+        raise UnreadableFileError(f"cannot read the key file {path}: {reason_of(error)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"the key file {path} is not text: expected lines of NAME KEY") from None
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 
 from streamer.config import ServerConfig
-from streamer.errors import ConfigError, UnreadableFileError
+from streamer.errors import ConfigError, UnreadableFileError, reason_of
 
 
 class Certificate:
@@ -72,8 +72,7 @@ class Certificate:
                 f"{self._certificate} and {self._key} are not a PEM certificate chain and its key: {error.reason}"
             ) from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UnreadableFileError(f"cannot read {self._certificate} or {self._key}: {reason}") from None
+            raise UnreadableFileError(f"cannot read {self._certificate} or {self._key}: {reason_of(error)}") from None
         return context
 
 

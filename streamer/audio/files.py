@@ -25,7 +25,7 @@ from streamer.audio.notes import Note
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.audio.reader import Block, Reader, joined
 from streamer.audio.sndfile_reader import SndfileReader
-from streamer.errors import AudioFormatError
+from streamer.errors import AudioFormatError, reason_of
 
 PROGRESS_S = 10.0
 """Decoded sound after which a survey tells that it goes on, seconds."""
@@ -182,7 +182,7 @@ def read_sound_file(path: Path) -> SoundFile:
     except FileNotFoundError:
         raise AudioFormatError(f"{path}: no such file") from None
     except OSError as error:
-        raise AudioFormatError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise AudioFormatError(f"{path}: cannot be read: {reason_of(error)}") from None
 
 
 def read_audio(path: Path) -> Samples:

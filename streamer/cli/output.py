@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamer.errors import ConfigError, StreamerError
+from streamer.errors import ConfigError, StreamerError, reason_of
 from streamer.protocol.events import Event, TurnEnd
 from streamer.protocol.turns import FinalTurns
 from streamer.subtitles.cues import (
@@ -133,7 +133,7 @@ def _telling(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StreamerError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
+        raise StreamerError(f"cannot write {path}: {reason_of(error)}") from None
 
 
 class TranscriptFile:

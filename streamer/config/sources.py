@@ -15,6 +15,7 @@ from typing import NamedTuple
 from streamer.config.keys import ENVIRONMENT_PREFIX, KEYS
 from streamer.config.spelling import unknown_key, unknown_variable
 from streamer.config.toml import shown
+from streamer.errors import reason_of
 
 CLIENT_VARIABLES = ("STREAMER_KEY",)
 """Variables of clients, which may run beside the daemon in one environment."""
@@ -52,7 +53,7 @@ def settings_of_file(path: Path) -> Iterator[Setting | Mistake]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        yield Mistake(f"cannot read {path}: {(error.strerror or str(error)).lower()}")
+        yield Mistake(f"cannot read {path}: {reason_of(error)}")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         yield Mistake(f"{path} is not a TOML file: {error}")
     except RecursionError:

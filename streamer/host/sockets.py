@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 
-from streamer.errors import StreamerError
+from streamer.errors import StreamerError, reason_of
 
 BACKLOG = 4096
 """
@@ -36,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return _listen_at(path) if path else _listen_on(host, port)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         state = "in use" if error.errno == errno.EADDRINUSE else "not available"
         place = f"socket {path}" if path else f"port {port} on {host}"
         raise StreamerError(f"{place} is {state}: {reason}") from None

@@ -21,6 +21,7 @@ import msgspec
 import structlog
 from torch import Tensor
 
+from streamer.errors import reason_of
 from streamer.session.journal import Entry
 
 AUDIO, JOURNAL = "audio.f32", "journal.jsonl"
@@ -119,7 +120,7 @@ class SessionRecorder:
         try:
             self._write()
         except OSError as error:
-            self._stop((error.strerror or str(error)).lower())
+            self._stop(reason_of(error))
 
     def _write(self) -> None:
         self.folder.mkdir(parents=True)
