@@ -27,6 +27,7 @@ from streamer.config import CaptureConfig, Config, LimitsConfig, ServerConfig
 from streamer.errors import CaptureError, ConfigError, EngineError, OverloadError, StreamerError
 from streamer.gateway import build_service
 from streamer.host.event_loop import fair_loop
+from streamer.host.interpreter import share_interpreter
 from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
 from streamer.host.microphone import MicrophoneSource
 from streamer.host.open_files import allow_all_files
@@ -129,6 +130,7 @@ def run(main: Coroutine[Any, Any, None]) -> int:
     Raises:
         StreamerError: The first of those that ended it.
     """
+    share_interpreter()
     try:
         with asyncio.Runner(loop_factory=fair_loop) as runner:
             runner.run(main)

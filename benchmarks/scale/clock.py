@@ -38,6 +38,10 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Simulated seconds since the loop began."""
         return self._clock.now_s
 
+    def work(self, seconds: float) -> None:
+        """Hold the loop for so long."""
+        self._clock.now_s += seconds
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """

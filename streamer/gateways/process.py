@@ -40,6 +40,7 @@ from streamer.gateways import wire
 from streamer.gateways.client import HubClient
 from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.host.event_loop import fair_loop
+from streamer.host.interpreter import share_interpreter
 from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
 from streamer.server.app import Shared, build_app
 from streamer.server.connection import Connections
@@ -274,6 +275,7 @@ def _build(hub: HubClient, begin: wire.Begin) -> Service:
 
 
 if __name__ == "__main__":
+    share_interpreter()
     with asyncio.Runner(loop_factory=fair_loop) as runner:
         code = runner.run(serve(socket.socket(fileno=int(sys.argv[1])), logs_to=sys.stderr))
     os._exit(code)  # a thread that hangs must not keep the process

@@ -22,6 +22,7 @@ from streamer import daemon
 from streamer.build.service import Service
 from streamer.config import CaptureConfig, Config, ServerConfig
 from streamer.errors import CaptureError, ConfigError, DeviceNotFoundError, EngineError, OverloadError, StreamerError
+from streamer.host.interpreter import SWITCH_S
 from streamer.host.sockets import listen
 from streamer.protocol.options import SessionOptions
 from tests.helpers.scripted_engine import ScriptedService, spoken
@@ -129,6 +130,21 @@ def serve(scripted: ScriptedService, config: Config, microphone: Microphone | Pl
 def caption(scripted: ScriptedService, microphone: Microphone) -> int:
     """Show captions of a microphone in the terminal."""
     return daemon.microphone(Config(session=ENGLISH), build=lambda _: scripted.parts(), open_microphone=microphone.open)
+
+
+def test_the_threads_of_a_daemon_share_the_interpreter() -> None:
+    """The thread that computes has it soon, whatever the event loop does."""
+    seen, before_s = list[float](), sys.getswitchinterval()
+
+    async def look() -> None:
+        seen.append(sys.getswitchinterval())
+
+    try:
+        daemon.run(look())
+    finally:
+        sys.setswitchinterval(before_s)
+
+    assert seen == [pytest.approx(SWITCH_S)]
 
 
 def test_the_service_manager_is_told(

@@ -1,10 +1,14 @@
-"""Tests of streamer/server/turnstile.py: one at a time."""
+"""Tests of streamer/server/turnstile.py: one at a time, with time between."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 
+import pytest
+
+from benchmarks.scale.clock import SimulatedLoop
 from streamer.server.turnstile import Turnstile
 
 
@@ -32,3 +36,24 @@ async def test_each_has_a_turn_of_its_own() -> None:
     came = [n for n, name in enumerate(happened) if name != "others"]
     assert [happened[n] for n in came] == ["a", "c", "d"]
     assert all(there - here > 1 for here, there in itertools.pairwise(came))
+
+
+def test_what_takes_long_leaves_most_of_the_time_to_others() -> None:
+    """Work of any length has a fourth of the time, and what comes alone does not wait."""
+    loop = SimulatedLoop()
+    turnstile, began_s = Turnstile(), list[float]()
+
+    async def work(seconds: float) -> None:
+        await turnstile.pass_through()
+        began_s.append(loop.time())
+        loop.work(seconds)
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*map(work, (0.03, 0.01, 0.02)))
+        await asyncio.sleep(1.0)
+        await work(0.03)
+
+    with contextlib.closing(loop):
+        loop.run_until_complete(all_of_them())
+
+    assert began_s == pytest.approx([0.0, 0.12, 0.16, 1.18])
