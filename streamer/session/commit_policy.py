@@ -9,6 +9,7 @@ third word. The end of a turn commits everything.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ class Agreement:
 
     def __init__(self, policy: CommitPolicy) -> None:
         self._policy = policy
-        self._earlier: list[list[str]] = []
+        self._earlier: deque[list[str]] = deque(maxlen=policy.agreement - 1)
+        """Keys of the spoken words of the hypotheses that the next one is compared with."""
         self._n_agreed = 0
         """Words of the newest hypothesis that the ones before contain too, and that are not committed."""
 
@@ -59,12 +61,11 @@ class Agreement:
         """Number of leading words that are certain now; `edge_s` is the end of the audio seen, stream time."""
         spoken = [i for i, word in enumerate(words) if word.key]  # marks alone agree with anything
         keys = [words[i].key for i in spoken]
-        needed = self._policy.agreement - 1
-        agreed = len(keys) if len(self._earlier) >= needed else 0
-        for earlier in self._earlier[-needed:] if needed else ():
-            agreed = min(agreed, _common_prefix(keys, earlier))
-        self._earlier = [*self._earlier, keys][-max(1, needed) :]
-        self._n_agreed = 0 if not agreed else len(words) if agreed == len(keys) else spoken[agreed]
+        is_full = len(self._earlier) == self._earlier.maxlen
+        agreed = min((_common_prefix(keys, earlier) for earlier in self._earlier), default=len(keys)) if is_full else 0
+        self._earlier.append(keys)
+        ends = [*spoken[1:], len(words)]  # of each spoken word with the marks behind it
+        self._n_agreed = ends[agreed - 1] if agreed else 0
         return self.certain_at(words, edge_s)
 
     def certain_at(self, words: Sequence[SpokenWord], heard_s: float) -> int:
@@ -84,12 +85,14 @@ class Agreement:
     def committed(self, words: Sequence[SpokenWord]) -> None:
         """Remove words that moved into the prefix: hypotheses begin after them from now on."""
         n = sum(1 for word in words if word.key)
-        self._earlier = [keys[n:] for keys in self._earlier]
+        for keys in self._earlier:
+            del keys[:n]
         self._n_agreed = max(0, self._n_agreed - len(words))
 
     def reset(self) -> None:
         """Forget the hypotheses: they do not apply to a new window."""
-        self._earlier, self._n_agreed = [], 0
+        self._earlier.clear()
+        self._n_agreed = 0
 
 
 def _may_be_half(words: Sequence[SpokenWord], i: int) -> bool:
