@@ -49,25 +49,16 @@ class Transcript:
         return bool(self._stable or self._partial)
 
     @property
-    def has_stable(self) -> bool:
-        """Whether the open turn has stable words."""
-        return bool(self._stable)
-
-    @property
-    def started_s(self) -> float:
-        """Start of the open turn, stream time; valid only while `is_open`."""
-        return [*self._stable, *self._partial][0].said_s[0]
-
-    @property
     def ends_sentence(self) -> bool:
         """Whether the stable text of the open turn reads as a finished sentence."""
         return reads_as_finished(text_of(self._stable))
 
     def is_overlong(self, limit_s: float) -> bool:
         """Whether the open turn is so long that it ends: `limit_s` where a sentence ends, `OVERLONG` of it anywhere."""
-        if not self.is_open:
+        words = [*self._stable, *self._partial]
+        if not words:
             return False
-        length_s = self.stable_until_s - self.started_s
+        length_s = self.stable_until_s - words[0].said_s[0]
         return length_s >= limit_s and (self.ends_sentence or length_s > OVERLONG * limit_s)
 
     def text_with(self, tail: Sequence[SpokenWord]) -> str:
@@ -93,60 +84,50 @@ class Transcript:
             return []
         self._shown = shown
         self._rev += 1
-        words = [*self._stable, *self._partial]
+        start_s, end_s = self._span_s([*self._stable, *self._partial])
         return [
             Caption(
                 turn=self.n_turns,
                 rev=self._rev,
                 stable=shown[0],
                 partial=shown[1],
-                start_s=round(words[0].said_s[0] if words else self.stable_until_s, 3),
-                end_s=round(words[-1].said_s[1] if words else self.stable_until_s, 3),
-                words=self._words(len(self._stable)),
+                start_s=start_s,
+                end_s=end_s,
+                words=self._words(),
             )
         ]
 
     def end_turn(self, language: str, reason: TurnEndReason) -> list[TurnEnd]:
-        """End the turn with its stable text; words that were not committed are dropped."""
+        """
+        End the turn with its stable text; words that were not committed are dropped.
+
+        A turn whose text was shown and withdrawn ends without text; one of which nothing was shown ends without event.
+        """
         self.begins_sentence = self.ends_sentence or not self.is_open
         self._partial = []
-        if not self._stable:
-            # clients saw text that was withdrawn, so the turn must end, without text
-            return self._withdrawn(language, reason)
+        if not self._stable and self._rev == 0:
+            return []
+        start_s, end_s = self._span_s(self._stable)
         event = TurnEnd(
             turn=self.n_turns,
             text=text_of(self._stable).strip(),
-            start_s=round(self._stable[0].said_s[0], 3),
-            end_s=round(self._stable[-1].said_s[1], 3),
+            start_s=start_s,
+            end_s=end_s,
             language=language,
             reason=reason,
-            words=self._words(len(self._stable)),
+            words=self._words(),
         )
-        self._next_turn()
-        return [event]
-
-    def _withdrawn(self, language: str, reason: TurnEndReason) -> list[TurnEnd]:
-        if self._rev == 0:
-            return []
-        at_s = round(self.stable_until_s, 3)
-        event = TurnEnd(
-            turn=self.n_turns,
-            text="",
-            start_s=at_s,
-            end_s=at_s,
-            language=language,
-            reason=reason,
-            words=self._words(0),
-        )
-        self._next_turn()
-        return [event]
-
-    def _next_turn(self) -> None:
-        self._stable, self._partial, self._shown, self._rev = [], [], ("", ""), 0
+        self._stable, self._shown, self._rev = [], ("", ""), 0
         self.n_turns += 1
+        return [event]
 
-    def _words(self, n_stable: int) -> tuple[Word, ...] | msgspec.UnsetType:
-        return told_words([*self._stable, *self._partial], n_stable) if self._with_words else msgspec.UNSET
+    def _span_s(self, words: Sequence[SpokenWord]) -> tuple[float, float]:
+        """Start and end of words as clients see them, stream time; without words, the end of the last stable one."""
+        start_s, end_s = (words[0].said_s[0], words[-1].said_s[1]) if words else (self.stable_until_s,) * 2
+        return round(start_s, 3), round(end_s, 3)
+
+    def _words(self) -> tuple[Word, ...] | msgspec.UnsetType:
+        return told_words([*self._stable, *self._partial], len(self._stable)) if self._with_words else msgspec.UNSET
 
 
 def append_word(words: list[SpokenWord], word: SpokenWord) -> None:

@@ -125,7 +125,7 @@ class Window:
             prompt=(*self._prompt, *self._context),
             prefix=text.prefix,
             settled_tokens=text.n_tokens_until(edge_s - SETTLED_TEXT_S),
-            begins_sentence=self._transcript.begins_sentence and not self._transcript.has_stable,
+            begins_sentence=self._transcript.begins_sentence and not self._transcript.stable,
             draft=text.draft,
             no_eot_at=text.no_eot_at,
             rests_at=text.rests_at(first_voices[1:]),
