@@ -9,7 +9,7 @@ long as the one before.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamer.session.words import SpokenWord
 
@@ -39,8 +39,9 @@ def without_unsaid_rounds(before: Sequence[SpokenWord], words: Sequence[SpokenWo
     said = _Rounds(before, words)
     for size in filter(said.repeats, range(1, min(LONGEST_ROUND, said.n_words // 2) + 1)):
         while (at := said.unsaid_round(size)) is not None:
-            said.remove(at, size)
-        said.cut_unsaid_end(size)
+            said.remove(at, at + size)
+        if (at := said.unsaid_end(size)) is not None:
+            said.remove(at, said.n_words)
     return said.words
 
 
@@ -70,68 +71,60 @@ class _Rounds:
 
     def unsaid_round(self, size: int) -> int | None:
         """Index of the round of this size with the least sound that repeats the one before and is followed by words."""
-        run, unsaid = 0, []
-        for end in range(self._first + 1, len(self._groups)):
-            run = run + 1 if self._repeats(end - 1, size) else 0
-            if run >= size and self._is_unsaid(end - size, size):
-                unsaid.append(end - size)
-        return min(unsaid, key=lambda at: self._sound_s(at, size), default=None)
+        inner = [at for at in self._repeated_rounds(size) if at + size < self.n_words and self._is_unsaid(at, size)]
+        return min(inner, key=lambda at: self._sound_s(at, size), default=None)
+
+    def unsaid_end(self, size: int) -> int | None:
+        """Index of a last round without sound, or where the attention stands still for `FEW_WORDS` or a last round."""
+        last = self.n_words - size
+        if last in self._repeated_rounds(size) and self._has_no_sound(last, size):
+            return last
+        still = self._runs(lambda i: self._repeats(i, size) and self._is_soundless(i, size))
+        unsaid = (run for run in still if len(run) >= FEW_WORDS or (run.stop == self.n_words and len(run) >= size))
+        return next((run.start for run in unsaid), None)
+
+    def remove(self, begin: int, end: int) -> None:
+        """Remove words of the hypothesis."""
+        del self._groups[begin:end]
+        del self._keys[begin:end]
+
+    def _repeated_rounds(self, size: int) -> list[int]:
+        """Index of each round of this size in the hypothesis that repeats the one before."""
+        runs = self._runs(lambda i: self._repeats(i, size))
+        return [at for run in runs for at in range(run.start, run.stop - size + 1)]
+
+    def _runs(self, holds: Callable[[int], bool]) -> list[range]:
+        """Words of the hypothesis in a row for which a condition holds."""
+        runs: list[range] = []
+        for i in filter(holds, range(self._first, self.n_words)):
+            begin = runs.pop().start if runs and runs[-1].stop == i else i
+            runs.append(range(begin, i + 1))
+        return runs
+
+    def _repeats(self, i: int, size: int) -> bool:
+        return i >= size and self._keys[i] == self._keys[i - size] != ""
 
     def _is_unsaid(self, at: int, size: int) -> bool:
-        return self._has_no_sound(at, size) or self._sound_s(at, size) < SQUEEZED * self._longest_s(at, size)
+        return self._has_no_sound(at, size) or self._is_squeezed(at, size, size)
 
     def _has_no_sound(self, at: int, size: int) -> bool:
         n_soundless = sum(self._is_soundless(i, size) for i in range(at, at + size))
         return size >= FEW_WORDS and n_soundless >= SOUNDLESS * size
 
-    def cut_unsaid_end(self, size: int) -> None:
-        """Cut a last round without sound, or where the attention stands still for `FEW_WORDS` words or a last round."""
-        at = len(self._groups) - size
-        if (
-            at >= self._first
-            and all(self._repeats(i, size) for i in range(at, at + size))
-            and self._has_no_sound(at, size)
-        ):
-            self._cut(slice(at, None))
-            return
-        run = 0
-        for end in range(self._first + 1, len(self._groups) + 1):
-            is_still = self._repeats(end - 1, size) and self._is_soundless(end - 1, size)
-            run = run + 1 if is_still else 0
-            if run >= FEW_WORDS or (run >= size and end == len(self._groups)):
-                self._cut(slice(end - run, None))
-                return
-
-    def remove(self, at: int, size: int) -> None:
-        """Remove a round of the hypothesis."""
-        self._cut(slice(at, at + size))
-
-    def _cut(self, part: slice) -> None:
-        del self._groups[part]
-        del self._keys[part]
-
-    def _repeats(self, i: int, size: int) -> bool:
-        return i >= size and self._keys[i] == self._keys[i - size] != ""
-
-    def _sound_s(self, at: int, size: int) -> float:
-        return sum(group[0].end_s - group[0].start_s for group in self._groups[at : at + size])
-
     def _is_soundless(self, i: int, size: int) -> bool:
         """Whether a word has no sound of its own, which it had in a round before; fast speech is all short."""
-        sound_s = self._sound_s(i, 1)
-        if sound_s > SOUNDLESS_S:
-            return False
-        earlier = range(i - size, -1, -size)
-        same = itertools.takewhile(lambda k: self._keys[k] == self._keys[i], earlier)
-        return any(sound_s < SQUEEZED * self._sound_s(k, 1) for k in same)
+        return self._sound_s(i, 1) <= SOUNDLESS_S and self._is_squeezed(i, 1, size)
 
-    def _longest_s(self, at: int, size: int) -> float:
-        """Sound of the longest round before `at` in the same repetition, seconds."""
-        longest, begin = 0.0, at
-        while begin >= size and self._keys[begin - size : begin] == self._keys[at : at + size]:
+    def _is_squeezed(self, at: int, n: int, size: int) -> bool:
+        """Whether `n` words had much more sound in an earlier round of the same repetition."""
+        longest_s, begin = 0.0, at
+        while begin >= size and self._keys[begin - size : begin - size + n] == self._keys[at : at + n]:
             begin -= size
-            longest = max(longest, self._sound_s(begin, size))
-        return longest
+            longest_s = max(longest_s, self._sound_s(begin, n))
+        return self._sound_s(at, n) < SQUEEZED * longest_s
+
+    def _sound_s(self, at: int, n: int) -> float:
+        return sum(group[0].end_s - group[0].start_s for group in self._groups[at : at + n])
 
 
 def _with_marks(words: Sequence[SpokenWord]) -> list[list[SpokenWord]]:
