@@ -62,7 +62,7 @@ RULES: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "as shipped": nullcontext,
     "only speech is decoded (voice activity)": lambda: patch.object(VoiceTracker, "push", _always_voice),
     "unlikely text is no speech, or a run-on": lambda: replaced("is_unlikely", lambda _: False),
-    "repetition loops are cut": lambda: replaced("repetition_start", lambda *_: None),
+    "repetition loops are cut": lambda: replaced("find_loop", lambda *_: None),
     "rounds without sound were not said": lambda: replaced("without_unsaid_rounds", lambda _, words: list(words)),
     "a window that repeats itself rolls to its last round": lambda: patch.object(
         WindowText, "newest_round_s", lambda _: None

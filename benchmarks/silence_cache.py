@@ -33,7 +33,7 @@ from streamer.evaluation.manifest import ManifestRow, read_manifest
 from streamer.host.cpu import physical_cores
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics
-from streamer.text.repetition import repetition_start
+from streamer.text.repetition import find_loop
 
 PREFIX_STEP_S = 1.7
 LONGEST_S = 30.0
@@ -159,7 +159,7 @@ def _prefixes(
         step = int(PREFIX_STEP_S * 100)
         for end in range(step, log_mel.shape[1], step):
             result = engines.transcribe(setting, log_mel[:, :end], row.language)
-            run_aways += not result.ended or repetition_start(result.tokens) is not None
+            run_aways += not result.ended or find_loop(result.tokens) is not None
             texts.append(engines.tokenizer.decode(result.tokens).lower())
     return texts, run_aways
 

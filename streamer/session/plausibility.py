@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from streamer.session.words import SpokenWord
 from streamer.step import StepResult
-from streamer.text.repetition import LONGEST_PIECE, repetition_start, round_length
+from streamer.text.repetition import LONGEST_PIECE, Loop, find_loop
 
 DOUBTED_S, DOUBTED = 0.2, 0.7
 """A word that ends within `DOUBTED_S` seconds of the newest audio is shown from confidence `DOUBTED` on: this avoids
@@ -41,24 +41,24 @@ def n_believed(result: StepResult, no_eot_at: int | None) -> tuple[int, bool]:
     if is_no_speech(result):
         return 0, False
     # a speaker may repeat a sentence, but not until the decoder reaches its bound
-    loop = repetition_start(result.tokens, LONGEST_PIECE if result.ended else n)
+    loop = find_loop(result.tokens, LONGEST_PIECE if result.ended else n)
     if loop is not None and not (result.ended and is_said(result, loop)):
-        return loop, True
+        return loop.second_round, True
     if no_eot_at is not None and is_unlikely(result.logprobs[no_eot_at:]):
         return no_eot_at, False  # voice perhaps, but no words
     return n, False
 
 
-def is_said(result: StepResult, second_round: int) -> bool:
+def is_said(result: StepResult, loop: Loop) -> bool:
     """
     Whether each round of a repetition that ends a text takes about as long as the others, as when somebody says it.
 
     Args:
         result: Of the step.
-        second_round: Index of the token with which the second round begins.
+        loop: The repetition.
     """
-    size = round_length(result.tokens, second_round)
-    begins = range(second_round - size, len(result.tokens), size)
+    size = loop.size
+    begins = range(loop.second_round - size, len(result.tokens), size)
     lengths_s = [result.starts_s[at + size] - result.starts_s[at] for at in begins]
     return min(lengths_s) >= max(SHORTEST_TOKEN_S * size, EVEN * statistics.median(lengths_s))
 

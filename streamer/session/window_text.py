@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from streamer.session.repeated_speech import LONGEST_ROUND
 from streamer.session.words import SpokenWord, said_until_s, split_final_marks
-from streamer.text.repetition import kept_from
+from streamer.text.repetition import last_round_start
 from streamer.text.tokenizer import Tokenizer
 
 LONGEST_WORD_S = 1.0
@@ -187,14 +187,10 @@ class WindowText:
         return any(word.start_s >= from_s for word in self._committed)
 
     def newest_round_s(self) -> float | None:
-        """
-        Start of the last whole round of committed words that repeat themselves, stream time.
-
-        None if they do not repeat, or if the window begins with that round.
-        """
+        """Start of the last whole round of committed words that repeat themselves, stream time; None if they do not."""
         spoken = [word for word in self._committed if word.key]
-        at = kept_from([word.key for word in spoken], LONGEST_ROUND)
-        return spoken[at].start_s if at else None
+        at = last_round_start([word.key for word in spoken], LONGEST_ROUND)
+        return spoken[at].start_s if at is not None else None
 
     def drop_before(self, from_s: float) -> float:
         """

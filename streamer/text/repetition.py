@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 LONGEST_PIECE = 16
 """Longest repeated piece that is looked for, tokens."""
+LOOP_ROUNDS = 3
+"""Times in a row that a piece makes a loop; a single token does twice as often."""
 RUN_AWAY_ROUNDS, RUN_AWAY_TOKENS = 5, 20
 """Repetitions in a row, and tokens in them, after which decoding will not leave the loop by itself. Few enough that the
 other rows of the batch do not wait for seconds, and more than people say: a number of zeros, a chorus."""
+FEW_WORDS = 2
+"""Words of a round that must be there three times instead of twice: "very, very" is no repetition."""
 
 
-def repetition_start(tokens: Sequence[int], longest: int = LONGEST_PIECE, repeats: int = 3) -> int | None:
+class Loop(NamedTuple):
+    """A piece of a hypothesis that comes again and again up to its end."""
+
+    second_round: int
+    """Index at which it comes again for the first time."""
+    size: int
+    """Tokens of the piece."""
+
+
+def find_loop(tokens: Sequence[int], longest: int = LONGEST_PIECE) -> Loop | None:
     """
-    Index at which a hypothesis begins to repeat itself, after the first occurrence of the piece; None without a loop.
+    The repetition loop in which a hypothesis ends; None if it ends in none.
 
     Args:
         tokens: The hypothesis.
         longest: Longest piece that is looked for, tokens.
-        repeats: Occurrences in a row up to the end that make a loop; single tokens need twice as many.
     """
     n = len(tokens)
-    for size in range(1, min(longest, n // repeats) + 1):
+    for size in range(1, min(longest, n // LOOP_ROUNDS) + 1):
         piece = tokens[n - size :]
         count = 1
         while n - (count + 1) * size >= 0 and tokens[n - (count + 1) * size : n - count * size] == piece:
             count += 1
-        if count >= (2 * repeats if size == 1 else repeats):
-            return n - (count - 1) * size
+        if count >= (2 * LOOP_ROUNDS if size == 1 else LOOP_ROUNDS):
+            return Loop(n - (count - 1) * size, size)
     return None
-
-
-def round_length(tokens: Sequence[int], second_round: int) -> int:
-    """Tokens of a round, given where `repetition_start` found the second one to begin."""
-    rest = len(tokens) - second_round
-    return next(
-        size
-        for size in range(1, second_round + 1)
-        if rest % size == 0 and tokens[second_round - size : len(tokens) - size] == tokens[second_round:]
-    )
 
 
 def is_repetition_loop(tokens: Sequence[int]) -> bool:
@@ -51,17 +54,13 @@ def is_repetition_loop(tokens: Sequence[int]) -> bool:
     return False
 
 
-def kept_from(keys: Sequence[str], longest: int, few: int = 2) -> int | None:
+def last_round_start(keys: Sequence[str], longest: int) -> int | None:
     """
-    Index from which on words that repeat themselves up to the end are kept: the last whole round and what follows it.
+    Where the last whole round begins of words that repeat themselves up to the end; None if they do not.
 
     Args:
         keys: The words, compared as they are; the last round may be incomplete.
         longest: Longest round that is looked for, words.
-        few: Rounds of so many words or fewer must be there three times instead of twice: "very, very" is no repetition.
-
-    Returns:
-        None if they do not repeat, or if there is nothing before the last whole round.
     """
     n = len(keys)
     for size in range(1, min(longest, n // 2) + 1):
@@ -69,7 +68,7 @@ def kept_from(keys: Sequence[str], longest: int, few: int = 2) -> int | None:
         while begin > size and keys[begin - 1] == keys[begin - 1 - size]:
             begin -= 1
         begin -= size  # of the first round
-        if n - begin >= (3 if size <= few else 2) * size:
+        if n - begin >= (3 if size <= FEW_WORDS else 2) * size:
             return begin + ((n - begin) // size - 1) * size
     return None
 
@@ -82,4 +81,4 @@ def repeats(keys: Sequence[str], longest: int) -> bool:
         keys: The words, compared as they are.
         longest: Longest round that is looked for, words.
     """
-    return any(kept_from(keys[:end], longest) is not None for end in range(2, len(keys) + 1))
+    return any(last_round_start(keys[:end], longest) is not None for end in range(2, len(keys) + 1))

@@ -10,32 +10,32 @@ from streamer.text.repetition import (
     LONGEST_PIECE,
     RUN_AWAY_ROUNDS,
     RUN_AWAY_TOKENS,
+    find_loop,
     is_repetition_loop,
-    kept_from,
+    last_round_start,
     repeats,
-    repetition_start,
 )
 
 
-class TestLoopStart:
+class TestFindLoop:
     """Hypotheses that go in circles."""
 
     @pytest.mark.parametrize(
-        ("tokens", "start"),
+        ("tokens", "loop"),
         [
             ([], None),
             ([1, 2, 3, 4], None),
-            ([7, 1, 2, 1, 2, 1, 2], 3),
+            ([7, 1, 2, 1, 2, 1, 2], (3, 2)),
             ([1, 2, 1, 2], None),
             ([9, 5, 5, 5, 5, 5], None),
-            ([9, 5, 5, 5, 5, 5, 5], 2),
-            ([1, 2, 3, 1, 2, 3, 1, 2, 3], 3),
+            ([9, 5, 5, 5, 5, 5, 5], (2, 1)),
+            ([1, 2, 3, 1, 2, 3, 1, 2, 3], (3, 3)),
             ([1, 2, 1, 2, 1, 2, 3], None),
         ],
     )
-    def test_the_first_round_of_a_loop_is_kept(self, tokens: list[int], start: int | None) -> None:
-        """The first round is kept; two rounds are no loop, nor is one that was left again."""
-        assert repetition_start(tokens) == start
+    def test_a_loop_begins_behind_its_first_round(self, tokens: list[int], loop: tuple[int, int] | None) -> None:
+        """The first round is no repetition; two rounds are no loop, nor is one that was left again."""
+        assert find_loop(tokens) == loop
 
     @given(
         head=st.lists(st.integers(100, 200), max_size=6, unique=True),
@@ -44,15 +44,15 @@ class TestLoopStart:
     )
     def test_finds_every_loop(self, head: list[int], piece: list[int], repeats: int) -> None:
         """A piece said three times or more up to the end is cut after its first round."""
-        assert repetition_start([*head, *piece * repeats]) == len(head) + len(piece)
+        assert find_loop([*head, *piece * repeats]) == (len(head) + len(piece), len(piece))
 
     def test_piece_may_not_be_too_long(self) -> None:
         """A long sentence said three times is no loop of the network."""
-        assert repetition_start(list(range(17)) * 3) is None
-        assert repetition_start(list(range(17)) * 3, longest=17) == 17
+        assert find_loop(list(range(17)) * 3) is None
+        assert find_loop(list(range(17)) * 3, longest=17) == (17, 17)
 
 
-class TestKeptFrom:
+class TestLastRoundStart:
     """Where a window begins whose words repeat themselves."""
 
     @given(
@@ -67,7 +67,7 @@ class TestKeptFrom:
         """And the part of the next one that is there."""
         part = data.draw(st.integers(0, len(piece) - 1))
         words = list(map(str, [*head, *piece * repeats, *piece[:part]]))
-        at = kept_from(words, LONGEST_PIECE)
+        at = last_round_start(words, LONGEST_PIECE)
         assert at is not None
         assert words[at:] == list(map(str, [*piece, *piece[:part]]))
 
@@ -87,7 +87,7 @@ class TestKeptFrom:
     def test_what_people_double_is_no_repetition(self, text: str, kept: str | None) -> None:
         """One or two words count from the third time on; a repetition that was left is over."""
         words = text.split()
-        at = kept_from(words, LONGEST_PIECE)
+        at = last_round_start(words, LONGEST_PIECE)
         assert (None if at is None else " ".join(words[at:])) == kept
 
 
@@ -104,7 +104,7 @@ class TestRunsAway:
         text = [*head, *(piece * n)[:n]]
         assert is_repetition_loop(text)
         assert not is_repetition_loop(text[:-1])
-        assert repetition_start(text, len(text)) is not None
+        assert find_loop(text, len(text)) is not None
 
     def test_numbers_and_choruses_do_not(self) -> None:
         """A million and more has fewer zeros, and a line is sung four times."""
