@@ -117,6 +117,7 @@ class Window:
         voiced_s = self._voiced_s(edge_s)
         first_voices = self._voice.stretches(audio.start_s, edge_s)
         log_mel, gains = self._sound(edge, first_voices)
+        anchor = text.anchor
         return StepRequest(
             session=self._session,
             log_mel=log_mel,
@@ -129,8 +130,8 @@ class Window:
             draft=text.draft,
             no_eot_at=text.no_eot_at,
             rests_at=text.rests_at(first_voices[1:]),
-            anchor_tokens=text.anchor.n_tokens if text.anchor else 0,
-            anchor_s=max(0.0, text.anchor.start_s - audio.start_s) if text.anchor else 0.0,
+            anchor_tokens=len(anchor.tokens) if anchor else 0,
+            anchor_s=max(0.0, anchor.start_s - audio.start_s) if anchor else 0.0,
             language=self._language.of_step(voiced_s, may_end=may_end),
             languages=self._language.languages,
             language_before=self._language.before(voiced_s),

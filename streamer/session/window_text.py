@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from streamer.session.repeated_speech import LONGEST_ROUND
 from streamer.session.words import SpokenWord, said_until_s, split_final_marks
@@ -19,14 +18,6 @@ LONGEST_WORD_S = 1.0
 """Distance before the cut within which the last committed word is kept, seconds."""
 LATE_S = 0.1
 """Time by which the attention may leave a word after the next one has begun, seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """The last committed word: new words cannot begin before `start_s`, stream time."""
-
-    n_tokens: int
-    start_s: float
 
 
 class WindowText:
@@ -57,10 +48,9 @@ class WindowText:
         return _tokens(self._tail)
 
     @property
-    def anchor(self) -> Anchor | None:
-        """The last committed word; None if there is none."""
-        last = self._committed[-1] if self._committed else None
-        return Anchor(len(last.tokens), last.start_s) if last else None
+    def anchor(self) -> SpokenWord | None:
+        """The last committed word: new words cannot begin before it. None if there is none."""
+        return self._committed[-1] if self._committed else None
 
     def n_tokens_until(self, until_s: float) -> int:
         """Leading prefix tokens of words that end by `until_s`, stream time."""

@@ -32,7 +32,7 @@ def test_committed_words_are_the_prefix_and_the_others_a_guess() -> None:
     assert TOKENIZER.decode(text.draft) == " first thing"
     assert text.anchor is not None
     assert text.anchor.start_s == pytest.approx(0.4)
-    assert text.prefix[-text.anchor.n_tokens :] == tuple(TOKENIZER.encode(" the"))
+    assert text.anchor.tokens == tuple(TOKENIZER.encode(" the"))
     assert WindowText(TOKENIZER).anchor is None
 
 
