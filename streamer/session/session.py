@@ -295,8 +295,7 @@ class Session:
 
     def _resume_speech(self) -> list[Event]:
         """Begin the next turn with voice that came during a turn's last step, even if that voice has ceased."""
-        unseen_s = self._voice.voiced_s(self._voice_before_s, self._voice.now_s)
-        return self._begin_speech() if self._voice.resume(self._voice_before_s, unseen_s) else []
+        return self._begin_speech() if self._voice.resume(self._voice_before_s) else []
 
     def _answer_requests(self) -> list[Event]:
         """`Flushed` for each flush, and the last ack with `Bye` after the end."""

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES
@@ -74,26 +75,19 @@ class VoiceTracker:
             return False
         self._run += 1
         self._extend(began_s)
+        run_s = self._run * VOICE_FRAME_S
+        begins = not self.speaking and self._begin(self.now_s - run_s, run_s)
         if self.speaking:
             self.last_voice_s = self.now_s
-            return False
-        if self._run * VOICE_FRAME_S < self._options.min_speech_s - 1e-9:
-            return False
-        self.speaking = True
-        self.started_s = self.now_s - self._run * VOICE_FRAME_S
-        self.last_voice_s = self.now_s
-        return True
+        return begins
 
     def stop(self) -> None:
         """End the speech; the next voice begins a new one."""
         self.speaking = False
 
-    def resume(self, from_s: float, voiced_s: float) -> bool:
-        """Begin speech at `from_s`, stream time, if `voiced_s` seconds of voice since then suffice; whether they do."""
-        if voiced_s < self._options.min_speech_s - 1e-9:
-            return False
-        self.speaking, self.started_s = True, from_s
-        return True
+    def resume(self, from_s: float) -> bool:
+        """Begin speech at a stream time if there was enough voice since then; whether there was."""
+        return self._begin(from_s, self.voiced_s(from_s, self.now_s))
 
     @property
     def n_spans(self) -> int:
@@ -106,7 +100,7 @@ class VoiceTracker:
 
     def trimmed(self, start_s: float, end_s: float) -> tuple[float, float]:
         """The span from the first to the last voice between two stream times; both unchanged if there is no voice."""
-        return _trimmed(self._between(start_s, end_s), start_s, end_s)
+        return trimmed(self._between(start_s, end_s), start_s, end_s)
 
     def spans(self, start_s: float, end_s: float) -> Spans:
         """The spans of voice between two stream times."""
@@ -133,6 +127,13 @@ class VoiceTracker:
         first = bisect_right(self._voiced, start_s, key=_end_s)
         return self._voiced[first : bisect_left(self._voiced, end_s, lo=first, key=_start_s)]
 
+    def _begin(self, from_s: float, voiced_s: float) -> bool:
+        """Begin speech at a stream time if so many seconds of voice suffice; whether they do."""
+        if voiced_s < self._options.min_speech_s - 1e-9:
+            return False
+        self.speaking, self.started_s = True, from_s
+        return True
+
     def _extend(self, began_s: float) -> None:
         if self._run > 1 and self._voiced:
             self._voiced[-1] = (self._voiced[-1][0], self.now_s)
@@ -140,7 +141,7 @@ class VoiceTracker:
             self._voiced.append((began_s, self.now_s))
 
 
-def trimmed(spans: Spans, start_s: float, end_s: float) -> tuple[float, float]:
+def trimmed(spans: Sequence[tuple[float, float]], start_s: float, end_s: float) -> tuple[float, float]:
     """
     As `VoiceTracker.trimmed`, for spans that were taken earlier.
 
@@ -149,18 +150,10 @@ def trimmed(spans: Spans, start_s: float, end_s: float) -> tuple[float, float]:
         start_s: Stream time.
         end_s: Stream time.
     """
-    return _trimmed([span for span in spans if span[1] > start_s and span[0] < end_s], start_s, end_s)
-
-
-def _trimmed(within: Sequence[tuple[float, float]], start_s: float, end_s: float) -> tuple[float, float]:
+    within = [span for span in spans if span[1] > start_s and span[0] < end_s]
     if not within:
         return start_s, end_s
     return max(start_s, within[0][0]), min(end_s, within[-1][1])
 
 
-def _start_s(span: tuple[float, float]) -> float:
-    return span[0]
-
-
-def _end_s(span: tuple[float, float]) -> float:
-    return span[1]
+_start_s, _end_s = itemgetter(0), itemgetter(1)  # of a span
