@@ -158,9 +158,10 @@ class AudioWindow:
         """Invalidate the results of steps in flight."""
         self.id += 1
 
-    def is_too_long(self, edge_s: float) -> bool:
-        """Whether a window up to `edge_s`, stream time, should roll."""
-        return edge_s - self.start_s >= self._options.max_window_s
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the part of the window that a step has seen is so long that the window should roll."""
+        return self.seen_s - self.start_s >= self._options.max_window_s
 
     def move(self, to_s: float) -> None:
         """Move the start of the window forward to a stream time; never back."""

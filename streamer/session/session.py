@@ -231,7 +231,6 @@ class Session:
         if step.window_id != self._audio.id:
             return []
         self._audio.seen = step.edge_frame
-        edge_s = self._audio.seen_s
         if not self._window.read(step.request, result, closes=self._turn.closes):
             return []
         if self._turn.ends and self._turn.has_seen_end and not self._window.awaits_rest:
@@ -239,15 +238,15 @@ class Session:
                 return self._end_turn()
             self._turn.ends.pop()
             self._window.commit_spoken()  # the step ended in the pause: all words precede it
-        return self._go_on(edge_s)
+        return self._go_on()
 
-    def _go_on(self, edge_s: float) -> list[Event]:
-        """Show the text of a step that saw the audio up to a stream time, and bound the turn and the window."""
+    def _go_on(self) -> list[Event]:
+        """Show the text of a step, and bound the turn and the window."""
         events = self._limit_turn()
         if self.options.revise:
             self._second_pass.follow(self._transcript.stable)
-        self._window.roll(edge_s, closes=self._turn.closes)
-        return [*events, *self._transcript.show(self._window.visible_tail(edge_s))]
+        self._window.roll(closes=self._turn.closes)
+        return [*events, *self._show()]
 
     # --- turns
 
@@ -255,7 +254,7 @@ class Session:
         resumes = self._voice.started_s - self._voice_before_s <= self._window_options.carry_s
         if not (self._window.text.has_committed and resumes and self._audio.is_held) or self._language.may_change:
             self._window.open(max(self._voice.started_s - self._window_options.pre_roll_s, self._voice_before_s))
-        self._window.leave_room(self._audio.seen_s)
+        self._window.leave_room()
         return [Speech(state="started", at_s=round(max(self._voice.started_s, self._voice_before_s), 3))]
 
     def _request_turn_end(self, reason: TurnEndReason) -> list[Event]:
@@ -332,7 +331,7 @@ class Session:
 
     def _show(self) -> list[Caption]:
         """The text so far, if it has changed since it was shown."""
-        return self._transcript.show(self._window.visible_tail(self._audio.seen_s))
+        return self._transcript.show(self._window.visible_tail)
 
     def _progress(self) -> Progress:
         return Progress(

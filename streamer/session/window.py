@@ -193,10 +193,11 @@ class Window:
         voices_s = self._voice.stretches(self.text.said_until_s, self._audio.end_s)
         return voices_s[0] + USUAL_WORD_S if voices_s else None
 
-    def visible_tail(self, edge_s: float) -> list[SpokenWord]:
-        """The words of the tail that are shown after a step that saw the audio up to `edge_s`, stream time."""
+    @property
+    def visible_tail(self) -> list[SpokenWord]:
+        """The words of the tail that are shown."""
         # text in a language that is not sure may be a translation
-        return worth_showing(self.text.tail, edge_s) if self._language.may_show else []
+        return worth_showing(self.text.tail, self._audio.seen_s) if self._language.may_show else []
 
     def take_newly_stable(self) -> list[SpokenWord]:
         """Words that became stable since the last call, for statistics."""
@@ -230,7 +231,7 @@ class Window:
         if not n or not self._language.is_sure:
             return False
         self.commit(n, closes=False)
-        self.leave_room(self._audio.seen_s)
+        self.leave_room()
         return True
 
     def _take_words(self, request: StepRequest, result: StepResult, *, closes: bool) -> None:
@@ -264,30 +265,24 @@ class Window:
 
     # --- where it begins
 
-    def roll(self, edge_s: float, *, closes: bool) -> None:
-        """
-        Move the start of a window that grew too long, or that repeats itself, to a committed word.
-
-        Args:
-            edge_s: End of the audio that the last step saw, stream time.
-            closes: As for `read`.
-        """
+    def roll(self, *, closes: bool) -> None:
+        """Move the start of a window that is too long or repeats itself to a committed word; `closes` as for `read`."""
         round_s = self.text.newest_round_s()
         if round_s is not None:
             self._move(round_s)  # behind several rounds the decoder loses count
-        if not self._audio.is_too_long(edge_s) and len(self.text.prefix) < MAX_PREFIX:
+        if not self._audio.is_too_long and len(self.text.prefix) < MAX_PREFIX:
             return
-        self._move(self._kept_from_s(edge_s, closes=closes))
-        self.leave_room(edge_s)
+        self._move(self._kept_from_s(closes=closes))
+        self.leave_room()
 
-    def leave_room(self, edge_s: float) -> None:
-        """Begin a fresh window behind committed words that leave no room for more; `edge_s` as for `roll`."""
+    def leave_room(self) -> None:
+        """Begin a fresh window behind committed words that leave no room for more."""
         if len(self.text.prefix) > LONGEST_PREFIX:
-            self.open(min(edge_s, self.text.committed_end_s))
+            self.open(min(self._audio.seen_s, self.text.committed_end_s))
 
-    def _kept_from_s(self, edge_s: float, *, closes: bool) -> float:
+    def _kept_from_s(self, *, closes: bool) -> float:
         """Start of the part that is kept at a roll, stream time; words before it are committed if none in it is."""
-        from_s = edge_s - self._options.keep_s
+        from_s = self._audio.seen_s - self._options.keep_s
         if not self.text.has_committed_from(from_s):
             self.commit(self.text.n_before(from_s), closes=closes)
         if self._early_ends.is_cut and self.text.has_committed:

@@ -53,7 +53,7 @@ def test_nothing_is_committed_or_shown_in_a_language_that_is_not_sure() -> None:
         hall.read(phrase(" ja nein", 0.0, 0.4), language="de", language_prob=0.5)
 
     assert not hall.window.text.has_committed
-    assert hall.window.visible_tail(1.0) == []
+    assert hall.window.visible_tail == []
     assert not hall.window.commit_spoken()
 
 
@@ -129,6 +129,16 @@ def test_a_window_without_room_moves_on_even_without_words() -> None:
     assert hall.audio.start_s == pytest.approx(ADVANCE_S)
 
 
+def test_a_fresh_window_does_not_roll_over_what_no_step_has_seen() -> None:
+    """However much sound the window before it had."""
+    hall = listener()
+    hall.hear(18.0)
+    hall.read([], ended=False)
+    hall.window.roll(closes=False)
+
+    assert hall.audio.start_s == pytest.approx(ADVANCE_S)
+
+
 @pytest.mark.parametrize("silence_s", [0.3, 0.6])
 def test_words_become_final_as_silence_lasts(silence_s: float) -> None:
     """First those that are certain by it; after half a second all, their last marks excepted."""
@@ -148,7 +158,7 @@ def test_a_long_window_rolls_to_a_committed_word() -> None:
     words = phrase(" zero one two three four five six seven", 0.0, 0.5)
     hall.read(words)
     hall.read(words)
-    hall.window.roll(4.2, closes=False)
+    hall.window.roll(closes=False)
 
     assert hall.audio.start_s == pytest.approx(2.5)
     assert hall.window.text.committed[0].text == " five"
@@ -160,7 +170,7 @@ def test_a_roll_commits_what_would_fall_out() -> None:
     hall = listener(window=WindowOptions(max_window_s=4.0, keep_s=2.0))
     hall.hear(4.2)
     hall.read(phrase(" zero one two three four five six seven", 0.0, 0.5))
-    hall.window.roll(4.2, closes=False)
+    hall.window.roll(closes=False)
 
     assert hall.transcript.text_with([]) == " zero one two three four"
     assert hall.audio.start_s >= 1.5
@@ -186,11 +196,12 @@ def test_many_tokens_roll_a_short_window(n_tokens: int) -> None:
     """Where even the part that is kept has too many, a fresh window begins: the decoder's context is bounded."""
     hall = listener()
     hall.hear(5.0)
+    hall.audio.seen = hall.audio.frame(5.0)
     numerals = [word(f" {n}", n * 4.0 / n_tokens, (n + 1) * 4.0 / n_tokens) for n in range(n_tokens)]
     hall.window.text.set_tail([each for each in numerals if len(each.tokens) == 1])
     hall.window.commit(len(hall.window.text.tail), closes=False)
     n_before = len(hall.window.text.prefix)
-    hall.window.roll(5.0, closes=False)
+    hall.window.roll(closes=False)
 
     assert n_before >= MAX_PREFIX
     assert bool(hall.window.text.has_committed) is (n_before <= LONGEST_PREFIX)
