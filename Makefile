@@ -6,9 +6,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# a browser for the live page, PortAudio for the microphone, systemd-analyze for the units, a proxy in front; the tests of
-# what is missing are skipped
-SYSTEM_PACKAGES := chromium libportaudio2 nginx-light systemd
+# a browser for the live page, PortAudio for the microphone, a proxy in front, promtool for the alert rules,
+# systemd-analyze for the units; the tests of what is missing are skipped
+SYSTEM_PACKAGES := chromium libportaudio2 nginx-light prometheus systemd
 UNIT_TESTS := tests/model tests/streamer $(wildcard tests/test_*.py)
 # the output of each part in one piece, where make can do that
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
