@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import structlog
+from prometheus_client import CollectorRegistry
 
 from streamer.access.exposure import check_exposure
 from streamer.access.keys import Keys, find_key_file
@@ -38,7 +39,7 @@ from streamer.protocol.events import Event
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.telemetry.loop_watch import LoopWatch
-from streamer.telemetry.metrics import LoopMetrics, MicrophoneMetrics
+from streamer.telemetry.metrics import CertificateMetrics, LoopMetrics, MicrophoneMetrics
 
 if TYPE_CHECKING:
     from streamer.server.connection import Connections
@@ -196,6 +197,12 @@ def open_entrance(config: ServerConfig) -> Entrance:
     return Entrance(sockets=inherited or [_listen(config)], keys=keys, certificate=certificate)
 
 
+def publish_expiry(certificate: Certificate, registry: CollectorRegistry) -> None:
+    """Publish when the certificate expires, where there is one."""
+    if certificate.context is not None:
+        CertificateMetrics(registry, lambda: certificate.expires_at)
+
+
 def fitting(limits: LimitsConfig) -> Shares:
     """What fits into the open files that the system allows this process; the log says if it is less than configured."""
     n_files = allow_all_files()
@@ -254,6 +261,7 @@ async def _serve_at(
         knows=functools.partial(shows_key, keys=keys),
     )
     await server.start()
+    publish_expiry(certificate, service.registry)
     if has_person():  # SIGHUP: its window was closed
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set)
     else:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import ssl
 import time
 from collections.abc import Mapping
 
 from streamer.config import ServerConfig
 from streamer.errors import ConfigError, UnreadableFileError, reason_of
+
+AT_ANY_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL, which the module `ssl` has no name for: an expired certificate is shown too."""
 
 
 class Certificate:
@@ -29,10 +33,12 @@ class Certificate:
         if bool(self._certificate) != bool(self._key):
             raise ConfigError("server.tls_certificate and server.tls_key belong together: set both or none")
         self.context: ssl.SSLContext | None = None
+        self.expires_at = math.nan
+        """Unix time at which what new clients see expires, seconds; NaN without TLS, or where no client accepts it."""
         if self._certificate:
             context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             context.minimum_version = ssl.TLSVersion.TLSv1_2
-            self.context = context
+            self.context, self.expires_at = context, self._expiry(context)
 
     def reload(self) -> None:
         """
@@ -45,6 +51,7 @@ class Certificate:
             # into a context of its own: the one that serves would keep the old pair beside one with another kind of key
             renewed = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             self.context.sni_callback = functools.partial(_show, renewed)
+            self.expires_at = self._expiry(renewed)
 
     def days_left(self) -> float:
         """
@@ -54,15 +61,25 @@ class Certificate:
             ConfigError: The certificate has expired or is not valid yet.
         """
         assert self.context is not None
+        try:
+            return (self._valid_until(self.context) - time.time()) / 86400
+        except ssl.SSLCertVerificationError as error:
+            raise ConfigError(f"{self._certificate}: {error.verify_message}") from None
+
+    def _expiry(self, server: ssl.SSLContext) -> float:
+        """As `expires_at`, of what a context shows: read once, since it is asked for at each scrape."""
+        try:
+            return self._valid_until(server, AT_ANY_TIME)
+        except OSError:  # no client accepts it, or the file has just been taken away
+            return math.nan
+
+    def _valid_until(self, server: ssl.SSLContext, flags: int = 0) -> float:
+        """Unix time up to which a client accepts the certificate of a context, seconds; SSLError: it never does."""
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = False
         client.load_verify_locations(self._certificate)
-        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        try:
-            shown = _handshake(client, self.context)
-        except ssl.SSLCertVerificationError as error:
-            raise ConfigError(f"{self._certificate}: {error.verify_message}") from None
-        return (ssl.cert_time_to_seconds(str(shown["notAfter"])) - time.time()) / 86400
+        client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | flags
+        return ssl.cert_time_to_seconds(str(_handshake(client, server)["notAfter"]))
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         try:

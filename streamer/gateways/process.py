@@ -33,7 +33,7 @@ from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
 from streamer.build.service import Service
-from streamer.daemon import background, drain, fitting
+from streamer.daemon import background, drain, fitting, publish_expiry
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateway import build_member
 from streamer.gateways import wire
@@ -92,6 +92,7 @@ class Gateway:
         self._scheduler, self._registry = service.scheduler, service.registry
         self._keys = Keys(find_key_file(self._config.server.keys_file, os.environ))
         self._certificate = Certificate(self._config.server)
+        publish_expiry(self._certificate, self._registry)
         self._connections, self._rooms = Connections(), SharedRooms(hub)
         self._state = LocalState(service.scheduler, self._connections, service.registry)
         self._stop, self._stopping = asyncio.Event(), _Stopping()

@@ -25,7 +25,7 @@ WORST = frozenset(
     }
 )
 """Gauges of which the largest counts: what all processes see of one thing, and what tells of the worst."""
-FIRST = ("process_start_time_seconds", "_created")
+FIRST = ("process_start_time_seconds", "streamer_certificate_expires_timestamp_seconds", "_created")
 """Ends of the names of samples of which the smallest counts: times."""
 COUNTED = ("counter", "histogram", "summary")
 """Kinds of metrics that only grow: what a process has counted stays counted when it ends."""

@@ -237,6 +237,23 @@ class MicrophoneMetrics:
         )
 
 
+class CertificateMetrics:
+    """
+    Metrics of the TLS certificate, where the daemon has one.
+
+    Args:
+        registry: Where they are published.
+        expires_at: Unix time at which the certificate expires that new clients see, seconds.
+    """
+
+    def __init__(self, registry: CollectorRegistry, expires_at: Callable[[], float]) -> None:
+        Gauge(
+            "streamer_certificate_expires_timestamp_seconds",
+            "Unix time at which the TLS certificate that new clients see expires.",
+            registry=registry,
+        ).set_function(expires_at)
+
+
 class GatewayMetrics:
     """Metrics of gateway processes, kept by their parent."""
 

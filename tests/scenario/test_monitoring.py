@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Info, Metric, ProcessCollector
 
 from streamer.telemetry.metrics import (
+    CertificateMetrics,
     DoorMetrics,
     EngineMetrics,
     GatewayMetrics,
@@ -41,6 +42,7 @@ def families() -> list[Metric]:
     for part in (EngineMetrics, ServiceMetrics, DoorMetrics, SocketMetrics, LoopMetrics, GatewayMetrics):
         part(registry)
     MicrophoneMetrics(registry)
+    CertificateMetrics(registry, lambda: 0.0)
     ProcessCollector(registry=registry)
     Info("streamer_build", "", registry=registry)
     return list(registry.collect())
@@ -146,6 +148,12 @@ STORIES = {
     "StreamerSessionsStall": Story(series={"streamer_stalled_sessions": "0x4 2x4 0x4"}, fires=7, over=11),
     "StreamerFull": Story(series={"streamer_sessions_refused_total": "0+1x30 30x40"}, fires=20, over=50),
     "StreamerMicrophoneLost": Story(series={"streamer_microphone_alive": "1x4 0x4 1x4"}, fires=8, over=11),
+    "StreamerCertificateExpires": Story(
+        series={"streamer_certificate_expires_timestamp_seconds": "1728000x9 8640000x5"},
+        fires=8,
+        over=10,
+        interval="1d",
+    ),
     "StreamerUnderAttack": Story(
         series={'streamer_connections_refused_total{reason="rate"}': "0+600x20 12000x20"}, fires=15, over=35
     ),

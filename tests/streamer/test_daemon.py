@@ -10,12 +10,14 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import msgspec
 import numpy as np
 import pytest
+import trustme
 from numpy.typing import NDArray
 
 from streamer import daemon
@@ -258,6 +260,22 @@ def test_an_open_network_without_keys_is_refused(config: Config, scripted: Scrip
 
     with pytest.raises(ConfigError, match="no API keys"):
         serve(scripted, msgspec.structs.replace(config, server=server))
+
+
+def test_the_expiry_of_the_certificate_is_published(
+    manager: Manager, config: Config, scripted: ScriptedService, tmp_path: Path
+) -> None:
+    """Where there is one."""
+    expires = datetime.now(tz=UTC).replace(microsecond=0) + timedelta(days=30)
+    issued, files = trustme.CA().issue_cert("127.0.0.1", not_after=expires), (tmp_path / "cert", tmp_path / "key")
+    files[0].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    files[1].write_bytes(issued.private_key_pem.bytes())
+    manager.reactions["READY=1"] = terminate
+    server = msgspec.structs.replace(config.server, tls_certificate=str(files[0]), tls_key=str(files[1]))
+
+    serve(scripted, msgspec.structs.replace(config, server=server))
+
+    assert scripted.count("streamer_certificate_expires_timestamp_seconds") == expires.timestamp()
 
 
 def test_sighup_reads_the_keys_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,6 +85,25 @@ def test_plain_http_is_the_default() -> None:
     certificate.reload()
 
     assert certificate.context is None
+
+
+def test_the_expiry_is_that_of_what_new_clients_see(tmp_path: Path) -> None:
+    """Also once it has expired; a file that was renewed counts when it was read. Without TLS there is none."""
+    authority, now = trustme.CA(), datetime.now(tz=UTC).replace(microsecond=0)
+    expired = authority.issue_cert("box.example", not_before=now - timedelta(days=9), not_after=now - timedelta(days=1))
+    (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in expired.cert_chain_pems))
+    (tmp_path / "key.pem").write_bytes(expired.private_key_pem.bytes())
+    certificate = Certificate(
+        ServerConfig(tls_certificate=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
+    )
+    assert certificate.expires_at == (now - timedelta(days=1)).timestamp()
+
+    issue(authority, tmp_path)
+    assert certificate.expires_at < now.timestamp()
+    certificate.reload()
+    assert certificate.expires_at > now.timestamp()
+
+    assert math.isnan(Certificate(ServerConfig()).expires_at)
 
 
 def test_the_days_left_are_those_of_a_client(tmp_path: Path) -> None:

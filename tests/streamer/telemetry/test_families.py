@@ -23,6 +23,7 @@ def registry(n: float) -> CollectorRegistry:
     Gauge("streamer_sessions", "Open.", registry=made).set(n)
     Gauge("streamer_capacity_sessions", "Places.", registry=made).set(n)
     Gauge("process_start_time_seconds", "Start.", registry=made).set(n)
+    Gauge("streamer_certificate_expires_timestamp_seconds", "Expiry.", registry=made).set(n)
     Gauge("process_open_fds", "Descriptors.", registry=made).set(n)
     Info("build", "What runs.", registry=made).info({"version": "1"})
     return made
@@ -59,6 +60,7 @@ def test_each_series_is_there_once() -> None:
         "streamer_sessions": 10.0,
         "streamer_capacity_sessions": 7.0,
         "process_start_time_seconds": 3.0,
+        "streamer_certificate_expires_timestamp_seconds": 3.0,
         "process_open_fds": 7.0,
         "build_info['1']": 2.0,
     }
