@@ -224,6 +224,8 @@ class ServiceMetrics:
         self.engine_sent = counter("streamer_engine_sent_bytes", "Bytes of steps sent to engine processes.")
         # second passes
         self.revisions = counter("streamer_revisions", "Turns that were to be decoded once more.", ["outcome"])
+        for outcome in get_args(RevisionOutcome):
+            self.revisions.labels(outcome)  # published from the first scrape on
         self.revision_s = counter("streamer_revision_seconds", "Seconds of computing for second passes.")
         self.revisions_waiting = gauge("streamer_revisions_waiting", "Turns that wait to be decoded once more.")
 

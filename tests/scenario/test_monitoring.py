@@ -136,6 +136,9 @@ STORIES = {
     "StreamerEngineLost": Story(series={'streamer_engine_alive{engine="0"}': "1x4 0x4 1x4"}, fires=7, over=11),
     "StreamerEnginesMove": Story(series={"streamer_engine_moves_total": "0x4 6x40"}, fires=6, over=30),
     "StreamerStepsFail": Story(series={"streamer_step_failures_total": "0x4 20x20"}, fires=6, over=20),
+    "StreamerSecondPassesFail": Story(
+        series={'streamer_revisions_total{outcome="failed"}': "0x4 3x40"}, fires=6, over=30
+    ),
     "StreamerLags": Story(series={"streamer_lag_seconds": "0x4 9x4 0x4"}, fires=8, over=11),
     "StreamerCaptionsLate": Story(
         series={
