@@ -50,7 +50,7 @@ class SessionRecorder:
     Args:
         folder: Made for this recording; must not exist.
         max_bytes: Size of both files together at which the recording stops.
-        on_stop: Called once, from any thread, with the reason, if the recording ends before its session.
+        on_stop: Called once, from any thread, with the reason, if something of the session is not kept.
         max_queued: Blocks and entries that may wait for the disk.
         is_full: Whether there is no room for one more recording; asked once, on the thread.
     """
@@ -66,7 +66,7 @@ class SessionRecorder:
         self.folder = folder
         self._room, self._on_stop, self._is_full = max_bytes, on_stop, is_full
         self._queue: queue.Queue[tuple[str, bytes] | None] = queue.Queue(max_queued)
-        self._stopped = False
+        self._stopped = self._is_told = False
         self._encoder = msgspec.json.Encoder()
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
@@ -109,8 +109,9 @@ class SessionRecorder:
             self._stop("slow disk")
 
     def _stop(self, reason: str) -> None:
-        if not self._stopped:
-            self.close()
+        self.close()
+        if not self._is_told:  # after the end of the session too: what waited then is lost
+            self._is_told = True
             self._on_stop(reason)
 
     def _run(self) -> None:
@@ -144,7 +145,7 @@ class Recordings:
 
     Args:
         options: See `RecordingOptions`.
-        on_stop: Called from any thread, with the reason of each recording that ends before its session or cannot begin.
+        on_stop: Called from any thread, with the reason of each recording that is not whole or cannot begin.
     """
 
     def __init__(self, options: RecordingOptions, on_stop: Callable[[str], None]) -> None:

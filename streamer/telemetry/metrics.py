@@ -204,7 +204,7 @@ class ServiceMetrics:
             buckets=SECOND_BUCKETS,
         )
         self.recordings_stopped = counter(
-            "streamer_recordings_stopped", "Recordings that could not begin or ended before their session.", ["reason"]
+            "streamer_recordings_stopped", "Recordings that could not begin or are not whole.", ["reason"]
         )
         # steps
         self.queue = gauge("streamer_step_queue", "Sessions due for a step.")

@@ -150,6 +150,9 @@ STORIES = {
     ),
     "StreamerSessionsStall": Story(series={"streamer_stalled_sessions": "0x4 2x4 0x4"}, fires=7, over=11),
     "StreamerFull": Story(series={"streamer_sessions_refused_total": "0+1x30 30x40"}, fires=20, over=50),
+    "StreamerRecordingsStop": Story(
+        series={'streamer_recordings_stopped_total{reason="no space left on device"}': "_x4 1x40"}, fires=6, over=30
+    ),
     "StreamerMicrophoneLost": Story(series={"streamer_microphone_alive": "1x4 0x4 1x4"}, fires=8, over=11),
     "StreamerCertificateExpires": Story(
         series={"streamer_certificate_expires_timestamp_seconds": "1728000x9 8640000x5"},

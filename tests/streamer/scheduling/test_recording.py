@@ -106,6 +106,19 @@ def test_a_recording_that_is_removed_just_now_harms_no_session(tmp_path: Path) -
     assert reasons == []
 
 
+def test_what_cannot_be_written_after_the_end_is_told(tmp_path: Path) -> None:
+    """A disk that is full by then has not kept the end of the session."""
+    (tmp_path / "file").write_text("no folder")
+    ended, reasons = threading.Event(), list[str]()
+    recording = SessionRecorder(tmp_path / "file" / "s", 10**9, reasons.append, is_full=lambda: not ended.wait(10))
+    recording.audio(torch.zeros(1))
+    recording.close()
+    ended.set()
+    recording.wait(10)
+
+    assert reasons == ["not a directory"]
+
+
 def test_a_slow_disk_holds_nothing_up(tmp_path: Path) -> None:
     """When the queue is full the recording stops, at once and once."""
     recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append, max_queued=1)
