@@ -160,7 +160,8 @@ class Recordings:
         self._open = [recording for recording in self._open if recording.is_writing]
         # clients may choose the name: it must not lead out of the folder
         name = re.sub(r"[^A-Za-z0-9_-]", "_", session)[:64]
-        place = folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{name}"
+        # in UTC, as the log: in local time an hour of every autumn would be mixed with the one before
+        place = folder / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
         recording = SessionRecorder(
             place,
             self._options.max_session_bytes,

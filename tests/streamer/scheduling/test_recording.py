@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,23 @@ async def test_all_sound_and_every_entry_are_kept(tmp_path: Path) -> None:
     assert not samples[len(heard) :].any()
     assert (folder / JOURNAL).read_bytes().endswith(b"\n")
     assert reasons == []
+
+
+def test_recordings_are_named_by_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, whatever the clocks of the place do, and as the log tells time."""
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")  # 14 hours ahead
+    time.tzset()
+    try:
+        earliest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        recording = recordings(tmp_path, []).open("s")
+        latest = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert recording
+    recording.close()
+    recording.wait(10)
+    assert earliest <= only(tmp_path).name.removesuffix("-s") <= latest
 
 
 async def test_a_session_outlives_its_recording(tmp_path: Path) -> None:
