@@ -2,14 +2,15 @@
 The gateways of a daemon: each is kept alive, replaced when it is lost, and replaced when that is asked for.
 
 A gateway that ends, hangs or cannot be started is started again after a pause, which grows with each failure in a row;
-after the last one it is given up. When all are given up, `run` raises.
+after the last one it is given up, and tried again every few minutes while others serve. When all are given up, `run`
+raises.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -17,7 +18,8 @@ from streamer.errors import StreamerError
 from streamer.gateways import wire
 from streamer.gateways.hub import Hub
 from streamer.gateways.launch import GatewayProcess, GatewayProgram
-from streamer.remote.supervision import HEALTHY_S, PAUSES_S
+from streamer.remote.changes import Changes
+from streamer.remote.supervision import HEALTHY_S, PAUSES_S, RETRY_S
 from streamer.telemetry.metrics import GatewayMetrics
 
 MARGIN_S = 15.0
@@ -35,17 +37,30 @@ class SupervisedGateway:
         hub: Serves it.
         metrics: Count the starts.
         drain_s: Time that its sessions get to finish, seconds.
+        on_given_up: Called when so many starts in a row have failed that the next one is far off.
     """
 
-    def __init__(self, program: GatewayProgram, hub: Hub, metrics: GatewayMetrics, drain_s: float) -> None:
+    def __init__(
+        self,
+        program: GatewayProgram,
+        hub: Hub,
+        metrics: GatewayMetrics,
+        drain_s: float,
+        on_given_up: Callable[[], None],
+    ) -> None:
         self.name = str(program.begin.index)
-        self.is_given_up = False
         self.process: GatewayProcess | None = None
         """The present one; None while there is none."""
         self._program, self._hub, self._metrics, self._within_s = program, hub, metrics, drain_s + MARGIN_S
+        self._on_given_up = on_given_up
         self._successor: GatewayProcess | None = None
         self._stopped, self._n_failures = asyncio.Event(), 0
         self._change = asyncio.Condition()
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it has no process, and so many starts in a row have failed that the next one is far off."""
+        return self.process is None and self._n_failures >= len(PAUSES_S) and not self._stopped.is_set()
 
     async def start(self) -> None:
         """
@@ -57,7 +72,7 @@ class SupervisedGateway:
         self.process = await self._launch()
 
     async def run(self) -> None:
-        """Keep it alive until cancelled, stopped or given up."""
+        """Keep it alive until cancelled or stopped."""
         try:
             while self.process or await self._start_again():
                 assert self.process is not None
@@ -68,9 +83,6 @@ class SupervisedGateway:
         finally:
             for process in filter(None, (self.process, self._successor)):
                 await process.end()
-        self.is_given_up = not self._stopped.is_set()
-        if self.is_given_up:
-            log.error("gateway_given_up", gateway=self.name, starts=len(PAUSES_S))
 
     async def _attend(self, process: GatewayProcess) -> None:
         """Wait for the end of a process; then its successor is the present one, if there is one."""
@@ -82,8 +94,8 @@ class SupervisedGateway:
             self._change.notify_all()
 
     async def _start_again(self) -> bool:
-        """Start another process, as often as may be; whether one serves."""
-        while self._n_failures < len(PAUSES_S) and not await self._is_stopped_within(PAUSES_S[self._n_failures]):
+        """Start another process, once one can be started; whether one serves."""
+        while not await self._is_stopped_within(self._pause_s()):
             self._n_failures += 1
             try:
                 self.process = await self._launch()
@@ -96,6 +108,14 @@ class SupervisedGateway:
                 self.process.stop(self._within_s, is_replaced=False)
             return True
         return False
+
+    def _pause_s(self) -> float:
+        """Time until the next start, seconds."""
+        if self._n_failures < len(PAUSES_S):
+            return PAUSES_S[self._n_failures]
+        log.error("gateway_given_up", gateway=self.name, starts=self._n_failures, retry_s=RETRY_S)
+        self._on_given_up()
+        return RETRY_S
 
     async def _is_stopped_within(self, wait_s: float) -> bool:
         """Whether it is to end, as was said before or is said in so many seconds."""
@@ -151,14 +171,15 @@ class Gateways:
     """
 
     def __init__(self, programs: Sequence[GatewayProgram], hub: Hub, metrics: GatewayMetrics, drain_s: float) -> None:
-        self.each = [SupervisedGateway(program, hub, metrics, drain_s) for program in programs]
-        self._hub = hub
+        self._hub, self._changes = hub, Changes()
+        self.each = [SupervisedGateway(program, hub, metrics, drain_s, self._changes.tell) for program in programs]
+        metrics.configured.set(len(self.each))
         metrics.serving.set_function(lambda: sum(gateway.process is not None for gateway in self.each))
         self._replacing = asyncio.Lock()
 
     @property
     def is_alive(self) -> bool:
-        """Whether any gateway serves, or will by itself."""
+        """Whether any gateway serves, or will soon."""
         return not all(gateway.is_given_up for gateway in self.each)
 
     async def start(self) -> None:
@@ -184,8 +205,13 @@ class Gateways:
             StreamerError: All were given up.
         """
         async with asyncio.TaskGroup() as group:
-            for gateway in self.each:
-                group.create_task(gateway.run())
+            tasks = [group.create_task(gateway.run()) for gateway in self.each]
+            for task in tasks:
+                task.add_done_callback(lambda _: self._changes.tell())
+            while self.is_alive and not all(task.done() for task in tasks):
+                await self._changes.wait()
+            for task in tasks:
+                task.cancel()
         if not self.is_alive:
             raise StreamerError(f"none of {len(self.each)} gateway processes can be kept alive: the log says why")
 

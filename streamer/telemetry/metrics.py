@@ -261,6 +261,9 @@ class GatewayMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.serving = Gauge("streamer_gateways", "Gateway processes.", registry=registry)
+        self.configured = Gauge(
+            "streamer_gateways_configured", "Gateway processes that there shall be.", registry=registry
+        )
         self.restarts = Counter(
             "streamer_gateway_restarts", "Gateway processes started again after they were lost.", registry=registry
         )

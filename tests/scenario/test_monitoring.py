@@ -134,6 +134,9 @@ STORIES = {
     "StreamerRestarts": Story(series={"process_start_time_seconds": "100x4 200x4 300x4 400x50"}, fires=16, over=55),
     "StreamerDeviceFails": Story(series={"streamer_engine_restarts_total": "0x4 1x40"}, fires=6, over=30),
     "StreamerEngineLost": Story(series={'streamer_engine_alive{engine="0"}': "1x4 0x4 1x4"}, fires=7, over=11),
+    "StreamerGatewayLost": Story(
+        series={"streamer_gateways": "2x4 1x4 2x4", "streamer_gateways_configured": "2x14"}, fires=8, over=11
+    ),
     "StreamerEnginesMove": Story(series={"streamer_engine_moves_total": "0x4 6x40"}, fires=6, over=30),
     "StreamerStepsFail": Story(series={"streamer_step_failures_total": "0x4 20x20"}, fires=6, over=20),
     "StreamerSecondPassesFail": Story(

@@ -196,6 +196,23 @@ async def test_a_program_that_is_no_gateway(code: str, message: str) -> None:
         await Running([program(0, code)]).gateways.start()
 
 
+async def test_a_gateway_that_was_given_up_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is tried again for as long as another one serves, and metrics tell that it is missed."""
+    monkeypatch.setattr(supervision, "PAUSES_S", (0.0,))
+    monkeypatch.setattr(supervision, "RETRY_S", 0.0)
+    memory = tmp_path / "memory"
+    async with asyncio.timeout(60), started() as running:
+        first, _ = running.gateways.each
+        first._program = program(0, f"import pathlib\nassert pathlib.Path({str(memory)!r}).exists()\n{GATEWAY}")
+        os.kill(running.pids[0], signal.SIGKILL)
+        await until(lambda: first.is_given_up)
+        assert (running.count("streamer_gateways"), running.count("streamer_gateways_configured")) == (1, 2)
+        memory.touch()
+        await until(lambda: running.count("streamer_gateways") == 2)
+        assert not first.is_given_up
+        assert running.count("streamer_gateway_restarts_total") == 1
+
+
 async def test_gateways_that_cannot_be_started_again_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the daemon ends; a successor that cannot start leaves the present one."""
     monkeypatch.setattr(supervision, "PAUSES_S", (0.0, 0.0))
