@@ -262,10 +262,7 @@ async def _serve_at(
     )
     await server.start()
     publish_expiry(certificate, service.registry)
-    if has_person():  # SIGHUP: its window was closed
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set)
-    else:
-        _on_reload(notifier, keys, certificate)
+    on_hangup(stop, notifier, entrance, lambda: log.info("reloaded"))
     try:
         async with wyoming_server(scheduler, config):
             watch = LoopWatch(LoopMetrics(service.registry))
@@ -325,20 +322,29 @@ async def drain(deadline_s: float, connections: Connections, scheduler: Schedule
     await scheduler.drain(deadline_s)
 
 
-def _on_reload(notifier: Notifier, keys: Keys, certificate: Certificate) -> None:
-    """On SIGHUP read API keys and certificate again; a file that cannot be used changes nothing."""
+def on_hangup(stop: asyncio.Event, notifier: Notifier, entrance: Entrance, reloaded: Callable[[], None]) -> None:
+    """
+    On SIGHUP end a daemon that a person typed, whose window was closed; any other one reads its files again.
+
+    Args:
+        stop: Set to end it.
+        notifier: Is told of the reload.
+        entrance: API keys and certificate; a file that cannot be used changes nothing.
+        reloaded: Called when both were read.
+    """
 
     def reload() -> None:
         notifier.reloading()
         try:
-            certificate.reload()
-            keys.reload()
-            log.info("reloaded")
+            entrance.certificate.reload()
+            entrance.keys.reload()
         except ConfigError as error:
             log.error("not_reloaded", error=str(error))  # noqa: TRY400 - a mistake in a file: a traceback says nothing more
+        else:
+            reloaded()
         notifier.ready()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stop.set if has_person() else reload)
 
 
 def _host(listener: socket.socket) -> str:

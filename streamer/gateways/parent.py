@@ -23,7 +23,16 @@ import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from streamer.config import Config
-from streamer.daemon import LOADING_S, Entrance, background, for_browsers, open_entrance, run, stop_on_signals
+from streamer.daemon import (
+    LOADING_S,
+    Entrance,
+    background,
+    for_browsers,
+    on_hangup,
+    open_entrance,
+    run,
+    stop_on_signals,
+)
 from streamer.errors import ConfigError
 from streamer.gateway import programs, same_facts
 from streamer.gateways import wire
@@ -59,7 +68,7 @@ class Commands:
 
 def serve(config: Config, *, with_microphone: bool = False, commands: Commands = Commands()) -> int:
     """
-    Serve with several gateways until SIGTERM or SIGINT, then drain.
+    Serve with several gateways until SIGTERM or SIGINT, in a terminal SIGHUP too, then drain.
 
     Args:
         config: With `server.processes` above 1.
@@ -151,7 +160,8 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         running = group.create_task(gateways.run())
         beside = [group.create_task(_feed_watchdog(gateways, notifier))]
-        _on_signals(gateways, entrance, notifier, group)
+        on_hangup(stop, notifier, entrance, gateways.reload)
+        asyncio.get_running_loop().add_signal_handler(REPLACE, lambda: group.create_task(gateways.replace()))
         notifier.ready()
         notifier.status(f"serving {config.model.name} at {url} with {n} gateways")
         log.info("serving", url=url, model=config.model.name, gateways=n)
@@ -170,25 +180,6 @@ def _url_of(config: Config, entrance: Entrance) -> str:
     if not isinstance(address, tuple):
         return f"{UNIX}{address}"
     return url_of(config.server, int(address[1]), is_tls=entrance.certificate.context is not None)
-
-
-def _on_signals(gateways: Gateways, entrance: Entrance, notifier: Notifier, group: asyncio.TaskGroup) -> None:
-    """On SIGHUP keys and certificate are read again, on `REPLACE` all gateways are replaced."""
-
-    def reload() -> None:
-        notifier.reloading()
-        try:
-            entrance.certificate.reload()
-            entrance.keys.reload()
-        except ConfigError as error:
-            log.error("not_reloaded", error=str(error))  # noqa: TRY400 - a mistake in a file: a traceback says no more
-        else:
-            gateways.reload()
-        notifier.ready()
-
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    loop.add_signal_handler(REPLACE, lambda: group.create_task(gateways.replace()))
 
 
 async def _feed_watchdog(gateways: Gateways, notifier: Notifier) -> None:

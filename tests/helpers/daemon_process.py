@@ -104,6 +104,7 @@ async def daemon_process(
     port: int = 0,
     log: Path | None = None,
     socket: Path | None = None,
+    stdin: int | None = None,
     **variables: str,
 ) -> AsyncIterator[DaemonProcess]:
     """
@@ -116,6 +117,7 @@ async def daemon_process(
         port: Its port; 0: a free one.
         log: File of its log instead of that in `folder`.
         socket: The Unix socket that it is told to listen on by a variable; None: a port.
+        stdin: Descriptor of its standard input; None: that of this process.
         variables: Of its environment.
     """
     port, log = port or free_port(), log or folder / "daemon.log"
@@ -123,6 +125,7 @@ async def daemon_process(
     with log.open("w") as out:
         process = await asyncio.create_subprocess_exec(
             *map(str, command),
+            stdin=stdin,
             stdout=out,
             stderr=out,
             cwd=cwd,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pty
 import re
 import signal
 import sys
@@ -113,3 +115,16 @@ async def test_gateways_and_engines_end_with_their_parent(tmp_path: Path) -> Non
         _, alive = await asyncio.to_thread(psutil.wait_procs, children, 20)
 
     assert alive == []
+
+
+async def test_a_terminal_that_is_closed_ends_its_gateways(tmp_path: Path) -> None:
+    """SIGHUP says that its window is gone, to several processes as to one; elsewhere it means to read files again."""
+    window, terminal = pty.openpty()
+    try:
+        async with daemon_process(tmp_path, COMMAND, stdin=terminal, **VARIABLES) as daemon:
+            daemon.process.send_signal(signal.SIGHUP)
+            assert await daemon.exit_code() == 0
+    finally:
+        os.close(window)
+        os.close(terminal)
+    assert "reloaded" not in (tmp_path / "daemon.log").read_text()
