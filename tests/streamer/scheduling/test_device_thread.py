@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 import torch
 
+from streamer.scheduling import device_thread
 from streamer.scheduling.device_thread import DeviceThread
+from tests.helpers.waiting import until
 
 
 async def test_calls_run_one_after_another_on_one_thread() -> None:
@@ -50,4 +53,20 @@ async def test_a_call_that_takes_longer_than_it_may_hangs() -> None:
     await call
 
     assert not thread.is_hanging
+    thread.close()
+
+
+async def test_a_process_that_stands_still_makes_no_call_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was paused in the middle of a step; the time for which the loop runs counts alone."""
+    monkeypatch.setattr(device_thread, "LOOK_S", 0.01)
+    thread, leave = DeviceThread(liveness_s=0.1), threading.Event()
+    call = asyncio.create_task(thread.run(lambda: leave.wait(10)))
+    await asyncio.sleep(0)
+    time.sleep(0.2)  # noqa: ASYNC251 - the process stands still
+    await asyncio.sleep(0)
+    assert not thread.is_hanging
+
+    await until(lambda: thread.is_hanging)
+    leave.set()
+    await call
     thread.close()
