@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,13 +25,16 @@ from streamer.access.exposure import check_exposure, is_loopback
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.open_files import needed_files
 from streamer.access.tls import Certificate
+from streamer.build.options import MEGABYTE
 from streamer.cli.places import Machine, by_size, measured
-from streamer.config import Config, LimitsConfig, ServerConfig
+from streamer.config import Config, LimitsConfig, RecordingConfig, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError
 from streamer.extras import EXTRAS, pip_install
 from streamer.host import cpu, portaudio
+from streamer.host.clock import is_synchronised
 from streamer.host.open_files import allow_all_files
 from streamer.host.sockets import listen, socket_path
+from streamer.scheduling.recording import bytes_in
 
 State = Literal["ok", "warn", "fail"]
 
@@ -60,12 +64,17 @@ def examine(config: Config) -> list[Check]:
         check_cpu(cpu.cpuinfo()),
         check_gpu(config.model.device, [_gpu(index) for index in range(torch.cuda.device_count())]),
         check_weights(config.model.name),
+        *([check_weights(config.revise.model, "second pass")] if config.revise.model else []),
         check_streams(config.model.name, lambda: measured(config)),
         check_microphone(config.capture.device, portaudio.devices),
         check_port(config.server.host, config.server.port),
+        *([check_port(config.wyoming.host, config.wyoming.port, "wyoming")] if config.wyoming.port else []),
         check_keys(config.server, os.environ),
         check_tls(config.server),
+        check_clock(is_synchronised()),
+        check_priority(os.nice(0)),
         check_descriptors(config.limits, allow_all_files()),
+        check_recordings(config.recording),
         check_store(weights.default_store()),
         check_extras(),
     ]
@@ -105,13 +114,19 @@ def _gpu(index: int) -> str:
     return f"{properties.name} ({properties.total_memory / 2**30:.0f} GiB)"
 
 
-def check_weights(name: str) -> Check:
-    """Whether the weights of a model are on this machine."""
+def check_weights(name: str, of: str = "weights") -> Check:
+    """
+    Whether the weights of a model are on this machine.
+
+    Args:
+        name: Of the model.
+        of: Name of the check.
+    """
     try:
         source = weights.resolve(name)
     except ModelNotFoundError as error:
-        return Check("weights", "fail", f"{name} not found", str(error))
-    return Check("weights", "ok", f"{source.name}: {source.format}, {source.size_bytes / 1e6:.0f} MB, {source.path}")
+        return Check(of, "fail", f"{name} not found", str(error))
+    return Check(of, "ok", f"{source.name}: {source.format}, {source.size_bytes / 1e6:.0f} MB, {source.path}")
 
 
 def check_streams(name: str, measure: Callable[[], Machine]) -> Check:
@@ -152,14 +167,22 @@ def check_microphone(name: str, list_devices: Callable[[], list[portaudio.InputD
     return Check("microphone", "ok", f'{device.index} "{device.name}", {device.rate} hertz{listed}')
 
 
-def check_port(host: str, port: int) -> Check:
-    """Whether the server can listen on this port."""
+def check_port(host: str, port: int, of: str = "port") -> Check:
+    """
+    Whether the server can listen on a port.
+
+    Args:
+        host: Address.
+        port: Number.
+        of: Name of the check.
+    """
     try:
         listen(host, port).close()
     except StreamerError as error:
-        remedy = "stop the program that holds it (is the daemon running?), or choose another with --port"
-        return Check("port", "fail", str(error), remedy)
-    return Check("port", "ok", f"{socket_path(host) or f'{port} on {host}'} is free")
+        option = "with --port" if of == "port" else f"({of}.port)"
+        remedy = f"stop the program that holds it (is the daemon running?), or choose another {option}"
+        return Check(of, "fail", str(error), remedy)
+    return Check(of, "ok", f"{socket_path(host) or f'{port} on {host}'} is free")
 
 
 def check_keys(config: ServerConfig, environment: Mapping[str, str]) -> Check:
@@ -194,7 +217,43 @@ def check_tls(config: ServerConfig) -> Check:
     found = f"{config.tls_certificate}, valid for {days:.0f} days"
     if days < MIN_DAYS:
         return Check("tls", "warn", found, "renew it, then: systemctl restart streamer")
+    if Path(config.tls_key).stat().st_mode & 0o007:
+        return Check("tls", "warn", f"{found}; others can read {config.tls_key}", f"chmod o= {config.tls_key}")
     return Check("tls", "ok", found)
+
+
+def check_clock(is_synchronised: bool | None) -> Check:
+    """Whether the clock is kept right, as far as the system knows (None: it does not tell)."""
+    if is_synchronised is None:
+        return Check("clock", "ok", "the system does not tell whether it is kept right")
+    if not is_synchronised:
+        remedy = "timedatectl set-ntp true; certificates and tokens are valid by it"
+        return Check("clock", "warn", "nothing keeps it right, as far as the system knows", remedy)
+    return Check("clock", "ok", "kept right")
+
+
+def check_priority(nice: int) -> Check:
+    """Whether a program started here yields to every other one: then captions come late on a busy machine."""
+    if nice > 0:
+        remedy = "start it without nice (Nice= of a unit): captions come late where anything else computes"
+        return Check("priority", "warn", f"niceness {nice}", remedy)
+    return Check("priority", "ok", f"niceness {nice}")
+
+
+def check_recordings(config: RecordingConfig) -> Check:
+    """Whether sessions can be recorded: the folder, or the one in which it would be created, and room on its disk."""
+    if not config.folder:
+        return Check("recordings", "ok", "none are made")
+    folder = Path(config.folder)
+    existing = _existing(folder)
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        remedy = "set recording.folder to a folder that can be written: sessions go on without recordings"
+        return Check("recordings", "warn", f"cannot write to {existing}", remedy)
+    room_mb = (shutil.disk_usage(existing).free + bytes_in(folder)) // MEGABYTE
+    if room_mb < config.max_folder_mb:
+        found = f"{folder} may take {config.max_folder_mb} MB, its disk has {room_mb} for it"
+        return Check("recordings", "warn", found, "a smaller recording.max_folder_mb, or a larger disk")
+    return Check("recordings", "ok", f"{folder}, up to {config.max_folder_mb} MB")
 
 
 def check_descriptors(limits: LimitsConfig, limit: int) -> Check:
@@ -208,11 +267,16 @@ def check_descriptors(limits: LimitsConfig, limit: int) -> Check:
 
 def check_store(store: Path) -> Check:
     """Whether models can be downloaded: the store, or the folder in which it would be created, can be written."""
-    existing = next(folder for folder in (store, *store.parents) if os.path.exists(folder))
+    existing = _existing(store)
     if not os.access(existing, os.W_OK):
         remedy = "set XDG_CACHE_HOME to a folder that can be written, or use models that are here"
         return Check("model store", "warn", f"cannot write to {existing}", remedy)
     return Check("model store", "ok", f"{store}")
+
+
+def _existing(folder: Path) -> Path:
+    """A folder, or of those above it the first one that there is."""
+    return next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
 
 
 def _is_installed(requirement: str) -> bool:

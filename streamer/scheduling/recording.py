@@ -167,7 +167,7 @@ class Recordings:
             self._options.max_session_bytes,
             lambda reason: self._stopped(session, reason),
             # on its thread: a folder may hold thousands of recordings
-            is_full=lambda: _bytes_in(folder) >= self._options.max_folder_bytes,
+            is_full=lambda: bytes_in(folder) >= self._options.max_folder_bytes,
         )
         self._open.append(recording)
         return recording
@@ -183,8 +183,8 @@ class Recordings:
         self._on_stop(reason)
 
 
-def _bytes_in(folder: Path) -> int:
-    # a folder that is removed meanwhile is passed over
+def bytes_in(folder: Path) -> int:
+    """Size of all files in a folder; one that is removed meanwhile is passed over."""
     return sum(_bytes_of(Path(place, name)) for place, _, names in os.walk(folder) for name in names)
 
 

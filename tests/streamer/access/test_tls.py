@@ -87,6 +87,14 @@ def test_plain_http_is_the_default() -> None:
     assert certificate.context is None
 
 
+def test_a_private_key_that_others_can_read_is_told(tmp_path: Path) -> None:
+    """A group may, as that of a web server's keys."""
+    config = issue(trustme.CA(), tmp_path)
+    for mode, state in ((0o640, "ok"), (0o644, "warn")):
+        (tmp_path / "key.pem").chmod(mode)
+        assert doctor.check_tls(config).state == state
+
+
 def test_the_expiry_is_that_of_what_new_clients_see(tmp_path: Path) -> None:
     """Also once it has expired; a file that was renewed counts when it was read. Without TLS there is none."""
     authority, now = trustme.CA(), datetime.now(tz=UTC).replace(microsecond=0)

@@ -11,7 +11,15 @@ import pytest
 from model import PUBLISHED_DIMENSIONS
 from streamer.cli import doctor
 from streamer.cli.places import Machine
-from streamer.config import Config, LimitsConfig, ModelConfig, ServerConfig
+from streamer.config import (
+    Config,
+    LimitsConfig,
+    ModelConfig,
+    RecordingConfig,
+    ReviseConfig,
+    ServerConfig,
+    WyomingConfig,
+)
 from streamer.errors import EngineError, PortAudioMissingError
 from streamer.host.portaudio import InputDevice
 from streamer.scheduling.load import LoadLimits, StepCosts
@@ -22,7 +30,7 @@ def test_every_thing_is_examined_once() -> None:
     checks = doctor.examine(Config(server=ServerConfig(port=0)))
     assert [check.name for check in checks] == [
         *("python", "torch", "cpu", "gpu", "weights", "streams", "microphone", "port"),
-        *("keys", "tls", "open files", "model store", "extras"),
+        *("keys", "tls", "clock", "priority", "open files", "recordings", "model store", "extras"),
     ]
     assert {check.name for check in checks if check.state == "fail"} == set()
 
@@ -148,9 +156,17 @@ def test_a_store_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_the_configuration_decides_what_is_needed() -> None:
-    """A model that is not here fails the examination."""
-    config = Config(model=ModelConfig(name="no-such-model"), server=ServerConfig(port=0))
-    assert [check.name for check in doctor.examine(config) if check.state == "fail"] == ["weights"]
+    """A model that is not here fails the examination, and so does a port of another protocol."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        config = Config(
+            model=ModelConfig(name="no-such-model"),
+            revise=ReviseConfig(model="no-such-model-either"),
+            server=ServerConfig(port=0),
+            wyoming=WyomingConfig(port=taken.getsockname()[1]),
+        )
+        failed = [check for check in doctor.examine(config) if check.state == "fail"]
+    assert [check.name for check in failed] == ["weights", "second pass", "wyoming"]
+    assert failed[-1].remedy.endswith("or choose another (wyoming.port)")
 
 
 def test_each_fault_of_the_key_file_has_its_remedy(tmp_path: Path) -> None:
@@ -168,6 +184,28 @@ def test_each_fault_of_the_key_file_has_its_remedy(tmp_path: Path) -> None:
     assert doctor.check_keys(ServerConfig(host="0.0.0.0", allow_without_keys=True), {}).state == "warn"
     keys.write_text("kitchen\n")
     assert doctor.check_keys(wide, {}).state == "fail"
+
+
+def test_a_clock_that_nothing_keeps_right_is_a_warning() -> None:
+    """A system that does not tell is none."""
+    states = [doctor.check_clock(is_synchronised).state for is_synchronised in (True, False, None)]
+    assert states == ["ok", "warn", "ok"]
+
+
+def test_a_daemon_that_yields_to_all_others_is_a_warning() -> None:
+    """A niceness above 0 alone."""
+    assert [doctor.check_priority(nice).state for nice in (-5, 0, 10)] == ["ok", "ok", "warn"]
+
+
+def test_recordings_need_a_folder_and_room(tmp_path: Path) -> None:
+    """The folder need not exist; where there is a file, nothing can be recorded."""
+    (tmp_path / "file").write_text("no folder")
+    folder, file = str(tmp_path / "new" / "recordings"), str(tmp_path / "file")
+    assert doctor.check_recordings(RecordingConfig()).found == "none are made"
+    assert doctor.check_recordings(RecordingConfig(folder=folder, max_folder_mb=1)).state == "ok"
+    assert doctor.check_recordings(RecordingConfig(folder=f"{file}/new")).found == f"cannot write to {file}"
+    full = doctor.check_recordings(RecordingConfig(folder=folder, max_folder_mb=100_000_000))
+    assert (full.state, full.found.startswith(f"{folder} may take 100000000 MB, its disk has ")) == ("warn", True)
 
 
 def test_too_few_open_files_are_a_warning() -> None:
