@@ -74,9 +74,9 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Part of `start` that continues a session after a lost connection."""
 
     session: Text
-    """`session` of the last `started`."""
+    """`session` of the last `started`, before one of the first `hello`."""
     token: Text
-    """`resume` of the last `started`."""
+    """Its `resume`."""
     stable_s: StreamTime = 0.0
     """Stream time, in seconds, up to which the client has stable text."""
     context: Text = ""

@@ -139,6 +139,7 @@ class Scheduler:
                 caller=caller,
                 revises_all=revises_all,
                 place=place,
+                resumed=resumed,
             )
         except BaseException:
             if place:
@@ -167,6 +168,7 @@ class Scheduler:
         caller: str = "",
         revises_all: bool = False,
         place: Place | None = None,
+        resumed: tuple[str, str] | None = None,
     ) -> SessionHandle:
         """
         Open a session on the worker with the fewest sessions, of those whose engine is there (`Workers.least_busy`).
@@ -180,6 +182,7 @@ class Scheduler:
             caller: Name of the API key that opens the session, or empty.
             revises_all: See `SessionSpec`.
             place: The one that it was given among those of all processes; None: there must be one here.
+            resumed: As in `begin`.
 
         Raises:
             OverloadError: The daemon is full, shutting down or without any engine, or the caller has `max_per_caller`
@@ -199,7 +202,7 @@ class Scheduler:
         )
         worker = self._workers.least_busy()
         stream = self._handle(spec, worker, token or f"r_{secrets.token_urlsafe(18)}", caller)
-        stream.place = place
+        stream.place, stream.resumed = place, resumed
         worker.add(stream)
         self._metrics.opened.inc()
         log.info("session_opened", session=spec.name, caller=caller)
@@ -238,7 +241,7 @@ class Scheduler:
             stable_s: End of the text that the client has, stream time in seconds; later turns are sent again.
         """
         stream = self._workers.find(session, token)
-        if stream is None or stream.is_left:
+        if stream is None:
             return None
         self._metrics.resumed.inc()
         stream.attach(stable_s)

@@ -7,6 +7,7 @@ Both are bounded, and used on the event loop only. See `inbox` for back-pressure
 from __future__ import annotations
 
 import asyncio
+import hmac
 import math
 import time
 from collections.abc import AsyncIterator, Callable
@@ -72,6 +73,11 @@ class SessionHandle:
         self.final_received_s = -math.inf
         """End of the audio received then, stream time."""
         self.counters = SessionCounters()
+        self.resumed: tuple[str, str] | None = None
+        """
+        Name and secret of the session that it goes on with, until its client has sent sound: a network that was lost
+        before the client was told of this session makes it ask for the other one again. None: of none.
+        """
         self.place: Place | None = None
         """Among those of all processes of the daemon; None: there is one process."""
         self.expiry: asyncio.TimerHandle | None = None
@@ -116,6 +122,20 @@ class SessionHandle:
         """Whether no more events will come."""
         return self.has_failed or self.session.is_over
 
+    def is_of(self, session: str, token: str) -> bool:
+        """
+        Whether a client that shows a name and a secret may have it: its own, or those of `resumed`.
+
+        Args:
+            session: Name.
+            token: Secret.
+        """
+        secrets = {self.id: self.token} if self.resumed is None else dict([self.resumed, (self.id, self.token)])
+        secret = secrets.get(session, "")
+        # as bytes: text that is not ASCII cannot be compared in constant time
+        expected, shown = (text.encode(errors="surrogatepass") for text in (secret, token))
+        return bool(secret) and hmac.compare_digest(expected, shown)
+
     # --- the client's side
 
     @property
@@ -136,6 +156,7 @@ class SessionHandle:
         await self._inbox.wait_for_room()
         if self._inbox.is_closed or not len(samples) or holder not in (None, self.holder):
             return
+        self.resumed = None  # who resumes sends sound when it was told of the session, not before
         self.has_sound = self.has_sound or bool(samples.any())
         self._inbox.put_samples(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)))
         self.received_s += len(samples) / SAMPLE_RATE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Iterator, Sequence
 
 from streamer.scheduling.session_handle import SessionHandle
@@ -60,12 +59,9 @@ class Workers:
         return min(self._workers, key=_burden)
 
     def find(self, session: str, token: str) -> SessionHandle | None:
-        """A session by its name and secret; None if it is not here, or the secret is wrong."""
-        stream = next((worker.streams[session] for worker in self._workers if session in worker.streams), None)
-        # as bytes: text that is not ASCII cannot be compared in constant time
-        if stream is None or not hmac.compare_digest(stream.token.encode(), token.encode(errors="surrogatepass")):
-            return None
-        return stream
+        """A session by name and secret; None: it is not here or given up, or a wrong secret."""
+        streams = (stream for stream in self.sessions() if not stream.is_left)
+        return next((stream for stream in streams if stream.is_of(session, token)), None)
 
     # --- what they do now
 

@@ -206,6 +206,37 @@ async def test_a_change_during_an_outage_reaches_the_session(chromium: OpenChrom
     assert [stream.updates for stream in scheduler.streams] == [[Update(language="de")]]
 
 
+async def test_a_start_that_was_not_answered_is_resumed(chromium: OpenChromium, murmur: Path) -> None:
+    """The session that it has opened all the same has a place, and perhaps a room, that another one would not get."""
+    browser, scheduler = await chromium(murmur), FakeScheduler()
+    async with serving(CONFIG, scheduler) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        error = await page.evaluate(
+            f"""async () => {{
+                const {{ Captions }} = await import("/pages/client.js");
+                let isLost = false;
+                window.WebSocket = class extends WebSocket {{
+                    constructor(...values) {{
+                        super(...values);
+                        this.addEventListener("message", (event) => {{
+                            if (isLost || JSON.parse(event.data).type !== "started") return;
+                            isLost = true;
+                            event.stopImmediatePropagation();
+                            this.close(4000);
+                        }});
+                    }}
+                }};
+                const captions = new Captions({{ audio: {AUDIO} }});
+                await new Promise((resolve) => captions.on("started", resolve));
+                return (await captions.end()).error;
+            }}"""
+        )
+    await browser.close()
+
+    assert error is None
+    assert len(scheduler.streams) == 1
+
+
 async def test_an_end_during_a_drain_loses_no_sound(chromium: OpenChromium, murmur: Path) -> None:
     """The `bye` of a server that stops does not answer an end that it ignored: the next server gets the rest."""
     browser, before, after = await chromium(murmur), FakeScheduler(), FakeScheduler()

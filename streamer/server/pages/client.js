@@ -56,6 +56,7 @@ export class Captions extends Emitter {
   #text = new Text();
   #past = null; // what was said, where a room shows it
   #identity = null; // session and token, for `resume`
+  #unanswered = null; // those of the first `start`, until one is answered: it may have opened its session all the same
   #socket = null;
   #isStarted = false;
   #isDraining = false;
@@ -138,7 +139,7 @@ export class Captions extends Emitter {
     this.#text.apply(event);
     this.#past?.apply(event);
     switch (event.type) {
-      case "hello": return this.#start(event.limits.max_frame_bytes);
+      case "hello": return this.#start(event);
       case "started": this.#started(event); break;
       case "ack": this.#reach(event.stable_s); break;
       case "caption": this.#reach(event.words?.findLast(({ stable }) => stable)?.end_s); break;
@@ -169,9 +170,11 @@ export class Captions extends Emitter {
     this.#stableS = Math.max(this.#stableS, seconds);
   }
 
-  #start(maxBytes) {
-    const past = this.#past?.told(maxBytes / 2); // the options need room too
-    const resume = this.#identity && { ...this.#identity, stable_s: this.#stableS, context: this.#text.context, ...past };
+  #start({ session, resume: token, limits }) {
+    const past = this.#past?.told(limits.max_frame_bytes / 2); // the options need room too
+    const known = this.#identity ?? this.#unanswered;
+    this.#unanswered ??= { session, token };
+    const resume = known && { ...known, stable_s: this.#stableS, context: this.#text.context, ...past };
     this.#socket.send(JSON.stringify({ type: "start", ...this.#options, ...(resume && { resume }) }));
   }
 

@@ -116,6 +116,21 @@ async def test_captions_that_nobody_read_are_replaced() -> None:
 # --- sessions come and go
 
 
+async def test_a_session_that_its_client_was_not_told_of_is_resumed_by_the_one_before() -> None:
+    """The network was lost before the answer: the client can show no other name. Sound says that it was told."""
+    async with serving() as service:
+        scheduler, before = service.scheduler, ("s_before", "r_before")
+        stream = await scheduler.begin(SessionOptions(language="en"), resumed=before)
+        assert scheduler.resume("s_before", "r_wrong") is None
+        assert scheduler.resume("s_before", "") is None
+        assert scheduler.resume(*before) is stream
+
+        await stream.feed(spoken("b c"))
+
+        assert scheduler.resume(*before) is None
+        assert scheduler.resume(stream.id, stream.token) is stream
+
+
 async def test_a_lost_connection_is_resumed() -> None:
     """The same session goes on, for who shows its token and while nobody is attached; the text has no seam."""
     text = story(20)
