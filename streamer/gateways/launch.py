@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import socket
@@ -60,14 +61,12 @@ class GatewayProcess:
         """Whether it was told to end."""
         self._left_s = math.inf
         """Time until it must be gone, counted in looks, seconds."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._connection = ours
         self._member: Member | None = None
         self._serving: asyncio.Task[None] | None = None
         wyoming = () if self._begin.wyoming is None else (self._begin.wyoming,)
-        try:
-            with theirs:
+        with contextlib.ExitStack() as undone:
+            try:
+                self._connection, theirs = map(undone.enter_context, socket.socketpair())
                 self._process = subprocess.Popen(
                     [*program.command, str(theirs.fileno())],
                     pass_fds=[theirs.fileno(), *self._begin.sockets, *wyoming],
@@ -75,11 +74,13 @@ class GatewayProcess:
                     env={name: value for name, value in os.environ.items() if name not in NOT_FOR_CHILDREN},
                     start_new_session=True,  # Ctrl-C in a terminal is for the parent
                 )
-        except OSError as error:
-            ours.close()
-            raise StreamerError(
-                f"gateway {self._begin.index}: {program.command[0]} cannot be started: {error}"
-            ) from error
+            except OSError as error:  # of the program, or no descriptors are left
+                raise StreamerError(
+                    f"gateway {self._begin.index}: {program.command[0]} cannot be started: {error}"
+                ) from error
+            theirs.close()
+            undone.pop_all()
+        self._connection.setblocking(False)
 
     @property
     def pid(self) -> int:

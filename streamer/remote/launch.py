@@ -59,11 +59,9 @@ class ChildProcess:
         environment: Mapping[str, str],
         sockets: Sequence[socket.socket] = (),
     ) -> None:
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self.connection = ours
-        try:
-            with theirs:
+        with contextlib.ExitStack() as undone:
+            try:
+                self.connection, theirs = map(undone.enter_context, socket.socketpair())
                 descriptors = [each.fileno() for each in (theirs, *sockets)]
                 self._process = subprocess.Popen(
                     [*command, *map(str, descriptors)],
@@ -72,9 +70,11 @@ class ChildProcess:
                     env={**os.environ, **environment},
                     start_new_session=True,  # Ctrl-C in a terminal is for the gateway, which drains
                 )
-        except OSError as error:
-            ours.close()
-            raise EngineError(f"{name}: {command[0]} cannot be started: {error}") from error
+            except OSError as error:  # of the program, or no descriptors are left
+                raise EngineError(f"{name}: {command[0]} cannot be started: {error}") from error
+            theirs.close()
+            undone.pop_all()
+        self.connection.setblocking(False)
 
     @property
     def pid(self) -> int:

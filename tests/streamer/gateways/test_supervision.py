@@ -18,10 +18,11 @@ from prometheus_client import CollectorRegistry
 from streamer.config import Config
 from streamer.errors import ConfigError, StreamerError
 from streamer.gateways import launch, supervision, wire
-from streamer.gateways.launch import GatewayProgram
+from streamer.gateways.launch import GatewayProcess, GatewayProgram
 from streamer.gateways.supervision import Gateways
 from streamer.telemetry.metrics import GatewayMetrics
 from tests.helpers import hubs
+from tests.helpers.descriptors import no_descriptors
 from tests.helpers.hubs import hub
 from tests.helpers.waiting import until
 
@@ -194,6 +195,12 @@ async def test_a_program_that_is_no_gateway(code: str, message: str) -> None:
     """An error with the number of the gateway."""
     with pytest.raises(StreamerError, match=f"gateway 0.*{message}"):
         await Running([program(0, code)]).gateways.start()
+
+
+async def test_a_gateway_for_which_no_descriptors_are_left_can_be_tried_again() -> None:
+    """An error as others, not one that ends the daemon."""
+    with no_descriptors(), pytest.raises(StreamerError, match=r"gateway 0: .* cannot be started: .*Too many open"):
+        GatewayProcess(program(0), hub())
 
 
 async def test_a_gateway_that_was_given_up_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from streamer.remote.launch import EngineProcess, Program
 from streamer.remote.supervision import SupervisedPool, ready_all
 from streamer.scheduling.worker import WorkerOptions
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
+from tests.helpers.descriptors import no_descriptors
 from tests.helpers.hosted_engines import COMMAND, FINGERPRINT, meter
 from tests.helpers.scripted_engine import ScriptedService, running
 from tests.streamer.remote.test_contract import say, story, texts
@@ -130,6 +131,12 @@ async def test_a_program_that_is_no_engine(command: tuple[str, ...], message: st
     """An error with the name of the engine."""
     with pytest.raises(EngineError, match=f"engine 0.*{message}"):
         await ready_all([EngineProcess(program(command=command))])
+
+
+def test_an_engine_for_which_no_descriptors_are_left_can_be_tried_again() -> None:
+    """An error as others, not one that ends the daemon."""
+    with no_descriptors(), pytest.raises(EngineError, match=r"engine 0: .* cannot be started: .*Too many open files"):
+        EngineProcess(program())
 
 
 async def test_an_engine_that_cannot_be_started_again_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
