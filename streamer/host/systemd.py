@@ -12,41 +12,57 @@ import socket
 import time
 from collections.abc import Mapping
 
+import structlog
+
+from streamer.errors import reason_of
+
 FIRST_SOCKET = 3
 """File descriptor of the first inherited socket."""
 
+log = structlog.get_logger()
+
 
 class Notifier:
-    """Reports the state of the daemon to the service manager. `address` is `$NOTIFY_SOCKET`; empty: report nothing."""
+    """
+    Reports the state of the daemon to the service manager. `address` is `$NOTIFY_SOCKET`; empty: report nothing.
+
+    What cannot be sent is told in the log and ends nothing: sessions have their last words without the manager too.
+    """
 
     def __init__(self, address: str) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
     def ready(self) -> None:
         """The daemon serves: it listens and has decoded once."""
-        self._send("READY=1")
+        self._tell("READY=1")
 
     def status(self, text: str) -> None:
         """Set the status line of `systemctl status`."""
-        self._send(f"STATUS={text}")
+        self._tell(f"STATUS={text}")
 
     def alive(self) -> None:
-        """Feed the watchdog, every `watchdog_interval_s` while the daemon is healthy. Never blocks, and never fails."""
+        """Feed the watchdog, every `watchdog_interval_s` while the daemon is healthy. Never blocks."""
         # if the manager does not read, or no descriptor is left, skip this one: the event loop goes on
         with contextlib.suppress(OSError):
             self._send("WATCHDOG=1", socket.MSG_DONTWAIT)
 
     def reloading(self) -> None:
         """The daemon reads its configuration again; `ready` ends this state."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         """The daemon drains and stops."""
-        self._send("STOPPING=1")
+        self._tell("STOPPING=1")
 
     def extend_timeout(self, seconds: float) -> None:
         """Start or stop takes up to `seconds` from now: the manager shall not give up before."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+        self._tell(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
+    def _tell(self, message: str) -> None:
+        try:
+            self._send(message)
+        except OSError as error:
+            log.warning("manager_not_told", message=message, reason=reason_of(error))
 
     def _send(self, message: str, flags: int = 0) -> None:
         if not self._address:
