@@ -72,6 +72,14 @@ def test_gateways_are_replaced_without_losing_the_last_words(manifest: dict[str,
         assert selector.items() <= labels.items()
 
 
+def test_the_daemon_is_not_the_first_process(manifest: dict[str, Document]) -> None:
+    """Processes whose parent was killed are left to the first one: to a daemon they would stay dead for ever."""
+    assert manifest["Deployment"]["spec"]["template"]["spec"]["shareProcessNamespace"] is True
+    for file in (DEPLOY / "compose.yml", ROOT / "configs" / "docker" / "compose.yml"):
+        services = yaml.safe_load(file.read_text())["services"]
+        assert all(service["init"] for service in services.values() if "secrets" in service)
+
+
 def test_engines_are_not_niced_and_outlive_the_head(manifest: dict[str, Document]) -> None:
     """On all machines of Ray; so do the parts of Ray beside gateways, which need the head again when it is back."""
     for pod in pods(manifest):
