@@ -80,6 +80,13 @@ def test_the_daemon_is_not_the_first_process(manifest: dict[str, Document]) -> N
         assert all(service["init"] for service in services.values() if "secrets" in service)
 
 
+def test_logs_of_containers_are_bounded() -> None:
+    """A daemon that runs for months must not fill the disk of its machine."""
+    for file in (DEPLOY / "compose.yml", ROOT / "configs" / "docker" / "compose.yml"):
+        services = yaml.safe_load(file.read_text())["services"]
+        assert {service["logging"]["driver"] for service in services.values()} == {"local"}
+
+
 def test_engines_are_not_niced_and_outlive_the_head(manifest: dict[str, Document]) -> None:
     """On all machines of Ray; so do the parts of Ray beside gateways, which need the head again when it is back."""
     for pod in pods(manifest):
