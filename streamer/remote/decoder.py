@@ -227,6 +227,7 @@ class RemoteDecoder:
             is_alive=not self._home.is_lost,
             n_restarts=self._home.n_restarts,
             is_wanted=self._home.is_wanted,
+            resident_bytes=link.vitals.resident_bytes if link else 0,
         )
 
     def close(self) -> None:

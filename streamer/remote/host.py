@@ -19,6 +19,7 @@ from typing import Protocol
 import structlog
 
 from streamer.errors import EngineError
+from streamer.host.memory import resident_bytes
 from streamer.remote import wire
 from streamer.remote.held_windows import HeldWindows
 from streamer.remote.revision_host import RevisionHost
@@ -180,6 +181,7 @@ class EngineHost:
                         n_speaking=self._speaking.total() - n_speaking,
                         clock_s=self._clock(),
                         busy_s=self._busy_s,
+                        resident_bytes=resident_bytes(),
                     )
                 )
             case wire.Begin():

@@ -62,6 +62,8 @@ class Vitals:
     """None: it has told nothing yet."""
     n_speaking: int = 0
     """Sessions of other gateways."""
+    resident_bytes: int = 0
+    """Memory of its process; 0: it has not told."""
 
 
 class EngineLink:
@@ -189,7 +191,13 @@ class EngineLink:
                 before = self.vitals.n_rebuilt
                 if before is not None and (n_more := message.n_rebuilt - before):  # not those before this connection
                     self.on_rebuilt(n_more)
-                self.vitals = Vitals(message.text_bytes, message.audio_bytes, message.n_rebuilt, message.n_speaking)
+                self.vitals = Vitals(
+                    text_bytes=message.text_bytes,
+                    audio_bytes=message.audio_bytes,
+                    n_rebuilt=message.n_rebuilt,
+                    n_speaking=message.n_speaking,
+                    resident_bytes=message.resident_bytes,
+                )
                 self._is_unusable = self._is_unusable or not message.is_alive
                 self._note_clock(message)
                 self._answered()

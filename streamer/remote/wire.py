@@ -204,6 +204,8 @@ class Pong(Message, frozen=True, kw_only=True):
     """The engine's monotonic clock."""
     busy_s: float = 0.0
     """Time of the device for all steps so far."""
+    resident_bytes: int = 0
+    """Memory of the process; 0: it does not tell."""
 
 
 FromGateway: TypeAlias = Begin | Call | Forget | Ping

@@ -84,6 +84,9 @@ class Workers:
         metrics.queue.set_function(lambda: sum(worker.n_due for worker in self))
         metrics.lag.set_function(lambda: max(worker.worst_lag_s for worker in self))
         metrics.engine_alive.set_function(lambda: {engine.name: engine.is_alive for engine in self._engines()})
+        metrics.engine_memory.set_function(
+            lambda: {engine.name: engine.resident_bytes for engine in self._engines() if engine.resident_bytes}
+        )
 
     def statistics(self, capacity: int) -> SchedulerStatistics:
         """The same as plain values; `capacity`: sessions admitted at most."""

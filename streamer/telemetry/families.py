@@ -16,6 +16,7 @@ WORST = frozenset(
         "streamer_build_info",
         "streamer_capacity_sessions",
         "streamer_engine_alive",
+        "streamer_engine_resident_memory_bytes",
         "streamer_lag_seconds",
         "streamer_loop_held_longest_seconds",
         "streamer_step_interval_seconds",

@@ -157,23 +157,30 @@ class EngineMetrics:
             self._recent_token_ms.append(seconds / n_new * 1e3)
 
 
-class AliveGauge(Collector):
-    """The gauge of engines that answer, with a series of each engine that there shall be whenever it is read."""
+class EngineGauge(Collector):
+    """
+    A gauge of engines, with a series of each engine that there is whenever it is read.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._read: Callable[[], Mapping[str, bool]] = dict
+    Args:
+        name: Of the metric.
+        about: What it tells.
+        registry: Where it is published.
+    """
+
+    def __init__(self, name: str, about: str, registry: CollectorRegistry) -> None:
+        self._name, self._about = name, about
+        self._read: Callable[[], Mapping[str, float]] = dict
         registry.register(self)
 
-    def set_function(self, read: Callable[[], Mapping[str, bool]]) -> None:
-        """Set the function that tells of each engine, by name, whether it answers."""
+    def set_function(self, read: Callable[[], Mapping[str, float]]) -> None:
+        """Set the function that tells the value of each engine, by name."""
         self._read = read
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Collect a sample of each engine."""
-        about = "Whether an engine that there shall be answers, 0 or 1."
-        family = GaugeMetricFamily("streamer_engine_alive", about, labels=["engine"])
-        for name, is_alive in self._read().items():
-            family.add_metric([name], float(is_alive))
+        family = GaugeMetricFamily(self._name, self._about, labels=["engine"])
+        for name, value in self._read().items():
+            family.add_metric([name], float(value))
         yield family
 
 
@@ -216,7 +223,12 @@ class ServiceMetrics:
         self.batch = histogram("streamer_step_batch", "Rows of one engine step.", buckets=(1, 2, 4, 8, 16, 32, 64))
         self.failures = counter("streamer_step_failures", "Steps of a session that failed.")
         self.restarts = counter("streamer_engine_restarts", "Engines built again after their device failed.")
-        self.engine_alive = AliveGauge(registry)
+        self.engine_alive = EngineGauge(
+            "streamer_engine_alive", "Whether an engine that there shall be answers, 0 or 1.", registry
+        )
+        self.engine_memory = EngineGauge(
+            "streamer_engine_resident_memory_bytes", "Memory of an engine process that is in RAM.", registry
+        )
         self.engine_moves = counter("streamer_engine_moves", "Changes of a worker from one engine process to another.")
         self.engine_resent = counter(
             "streamer_engine_resent", "Windows sent whole because an engine process did not hold what was sent before."

@@ -40,6 +40,8 @@ class EngineStatistics:
     """Times that its process was started again."""
     is_wanted: bool = True
     """Whether it is missed where it does not answer: a cluster has fewer engines while few speak."""
+    resident_bytes: int = 0
+    """Memory of a process of its own; 0: it has none, or has not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,6 +175,12 @@ STORIES = {
         over=160,
         interval="1h",
     ),
+    "StreamerEngineMemoryGrows": Story(
+        series={'streamer_engine_resident_memory_bytes{engine="0"}': "1000000000+10000000x100 2000000000x70"},
+        fires=90,
+        over=160,
+        interval="1h",
+    ),
     "StreamerDescriptors": Story(
         series={"process_open_fds": "10x4 90x4 10x4", "process_max_fds": "100x14"}, fires=6, over=11
     ),

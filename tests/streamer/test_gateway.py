@@ -84,6 +84,7 @@ async def test_the_service_of_engine_processes(tmp_path: object, monkeypatch: py
         await until_idle()  # the gateway has taken over the connections
         assert scheduler.is_ready()
         assert [value("streamer_engine_alive", {"engine": name}) for name in "01"] == [1, 1]
+        await until(lambda: (value("streamer_engine_resident_memory_bytes", {"engine": "1"}) or 0) > 10e6)
 
     assert not any(map(psutil.pid_exists, pids))
 

@@ -12,9 +12,14 @@ import psutil
 import pytest
 
 from streamer.host import memory
-from streamer.host.memory import collect_forever, give_back, give_back_forever, keep_for_good
+from streamer.host.memory import collect_forever, give_back, give_back_forever, keep_for_good, resident_bytes
 
 MB = 2**20
+
+
+def test_the_memory_of_this_process_is_told() -> None:
+    """As others see it."""
+    assert resident_bytes() == pytest.approx(psutil.Process().memory_info().rss, rel=0.01)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other C library is known to need it")
