@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
+from streamer.host.sockets import notice_loss
 from streamer.remote import wire
 from streamer.remote.host import EngineHost
 
@@ -26,6 +27,8 @@ KNOCK_S = 5.0
 """Time in which both sides must have proved that they know the secret, seconds."""
 READY_S = 30.0
 """Time in which the engine's first message must come, seconds: it holds the vocabulary."""
+VANISHED_S = 30
+"""Time after which a gateway is gone whose machine answers nothing, seconds: the sessions that it had count no more."""
 MAX_GATEWAYS = 1024
 """Connections at once, unproved ones among them; one more is closed."""
 
@@ -65,6 +68,7 @@ class Door:
         """Serve one connection to its end, whatever comes over it."""
         self.n_connections += 1
         try:
+            notice_loss(writer.get_extra_info("socket"), VANISHED_S)
             if self.n_connections <= MAX_GATEWAYS and await self._knows(reader, writer):
                 await self._serve(reader, writer)
         finally:
@@ -79,7 +83,7 @@ class Door:
             async with asyncio.timeout(KNOCK_S):
                 theirs = await reader.readexactly(NONCE_BYTES)
                 proof = await reader.readexactly(PROOF_BYTES)
-        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+        except (asyncio.IncompleteReadError, OSError):  # a TimeoutError is one
             return False
         if not hmac.compare_digest(proof, _proof(self._secret, b"gateway", question + theirs)):
             log.warning("gateway_refused", peer=str(writer.get_extra_info("peername")))

@@ -142,7 +142,7 @@ class EngineHost:
                 writer.write(wire.pack(message))
 
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError):  # a machine that vanished is a TimeoutError
                 while True:
                     length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
                     self.take(wire.from_gateway(await reader.readexactly(length)), send, writer)

@@ -288,7 +288,7 @@ async def _ping(link: EngineLink) -> None:
 
 
 async def _read(link: EngineLink, reader: asyncio.StreamReader) -> None:
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+    with contextlib.suppress(asyncio.IncompleteReadError, OSError):  # a machine that vanished is a TimeoutError
         while True:
             length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
             link.take(wire.from_engine(await reader.readexactly(length)))

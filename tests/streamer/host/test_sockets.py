@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import StreamerError
-from streamer.host.sockets import listen
+from streamer.host.sockets import listen, notice_loss
+
+TCP_REPAIR = 19
+"""An option of Linux for sockets that move to another machine: closing one tells nobody."""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -43,6 +46,22 @@ def test_every_network_is_of_both_families() -> None:
         for address in ("127.0.0.1", "::1"):
             with socket.create_connection((address, listener.getsockname()[1])):
                 listener.accept()[0].close()
+
+
+def test_a_peer_that_vanished_is_noticed() -> None:
+    """Its machine lost its power and says no farewell: a socket that is repaired says none either."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()) as client:
+        accepted, _ = listener.accept()
+        with accepted:
+            notice_loss(accepted, 3)
+            try:
+                client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+            except OSError:
+                pytest.skip("only root may repair a socket, on Linux")
+            client.close()
+            accepted.settimeout(10)
+            with pytest.raises(ConnectionResetError):
+                accepted.recv(1)
 
 
 class TestUnixSockets:

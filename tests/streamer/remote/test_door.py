@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -113,6 +114,24 @@ async def test_a_connection_that_proves_nothing_is_ended(monkeypatch: pytest.Mon
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
         writer.transport.abort()
+
+
+async def test_a_gateway_whose_machine_vanishes_is_noticed() -> None:
+    """Without a farewell its connection would last for ever, and its sessions count, and keep the engine."""
+    secret, sockets = new_secret(), list[socket.socket]()
+    ready = wire.Ready(version=wire.VERSION, facts=facts(), pid=1, nice=0)
+    found = Door(hosted(ScriptedEngine()), ready, secret)
+
+    async def admit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sockets.append(writer.get_extra_info("socket"))
+        await found.admit(reader, writer)
+
+    async with await asyncio.start_server(admit, "127.0.0.1", 0) as server:
+        entered = await enter("127.0.0.1", server.sockets[0].getsockname()[1], secret)
+        assert sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        entered.writer.transport.abort()
+        await until(lambda: not found.n_connections)
+    await until_idle()
 
 
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

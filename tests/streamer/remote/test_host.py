@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Sequence
 from itertools import zip_longest
 
@@ -17,6 +18,7 @@ from streamer.telemetry.metrics import StepTimes
 from tests.helpers.engines import request
 from tests.helpers.hosted_engines import FINGERPRINT, hosted
 from tests.helpers.scripted_engine import ScriptedEngine
+from tests.helpers.waiting import until_idle
 
 WINDOW = torch.full((5, 60), 0.1)
 
@@ -83,6 +85,14 @@ class Gateways:
     def sessions(self) -> list[list[str]]:
         """Of each step that the engine has run."""
         return [[asked.session for asked in batch] for batch in self.engine.batches]
+
+
+class Vanished:
+    """The way to a gateway that is not there any more."""
+
+    def is_closing(self) -> bool:
+        """Nothing is sent."""
+        return True
 
 
 @pytest.fixture
@@ -262,6 +272,20 @@ def test_times_of_steps_wait_for_a_reply_within_a_bound() -> None:
 
     assert queue.take() == tuple(steps[-256:])
     assert queue.take() == ()
+
+
+async def test_sessions_of_a_gateway_that_vanished_count_no_more(gateways: Gateways) -> None:
+    """The kernel ends the connection of a machine without power, with an error that is not the engine's."""
+    reader = asyncio.StreamReader()
+    serving = asyncio.create_task(gateways.host.serve(reader, Vanished()))  # type: ignore[arg-type]
+    reader.feed_data(wire.pack(wire.Ping(n_speaking=7)))
+    await until_idle()
+    gateways.tell("one", wire.Ping())
+    reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+    await serving
+    gateways.tell("one", wire.Ping())
+
+    assert [pong.n_speaking for _, pong in gateways.said if isinstance(pong, wire.Pong)] == [7, 0]
 
 
 async def test_a_gateway_that_leaves_or_talks_nonsense(gateways: Gateways) -> None:

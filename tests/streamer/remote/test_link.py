@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
 from streamer.remote import wire
-from streamer.remote.link import HANGING, SILENT, STEADY, EngineAwayError, EngineLink, EngineLostError
+from streamer.remote.link import HANGING, SILENT, STEADY, EngineAwayError, EngineLink, EngineLostError, run_link
+from tests.helpers.waiting import until_idle
 
 
 class Peer:
@@ -39,6 +41,16 @@ class Peer:
 def reply(number: int) -> wire.Reply:
     """To a call without rows."""
     return wire.Reply(id=number, rows=(), seconds=0.1, n_rows=0)
+
+
+async def test_a_connection_that_times_out_is_lost() -> None:
+    """As that of a machine without power; it is an error of the network, and ends no gateway."""
+    peer, reader = Peer(), asyncio.StreamReader()
+    running = asyncio.create_task(run_link(peer.link, reader))
+    await until_idle()
+    reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+    await running
+    assert not peer.link.is_answering
 
 
 async def test_answers_go_to_their_calls_whatever_their_order() -> None:
