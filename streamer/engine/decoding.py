@@ -7,7 +7,7 @@ Source: openai/whisper decoding.py (suppressed tokens, blank at the beginning, l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -75,19 +75,16 @@ class DecodingRules:
 
     def __init__(self, tokenizer: Tokenizer, n_vocab: int, device: torch.device) -> None:
         self._tokenizer = tokenizer
-        never = torch.zeros(n_vocab)
-        # tokens from `eot` on are special; only `eot` itself is allowed, timestamps are not
-        never[tokenizer.eot + 1 :] = -torch.inf
-        never[list(tokenizer.non_speech_tokens)] = -torch.inf
-        first = never.clone()
-        first[list(tokenizer.blank_tokens)] = -torch.inf
-        growing = never.clone()
-        growing[list(tokenizer.growing_tokens)] = -torch.inf
-        capital = torch.zeros(n_vocab)
-        capital[list(tokenizer.small_letter_tokens)] = SMALL_LETTER
-        comma = torch.zeros(n_vocab)
-        comma[list(tokenizer.comma_tokens)] = COMMA
-        self._bias = torch.stack([never, first, growing, capital, comma]).to(device)  # (5, n_vocab)
+
+        def bias(tokens: Iterable[int], value: float = -torch.inf) -> Tensor:
+            return torch.zeros(n_vocab).index_fill_(0, torch.tensor([*tokens], dtype=torch.int64), value).to(device)
+
+        # each (n_vocab,); tokens from `eot` on are special: only `eot` itself is allowed, timestamps are not
+        self._never = bias([*range(tokenizer.eot + 1, n_vocab), *tokenizer.non_speech_tokens])
+        self._blank = bias(tokenizer.blank_tokens)
+        self._growing = bias(tokenizer.growing_tokens)
+        self._small = bias(tokenizer.small_letter_tokens, SMALL_LETTER)
+        self._comma = bias(tokenizer.comma_tokens, COMMA)
         self._languages = dict(tokenizer.languages)
 
     def begins_word(self, token: int) -> bool:
@@ -107,23 +104,18 @@ class DecodingRules:
                 the device is at fault.
         """
         self._restrict(logits, restrictions)
-        chosen: list[int] = logits.argmax(dim=-1).tolist()
-        for rows, bias in ((restrictions.capital, 3), (_undecided(logits, restrictions.rests), 4)):
+        chosen = logits.argmax(dim=-1)  # (n,)
+        for rows, bias in ((restrictions.capital, self._small), (_undecided(logits, restrictions.rests), self._comma)):
             if rows:
                 # the bias chooses the token; its probability stays that of the network, by which text is judged
-                preferred = (logits[rows] + self._bias[bias]).argmax(dim=-1)  # (n_rows,)
-                for row, token in zip(rows, preferred.tolist(), strict=True):
-                    chosen[row] = token
-        growing = [row for row in restrictions.attached if chosen[row] in self._tokenizer.growing_tokens]
-        if growing:
-            logits[growing] += self._bias[2]
-            instead = logits[growing].argmax(dim=-1)  # (n_growing,)
-            for row, token in zip(growing, instead.tolist(), strict=True):
-                chosen[row] = token
+                chosen[rows] = (logits[rows] + bias).argmax(dim=-1)
+        attached = zip(restrictions.attached, chosen[restrictions.attached].tolist(), strict=True)
+        if growing := [row for row, token in attached if token in self._tokenizer.growing_tokens]:
+            logits[growing] += self._growing
+            chosen[growing] = logits[growing].argmax(dim=-1)
         # torch.logsumexp takes three times as long for so many columns on a CPU
-        ids = torch.tensor(chosen, device=logits.device)[:, None]  # (n, 1)
-        logprobs = logits.log_softmax(dim=-1).gather(1, ids)[:, 0]  # (n,)
-        choice = Choice(chosen, logprobs.tolist())
+        logprobs = logits.log_softmax(dim=-1).gather(1, chosen[:, None])[:, 0]  # (n,)
+        choice = Choice(chosen.tolist(), logprobs.tolist())
         if any(map(math.isnan, choice.logprobs)):
             raise DeviceError("a probability is not a number: the network overflows, or the device is at fault")
         return choice
@@ -148,16 +140,16 @@ class DecodingRules:
         if bool(logprobs.isnan().any()):
             raise DeviceError("a probability is not a number: the network overflows, or the device is at fault")
         preferred = torch.zeros_like(logprobs)
-        preferred[restrictions.capital] = self._bias[3]
+        preferred[restrictions.capital] = self._small
         ids = (logprobs + preferred).topk(n, dim=-1).indices  # (n_rows, n)
         each = (ids.tolist(), logprobs.gather(1, ids).tolist(), preferred.gather(1, ids).tolist())
         return [list(zip(*row, strict=True)) for row in zip(*each, strict=True)]
 
     def _restrict(self, logits: Tensor, restrictions: Restrictions) -> None:
         """Apply the filters to logits (n, n_vocab) in place, but those of rows that touch a committed word."""
-        logits += self._bias[0]
+        logits += self._never
         if restrictions.first:
-            logits[restrictions.first] += self._bias[1]
+            logits[restrictions.first] += self._blank
         if restrictions.no_eot:
             logits[restrictions.no_eot, self._tokenizer.eot] = -torch.inf
 
