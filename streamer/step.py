@@ -96,3 +96,11 @@ class Engine(Protocol):
 
     def forget(self, session: str) -> None:
         """Drop the cache of a session that is over."""
+
+
+class CachingEngine(Engine, Protocol):
+    """An engine that tells how much memory it holds."""
+
+    @property
+    def cache_bytes(self) -> tuple[int, int]:
+        """Bytes of keys and values of text and of audio."""

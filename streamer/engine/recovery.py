@@ -13,26 +13,17 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import structlog
 
 from streamer.errors import DeviceError, DeviceLostError
-from streamer.step import Engine, StepRequest, StepResult
+from streamer.step import CachingEngine, Engine, StepRequest, StepResult
 from streamer.telemetry.metrics import ServiceMetrics
 
 log = structlog.get_logger()
 
 PAUSES_S = (0.0, 0.5, 2.0)
 """Pause before each attempt to rebuild the engine. Together less than the watchdog of the systemd unit allows."""
-
-
-class CachingEngine(Engine, Protocol):
-    """An engine that tells how much memory it holds."""
-
-    @property
-    def cache_bytes(self) -> tuple[int, int]:
-        """Bytes of keys and values of text and of audio."""
 
 
 class RecoveringEngine:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -20,7 +20,7 @@ from streamer.protocol.events import TurnRevised
 from streamer.scheduling.reviser import Revised
 from streamer.session.second_pass import Revision
 from streamer.session.spec import ModelFacts
-from streamer.step import Engine, StepRequest, StepResult
+from streamer.step import CachingEngine, StepRequest, StepResult
 
 NICENESS = 15
 """Of the thread: beside a worker that is busy on the same core, it gets one part in thirty of the time."""
@@ -30,20 +30,12 @@ SESSION = "revision"
 T = TypeVar("T")
 
 
-class RevisingEngine(Engine, Protocol):
-    """An engine that tells how much memory it holds."""
-
-    @property
-    def cache_bytes(self) -> tuple[int, int]:
-        """Bytes of keys and values of text and of audio."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisingModel:
     """A model for second passes."""
 
     facts: ModelFacts
-    new_engine: Callable[[], RevisingEngine]
+    new_engine: Callable[[], CachingEngine]
     """Builds an engine of one row, for windows of 30 s. Called on the thread that runs its steps, which keeps it."""
 
 
@@ -59,7 +51,7 @@ class RevisionDecoder:
         self._models = {model.facts.name: model for model in models}
         self.models = tuple(self._models)
         """Names of the models; the first one is the default."""
-        self._engines: dict[str, RevisingEngine] = {}
+        self._engines: dict[str, CachingEngine] = {}
         self.busy_s = 0.0
         """CPU time of the decoding so far, seconds; on a GPU, time of the thread that waits for it."""
         self.audio_s = 0.0
@@ -108,7 +100,7 @@ class RevisionDecoder:
         self.audio_s += sum(request.log_mel.shape[1] for request in requests) / 100
         return results
 
-    def _engine(self, name: str) -> RevisingEngine:
+    def _engine(self, name: str) -> CachingEngine:
         if name not in self._engines:
             try:
                 self._engines[name] = self._models[name].new_engine()
