@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from msgspec import UNSET, UnsetType, structs
 from msgspec.structs import asdict
@@ -85,9 +85,8 @@ def _tags(judged: Sequence[JudgedRecording]) -> tuple[TagFigures, ...]:
 
 def _rates(judged: Sequence[JudgedRecording]) -> Rates:
     spoken = [one for one in judged if one.score.words]
-    rate, interval = _rate([_Counts(one.id, one.score.words, one.score.errors) for one in spoken])
-    written = [_Counts(one.id, one.formatted.words, one.formatted.errors) for one in spoken if one.formatted]
-    formatted_rate, formatted_interval = _rate(written)
+    rate, interval = _rate(spoken, lambda one: one.score)
+    formatted_rate, formatted_interval = _rate(spoken, lambda one: one.formatted)
     rates = Rates(
         recordings=len(judged),
         wer=rate,
@@ -96,7 +95,7 @@ def _rates(judged: Sequence[JudgedRecording]) -> Rates:
         errors=sum(one.score.errors for one in spoken),
         formatted_wer=formatted_rate,
         formatted_wer_interval=formatted_interval,
-        formatted_words=sum(counts.n_words for counts in written),
+        formatted_words=sum(one.formatted.words for one in spoken if one.formatted),
         one_shot=_one_shot_rates(spoken) if any(one.one_shot for one in spoken) else UNSET,
     )
     return structs.replace(rates, **_revised_rates(spoken))
@@ -104,24 +103,23 @@ def _rates(judged: Sequence[JudgedRecording]) -> Rates:
 
 def _revised_rates(spoken: Sequence[JudgedRecording]) -> dict[str, float | Interval | None]:
     """Of the text after the second pass, and of its difference to decoding at once; empty where none was asked for."""
-    revised = [_Counts(one.id, one.revised.words, one.revised.errors) for one in spoken if one.revised]
-    if len(revised) < len(spoken):
+    if not all(one.revised for one in spoken):
         return {}
-    rate, interval = _rate(revised)
+    rate, interval = _rate(spoken, lambda one: one.revised)
     rates: dict[str, float | Interval | None] = {"revised_wer": rate, "revised_wer_interval": interval}
     if spoken and all(one.one_shot for one in spoken):
-        difference, difference_interval = _rate(_more_live([(one.id, one.revised, one.one_shot) for one in spoken]))
+        difference, difference_interval = _rate(spoken, lambda one: one.revised, lambda one: one.one_shot)
         rates |= {"revised_difference": difference, "revised_difference_interval": difference_interval}
     return rates
 
 
 def _one_shot_rates(spoken: Sequence[JudgedRecording]) -> OneShotRates:
     """Of decoding at once, and of the difference to the live path, paired by recording."""
-    pairs = [(one.id, one.score, one.one_shot) for one in spoken]
-    formatted = [(one.id, one.formatted, one.one_shot_formatted) for one in spoken]
-    rate, interval = _rate(_of_one_shot(pairs))
-    difference, difference_interval = _rate(_more_live(pairs))
-    formatted_difference, formatted_difference_interval = _rate(_more_live(formatted))
+    rate, interval = _rate(spoken, lambda one: one.one_shot)
+    difference, difference_interval = _rate(spoken, lambda one: one.score, lambda one: one.one_shot)
+    formatted_difference, formatted_difference_interval = _rate(
+        spoken, lambda one: one.formatted, lambda one: one.one_shot_formatted
+    )
     return OneShotRates(
         wer=rate,
         wer_interval=interval,
@@ -129,47 +127,35 @@ def _one_shot_rates(spoken: Sequence[JudgedRecording]) -> OneShotRates:
         difference_interval=difference_interval,
         errors_only_live=sum(len(one.only_live) for one in spoken),
         errors_only_one_shot=sum(len(one.only_one_shot) for one in spoken),
-        formatted_wer=_rate(_of_one_shot(formatted))[0],
+        formatted_wer=_rate(spoken, lambda one: one.one_shot_formatted)[0],
         formatted_difference=formatted_difference,
         formatted_difference_interval=formatted_difference_interval,
     )
 
 
-class _Counts(NamedTuple):
-    """Errors of one recording, or by how many more errors one decoding makes than another."""
-
-    id: str
-    n_words: int
-    n_errors: int
+_NO_ERRORS = Score("", "", 0, ())
+_ScoreOf = Callable[[JudgedRecording], Score | None]
 
 
-_Pair = tuple[str, Score | None, Score | None]
-"""Id of a recording, its score live, and its score as decoded at once."""
+def _rate(
+    judged: Sequence[JudgedRecording], of: _ScoreOf, less: _ScoreOf = lambda _: _NO_ERRORS
+) -> tuple[float | None, Interval | None]:
+    """
+    The error rate of some scores with its interval, over the recordings that have them.
 
-
-def _of_one_shot(pairs: Sequence[_Pair]) -> list[_Counts]:
-    return [_Counts(name, at_once.words, at_once.errors) for name, _, at_once in pairs if at_once]
-
-
-def _more_live(pairs: Sequence[_Pair]) -> list[_Counts]:
-    return [
-        _Counts(name, live.words, live.errors - at_once.errors) for name, live, at_once in pairs if live and at_once
-    ]
-
-
-def _rate(counts: Sequence[_Counts]) -> tuple[float | None, Interval | None]:
-    n_words = sum(each.n_words for each in counts)
-    rate = round(sum(each.n_errors for each in counts) / n_words, RATE_DIGITS) if n_words else None
-    return rate, rate_interval(*_by_recording(counts))
-
-
-def _by_recording(counts: Sequence[_Counts]) -> tuple[list[int], list[int]]:
-    """Errors and words of each recording, added up where it was played several times: these are not independent."""
-    totals: dict[str, tuple[int, int]] = {}
-    for each in counts:
-        n_errors, n_words = totals.get(each.id, (0, 0))
-        totals[each.id] = n_errors + each.n_errors, n_words + each.n_words
-    return [n for n, _ in totals.values()], [n for _, n in totals.values()]
+    Args:
+        judged: The recordings.
+        of: The score of a recording.
+        less: Scores whose errors are subtracted: the difference of two rates, paired by recording.
+    """
+    errors, words = Counter[str](), Counter[str]()  # added up where a recording was played several times
+    for one in judged:
+        score, other = of(one), less(one)
+        if score and other:
+            errors[one.id] += score.errors - other.errors
+            words[one.id] += score.words
+    rate = round(errors.total() / words.total(), RATE_DIGITS) if words.total() else None
+    return rate, rate_interval([*errors.values()], [*words.values()])
 
 
 def _file(one: JudgedRecording) -> FileFigures:
