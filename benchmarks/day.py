@@ -297,6 +297,7 @@ BOUNDS: dict[str, int] = {
     "Room._turns": HISTORY,
     "Room._turns[]": 3,
     "Room._viewers": 3,
+    "Scheduler._background": 0,
     "Scheduler.languages": 1,
     "Scheduler.revisers": 2,
     "SecondPass._new": MAX_WAITING,

@@ -262,10 +262,9 @@ def _service(
         window_options(config, model),
         metrics,
         Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
-        IdleCalibration(workers, meter, probe, Clocks(), memory) if measured else None,
-        pool.run,
         Reviser(RemoteRevisions(pool, revisers, facts.fingerprint), metrics),
         places,
+        background=[pool.run, *([IdleCalibration(workers, meter, probe, Clocks(), memory).run] if measured else [])],
     )
     capacity = config.scheduler.max_sessions or len(ready) * meter.capacity
     _announce(facts, len(workers), capacity, scheduler, registry)

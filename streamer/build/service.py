@@ -128,8 +128,8 @@ def build_scheduler(
         window_options(config, engines.facts),
         metrics,
         Recordings(recording_options(config), lambda reason: metrics.recordings_stopped.labels(reason).inc()),
-        IdleCalibration(workers, meter, probe, clocks, memory) if measured else None,
-        reviser=Reviser(RevisionThread(decoder), metrics),
+        Reviser(RevisionThread(decoder), metrics),
+        background=[IdleCalibration(workers, meter, probe, clocks, memory).run] if measured else [],
     )
     _announce(engines, scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engines.metrics, tokenizer=engines.tokenizer, registry=registry)

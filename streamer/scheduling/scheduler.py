@@ -18,7 +18,6 @@ import structlog
 from streamer.errors import OverloadError
 from streamer.protocol.options import SessionOptions
 from streamer.scheduling.admission import Admission
-from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.options import SchedulerOptions
 from streamer.scheduling.places import Place, Places
 from streamer.scheduling.recording import Recordings
@@ -51,10 +50,9 @@ class Scheduler:
         window: See `WindowOptions`.
         metrics: Metrics of the service.
         recordings: Records sessions for replay; None: they are not recorded.
-        calibration: Measures the machine while nobody speaks; None: it is measured at the start alone.
-        supervision: Keeps engine processes alive for as long as it runs; None: there are none.
         reviser: Decodes ended turns once more; None: they keep their text.
         places: Those of all processes of the daemon; None: this one has all.
+        background: Run as long as the workers: they measure the idle machine, or keep engine processes alive.
     """
 
     def __init__(
@@ -65,18 +63,17 @@ class Scheduler:
         window: WindowOptions,
         metrics: ServiceMetrics,
         recordings: Recordings | None = None,
-        calibration: IdleCalibration | None = None,
-        supervision: Callable[[], Coroutine[Any, Any, None]] | None = None,
         reviser: Reviser | None = None,
         places: Places | None = None,
+        background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self.model = model.name
         self.languages = tuple(model.tokenizer.languages)
         self._facts, self._workers = model, Workers(workers)
         self._admission = Admission(self._workers, options, metrics)
         self._options, self._window, self._metrics = options, window, metrics
-        self._recordings, self._calibration, self._supervision = recordings, calibration, supervision
-        self._reviser, self._all_places = reviser, places
+        self._recordings, self._all_places = recordings, places
+        self._background = [*background, *([reviser.run] if reviser else [])]
         self.revisers = reviser.models if reviser else ()
         """Names of the models for second passes."""
         self._left = asyncio.Event()
@@ -265,16 +262,10 @@ class Scheduler:
             self._admission.weigh(stream)
 
     async def run(self) -> None:
-        """Run all workers until cancelled; the failure of one worker ends all."""
+        """Run all workers and background tasks until cancelled; the failure of one ends all."""
         async with asyncio.TaskGroup() as group:
-            for worker in self._workers:
-                group.create_task(worker.run())
-            if self._calibration:
-                group.create_task(self._calibration.run())
-            if self._supervision:
-                group.create_task(self._supervision())
-            if self._reviser:
-                group.create_task(self._reviser.run())
+            for run in (*(worker.run for worker in self._workers), *self._background):
+                group.create_task(run())
 
     async def wait_empty(self, deadline_s: float) -> None:
         """Wait until no session is open, at most `deadline_s` seconds."""

@@ -227,6 +227,7 @@ class ScriptedService:
         self.worker = self.workers[0]
         if revisers:
             revisions = RevisionThread(RevisionDecoder(revisers))
+        self.reviser = Reviser(revisions, metrics) if revisions else None
         self.scheduler = Scheduler(
             ModelFacts(name="toy", tokenizer=self.engine.tokenizer, n_mels=5),
             self.workers,
@@ -234,8 +235,8 @@ class ScriptedService:
             WindowOptions(max_window_s=6.0, keep_s=3.0),
             metrics,
             recordings,
-            supervision=supervision,
-            reviser=Reviser(revisions, metrics) if revisions else None,
+            reviser=self.reviser,
+            background=[supervision] if supervision else [],
         )
 
     def open(self, **fields: Any) -> SessionHandle:

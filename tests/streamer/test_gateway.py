@@ -18,6 +18,7 @@ from streamer.errors import ConfigError, EngineError, ModelNotFoundError
 from streamer.gateway import build_gateway, build_on_cluster, build_service, keep, programs
 from streamer.protocol.options import SessionOptions
 from streamer.remote.joined import Address, JoinedPool
+from streamer.scheduling.idle_calibration import IdleCalibration
 from streamer.scheduling.load import StepCosts
 from streamer.scheduling.scheduler import running
 from tests.helpers import scripted_keeper
@@ -95,8 +96,7 @@ def test_what_engines_remember_is_replaced_by_nothing_dearer(tmp_path: Path, mon
     cost_memory({}, 2).note(StepCosts(0.0, 0.001))
     pool = JoinedPool([Address(name="0", path=tmp_path / "0")], FINGERPRINT)
     service = gateway._service(CPU, [ready(facts(), StepCosts(0.0, 0.001), {}, [])], lambda *_: pool)
-    calibration = service.scheduler._calibration
-    assert calibration
+    calibration: IdleCalibration = service.scheduler._background[1].__self__  # type: ignore[attr-defined]
 
     calibration._memory.note(StepCosts(0.0, 0.002))
 

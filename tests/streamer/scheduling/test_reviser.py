@@ -275,7 +275,8 @@ class TestSessions:
         """However many there are, and although sessions speak."""
         engine = ScriptedEngine()
         async with serving(revisers=[reviser(engine)]) as service:
-            service.scheduler._reviser.has_room = lambda: False  # type: ignore[union-attr]
+            assert service.reviser
+            service.reviser.has_room = lambda: False
             stream = service.scheduler.open(REVISED, revises_all=True)
             feeding = asyncio.create_task(feed(stream, [story(5, seed) for seed in range(8)]))
             turns, n_revised = FinalTurns(), 0
