@@ -218,34 +218,39 @@ class WhisperEngine:
 
     def _row(self, request: StepRequest, slot: int, n_positions: int, detected: Detected) -> Row:
         """The row of a request: its context, what of it is cached, and its token budget."""
-        language = detected.language
-        dims, tokenizer = self.model.dims, self.tokenizer
+        language, tokenizer = detected.language, self.tokenizer
         start = (*tokenizer.sot_sequence(language, request.task), tokenizer.no_timestamps)
-        room = dims.n_text_ctx - len(start) - len(request.prefix)
-        if room < MIN_ROOM:
-            raise ValueError(f"prefix of {len(request.prefix)} tokens leaves {room} of {dims.n_text_ctx} for new ones")
-        # the prompt, `sot_prev` included, takes at most half of the room, less where the draft shows that the text
-        # needs more: new text is worth more than old
-        n_prompt = min(dims.max_prompt, room // 2 - 1, room - wanted_tokens(len(request.draft)) - 1)
-        prompt = request.prompt[-n_prompt:] if n_prompt > 0 else ()
-        context = (*((tokenizer.sot_prev, *prompt) if prompt else ()), *start, *request.prefix)
+        before = self._prompt(request, len(start))
+        context = (*before, *start, *request.prefix)
         plausible = token_budget(request.log_mel.shape[1], language, len(request.prefix), len(request.draft))
-        budget = min(dims.n_text_ctx - len(context), plausible)
-        first = len(context) - len(request.prefix) - len(start)
         self._cache.set_length(slot, 0)
         is_reused = self.options.kv_reuse and request.prefix and not self.window_encoder.is_outgrown(request)
-        n_cached = self._take_over(slot, request, context) if is_reused else 0
         return Row(
             request,
             slot,
             n_positions,
             language,
             context,
-            sot_at=first,
-            n_cached=n_cached,
-            budget=budget,
+            sot_at=len(before),
+            n_cached=self._take_over(slot, request, context) if is_reused else 0,
+            budget=min(self.model.dims.n_text_ctx - len(context), plausible),
             language_prob=detected.prob,
         )
+
+    def _prompt(self, request: StepRequest, n_start: int) -> tuple[int, ...]:
+        """
+        The end of the prompt behind `sot_prev`, before `n_start` start tokens; empty without prompt.
+
+        It takes at most half of the room, less where the draft shows that the text needs more: new text is worth more
+        than old.
+        """
+        dims = self.model.dims
+        room = dims.n_text_ctx - n_start - len(request.prefix)
+        if room < MIN_ROOM:
+            raise ValueError(f"prefix of {len(request.prefix)} tokens leaves {room} of {dims.n_text_ctx} for new ones")
+        n = min(dims.max_prompt, room // 2 - 1, room - wanted_tokens(len(request.draft)) - 1)
+        prompt = request.prompt[-n:] if n > 0 else ()
+        return (self.tokenizer.sot_prev, *prompt) if prompt else ()
 
     def _take_over(self, slot: int, request: StepRequest, context: Sequence[int]) -> int:
         """Copy the cached keys and values that `context` shares with the last step into a slot; number of tokens."""
