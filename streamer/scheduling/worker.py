@@ -288,8 +288,8 @@ class Worker:
         return await self.decoder.time_step(batch, clocks)
 
     def _with_input(self) -> list[SessionHandle]:
-        sound = [s for s in self.streams.values() if s.has_input and not s.has_failed and not s.session.is_full]
-        return [s for s in sound if not self._is_late(s)]
+        able = [s for s in self.streams.values() if s.has_input and not s.has_failed and not s.session.is_full]
+        return [s for s in able if not self._is_late(s)]
 
     def _is_late(self, stream: SessionHandle) -> bool:
         """Whether a step under way leaves so much audio unseen that more of it must wait for the end of the step."""
@@ -335,9 +335,9 @@ class Worker:
 
     def _due(self, interval_s: float) -> list[SessionHandle]:
         """Sessions due for a step at this interval, ends of turns first, then those that have waited longest."""
-        sound = [s for s in self.streams.values() if not s.has_failed]
+        able = [s for s in self.streams.values() if not s.has_failed]
         sooner_s = min(interval_s, self.meter.hurried_interval_s(self.n_burdening))
-        due = [s for s in sound if self._guard(s, functools.partial(_is_due, s.session, interval_s, sooner_s))]
+        due = [s for s in able if self._guard(s, functools.partial(_is_due, s.session, interval_s, sooner_s))]
         due = [s for s in due if self._early_final_s(s) <= 0]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.waiting_s))
 
