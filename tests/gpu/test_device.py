@@ -18,7 +18,8 @@ from streamer.engine.engine import WhisperEngine
 from streamer.engine.loading import load_model
 from streamer.step import StepRequest, StepResult
 from tests.helpers.engines import engine_on, log_mel, request
-from tests.helpers.networks import SMALL, random_tensors
+from tests.helpers.networks import SMALL
+from tests.helpers.random_weights import random_tensors
 from tests.helpers.recordings import Recording
 
 pytestmark = [

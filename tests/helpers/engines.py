@@ -19,7 +19,7 @@ from streamer.engine.options import EngineOptions
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import EngineMetrics
 from streamer.text.tokenizer import Tokenizer
-from tests.helpers.networks import random_tensors
+from tests.helpers.random_weights import random_tensors
 from tests.helpers.recordings import Recording
 
 SCREENED_LOGPROB = 0.05

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +11,8 @@ import whisper.model
 from torch import Tensor, nn
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-from model import KVCache, ModelDimensions, Whisper, published_shapes
+from model import KVCache, ModelDimensions, Whisper
+from tests.helpers.random_weights import random_tensors
 
 SMALL = ModelDimensions(
     n_mels=5,
@@ -80,20 +80,6 @@ def pair_of(
     """Both implementations of the same weights."""
     ours = Whisper.from_tensors(dims, tensors, alignment_heads=alignment_heads)
     return Pair(name, published_network(dims, tensors), ours)
-
-
-def random_tensors(dims: ModelDimensions, seed: int = 0) -> dict[str, Tensor]:
-    """Weights under the published names, scaled so that every layer passes its input's size on."""
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, shape in published_shapes(dims).items():
-        values = torch.randn(shape, generator=generator)
-        if name.endswith(("ln.weight", "ln_post.weight")):
-            values = 1.0 + 0.2 * values
-        elif len(shape) > 1 and "embedding" not in name:
-            values = values / math.sqrt(math.prod(shape[1:]))
-        tensors[name] = values
-    return tensors
 
 
 def small_pair() -> Pair:

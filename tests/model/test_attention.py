@@ -13,7 +13,8 @@ from torch.testing import assert_close
 
 from model import AttentionBackend, Whisper
 from model.attention import attend, check_attention, default_attention, has_amx, merge_heads, split_heads
-from tests.helpers.networks import SMALL, random_tensors, random_tokens
+from tests.helpers.networks import SMALL, random_tokens
+from tests.helpers.random_weights import random_tensors
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

@@ -24,9 +24,9 @@ from tests.helpers.networks import (
     largest_difference,
     published_tokenizer,
     random_features,
-    random_tensors,
     random_tokens,
 )
+from tests.helpers.random_weights import random_tensors
 
 FLOAT32_BOUND = 1e-3
 """Measured 0, on one thread and on two; see `test_encoder.FEATURE_BOUND` for what the room is for."""

@@ -21,7 +21,7 @@ from streamer.step import StepRequest
 from streamer.telemetry.metrics import EngineMetrics
 from streamer.text.tokenizer import Tokenizer
 from tests.helpers.engines import request, toy
-from tests.helpers.networks import random_tensors
+from tests.helpers.random_weights import random_tensors
 
 N_FRAMES = 100
 

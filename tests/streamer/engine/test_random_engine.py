@@ -18,7 +18,7 @@ from streamer.errors import EngineError
 from streamer.step import StepRequest
 from streamer.telemetry.metrics import EngineMetrics
 from tests.helpers.engines import alone, published, request
-from tests.helpers.networks import random_tensors
+from tests.helpers.random_weights import random_tensors
 
 OPTIONS = EngineOptions(max_batch=4, max_window_s=8.0, bucket=16, n_tail=64)
 
