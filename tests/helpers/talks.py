@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,7 +53,7 @@ class Hall:
     asked for in one chunk is answered `latency` chunks later.
 
     Args:
-        words: What is said, in stream time.
+        words: What is said, in stream time and in its order.
         window: See `WindowOptions`.
         options: Of the session.
         latency: Chunks that a step takes.
@@ -82,7 +83,10 @@ class Hall:
         self.events: list[Event] = []
         self.steps: list[Step] = []
         self.now_s = offset_s
-        self._voiced = voiced or (lambda at_s: any(w.start_s <= at_s < w.end_s for w in words))
+        self._starts_s = [w.start_s for w in words]
+        self._spoken = ["".join(plain(w.text)) for w in words]
+        self._places = {text: place for place, text in reversed(list(enumerate(self._spoken)))}
+        self._voiced = voiced or self._is_said
         self._answer = {
             "perfect": self.perfect,
             "punctual": self.punctual,
@@ -157,21 +161,22 @@ class Hall:
         """Keep what the session said."""
         self.events += events
 
+    def _is_said(self, at_s: float) -> bool:
+        n_begun = bisect.bisect_right(self._starts_s, at_s)
+        return n_begun > 0 and at_s < self.words[n_begun - 1].end_s
+
     # --- the network
 
     def audible(self, step: Step) -> list[SpokenWord]:
         """The words that begin in the step's window, after its prefix."""
         start_s = self.offset_s + step.window_start_frame / 100
         edge_s = self.offset_s + step.edge_frame / 100
-        spoken = self.spoken()
-        known = [spoken.index(text) for text in plain(TOKENIZER.decode(step.request.prefix)) if text in spoken]
-        first = known[-1] + 1 if known else 0
+        prefix = plain(TOKENIZER.decode(step.request.prefix))
+        known = [self._places[text] for text in prefix if text in self._places]
+        first = max(known[-1] + 1 if known else 0, bisect.bisect_left(self._starts_s, start_s - 0.05))
         # less of a word than this is not recognised
-        return [
-            word(w.text, w.start_s, min(w.end_s, edge_s))
-            for w in self.words[first:]
-            if start_s - 0.05 <= w.start_s < edge_s - 0.05
-        ]
+        last = bisect.bisect_left(self._starts_s, edge_s - 0.05)
+        return [word(w.text, w.start_s, min(w.end_s, edge_s)) for w in self.words[first:last]]
 
     def perfect(self, step: Step, words: list[SpokenWord]) -> StepResult:
         """Exactly what is audible."""
@@ -224,7 +229,7 @@ class Hall:
 
     def spoken(self) -> list[str]:
         """The words of the talk, without marks."""
-        return ["".join(plain(w.text)) for w in self.words]
+        return list(self._spoken)
 
 
 def broken_promises(events: Sequence[Event]) -> list[str]:
@@ -264,8 +269,8 @@ def broken_requests(steps: Sequence[Step]) -> list[str]:
     """Requests whose frames are not those that the step speaks of, and sound that was left out inside a window."""
     broken = []
     for step in steps:
-        frames = step.request.log_mel[0].tolist()
-        if frames != list(range(step.window_start_frame, step.edge_frame)):
+        frames = step.request.log_mel[0]
+        if not torch.equal(frames, torch.arange(step.window_start_frame, step.edge_frame, dtype=frames.dtype)):
             broken.append(f"frames of {step.window_start_frame} to {step.edge_frame}: {frames[:1]} to {frames[-1:]}")
     for before, after in itertools.pairwise(steps):
         if after.window_id == before.window_id and after.window_start_frame > before.edge_frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -20,13 +21,18 @@ def word(text: str, start_s: float = 0.0, end_s: float | None = None, confidence
     """A word as decoded; with no end, it lasts 0.3 s."""
     end_s = start_s + 0.3 if end_s is None else end_s
     return SpokenWord(
-        tokens=tuple(TOKENIZER.encode(text)),
+        tokens=_tokens(text),
         text=text,
         start_s=start_s,
         end_s=end_s,
         said_s=(start_s, end_s),
         confidence=confidence,
     )
+
+
+@functools.cache
+def _tokens(text: str) -> tuple[int, ...]:
+    return tuple(TOKENIZER.encode(text))
 
 
 def phrase(text: str, start_s: float = 0.0, word_s: float = 0.4) -> list[SpokenWord]:
