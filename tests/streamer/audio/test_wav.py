@@ -28,7 +28,7 @@ SUBTYPES = {
     "ALAW": 1,
 }
 """Subtypes of libsndfile, and bytes of a sample."""
-TONE = 0.5 * np.sin(np.arange(8000) / 8)
+TONE = 0.5 * np.sin(np.arange(2000) / 8)
 
 
 def wav(subtype: str, rate: int, samples: NDArray[np.float64] = TONE, channels: int = 1) -> bytes:
@@ -70,7 +70,7 @@ def test_every_width_is_the_same_sound(subtype: str, channels: int, seed: int, h
         at = data.index(b"data") + 4
         data = data[:at] + bytes(4) + data[at + 4 :]
     tolerance = 0.03 if subtype in ("PCM_U8", "ULAW", "ALAW") else 1e-4
-    assert decoded(data, seed)[: len(TONE)] == pytest.approx(TONE, abs=tolerance)
+    np.testing.assert_allclose(decoded(data, seed)[: len(TONE)], TONE, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("rate", [8000, 96_000])
