@@ -11,7 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 import msgspec
 import pytest
 import torch
+from prometheus_client import CollectorRegistry
 
+from streamer import engine_process
+from streamer.build.engines import build_engines
 from streamer.config import Config, ModelConfig
 from streamer.engine_process import Build, Hosted, build, run
 from streamer.errors import CheckpointError, DeviceLostError
@@ -37,6 +40,15 @@ def threads() -> Iterator[None]:
     n = torch.get_num_threads()
     yield
     torch.set_num_threads(n)
+
+
+@pytest.fixture(scope="module")
+def here() -> Hosted:
+    """An engine of this process, as it is built in its own; it remembers no more of one test than of one session."""
+    n = torch.get_num_threads()
+    built = build(BEGIN)
+    torch.set_num_threads(n)
+    return built
 
 
 class Gateway:
@@ -90,7 +102,9 @@ async def gateway(build: Build = hosted_engines.build) -> AsyncIterator[Gateway]
         await found.ended()
 
 
-async def test_the_engine_behind_the_connection_is_that_of_this_process(recordings: dict[str, Recording]) -> None:
+async def test_the_engine_behind_the_connection_is_that_of_this_process(
+    here: Hosted, recordings: dict[str, Recording]
+) -> None:
     """
     Real weights on real speech: a growing window, of which new audio alone is sent, has the same text.
 
@@ -98,7 +112,6 @@ async def test_the_engine_behind_the_connection_is_that_of_this_process(recordin
     """
     parts = [log_mel(recordings[name]) for name in ("dev-LJ002-0020", "dev-cv-22058266")]
     window = torch.cat(parts, dim=1).half().float()  # as it crosses
-    here = build(BEGIN).host._engine
     async with gateway(build) as other:
         await other.send(BEGIN)
         ready = await other.receive()
@@ -107,7 +120,7 @@ async def test_the_engine_behind_the_connection_is_that_of_this_process(recordin
         for n_frames in range(120, window.shape[1], 60):
             asked = request(window[:, :n_frames], window_start=0)
             answer = await other.ask(ready, asked, n_sent)
-            [expected] = here.step([asked])
+            [expected] = here.host._engine.step([asked])
             assert answer.result == expected
             assert isinstance(answer.result, StepResult)
             n_sent = n_frames
@@ -117,11 +130,11 @@ async def test_the_engine_behind_the_connection_is_that_of_this_process(recordin
     assert await other.ended() == 0
 
 
-async def test_a_second_pass_is_that_of_this_process(recordings: dict[str, Recording]) -> None:
+async def test_a_second_pass_is_that_of_this_process(here: Hosted, recordings: dict[str, Recording]) -> None:
     """With the model of the steps, which the engine names among its models for them."""
     window = log_mel(recordings["dev-LJ002-0020"]).half().float()  # as it crosses
     asked = request(window, SESSION)
-    [expected], _ = await build(BEGIN).host.revisions._thread.results("tiny.en", [asked])
+    [expected], _ = await here.host.revisions._thread.results("tiny.en", [asked])
     async with gateway(build) as other:
         await other.send(BEGIN)
         ready = await other.receive()
@@ -137,23 +150,19 @@ async def test_a_second_pass_is_that_of_this_process(recordings: dict[str, Recor
     assert reply.work_s > 0
 
 
-def test_the_fingerprint_tells_weights_and_arithmetic_apart() -> None:
-    """Engines with the same one are interchangeable."""
-    model = BEGIN.config.model
-    names = {
-        (name, dtype): build(
-            msgspec.structs.replace(
-                BEGIN,
-                config=msgspec.structs.replace(
-                    BEGIN.config, model=msgspec.structs.replace(model, name=name, dtype=dtype)
-                ),
-            )
-        ).ready.facts.fingerprint
-        for name, dtype in [("tiny.en", "float32"), ("tiny.en", "bfloat16"), ("base", "float32")]
-    }
+def fingerprint(**fields: str) -> str:
+    """Of an engine whose model is another one in these fields."""
+    model = msgspec.structs.replace(BEGIN.config.model, threads=1, **fields)
+    config = msgspec.structs.replace(BEGIN.config, model=model)
+    return engine_process._facts(config, build_engines(config, CollectorRegistry()), random_weights=False).fingerprint
 
-    assert len(set(names.values())) == 3
-    assert names["tiny.en", "float32"] == build(BEGIN).ready.facts.fingerprint
+
+def test_the_fingerprint_tells_weights_and_arithmetic_apart(here: Hosted) -> None:
+    """Engines with the same one are interchangeable."""
+    same = here.ready.facts.fingerprint
+
+    assert fingerprint() == same
+    assert len({same, fingerprint(dtype="bfloat16"), fingerprint(name="base")}) == 3
 
 
 def test_costs_are_measured_where_that_is_asked_for(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

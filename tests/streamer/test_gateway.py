@@ -105,7 +105,7 @@ def test_what_engines_remember_is_replaced_by_nothing_dearer(tmp_path: Path, mon
 
 def test_a_language_that_the_model_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
     """Is found when the engines are there; they end with the error."""
-    german = msgspec.structs.replace(CPU, session=SessionOptions(language="de"))
+    german = msgspec.structs.replace(with_count(CPU, 1), session=SessionOptions(language="de"))
 
     with pytest.raises(ConfigError, match=r"session\.language"):
         build_gateway(german, programs(german, command=COMMAND))
