@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import trustme
 from prometheus_client import CollectorRegistry
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect, unix_connect
 
 from streamer.access.tls import Certificate
@@ -21,6 +23,7 @@ from streamer.config import LimitsConfig, ServerConfig
 from streamer.errors import StreamerError
 from streamer.host.sockets import listen
 from streamer.protocol.events import TurnEnd
+from streamer.server import http_server
 from streamer.server.app import build_app
 from streamer.server.http_server import HttpServer
 from tests.helpers.fake_scheduler import FakeScheduler
@@ -88,6 +91,32 @@ class TestHttpServer:
         assert (server.url, server.port) == (f"unix:{path}", 0)
         await server.stop()
         assert not path.exists()
+
+    async def test_a_handler_that_does_not_end_is_cancelled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Once it has had its time: the server has stopped."""
+        monkeypatch.setattr(http_server, "STOP_TIMEOUT_S", 0.05)
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        server = HttpServer(app, CONFIG)
+        await server.start()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            asked = asyncio.create_task(client.get(server.url))
+            await within(begun.wait())
+            await server.stop()
+            await within(ended.wait())
+            await asyncio.gather(asked, return_exceptions=True)
+
+    async def test_answers_have_their_date(self) -> None:
+        """As a client needs it that caches."""
+        async with serving() as daemon:
+            assert parsedate_to_datetime((await daemon.get("/healthz")).headers["date"]).tzinfo is not None
 
     async def test_signals_are_left_alone(self) -> None:
         """The daemon drains on SIGTERM; the server must not act before it."""
