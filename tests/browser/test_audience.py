@@ -28,7 +28,7 @@ CONFIG = Config(server=ServerConfig(port=0, rooms=True))
 
 
 async def test_an_audience_follows_a_speaker(chromium: OpenChromium, murmur: Path) -> None:
-    """Who is there before, who comes late, and after a restart of the server."""
+    """Who is there before, who comes late, and after a restart of the server; nobody there knows a time of day."""
     browser = await chromium(murmur)
     context = await browser.new_context(permissions=["microphone"])
     async with serving(CONFIG, FakeScheduler(script_of(TURNS))) as daemon:
@@ -45,6 +45,7 @@ async def test_an_audience_follows_a_speaker(chromium: OpenChromium, murmur: Pat
         await expect(early.locator("#log")).to_contain_text(TURNS[1], timeout=20_000)
         await late.reload()
         await expect(late.locator("#log .turn")).to_have_count(2)
+        assert await late.locator("#log time[title]").count() == 0
         assert await early.locator("#stage").get_attribute("aria-live") == "off"
         assert await early.get_by_role("log").locator(".partial").count() == 0
         await speaker.get_by_role("button", name="Stop").click()

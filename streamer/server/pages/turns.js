@@ -3,13 +3,13 @@
 import { realigned } from "./corrections.js";
 
 export class Turns {
-  // { key, n, text, said, partial, startS, endS, words, language, spokenAt (ms of the day), isFinal, isCorrected };
+  // { key, n, text, said, partial, startS, endS, words, language, spokenAt (as Date.now; NaN: unknown), isFinal, isCorrected };
   // n rises; `said` is the final text before its revision
   all = [];
   /** Duration of the recordings before the current one, seconds: added to its times. */
   offsetS = 0;
   #epoch = 0;
-  #zeroMs = 0; // time of day of second 0, milliseconds
+  #zeroMs = NaN; // time of second 0, as Date.now; of what others speak it is not known
 
   /** Apply an event; return the changed turn, or null. */
   apply(event) {
@@ -37,7 +37,7 @@ export class Turns {
     return this.all.findLast(({ key }) => key === `${this.#epoch}.${number}`);
   }
 
-  /** Begin a recording at this time of day, milliseconds. */
+  /** Begin a recording at this time, as Date.now. */
   record(nowMs) {
     this.#zeroMs = nowMs - 1000 * this.offsetS;
   }
