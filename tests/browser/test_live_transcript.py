@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -136,8 +136,10 @@ async def test_two_tabs_write_two_transcripts(context: BrowserContext, daemon: D
 
 
 async def test_downloads_tell_where_they_come_from(context: BrowserContext, daemon: Daemon) -> None:
-    """Names in local time; JSON with date, language and model."""
+    """Names in local time, which is that of the first words; JSON with date, language and model."""
     page = await open_page(context, daemon.url("/"))
+    # nobody speaks for an hour
+    await page.evaluate("() => { const now = Date.now; Date.now = () => now() + 3_600_000; }")
     await record(page, TURNS[1])
 
     name, text = await downloaded(page, "JSON")
@@ -146,7 +148,7 @@ async def test_downloads_tell_where_they_come_from(context: BrowserContext, daem
     date = datetime.fromisoformat(content["date"])
     assert date.utcoffset() is not None
     assert str(date.utcoffset()) != "0:00:00"
-    assert abs((datetime.now(date.tzinfo) - date).total_seconds()) < 120
+    assert abs(datetime.now(date.tzinfo) + timedelta(hours=1) - date) < timedelta(minutes=2)
     assert name == date.strftime("captions-%Y-%m-%d-%H%M.json")
     assert (content["model"], content["language"], content["turns"][0]["language"]) == ("fake", "en", "en")
 

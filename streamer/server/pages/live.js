@@ -39,7 +39,7 @@ const TROUBLES = {
 const turns = new Turns();
 const view = new CaptionView($("stage"));
 const transcript = new Transcript($("transcript"), turns, {
-  facts: () => ({ date: new Date(record.startedAt), model: record.model || null }),
+  facts: () => ({ date: new Date(turns.all[0].spokenAt), model: record.model || null }),
   onCorrect: (turn, text) => {
     turns.correct(turn, text);
     record.save(turn);

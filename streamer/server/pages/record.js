@@ -7,7 +7,6 @@ const LOCK_WAIT_MS = 500; // a reloaded page frees its lock shortly before the n
 
 export class Record {
   id;
-  startedAt;
   #shelf;
   #turns;
   #model = "";
@@ -43,7 +42,7 @@ export class Record {
     const head = (await this.list()).find((known) => known.id === id);
     if (!head || !(await this.#hold(id))) return false;
     this.#turns.restore(await this.#shelf.turns(id));
-    Object.assign(this, { id, startedAt: head.startedAt });
+    this.id = id;
     this.#model = head.model;
     this.#isKept = true;
     tabMemory.set("transcript", id);
@@ -83,14 +82,13 @@ export class Record {
   async #put(turn) {
     if (!this.#isKept) {
       this.#isKept = true;
-      await this.#shelf.begin({ id: this.id, startedAt: this.startedAt, model: this.#model }, turn.text);
+      await this.#shelf.begin({ id: this.id, startedAt: turn.spokenAt, model: this.#model }, turn.text);
     }
     await this.#shelf.put(this.id, turn);
   }
 
   #begin() {
     this.id = crypto.randomUUID?.() ?? String(Math.random()); // pages without https have no randomUUID
-    this.startedAt = Date.now();
     this.#isKept = false;
   }
 

@@ -36,7 +36,7 @@ export class Shelf {
     return done(this.#stores("readonly").turns.getAll(range(id)));
   }
 
-  /** Keep a transcript: `head` is { id, startedAt, model }. */
+  /** Keep a transcript: `head` is { id, startedAt (as Date.now), model }. */
   async begin(head, firstWords) {
     const title = [...firstWords.trim()].slice(0, TITLE_LETTERS).join("");
     await done(this.#stores("readwrite").transcripts.put({ ...head, title }));
