@@ -12,7 +12,7 @@ import pytest
 from playwright.async_api import BrowserContext, Page, expect
 
 from streamer.config import Config, ServerConfig
-from streamer.protocol.events import TurnEnd, Word
+from streamer.protocol.events import TurnEnd, TurnRevised, Word
 from tests.browser.conftest import open_page
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving
@@ -177,6 +177,21 @@ async def test_a_wrong_word_can_be_corrected(context: BrowserContext) -> None:
     times = [(word["text"], word["start_s"], word["end_s"]) for word in turn["words"]]
     assert times[:3] == [("Wir", 0.0, 0.25), ("reden", 0.25, 0.5), ("von", 0.5, 0.75)]
     assert times[3:] == [("Ray", 0.75, 0.875), ("Serve", 0.875, 1.0), ("heute.", 1.0, 1.25)]
+
+
+async def test_a_revision_outlives_an_editor_that_changed_nothing(context: BrowserContext) -> None:
+    """It may come while a sentence is looked at in its editor."""
+    revised = TurnRevised(turn=0, text="Wir reden von Ray Serve.", language="de", reason="text", model="base")
+    script = [*said_surely("Wir reden von Resurf.", [0.9, 0.9, 0.9, 0.3]), (2.5, revised)]
+    async with serving(CONFIG, FakeScheduler(script)) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#log .said")).to_have_text("Wir reden von Resurf.")
+        await page.locator(".turn").hover()
+        await page.get_by_role("button", name="Correct the sentence at 0:00").click()
+        await expect(page.locator("#stage")).to_have_text(revised.text)
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#log .said")).to_have_text(revised.text)
 
 
 async def test_words_tell_time_and_confidence_if_wanted(context: BrowserContext) -> None:

@@ -148,15 +148,14 @@ export class Transcript {
 
   /** Put a text field in the place of the sentence: Enter keeps the text, Escape leaves it as it was. */
   #edit(row, turn) {
-    const field = element("textarea", "edit");
-    field.value = turn.text.trim();
+    const field = element("textarea", "edit", turn.text.trim());
     field.rows = Math.max(1, Math.ceil(field.value.length / 60));
     field.dir = "auto";
     field.setAttribute("aria-label", `Sentence at ${clock(turn.startS)}`);
     const close = (isKept) => {
       field.onblur = null;
-      const text = field.value.replace(/\s+/g, " ").trim();
-      if (isKept && text !== turn.text.trim()) this.#onCorrect(turn, text);
+      const isChanged = field.value !== field.defaultValue; // the turn may have been revised meanwhile
+      if (isKept && isChanged) this.#onCorrect(turn, field.value.replace(/\s+/g, " ").trim());
       this.#fill(row, turn);
       row.querySelector("button")?.focus();
     };
