@@ -70,6 +70,34 @@ async def test_the_language_of_the_configuration_holds_until_another_is_chosen(c
         await expect(page.locator("#language option:checked")).to_have_text("Detect language")
 
 
+async def test_another_model_since_the_page_was_opened(context: BrowserContext) -> None:
+    """A page that is open for days asks for no language that the server has no more, and names the new model."""
+    async with serving(CONFIG, FakeScheduler()) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await page.get_by_label("Language").select_option("German")
+        again = Config(server=ServerConfig(port=daemon.http.port))
+    other = FakeScheduler(languages=("en", "fr"))
+    other.model = "other"
+    async with serving(again, other):
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#status")).to_have_text("Listening", timeout=15_000)
+        await expect(page.locator("#language option:checked")).to_have_text("Detect language")
+        await expect(page.locator("#model")).to_have_text("other")
+
+
+async def test_what_the_server_can_do_is_not_known(context: BrowserContext, daemon: Daemon) -> None:
+    """Its own language is shown as the one that counts, until the page could ask."""
+    await context.route("**/info", lambda route: route.abort())
+    page = await context.new_page()
+    await page.goto(daemon.url("/"))
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await expect(page.get_by_label("Language")).to_be_disabled()
+    await expect(page.locator("#language option:checked")).to_have_text("As the server is set")
+    await context.unroute("**/info")
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#language option:checked")).to_have_text("Detect language")
+
+
 @pytest.mark.parametrize("is_compressed", [False, True])
 async def test_another_microphone_while_captions_run(
     context: BrowserContext, daemon: Daemon, is_compressed: bool

@@ -67,7 +67,7 @@ async function start() {
   notify(null);
   show("asking");
   try {
-    source = await openSource();
+    [source] = await Promise.all([openSource(), readInfo()]);
     session = openSession();
     source.onChunk = (chunk, endS) => session?.send(chunk, endS);
   } catch (error) {
@@ -269,6 +269,7 @@ async function clearRecord() {
 
 // ---- setup
 
+/** Offer what the server can do; it may be another one since the page was opened. */
 async function readInfo() {
   const info = await serverInfo();
   if (!info) return notify(await connectionTrouble());
