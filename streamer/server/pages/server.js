@@ -17,5 +17,5 @@ export async function serverInfo() {
 export async function connectionTrouble() {
   const isUp = await fetch(addressOf("healthz"), { cache: "no-store" }).then(({ ok }) => ok, () => false);
   if (isUp) return "The server answers, but its WebSocket was cut. If that goes on, a proxy between you and it may not pass WebSockets on.";
-  return `The server ${location.host} does not answer. Is the daemon still running? This page tries again by itself.`;
+  return `The server ${location.host} does not answer. Is the daemon still running?`;
 }
