@@ -8,6 +8,7 @@ const NEAR_END_PX = 40;
 const ANNOUNCED = 5; // turns
 const UNSURE = 0.75; // confidence
 const VERY_UNSURE = 0.5;
+const DOWNLOAD_MS = 60000; // Safari reads a file after the click that saves it
 const TOOLS = `
   <span class="grow"></span>
   <button id="copy" type="button" class="small" disabled>Copy</button>
@@ -198,7 +199,7 @@ export class Transcript {
     const url = URL.createObjectURL(new Blob([content], { type: "text/plain;charset=utf-8" }));
     const name = `captions-${localTime(date).slice(0, 16).replace("T", "-").replace(":", "")}.${format}`;
     Object.assign(document.createElement("a"), { href: url, download: name }).click();
-    URL.revokeObjectURL(url);
+    setTimeout(() => URL.revokeObjectURL(url), DOWNLOAD_MS);
   }
 }
 
