@@ -58,12 +58,13 @@ async def test_an_audience_follows_a_speaker(chromium: OpenChromium, murmur: Pat
 
 
 async def test_a_room_that_is_not_there_is_explained(chromium: OpenChromium, murmur: Path) -> None:
-    """In words for who watches, and with what the operator can do."""
+    """In words for who watches, and with what the operator can do; also under a name that is no address."""
     browser = await chromium(murmur)
     async with serving() as daemon:
         page = await (await browser.new_context()).new_page()
-        await page.goto(daemon.url("/watch/stage"))
-        await expect(page.get_by_role("alert")).to_contain_text("no audience rooms")
+        for name in ("stage", "100%"):
+            await page.goto(daemon.url(f"/watch/{name}"))
+            await expect(page.get_by_role("alert")).to_contain_text("no audience rooms")
     await browser.close()
 
 

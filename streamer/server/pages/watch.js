@@ -11,7 +11,7 @@ import { WakeLock } from "./wake-lock.js";
 
 const KEPT = 2100; // turns: more than the server sends again after a lost connection, so that it sends none that was forgotten
 const $ = (id) => document.getElementById(id);
-const room = decodeURIComponent(location.pathname.slice(addressOf("watch/").pathname.length)) || "microphone";
+const room = location.pathname.slice(addressOf("watch/").pathname.length) || "microphone";
 const TROUBLES = {
   no_microphone: "This server captions no microphone. Whoever runs it can start it with --mic.",
   no_rooms: "This server has no audience rooms. Whoever runs it can set server.rooms = true.",
