@@ -139,6 +139,22 @@ async def test_a_microphone_that_cannot_be_opened_changes_nothing(context: Brows
     await expect(page.locator("#log")).to_contain_text(TURNS[1], timeout=15_000)
 
 
+async def test_the_microphone_that_is_heard_is_shown(context: BrowserContext, daemon: Daemon) -> None:
+    """A browser names them only once it was allowed: the default one is open by then, whatever was chosen days ago."""
+    await context.add_init_script(
+        """
+        localStorage.setItem("device", "near");
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        const near = { kind: "audioinput", deviceId: "near", label: "" };
+        navigator.mediaDevices.getUserMedia = (wanted) => { near.label = "Near microphone"; return open(wanted); };
+        navigator.mediaDevices.enumerateDevices = async () => [near];
+        """
+    )
+    page = await running_page(context, daemon)
+    await expect(page.get_by_label("Sound")).to_contain_text("Near microphone")
+    await expect(page.get_by_label("Sound")).to_have_value("")
+
+
 async def test_a_microphone_that_is_pulled_out_is_told(context: BrowserContext, daemon: Daemon) -> None:
     """The session ends, and the page still says why when it has ended."""
     page = await open_page(context, daemon.url("/"))

@@ -14,6 +14,8 @@ const FIXED = ["room", "pace", "translate", "compressed"]; // for the time of a 
 const $ = (id) => document.getElementById(id);
 
 export class Settings {
+  #isRunning = false;
+
   /** Listeners: `onDevice()`, `onUpdate(options)` for what changes while captions run. */
   constructor({ onDevice, onUpdate }) {
     for (const [id, property] of KEPT) remember(id, property);
@@ -63,6 +65,7 @@ export class Settings {
 
   /** Hold what a running session cannot change. */
   hold(isRunning) {
+    this.#isRunning = isRunning;
     for (const id of FIXED) $(id).disabled = isRunning;
   }
 
@@ -75,10 +78,10 @@ export class Settings {
     fillLanguages(languages, language);
   }
 
-  /** List the microphones anew. */
+  /** List the microphones anew, and choose that of an earlier visit, unless another one is heard already. */
   async fillDevices() {
     if (!navigator.mediaDevices) return;
-    const chosen = $("device").value || browserMemory.get("device") || "";
+    const chosen = $("device").value || (!this.#isRunning && browserMemory.get("device")) || "";
     const found = (await listMicrophones()).map(({ deviceId, label }) => new Option(label, deviceId));
     const shared = navigator.mediaDevices.getDisplayMedia ? [new Option("Tab or screen sound", SHARED)] : [];
     $("device").replaceChildren(new Option("Default microphone", ""), ...found, ...shared);
