@@ -199,14 +199,14 @@ async function ask(open, troubles) {
 }
 
 const MICROPHONE_TROUBLES = {
-  NotAllowedError: "The microphone was not allowed. Allow it for this page in the browser's address bar, then press Start again.",
-  NotFoundError: "No microphone was found. Plug one in, then press Start again.",
-  OverconstrainedError: "The chosen microphone is gone. Choose another one, then press Start again.",
+  NotAllowedError: "The microphone was not allowed. Allow it for this page in the browser's address bar, and try again.",
+  NotFoundError: "No microphone was found. Plug one in, and try again.",
+  OverconstrainedError: "The chosen microphone is gone. Choose another one.",
   NotReadableError: "The microphone is in use by another program, or the system does not let the browser read it.",
 };
 
 const SHARING_TROUBLES = {
-  NotAllowedError: "Nothing was shared. Press Start again and choose a tab or a screen with sound.",
+  NotAllowedError: "Nothing was shared. Try again, and choose a tab or a screen with sound.",
   NotFoundError: "There is nothing whose sound could be shared.",
   NotReadableError: "The system does not let the browser share that. Choose a tab instead.",
 };
