@@ -340,7 +340,7 @@ async def test_the_newest_words_are_in_view(browser: Browser, daemon: Daemon, wi
                 for (let turn = 0; turn < 12; turn++) {
                     for (let n = 1; n <= 24; n += 4) {
                         const words = Array.from({ length: n }, (_, i) => `word${i}`).join(" ");
-                        view.show({ key: `${turn}`, text: words, partial: " newest", isFinal: false });
+                        view.show({ key: `${turn}`, text: words, partial: " newest" });
                         stage.getAnimations().forEach((animation) => animation.finish());
                         await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve, 0)));
                         const word = stage.querySelector("p:last-child .partial").getBoundingClientRect();

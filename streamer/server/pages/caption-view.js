@@ -17,25 +17,20 @@ export class CaptionView {
   }
 
   /** Show the current state of a turn. */
-  show({ key, text, partial, isFinal }) {
+  show({ key, text, partial }) {
     const row = this.#row(key);
     const grown = text.startsWith(row.stable) ? text.slice(row.stable.length) : "";
     row.element.replaceChildren(grown ? row.stable : text);
-    if (grown) row.element.append(span(row.stable ? "settled" : "settled first", grown));
+    if (grown) row.element.append(span("settled", grown));
     const tail = partial.trimStart();
     if (tail) row.element.append(partial.slice(0, -tail.length), span("partial", tail));
     row.stable = text;
-    row.element.dataset.final = isFinal;
     this.settle();
   }
 
   /** Show the revised text of a turn that is still on the stage. */
-  revise({ key, text }) {
-    const row = this.#rows.find((known) => known.key === key);
-    if (!row) return;
-    row.element.replaceChildren(text);
-    row.stable = text;
-    this.settle();
+  revise(turn) {
+    if (this.#rows.some(({ key }) => key === turn.key)) this.show(turn);
   }
 
   /** Remove all turns. */

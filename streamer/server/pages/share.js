@@ -8,8 +8,8 @@ const QUIET_ZONE = 4; // modules of white around a code, as the standard asks
 const LOOPBACK = /^(localhost|127\.|\[::1\])/;
 const MENU = `
   <a id="watch-link" class="watch" target="_blank"></a>
-  <button id="copy-link" type="button" class="small">Copy link</button>
-  <button id="show-code" type="button" class="small">QR code</button>
+  <button id="copy-link" type="button">Copy link</button>
+  <button id="show-code" type="button">QR code</button>
   <dialog id="code" aria-label="QR code of the audience's page">
     <div id="code-picture"></div>
     <p id="code-address"></p>

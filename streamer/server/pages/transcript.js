@@ -11,7 +11,7 @@ const VERY_UNSURE = 0.5;
 const DOWNLOAD_MS = 60000; // Safari reads a file after the click that saves it
 const TOOLS = `
   <span class="grow"></span>
-  <button id="copy" type="button" class="small" disabled>Copy</button>
+  <button id="copy" type="button" disabled>Copy</button>
   <div class="pair" role="group" aria-label="Download the transcript">
     <button type="button" data-download="txt" disabled>TXT</button>
     <button type="button" data-download="srt" disabled>SRT</button>
