@@ -257,6 +257,21 @@ async def test_an_end_during_a_drain_loses_no_sound(chromium: OpenChromium, murm
     assert sum(map(len, after.streams[0].samples)) == RATE
 
 
+async def test_an_idle_session_ends_with_its_last_words(chromium: OpenChromium, murmur: Path) -> None:
+    """What was said before a page fell silent is told behind the error, before the end."""
+    end = TurnEnd(turn=0, text="one", start_s=0.1, end_s=0.6, language="en", reason="end")
+    browser = await chromium(murmur)
+    async with serving(Config(server=ServerConfig(port=0, idle_s=1.0)), FakeScheduler([(60.0, end)])) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        await page.evaluate(SPEAK)
+        said, ended = await page.evaluate(
+            """() => Promise.all([said, new Promise((resolve) => captions.on("end", resolve))])"""
+        )
+    await browser.close()
+
+    assert (said["text"], ended["error"]["code"]) == ("one", "idle")
+
+
 WORD = Word(text="one", start_s=0.1, end_s=0.6, confidence=1.0, stable=True)
 
 

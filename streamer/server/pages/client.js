@@ -62,6 +62,7 @@ export class Captions extends Emitter {
   #isDraining = false;
   #isEnding = false;
   #isOver = false;
+  #error = null;
   #failures = 0;
   #retryAfterMs = 0;
   #timer = 0;
@@ -204,13 +205,13 @@ export class Captions extends Emitter {
       this.#retryAfterMs = 1000 * (retry_after_s ?? 5);
       this._emit("state", "overloaded");
     } else {
-      this.#finish({ code, message });
+      this.#error = { code, message }; // the end comes with the close: after `idle` there is a tail
     }
   }
 
   #closed(code) {
     this.#isStarted = false;
-    if (this.#isOver) return this.#finish(null);
+    if (this.#isOver || this.#error) return this.#finish(this.#error);
     if (BROKEN.has(code)) return this.#finish({ code: "broken", message: "client and server do not understand each other" });
     if (this.#kept.isIncomplete) return this.#finish({ code: "too_long", message: "too much audio to send it again" });
     if (!this.#retryAfterMs) this._emit("state", "reconnecting");
