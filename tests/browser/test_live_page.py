@@ -46,8 +46,11 @@ async def test_captions_from_start_to_download(context: BrowserContext, daemon: 
     await expect(page.locator("#language")).to_be_enabled()
     await page.screenshot(path=tmp_path / "ready.png")
 
+    await expect(page.locator("#stage")).to_have_attribute("data-hint", "Press Start and speak.")
+
     await page.get_by_role("button", name="Start").click()
     await expect(page.locator("#status")).to_have_text("Listening")
+    await expect(page.locator("#stage")).to_have_attribute("data-hint", "Captions appear here.")
     await expect(page.locator("#stage .partial")).to_be_visible()
     await expect(page.locator("#stage")).to_contain_text("So the first thing is latency")
     await expect(page.locator("#log")).to_contain_text(TURNS[1], timeout=15_000)

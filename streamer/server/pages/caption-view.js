@@ -53,7 +53,6 @@ export class CaptionView {
   #row(key) {
     const known = this.#rows.find((row) => row.key === key);
     if (known) return known;
-    if (!this.#rows.length) this.#stage.replaceChildren();
     // earlier turns are dimmed once a new turn begins
     this.#rows.forEach(({ element }) => element.classList.add("past"));
     const row = { key, element: Object.assign(document.createElement("p"), { dir: "auto" }), stable: "" };

@@ -17,7 +17,7 @@ const $ = (id) => document.getElementById(id);
 const CLOCK_MS = 250;
 const STATES = {
   ready: ["ready", "Ready"],
-  asking: ["waiting", "Waiting for the microphone"],
+  asking: ["waiting", "Waiting for permission…"],
   connecting: ["waiting", "Connecting…"],
   live: ["live", "Listening"],
   reconnecting: ["waiting", "Reconnecting…"],
@@ -149,6 +149,7 @@ async function ended({ error }) {
 function setRunning(isRunning) {
   $("toggle").toggleAttribute("data-running", isRunning);
   $("toggle-text").textContent = isRunning ? "Stop" : "Start";
+  $("stage").dataset.hint = isRunning ? "Captions appear here." : "Press Start and speak.";
   settings.hold(isRunning);
   $("clock").hidden = !isRunning;
   if (!isRunning) {
@@ -236,7 +237,6 @@ function showRecord() {
   transcript.restore(turns.finals);
   view.clear();
   turns.finals.slice(-2).forEach((turn) => view.show(turn));
-  if (!turns.finals.length) $("stage").append(Object.assign(document.createElement("p"), { className: "hint", textContent: "Press Start and speak." }));
   showShelf();
 }
 
