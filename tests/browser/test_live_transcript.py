@@ -86,8 +86,10 @@ async def test_new_keeps_the_transcript_and_clear_deletes_it(context: BrowserCon
     """New puts it on the list of earlier ones, of which the newest twenty are kept; Clear asks first."""
     page = await open_page(context, daemon.url("/"))
     await record(page, TURNS[0])
+    await expect(page.locator("#detected")).to_be_visible()
     await page.get_by_role("button", name="New", exact=True).click()
     await expect(page.locator("#log .turn")).to_have_count(0)
+    await expect(page.locator("#detected")).to_be_hidden()
     await page.reload()
     await expect(page.locator("#log .turn")).to_have_count(0)
 

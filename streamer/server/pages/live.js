@@ -45,7 +45,7 @@ const transcript = new Transcript($("transcript"), turns, {
     record.save(turn);
   },
 });
-const settings = new Settings({ onDevice: switchSource, onUpdate: (options) => session?.update(options) });
+const settings = new Settings({ onDevice: switchSource, onUpdate: change });
 const share = new Share($("share"));
 const wakeLock = new WakeLock();
 let record;
@@ -105,6 +105,11 @@ async function switchSource() {
     settings.choose(hearing);
     notify(error.message);
   }
+}
+
+function change(options) {
+  session?.update(options);
+  if (options.language) $("detected").hidden = true;
 }
 
 function openSession() {
@@ -236,6 +241,7 @@ function level(db) {
 function showRecord() {
   transcript.restore(turns.finals);
   view.clear();
+  $("detected").hidden = true;
   turns.finals.slice(-2).forEach((turn) => view.show(turn));
   showShelf();
 }
