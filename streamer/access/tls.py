@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import re
 import ssl
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from streamer.config import ServerConfig
 from streamer.errors import ConfigError, UnreadableFileError, reason_of
@@ -25,17 +27,15 @@ class Certificate:
 
     Raises:
         UnreadableFileError: They cannot be read.
-        ConfigError: Only one of the two files is named, or they cannot be used.
+        ConfigError: They cannot be used.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._certificate, self._key = config.tls_certificate, config.tls_key
-        if bool(self._certificate) != bool(self._key):
-            raise ConfigError("server.tls_certificate and server.tls_key belong together: set both or none")
         self.context: ssl.SSLContext | None = None
         self.expires_at = math.nan
         """Unix time at which what new clients see expires, seconds; NaN without TLS, or where no client accepts it."""
-        if self._certificate:
+        if self._certificate or self._key:
             context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             self.context, self.expires_at = context, self._expiry(context)
@@ -82,15 +82,45 @@ class Certificate:
         return ssl.cert_time_to_seconds(str(_handshake(client, server)["notAfter"]))
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        _check_pem("server.tls_certificate", self._certificate, "CERTIFICATE")
+        _check_pem("server.tls_key", self._key, "PRIVATE KEY")
         try:
             context.load_cert_chain(self._certificate, self._key)
-        except ssl.SSLError as error:  # a subclass of OSError, so it comes first
-            raise ConfigError(
-                f"{self._certificate} and {self._key} are not a PEM certificate chain and its key: {error.reason}"
-            ) from None
-        except OSError as error:
-            raise UnreadableFileError(f"cannot read {self._certificate} or {self._key}: {reason_of(error)}") from None
+        except ssl.SSLError as error:
+            raise ConfigError(f"{self._certificate} and {self._key} {_mismatch(error)}") from None
         return context
+
+
+def _check_pem(name: str, path: str, what: str) -> None:
+    """
+    Check that a file is in PEM and whole, and its key not encrypted: OpenSSL would ask a terminal for the passphrase.
+
+    Args:
+        name: Of the setting.
+        path: Its value.
+        what: Label of what must be in the file.
+
+    Raises:
+        UnreadableFileError: The file cannot be read.
+        ConfigError: It holds something else.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableFileError(f"cannot read {name} = {path}: {reason_of(error)}") from None
+    if re.search(rb"-----END [A-Z0-9 ]*%b-----" % what.encode(), data) is None:
+        whole = f"-----BEGIN {what}----- to -----END {what}-----"
+        raise ConfigError(f"{name} = {path}: expected a PEM file with all lines from {whole}")
+    if what == "PRIVATE KEY" and b"ENCRYPTED" in data:
+        plain = f"openssl pkey -in {path} -out FILE"
+        raise ConfigError(f"{name} = {path} is encrypted: expected a key without a passphrase, as of `{plain}`")
+
+
+def _mismatch(error: ssl.SSLError) -> str:
+    """What is wrong with a certificate and a key that are both in PEM, in words."""
+    if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
+        return "do not belong together: expected a certificate first, and the key that it was made for"
+    return f"cannot be used: {error.reason or 'one of them is damaged'}"
 
 
 def _show(renewed: ssl.SSLContext, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:

@@ -131,6 +131,9 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
             f'expected "en" or "auto", or a model of many languages such as "{model.removesuffix(".en")}"'
         )
         yield ("session.language", "model.name"), text
+    if bool(config.server.tls_certificate) != bool(config.server.tls_key):
+        text = "server.tls_certificate and server.tls_key belong together: set both or none"
+        yield ("server.tls_certificate", "server.tls_key"), text
     engines = config.engines
     if engines.where != "ray" and (engines.address or engines.most):
         key = "engines.address" if engines.address else "engines.most"

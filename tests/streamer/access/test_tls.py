@@ -65,17 +65,47 @@ def test_old_versions_are_not_spoken(tmp_path: Path) -> None:
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
 
 
-def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    """Which files, and why; a bad renewal leaves the old pair in force."""
+def test_a_bad_renewal_leaves_the_old_pair_in_force(tmp_path: Path) -> None:
+    """And is told; a file that is not there is told as such, with its setting."""
     config = issue(trustme.CA(), tmp_path)
     certificate = Certificate(config)
-    with pytest.raises(ConfigError, match="belong together"):
-        Certificate(ServerConfig(tls_key="key.pem"))
     (tmp_path / "key.pem").write_text("no key")
-    with pytest.raises(ConfigError, match=r"cert\.pem and .*key\.pem are not a PEM"):
+    with pytest.raises(ConfigError, match=r"server\.tls_key = .*key\.pem: expected a PEM file with all lines from"):
         certificate.reload()
+    assert certificate.days_left() > 0
     (tmp_path / "key.pem").unlink()
-    with pytest.raises(UnreadableFileError, match=r"cannot read .*key\.pem: no such file"):
+    with pytest.raises(UnreadableFileError, match=r"cannot read server\.tls_key = .*key\.pem: no such file"):
+        Certificate(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("cert.pem", "", r"^server\.tls_certificate = .*cert\.pem: expected a PEM file"),
+        ("cert.pem", "-----BEGIN CERTIFICATE-----\nMIIB", r"to -----END CERTIFICATE-----$"),
+        ("cert.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n", "cannot be used: "),
+        ("key.pem", "\0\1\2", r"^server\.tls_key = .*key\.pem: expected a PEM file"),
+        ("key.pem", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n",
+         r"is encrypted: expected a key without a passphrase, as of `openssl pkey -in .*key\.pem"),
+        ("key.pem", "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nMIIB\n-----END EC PRIVATE KEY-----\n",
+         "is encrypted"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, name: str, text: str, message: str) -> None:
+    """Which one, and what is expected in it; nobody is asked for a passphrase."""
+    config = issue(trustme.CA(), tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        Certificate(config)
+
+
+@pytest.mark.parametrize("key_type", trustme.KeyType)
+def test_the_key_of_another_certificate_is_told(tmp_path: Path, key_type: trustme.KeyType) -> None:
+    """Of the same kind or of another."""
+    config = issue(trustme.CA(), tmp_path)
+    other = trustme.CA().issue_cert("127.0.0.1", key_type=key_type)
+    (tmp_path / "key.pem").write_bytes(other.private_key_pem.bytes())
+    with pytest.raises(ConfigError, match=r"cert\.pem and .*key\.pem do not belong together"):
         Certificate(config)
 
 

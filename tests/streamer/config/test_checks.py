@@ -111,6 +111,8 @@ def test_a_language_or_model_that_does_not_exist_is_a_mistake(file: Path, text: 
         ("[scheduler]\nstep_interval_ms = 3000",
          "scheduler.max_step_interval_ms = 1000: expected at least "
          "scheduler.step_interval_ms = 3000 (milliseconds)"),
+        ("[server]\ntls_key = 'key.pem'",
+         "server.tls_certificate and server.tls_key belong together: set both or none"),
         ("[engines]\naddress = 'auto'", 'engines.address is set: expected engines.where = "ray", found "here"'),
         ("[engines]\nwhere = 'ray'\ncount = 3\nmost = 2",
          "engines.most = 2: expected 0, or at least engines.count = 3"),
