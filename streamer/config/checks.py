@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import inspect
 
 from streamer.config.keys import KEYS, expectation, is_optional
-from streamer.config.sections import UNIX_PEERS, Config
+from streamer.config.sections import Config
 from streamer.config.sources import Setting
+from streamer.config.texts import problem_of
 from streamer.config.toml import shown
 from streamer.errors import ConfigError
 from streamer.text.languages import LANGUAGES, expected_language, known_language
 
 MODEL_KEYS = ("model.name", "revise.model")
 """Keys that name a model."""
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s*]*", re.IGNORECASE)
 
 
 def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> object:
@@ -41,16 +39,15 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
         converted = msgspec.convert(value, annotation, strict=not setting.is_text)
     except msgspec.ValidationError:
         raise ConfigError(f"{found}: expected {expectation(setting.section, setting.key)}") from None
+    if problem := problem_of(setting.dotted, converted):
+        raise ConfigError(f"{found}: {problem}")
     if setting.dotted in MODEL_KEYS and converted and (problem := problem_of_model(str(converted))):
         raise ConfigError(f"{found}: {problem}")
     if setting.dotted == "session.language":
         return _code(str(converted), found)
     if setting.dotted == "session.languages" and isinstance(converted, tuple):
-        return tuple(dict.fromkeys(code for tag in converted if (code := _code(tag, found)) != "auto"))
-    if setting.dotted in _ENTRIES and isinstance(converted, tuple):
-        is_allowed, allowed = _ENTRIES[setting.dotted]
-        if wrong := [entry for entry in converted if not is_allowed(entry)]:
-            raise ConfigError(f"{found}: expected {allowed}, found {shown(wrong[0])}")
+        codes = [_code(tag, f"{found}: found {shown(tag)}") for tag in converted]
+        return tuple(dict.fromkeys(code for code in codes if code != "auto"))
     return converted
 
 
@@ -68,26 +65,6 @@ def _several_gateways(where: str) -> str:
         own = "each gateway has a connection to Ray of its own"
         return f"{own}: expected server.processes = 1, and several daemons behind a balancer, which share the engines"
     return 'expected engines.where = "processes", or server.processes = 1'
-
-
-def _is_proxy(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return text == UNIX_PEERS
-    return True
-
-
-def _is_origin(text: str) -> bool:
-    """Whether pages have such an origin, which a browser tells with its scheme; or all of them."""
-    return text == "*" or _ORIGIN.fullmatch(text) is not None
-
-
-_ENTRIES: dict[str, tuple[Callable[[str], bool], str]] = {
-    "server.trusted_proxies": (_is_proxy, f'addresses, networks such as "10.0.0.0/8", or "{UNIX_PEERS}"'),
-    "server.allowed_origins": (_is_origin, 'origins such as "https://example.org", or "*" for every page'),
-}
-"""Keys of lists: whether an entry is allowed, and what is."""
 
 
 def _of_text(text: str, type_: inspect.Type) -> object:

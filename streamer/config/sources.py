@@ -51,10 +51,13 @@ class Mistake(NamedTuple):
 def settings_of_file(path: Path) -> Iterator[Setting | Mistake]:
     """What a TOML file says; a file that cannot be read is one mistake."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except OSError as error:
         yield Mistake(f"cannot read {path}: {reason_of(error)}")
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        found = f"the byte {error.object[error.start]:#04x} at offset {error.start}"
+        yield Mistake(f"{path} is not a TOML file: expected text in UTF-8, found {found}")
+    except tomllib.TOMLDecodeError as error:
         yield Mistake(f"{path} is not a TOML file: {error}")
     except RecursionError:
         yield Mistake(f"{path} is not a configuration: brackets nested too deep, expected flat values")

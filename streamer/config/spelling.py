@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from streamer.config.keys import ENVIRONMENT_PREFIX, KEYS
+from streamer.config.toml import shown
 
 
 def unknown_key(dotted: str, origin: str) -> str:
@@ -17,7 +19,8 @@ def unknown_key(dotted: str, origin: str) -> str:
         known |= {section: f"[{section}]" for section in KEYS}
     nearest = [key] if key in known else difflib.get_close_matches(dotted, known, n=1)
     remedy = f"did you mean {known[nearest[0]]}?" if nearest else "see: streamer config show"
-    return f"unknown key {dotted} {origin}: {remedy}"
+    name = dotted if re.fullmatch(r"[\w.-]{1,100}", dotted) else shown(dotted)
+    return f"unknown key {name} {origin}: {remedy}"
 
 
 def unknown_variable(variable: str) -> str:

@@ -8,6 +8,9 @@ import msgspec
 
 from streamer.config.sections import Config
 
+SHOWN_CHARS = 200
+"""Of a value in a message; more is left out."""
+
 
 def to_toml(config: Config) -> str:
     """The configuration as a TOML file that `load` reads back to an equal one."""
@@ -25,5 +28,6 @@ def toml_value(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Any value of a source, for messages: as TOML where TOML has such a value."""
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """Any value of a source, for messages: as TOML where TOML has such a value; a long one is cut."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}… ({len(text)} characters)"

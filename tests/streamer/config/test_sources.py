@@ -48,6 +48,14 @@ def test_unreadable_files_are_errors(file: Path, error_of: Callable[[str], str])
     assert error_of("[server").startswith("cpu.toml is not a TOML file: ")
     assert error_of("keys = " + "[" * 5000).startswith("cpu.toml is not a configuration: brackets nested too deep")
     assert error_of(f"keys = {'9' * 5000}").endswith("an integer of thousands of digits")
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"cpu\.toml is not a TOML file"):
+    file.write_bytes(b"# \xff\xfe")
+    with pytest.raises(
+        ConfigError, match="is not a TOML file: expected text in UTF-8, found the byte 0xff at offset 2"
+    ):
         load(file, {}, {})
+
+
+def test_a_byte_order_mark_is_passed_over(file: Path) -> None:
+    """Editors of Windows write one."""
+    file.write_text("[server]\nport = 1\n", encoding="utf-8-sig")
+    assert load(file, {}, {}).server.port == 1

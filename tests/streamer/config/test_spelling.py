@@ -33,6 +33,7 @@ def test_a_variable_of_no_section_names_the_nearest(variable: str, nearest: str)
         ("[sever]\nport = 1", "unknown key sever in cpu.toml: did you mean [server]?"),
         ("port = 1", "unknown key port in cpu.toml: did you mean server.port?"),
         ("[model]\nport = 1", "unknown key model.port in cpu.toml: did you mean server.port?"),
+        ('[server]\n"a\\nb" = 1', 'unknown key "server.a\\nb" in cpu.toml: did you mean server.port?'),
         ("[qqqqqq]\nzzzzzz = 1", "unknown key qqqqqq in cpu.toml: see: streamer config show"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamer.config import KEYS, load, to_toml
+from streamer.config.toml import shown
 
 
 def test_what_is_shown_reads_back_equal(file: Path) -> None:
@@ -33,3 +34,9 @@ def test_zero_is_no_value_where_a_key_needs_none(file: Path, source: str, value:
     assert config.session.endpoint_ms == (value or None)
     file.write_text(to_toml(config), encoding="utf-8")
     assert load(file, {}, {}) == config
+
+
+def test_a_long_value_is_cut_in_a_message() -> None:
+    """Its length is told."""
+    assert shown("x" * 198) == f'"{"x" * 198}"'
+    assert shown("x" * 5000) == f'"{"x" * 199}… (5002 characters)'
