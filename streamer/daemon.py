@@ -32,7 +32,7 @@ from streamer.host.interpreter import share_interpreter
 from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
 from streamer.host.microphone import MicrophoneSource
 from streamer.host.open_files import allow_all_files
-from streamer.host.sockets import listen, socket_path
+from streamer.host.sockets import listen
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from streamer.host.terminal import TerminalCaptions, TerminalNotes, has_person
 from streamer.protocol.events import Event
@@ -194,7 +194,9 @@ def open_entrance(config: ServerConfig) -> Entrance:
     certificate = Certificate(config)
     inherited = inherited_sockets(os.environ)
     check_exposure([_host(listener) for listener in inherited] or [config.host], config, keys)
-    return Entrance(sockets=inherited or [_listen(config)], keys=keys, certificate=certificate)
+    return Entrance(
+        sockets=inherited or [listen(config.host, config.port, "--port")], keys=keys, certificate=certificate
+    )
 
 
 def publish_expiry(certificate: Certificate, registry: CollectorRegistry) -> None:
@@ -217,17 +219,6 @@ def fitting(limits: LimitsConfig) -> Shares:
             remedy="ulimit -n 65536 (LimitNOFILE= of a unit), or smaller limits.max_connections and limits.max_viewers",
         )
     return shares
-
-
-def _listen(config: ServerConfig) -> socket.socket:
-    try:
-        return listen(config.host, config.port)
-    except StreamerError as error:
-        if socket_path(config.host):
-            raise
-        other = config.port + 1 if 1024 <= config.port < 65535 else 8000
-        remedy = f"stop the program that has it, or choose another port, as --port {other} (server.port)"
-        raise StreamerError(f"{error}; {remedy}") from None
 
 
 async def _serve_at(

@@ -177,11 +177,10 @@ def check_port(host: str, port: int, of: str = "port") -> Check:
         of: Name of the check.
     """
     try:
-        listen(host, port).close()
+        listen(host, port, "--port" if of == "port" else f"{of}.port =").close()
     except StreamerError as error:
-        option = "with --port" if of == "port" else f"({of}.port)"
-        remedy = f"stop the program that holds it (is the daemon running?), or choose another {option}"
-        return Check(of, "fail", str(error), remedy)
+        found, _, remedy = str(error).partition("; ")
+        return Check(of, "fail", found, remedy)
     return Check(of, "ok", f"{socket_path(host) or f'{port} on {host}'} is free")
 
 

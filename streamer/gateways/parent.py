@@ -98,7 +98,8 @@ async def _serve(config: Config, commands: Commands) -> None:
         entrance = open_entrance(config.server)
         for listener in entrance.sockets:
             held.callback(listener.close)
-        wyoming = held.enter_context(listen(config.wyoming.host, config.wyoming.port)) if config.wyoming.port else None
+        host, port = config.wyoming.host, config.wyoming.port
+        wyoming = held.enter_context(listen(host, port, "wyoming.port =")) if port else None
         notifier.status("loading the model")
         notifier.extend_timeout(LOADING_S)
         person.say(f"Loading {config.model.name} and measuring what this machine can carry …")

@@ -22,13 +22,14 @@ SOCKET_MODE = 0o660
 """Mode of the file of a Unix socket: its owner and its group may connect."""
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, option: str = "") -> socket.socket:
     """
     Listen on a TCP port at the first address of a host, or on a Unix socket.
 
     Args:
         host: A name or an address of this machine, `::` for IPv6 and IPv4 on every network; or `unix:` and a path.
         port: 0 for any free port; ignored for a path.
+        option: Chooses another port, as `--port`; for the remedy where this one is in use.
 
     Raises:
         StreamerError: The port or the path is in use or cannot be had, or the address is not of this machine.
@@ -36,11 +37,31 @@ def listen(host: str, port: int) -> socket.socket:
     path = socket_path(host)
     try:
         return _listen_at(path) if path else _listen_on(host, port)
-    except OSError as error:
-        reason = reason_of(error)
-        state = "in use" if error.errno == errno.EADDRINUSE else "not available"
+    except (OSError, UnicodeError) as error:
         place = f"socket {path}" if path else f"port {port} on {host}"
-        raise StreamerError(f"{place} is {state}: {reason}") from None
+        other = f", as {option} {port + 1 if 1024 <= port < 65535 else 8000}" if option and not path else ""
+        raise refusal(place, error, f"another {'path' if path else 'port'}{other}") from None
+
+
+def refusal(place: str, error: OSError | UnicodeError, other: str) -> StreamerError:
+    """
+    What is said of a place that cannot be listened on, with the remedy.
+
+    Args:
+        place: In words.
+        error: Of the system, or of a name that cannot be one.
+        other: What may be chosen instead, in words, where the place is in use.
+    """
+    if not isinstance(error, OSError) or isinstance(error, socket.gaierror):
+        return StreamerError(f"{place} is not available: the name is not known; expected an address of this machine")
+    state = "in use" if error.errno == errno.EADDRINUSE else "not available"
+    remedy = {
+        errno.EADDRINUSE: f"; stop the program that has it, or choose {other}",
+        errno.EADDRNOTAVAIL: "; expected an address of this machine",
+        errno.EACCES: "; expected a port above 1023, a folder that this account may write to, or a socket of systemd",
+        errno.ENOENT: "; expected a path in a folder that is there",
+    }.get(error.errno or 0, "")
+    return StreamerError(f"{place} is {state}: {reason_of(error)}{remedy}")
 
 
 def socket_path(host: str) -> str:

@@ -186,7 +186,7 @@ def test_a_port_in_use_is_named_before_the_model_is_loaded(config: Config) -> No
     port = config.server.port
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(StreamerError, match=rf"port {port} on 127\.0\.0\.1 is in use: .*; stop .* --port {port + 1} "),
+        pytest.raises(StreamerError, match=rf"port {port} on 127\.0\.0\.1 is in use: .*; stop .* --port {port + 1}$"),
     ):
         daemon.serve(config, build=lambda _: pytest.fail("the model was loaded"))
 
@@ -201,7 +201,7 @@ def test_a_unix_socket_is_shown_and_removed(manager: Manager, scripted: Scripted
 
     assert f"STATUS=serving tiny.en at {host}" in manager.heard
     assert not (tmp_path / "daemon.sock").exists()
-    with listen(host, 0), pytest.raises(StreamerError, match=r"daemon\.sock is in use: address already in use$"):
+    with listen(host, 0), pytest.raises(StreamerError, match=r"daemon\.sock is in use: address already in use; "):
         serve(scripted, config)
 
 

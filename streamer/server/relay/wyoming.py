@@ -18,7 +18,8 @@ from streamer.access.places import Places
 from streamer.access.token_buckets import Bucket
 from streamer.config import Config
 from streamer.dialects.wyoming import WyomingProtocol
-from streamer.errors import OverloadError, StreamerError
+from streamer.errors import OverloadError
+from streamer.host.sockets import refusal
 from streamer.server.duplex import ClientGone, drop_frames
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
@@ -148,8 +149,8 @@ async def _listen(handler: _Handler, config: Config, listening: socket.socket | 
     host, port = config.wyoming.host, config.wyoming.port
     try:
         return await asyncio.start_server(handler.serve, host, port)
-    except OSError as error:
-        raise StreamerError(f"wyoming.port {port} on {host} cannot be listened on: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:
+        raise refusal(f"wyoming.port {port} on {host}", error, "another wyoming.port") from None
 
 
 class _Handler:

@@ -134,7 +134,8 @@ def test_a_taken_port_fails() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         check = doctor.check_port("127.0.0.1", taken.getsockname()[1])
     assert check.state == "fail"
-    assert "in use" in check.found
+    assert "in use: address already in use" in check.found
+    assert check.remedy.startswith("stop the program that has it, or choose another port, as --port ")
     assert doctor.check_port("127.0.0.1", 0).state == "ok"
 
 
@@ -166,7 +167,7 @@ def test_the_configuration_decides_what_is_needed() -> None:
         )
         failed = [check for check in doctor.examine(config) if check.state == "fail"]
     assert [check.name for check in failed] == ["weights", "second pass", "wyoming"]
-    assert failed[-1].remedy.endswith("or choose another (wyoming.port)")
+    assert failed[-1].remedy.startswith("stop the program that has it, or choose another port, as wyoming.port = ")
 
 
 def test_each_fault_of_the_key_file_has_its_remedy(tmp_path: Path) -> None:

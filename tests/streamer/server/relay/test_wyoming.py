@@ -195,6 +195,6 @@ async def test_a_taken_port_is_named_with_its_key() -> None:
     """The error names the configuration key."""
     async with serving(FakeScheduler()) as port:
         config = Config(wyoming=WyomingConfig(port=port))
-        with pytest.raises(StreamerError, match=f"wyoming.port {port} on 127.0.0.1"):
+        with pytest.raises(StreamerError, match=f"wyoming.port {port} on 127.0.0.1 is in use: .*; stop "):
             async with wyoming_server(FakeScheduler(), config):
                 pass
