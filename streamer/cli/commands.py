@@ -9,8 +9,11 @@ line on standard error, several mistakes in the configuration are a line each.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +24,7 @@ import msgspec
 
 from streamer import __version__, config
 from streamer.config import Config
-from streamer.errors import ConfigError, ModelNotFoundError, StreamerError, UnreadableFileError
+from streamer.errors import ConfigError, ModelNotFoundError, StreamerError, UnreadableFileError, reason_of
 from streamer.telemetry import logs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -55,7 +58,7 @@ class Streamer(click.Group):
 
         Raises:
             ConfigFailure: The configuration cannot be used.
-            Failure: The command failed with another `StreamerError`.
+            Failure: The command failed with another `StreamerError`, or its output found no space.
         """
         try:
             return super().invoke(ctx)
@@ -65,6 +68,10 @@ class Streamer(click.Group):
             raise ConfigFailure(str(error)) from None
         except StreamerError as error:
             raise Failure(str(error)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise Failure(f"cannot write the output: {reason_of(error)}") from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands."""
@@ -79,6 +86,27 @@ class Streamer(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
+class Number(click.FloatRange):
+    """A number in a range; neither infinity nor what is no number, which are in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """
+        The number of a text.
+
+        Args:
+            value: As it was given.
+            param: The option.
+            ctx: Of the command.
+
+        Raises:
+            click.BadParameter: It is no number, or out of range.
+        """
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 config_option = click.option("--config", "config_file", type=FILE, help="TOML file; see configs/ for examples.")
@@ -87,6 +115,8 @@ model_option = click.option("--model", help="Model name (see `streamer models li
 
 def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
     """A file for results, if it can be written: to be known before they are measured, which may take an hour."""
+    if path is not None and path.is_dir():
+        raise click.BadParameter(f"{path} is a folder: expected a file")
     if path is not None and not path.exists() and not os.access(path.parent, os.W_OK):
         raise click.BadParameter(f"{path.parent} is no folder that can be written to")
     return path
@@ -208,7 +238,7 @@ def transcribe(
     record: str | None,
     **options: Any,
 ) -> None:
-    """Transcribe FILES through the streaming engine; - is standard input."""
+    """Transcribe FILES through the streaming engine. A file called - is standard input."""
     if not any(str(file) == "-" or _may_exist(file) for file in options["files"]):
         raise click.BadParameter(f"no such file: {', '.join(map(str, options['files']))}", param_hint="FILES")
     flags = {"model.name": model, "session.language": language, "session.task": task, "recording.folder": record}
@@ -230,7 +260,7 @@ def _may_exist(file: Path) -> bool:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.pass_context
 def replay(ctx: click.Context, folder: Path) -> None:
-    """Repeat the recorded session in FOLDER, and show where each of its words came from."""
+    """Repeat the recorded session in FOLDER. It shows where each of its words came from."""
     from streamer.evaluation.replay import run
 
     ctx.exit(run(folder))
@@ -248,7 +278,7 @@ def replay(ctx: click.Context, folder: Path) -> None:
 )
 @click.option(
     "--step-ms",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=60.0,
     show_default=True,
     help="Duration of a step on the simulated clock.",
@@ -262,7 +292,7 @@ def replay(ctx: click.Context, folder: Path) -> None:
 @click.option(
     "--lead-in",
     "lead_ins_s",
-    type=click.FloatRange(0, 60),
+    type=Number(0, 60),
     multiple=True,
     help="Seconds of silence before each recording; repeated: each recording once behind each.",
 )
@@ -279,7 +309,7 @@ def evaluate(
     reference: str | None,
     **options: Any,
 ) -> None:
-    """Measure accuracy and latency on the recordings of MANIFEST (JSON lines), each played as a live session."""
+    """Measure accuracy and latency on the recordings of MANIFEST. Each of its JSON lines is played as live speech."""
     settings = _configure(config_file, {"model.name": model})
     from streamer.evaluation.evaluate import run
     from streamer.evaluation.play import EvaluationOptions
@@ -291,8 +321,8 @@ def evaluate(
 def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
-        raise click.BadParameter(f"{text!r}: expected a number of streams or auto")
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise click.BadParameter(f"{text[:20]!r}: expected a number of streams from 1 to 9999, or auto")
     return int(text)
 
 
@@ -305,7 +335,7 @@ def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int |
     callback=_n_streams,
     help="auto: find the largest that keeps up.  [default: auto]",
 )
-@click.option("--seconds", type=click.FloatRange(min=1), default=30, show_default=True, help="Duration of each run.")
+@click.option("--seconds", type=Number(min=1), default=30, show_default=True, help="Duration of each run.")
 @json_option
 @click.option("--manifest", type=EXISTING_FILE, help="Speech to loop, as for eval.  [default: a few clips]")
 @click.option("--random-weights", is_flag=True, help="Measure speed with random weights.")

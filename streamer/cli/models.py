@@ -35,10 +35,10 @@ def models(context: click.Context, store: Path | None) -> None:
 @click.pass_obj
 def list_models(store: Path | None) -> None:
     """
-    List known models: languages, size of the weights, memory of the daemon, and where the weights are.
+    List known models, and where their weights are.
 
-    MEMORY is that of the weights at 16 bits, as on a GPU or a CPU with bfloat16, and of the program; in float32 the
-    weights take twice as much. Each session adds a few megabytes (docs/operations.md).
+    SIZE is that of the weights. MEMORY is that of the weights at 16 bits, as on a GPU or a CPU with bfloat16, and of
+    the program; in float32 the weights take twice as much. Each session adds a few megabytes (docs/operations.md).
     """
     names = [*weights.PUBLISHED_MODELS, *_own_models(store or weights.default_store())]
     rows = [("MODEL", "LANGUAGES", "SIZE", "MEMORY", "WEIGHTS"), *(_row(name, store) for name in names)]

@@ -71,13 +71,14 @@ def run(config: Config, manifest: Path, options: EvaluationOptions) -> int:
 
 
 def _write(figures: Figures, judged: Sequence[JudgedRecording], options: EvaluationOptions) -> None:
+    """Print the table first: a full disk must not take it along."""
+    if options.differences:
+        click.echo("\n".join([*difference_lines(judged), ""]))
+    click.echo(table(figures))
     if options.plot:
         options.plot.write_text(delay_plot(figures), encoding="utf-8")
     if options.json_out:
         options.json_out.write_text(to_json(figures), encoding="utf-8")
-    if options.differences:
-        click.echo("\n".join([*difference_lines(judged), ""]))
-    click.echo(table(figures))
 
 
 def _chosen(rows: Sequence[ManifestRow], options: EvaluationOptions) -> list[ManifestRow]:

@@ -70,6 +70,12 @@ def test_all_commands_are_listed() -> None:
     assert listed == ["bench", "config", "doctor", "eval", "mic", "models", "replay", "serve", "transcribe"]
 
 
+def test_no_explanation_is_cut_in_the_list() -> None:
+    """Each fits the line of an ordinary terminal."""
+    assert "..." not in run("--help", COLUMNS="80").output.partition("Commands:")[2]
+    assert "..." not in run("models", "--help", COLUMNS="80").output.partition("Commands:")[2]
+
+
 def test_serve_passes_flags_on(calls: list[tuple[object, ...]], tmp_path: Path) -> None:
     """Flags override the file; without --mic there is no microphone."""
     (tmp_path / "a.toml").write_text("[server]\nport = 1\nidle_s = 5\n")
@@ -208,7 +214,14 @@ def test_bench_takes_other_speech(calls: list[tuple[object, ...]], tmp_path: Pat
         ("eval", "missing.jsonl"),
         ("bench", "--streams", "0"),
         ("bench", "--streams", "many"),
+        ("bench", "--streams", "²"),
+        ("bench", "--streams", "9" * 5000),
         ("bench", "--seconds", "0"),
+        ("bench", "--seconds", "nan"),
+        ("bench", "--seconds", "inf"),
+        ("eval", __file__, "--step-ms", "inf"),
+        ("eval", __file__, "--lead-in", "nan"),
+        ("bench", "--json", ""),
         ("bench", "--json", "/nowhere/results.json"),
         ("eval", __file__, "--plot", "/nowhere/delays.svg"),
         ("config", "check"),
@@ -285,6 +298,15 @@ def test_a_model_that_is_published_or_a_path_that_exists_is_no_mistake(name: str
     file = tmp_path / "cpu.toml"
     file.write_text(f"[model]\nname = '{name.replace('PATH', str(tmp_path / 'weights'))}'\n")
     assert run("config", "check", file).output == f"{file}: ok\n"
+
+
+def test_a_full_disk_is_a_failure_in_one_line() -> None:
+    """Wherever the output goes."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "streamer", "config", "show"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr == "streamer: cannot write the output: no space left on device\n"
 
 
 def test_exit_codes_of_the_parts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
