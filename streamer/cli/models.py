@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from model import PUBLISHED_DIMENSIONS, ModelDimensions, published_shapes
 from streamer import weights
-from streamer.errors import StreamerError
+from streamer.errors import StreamerError, reason_of
 
 __all__ = ["models"]
 
@@ -79,7 +78,10 @@ def _own_models(store: Path) -> list[str]:
     """Names of folders in the store that are not those of published models."""
     if not store.is_dir():
         return []
-    return sorted(path.name for path in store.iterdir() if path.name not in weights.PUBLISHED_MODELS)
+    try:
+        return sorted(path.name for path in store.iterdir() if path.name not in weights.PUBLISHED_MODELS)
+    except OSError as error:
+        raise StreamerError(f"cannot list {store}: {reason_of(error)}; name another folder with --store") from None
 
 
 @models.command("path")
@@ -87,8 +89,7 @@ def _own_models(store: Path) -> list[str]:
 @click.pass_obj
 def print_path(store: Path | None, name: str) -> None:
     """Print the path of the weights of NAME."""
-    with _errors_shown():
-        click.echo(weights.resolve(name, store).path)
+    click.echo(weights.resolve(name, store).path)
 
 
 @models.command("verify")
@@ -96,10 +97,9 @@ def print_path(store: Path | None, name: str) -> None:
 @click.pass_obj
 def verify(store: Path | None, name: str) -> None:
     """Check hash, tensors and vocabulary of NAME."""
-    with _errors_shown():
-        source = weights.resolve(name, store)
-        checkpoint = weights.load(source, store)
-        tokenizer = weights.load_tokenizer(checkpoint)
+    source = weights.resolve(name, store)
+    checkpoint = weights.load(source, store)
+    tokenizer = weights.load_tokenizer(checkpoint)
     hashed = f"sha-256 {source.sha256}" if source.sha256 else "no sha-256 published"
     click.echo(f"{source.name}: ok, {hashed}, {len(checkpoint.tensors)} tensors, {tokenizer.n_vocab} tokens")
 
@@ -113,7 +113,7 @@ def pull(store: Path | None, name: str) -> None:
     if here is not None:
         click.echo(f"{name} is already here: {here.path}")
         return
-    with _errors_shown(), ExitStack() as stack:
+    with ExitStack() as stack:
         source = weights.pull(name, Progress(stack), store)
     click.echo(f"{source.name} is ready: {source.path}")
 
@@ -137,12 +137,3 @@ class Progress:
             self._advance = self._stack.enter_context(click.progressbar(length=total, label=file)).update
         self._advance(done - self._done)
         self._done = done
-
-
-@contextmanager
-def _errors_shown() -> Iterator[None]:
-    """Turn a `StreamerError` into exit code 1 and its message."""
-    try:
-        yield
-    except StreamerError as error:
-        raise click.ClickException(str(error)) from error

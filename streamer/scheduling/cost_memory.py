@@ -69,7 +69,7 @@ class CostMemory:
         try:
             held = msgspec.json.decode(self._path.read_bytes(), type=CostsFile)
             reason = self._unusable(held)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # msgspec's own among them
             reason = str(error)
         if reason:
             log.warning("costs_ignored", file=str(self._path), reason=reason)

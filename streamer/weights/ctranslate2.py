@@ -76,7 +76,7 @@ class PartsReader:
     """
 
     def __init__(self, paths: tuple[Path, ...]) -> None:
-        self.name = paths[0].name
+        self.name = str(paths[0])
         self.remaining = sum(path.stat().st_size for path in paths)
         """Bytes that are not read yet."""
         self._paths = paths
@@ -145,7 +145,7 @@ def read_ctranslate2(folder: Path, weights: tuple[Path, ...]) -> Contents:
     """
     with PartsReader(weights) as reader:
         variables, aliases = _read_container(reader)
-    label = weights[0].name
+    label = str(weights[0])
     _check_tied(label, variables, aliases)
     dims = _dimensions(label, variables)
     tensors: dict[str, Tensor] = {}
@@ -274,6 +274,6 @@ def _alignment_heads(path: Path) -> AlignmentHeads | None:
         return None
     try:
         heads = msgspec.json.decode(path.read_bytes(), type=Config).alignment_heads
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own among them
         raise CheckpointError(f"{path}: {error}") from error
     return tuple(sorted(set(heads))) if heads else None

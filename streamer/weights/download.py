@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from model import PUBLISHED_DIMENSIONS
-from streamer.errors import CheckpointError, ModelNotFoundError
+from streamer.errors import CheckpointError, ModelNotFoundError, reason_of
 from streamer.weights.load import sha256_of
 from streamer.weights.names import PublishedModel, find_published, nearest_name
 from streamer.weights.source import ModelSource
@@ -114,8 +114,8 @@ def _hub_files(repo: str, hub: str) -> list[RemoteFile]:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response:
             listed = {file.path: file for file in msgspec.json.decode(response.read(), type=list[_HubFile])}
-    except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-        raise CheckpointError(f"cannot list {url}: {error}") from error
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:  # msgspec's own among them
+        raise CheckpointError(f"cannot list {url}: {_reason_of(error)}; try again") from error
     if HUB_FILES[-1] not in listed:
         raise CheckpointError(f"{hub}/{repo} has no {HUB_FILES[-1]}")
     return [
@@ -137,7 +137,8 @@ def download(file: RemoteFile, folder: Path, on_progress: OnProgress) -> Path:
         Path of the complete file.
 
     Raises:
-        CheckpointError: The connection failed (the received part is kept), or the hash is wrong (it is removed).
+        CheckpointError: The folder cannot be written, the connection failed (the received part is kept), or the hash is
+            wrong (it is removed).
     """
     target = folder / file.name
     if target.is_file():
@@ -145,14 +146,24 @@ def download(file: RemoteFile, folder: Path, on_progress: OnProgress) -> Path:
     partial = folder / f"{file.name}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot make {folder}: {reason_of(error)}; name another folder with --store") from error
+    try:
         _fetch(file, partial, on_progress)
     except (OSError, http.client.HTTPException) as error:
-        raise CheckpointError(f"cannot download {file.url}: {error}; a new attempt continues from here") from error
+        raise CheckpointError(
+            f"cannot download {file.url}: {_reason_of(error)}; a new attempt continues from here"
+        ) from error
     if file.sha256 is not None and (found := sha256_of(partial)) != file.sha256:
         partial.unlink()
         raise CheckpointError(f"{file.url} sent something else: SHA-256 {found}, expected {file.sha256}")
     os.replace(partial, target)
     return target
+
+
+def _reason_of(error: Exception) -> str:
+    """What went wrong, without urllib's brackets."""
+    return str(error).removeprefix("<urlopen error ").removesuffix(">")
 
 
 def _fetch(file: RemoteFile, partial: Path, on_progress: OnProgress) -> None:

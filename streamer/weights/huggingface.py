@@ -91,7 +91,7 @@ def read_huggingface(folder: Path, weights: tuple[Path, ...]) -> Contents:
         tensors.update({published_name(name): tensor for name, tensor in _load(path).items()})
     projection = tensors.pop("proj_out.weight", None)
     if projection is not None and not (TIED in tensors and torch.equal(projection, tensors[TIED])):
-        raise CheckpointError(f"{weights[0].name}: proj_out is not the token embedding, Whisper ties them")
+        raise CheckpointError(f"{weights[0]}: proj_out is not the token embedding, Whisper ties them")
     return Contents(dims=dims, tensors=tensors, alignment_heads=_alignment_heads(folder))
 
 
@@ -107,7 +107,7 @@ def _load(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path.name}: not a complete safetensors file: {error}") from error
+        raise CheckpointError(f"{path}: not a complete safetensors file: {error}") from error
 
 
 def _dimensions(path: Path) -> ModelDimensions:
@@ -115,7 +115,7 @@ def _dimensions(path: Path) -> ModelDimensions:
         raise CheckpointError(f"{path} is missing: it gives the dimensions of the safetensors beside it")
     try:
         return msgspec.json.decode(path.read_bytes(), type=Config).dimensions()
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own among them
         raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -125,6 +125,6 @@ def _alignment_heads(folder: Path) -> AlignmentHeads | None:
         return None
     try:
         heads = msgspec.json.decode(path.read_bytes(), type=GenerationConfig).alignment_heads
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own among them
         raise CheckpointError(f"{path}: {error}") from error
     return tuple(sorted(set(heads))) if heads else None

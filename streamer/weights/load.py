@@ -37,7 +37,7 @@ def load(source: ModelSource, store: Path | None = None) -> Checkpoint:
         CheckpointError: The files are damaged or not the published ones, or there is no vocabulary for them.
     """
     check_sha256(source)
-    label = source.weights[0].name
+    label = str(source.weights[0])
     try:
         contents = _read(source)
         check_tensors(label, contents.dims, contents.tensors)

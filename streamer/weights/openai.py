@@ -38,10 +38,10 @@ def read_openai(path: Path) -> Contents:
     loaded = _load(path)
     if not isinstance(loaded, dict) or not {"dims", "model_state_dict"} <= loaded.keys():
         found = ", ".join(sorted(map(str, loaded))[:5]) if isinstance(loaded, dict) else type(loaded).__name__
-        raise CheckpointError(f"{path.name}: expected dims and model_state_dict, found {found or 'nothing'}")
+        raise CheckpointError(f"{path}: expected dims and model_state_dict, found {found or 'nothing'}")
     tensors = loaded["model_state_dict"]
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise CheckpointError(f"{path.name}: model_state_dict is not a dictionary of tensors")
+        raise CheckpointError(f"{path}: model_state_dict is not a dictionary of tensors")
     return Contents(dims=_dimensions(path, loaded["dims"]), tensors=dict(tensors), alignment_heads=None)
 
 
@@ -53,23 +53,23 @@ def _check_archive(path: Path) -> None:
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04"
         reason = "is truncated or damaged" if is_zip else "is not a PyTorch checkpoint (a zip archive)"
-        raise CheckpointError(f"{path.name} {reason}: {path.stat().st_size} bytes") from error
+        raise CheckpointError(f"{path} {reason}: {path.stat().st_size} bytes") from error
     files = {name.rpartition("/")[2] for name in names}
     if "data.pkl" not in files or "constants.pkl" in files:
-        raise CheckpointError(f"{path.name}: a zip archive, but not one that torch.save wrote")
+        raise CheckpointError(f"{path}: a zip archive, but not one that torch.save wrote")
 
 
 def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path.name}: holds more than plain tensors, and is not unpickled") from error
+        raise CheckpointError(f"{path}: holds more than plain tensors, and is not unpickled") from error
     except DAMAGE as error:
-        raise CheckpointError(f"{path.name}: damaged, PyTorch cannot read it") from error
+        raise CheckpointError(f"{path}: damaged, PyTorch cannot read it") from error
 
 
 def _dimensions(path: Path, dims: object) -> ModelDimensions:
     try:
         return ModelDimensions(**dims)  # type: ignore[arg-type]  # content of the file: refused below
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: dims: {error}") from error
+        raise CheckpointError(f"{path}: dims: {error}") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from streamer.errors import ModelNotFoundError
-from streamer.weights.names import PackagedWeights, PublishedModel, find_published, nearest_name
+from streamer.weights.names import PUBLISHED_MODELS, PackagedWeights, PublishedModel, find_published, nearest_name
 from streamer.weights.source import ModelSource, source_at
 
 __all__ = ["default_store", "locate", "resolve"]
@@ -36,9 +37,13 @@ def resolve(name: str, store: Path | None = None) -> ModelSource:
     model = find_published(name)
     if model is not None:
         raise ModelNotFoundError(f"model {model.name} is not on this machine: {model.remedy}")
-    if _is_path(name) or os.path.exists(name):
+    if os.path.exists(os.path.expanduser(name)):
         expected = "model.bin, model.safetensors, or one .pt file, that this account can read"
         raise ModelNotFoundError(f"{name} holds no weights: expected {expected}")
+    if _is_path(name):
+        remedy = next((model.remedy for model in PUBLISHED_MODELS.values() if name in model.hub_repos), None)
+        expected = "a path that this account can read, or a repository in the cache of Hugging Face"
+        raise ModelNotFoundError(f"model {name} is not on this machine: {remedy or f'expected {expected}'}")
     nearest = nearest_name(name)
     hint = f"did you mean {nearest}?" if nearest else "`streamer models list` shows the known names"
     raise ModelNotFoundError(f"no model is called {name}: {hint}")
@@ -88,10 +93,10 @@ def _in_hub_cache(repo: str, name: str) -> ModelSource | None:
     folder = _hub_cache() / f"models--{repo.replace('/', '--')}"
     if not os.path.isdir(folder):
         return None
-    snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.stat().st_mtime, reverse=True)
-    main = folder / "refs" / "main"
-    if main.is_file():
-        snapshots.insert(0, folder / "snapshots" / main.read_text().strip())
+    snapshots = sorted(folder.glob("snapshots/*"), key=lambda path: path.lstat().st_mtime, reverse=True)
+    with contextlib.suppress(OSError):  # there is no such file, or this account may not read it
+        main = (folder / "refs" / "main").read_text(encoding="utf-8", errors="replace")
+        snapshots.insert(0, folder / "snapshots" / main.strip())
     for snapshot in snapshots:
         source = source_at(snapshot, name)
         if source is not None:

@@ -76,7 +76,7 @@ def read_base_tokens(path: Path) -> list[bytes]:
         return [bytes(BYTES[char] for char in token) for token in _read_words(path.name, data)]
     except KeyError as error:
         raise CheckpointError(f"{path}: the character {error} stands for no byte in a Whisper vocabulary") from error
-    except (msgspec.DecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own among them
         raise CheckpointError(f"{path}: not a vocabulary: {error}") from error
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from streamer.cli.models import Progress, models
+from streamer.cli.commands import main
+from streamer.cli.models import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +22,7 @@ def empty_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(models, arguments)
+    return CliRunner().invoke(main, ["models", *arguments])
 
 
 def test_list_shows_name_size_and_place(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_verify_fails_on_damage(tmp_path: Path) -> None:
     result = run("verify", str(tmp_path))
 
     assert result.exit_code == 1
-    assert result.output.startswith("Error: model.bin is truncated")
+    assert result.output.startswith(f"streamer: {tmp_path}/model.bin is truncated")
 
 
 def test_pull_of_what_is_here_does_nothing() -> None:
@@ -88,6 +90,26 @@ def test_pull_of_what_is_here_does_nothing() -> None:
 
     assert result.exit_code == 0
     assert result.output.startswith("tiny.en is already here: ")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+def test_a_store_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """It may hold models that nobody would find."""
+    tmp_path.chmod(0o300)
+    result = run("--store", str(tmp_path), "list")
+    tmp_path.chmod(0o700)
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"streamer: cannot list {tmp_path}: permission denied")
+
+
+def test_a_store_that_cannot_be_made_is_told_before_anything_is_downloaded(tmp_path: Path) -> None:
+    """A file is in its place."""
+    (tmp_path / "file").touch()
+    result = run("--store", str(tmp_path / "file" / "store"), "pull", "small")
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"streamer: cannot make {tmp_path}/file/store/small: not a directory; name another")
 
 
 @pytest.mark.parametrize("command", ["pull", "verify", "path"])

@@ -92,6 +92,8 @@ def test_the_least_is_remembered(tmp_path_factory: pytest.TempPathFactory, facto
         b'{"key": {}, "fixed_s": 0.1, "row_s": 0.1, "confirmed_at": 1000000000}',
         b'{"key": {}, "fixed_s": -1, "row_s": 0, "confirmed_at": 0}',
         b"\xff\xfe\x00",
+        b'{"key": {"cpu": "\xff"}}',
+        b'{"x": ' + b"[" * 100_000,
     ],
 )
 def test_a_damaged_file_is_ignored_with_one_line(tmp_path: Path, clock: Clock, content: bytes) -> None:

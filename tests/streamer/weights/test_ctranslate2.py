@@ -112,9 +112,10 @@ def test_alignment_heads_come_from_the_config(tmp_path: Path, variables: dict[st
     (tmp_path / "config.json").write_text('{"alignment_heads": [[2, 0], [1, 1], [2, 0]], "lang_ids": [1]}')
     assert read(tmp_path, container(variables)).alignment_heads == ((1, 1), (2, 0))
 
-    (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match=r"config.json: Expected `object`"):
-        read(tmp_path, container(variables))
+    for text, message in ((b"[]", "Expected `object`"), (b'{"x": ' + b"[" * 100_000, "maximum recursion depth")):
+        (tmp_path / "config.json").write_bytes(text)
+        with pytest.raises(CheckpointError, match=f"config.json: {message}"):
+            read(tmp_path, container(variables))
 
 
 def test_truncated_files_say_so(tmp_path: Path, variables: dict[str, Tensor]) -> None:

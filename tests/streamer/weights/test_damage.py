@@ -63,6 +63,7 @@ def read(format_: str, path: Path) -> Contents | None:
     return contents
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol:UserWarning")
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning")  # a pickle that asks for it is damaged
 @pytest.mark.parametrize("format_", FORMATS)
 @settings(max_examples=60)

@@ -145,7 +145,8 @@ def test_wrong_content_is_removed(file: RemoteFile, server: FileServer, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("url", "message"), [("/missing", "HTTP Error 404"), (":1/closed", "cannot download .*refused")]
+    ("url", "message"),
+    [("/missing", "HTTP Error 404"), (":1/closed", r"cannot download .*closed: \[Errno 111\] .*refused; a new")],
 )
 def test_failed_connection_is_our_error(server: FileServer, tmp_path: Path, url: str, message: str) -> None:
     """Neither an HTTP status nor a closed port shows as a raw exception."""

@@ -124,9 +124,16 @@ def test_missing_config_is_named(folder: Path) -> None:
         read_huggingface(folder, shards(folder))
 
 
-def test_broken_generation_config_is_named(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (b'{"alignment_heads": [[1]]}', "Expected `array` of length 2"),
+        (b'{"x": ' + b"[" * 100_000, "maximum recursion depth"),
+    ],
+)
+def test_broken_generation_config_is_named(folder: Path, config: bytes, message: str) -> None:
     """Heads must be pairs of integers."""
-    (folder / "generation_config.json").write_text('{"alignment_heads": [[1]]}')
+    (folder / "generation_config.json").write_bytes(config)
 
-    with pytest.raises(CheckpointError, match=r"generation_config.json: Expected `array` of length 2"):
+    with pytest.raises(CheckpointError, match=f"generation_config.json: {message}"):
         read_huggingface(folder, shards(folder))

@@ -100,6 +100,15 @@ def test_hub_snapshot_of_main_comes_first(hub: Path) -> None:
     assert resolve("small").path.name == "new"
 
 
+def test_a_damaged_cache_is_searched_as_far_as_it_goes(hub: Path) -> None:
+    """A link to nothing, and a name of `main` that is none."""
+    whole = put(snapshot(hub, "openai/whisper-small", "whole"), "model.safetensors")
+    whole.with_name("lost").symlink_to(hub / "nowhere")
+    (put(whole.parent.parent / "refs") / "main").write_bytes(b"\xff\0")
+
+    assert resolve("small").path == whole
+
+
 def test_hub_names_the_hash_of_large_files(hub: Path) -> None:
     """Weights that are a link to a blob are checked by the blob's name."""
     folder = put(snapshot(hub, "openai/whisper-small", "abc"))
@@ -143,12 +152,17 @@ def test_a_path_is_a_file_or_its_folder(tmp_path: Path, name: str) -> None:
         ("turbo", "model large-v3-turbo is not on this machine"),
         ("smal", "no model is called smal: did you mean small?"),
         ("zzzzzz", "no model is called zzzzzz: `streamer models list`"),
-        ("./nothing", "nothing holds no weights: expected model.bin, model.safetensors, or one .pt file"),
-        ("~/nothing-here", "holds no weights"),
+        ("./nothing", "model ./nothing is not on this machine: expected a path that this account can read, or a repos"),
+        ("~/nothing-here", "model ~/nothing-here is not on this machine: expected a path"),
+        ("openai/whisper-small", "model openai/whisper-small is not on this machine: `streamer models pull small`$"),
+        (".", r"^\. holds no weights: expected model.bin, model.safetensors, or one .pt file"),
     ],
 )
-def test_weights_that_are_not_there_come_with_a_remedy(name: str, message: str) -> None:
+def test_weights_that_are_not_there_come_with_a_remedy(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The message names what to do."""
+    monkeypatch.chdir(tmp_path)
     assert locate(name) is None
     with pytest.raises(ModelNotFoundError, match=message):
         resolve(name)

@@ -60,6 +60,8 @@ def test_tokenizer_of_loaded_weights(tiny_en: Checkpoint) -> None:
         ("vocabulary.json", b"{}", "not a vocabulary: Expected `array`"),
         ("tokenizer.json", b"{}", "not a vocabulary: .*missing required field `model`"),
         ("tokenizer.json", b'{"model": {"vocab": {"a"', "not a vocabulary: Input data was truncated"),
+        ("vocab.json", b'{"a": ' + b"[" * 100_000, "not a vocabulary: "),
+        ("tokenizer.json", b'{"x": ' + b"[" * 100_000, "not a vocabulary: maximum recursion depth"),
         ("vocab.json", b'{"a": 0, "b": 2}', "not a vocabulary: its ids are not 0, 1, 2"),
         ("x.tiktoken", b"a b c", "not a vocabulary"),
         ("x.tiktoken", b"YQ== 0\nYg== 5", "not a vocabulary: its ids are not 0, 1, 2"),
