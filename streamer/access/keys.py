@@ -185,7 +185,10 @@ def find_key_file(configured: str, environment: Mapping[str, str]) -> Path | Non
     if configured:
         return Path(configured)
     credential = Path(environment.get("CREDENTIALS_DIRECTORY", "/nonexistent"), CREDENTIAL)
-    return credential if credential.exists() else None
+    try:
+        return credential if credential.exists() else None
+    except OSError:  # of a folder that may not be looked into: the reason is told when it is read
+        return credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +212,7 @@ def _read(path: Path) -> dict[str, _Key]:
             keys[name] = key
             digests.add(key.digest)
     if not keys:
-        raise ConfigError(f"the key file {path} holds no key: expected lines of NAME KEY")
+        raise ConfigError(f"the key file {path} holds no key: expected lines of NAME KEY; openssl rand -hex 32")
     return keys
 
 
@@ -219,7 +222,7 @@ def _lines(path: Path) -> list[str]:
         # reading a pipe would hold the event loop at a reload
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             raise ConfigError(f"the key file {path} is not a regular file of at most {MAX_FILE_BYTES} bytes")
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise UnreadableFileError(f"cannot read the key file {path}: {reason_of(error)}") from None
     except UnicodeDecodeError:

@@ -39,14 +39,14 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     """
     rows = []
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text; expected JSON lines with id, file and text") from None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # other ends of lines may stand in a text of JSON
         if line.strip():
             try:
                 rows.append(msgspec.json.decode(line, type=ManifestRow))
-            except msgspec.DecodeError as error:
+            except (ValueError, RecursionError) as error:  # msgspec's own among them
                 raise ConfigError(f"{path} line {number}: {error}; expected an object with id, file and text") from None
     return rows
 
@@ -60,5 +60,5 @@ def read_word_times(path: Path) -> dict[str, list[TimedWord]]:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, list[TimedWord]])
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own, and those of bytes that are no UTF-8
         raise ConfigError(f"{path}: {error}; expected id -> list of objects with word, start_s and end_s") from None

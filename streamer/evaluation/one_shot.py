@@ -8,8 +8,10 @@ Results are kept in the user's cache folder: they depend only on the weights, th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +66,21 @@ class OneShot:
         """
         key = hashlib.sha256(f"{VERSION} {self._weights} {language} ".encode() + samples.tobytes()).hexdigest()
         path = self._folder / f"{key[:32]}.json"
-        if path.is_file():
+        with contextlib.suppress(
+            OSError, ValueError, LookupError, TypeError
+        ):  # it is not there, or was not written whole
             return str(json.loads(path.read_text(encoding="utf-8"))["text"])
         windows = cut_in_pauses(samples, voice_probabilities(self._front_end, samples))
         text = joined(self._window_text(window, language) for window in windows)
+        with contextlib.suppress(OSError):  # a folder that cannot be written keeps nothing
+            self._keep(path, {"weights": self._weights, "language": language, "text": text})
+        return text
+
+    def _keep(self, path: Path, result: Mapping[str, str]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"weights": self._weights, "language": language, "text": text}), encoding="utf-8")
+        partial.write_text(json.dumps(result), encoding="utf-8")
         partial.replace(path)
-        return text
 
     def _window_text(self, samples: NDArray[np.float32], language: str) -> str:
         result = self._windows.decode(samples, language or None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from streamer import weights
 from streamer.audio.mel import FrameStream, MelSpectrogram
-from streamer.errors import AudioFormatError
+from streamer.errors import AudioFormatError, reason_of
 from streamer.evaluation.word_origins import Moment, OriginTracker, TurnOrigins
 from streamer.protocol.events import Event
 from streamer.scheduling.recording import AUDIO, JOURNAL
@@ -74,12 +75,14 @@ def read_journal(folder: Path) -> list[AnyEntry]:
     """
     path = folder / JOURNAL
     if not path.is_file():
-        raise AudioFormatError(f"{folder} is no recording: expected {AUDIO} and {JOURNAL} in it")
+        inside = sorted(str(each.parent) for each in folder.glob(f"*/{JOURNAL}"))
+        which = f", as of {inside[-1]}" if inside else ""
+        raise AudioFormatError(f"{folder} is no recording: expected {AUDIO} and {JOURNAL} in it{which}")
     lines = path.read_bytes().split(b"\n")[:-1]
     decoder = msgspec.json.Decoder(AnyEntry)
     try:
         entries = [decoder.decode(line) for line in lines]
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's own, and those of bytes that are no UTF-8
         raise AudioFormatError(f"{path} is no journal of this version ({VERSION}): {error}") from None
     if not entries or not isinstance(entries[0], Opened) or entries[0].version != VERSION:
         raise AudioFormatError(f"{path} is no journal of this version ({VERSION})")
@@ -87,8 +90,16 @@ def read_journal(folder: Path) -> list[AnyEntry]:
 
 
 def read_frames(folder: Path, n_mels: int) -> Iterator[Tensor]:
-    """The mel frames of a recording, (n_mels,) each, in order."""
-    samples = np.fromfile(folder / AUDIO, dtype="<f4")
+    """
+    The mel frames of a recording, (n_mels,) each, in order.
+
+    Raises:
+        AudioFormatError: Its audio cannot be read.
+    """
+    try:
+        samples = np.fromfile(folder / AUDIO, dtype="<f4")
+    except OSError as error:
+        raise AudioFormatError(f"cannot read {folder / AUDIO}: {reason_of(error)}") from None
     spectrogram, stream = MelSpectrogram(n_mels), FrameStream()
     for block in torch.from_numpy(samples).split(BLOCK):
         for frames in stream.push(block):
@@ -121,7 +132,12 @@ class Replay:
         return self._origins.turns
 
     def take(self, entry: AnyEntry) -> None:
-        """Repeat one entry; the events of a `Said` are compared with those of this session."""
+        """
+        Repeat one entry; the events of a `Said` are compared with those of this session.
+
+        Raises:
+            AudioFormatError: The audio ends before the journal does.
+        """
         if isinstance(entry, Said):
             self._compare(entry.events)
             self._events = ()
@@ -134,7 +150,9 @@ class Replay:
         session = self._session
         match entry:
             case Frames(n_frames=n, voice=voice):
-                frames = [next(self._frames) for _ in range(n)]
+                frames = list(itertools.islice(self._frames, n))
+                if len(frames) < n:
+                    raise AudioFormatError(f"the recording is not whole: {AUDIO} ends before {JOURNAL} does")
                 return session.push_frames(torch.stack(frames) if frames else torch.empty(0, self._n_mels), voice)
             case Ask():
                 self._step = session.next_step()

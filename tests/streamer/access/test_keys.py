@@ -155,6 +155,11 @@ class TestFile:
         with pytest.raises(ConfigError, match="not text"):
             Keys(tmp_path / "keys")
 
+    def test_an_editors_mark_is_passed_over(self, tmp_path: Path) -> None:
+        """It is no part of the first name."""
+        (tmp_path / "keys").write_text(f"kitchen {KEY}\n", encoding="utf-8-sig")
+        assert Keys(tmp_path / "keys").identify(KEY).name == "kitchen"
+
     def test_the_configured_file_comes_before_the_credential(self, tmp_path: Path) -> None:
         """Else the credential of the service manager, else none."""
         environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
@@ -163,6 +168,12 @@ class TestFile:
         assert find_key_file("", environment) == tmp_path / "api-keys"
         assert find_key_file("/etc/keys", environment) == Path("/etc/keys")
         assert find_key_file("", {}) is None
+
+    def test_a_credential_that_cannot_be_looked_at_is_no_leave_to_do_without(self) -> None:
+        """Reading it tells the reason."""
+        file = find_key_file("", {"CREDENTIALS_DIRECTORY": "/" + 300 * "x"})
+        with pytest.raises(UnreadableFileError, match=r"cannot read the key file .*: file name too long"):
+            Keys(file)
 
 
 def test_a_pipe_is_no_key_file(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def test_a_row_needs_an_id_and_a_file(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "b"}', '{"id": 3, "file": "b.wav"}', "b.wav"])
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "b"}', '{"id": 3, "file": "b.wav"}', "b.wav",
+                                  pytest.param('{"x": ' + "[" * 100_000, id="nested too deep")])  # fmt: skip
 def test_errors_name_the_line(tmp_path: Path, line: str) -> None:
     """A line that is no row is named with its number and what is expected."""
     path = manifest(tmp_path, {"id": "a", "file": "a.wav"}, line)
@@ -46,10 +47,17 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         read_manifest(path)
 
 
-@pytest.mark.parametrize("text", ["[]", '{"a": [{"word": "so"}]}', "{"])
-def test_word_times_of_another_shape_are_refused(tmp_path: Path, text: str) -> None:
+def test_a_text_may_hold_any_character(tmp_path: Path) -> None:
+    """Also those that end lines elsewhere; an editor's mark in front of the file is passed over."""
+    path = tmp_path / "manifest.jsonl"
+    path.write_text('{"id": "a", "file": "a.wav", "text": "so\u2028then\u0085"}\r\n', encoding="utf-8-sig", newline="")
+    assert [row.text for row in read_manifest(path)] == ["so\u2028then\u0085"]
+
+
+@pytest.mark.parametrize("text", [b"[]", b'{"a": [{"word": "so"}]}', b"{", b'{"a": [{"word": "\xff"}]}'])
+def test_word_times_of_another_shape_are_refused(tmp_path: Path, text: bytes) -> None:
     """The error names the file and what is expected."""
     path = tmp_path / "times.json"
-    path.write_text(text)
+    path.write_bytes(text)
     with pytest.raises(ConfigError, match=r"times\.json: .*expected id -> list of objects with word"):
         read_word_times(path)

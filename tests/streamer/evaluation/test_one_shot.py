@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from prometheus_client import CollectorRegistry
 
 from streamer.evaluation.one_shot import OneShot
@@ -31,3 +32,17 @@ def test_results_are_kept(tmp_path: Path, recordings: dict[str, Recording]) -> N
 
     assert one_shot(tmp_path).text(samples, "en") == "from the file"
     assert one_shot(tmp_path).text(np.zeros(1600, np.float32), "en") != "from the file"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"text": "In'])
+def test_a_damaged_result_is_made_again(tmp_path: Path, content: bytes) -> None:
+    """As if there were none; also where nothing can be kept."""
+    silence = np.zeros(1600, np.float32)
+    text = one_shot(tmp_path).text(silence, "en")
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(content)
+
+    assert one_shot(tmp_path).text(silence, "en") == text
+    assert path.read_bytes() == whole
+    assert one_shot(path / "folder").text(silence, "en") == text

@@ -119,9 +119,29 @@ def test_a_folder_without_a_recording_is_refused(tmp_path: Path) -> None:
     """The error names the folder and the files that were expected."""
     with pytest.raises(AudioFormatError, match=rf"is no recording: expected {AUDIO} and {JOURNAL}"):
         read_journal(tmp_path)
-    (tmp_path / JOURNAL).write_text('{"t": 1}\n')
-    with pytest.raises(AudioFormatError, match="no journal of this version"):
+    for line in (b'{"t": 1}\n', b'{"x": "\xff"}\n', b'{"x": ' + b"[" * 100_000 + b"\n", b"\n"):
+        (tmp_path / JOURNAL).write_bytes(line)
+        with pytest.raises(AudioFormatError, match="no journal of this version"):
+            read_journal(tmp_path)
+
+
+async def test_of_a_folder_of_recordings_one_is_named(tmp_path: Path) -> None:
+    """The newest: the folder is what `--record` was told."""
+    place = await record(tmp_path, "b c d")
+    with pytest.raises(AudioFormatError, match=rf"is no recording: expected .* in it, as of {place}$"):
         read_journal(tmp_path)
+
+
+async def test_audio_that_is_not_whole_is_told(tmp_path: Path) -> None:
+    """Cut off, or not there."""
+    place = await record(tmp_path, "b c d")
+    audio = place / AUDIO
+    audio.write_bytes(audio.read_bytes()[:4000])
+    with pytest.raises(AudioFormatError, match=f"the recording is not whole: {AUDIO} ends before {JOURNAL} does"):
+        replay_of(place)
+    audio.unlink()
+    with pytest.raises(AudioFormatError, match=rf"cannot read {audio}: no such file or directory"):
+        replay_of(place)
 
 
 def test_the_command_lists_every_word_of_a_recorded_file(
