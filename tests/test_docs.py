@@ -76,6 +76,23 @@ def test_tables_are_whole(page: Path) -> None:
     assert [lines[n] for n in begins if n not in heads] == []
 
 
+COMMANDS = re.findall(
+    r"^\| `python -m (benchmarks\.[\w.]+)([^`]*)`(.*)", (ROOT / "benchmarks" / "README.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("module", "arguments", "about"), COMMANDS, ids=[module for module, *_ in COMMANDS])
+def test_benchmarks_are_listed_with_their_arguments(module: str, arguments: str, about: str) -> None:
+    """MANIFEST where they take one, and no option that they do not have."""
+    path = ROOT / module.replace(".", "/")
+    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+    takes_manifest = re.search(r"argument_parser\(__doc__[^,)]*\)|\"manifest\"", source) is not None
+
+    assert ("MANIFEST" in arguments) == takes_manifest
+    for option in re.findall(r"--[a-z-]+", arguments + about):
+        assert f'"{option}"' in source or option == "--model"
+
+
 def test_changelog_begins_with_this_version() -> None:
     """A version has one place in the code, and its changes are written down before it is tagged."""
     newest = re.search(r"^## \[?([\w.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
