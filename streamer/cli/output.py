@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,6 +99,22 @@ def written(name: str, turns: Sequence[TurnEnd], format_: str, warnings: Sequenc
         case "jsonl":
             return "".join(f"{msgspec.json.encode(turn).decode()}\n" for turn in turns)
     return to_txt(turns)
+
+
+def check_writable(path: Path) -> None:
+    """
+    Check whether a file can be written, and its folder made: to be known before hours of work are lost.
+
+    Raises:
+        StreamerError: It cannot.
+    """
+    if os.path.isdir(path):
+        raise StreamerError(f"cannot write {path}: is a directory")
+    place = next(each for each in (path, *path.absolute().parents) if os.path.exists(each))
+    if place != path and not os.path.isdir(place):
+        raise StreamerError(f"cannot write {path}: {place} is not a folder")
+    if not os.access(place, os.W_OK):
+        raise StreamerError(f"cannot write {path}: no permission to write to {place}")
 
 
 def write_file(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from streamer.audio.files import SoundFile, read_sound, read_sound_file
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build.service import Service
-from streamer.cli.output import STANDARD_INPUT, chosen_format, output_paths, write_file, written
+from streamer.cli.output import STANDARD_INPUT, check_writable, chosen_format, output_paths, write_file, written
 from streamer.config import Config
 from streamer.dialects.skips import Skips
 from streamer.errors import DeviceLostError, StreamerError
@@ -57,8 +57,10 @@ def run(config: Config, options: TranscribeOptions, build: Callable[[Config], Se
 
     Raises:
         ConfigError: The transcripts cannot be written where they should be.
-        StreamerError: There is no model, or the device is lost.
+        StreamerError: There is no model, recordings cannot be kept, or the device is lost.
     """
+    if config.recording.folder:
+        check_writable(Path(config.recording.folder, "journal.jsonl"))
     format_ = chosen_format(options.format, options.output)
     paths = output_paths(options.files, options.output, format_)
     return asyncio.run(_run(build(config), config, list(zip(options.files, paths, strict=True)), format_, options))
@@ -89,6 +91,8 @@ async def _transcribe(
     service: Service, config: Config, file: Path, path: Path | None, format_: str, *, realtime: bool
 ) -> None:
     """Transcribe one file to a path, or to standard output. What was lost of it is told on standard error."""
+    if path is not None:
+        check_writable(path)
     sound = await asyncio.to_thread(_read, file)
     warnings, skips = tuple(map(str, sound.notes)), Skips(sound.notes)
     for warning in warnings:

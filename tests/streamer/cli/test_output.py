@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from streamer.cli.output import FORMATS, TranscriptFile, chosen_format, output_paths, written
+from streamer.cli.output import FORMATS, TranscriptFile, check_writable, chosen_format, output_paths, written
 from streamer.errors import ConfigError, StreamerError
 from streamer.protocol.events import TurnEnd, TurnRevised
 from streamer.protocol.turns import FinalTurns
@@ -155,6 +156,25 @@ def test_a_full_disk_leaves_the_transcript_as_it_was(tmp_path: Path, monkeypatch
     with pytest.raises(StreamerError, match=r"cannot write .*: no space left on device"):
         file.take(structs.replace(TURN, turn=1))
     assert path.read_text(encoding="utf-8") == before
+
+
+def test_a_file_is_writable_if_its_folder_can_be_made(tmp_path: Path) -> None:
+    """Nothing is made; a file in place of a folder is told."""
+    (tmp_path / "file").touch()
+    check_writable(tmp_path / "a" / "b.txt")
+    check_writable(tmp_path / "file")
+
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(StreamerError, match=rf"cannot write .*b\.txt: {tmp_path}/file is not a folder"):
+        check_writable(tmp_path / "file" / "b.txt")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
+def test_a_folder_that_takes_nothing_is_told(tmp_path: Path) -> None:
+    """With what may not be written to."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(StreamerError, match=f"no permission to write to {tmp_path}$"):
+        check_writable(tmp_path / "a" / "b.txt")
 
 
 def test_a_transcript_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:

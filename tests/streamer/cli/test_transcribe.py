@@ -16,7 +16,8 @@ import structlog
 from streamer.cli import transcribe
 from streamer.cli.output import FORMATS
 from streamer.cli.transcribe import TranscribeOptions
-from streamer.config import Config
+from streamer.config import Config, RecordingConfig
+from streamer.errors import StreamerError
 from streamer.protocol.options import SessionOptions
 from tests.helpers.scripted_engine import ScriptedEngine, ScriptedService, reviser, spoken, story
 
@@ -156,6 +157,16 @@ def test_an_output_that_cannot_be_written_does_not_stop_the_rest(
 
     assert "a.txt: is a directory" in capsys.readouterr().err
     assert (tmp_path / "out" / "b.txt").read_text() == f"{story(30)}\n"
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(files: list[Path], tmp_path: Path) -> None:
+    """Of transcripts, and of recordings."""
+    service = ScriptedService()
+    assert run(files[:1], None, service, output=files[1] / "a.txt") == 1
+    assert not service.engine.batches
+    config = Config(recording=RecordingConfig(folder=str(files[0] / "kept")))
+    with pytest.raises(StreamerError, match=rf"cannot write .*: {files[0]} is not a folder"):
+        transcribe.run(config, TranscribeOptions(files=files), build=lambda _: pytest.fail("a model was loaded"))
 
 
 def test_standard_input_is_a_file(
