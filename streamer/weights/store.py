@@ -7,7 +7,7 @@ import os
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from streamer.errors import ModelNotFoundError
+from streamer.errors import ConfigError, ModelNotFoundError
 from streamer.weights.names import PUBLISHED_MODELS, PackagedWeights, PublishedModel, find_published, nearest_name
 from streamer.weights.source import ModelSource, source_at
 
@@ -15,7 +15,12 @@ __all__ = ["default_store", "locate", "resolve"]
 
 
 def default_store() -> Path:
-    """Default folder of models, with one folder per name."""
+    """
+    Default folder of models, with one folder per name.
+
+    Raises:
+        ConfigError: There is no cache folder.
+    """
     return _cache_home() / "whisper-streamer" / "models"
 
 
@@ -78,7 +83,11 @@ def _is_path(name: str) -> bool:
 
 
 def _cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """The user's cache folder. Raises ConfigError where neither the variable nor the account names one."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # an account that has no entry, as in some containers
+        raise ConfigError("this account has no home folder: set XDG_CACHE_HOME to a folder for models") from None
 
 
 def _hub_cache() -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from streamer.errors import ModelNotFoundError
+from streamer.errors import ConfigError, ModelNotFoundError
 from streamer.weights.names import PUBLISHED_MODELS
 from streamer.weights.store import default_store, locate, resolve
 
@@ -26,6 +28,19 @@ def snapshot(hub: Path, repo: str, revision: str) -> Path:
 def hub(tmp_path: Path) -> Path:
     """The Hugging Face cache under the default cache home."""
     return tmp_path / "cache" / "huggingface" / "hub"
+
+
+def test_an_account_without_a_home_needs_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a number without an entry in a container."""
+
+    def unknown(_: int) -> NoReturn:
+        raise KeyError
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigError, match="set XDG_CACHE_HOME"):
+        default_store()
 
 
 def test_packages_are_the_last_resort(tmp_path: Path) -> None:
