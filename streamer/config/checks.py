@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -17,6 +18,8 @@ from streamer.text.languages import LANGUAGES, expected_language, known_language
 
 MODEL_KEYS = ("model.name", "revise.model")
 """Keys that name a model."""
+_ENGLISH = re.compile(r"(?:distil-)?(tiny|base|small|medium)\.en")
+"""Published models that know English alone; the group is the one of the same size that knows many languages."""
 
 
 def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> object:
@@ -103,9 +106,10 @@ def contradictions(config: Config) -> Iterator[tuple[tuple[str, str], str]]:
         )
         yield ("server.processes", "engines.where"), text
     if language not in ("auto", "en") and model.endswith(".en"):
+        published = _ENGLISH.fullmatch(model)
         text = (
-            f'session.language = "{language}": model.name = "{model}" knows English alone; '
-            f'expected "en" or "auto", or a model of many languages such as "{model.removesuffix(".en")}"'
+            f'session.language = "{language}": model.name = "{model}" knows English alone; expected "en" or "auto", '
+            f'or a model of many languages such as "{published[1] if published else "base"}"'
         )
         yield ("session.language", "model.name"), text
     if bool(config.server.tls_certificate) != bool(config.server.tls_key):

@@ -68,6 +68,8 @@ def test_a_language_becomes_its_code(file: Path, tag: str, code: str) -> None:
         ("[session]\nlanguage = 'germn'", r'language = "germn" in cpu\.toml: expected auto .*mean de \(german\)\?'),
         ("[session]\nlanguage = ''", r'session\.language = "" in cpu\.toml: expected auto or one of en, zh'),
         ("[session]\nlanguage = 'de'", r'session\.language = "de": model\.name = "tiny\.en" knows English alone'),
+        ("[session]\nlanguage = 'de'\n[model]\nname = 'distil-small.en'", r'many languages such as "small"$'),
+        ("[session]\nlanguage = 'de'\n[model]\nname = '/models/mine.en'", r'many languages such as "base"$'),
         ("[model]\nname = 'bsae'", r'model\.name = "bsae" in cpu\.toml: never heard of bsae'),
         ("[revise]\nmodel = 'bsae'", r'revise\.model = "bsae" in cpu\.toml: never heard of bsae'),
         ("[session]\nlanguages = ['de', 'germn']", r'\["de", "germn"\] in .*: found "germn": .*mean de \(german\)\?'),
