@@ -47,7 +47,7 @@ class SessionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Options of one session. Only `Update` changes them while the session runs."""
 
     language: str = "auto"
-    """Language: a code, a tag such as `de-AT` or an English name; `auto`: detected from the first seconds of speech."""
+    """Language: a code, a tag such as `de-AT`, or a name; `auto`: detected from the first seconds of speech."""
     languages: Languages = ()
     """Languages that detection chooses from, each as `language`; empty: all that the model knows."""
     task: Task = "transcribe"
