@@ -51,6 +51,7 @@ export class Record {
 
   /** Leave the transcript on the shelf and begin an empty one. */
   async renew() {
+    await this.#saved; // under the present name
     this.#turns.clear();
     this.#turns.offsetS = 0;
     this.#begin();
@@ -61,7 +62,6 @@ export class Record {
   /** Delete the transcript, and begin an empty one. */
   async discard() {
     const { id } = this;
-    await this.#saved;
     await this.renew();
     await this.#shelf?.remove(id);
   }
