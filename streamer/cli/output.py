@@ -171,6 +171,7 @@ class TranscriptFile:
         self._turns = FinalTurns()
         self._cues: dict[int, list[Cue]] = {}
         """Of each turn, where the format has cues: made once, since that takes milliseconds a turn."""
+        check_writable(path)
         write_file(path, self._text())
 
     def take(self, event: Event) -> None:

@@ -38,9 +38,10 @@ def run(config: Config, manifest: Path, options: EvaluationOptions) -> int:
         StreamerError: There is no model, or a recording cannot be read.
     """
     judge = Judge(read_word_times(options.word_times) if options.word_times else {})
-    rows = _chosen(read_manifest(manifest), options)
+    listed = read_manifest(manifest)
+    rows = _chosen(listed, options)
     if not rows:
-        raise ConfigError(f"{manifest}: no recording of the kinds and languages asked for")
+        raise ConfigError(f"{manifest}: {_why_none(listed)}")
     engines = build_engines(config, CollectorRegistry())
     known = _known(rows, engines, config.model.name)
     if not known:
@@ -89,6 +90,15 @@ def _chosen(rows: Sequence[ManifestRow], options: EvaluationOptions) -> list[Man
     if not lead_ins_s:
         return rows
     return [msgspec.structs.replace(row, lead_in_s=lead_in_s) for row in rows for lead_in_s in lead_ins_s]
+
+
+def _why_none(listed: Sequence[ManifestRow]) -> str:
+    """Why no row was chosen, and what could have been."""
+    if not listed:
+        return "no recording; expected JSON lines with id, file and text"
+    kinds, languages = ({getattr(row, name) for row in listed} for name in ("kind", "language"))
+    has = f"it has the kinds {', '.join(sorted(kinds))} and the languages {', '.join(sorted(languages))}"
+    return f"no recording of the kinds and languages asked for; {has}"
 
 
 def _known(rows: Sequence[ManifestRow], engines: Engines, model: str) -> list[ManifestRow]:

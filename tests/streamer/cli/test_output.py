@@ -181,3 +181,6 @@ def test_a_transcript_file_that_cannot_be_written_is_told_at_once(tmp_path: Path
     """Before anybody speaks."""
     with pytest.raises(StreamerError, match=r"cannot write .*: is a directory"):
         TranscriptFile(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(StreamerError, match=r"cannot write .*: .*file is not a folder"):
+        TranscriptFile(tmp_path / "file" / "talk.txt")

@@ -88,10 +88,13 @@ def test_speech_and_silence_become_figures_and_a_table(
 
 @pytest.mark.usefixtures("quiet_weights")
 def test_a_choice_without_recordings_is_refused(tmp_path: Path) -> None:
-    """Before anything is played."""
-    path = manifest(tmp_path, {"id": "a", "file": "a.wav", "kind": "short"})
-    with pytest.raises(ConfigError, match="no recording of the kinds"):
+    """Before anything is played; with what there is to choose from."""
+    path = manifest(tmp_path, {"id": "a", "file": "a.wav", "kind": "short", "language": "en"})
+    with pytest.raises(ConfigError, match=r"no recording of the kinds .*it has the kinds short and the languages en$"):
         run(CONFIG, path, EvaluationOptions(pace="fast", kinds=("long",)))
+    path.write_text("\n")
+    with pytest.raises(ConfigError, match="no recording; expected JSON lines with id, file and text"):
+        run(CONFIG, path, EvaluationOptions(pace="fast"))
 
 
 @pytest.mark.usefixtures("quiet_weights")
