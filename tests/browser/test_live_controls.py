@@ -217,6 +217,20 @@ async def test_terms_translation_and_delay(context: BrowserContext, daemon: Daem
     assert [update.keyterms for update in stream.updates] == [("Ray Serve",)]
 
 
+async def test_nothing_leaves_a_narrow_window(context: BrowserContext, daemon: Daemon) -> None:
+    """The options, whose button may stand at the left in a second row, and a model with a long name."""
+    daemon.scheduler.model = "somebody/a-model-with-quite-a-long-name-of-its-own"
+    page = await open_page(context, daemon.url("/"))
+    await expect(page.locator("#audience")).to_be_visible()
+    for width in (710, 844):
+        await page.set_viewport_size({"width": width, "height": 390})
+        await page.get_by_text("Options").click()
+        left = await page.locator("#options .sheet").evaluate("(sheet) => sheet.getBoundingClientRect().left")
+        assert left >= 0
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await page.keyboard.press("Escape")
+
+
 async def test_more_terms_than_the_protocol_allows_are_left_out(context: BrowserContext, daemon: Daemon) -> None:
     """By number, by length and by bytes: the session begins all the same."""
     page = await open_page(context, daemon.url("/"))
