@@ -47,10 +47,10 @@ def check_attention(name: str, device: torch.device) -> AttentionBackend:
     Raises:
         ValueError: There is no back end of this name, or the device does not have it.
     """
-    for backend in ATTENTION_BACKENDS:
-        if backend == name and (backend != "efficient" or device.type != "cpu"):
-            return backend
     allowed = [backend for backend in ATTENTION_BACKENDS if backend != "efficient" or device.type != "cpu"]
+    for backend in allowed:
+        if backend == name:
+            return backend
     raise ValueError(f"attention back end {name!r} on {device.type}: expected {' or '.join(allowed)}")
 
 
