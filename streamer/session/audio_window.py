@@ -106,11 +106,7 @@ class AudioWindow:
         if frames.shape[0]:
             self._mel.append(frames)
 
-    def log_mel(self, edge: int) -> Tensor:
-        """Log10 mel power from the start of the window to frame `edge`, (n_mels, n_frames)."""
-        return self._mel.gather(self.start, edge)
-
-    def between(self, start: int, end: int) -> Tensor:
+    def log_mel(self, start: int, end: int) -> Tensor:
         """
         Log10 mel power of frames `start` to `end`, (n_mels, end - start).
 

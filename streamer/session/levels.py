@@ -14,11 +14,27 @@ import torch
 from torch import Tensor
 
 from streamer.audio.mel import GAIN_STEP, window_gain
+from streamer.session.audio_window import AudioWindow
+from streamer.session.voice_activity import VoiceTracker
 
 QUIETER = 2 * GAIN_STEP
 """Gain above that of the loudest stretch from which on a stretch has a gain of its own, log10 of power."""
 LEAD_FRAMES = 10
 """Frames before the first voice of a stretch that share its gain: 0.1 s, the onset that the detector notices late."""
+
+
+def levelled(audio: AudioWindow, voice: VoiceTracker, start: int, end: int) -> tuple[Tensor, tuple[float, ...]]:
+    """
+    Frames of a session with quiet speech raised, (n_mels, end - start), and the gains: see `raise_quiet`.
+
+    Args:
+        audio: Mel frames of the session.
+        voice: Voice activity of the session.
+        start: First frame.
+        end: One past the last frame.
+    """
+    stretches = voice.stretches(audio.stream_s(start), audio.stream_s(end))
+    return raise_quiet(audio.log_mel(start, end), [audio.frame(at_s) - start for at_s in stretches])
 
 
 def raise_quiet(log_mel: Tensor, first_voices: Sequence[int]) -> tuple[Tensor, tuple[float, ...]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from streamer.protocol.events import TurnEnd, TurnRevised
 from streamer.protocol.options import SessionOptions, Task
 from streamer.session.audio_window import AudioWindow, WindowOptions
-from streamer.session.levels import raise_quiet
+from streamer.session.levels import levelled
 from streamer.session.plausibility import n_believed
 from streamer.session.repeated_speech import LONGEST_ROUND
 from streamer.session.spec import ModelFacts
@@ -209,8 +209,7 @@ class Cutter:
 
     def _part(self, words: Sequence[SpokenWord], start: int, end: int) -> Part:
         start_s, end_s = self._audio.stream_s(start), self._audio.stream_s(end)
-        first_voices = [self._audio.frame(at_s) - start for at_s in self._voice.stretches(start_s, end_s)]
-        log_mel, gains = raise_quiet(self._audio.between(start, end), first_voices)
+        log_mel, gains = levelled(self._audio, self._voice, start, end)
         return Part(
             log_mel=log_mel,
             gains=gains,

@@ -9,9 +9,6 @@ that word are dropped from the prefix.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-
-from torch import Tensor
 
 from streamer.protocol.options import PAUSE_MS, SessionOptions
 from streamer.session.audio_window import AudioWindow
@@ -19,7 +16,7 @@ from streamer.session.commit_policy import POLICIES, Agreement
 from streamer.session.early_ends import EarlyEnds, Hypothesis
 from streamer.session.endpointing import ending_pause_ms
 from streamer.session.language import TurnLanguage
-from streamer.session.levels import raise_quiet
+from streamer.session.levels import levelled
 from streamer.session.plausibility import n_believed, worth_showing
 from streamer.session.repeated_speech import without_unsaid_rounds
 from streamer.session.spec import SessionSpec
@@ -115,8 +112,7 @@ class Window:
         """
         text, audio, edge_s = self.text, self._audio, self._audio.stream_s(edge)
         voiced_s = self._voiced_s(edge_s)
-        first_voices = self._voice.stretches(audio.start_s, edge_s)
-        log_mel, gains = self._sound(edge, first_voices)
+        log_mel, gains = levelled(audio, self._voice, audio.start, edge)
         anchor = text.anchor
         return StepRequest(
             session=self._session,
@@ -129,7 +125,7 @@ class Window:
             begins_sentence=self._transcript.begins_sentence and not self._transcript.stable,
             draft=text.draft,
             no_eot_at=text.no_eot_at,
-            rests_at=text.rests_at(first_voices[1:]),
+            rests_at=text.rests_at(self._voice.stretches(audio.start_s, edge_s)[1:]),
             anchor_tokens=len(anchor.tokens) if anchor else 0,
             anchor_s=max(0.0, anchor.start_s - audio.start_s) if anchor else 0.0,
             language=self._language.of_step(voiced_s, may_end=may_end),
@@ -162,11 +158,6 @@ class Window:
             self.open(said_until_s(self.text.committed, self.text.committed_end_s))
             return False
         return True
-
-    def _sound(self, edge: int, first_voices: Sequence[float]) -> tuple[Tensor, tuple[float, ...]]:
-        """The window up to a frame, (n_mels, n_frames), and its gains; `first_voices` in stream time."""
-        audio = self._audio
-        return raise_quiet(audio.log_mel(edge), [audio.frame(at_s) - audio.start for at_s in first_voices])
 
     def _voiced_s(self, until_s: float) -> float:
         """Voice of the present speech up to a stream time, seconds."""
