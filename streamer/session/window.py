@@ -9,6 +9,7 @@ that word are dropped from the prefix.
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from streamer.protocol.options import PAUSE_MS, SessionOptions
 from streamer.session.audio_window import AudioWindow
@@ -42,6 +43,8 @@ USUAL_WORD_S = 0.3
 """Length of a word that no step has heard yet, seconds."""
 SETTLED_TEXT_S = 1.5
 """Age of a word's end from which on the decoder does not read the word again, seconds."""
+MAX_NEW = 1024
+"""Stable words that are kept for statistics until they are taken; where nobody takes them, the oldest are dropped."""
 
 
 class Window:
@@ -75,7 +78,7 @@ class Window:
         """Whether any step of the session was read."""
         self._last_probability = 0.0
         """Probability of the last token of the newest text."""
-        self._newly_stable: list[SpokenWord] = []
+        self._newly_stable: deque[SpokenWord] = deque(maxlen=MAX_NEW)
         self.open(spec.offset_s)
 
     def open(self, from_s: float) -> None:
@@ -192,7 +195,8 @@ class Window:
 
     def take_newly_stable(self) -> list[SpokenWord]:
         """Words that became stable since the last call, for statistics."""
-        words, self._newly_stable = self._newly_stable, []
+        words = list(self._newly_stable)
+        self._newly_stable.clear()
         return words
 
     def commit(self, n: int, *, closes: bool) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from streamer.protocol.options import SessionOptions
 from streamer.session.audio_window import WindowOptions
-from streamer.session.window import ADVANCE_S, LONGEST_PREFIX, MAX_PREFIX, STRAYED_S
+from streamer.session.window import ADVANCE_S, LONGEST_PREFIX, MAX_NEW, MAX_PREFIX, STRAYED_S
 from streamer.session.words import LONGEST_S
 from tests.helpers.dense import MULTILINGUAL
 from tests.helpers.sessions import model_of
@@ -43,6 +43,16 @@ def test_words_that_two_steps_agree_on_are_committed() -> None:
     assert [each.text for each in hall.transcript.stable] == [" one", " two", " three", " four"]
     assert hall.window.take_newly_stable() == list(hall.transcript.stable)
     assert hall.window.take_newly_stable() == []
+
+
+def test_words_that_nobody_counts_do_not_add_up() -> None:
+    """As in a stream of the library, which may last for a day."""
+    hall = listener()
+    for n in range(MAX_NEW // 100 + 2):
+        hall.window.text.set_tail([word(f" {n}", n, n + 1)] * 100)
+        hall.window.commit(100, closes=True)
+
+    assert len(hall.window.take_newly_stable()) == MAX_NEW
 
 
 def test_nothing_is_committed_or_shown_in_a_language_that_is_not_sure() -> None:
