@@ -88,8 +88,10 @@ class OpenTurn:
         return self._audio.has_seen_pause(self._voice.last_voice_s)
 
     @property
-    def has_seen_end(self) -> bool:
-        """Whether the last step saw the turn up to its pending end, or enough of the pause before it."""
+    def is_complete(self) -> bool:
+        """Whether the last step said all up to the pending end, or up to the pause before it; False without an end."""
+        if not self.ends or self._window.awaits_rest:
+            return False
         spare_s = self._options.post_roll_s - self._options.pause_s if self._may_go_on else 0.0
         return self._audio.seen >= self.ends.frame - round(spare_s / FRAME_S) or self.has_seen_pause
 

@@ -233,7 +233,7 @@ class Session:
         self._audio.seen = step.edge_frame
         if not self._window.read(step.request, result, closes=self._turn.closes):
             return []
-        if self._turn.ends and self._turn.has_seen_end and not self._window.awaits_rest:
+        if self._turn.is_complete:
             if not self._turn.goes_on:
                 return self._end_turn()
             self._turn.ends.pop()
@@ -263,9 +263,7 @@ class Session:
             self._acks.leave_rest(self._progress())
             return self._answer_requests()
         self._turn.ends.request(reason, self._turn.target)
-        if self._in_flight or self._window.awaits_rest or not self._turn.has_seen_end:
-            return []
-        return self._end_turn()
+        return self._end_turn() if self._turn.is_complete and not self._in_flight else []
 
     def _end_turn(self) -> list[Event]:
         self._window.commit(self._acks.n_finished(self._window.text.tail), closes=True)

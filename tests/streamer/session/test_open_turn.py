@@ -103,7 +103,7 @@ class TestSteps:
         turn.ends.request("flush", turn.target)
 
         assert turn.wants_step(interval_s=100.0)
-        assert turn.has_seen_end
+        assert turn.is_complete
 
     def test_a_window_that_begins_now_wants_no_step(self) -> None:
         """It holds no sound."""
@@ -151,7 +151,7 @@ class TestPauses:
         assert not turn.closes
         hall.read(phrase(" it is so"))
 
-        assert turn.has_seen_end
+        assert turn.is_complete
         assert turn.goes_on
 
     @pytest.mark.parametrize("reason", ["flush", "end"])
