@@ -160,19 +160,15 @@ class AudioEncoder(nn.Module):
 
     def _stem_after(self, group: WindowGroup, mel_value: float) -> Tensor:
         """Convolutions, GELU and positions of a group's new positions, padding included, (n, n_audio_state)."""
-        n_ctx, n = self.dims.n_audio_ctx, group.n
-        mels = group.windows[0].mel.new_full(
-            (len(group.windows), STEM_CONTEXT + 2 * n + 2, self.dims.n_mels), mel_value
-        )
+        n_ctx, n, n_frames = self.dims.n_audio_ctx, group.n, STEM_CONTEXT + 2 * group.n + 2
+        mels = group.windows[0].mel.new_full((len(group.windows), n_frames, self.dims.n_mels), mel_value)
         for row, window in zip(mels, group.windows, strict=True):
             end = STEM_CONTEXT + 2 * window.n
             row[:STEM_CONTEXT] = 0.0
             row[end - window.mel.shape[1] : end] = window.mel.T
             if window.end == n_ctx:
                 row[end] = 0.0
-        x: Tensor = self.conv1(
-            im2col(mels, stride=1), gelu=True
-        )  # (n_windows, STEM_CONTEXT + 2 * n + 2, n_audio_state)
+        x: Tensor = self.conv1(im2col(mels, stride=1), gelu=True)  # (n_windows, n_frames, n_audio_state)
         # the second convolution reads zeros before a window's first frame, not the first one's output over zeros
         x[[row for row, window in enumerate(group.windows) if not window.start], :STEM_CONTEXT] = 0.0
         # the first position has read padding instead of the frame on its left: it is cut off

@@ -83,16 +83,13 @@ def screen(weight: Tensor) -> ScreenedVocabulary | None:
     """
     Pack a token embedding for screened products, or return None where that does not help or is not possible.
 
-    Not possible it is on other devices and CPUs, and with a torch that has these kernels no more.
+    It is possible on a CPU in float32, with a torch that has these kernels.
 
     Args:
         weight: (n_vocab, n_state).
     """
-    return (
-        ScreenedVocabulary(weight)
-        if weight.numel() >= SMALLEST_PACKED and has_products(weight.device, weight.dtype)
-        else None
-    )
+    is_screened = weight.numel() >= SMALLEST_PACKED and has_products(weight.device, weight.dtype)
+    return ScreenedVocabulary(weight) if is_screened else None
 
 
 def _packed(weight: Tensor, n_padding: int) -> object:

@@ -56,8 +56,8 @@ class IdleCalibration:
     """
     Measures on the first worker while all workers are idle, at most `MOST_SHARE` of the time.
 
-    A measurement is a row of steps. It ends without result as soon as a session speaks, which so waits for one step at
-    most.
+    A measurement is a series of steps. It ends without result as soon as a session speaks, so that the session waits
+    for one step at most.
 
     Args:
         workers: All workers of the machine.

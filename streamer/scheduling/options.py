@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerOptions:
-    """Bounds of all sessions; the defaults are those of the configuration."""
+    """Bounds of all sessions."""
 
     max_backlog_s: float
     """Audio of one session that waits before its sender is slowed down, seconds."""

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingOptions:
-    """Where recordings go, and how large they may become; the defaults are those of the configuration."""
+    """Where recordings go, and how large they may become."""
 
     folder: Path | None
     """None: nothing is recorded."""
@@ -135,7 +135,7 @@ class SessionRecorder:
                     journal.flush()
 
     def _next(self) -> tuple[str, bytes] | None:
-        """What to write next, once there is some; None: nothing follows, as a queue without room could not say."""
+        """The next piece, once there is one; None after the last, also where the queue had no room for the end."""
         return None if self._stopped and self._queue.empty() else self._queue.get()
 
 

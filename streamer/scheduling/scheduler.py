@@ -251,7 +251,7 @@ class Scheduler:
 
     def give_up(self, session: str, token: str) -> None:
         """
-        End a session whose client goes on in another process; one that is not here is none to end.
+        End a session whose client goes on in another process; nothing where the session is not here.
 
         Args:
             session: Its name.

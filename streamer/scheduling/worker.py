@@ -230,7 +230,7 @@ class Worker:
             self._next_tick_s = time.monotonic() + self._options.tick_beside_s(len(self.streams))
         if is_tick or done:
             await self._round_beside(takes_audio=is_tick)
-        # whoever wakes between two ticks, a session that gives way too, is answered at the next
+        # a wake-up between two ticks, as of a session that gives way, is answered at the next tick
         if (not is_tick or self._with_input()) and self._tick is None:
             wait_s = max(0.0, self._next_tick_s - time.monotonic())
             self._tick = asyncio.get_running_loop().call_later(wait_s, self._on_tick)

@@ -67,7 +67,7 @@ class Workers:
 
     def publish(self, metrics: ServiceMetrics, capacity: Callable[[], int]) -> None:
         """
-        Publish it as gauges, which are read whenever somebody asks.
+        Publish what the workers do as gauges, which are read whenever somebody asks.
 
         Args:
             metrics: Where.

@@ -29,7 +29,7 @@ from streamer.text.repetition import repeats
 PART_S = 25.0
 """Sound after which a turn that goes on is cut, seconds: the session holds 30 s, and cuts at stable words alone."""
 MAX_OUTSTANDING = 4
-"""Turns of a recording that wait for their second pass at which no more of it is taken."""
+"""Turns of a recording that may wait for their second pass; at this number no more of its audio is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

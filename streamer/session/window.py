@@ -241,7 +241,7 @@ class Window:
         self.commit(n_certain, closes=closes)
 
     def _hypothesis(self, request: StepRequest, result: StepResult) -> Hypothesis:
-        """What is believed of a result; the last word of a cut text is left out, for it may be half, if it is short."""
+        """What is believed of a result; a short last word of a cut text is left out, since it may be half a word."""
         lag_s = self._options.alignment_lag_s
         words = spoken_words(result, self._tokenizer, self._audio.start_s, self._voice.trimmed, lag_s)
         n, is_loop = n_believed(result, request.no_eot_at)
