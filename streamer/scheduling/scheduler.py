@@ -330,7 +330,7 @@ class Scheduler:
         reviser.put(job)
 
     def _has_room_to_revise(self) -> bool:
-        return self._workers.n_burdening <= ROOM * self._workers.capacity
+        return self._workers.n_speaking_total <= ROOM * self._workers.capacity
 
     def _detached(self, stream: SessionHandle) -> None:
         if not stream.has_sound:

@@ -161,7 +161,7 @@ class Worker:
         return sum(stream.session.is_speaking for stream in self.streams.values())
 
     @property
-    def n_burdening(self) -> int:
+    def n_speaking_total(self) -> int:
         """Sessions with an open turn that the engine serves, those of other processes among them."""
         return self.n_speaking + self.decoder.n_speaking_elsewhere
 
@@ -173,7 +173,7 @@ class Worker:
     @property
     def interval_s(self) -> float:
         """Present interval between partial steps of one session, seconds."""
-        return self.meter.interval_s(self.n_burdening)
+        return self.meter.interval_s(self.n_speaking_total)
 
     @property
     def worst_lag_s(self) -> float:
@@ -253,7 +253,7 @@ class Worker:
         self.decoder.tell_speaking(self.n_speaking)
 
     async def _step_beside(self, due: Sequence[SessionHandle]) -> None:
-        n_speaking, stepped = self.n_burdening, await self._step(due)
+        n_speaking, stepped = self.n_speaking_total, await self._step(due)
         if stepped and stepped.n_rows:
             self.meter.observe(stepped.seconds, stepped.n_rows, n_speaking)
         await self._release()
@@ -336,7 +336,7 @@ class Worker:
     def _due(self, interval_s: float) -> list[SessionHandle]:
         """Sessions due for a step at this interval, ends of turns first, then those that have waited longest."""
         able = [s for s in self.streams.values() if not s.has_failed]
-        sooner_s = min(interval_s, self.meter.hurried_interval_s(self.n_burdening))
+        sooner_s = min(interval_s, self.meter.hurried_interval_s(self.n_speaking_total))
         due = [s for s in able if self._guard(s, functools.partial(_is_due, s.session, interval_s, sooner_s))]
         due = [s for s in due if self._early_final_s(s) <= 0]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.waiting_s))

@@ -40,9 +40,9 @@ class Workers:
         return sum(worker.decoder.capacity for worker in self._workers)
 
     @property
-    def n_burdening(self) -> int:
+    def n_speaking_total(self) -> int:
         """Sessions with an open turn that their engines serve, those of other processes among them."""
-        return sum(worker.n_burdening for worker in self._workers)
+        return sum(worker.n_speaking_total for worker in self._workers)
 
     @property
     def is_alive(self) -> bool:
