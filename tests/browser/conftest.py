@@ -1,4 +1,9 @@
-"""Fixtures of the browser tests: Debian's Chromium with a sound file for a microphone."""
+"""
+Fixtures of the browser tests: Debian's Chromium with a sound file for a microphone.
+
+A browser takes longer to start than most tests to run: those that only need to be heard share one, each in contexts of
+its own, which share nothing. They run on one event loop, that of the browser.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+import pytest_asyncio
 from numpy.typing import NDArray
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
@@ -19,12 +25,11 @@ from tests.helpers.http_daemon import Daemon, serving
 EXECUTABLE = "/usr/bin/chromium"
 SPOKEN_RATE = 48000
 
-OpenChromium: TypeAlias = Callable[[Path], Awaitable[Browser]]
-SaveWav: TypeAlias = Callable[[NDArray[np.float32]], Path]
+OpenChromium: TypeAlias = Callable[..., Awaitable[Browser]]
 
 
-def arguments(wav: Path) -> list[str]:
-    """Switches of a Chromium that hears `wav` once, asks nobody, and knows `box.test` as this machine."""
+def arguments(wav: Path, *, loops: bool) -> list[str]:
+    """Switches of a Chromium that hears `wav`, asks nobody, and knows `box.test` as this machine."""
     return [
         "--no-sandbox",
         "--disable-gpu",
@@ -35,52 +40,50 @@ def arguments(wav: Path) -> list[str]:
         "--disable-sync",
         "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={wav}%noloop",
+        f"--use-file-for-fake-audio-capture={wav}{'' if loops else '%noloop'}",
         "--autoplay-policy=no-user-gesture-required",
         "--host-resolver-rules=MAP box.test 127.0.0.1",
     ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[OpenChromium]:
-    """Opens a browser whose microphone plays a WAV file (48 kHz mono PCM16), once."""
+    """Opens a browser whose microphone plays a WAV file (48 kHz mono PCM16) once, or with `loops` for ever."""
     async with async_playwright() as playwright:
 
-        async def open_chromium(wav: Path) -> Browser:
-            return await playwright.chromium.launch(executable_path=EXECUTABLE, headless=True, args=arguments(wav))
+        async def open_chromium(wav: Path, *, loops: bool = False) -> Browser:
+            switches = arguments(wav, loops=loops)
+            return await playwright.chromium.launch(executable_path=EXECUTABLE, headless=True, args=switches)
 
         yield open_chromium
 
 
-@pytest.fixture
-def save_wav(tmp_path: Path) -> SaveWav:
-    """Writes samples in [-1, 1], (n,), at 48 kHz as the file that `chromium` plays."""
-
-    def save(samples: NDArray[np.float32]) -> Path:
-        path = tmp_path / "spoken.wav"
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(SPOKEN_RATE)
-            file.writeframes((samples * 32767).astype("<i2").tobytes())
-        return path
-
-    return save
+def save_wav(path: Path, samples: NDArray[np.float32]) -> Path:
+    """Write samples in [-1, 1], (n,), at 48 kHz as a file that `chromium` plays; its path."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SPOKEN_RATE)
+        file.writeframes((samples * 32767).astype("<i2").tobytes())
+    return path
 
 
-@pytest.fixture
-def murmur(save_wav: SaveWav) -> Path:
-    """Twenty seconds that sound like nothing, at the loudness of speech."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_browser(chromium: OpenChromium, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    """A browser that hears what sounds like nothing, at the loudness of speech: 20 s, again and again."""
     t = np.arange(20 * SPOKEN_RATE) / SPOKEN_RATE
-    return save_wav((0.2 * np.sin(2 * np.pi * 220 * t) * np.sin(2 * np.pi * 1.5 * t)).astype(np.float32))
-
-
-@pytest.fixture
-async def browser(chromium: OpenChromium, murmur: Path) -> AsyncIterator[Browser]:
-    """A browser that hears somebody."""
-    opened = await chromium(murmur)
+    murmur = (0.2 * np.sin(2 * np.pi * 220 * t) * np.sin(2 * np.pi * 1.5 * t)).astype(np.float32)
+    opened = await chromium(save_wav(tmp_path_factory.mktemp("murmur") / "murmur.wav", murmur), loops=True)
     yield opened
     await opened.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(shared_browser: Browser) -> AsyncIterator[Browser]:
+    """A browser that hears somebody, and keeps nothing of what a test opens in it."""
+    yield shared_browser
+    for context in shared_browser.contexts:
+        await context.close()
 
 
 @pytest.fixture
@@ -89,13 +92,11 @@ def window() -> dict[str, Any]:
     return {}
 
 
-@pytest.fixture
-async def context(browser: Browser, window: dict[str, Any]) -> AsyncIterator[BrowserContext]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser: Browser, window: dict[str, Any]) -> BrowserContext:
     """A desktop window with permission for the microphone."""
     size = {"width": 1280, "height": 860}
-    opened = await browser.new_context(permissions=["microphone"], viewport=size, **window)  # type: ignore[arg-type]
-    yield opened
-    await opened.close()
+    return await browser.new_context(permissions=["microphone"], viewport=size, **window)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def config() -> Config:
     return Config(server=ServerConfig(port=0))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def daemon(config: Config, script: list[ScriptLine]) -> AsyncIterator[Daemon]:
     """A server whose sessions say `script`, which a file of tests defines."""
     async with serving(config, FakeScheduler(script)) as running:

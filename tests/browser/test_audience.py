@@ -10,26 +10,25 @@ import av
 import msgspec
 import pytest
 import zxingcpp
-from playwright.async_api import Route, expect
+from playwright.async_api import Browser, Route, expect
 
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
 from streamer.protocol.events import Caption, TurnEnd
 from streamer.server.rooms.gallery import HISTORY
 from streamer.server.rooms.room import Room
-from tests.browser.conftest import OpenChromium, count_wake_locks, expect_wake_locks, open_page
+from tests.browser.conftest import count_wake_locks, expect_wake_locks, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving, within
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TURNS = ["So the first thing is latency.", "The second thing is that no word is lost."]
 CONFIG = Config(server=ServerConfig(port=0, rooms=True))
 
 
-async def test_an_audience_follows_a_speaker(chromium: OpenChromium, murmur: Path) -> None:
+async def test_an_audience_follows_a_speaker(browser: Browser) -> None:
     """Who is there before, who comes late, and after a restart of the server; nobody there knows a time of day."""
-    browser = await chromium(murmur)
     context = await browser.new_context(permissions=["microphone"])
     async with serving(CONFIG, FakeScheduler(script_of(TURNS))) as daemon:
         early = await open_page(context, daemon.url("/watch/stage"))
@@ -54,25 +53,21 @@ async def test_an_audience_follows_a_speaker(chromium: OpenChromium, murmur: Pat
     await expect(early.locator("#status")).to_have_text("Reconnecting…")
     async with serving(Config(server=ServerConfig(port=port, rooms=True))):
         await expect(early.locator("#status")).to_have_text("Nobody is speaking", timeout=15_000)
-    await browser.close()
 
 
-async def test_a_room_that_is_not_there_is_explained(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_room_that_is_not_there_is_explained(browser: Browser) -> None:
     """In words for who watches, and with what the operator can do; also under a name that is no address."""
-    browser = await chromium(murmur)
     async with serving() as daemon:
         page = await (await browser.new_context()).new_page()
         for name in ("stage", "100%"):
             await page.goto(daemon.url(f"/watch/{name}"))
             await expect(page.get_by_role("alert")).to_contain_text("no audience rooms")
-    await browser.close()
 
 
-async def test_a_key_is_asked_for(chromium: OpenChromium, murmur: Path, tmp_path: Path) -> None:
+async def test_a_key_is_asked_for(browser: Browser, tmp_path: Path) -> None:
     """By the page of an audience, which then goes on; the key of the address is used, and a wrong one explained."""
     key, speaking = "0123456789abcdef0123", "speak-0123456789abcdef"
     (tmp_path / "keys").write_text(f"hall {key} watch\nstage {speaking} speak\n")
-    browser = await chromium(murmur)
     async with serving(CONFIG, keys=Keys(tmp_path / "keys")) as daemon:
         page = await (await browser.new_context()).new_page()
         await page.goto(daemon.url("/watch/stage#key=wrong-key-wrong-key"))
@@ -94,12 +89,10 @@ async def test_a_key_is_asked_for(chromium: OpenChromium, murmur: Path, tmp_path
         await expect(other.get_by_role("status")).to_contain_text("add #key=… to the end")
         await other.goto(daemon.url(f"/overlay?room=stage#key={key}"))
         await expect(other.get_by_role("status")).to_contain_text("Nobody is speaking in room “stage” yet")
-    await browser.close()
 
 
-async def test_the_link_is_shared(chromium: OpenChromium, murmur: Path) -> None:
+async def test_the_link_is_shared(browser: Browser) -> None:
     """As a copy and as a QR code of the same address; the name of the room is there after a reload."""
-    browser = await chromium(murmur)
     context = await browser.new_context(permissions=["microphone", "clipboard-read", "clipboard-write"])
     async with serving(CONFIG) as daemon:
         page = await open_page(context, daemon.url("/"))
@@ -118,12 +111,10 @@ async def test_the_link_is_shared(chromium: OpenChromium, murmur: Path) -> None:
         assert [found.text for found in zxingcpp.read_barcodes(image)] == [daemon.url("/watch/stage-1")]
         await page.get_by_role("button", name="Close").click()
         await expect(page.get_by_role("dialog")).to_be_hidden()
-    await browser.close()
 
 
-async def test_what_was_said_survives_a_restart(chromium: OpenChromium, murmur: Path) -> None:
+async def test_what_was_said_survives_a_restart(browser: Browser) -> None:
     """A connection that was lost shows nothing twice; a new daemon, which counts from 0 again, replaces nothing."""
-    browser = await chromium(murmur)
     old, new = Room(), Room()
     async with serving(CONFIG, microphone=old) as daemon:
         port = daemon.http.port
@@ -145,12 +136,10 @@ async def test_what_was_said_survives_a_restart(chromium: OpenChromium, murmur: 
             await expect(page.locator("#log .said")).to_have_text([*TURNS, "It went on."])
         with new.speaking("s_3"):
             await expect(page.locator("#log .turn")).to_have_count(0)
-    await browser.close()
 
 
-async def test_a_speaker_brings_the_talk_back(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_speaker_brings_the_talk_back(browser: Browser) -> None:
     """After a restart of the server, for who has seen it and for who comes late."""
-    browser = await chromium(murmur)
     context = await browser.new_context(permissions=["microphone"])
     async with serving(CONFIG, FakeScheduler(script_of(TURNS))) as daemon:
         early = await open_page(context, daemon.url("/watch/stage"))
@@ -169,12 +158,10 @@ async def test_a_speaker_brings_the_talk_back(chromium: OpenChromium, murmur: Pa
         late = await open_page(context, daemon.url("/watch/stage"))
         for page in (late, early):
             await expect(page.locator("#log .said")).to_have_text([*TURNS, "It went on."], timeout=20_000)
-    await browser.close()
 
 
-async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path) -> None:
+async def test_forgotten_turns_are_counted(browser: Browser) -> None:
     """The last turns of a longer talk do not look like all of it, nor do those that a page keeps for so long."""
-    browser = await chromium(murmur)
     microphone = Room()
     ends = [event for _, event in script_of(["Word."] * (HISTORY + 110)) if isinstance(event, TurnEnd)]
     async with serving(CONFIG, microphone=microphone) as daemon:
@@ -190,12 +177,10 @@ async def test_forgotten_turns_are_counted(chromium: OpenChromium, murmur: Path)
                 microphone.publish(event)
             await expect(page.locator("#missing")).to_contain_text("the first 10 sentences", timeout=60_000)
             await expect(page.locator("#log .turn")).to_have_count(HISTORY + 100)
-    await browser.close()
 
 
-async def test_the_screen_stays_on_while_somebody_speaks(chromium: OpenChromium, murmur: Path) -> None:
+async def test_the_screen_stays_on_while_somebody_speaks(browser: Browser) -> None:
     """Nobody touches a phone to read; it is asked again after the page was hidden, and sleeps when the talk is over."""
-    browser = await chromium(murmur)
     context = await browser.new_context()
     await count_wake_locks(context)
     microphone = Room()
@@ -208,12 +193,10 @@ async def test_the_screen_stays_on_while_somebody_speaks(chromium: OpenChromium,
             await page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
             await expect_wake_locks(page, 2, 1)
         await expect_wake_locks(page, 2, 0)
-    await browser.close()
 
 
-async def test_a_server_that_is_down_is_named(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_server_that_is_down_is_named(browser: Browser) -> None:
     """On the page of an audience and on the overlay."""
-    browser = await chromium(murmur)
     context = await browser.new_context()
     async with serving(CONFIG) as daemon:
         watching, over = await context.new_page(), await context.new_page()
@@ -222,12 +205,10 @@ async def test_a_server_that_is_down_is_named(chromium: OpenChromium, murmur: Pa
         await expect(watching.locator("#status")).to_have_text("Nobody is speaking")
     await expect(watching.get_by_role("alert")).to_contain_text("does not answer")
     await expect(over.get_by_role("status")).to_contain_text("does not answer")
-    await browser.close()
 
 
-async def test_the_overlay_tells_no_trouble_that_is_over(chromium: OpenChromium, murmur: Path) -> None:
+async def test_the_overlay_tells_no_trouble_that_is_over(browser: Browser) -> None:
     """What it asked of a lost connection may be answered after the next one stands: it would be on air for nothing."""
-    browser = await chromium(murmur)
     page = await (await browser.new_context()).new_page()
     room, asked, answered = Room(), asyncio.Event(), asyncio.Event()
 
@@ -248,7 +229,6 @@ async def test_the_overlay_tells_no_trouble_that_is_over(chromium: OpenChromium,
             answered.set()
             await page.evaluate("fetch('/healthz').catch(() => null)")
             await expect(page.get_by_role("status")).to_be_hidden()
-    await browser.close()
 
 
 @pytest.mark.parametrize(
@@ -259,11 +239,8 @@ async def test_the_overlay_tells_no_trouble_that_is_over(chromium: OpenChromium,
         ("?sise=48&back=blue&sample=yes", "unknown: sise, back"),
     ],
 )
-async def test_the_overlay_says_in_small_print_what_is_wrong(
-    chromium: OpenChromium, murmur: Path, search: str, message: str
-) -> None:
+async def test_the_overlay_says_in_small_print_what_is_wrong(browser: Browser, search: str, message: str) -> None:
     """For a while: whoever sets the scene up sees it, and an audience does not."""
-    browser = await chromium(murmur)
     async with serving() as daemon:
         page = await (await browser.new_context()).new_page()
         await page.clock.install()
@@ -271,12 +248,10 @@ async def test_the_overlay_says_in_small_print_what_is_wrong(
         await expect(page.get_by_role("status")).to_contain_text(message)
         await page.clock.fast_forward(25_000)
         await expect(page.get_by_role("status")).to_be_hidden()
-    await browser.close()
 
 
-async def test_overlay_on_nothing_has_edges_and_lines_can_be_centred(chromium: OpenChromium, murmur: Path) -> None:
+async def test_overlay_on_nothing_has_edges_and_lines_can_be_centred(browser: Browser) -> None:
     """White letters on a white scene can be read; without `align` words stay where they are."""
-    browser = await chromium(murmur)
     async with serving() as daemon:
         page = await (await browser.new_context()).new_page()
         stage = page.locator("#stage")
@@ -292,12 +267,10 @@ async def test_overlay_on_nothing_has_edges_and_lines_can_be_centred(chromium: O
             found = await stage.evaluate("(stage) => getComputedStyle(stage).textShadow")
             assert (found != "none") == shadow, search
             await expect(stage).to_have_css("text-align", align)
-    await browser.close()
 
 
-async def test_the_options_of_the_overlay_make_its_address(chromium: OpenChromium, murmur: Path) -> None:
+async def test_the_options_of_the_overlay_make_its_address(browser: Browser) -> None:
     """Defaults are left out, wrong values too, and the key stands where no server sees it."""
-    browser = await chromium(murmur)
     async with serving() as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay/options"))
         await expect(page.locator("#address")).to_have_text(daemon.url("/overlay"))
@@ -309,12 +282,10 @@ async def test_the_options_of_the_overlay_make_its_address(chromium: OpenChromiu
         async with page.context.expect_page() as opened:
             await page.get_by_role("link", name="sample").click()
         await expect((await opened.value).locator("#stage p")).to_have_css("font-size", "48px")
-    await browser.close()
 
 
-async def test_overlay(chromium: OpenChromium, murmur: Path) -> None:
+async def test_overlay(browser: Browser) -> None:
     """The microphone's captions on nothing, as the address says; what was said before does not come up again."""
-    browser = await chromium(murmur)
     microphone = Room()
     script = [event for _, event in script_of(TURNS)]
     async with serving(CONFIG, microphone=microphone) as daemon:
@@ -331,6 +302,5 @@ async def test_overlay(chromium: OpenChromium, murmur: Path) -> None:
             await expect(line).to_have_css("font-size", "44px")
             await expect(line).to_have_css("color", "rgb(255, 255, 0)")
             await expect(page.locator("#stage p")).to_have_count(0, timeout=5_000)
-    await browser.close()
 
     assert ground == "rgba(0, 0, 0, 0)"

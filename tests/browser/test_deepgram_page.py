@@ -10,11 +10,11 @@ import pytest
 import soxr
 from playwright.async_api import expect
 
-from tests.browser.conftest import SPOKEN_RATE, OpenChromium, SaveWav
+from tests.browser.conftest import SPOKEN_RATE, OpenChromium, save_wav
 from tests.helpers.daemon_process import daemon_process, with_silence, word_errors
 from tests.helpers.recordings import Recording
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 KEY = "browser-0123456789abcdef"
 PAGE = """async ([address, key, every]) => {
@@ -43,12 +43,12 @@ recorder starts once the socket is open, each message is taken to have alternati
 
 @pytest.mark.parametrize("every_ms", [250, 1000])
 async def test_a_page_for_deepgram_shows_what_was_said(
-    chromium: OpenChromium, save_wav: SaveWav, recordings: dict[str, Recording], tmp_path: Path, every_ms: int
+    chromium: OpenChromium, recordings: dict[str, Recording], tmp_path: Path, every_ms: int
 ) -> None:
     """With the address alone changed."""
     spoken = recordings["dev-jfk"]
     sound = soxr.resample(with_silence(spoken.samples, 4.0), 16_000, SPOKEN_RATE)
-    browser = await chromium(save_wav(np.asarray(sound, dtype=np.float32)))
+    browser = await chromium(save_wav(tmp_path / "spoken.wav", np.asarray(sound, dtype=np.float32)))
     (tmp_path / "keys").write_text(f"page {KEY} speak\n")
     async with daemon_process(tmp_path, STREAMER_SERVER_KEYS_FILE=str(tmp_path / "keys")) as daemon:
         context = await browser.new_context(permissions=["microphone"])

@@ -17,13 +17,14 @@ import soxr
 from numpy.typing import NDArray
 from playwright.async_api import Browser, Page, expect
 
-from tests.browser.conftest import SPOKEN_RATE, OpenChromium, SaveWav, open_page
+from tests.browser.conftest import SPOKEN_RATE, OpenChromium, open_page, save_wav
 from tests.browser.test_pictures import picture, screen
 from tests.helpers.daemon_process import DaemonProcess, daemon_process, with_silence
 from tests.helpers.recordings import Recording
 
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.skipif("SCREENSHOTS_FOLDER" not in os.environ, reason="asked for with `make pictures`"),
 ]
 
@@ -65,11 +66,9 @@ async def phone(browser: Browser, daemon: DaemonProcess) -> None:
     await picture(page, "live-phone-dark")
 
 
-async def test_a_real_session(
-    chromium: OpenChromium, save_wav: SaveWav, recordings: dict[str, Recording], tmp_path: Path
-) -> None:
+async def test_a_real_session(chromium: OpenChromium, recordings: dict[str, Recording], tmp_path: Path) -> None:
     """What the docs show is what users see."""
-    wav = save_wav(talk(recordings))
+    wav = save_wav(tmp_path / "spoken.wav", talk(recordings))
     async with daemon_process(tmp_path, STREAMER_SERVER_ROOMS="true") as daemon:
         # each in a browser of its own: its microphone plays the talk once
         for show in (speaker_and_audience, phone):

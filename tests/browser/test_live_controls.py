@@ -17,7 +17,7 @@ from tests.browser.conftest import count_wake_locks, expect_wake_locks, open_pag
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving, within
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 CONFIG = Config(server=ServerConfig(port=0, rooms=True))
 KEY = "0123456789abcdef0123"

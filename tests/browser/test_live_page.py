@@ -17,7 +17,7 @@ from tests.browser.conftest import open_page
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TURNS = [
     "So the first thing is latency, and nobody wants to wait for a word.",

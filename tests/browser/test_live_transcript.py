@@ -17,7 +17,7 @@ from tests.browser.conftest import open_page
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine, script_of
 from tests.helpers.http_daemon import Daemon, serving
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 CONFIG = Config(server=ServerConfig(port=0))
 TURNS = ["So the first thing is latency.", "The second thing is that no word is lost.", "The third comes much later."]

@@ -16,27 +16,26 @@ from typing import Any
 import numpy as np
 import pytest
 import zxingcpp
+from playwright.async_api import Browser, expect
 from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import expect
 
 from streamer.config import Config, ServerConfig
 from streamer.protocol.events import Caption, Event, TurnEnd, Word
 from streamer.protocol.options import Update
-from tests.browser.conftest import OpenChromium, open_page
+from tests.browser.conftest import open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving, within
 from tests.helpers.live_recordings import RATE, SECONDS, recorded
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = Config(server=ServerConfig(port=0))
 
 
-async def test_subtitles_are_those_of_the_daemon(chromium: OpenChromium, murmur: Path) -> None:
+async def test_subtitles_are_those_of_the_daemon(browser: Browser) -> None:
     """For every vector the page makes the same text, SubRip and WebVTT as `streamer.subtitles.cues`."""
     vectors = json.loads((ROOT / "tests" / "data" / "subtitles.json").read_text(encoding="utf-8"))
-    browser = await chromium(murmur)
     async with serving(CONFIG) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         made: list[dict[str, Any]] = await page.evaluate(
@@ -50,17 +49,15 @@ async def test_subtitles_are_those_of_the_daemon(chromium: OpenChromium, murmur:
             }""",
             vectors,
         )
-    await browser.close()
 
     assert made == [{key: vector[key] for key in ("txt", "srt", "vtt")} for vector in vectors]
 
 
-async def test_qr_codes_are_read_by_another_program(chromium: OpenChromium, murmur: Path) -> None:
+async def test_qr_codes_are_read_by_another_program(browser: Browser) -> None:
     """Texts of every length that a code can hold, beyond ASCII too, in all ten versions; a longer one is refused."""
     chance = random.Random(18)
     texts = ["".join(chance.choices("abcXYZ0189/:.-_#=äß漢", k=n)) for n in range(1, 140, 7)]
     texts += ["x" * n for n in (14, 15, 26, 27, 84, 85, 106, 107, 122, 123, 152, 153, 180, 181, 213)]
-    browser = await chromium(murmur)
     async with serving(CONFIG) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         made: list[list[list[bool]]] = await page.evaluate(
@@ -68,7 +65,6 @@ async def test_qr_codes_are_read_by_another_program(chromium: OpenChromium, murm
         )
         with pytest.raises(PlaywrightError, match="holds 213 bytes, the text has 214"):
             await page.evaluate('async () => (await import("/pages/qr.js")).qrMatrix("x".repeat(214))')
-    await browser.close()
     images = [np.pad(~np.array(matrix), 4, constant_values=True).repeat(4, 0).repeat(4, 1) for matrix in made]
     read = [zxingcpp.read_barcodes(image.astype(np.uint8) * 255) for image in images]
 
@@ -76,7 +72,7 @@ async def test_qr_codes_are_read_by_another_program(chromium: OpenChromium, murm
     assert {len(matrix) for matrix in made} == {17 + 4 * version for version in range(1, 11)}
 
 
-async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> None:
+async def test_example_of_the_client(browser: Browser) -> None:
     """The example at the head of client.js, as it stands there."""
     source = (ROOT / "streamer" / "server" / "pages" / "client.js").read_text(encoding="utf-8")
     lines = [line[7:] for line in source.splitlines() if re.match(r"^//     ?\S", line)]
@@ -84,7 +80,6 @@ async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> No
     module = opening.replace('import { Captions, Microphone } from "/pages/client.js";', "")
     assert "Captions" in module
     assert "captions.end()" in closing
-    browser = await chromium(murmur)
     async with serving(CONFIG, FakeScheduler(script_of(["one two three"]))) as daemon:
         context = await browser.new_context(permissions=["microphone"])
         page = await open_page(context, daemon.url("/overlay"))
@@ -99,13 +94,12 @@ async def test_example_of_the_client(chromium: OpenChromium, murmur: Path) -> No
         )
         await expect(page).to_have_title("one two three", timeout=15_000)
         assert await page.evaluate("finish()") == "ended"
-    await browser.close()
 
 
 @pytest.mark.parametrize("encoding", ["container", "webm_opus"])
-async def test_a_recording_is_sent_again_from_its_start(chromium: OpenChromium, murmur: Path, encoding: str) -> None:
+async def test_a_recording_is_sent_again_from_its_start(browser: Browser, encoding: str) -> None:
     """It can be read only as a whole, under both names of a container: after a lost connection all of it comes."""
-    browser, scheduler = await chromium(murmur), FakeScheduler()
+    scheduler = FakeScheduler()
     async with serving(CONFIG, scheduler) as daemon:
         port = daemon.http.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
@@ -126,7 +120,6 @@ async def test_a_recording_is_sent_again_from_its_start(chromium: OpenChromium, 
         await within(scheduler.streams[0].fed.wait())
     async with serving(Config(server=ServerConfig(port=port)), scheduler):
         assert await page.evaluate("finish()") is None
-    await browser.close()
 
     [stream] = scheduler.streams
     assert sum(map(len, stream.samples)) == pytest.approx(SECONDS * RATE, abs=0.1 * RATE)
@@ -135,9 +128,8 @@ async def test_a_recording_is_sent_again_from_its_start(chromium: OpenChromium, 
 AUDIO = '{ encoding: "pcm_s16le", rate: 16000, channels: 1 }'
 
 
-async def test_a_key_that_no_page_can_send_is_refused(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_key_that_no_page_can_send_is_refused(browser: Browser) -> None:
     """As one that the server does not know: the browser itself refuses its letters."""
-    browser = await chromium(murmur)
     async with serving(CONFIG) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         codes = await page.evaluate(
@@ -149,14 +141,12 @@ async def test_a_key_that_no_page_can_send_is_refused(chromium: OpenChromium, mu
                 return [(await speaker).error.code, (await viewer).error.code];
             }}"""
         )
-    await browser.close()
 
     assert codes == ["unauthorized", "unauthorized"]
 
 
-async def test_a_token_is_asked_for_again(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_token_is_asked_for_again(browser: Browser) -> None:
     """Whoever gives tokens may be away when the network is."""
-    browser = await chromium(murmur)
     async with serving(CONFIG) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         n_asked = await page.evaluate(
@@ -174,7 +164,6 @@ async def test_a_token_is_asked_for_again(chromium: OpenChromium, murmur: Path) 
                 return nAsked;
             }}"""
         )
-    await browser.close()
 
     assert n_asked == 2
 
@@ -190,9 +179,9 @@ SPEAK = f"""async () => {{
 """Opens a session and sends it a second of sound."""
 
 
-async def test_a_change_during_an_outage_reaches_the_session(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_change_during_an_outage_reaches_the_session(browser: Browser) -> None:
     """A session that is known again goes on with its own options: what was changed meanwhile is told again."""
-    browser, scheduler = await chromium(murmur), FakeScheduler()
+    scheduler = FakeScheduler()
     async with serving(CONFIG, scheduler) as daemon:
         port = daemon.http.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
@@ -201,14 +190,13 @@ async def test_a_change_during_an_outage_reaches_the_session(chromium: OpenChrom
     await page.evaluate("captions.update({ language: 'de' })")
     async with serving(Config(server=ServerConfig(port=port)), scheduler):
         assert await page.evaluate("captions.end()") == {"error": None}
-    await browser.close()
 
     assert [stream.updates for stream in scheduler.streams] == [[Update(language="de")]]
 
 
-async def test_a_start_that_was_not_answered_is_resumed(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_start_that_was_not_answered_is_resumed(browser: Browser) -> None:
     """The session that it has opened all the same has a place, and perhaps a room, that another one would not get."""
-    browser, scheduler = await chromium(murmur), FakeScheduler()
+    scheduler = FakeScheduler()
     async with serving(CONFIG, scheduler) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         error = await page.evaluate(
@@ -231,15 +219,14 @@ async def test_a_start_that_was_not_answered_is_resumed(chromium: OpenChromium, 
                 return (await captions.end()).error;
             }}"""
         )
-    await browser.close()
 
     assert error is None
     assert len(scheduler.streams) == 1
 
 
-async def test_an_end_during_a_drain_loses_no_sound(chromium: OpenChromium, murmur: Path) -> None:
+async def test_an_end_during_a_drain_loses_no_sound(browser: Browser) -> None:
     """The `bye` of a server that stops does not answer an end that it ignored: the next server gets the rest."""
-    browser, before, after = await chromium(murmur), FakeScheduler(), FakeScheduler()
+    before, after = FakeScheduler(), FakeScheduler()
     async with serving(CONFIG, before) as daemon:
         port = daemon.http.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
@@ -252,22 +239,19 @@ async def test_an_end_during_a_drain_loses_no_sound(chromium: OpenChromium, murm
         await within(before.streams[0].detached.wait())
     async with serving(Config(server=ServerConfig(port=port)), after):
         assert await page.evaluate("ended") == {"error": None}
-    await browser.close()
 
     assert sum(map(len, after.streams[0].samples)) == RATE
 
 
-async def test_an_idle_session_ends_with_its_last_words(chromium: OpenChromium, murmur: Path) -> None:
+async def test_an_idle_session_ends_with_its_last_words(browser: Browser) -> None:
     """What was said before a page fell silent is told behind the error, before the end."""
     end = TurnEnd(turn=0, text="one", start_s=0.1, end_s=0.6, language="en", reason="end")
-    browser = await chromium(murmur)
     async with serving(Config(server=ServerConfig(port=0, idle_s=1.0)), FakeScheduler([(60.0, end)])) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
         said, ended = await page.evaluate(
             """() => Promise.all([said, new Promise((resolve) => captions.on("end", resolve))])"""
         )
-    await browser.close()
 
     assert (said["text"], ended["error"]["code"]) == ("one", "idle")
 
@@ -283,9 +267,9 @@ WORD = Word(text="one", start_s=0.1, end_s=0.6, confidence=1.0, stable=True)
     ],
     ids=["caption", "turn_end"],
 )
-async def test_a_new_server_does_not_repeat_stable_words(chromium: OpenChromium, murmur: Path, event: Event) -> None:
+async def test_a_new_server_does_not_repeat_stable_words(browser: Browser, event: Event) -> None:
     """The session goes on behind the last of them, though the old server had not told yet that it needs no more."""
-    browser, before, after = await chromium(murmur), FakeScheduler([(1.0, event)]), FakeScheduler()
+    before, after = FakeScheduler([(1.0, event)]), FakeScheduler()
     async with serving(CONFIG, before) as daemon:
         port = daemon.http.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
@@ -293,15 +277,13 @@ async def test_a_new_server_does_not_repeat_stable_words(chromium: OpenChromium,
         await page.evaluate("said")
     async with serving(Config(server=ServerConfig(port=port)), after):
         assert await page.evaluate("captions.end()") == {"error": None}
-    await browser.close()
 
     [stream] = after.streams
     assert sum(map(len, stream.samples)) == RATE - WORD.end_s * RATE
 
 
-async def test_a_viewer_may_leave_at_once(chromium: OpenChromium, murmur: Path) -> None:
+async def test_a_viewer_may_leave_at_once(browser: Browser) -> None:
     """Before it has connected, as a component does that is mounted twice: it opens no connection then."""
-    browser = await chromium(murmur)
     async with serving(CONFIG) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         states = await page.evaluate(
@@ -313,7 +295,6 @@ async def test_a_viewer_may_leave_at_once(chromium: OpenChromium, murmur: Path) 
                 return states;
             }"""
         )
-    await browser.close()
 
     assert states == []
 
@@ -330,10 +311,9 @@ def site(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-async def test_a_page_of_another_site_imports_the_client(chromium: OpenChromium, murmur: Path, site: str) -> None:
+async def test_a_page_of_another_site_imports_the_client(browser: Browser, site: str) -> None:
     """It hears the microphone there, and its session is that of the daemon that the module came from."""
     config = Config(server=ServerConfig(port=0, allowed_origins=(site,)))
-    browser = await chromium(murmur)
     async with serving(config, FakeScheduler(script_of(["one two three"]))) as daemon:
         context = await browser.new_context(permissions=["microphone"])
         page = await open_page(context, f"{site}/")
@@ -348,4 +328,3 @@ async def test_a_page_of_another_site_imports_the_client(chromium: OpenChromium,
             daemon.url("/pages/client.js"),
         )
         await expect(page).to_have_title("one two three", timeout=15_000)
-    await browser.close()

@@ -16,11 +16,11 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
 from streamer.server.rooms.room import Room
-from tests.browser.conftest import OpenChromium, open_page
+from tests.browser.conftest import open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import Daemon, serving
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 CONFIG = Config(server=ServerConfig(port=0, rooms=True))
 TALK = [
@@ -67,12 +67,11 @@ def speak(room: Room, n_turns: int = 2, n_words: int = 13) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SCREENS)
-async def test_every_page(chromium: OpenChromium, murmur: Path, size: str, scheme: str) -> None:
+async def test_every_page(browser: Browser, size: str, scheme: str) -> None:
     """The live page before, while and after; its menu; an audience's page; the overlay."""
     room = Room()
     scheduler = FakeScheduler(script_of(TALK, word_s=0.2, pause_s=0.4))
     scheduler.model = "tiny.en"
-    browser = await chromium(murmur)
     async with serving(CONFIG, scheduler, room) as daemon:
         context = await screen(browser, size, scheme)
         await live_page(context, daemon, f"{size}-{scheme}")
@@ -82,7 +81,6 @@ async def test_every_page(chromium: OpenChromium, murmur: Path, size: str, schem
             await overlay(context, daemon, f"{size}-{scheme}")
         await overlay_options(context, daemon, f"{size}-{scheme}")
         await context.close()
-    await browser.close()
 
 
 async def live_page(context: BrowserContext, daemon: Daemon, name: str) -> None:
@@ -113,9 +111,8 @@ async def live_page(context: BrowserContext, daemon: Daemon, name: str) -> None:
 
 
 @pytest.mark.parametrize("size", SCREENS)
-async def test_every_state(chromium: OpenChromium, murmur: Path, tmp_path: Path, size: str) -> None:
+async def test_every_state(browser: Browser, tmp_path: Path, size: str) -> None:
     """What opens on a click, what is wrong, and the largest text, of each page."""
-    browser = await chromium(murmur)
     scheduler = FakeScheduler(script_of(TALK, word_s=0.1, pause_s=0.2))
     async with serving(CONFIG, scheduler) as daemon:
         context = await screen(browser, size, "light")
@@ -137,7 +134,6 @@ async def test_every_state(chromium: OpenChromium, murmur: Path, tmp_path: Path,
             page = await open_page(context, daemon.url(f"/overlay?sample=yes&size=40&{extra}"))
             await picture(page, f"overlay-{name}-{size}", transparent=True)
             await assert_accessible(page)
-    await browser.close()
 
 
 async def live_states(page: Page, size: str) -> None:

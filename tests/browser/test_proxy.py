@@ -6,27 +6,24 @@ from pathlib import Path
 
 import pytest
 import trustme
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from streamer.config import Config, ServerConfig
-from tests.browser.conftest import OpenChromium, open_page
+from tests.browser.conftest import open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving
 from tests.helpers.nginx import needs_nginx, nginx
 
-pytestmark = [pytest.mark.browser, needs_nginx]
+pytestmark = [pytest.mark.browser, needs_nginx, pytest.mark.asyncio(loop_scope="session")]
 
 TURNS = ["So the first thing is latency.", "The second thing is that no word is lost."]
 
 
 @pytest.mark.parametrize("keeps_path", [False, True])
-async def test_speaker_and_audience_under_a_path(
-    chromium: OpenChromium, murmur: Path, tmp_path: Path, keeps_path: bool
-) -> None:
+async def test_speaker_and_audience_under_a_path(browser: Browser, tmp_path: Path, keeps_path: bool) -> None:
     """Captions come, and every link leads to a page under the path, whether the proxy removes it or not."""
     root_path = "/captions" if keeps_path else ""
     config = Config(server=ServerConfig(port=0, rooms=True, root_path=root_path))
-    browser = await chromium(murmur)
     async with (
         serving(config, FakeScheduler(script_of(TURNS))) as daemon,
         nginx(tmp_path, f"127.0.0.1:{daemon.http.port}", trustme.CA(), keeps_path=keeps_path) as port,
@@ -44,4 +41,3 @@ async def test_speaker_and_audience_under_a_path(
         options = await open_page(context, f"{root}/overlay/options")
         await expect(options.locator("#address")).to_have_text(f"{root}/overlay")
         await open_page(context, f"{root}/overlay?room=stage")
-    await browser.close()

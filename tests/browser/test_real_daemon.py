@@ -11,11 +11,11 @@ import pytest
 import soxr
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import SPOKEN_RATE, OpenChromium, SaveWav
+from tests.browser.conftest import SPOKEN_RATE, OpenChromium, save_wav
 from tests.helpers.daemon_process import daemon_process, with_silence, word_errors
 from tests.helpers.recordings import Recording
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def screenshot(page: Page, folder: Path, name: str) -> None:
@@ -26,12 +26,12 @@ async def screenshot(page: Page, folder: Path, name: str) -> None:
 
 
 async def test_speech_becomes_captions(
-    chromium: OpenChromium, save_wav: SaveWav, recordings: dict[str, Recording], tmp_path: Path
+    chromium: OpenChromium, recordings: dict[str, Recording], tmp_path: Path
 ) -> None:
     """Words appear while they are spoken, become stable, and end in the transcript, which is right."""
     spoken = recordings["dev-jfk"]
     sound = soxr.resample(with_silence(spoken.samples, 2.0), 16_000, SPOKEN_RATE)
-    browser = await chromium(save_wav(np.asarray(sound, dtype=np.float32)))
+    browser = await chromium(save_wav(tmp_path / "spoken.wav", np.asarray(sound, dtype=np.float32)))
     async with daemon_process(tmp_path) as daemon:
         context = await browser.new_context(permissions=["microphone"], viewport={"width": 1280, "height": 860})
         page = await context.new_page()
