@@ -30,8 +30,8 @@ CONFIG = Config(server=ServerConfig(port=0))
 
 @pytest.fixture
 def script() -> list[ScriptLine]:
-    """Three turns in about twelve seconds of audio."""
-    return script_of(TURNS, word_s=0.25)
+    """Three turns in about eight seconds of audio."""
+    return script_of(TURNS, word_s=0.15)
 
 
 @pytest.fixture

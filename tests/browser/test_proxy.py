@@ -25,7 +25,7 @@ async def test_speaker_and_audience_under_a_path(browser: Browser, tmp_path: Pat
     root_path = "/captions" if keeps_path else ""
     config = Config(server=ServerConfig(port=0, rooms=True, root_path=root_path))
     async with (
-        serving(config, FakeScheduler(script_of(TURNS))) as daemon,
+        serving(config, FakeScheduler(script_of(TURNS, word_s=0.1))) as daemon,
         nginx(tmp_path, f"127.0.0.1:{daemon.http.port}", trustme.CA(), keeps_path=keeps_path) as port,
     ):
         root = f"https://localhost:{port}/captions"

@@ -40,7 +40,7 @@ async def test_speech_becomes_captions(
         await page.goto(daemon.url("/"))
         await expect(page.locator("#language")).to_contain_text("English")
         await page.get_by_role("button", name="Start").click()
-        await expect(page.locator("#status")).to_have_text("Listening")
+        await expect(page.locator("#status")).to_have_text("Listening", timeout=20_000)
 
         await expect(page.locator("#stage")).to_contain_text(re.compile("fellow", re.IGNORECASE), timeout=20_000)
         await expect(page.locator("#stage")).to_contain_text(re.compile("country", re.IGNORECASE), timeout=20_000)
