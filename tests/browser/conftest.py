@@ -27,6 +27,8 @@ SPOKEN_RATE = 48000
 
 OpenChromium: TypeAlias = Callable[..., Awaitable[Browser]]
 
+expect.set_options(timeout=15_000)  # by default 5 s, which a machine full of other work passes
+
 
 def arguments(wav: Path, *, loops: bool) -> list[str]:
     """Switches of a Chromium that hears `wav`, asks nobody, and knows `box.test` as this machine."""
