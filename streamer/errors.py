@@ -46,7 +46,7 @@ class CheckpointError(StreamerError):
 
 
 class AudioFormatError(StreamerError):
-    """Audio is not as announced: unsupported encoding or rate, half a sample, or NaN."""
+    """Audio is not as announced: unsupported encoding or rate, nothing that can be decoded, or NaN."""
 
 
 class CaptureError(StreamerError):

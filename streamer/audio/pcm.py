@@ -114,38 +114,40 @@ class AudioDecoder:
         self._channels, self._mix = channels, mix
         self._sample_type = np.dtype(_SAMPLE_TYPES[encoding])
         self._resampler = Resampler(rate)
+        self._rest = b""
+        """First bytes of a sample frame, whose others come with the next message."""
 
     def decode(self, data: bytes) -> Samples:
         """
-        Decode one message of whole sample frames (one sample of every channel).
+        Decode one message, which may end anywhere, also within a sample.
 
         Returns:
             The samples at 16 kHz that it completes, (n,), within [-1, 1]; the resampler holds a few back.
 
         Raises:
-            AudioFormatError: The message has a partial frame, or samples that are not finite; nothing was decoded.
+            AudioFormatError: There are samples that are not finite; nothing was decoded.
         """
-        self._check_whole(data)
-        return self._resampler.resample(self._mono(self._samples(data)))
+        data = self._rest + data
+        n_whole = len(data) - len(data) % self._frame_bytes
+        self._rest = data[n_whole:]
+        return self._resampler.resample(self._mono(self._samples(data[:n_whole])))
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
         Samples (n,) of one message, in pieces of at most PIECE_BYTES, so that none takes long. Shared by all decoders.
 
         Raises:
-            AudioFormatError: As `decode`, but for a bad sample the pieces before it were decoded.
+            AudioFormatError: As `decode`, but the pieces before the bad sample were decoded.
         """
-        self._check_whole(data)
-        size = PIECE_BYTES // self._frame_bytes * self._frame_bytes
-        for at in range(0, len(data), size):
-            yield self.decode(data[at : at + size])
+        for at in range(0, len(data), PIECE_BYTES):
+            yield self.decode(data[at : at + PIECE_BYTES])
 
     def finish(self) -> Samples:
         """Samples that the resampler still holds, (n,). The next `decode` begins a new signal."""
         return self._resampler.finish()
 
     def end(self) -> Iterator[Samples]:
-        """The samples of `finish`, (n,): no audio follows. Shared by all decoders."""
+        """The samples of `finish`, (n,): no audio follows; a part of a sample is dropped. Shared by all decoders."""
         yield self.finish()
 
     def close(self) -> None:
@@ -154,13 +156,6 @@ class AudioDecoder:
     @property
     def _frame_bytes(self) -> int:
         return self._sample_type.itemsize * self._channels
-
-    def _check_whole(self, data: bytes) -> None:
-        if len(data) % self._frame_bytes:
-            raise AudioFormatError(
-                f"{len(data)} bytes of {self._encoding} audio: expected a multiple of {self._frame_bytes} "
-                f"({self._channels} channel(s) of {self._sample_type.itemsize} byte(s))"
-            )
 
     def _samples(self, data: bytes) -> Samples:
         raw = np.frombuffer(data, self._sample_type)

@@ -56,7 +56,6 @@ class VoskProtocol:
         self._with_words, self._n_alternatives = True, 0
         self._phrases: tuple[str, ...] = ()
         self._is_open = False
-        self._rest = b""
         self._partial = ""
         self._ended: list[TurnEnd] = []
         """Ended turns for the next answer, which holds all of them."""
@@ -111,9 +110,6 @@ class VoskProtocol:
             self._is_open = True
             start = Start(audio=AudioFormat(rate=self._rate), keyterms=self._phrases, words=True, partials=True)
             opening = [Open(start, endpoint_ms=PAUSE_MS)]
-        chunk = self._rest + chunk
-        whole = len(chunk) - len(chunk) % 2
-        chunk, self._rest = chunk[:whole], chunk[whole:]
         return [*opening, To(0, chunk)] if chunk else opening
 
     def _configure(self, config: _ClientConfig) -> list[Action]:

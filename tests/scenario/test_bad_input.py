@@ -187,8 +187,6 @@ FLOAT = {"audio": {"encoding": "pcm_f32le", "rate": 16000}}
         ([{"type": "hallo"}], "unknown_type", 1002, "expected start, update, flush, end"),
         (["{"], "bad_json", 1002, "not JSON"),
         ([{"type": "start"}, {"type": "start"}], "already_started", 1002, "twice"),
-        ([{"type": "start"}, SOUND[:-1]], "bad_audio", 1007, "3199"),
-        ([{"type": "start", **FLOAT}, SOUND[:-2]], "bad_audio", 1007, "3198"),
         ([{"type": "start", **FLOAT}, np.full(800, np.nan, "<f4").tobytes()], "bad_audio", 1007, "is nan"),
         ([{"type": "start", **FLOAT}, np.full(800, np.inf, "<f4").tobytes()], "bad_audio", 1007, "is inf"),
         ([{"type": "start"}, bytes(1_048_578)], "frame_too_large", 1009, "1048578 bytes: expected at most 1048576"),

@@ -86,15 +86,10 @@ def read_audio(text: str, encoding: Encoding, rate: int) -> tuple[bytes, float]:
         The bytes and their duration in seconds.
 
     Raises:
-        RequestError: The text is not base64, or the audio is not whole samples.
+        RequestError: The text is not base64.
     """
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
         raise RequestError("invalid_value", f"audio is not base64: {str(error).lower()}", "audio") from None
-    size = SAMPLE_BYTES[encoding]
-    if len(data) % size:
-        raise RequestError(
-            "invalid_value", f"{len(data)} bytes of audio: expected whole samples of {size} bytes", "audio"
-        )
-    return data, len(data) / size / rate
+    return data, len(data) / SAMPLE_BYTES[encoding] / rate

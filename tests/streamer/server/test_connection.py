@@ -39,6 +39,8 @@ from tests.helpers.http_daemon import (
 )
 from tests.helpers.live_recordings import recording
 
+NOT_A_NUMBER = np.full(4, np.nan, "<f4").tobytes()
+
 
 @pytest.fixture
 async def daemon() -> AsyncIterator[Daemon]:
@@ -149,8 +151,7 @@ class TestBadInput:
             (None, json.dumps({"type": "start", "keyterms": ["x"] * 257}), "bad_value", 1002),
             (None, json.dumps({"type": "start", "keyterms": ["x" * 129]}), "bad_value", 1002),
             ({}, '{"type":"start"}', "already_started", 1002),
-            ({}, b"123", "bad_audio", 1007),
-            ({"audio": {"encoding": "pcm_f32le"}}, np.full(4, np.nan, "<f4").tobytes(), "bad_audio", 1007),
+            ({"audio": {"encoding": "pcm_f32le"}}, NOT_A_NUMBER, "bad_audio", 1007),
             ({}, bytes(100_002), "frame_too_large", 1009),
             ({}, "x" * 100_001, "frame_too_large", 1009),
         ],
@@ -205,8 +206,8 @@ class TestBadInput:
     async def test_bad_audio_ends_the_session(self, daemon: Daemon) -> None:
         """It does not stay open for a client that will only do it again."""
         async with daemon.connect() as client:
-            await start(client)
-            await client.send(b"123")
+            await start(client, audio={"encoding": "pcm_f32le"})
+            await client.send(NOT_A_NUMBER)
             await closing(client)
             await within(daemon.scheduler.streams[0].detached.wait())
 
@@ -216,9 +217,9 @@ class TestBadInput:
         """What was said before it is delivered, and the error comes last."""
         scheduler = FakeScheduler(script_of(["so the first thing"]))
         async with serving(scheduler=scheduler) as daemon, daemon.connect() as client:
-            await start(client)
-            await client.send(SECOND)
-            await client.send(b"123")
+            await start(client, audio={"encoding": "pcm_f32le"})
+            await client.send(2 * SECOND)
+            await client.send(NOT_A_NUMBER)
             messages, code = await closing(client)
 
         assert [message["text"] for message in messages if message["type"] == "turn_end"] == ["so the first thing"]

@@ -471,8 +471,6 @@ class TestTrouble:
             ('{"type":"response.create"}', "invalid_value", None),
             ('{"type":"input_audio_buffer.append"}', "missing_required_parameter", None),
             ('{"type":"input_audio_buffer.append","audio":"=="}', "invalid_value", None),
-            ('{"type":"input_audio_buffer.append","audio":"AAAA"}', "invalid_value",
-             "3 bytes of audio: expected whole samples of 2 bytes"),
             ('{"type":"session.update"}', "missing_required_parameter", None),
             ('{"type":"session.update","session":null}', "invalid_value", "session: expected object, got null"),
             ("x" * (1 << 20) + "x", "event_too_large",
