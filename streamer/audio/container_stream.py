@@ -8,6 +8,7 @@ caller waits for at most PATIENCE_S at a time: a damaged megabyte takes FFmpeg a
 
 from __future__ import annotations
 
+import io
 import queue
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ ANALYZE_US = 100_000
 """Audio that FFmpeg may read to find out about its format, in microseconds: it all comes late by as much."""
 MAX_DAMAGED = 1000
 """Packets in a row that cannot be decoded, after which a recording is given up: about twenty seconds."""
+MAX_FAILURES = 16
+"""Failures in a row to find a next packet, after which a recording is over."""
 READ_BYTES = 4096
 """Bytes that FFmpeg reads at once: sound in them is decoded before it asks for more."""
 PATIENCE_S = 0.002
@@ -53,12 +56,16 @@ class ContainerStream:
 
     Bytes that cannot be decoded are passed over, as far as FFmpeg finds the next that can be, but no more than
     `MAX_DAMAGED` packets in a row.
+
+    Args:
+        whole: All of it, where it cannot be read from its beginning on; None: its bytes come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bytes | None = None) -> None:
         self._exchange = _Exchange()
         self._is_over = False
-        threading.Thread(target=_decode, args=(self._exchange,), name="container", daemon=True).start()
+        source = self._exchange if whole is None else io.BytesIO(whole)
+        threading.Thread(target=_decode, args=(self._exchange, source), name="container", daemon=True).start()
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
@@ -155,8 +162,8 @@ class _Exchange:
         return data
 
 
-def _decode(exchange: _Exchange) -> None:
-    """Run on the thread: decode the recording to its end."""
+def _decode(exchange: _Exchange, source: _Exchange | io.BytesIO) -> None:
+    """Run on the thread: decode the recording that `source` holds to its end."""
     import av
 
     options = {
@@ -168,7 +175,7 @@ def _decode(exchange: _Exchange) -> None:
     try:
         try:
             container: Any = av.open(
-                exchange, mode="r", container_options=options, metadata_errors="replace", buffer_size=READ_BYTES
+                source, mode="r", container_options=options, metadata_errors="replace", buffer_size=READ_BYTES
             )
             with container:
                 _decode_audio(container, exchange)
@@ -202,24 +209,36 @@ def _decode_audio(container: Any, exchange: _Exchange) -> None:
 
 def _frames(container: Any) -> Iterator[Any]:
     """
-    Everything that can be decoded: a packet that is damaged is passed over, and a cut ends the recording.
+    Everything that can be decoded: what is damaged is passed over, and a cut ends the recording.
 
     Raises:
         AudioFormatError: `MAX_DAMAGED` packets in a row are damaged.
     """
     import av
 
-    packets, n_damaged = container.demux(container.streams.audio[0]), 0
-    while n_damaged < MAX_DAMAGED:
+    stream, n_damaged = container.streams.audio[0], 0
+    for packet in _packets(container, stream):
         try:
-            packet = next(packets, None)
-        except av.error.FFmpegError:
-            packet = None
-        try:
-            yield from container.streams.audio[0].decode(packet)
+            yield from stream.decode(packet)
             n_damaged = 0
         except av.error.FFmpegError:  # the next packet may be whole; at the end there may be nothing left
             n_damaged += 1
-        if packet is None:
-            return
-    raise AudioFormatError(f"{MAX_DAMAGED} packets in a row cannot be decoded")
+        if n_damaged == MAX_DAMAGED:
+            raise AudioFormatError(f"{MAX_DAMAGED} packets in a row cannot be decoded")
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """All packets, at last None; damage between them is passed over."""
+    import av
+
+    n_failures = 0
+    while n_failures < MAX_FAILURES:
+        try:
+            for packet in container.demux(stream):
+                n_failures = 0
+                yield packet
+        except av.error.FFmpegError:
+            n_failures += 1
+        else:
+            break
+    yield None

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from streamer.audio.mixer import Mixer
+from streamer.audio.opus_packet import n_samples as samples_of
 from streamer.audio.pcm import Resampler, Samples
 from streamer.audio.webm import Packet, WebmReader
 from streamer.errors import AudioFormatError, ProtocolError
@@ -26,7 +27,10 @@ PIECE_BYTES = 4096
 SETTLE_S = 0.08
 """Audio that is decoded and discarded before the first sample needed, while the decoder converges."""
 MAX_GAP_S = 60.0
-"""Longest gap between two packets that is filled with silence."""
+"""Longest gap between two packets that is filled with silence. Behind a longer one, as of a machine that slept, or of a
+time that is damaged, the recording goes on at once."""
+MAX_DAMAGED = 1000
+"""Packets in a row that cannot be decoded, after which a recording is given up: about twenty seconds."""
 TOLERANCE_S = 0.1
 """Allowed deviation of packet times: recorders take them from the wall clock."""
 
@@ -62,18 +66,24 @@ class OpusPackets:
         self._codec.layout = "stereo"
         self._resampler = Resampler(OPUS_RATE)
         self._mixer = Mixer(2, OPUS_RATE)
+        self._n_damaged = 0
+        self._has_sound = False
 
     def decode(self, packet: bytes) -> Samples:
         """
-        Decode one packet: samples at `OPUS_RATE`, (n,).
+        Decode one packet: samples at `OPUS_RATE`, (n,); none of one that is damaged.
 
         Raises:
-            AudioFormatError: It is no Opus packet.
+            AudioFormatError: It is no Opus packet, nor was any before it, or any of the last `MAX_DAMAGED`.
         """
         try:
             frames = self._codec.decode(self._av.Packet(packet))
         except self._av.error.FFmpegError as error:
-            raise AudioFormatError(f"a packet of {len(packet)} bytes is no Opus ({error})") from None
+            self._n_damaged += 1
+            if not self._has_sound or self._n_damaged > MAX_DAMAGED:
+                raise AudioFormatError(f"a packet of {len(packet)} bytes is no Opus ({error})") from None
+            return np.zeros(0, np.float32)
+        self._n_damaged, self._has_sound = 0, True
         blocks = [self._mixed(frame.to_ndarray().T.astype(np.float32, copy=False)) for frame in frames]
         return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
@@ -111,7 +121,7 @@ class WebmDecoder:
         self._from = 0
         self._recording = 0
         self._began_at = 0
-        """Samples before the present recording."""
+        """Samples before the present recording, less those of gaps that were left out."""
 
     @property
     def left_to_skip_s(self) -> float:
@@ -155,22 +165,23 @@ class WebmDecoder:
         """Do nothing: there is nothing to let go of."""
 
     def _gap(self, start_s: float) -> Iterator[Samples]:
-        """Silence for a gap in the recording."""
+        """Silence for a gap in the recording, unless it is too long."""
         n = round(start_s * OPUS_RATE) - self._at
         if n <= TOLERANCE_S * OPUS_RATE:
+            return
+        if n > MAX_GAP_S * OPUS_RATE:
+            self._began_at -= n
             return
         passed_over = min(max(self._from - self._at, 0), n)
         self._at += passed_over
         n -= passed_over
-        if n > MAX_GAP_S * OPUS_RATE:
-            raise AudioFormatError(f"webm audio: a gap of {n / OPUS_RATE:.0f} s, expected at most {MAX_GAP_S:g}")
         while n > 0:
             block = min(n, OPUS_RATE)
             yield self._wanted(np.zeros(block, np.float32))
             n -= block
 
     def _decoded(self, packet: Packet) -> Samples:
-        n_samples = _n_samples(packet.data)
+        n_samples = samples_of(packet.data)
         if self._at + n_samples + SETTLE_S * OPUS_RATE < self._from:
             return np.zeros(n_samples, np.float32)
         return self._opus.decode(packet.data)
@@ -180,16 +191,3 @@ class WebmDecoder:
         skipped = max(self._from - self._at, 0)
         self._at += len(samples)
         return self._resampler.resample(samples[skipped:])
-
-
-def _n_samples(packet: bytes) -> int:
-    """Duration of an Opus packet in samples, from its first bytes (RFC 6716, section 3.1)."""
-    config, code = packet[0] >> 3, packet[0] & 3
-    if config < 12:
-        frame = (480, 960, 1920, 2880)[config & 3]
-    elif config < 16:
-        frame = (480, 960)[config & 1]
-    else:
-        frame = (120, 240, 480, 960)[config & 3]
-    n_frames = (1, 2, 2, packet[1] & 0x3F if len(packet) > 1 else 0)[code]
-    return frame * n_frames

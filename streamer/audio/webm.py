@@ -2,13 +2,15 @@
 Streaming reader of WebM as browsers record it (`MediaRecorder`, audio/webm;codecs=opus): bytes in, Opus packets out.
 
 Reads recordings of one Opus track in clusters of simple blocks without lacing, and refuses everything else. Sizes are
-checked before bytes are kept, and elements that are not needed are skipped without keeping them. Pure.
+checked before bytes are kept, and elements that are not needed are skipped without keeping them. Damage behind the
+first packet is passed over: reading goes on where a cluster, a block of sound or a next recording begins. Pure.
 
 Source: RFC 8794 (EBML), RFC 9559 (Matroska).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -25,6 +27,9 @@ MAX_SOUNDLESS = 1000
 """Elements in a row that are no sound: each takes two bytes to send and 4 us to read. A recorder writes some dozens
 before its first packet, and one or two between two packets."""
 
+MAX_DAMAGED_BYTES = 1_048_576
+"""Bytes without a packet that are passed over as damage: sixteen seconds at the highest rate."""
+
 _EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0
 _DOC_TYPE, _TIME_SCALE, _INFO = 0x4282, 0x2AD7B1, 0x1549A966
 _TRACKS, _TRACK, _CODEC = 0x1654AE6B, 0xAE, 0x86
@@ -32,6 +37,14 @@ _CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK = 0xE7, 0xA3, 0xA1
 _ENTERED = frozenset((_EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP, _INFO, _TRACKS, _TRACK))
 """Elements with children; the children are read as if they were siblings."""
 _KEPT = frozenset((_DOC_TYPE, _TIME_SCALE, _CODEC, _CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK))
+
+_BETWEEN_BLOCKS = frozenset(
+    (0xEC, 0xBF, 0xA7, 0xAB, 0x9B, 0xFB, 0xA4, 0x75A1, 0x75A2, 0x5854, 0x114D9B74, 0x1C53BB6B, 0x1254C367, 0x1043A770)
+)
+"""Other elements that may stand behind the first packet: a damaged one may seem to be any, of any length."""
+_MARK = re.compile(rb"\x1f\x43\xb6\x75|\x1a\x45\xdf\xa3|\xa3(?:[\x80-\xfe]|[\x40-\x7f].)\x81..\x80", re.DOTALL)
+"""A cluster, a recording, or a block of the first track that is sound."""
+_MARK_BYTES = 7
 
 
 class Packet(NamedTuple):
@@ -57,6 +70,12 @@ class WebmReader:
         self._has_begun = False
         self._has_track = False
         self._recording = 0
+        self._has_sound = False
+        """Whether a packet of this recording was read."""
+        self._is_astray = False
+        """Whether the next mark is looked for."""
+        self._n_damaged = 0
+        """Bytes passed over since the last packet."""
 
     @property
     def n_buffered(self) -> int:
@@ -73,10 +92,34 @@ class WebmReader:
         # only counts until there is a track
         self._n_read += len(data)
         self._buffer += data
-        for element, body in self._elements():
-            yield from self._packets(element, body)
+        while True:
+            try:
+                yield from self._undamaged()
+                break
+            except AudioFormatError:
+                if not self._has_sound or self._n_soundless > MAX_SOUNDLESS or self._n_damaged > MAX_DAMAGED_BYTES:
+                    raise
+                self._is_astray = True
         if not self._has_track and self._n_read > MAX_HEADER_BYTES:
             raise AudioFormatError(f"webm audio: no Opus track in the first {MAX_HEADER_BYTES} bytes")
+
+    def _undamaged(self) -> Iterator[Packet]:
+        """Packets up to the next damage."""
+        if self._is_astray and not self._find_mark():
+            return
+        for element, body in self._elements():
+            yield from self._packets(element, body)
+
+    def _find_mark(self) -> bool:
+        """Drop bytes up to the next mark; whether there is one."""
+        found = _MARK.search(self._buffer, 1)
+        n = found.start() if found else max(0, len(self._buffer) - _MARK_BYTES)
+        self._n_skipped, self._is_astray = 0, found is None
+        self._n_damaged += n
+        del self._buffer[:n]
+        if self._n_damaged > MAX_DAMAGED_BYTES:
+            raise AudioFormatError(f"webm audio: {MAX_DAMAGED_BYTES} bytes without sound: damaged")
+        return found is not None
 
     def _elements(self) -> Iterator[tuple[int, bytes]]:
         """Id and content of the complete elements that are kept."""
@@ -87,6 +130,8 @@ class WebmReader:
             element, size, n_head = head
             if element == _EBML and self._has_track:
                 self._begin_again()
+            if self._has_sound:
+                _check_likely(element, size)
             if element in _ENTERED:
                 self._count_soundless()
                 del self._buffer[:n_head]
@@ -108,7 +153,7 @@ class WebmReader:
 
     def _begin_again(self) -> None:
         self._recording += 1
-        self._n_read, self._has_track = len(self._buffer), False
+        self._n_read, self._has_track, self._has_sound = len(self._buffer), False, False
         self._time_scale_s, self._cluster_time = 0.001, 0
 
     def _skip(self) -> bool:
@@ -137,8 +182,10 @@ class WebmReader:
 
     def _packets(self, element: int, body: bytes) -> Iterator[Packet]:
         if element in (_SIMPLE_BLOCK, _BLOCK):
-            self._n_soundless = 0
-            yield from self._block(body)
+            packet = self._block(body)
+            self._n_soundless = self._n_damaged = 0
+            self._has_sound = True
+            yield packet
             return
         self._count_soundless()
         if element == _CLUSTER_TIME:
@@ -168,7 +215,7 @@ class WebmReader:
             raise AudioFormatError("webm audio: a second track, expected one")
         self._has_track = True
 
-    def _block(self, body: bytes) -> Iterator[Packet]:
+    def _block(self, body: bytes) -> Packet:
         if not self._has_track:
             raise AudioFormatError("webm audio: sound before the header of its track")
         n_track = _length(body[0], 8) if body else 0
@@ -178,7 +225,14 @@ class WebmReader:
             raise AudioFormatError("webm audio: several packets in one block, expected one")
         offset = int.from_bytes(body[n_track : n_track + 2], "big", signed=True)
         start_s = max(self._cluster_time + offset, 0) * self._time_scale_s
-        yield Packet(start_s, body[n_track + 3 :], self._recording)
+        return Packet(start_s, body[n_track + 3 :], self._recording)
+
+
+def _check_likely(element: int, size: int) -> None:
+    """Check an element behind the first packet. Raises AudioFormatError: no recorder writes it there."""
+    is_known = element in _ENTERED or element in _KEPT or element in _BETWEEN_BLOCKS
+    if not is_known or (element < 0x100 and element not in _ENTERED and size > MAX_ELEMENT_BYTES):
+        raise AudioFormatError(f"webm audio: element {element:x} of {size} bytes between blocks: damaged")
 
 
 def _length(first: int, most: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.audio.webm import MAX_SOUNDLESS, Packet, WebmReader
+from streamer.audio.webm import MAX_DAMAGED_BYTES, MAX_SOUNDLESS, Packet, WebmReader
 from streamer.errors import AudioFormatError
 
 EBML, SEGMENT, CLUSTER, BLOCK_GROUP = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xa0"
@@ -93,14 +93,30 @@ def test_what_is_passed_over_is_not_kept() -> None:
     assert list(reader.read(block)) == [Packet(0.005, b"x")]
 
 
-def test_the_first_fault_is_told_before_what_comes_after_it() -> None:
-    """Packets before it are heard."""
-    good, bad = element(SIMPLE_BLOCK, b"\x81\0\0\x80x"), element(SIMPLE_BLOCK, b"\x81\0")
-    packets = WebmReader().read(beginning(1_000_000) + good + bad + good)
+@given(st.binary(max_size=300), st.lists(st.integers(1, 90), min_size=1))
+def test_damage_between_packets_costs_no_others(damage: bytes, cuts: list[int]) -> None:
+    """Reading goes on with the next block, whatever stands before it and wherever the bytes are cut."""
+    blocks = [element(SIMPLE_BLOCK, b"\x81\0" + bytes([n]) + b"\x80" + bytes([n]) * 90) for n in range(6)]
+    data = beginning(1_000_000) + blocks[0] + blocks[1] + damage + b"".join(blocks[2:])
+    reader, found, at = WebmReader(), [], 0
+    for n in itertools.cycle(cuts):
+        found += reader.read(data[at : at + n])
+        at += n
+        if at >= len(data):
+            break
 
-    assert next(packets).data == b"x"
-    with pytest.raises(AudioFormatError, match="block of 2 bytes"):
-        next(packets)
+    assert [packet.data[-1] for packet in found][:2] == [0, 1]
+    assert found[-1].data[-1] == 5
+
+
+@pytest.mark.parametrize("begins_well", [False, True])
+def test_damage_has_an_end(begins_well: bool) -> None:
+    """Before the first packet it is told at once, and behind it where no other packet comes in a megabyte."""
+    reader = WebmReader()
+    list(reader.read(beginning(1_000_000) + element(SIMPLE_BLOCK, b"\x81\0\0\x80x") * begins_well))
+    list(reader.read(b"\0" * 4000 * begins_well))
+    with pytest.raises(AudioFormatError, match="damaged"):
+        list(reader.read(b"\0" * (MAX_DAMAGED_BYTES if begins_well else 1)))
 
 
 @pytest.mark.parametrize(
