@@ -35,7 +35,6 @@ from streamer.dialects.openai.client_events import (
 from streamer.dialects.openai.errors import error_detail
 from streamer.dialects.openai.logprobs import DeltaLogProbs, logprobs_of
 from streamer.dialects.openai.session import (
-    BetaSessionUpdate,
     SessionUpdate,
     Settings,
     decode,
@@ -168,11 +167,9 @@ class RealtimeProtocol:
 
     def _update(self, raw: msgspec.Raw, *, is_beta: bool) -> list[Output]:
         self._is_beta = self._is_beta or is_beta
-        kind: type[BetaSessionUpdate | SessionUpdate] = BetaSessionUpdate if self._is_beta else SessionUpdate
-        path = "session.input_audio_transcription" if self._is_beta else "session.audio.input.transcription"
-        asked = decode(raw, kind, "session")
+        asked = decode(raw, SessionUpdate, "session")
         before = self.settings
-        changed = updated(before, asked.input(), self._defaults, self._languages, path)
+        changed = updated(before, asked.input(), self._defaults, self._languages, asked.transcription_path)
         self.settings = included(changed, asked.include)
         return [*self._native_changes(before), self._session_event("updated")]
 

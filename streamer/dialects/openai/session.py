@@ -36,11 +36,16 @@ VOICE_THRESHOLD = 0.5
 """Shown to clients. A value they set is ignored, since the threshold of the voice detector is measured."""
 
 FormatName = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
+BetaFormatName = Literal["pcm16", "g711_ulaw", "g711_alaw"]
 Eagerness = Literal["low", "medium", "high", "auto"]
 
 _ENCODINGS: dict[str, Encoding] = {"audio/pcm": "pcm_s16le", "audio/pcmu": "mulaw", "audio/pcma": "alaw"}
 _FORMATS: dict[str, FormatName] = {"pcm_s16le": "audio/pcm", "mulaw": "audio/pcmu", "alaw": "audio/pcma"}
-_BETA_FORMATS: dict[str, FormatName] = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
+_BETA_FORMATS: dict[BetaFormatName, FormatName] = {
+    "pcm16": "audio/pcm",
+    "g711_ulaw": "audio/pcmu",
+    "g711_alaw": "audio/pcma",
+}
 _ENDPOINT_MS: dict[Eagerness, int] = {"low": 1500, "medium": 900, "high": 400, "auto": 900}
 """Silence that ends a turn for `semantic_vad`, in ms: an eager server waits less."""
 
@@ -51,6 +56,7 @@ _ALLOWED = {
     "turn_detection.eagerness": "low, medium, high or auto",
     "transcription.delay": "minimal, low, medium, high or xhigh",
     "input_audio_format": "pcm16, g711_ulaw or g711_alaw",
+    "input.format": "audio/pcm, audio/pcmu or audio/pcma",
 }
 """Allowed values of fields, by the end of their path."""
 
@@ -100,10 +106,14 @@ class Transcription(Struct, frozen=True, kw_only=True):
         check_keyterms(self.keywords)
 
 
+FormatField: TypeAlias = Format | FormatName | BetaFormatName | UnsetType | None
+"""A format, or its name alone, of which the present form knows objects and the beta form names."""
+
+
 class AudioInput(Struct, frozen=True, kw_only=True):
     """The object `session.audio.input`."""
 
-    format: Format | UnsetType | None = UNSET
+    format: FormatField = UNSET
     transcription: Transcription | UnsetType | None = UNSET
     turn_detection: TurnDetection | UnsetType | None = UNSET
 
@@ -115,42 +125,38 @@ class Audio(Struct, frozen=True, kw_only=True):
 
 
 class SessionUpdate(Struct, frozen=True, kw_only=True):
-    """`session` in the present form."""
+    """`session` in the present form, or flat in the beta form, which OpenAI has retired and some clients still send."""
 
     type: str | None = None
     audio: Audio | None = None
     include: tuple[str, ...] | UnsetType | None = UNSET
+    input_audio_format: FormatField = UNSET
+    input_audio_transcription: Transcription | UnsetType | None = UNSET
+    turn_detection: TurnDetection | UnsetType | None = UNSET
 
     def input(self) -> AudioInput:
         """
-        Return `audio.input`, the part with an effect.
+        Return the part with an effect; a field of the present form counts before that of the beta form.
 
         Raises:
             RequestError: The session is not one of transcription.
         """
-        if self.type not in (None, "transcription"):
+        if self.type not in (None, "transcription", "transcription_session"):
             raise RequestError(
                 "invalid_value", f'session.type = "{self.type}": only "transcription" is served here', "session.type"
             )
-        return (self.audio and self.audio.input) or AudioInput()
-
-
-class BetaSessionUpdate(Struct, frozen=True, kw_only=True):
-    """`session` in the beta form, which OpenAI has retired and some clients still send."""
-
-    input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | UnsetType | None = UNSET
-    input_audio_transcription: Transcription | UnsetType | None = UNSET
-    turn_detection: TurnDetection | UnsetType | None = UNSET
-    include: tuple[str, ...] | UnsetType | None = UNSET
-
-    def input(self) -> AudioInput:
-        """Convert to the present form."""
-        name = self.input_audio_format
+        given = (self.audio and self.audio.input) or AudioInput()
         return AudioInput(
-            format=Format(type=_BETA_FORMATS[name]) if isinstance(name, str) else name,
-            transcription=self.input_audio_transcription,
-            turn_detection=self.turn_detection,
+            format=self.input_audio_format if given.format is UNSET else given.format,
+            transcription=self.input_audio_transcription if given.transcription is UNSET else given.transcription,
+            turn_detection=self.turn_detection if given.turn_detection is UNSET else given.turn_detection,
         )
+
+    @property
+    def transcription_path(self) -> str:
+        """Path of the transcription settings, for errors."""
+        is_flat = self.input_audio_transcription is not UNSET
+        return "session.input_audio_transcription" if is_flat else "session.audio.input.transcription"
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -175,7 +181,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def decode(frame: str | bytes | msgspec.Raw, kind: type[_Struct], path: str = "") -> _Struct:
     """
-    Decode JSON into a struct.
+    Decode JSON into a struct. Numbers may be written as others write them: 24000.0, or "24000".
 
     Args:
         frame: JSON.
@@ -186,7 +192,7 @@ def decode(frame: str | bytes | msgspec.Raw, kind: type[_Struct], path: str = ""
         RequestError: The frame is not JSON, or a field has a value that is not allowed.
     """
     try:
-        return msgspec.json.decode(frame, type=kind)
+        return msgspec.json.decode(frame, type=kind, strict=False)
     except msgspec.ValidationError as error:
         problem, _, place = str(error).partition(" - at `$")
         param = (path + place.rstrip("`")).lstrip(".")
@@ -224,7 +230,7 @@ def updated(
     """
     changes: dict[str, object] = {}
     if asked.format is not UNSET:
-        changes["audio"] = (asked.format or Format()).audio()
+        changes["audio"] = _format(asked.format).audio()
     if asked.turn_detection is not UNSET:
         changes["turn_detection"] = asked.turn_detection
     settings = msgspec.structs.replace(settings, **changes)
@@ -337,6 +343,17 @@ def prefix_padding_s(settings: Settings) -> float:
     """Return the audio before the first voice that counts as speech, in seconds."""
     detection = settings.turn_detection
     return (detection.prefix_padding_ms or 0) / 1000 if isinstance(detection, ServerVad) else 0.0
+
+
+def _format(asked: Format | FormatName | BetaFormatName | None) -> Format:
+    match asked:
+        case None:
+            return Format()
+        case Format():
+            return asked
+        case "pcm16" | "g711_ulaw" | "g711_alaw":
+            return Format(type=_BETA_FORMATS[asked])
+    return Format(type=asked)
 
 
 def _endpoint_ms(detection: TurnDetection | None, defaults: SessionOptions) -> int:

@@ -19,7 +19,6 @@ from streamer.config import Config
 from streamer.dialects.openai.http import JSON, model_json
 from streamer.dialects.openai.keys import ClientSecret, ExpiresAfter, SecretRequest, shown_key
 from streamer.dialects.openai.session import (
-    BetaSessionUpdate,
     SessionUpdate,
     Settings,
     decode,
@@ -119,7 +118,7 @@ class _RealtimeApi:
         return _json({"value": secret.value, "expires_at": secret.expires_at, "session": session})
 
     async def issue_beta_secret(self, request: Request, caller: Caller) -> Response:
-        settings = self._settings(decode(await self._body(request), BetaSessionUpdate))
+        settings = self._settings(decode(await self._body(request), SessionUpdate))
         secret = await self._issue(caller, address_of(request.scope), settings, ExpiresAfter())
         session = to_beta_json(settings, _session_name(), self._scheduler.model)
         return _json({**session, "client_secret": {"value": secret.value, "expires_at": secret.expires_at}})
@@ -128,7 +127,7 @@ class _RealtimeApi:
         body = read_body(request, MAX_SECRET_REQUEST_BYTES, self._config.server.idle_s)
         return b"".join([part async for part in body]) or b"{}"
 
-    def _settings(self, asked: SessionUpdate | BetaSessionUpdate) -> Settings:
+    def _settings(self, asked: SessionUpdate) -> Settings:
         defaults = self._config.session
         settings = updated(default_settings(defaults), asked.input(), defaults, self._scheduler.languages, "session")
         return included(settings, asked.include)

@@ -13,7 +13,6 @@ from msgspec import UNSET
 from streamer.dialects.openai.errors import RequestError
 from streamer.dialects.openai.session import (
     AudioInput,
-    BetaSessionUpdate,
     Format,
     SemanticVad,
     ServerVad,
@@ -29,6 +28,7 @@ from streamer.dialects.openai.session import (
     to_json,
     updated,
 )
+from streamer.protocol.messages import AudioFormat
 from streamer.protocol.options import SessionOptions
 
 LANGUAGES = ("en", "de", "yue")
@@ -88,11 +88,40 @@ def test_the_beta_form_says_the_same(asked: AudioInput) -> None:
     """But for the rate, which it does not know: 24 kHz, or 8 kHz for G.711."""
     settings = after(asked)
     shown = to_beta_json(settings, "sess_1", "tiny.en")
-    again = after(decode(msgspec.json.encode(shown), BetaSessionUpdate).input())
+    again = after(decode(msgspec.json.encode(shown), SessionUpdate).input())
 
     assert again.options == settings.options
     assert again.audio.encoding == settings.audio.encoding
     assert again.audio.rate == (24000 if settings.audio.encoding == "pcm_s16le" else 8000)
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        {"input_audio_format": "g711_ulaw", "turn_detection": None, "input_audio_transcription": {"language": "de"}},
+        {
+            "input_audio_format": {"type": "audio/pcmu"},
+            "turn_detection": None,
+            "audio": {"input": {"transcription": {"language": "de"}}},
+        },
+        {
+            "type": "transcription",
+            "audio": {"input": {"format": "audio/pcmu", "turn_detection": None, "transcription": {"language": "de"}}},
+        },
+        {
+            "audio": {"input": {"format": {"type": "audio/pcmu", "rate": 8000.0}, "turn_detection": None}},
+            "input_audio_transcription": {"language": "de"},
+        },
+    ],
+)
+def test_the_forms_may_be_mixed(session: dict[str, object]) -> None:
+    """As clients do that were written for one and moved to the other; what is said in the present form counts."""
+    settings = after(decode(msgspec.json.encode(session), SessionUpdate).input())
+    assert settings.audio == AudioFormat(encoding="mulaw", rate=8000)
+    assert settings.options.language == "de"
+    assert settings.turn_detection is None
+    both = session | {"audio": {"input": {"format": {"rate": "16000"}}}}
+    assert after(decode(msgspec.json.encode(both), SessionUpdate).input()).audio == AudioFormat(rate=16_000)
 
 
 @given(INPUTS, INPUTS)
