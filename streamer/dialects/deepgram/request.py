@@ -144,6 +144,10 @@ def parse_query(query: Iterable[tuple[str, str]], languages: Sequence[str]) -> L
     )
 
 
+_ON, _OFF = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+"""How clients write flags."""
+
+
 class _Values:
     def __init__(self, query: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, list[str]] = {}
@@ -159,18 +163,20 @@ class _Values:
 
     def asked(self, name: str) -> str:
         """Return the first value that switches a feature on; empty if there is none."""
-        return next((value for value in self.all(name) if value.lower() != "false"), "")
+        return next((value for value in self.all(name) if value.lower() not in _OFF), "")
 
     def flag(self, name: str) -> bool:
         value = self.text(name).lower()
-        if value not in ("", "true", "false"):
+        if value not in ("", *_ON, *_OFF):
             raise _refused(name, value, "expected true or false")
-        return value == "true"
+        return value in _ON
 
     def integer(self, name: str, low: int, high: int) -> int | None:
         value = self.text(name)
         if not value:
             return None
+        whole, point, rest = value.partition(".")
+        value = whole if whole and point and not rest.strip("0") else value  # as some languages write all numbers
         if not (value.isascii() and value.isdigit() and len(value) < 10 and low <= int(value) <= high):
             raise _refused(name, value, f"expected an integer from {low} to {high}")
         return int(value)
@@ -196,7 +202,7 @@ def _audio(values: _Values) -> AudioFormat | None:
 
 def _language(values: _Values, languages: Sequence[str]) -> str | None:
     asked = values.text("language")
-    if values.text("detect_language").lower() == "true" or _is_multi(values):
+    if values.text("detect_language").lower() in _ON or _is_multi(values):
         return "auto"
     if not asked:
         return None

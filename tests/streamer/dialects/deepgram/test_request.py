@@ -110,9 +110,30 @@ def test_encodings_become_native_formats() -> None:
     assert parsed("encoding=ogg-opus").audio == parsed("encoding=flac").audio == AudioFormat(encoding="container")
 
 
+@given(
+    st.sampled_from(["true", "True", "TRUE", "1", "yes", "on"]),
+    st.sampled_from(["false", "FALSE", "0", "no", "off", ""]),
+)
+def test_flags_are_read_as_languages_write_them(on: str, off: str) -> None:
+    """In any case, and as numbers."""
+    for name in ("interim_results", "vad_events", "detect_language"):
+        assert parsed(f"{RAW}&{name}={on}") == parsed(f"{RAW}&{name}=true") != parsed(RAW)
+        assert parsed(f"{RAW}&{name}={off}") == parsed(RAW)
+
+
+def test_whole_numbers_may_have_a_point() -> None:
+    """As the rate of a sound card in Python."""
+    assert parsed("encoding=linear16&sample_rate=44100.0&channels=2.0").audio == AudioFormat(rate=44100, channels=2)
+    assert parsed(f"{RAW}&endpointing=300.0&utterance_end_ms=1000.") == parsed(
+        f"{RAW}&endpointing=300&utterance_end_ms=1000"
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "message"),
     [
+        (f"{RAW}&endpointing=300.5", "endpointing=300.5: expected an integer"),
+        (f"{RAW}&endpointing=.", "endpointing=.: expected an integer"),
         ("encoding=g729", "encoding=g729: expected one of linear16, linear32, mulaw, alaw, opus"),
         ("encoding=linear16", "sample_rate=: raw audio needs it: an integer from 8000 to 48000"),
         (f"{RAW}&channels=99", "channels=99: expected an integer from 1 to 8"),
@@ -136,7 +157,7 @@ def test_wrong_values_are_refused_by_name(query: str, message: str) -> None:
     assert message in str(refused.value)
 
 
-@given(st.sampled_from([*REFUSED, *WITHOUT_EFFECT]), st.sampled_from(["", "false", "False"]))
+@given(st.sampled_from([*REFUSED, *WITHOUT_EFFECT]), st.sampled_from(["", "false", "False", "0", "no"]))
 def test_a_missing_feature_that_is_off_changes_nothing(name: str, off: str) -> None:
     """Clients send every parameter that they know; one that asks for nothing is neither refused nor warned of."""
     assert parsed(f"{RAW}&{name}={off}") == parsed(RAW)
