@@ -81,13 +81,16 @@ class FrameReader:
         return messages
 
     def _next(self) -> WyomingMessage | None:
-        if self._header is None:
+        while self._header is None:
             line, newline, rest = self._bytes.partition(b"\n")
             if len(line) > MAX_LINE_BYTES:
                 raise _too_large("a header", len(line), MAX_LINE_BYTES)
             if not newline:
                 return None
-            self._header, self._bytes = self._checked(_decoded(line, _Header)), rest
+            self._bytes = rest
+            if not line.strip():
+                continue
+            self._header = self._checked(_decoded(line, _Header))
         header = self._header
         n_data, n_payload = header.data_length or 0, header.payload_length or 0
         if len(self._bytes) < n_data + n_payload:
@@ -121,9 +124,11 @@ class _Transcribe(msgspec.Struct, frozen=True):
 
 
 class _Sound(msgspec.Struct, frozen=True):
-    rate: Integer
-    channels: Integer
-    width: Integer
+    """What Home Assistant sends, where a client says nothing else."""
+
+    rate: Integer = 16_000
+    channels: Integer = 1
+    width: Integer = SAMPLE_BYTES
 
 
 class WyomingProtocol:
@@ -204,9 +209,9 @@ class WyomingProtocol:
                 return []
             case "audio-start":
                 return self._open(message)
-            case "audio-chunk":
+            case "audio-chunk" if message.payload:
                 opening = [] if self._is_open else self._open(message)
-                return [*opening, To(0, message.payload)] if message.payload else opening
+                return [*opening, To(0, message.payload)]
             case "audio-stop":
                 return self._end()
         return []  # newer clients may send other messages
@@ -274,7 +279,7 @@ def _chunks(text: str) -> list[str]:
 
 def _converted(message: WyomingMessage, kind: type[_Kind]) -> _Kind:
     try:
-        return msgspec.convert(message.data, kind)
+        return msgspec.convert(message.data, kind, strict=False)  # a rate of 16000.0 is welcome
     except msgspec.ValidationError as error:
         raise ProtocolError("bad_value", f"{message.type[:40]}: {error}") from None
 

@@ -70,6 +70,11 @@ class TestFrames:
         received += frames.receive(data)
         assert received == [WyomingMessage(kind, fields, payload) for kind, fields, payload in sent]
 
+    def test_empty_lines_between_messages_are_passed_over(self) -> None:
+        """Also those of clients that end lines with two characters."""
+        data = b'\n{"type":"a","payload_length":2}\r\n\nx\r\n\n{"type":"b"}\n'
+        assert FrameReader(9).receive(data) == [WyomingMessage("a", {}, b"\nx"), WyomingMessage("b")]
+
     def test_data_may_stand_in_the_header_line(self) -> None:
         """Older writers put it there; both are merged."""
         assert FrameReader(0).receive(b'{"type":"a","data":{"b":1},"data_length":7}\n{"c":2}') == [
@@ -95,6 +100,23 @@ class TestFrames:
 
 class TestUtterance:
     """Sound in, text out."""
+
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            [written("audio-start")],
+            [b'{"type":"audio-start","data":null}\n'],
+            [written("audio-start", {"rate": 16000.0, "width": 2.0, "channels": 1.0})],
+            [written("audio-chunk"), written("audio-start", {"rate": "16000"})],
+        ],
+    )
+    def test_what_a_client_leaves_out_is_as_home_assistant_has_it(self, messages: list[bytes]) -> None:
+        """A chunk without sound does not begin the utterance; a number may be written in any way."""
+        dialect = protocol()
+        [opening, *_] = [action for message in messages for action in dialect.receive(message)]
+        assert isinstance(opening, Open)
+        assert opening.start.audio == AudioFormat(rate=16_000)
+        assert dialect.receive(written("audio-chunk", {}, b"abc")) == [To(0, b"abc")]
 
     def test_a_whole_utterance(self) -> None:
         """The options open the session, stable text streams, the whole follows."""
