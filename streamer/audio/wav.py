@@ -1,12 +1,14 @@
 """
 WAV as a stream: the header, wherever the bytes are split, and samples of every width.
 
-Sizes of a stream are often wrong, since they were written before its end was known: 0, or the largest number. Such a
-size means that samples follow up to the end.
+Sizes of a stream are often wrong, since they were written before its end was known. So the samples go on behind their
+size, unless a chunk stands there, and end where the header of a next recording stands.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.mixer import MonoSignal
-from streamer.audio.pcm import Samples, alaw_table, finite, mulaw_table
+from streamer.audio.pcm import Samples, alaw_table, mulaw_table
+from streamer.audio.reader import silenced
 from streamer.errors import AudioFormatError
 
 MAX_HEADER_BYTES = 65_536
@@ -25,8 +28,14 @@ MIN_WAV_RATE, MAX_WAV_RATE = 1000, 384_000
 MAX_WAV_CHANNELS = 64
 PIECE_BYTES = 65_536
 """Bytes decoded at once."""
-RIFF = (b"RIFF", b"RF64")
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0xFFFFFFFF - 36)
+RIFF = (b"RIFF", b"RF64", b"BW64")
+_HEADER = re.compile(rb"(?:RIFF|RF64|BW64)....WAVEfmt ", re.DOTALL)
+_HEADER_BYTES = 16
+_CHUNK = re.compile(rb"\0?[0-9A-Za-z_ ]{4}...\0", re.DOTALL)
+"""Name and size of a chunk behind samples; samples by chance look so once in 100,000 times."""
+_CHUNK_BYTES = 9
+_FORMAT_AT, _FORMAT_BYTES = 20, 16
+"""Where the format stands, unless a chunk comes before it, and its length at least."""
 _PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 _WIDTHS = {(_PCM, 8), (_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32), (_FLOAT, 64), (_ALAW, 8), (_MULAW, 8)}
 """Format tags and bits per sample."""
@@ -52,9 +61,14 @@ class WavHeader:
     def __init__(self) -> None:
         self._bytes = b""
 
-    def receive(self, data: bytes) -> tuple[WavFormat, int | None, bytes] | None:
+    @property
+    def has_begun(self) -> bool:
+        """Whether any bytes have come."""
+        return bool(self._bytes)
+
+    def receive(self, data: bytes) -> tuple[WavFormat, int, bytes] | None:
         """
-        Return the format, the bytes of samples that follow (None: up to the end of the stream) and the first of them.
+        Return the format, the bytes of samples that follow (0: unknown) and the first of them.
 
         None while the header is incomplete.
 
@@ -70,17 +84,69 @@ class WavHeader:
             if name == b"data":
                 if format_ is None:
                     raise AudioFormatError("this wav has no format before its data")
-                return format_, None if size in _UNKNOWN_SIZES else size, self._bytes[at + 8 :]
+                return format_, size, self._bytes[at + 8 :]
+            if not name.isascii() or size > MAX_HEADER_BYTES:
+                break  # the size before this one was wrong, or this one is
             if name == b"fmt " and at + 8 + size <= len(self._bytes):
                 format_ = _format(self._bytes[at + 8 : at + 8 + size])
             at += 8 + size + size % 2
+        return self._searched(format_, at)
+
+    def _searched(self, format_: WavFormat | None, at: int) -> tuple[WavFormat, int, bytes] | None:
+        """The same where sizes lead nowhere: the samples are looked for, and their size is not believed."""
+        is_astray = at + 8 <= len(self._bytes)
+        found = self._bytes.find(b"data", _FORMAT_AT + _FORMAT_BYTES) if is_astray else -1
+        if 0 <= found <= len(self._bytes) - 8:
+            usual = self._bytes[_FORMAT_AT : _FORMAT_AT + _FORMAT_BYTES]
+            return format_ or _format(usual), 0, self._bytes[found + 8 :]
         if len(self._bytes) > MAX_HEADER_BYTES:
             raise AudioFormatError(f"no audio within {MAX_HEADER_BYTES} bytes of wav header")
         return None
 
 
 class WavStream:
-    """Decodes one recording; the result does not depend on how its bytes are split over calls."""
+    """Decodes recordings one behind the other; the result does not depend on how their bytes are split over calls."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        """Last bytes that may begin the next header."""
+        self._one = _OneWav()
+
+    def blocks(self, data: bytes) -> Iterator[Samples]:
+        """
+        Decode the samples that `data` completes: (n,) at 16 kHz, `PIECE_BYTES` at a time.
+
+        Raises:
+            AudioFormatError: A header is not supported.
+        """
+        data = self._held + data
+        starts = [found.start() for found in _HEADER.finditer(data)]
+        n_told = len(data) - _n_held(data)
+        self._held = data[n_told:]
+        for start, stop in itertools.pairwise([0, *starts, n_told]):
+            if start in starts and self._one.has_begun:
+                yield self._one.finish()
+                self._one = _OneWav()
+            yield from self._one.blocks(data[start:stop])
+
+    def end(self) -> Iterator[Samples]:
+        """
+        The samples that the resampler still holds, (n,); half a sample at the end is dropped.
+
+        Raises:
+            AudioFormatError: The stream ended in a header.
+        """
+        yield from self._one.blocks(self._held)
+        if not self._one.has_samples:
+            raise AudioFormatError("this wav ended in its header")
+        yield self._one.finish()
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
+
+class _OneWav:
+    """Decodes one recording."""
 
     def __init__(self) -> None:
         self._header = WavHeader()
@@ -88,48 +154,69 @@ class WavStream:
         self._signal: MonoSignal | None = None
         self._n_left: int | None = None
         """Bytes of samples that follow; None: up to the end of the stream."""
+        self._behind = b""
+        """First bytes behind the samples, until they tell whether these go on."""
         self._rest = b""
 
-    def blocks(self, data: bytes) -> Iterator[Samples]:
-        """
-        Decode the samples that `data` completes: (n,) at 16 kHz, `PIECE_BYTES` at a time.
+    @property
+    def has_begun(self) -> bool:
+        """Whether any bytes have come."""
+        return self._header.has_begun
 
-        Raises:
-            AudioFormatError: The header is not supported, or a sample is not a number.
-        """
+    @property
+    def has_samples(self) -> bool:
+        """Whether the header is complete."""
+        return self._signal is not None
+
+    def blocks(self, data: bytes) -> Iterator[Samples]:
+        """As `WavStream.blocks`, for bytes of this recording."""
         if self._format is None:
             found = self._header.receive(data)
             if found is None:
                 return
-            self._format, self._n_left, data = found
+            self._format, size, data = found
+            self._n_left = size or None
             self._signal = MonoSignal(self._format.channels, self._format.rate)
+        data = self._sound(data)
         for at in range(0, len(data), PIECE_BYTES):
             yield self._decoded(data[at : at + PIECE_BYTES], self._format)
 
-    def end(self) -> Iterator[Samples]:
-        """
-        The samples that the resampler still holds, (n,); half a sample at the end is dropped.
+    def finish(self) -> Samples:
+        """The samples that the resampler still holds, (n,)."""
+        return self._signal.finish() if self._signal is not None else np.zeros(0, np.float32)
 
-        Raises:
-            AudioFormatError: The stream ended before its samples began.
-        """
-        if self._signal is None:
-            raise AudioFormatError("this wav ended in its header")
-        yield self._signal.finish()
-
-    def close(self) -> None:
-        """Do nothing: there is nothing to let go of."""
+    def _sound(self, data: bytes) -> bytes:
+        """What of `data` is samples: a size that is too small does not end them, but a chunk does."""
+        if self._n_left is None:
+            return data
+        sound, behind = data[: self._n_left], self._behind + data[self._n_left :]
+        self._n_left -= len(sound)
+        if len(behind) < _CHUNK_BYTES:
+            self._behind = behind
+        elif not _CHUNK.match(behind):
+            self._n_left, self._behind = None, b""
+            return sound + behind
+        else:
+            self._behind = behind[:_CHUNK_BYTES]
+        return sound
 
     def _decoded(self, data: bytes, format_: WavFormat) -> Samples:
         assert self._signal is not None
-        if self._n_left is not None:
-            data = data[: self._n_left]
-            self._n_left -= len(data)
         data = self._rest + data
         whole = len(data) - len(data) % format_.frame_bytes
         self._rest = data[whole:]
-        samples = finite(_samples(data[:whole], format_))
+        samples = silenced(_samples(data[:whole], format_))
         return self._signal.convert(samples.reshape(-1, format_.channels))
+
+
+def _n_held(data: bytes) -> int:
+    """How many of the last bytes may begin a header."""
+    tails = (data[-n:] for n in range(min(_HEADER_BYTES - 1, len(data)), 0, -1))
+    return next((len(tail) for tail in tails if _may_begin(tail)), 0)
+
+
+def _may_begin(tail: bytes) -> bool:
+    return any(start.startswith(tail[:4]) for start in RIFF) and b"WAVEfmt ".startswith(tail[8:])
 
 
 def _samples(data: bytes, format_: WavFormat) -> Samples:

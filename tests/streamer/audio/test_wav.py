@@ -83,6 +83,7 @@ def test_what_follows_the_samples_is_no_sound() -> None:
     """Recorders write their name behind them."""
     data = wav("PCM_16", 16_000)
     assert len(decoded(data + b"LIST" + bytes(1000), 0)) == len(TONE)
+    assert len(decoded(wav("PCM_U8", 16_000, TONE[:-1]) + b"\0id3 " + bytes(1000), 0)) == len(TONE) - 1
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,37 @@ def test_any_bytes_are_read_or_refused(data: bytes, begins_well: bool) -> None:
     """Nothing but its own error."""
     with contextlib.suppress(AudioFormatError):
         WavHeader().receive(b"RIFF\0\0\0\0WAVE" + data if begins_well else data)
+
+
+@given(st.integers(0, 2**32 - 1) | st.integers(0, 4000), st.integers(0, 99))
+def test_no_size_is_believed(size: int, seed: int) -> None:
+    """Samples go on behind a size that was written before the end was known."""
+    data = wav("PCM_24", 16_000)
+    at = data.index(b"data") + 4
+    assert len(decoded(data[:at] + size.to_bytes(4, "little") + data[at + 4 :], seed)) == len(TONE)
+
+
+@given(st.lists(st.sampled_from([*SUBTYPES, "cut"]), min_size=2, max_size=4), st.booleans(), st.integers(0, 99))
+def test_the_next_header_ends_the_samples(subtypes: list[str], has_size: bool, seed: int) -> None:
+    """Also within a message, and where the one before it broke off."""
+    files = [wav("PCM_16", 16_000)[:1044] if subtype == "cut" else wav(subtype, 16_000) for subtype in subtypes]
+    if not has_size:
+        files = [data[: data.index(b"data") + 4] + bytes(4) + data[data.index(b"data") + 8 :] for data in files]
+    assert len(decoded(b"".join(files), seed)) == sum(500 if s == "cut" else len(TONE) for s in subtypes)
+
+
+def test_a_wrong_size_before_the_samples_does_not_hide_them() -> None:
+    """They are found by the name of their chunk."""
+    data = wav("PCM_16", 16_000)
+    for size in (0, 7, 999, 2**31):
+        chunk = b"LIST" + size.to_bytes(4, "little") + b"INFOISFT\x0e\0\0\0Lavf61.7.100\0\0"
+        assert len(decoded(data[:36] + chunk + data[36:], 3)) == pytest.approx(len(TONE), abs=20)
+
+
+def test_samples_that_are_no_numbers_are_silence() -> None:
+    """The rest is heard."""
+    data = wav("FLOAT", 16_000)
+    heard = decoded(data[:-400] + np.full(50, np.nan, "<f4").tobytes() + data[-200:], 0)
+    assert len(heard) == len(TONE)
+    assert not heard[-100:-50].any()
+    assert heard[-50:].any()
