@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from streamer.audio.container_stream import NOTHING_YET, ContainerStream
+from streamer.audio.movie_stream import MovieStream
 from streamer.audio.opus import OpusPackets, WebmDecoder
 from streamer.audio.pcm import SAMPLE_RATE, Samples
-from streamer.audio.signatures import WEBM, begins_recording, check_known, may_begin_recording
+from streamer.audio.signatures import WEBM, Beginning, begins_recording, may_begin_recording
 from streamer.audio.wav import RIFF, WavStream
 from streamer.errors import AudioFormatError
 
@@ -54,8 +55,9 @@ class ContainerDecoder:
         self._is_opus = is_opus
         self._packets = OpusPackets()  # raises where there are no codecs, before anything is sent
         self._recording: Recording | None = None
+        self._beginning = Beginning()
         self._head = b""
-        """First bytes of a message that may begin a recording, until that is known."""
+        """First bytes of a message that may begin a next recording, until that is known."""
         self._kept: bytes | None = None
         """All bytes of a recording that may have to be read by FFmpeg, until its first sample."""
         self._has_sound = self._is_ogg = False
@@ -75,7 +77,9 @@ class ContainerDecoder:
         """
         data = self._head + data
         self._head = b""
-        if self._begins(data):
+        if self._recording is None:
+            data = self._opened(data)
+        elif self._begins(data):
             yield from self.end()
             self._open(data)
         if self._recording is not None and not self._head:
@@ -92,12 +96,15 @@ class ContainerDecoder:
         Raises:
             AudioFormatError: There is nothing that can be decoded.
         """
+        if self._recording is None and (begun := self._beginning.end()):
+            self._open(begun)
+            self._head = begun
+        elif self._recording is None and self._head:  # of Opus, too short to be told from a container
+            self._open(self._head)
         recording, self._recording = self._recording, None
         has_sound, self._has_sound = self._has_sound, False
         head, self._head = self._head, b""
         if recording is None:
-            if head:
-                raise AudioFormatError(f"{len(head)} bytes of audio: too few to tell what they are")
             return
         try:
             yield from map(self._wanted, recording.blocks(head))
@@ -116,18 +123,25 @@ class ContainerDecoder:
             self._recording.close()
             self._recording = None
 
+    def _opened(self, data: bytes) -> bytes:
+        """Open the first recording once it is known what it is; returns its bytes up to here."""
+        if not self._is_opus:
+            data = self._beginning.receive(data)
+        elif len(data) <= MAX_MAGIC and may_begin_recording(data):
+            self._head = data
+            return b""
+        if data:
+            self._open(data)
+        return data
+
     def _begins(self, data: bytes) -> bool:
-        """Whether a recording begins here; keeps `data` as head while more bytes are needed to tell."""
-        if self._recording is None:
-            is_told = len(data) > MAX_MAGIC or not may_begin_recording(data) if self._is_opus else check_known(data)
-        elif self._recording is self._packets or (
+        """Whether the next recording begins here; keeps `data` as head while more bytes are needed to tell."""
+        if self._recording is self._packets or (
             self._is_ogg and not self._has_sound and data.startswith(OGG[: len(data)])
         ):
             return False  # a packet is no header; an Ogg file may begin with the first pages of several streams
-        else:
-            is_told = begins_recording(data) or not may_begin_recording(data)
-        self._head = b"" if is_told else data
-        return is_told and (self._recording is None or begins_recording(data))
+        self._head = data if may_begin_recording(data) else b""
+        return begins_recording(data)
 
     def _open(self, data: bytes) -> None:
         self._kept, self._is_ogg = b"", data.startswith(OGG)
@@ -135,12 +149,12 @@ class ContainerDecoder:
             webm = WebmDecoder()
             webm.skip_to(self._n_skipped / SAMPLE_RATE)
             self._recording, self._n_skipped = webm, 0
-        elif data.startswith(RIFF):
+        elif data.startswith(RIFF) and data[8:12] != b"AVI ":
             self._recording = WavStream()
         elif self._is_opus and not begins_recording(data):
             self._recording, self._kept = self._packets, None
         else:
-            self._recording, self._kept = ContainerStream(), None
+            self._recording, self._kept = MovieStream() if data[4:8] == b"ftyp" else ContainerStream(), None
 
     def _decoded(self, recording: Recording, data: bytes) -> Iterator[Samples]:
         """Decode with the decoder of this recording; what it cannot read from the beginning on, FFmpeg reads."""

@@ -1,7 +1,10 @@
-"""The container of a recording, by its first bytes. Pure."""
+"""The container of a recording, by its first bytes, and where these stand among others. Pure."""
 
 from __future__ import annotations
 
+import re
+
+from streamer.audio.frames import first_chain
 from streamer.errors import AudioFormatError
 
 WEBM = b"\x1a\x45\xdf\xa3"
@@ -22,8 +25,25 @@ _STARTS = (
     b"riff\x2e\x91\xcf\x11",
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
     b"\x00\x00\x01\xba",
+    b".snd",
+    b"FLV\1",
+    b"wvpk",
+    b"TTA1",
+    b"MAC ",
+    b"Creative Voice File",
+    b"NIST_1A",
+    b"\x06\x0e\x2b\x34\2\5\1\1",
 )
-"""Matroska, Ogg, FLAC, tagged MP3, AIFF, CAF, AMR, Wave64, ASF, MPEG."""
+"""
+Matroska, Ogg, FLAC, tagged MP3, AIFF, CAF, AMR, Wave64, ASF, MPEG, AU, FLV, WavPack, TTA, Monkey's Audio, VOC, NIST,
+MXF.
+"""
+SEARCHED_BYTES = 4096
+"""Bytes of a stream in which the beginning of a recording is looked for."""
+_RIFF = (b"RIFF", b"RF64", b"BW64", b"RIFX")
+_BEGINNINGS = (WEBM, b"fLaC", b"caff", b"#!AMR", b"riff\x2e\x91\xcf\x11", b".snd\0\0", b"FLV\1")
+"""Headers that stand at a beginning alone, beside those that are told by more than their first bytes."""
+_MAGIC = re.compile(b"|".join([*map(re.escape, (*_RIFF, *_BEGINNINGS, _OGG)), b"FORM....AIF", b"....ftyp"]), re.DOTALL)
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"free", b"skip", b"wide", b"mdat")
 """Types of the first box of MP4 and QuickTime, after four bytes of size."""
 
@@ -36,38 +56,86 @@ def is_known(head: bytes) -> bool | None:
     """
     if begins_recording(head) or is_frame(head) or head[4:8] in _BOXES or head.startswith(_STARTS):
         return True
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return True
     return False if len(head) >= HEAD_BYTES else None
 
 
-def check_known(head: bytes) -> bool:
-    """
-    Whether `head` is long enough to tell its container.
+def first_recording(data: bytes) -> int | None:
+    """Place of the first header in `data`, or of the first frames that follow each other; None: there is neither."""
+    headers = (found.start() for found in _MAGIC.finditer(data))
+    header = next((at for at in headers if begins_recording(data[at : at + HEAD_BYTES])), None)
+    return first_chain(data) if header is None else header
 
-    Raises:
-        AudioFormatError: It is in no known container.
+
+class Beginning:
     """
-    known = is_known(head)
-    if known is False:
-        raise AudioFormatError(
-            "no encoding was named and this is neither wav nor webm nor another recording (ogg, mp3, aac, flac, "
-            "mp4, …): send encoding=linear16&sample_rate=…"
-        )
-    return known is True
+    Finds where in a stream a recording begins, while its bytes come.
+
+    A stream may be joined in the middle of a frame, or begin with what somebody has put in front of a recording.
+    """
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._is_found = False
+        self._n_next = 2 * HEAD_BYTES
+        """Bytes from which on it is searched again: twice as many each time, since messages may be a byte long."""
+
+    def receive(self, data: bytes) -> bytes:
+        """
+        Return the bytes of the recording that `data` completes; none while more are needed to tell.
+
+        Raises:
+            AudioFormatError: There is no beginning of a known container in `SEARCHED_BYTES`.
+        """
+        if self._is_found:
+            return data
+        self._head += data
+        if is_known(self._head) and not is_frame(self._head):
+            return self._from(0)
+        if len(self._head) < self._n_next:
+            return b""
+        self._n_next = 2 * len(self._head)
+        at = first_recording(self._head)
+        if at is None:
+            return self.end() if len(self._head) >= SEARCHED_BYTES else b""
+        return self._from(at)
+
+    def end(self) -> bytes:
+        """
+        Return what is left where no more bytes come: one frame is a recording too.
+
+        Raises:
+            AudioFormatError: It is in no known container.
+        """
+        if self._head and not is_known(self._head) and first_recording(self._head) is None:
+            raise AudioFormatError(
+                "no encoding was named and this is neither wav nor webm nor another recording (ogg, mp3, aac, flac, "
+                "mp4, …): send encoding=linear16&sample_rate=…"
+            )
+        return self._from(first_recording(self._head) or 0)
+
+    def _from(self, at: int) -> bytes:
+        found, self._head, self._is_found = self._head[at:], b"", True
+        return found
 
 
 def begins_recording(head: bytes) -> bool:
     """Whether these bytes begin a recording, rather than continue one: headers that stand at a beginning alone."""
     if head.startswith(_OGG):
         return len(head) > 5 and bool(head[5] & _FIRST_PAGE)
-    is_riff = head[:4] in (b"RIFF", b"RF64", b"RIFX") and head[8:12] == b"WAVE"
-    return is_riff or head.startswith((WEBM, b"fLaC", b"caff", b"#!AMR")) or head[4:8] == b"ftyp"
+    if head.startswith(_RIFF):
+        return head[8:12] == b"WAVE"
+    if head.startswith(b"FORM"):
+        return head[8:11] == b"AIF"
+    return head.startswith(_BEGINNINGS) or head[4:8] == b"ftyp"
 
 
 def may_begin_recording(head: bytes) -> bool:
     """Whether more bytes could show that these begin a recording."""
     if len(head) >= HEAD_BYTES or begins_recording(head):
         return False
-    starts = (WEBM, _OGG, b"fLaC", b"caff", b"#!AMR", b"RIFF", b"RF64", b"RIFX")
+    starts = (*_BEGINNINGS, *_RIFF, _OGG, b"FORM")
     is_box = head[:1] == b"\0" and b"ftyp".startswith(head[4:8])
     return is_box or any(start.startswith(head) or head.startswith(start) for start in starts)
 

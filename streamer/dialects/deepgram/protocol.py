@@ -16,7 +16,7 @@ from typing import Literal
 
 import msgspec
 
-from streamer.audio.signatures import check_known
+from streamer.audio.signatures import Beginning
 from streamer.audio.wav import RIFF, WavFormat, WavHeader
 from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
 from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRequest, Warned
@@ -60,6 +60,7 @@ class DeepgramProtocol:
             "model_uuid": request_id,
             **_warnings(request.warnings),
         }
+        self._beginning = Beginning()
         self._head = b""
         """First bytes of a recording, until they tell what it is."""
         self._audio = request.audio
@@ -79,15 +80,25 @@ class DeepgramProtocol:
         if isinstance(frame, str):
             return self._control(frame)
         if not frame:
-            return [EndAndClose()]  # early clients closed a stream with an empty message
+            return self._end()  # early clients closed a stream with an empty message
         self._sha.update(frame)
         if self._audio is not None:
             return self._sound(frame)
-        self._head += frame
         try:
-            return self._begin_recording(self._head) if check_known(self._head) else []
+            return self._open_recording(self._beginning.receive(frame))
         except AudioFormatError as error:
-            return [*self.fail(error), HangUp(1008, "DATA-0000: the audio is neither raw as announced nor a recording")]
+            return self._refuse(error)
+
+    def _end(self) -> list[Action]:
+        """Return the actions for the end of the audio, of which the first bytes may not be told yet."""
+        try:
+            begun = self._open_recording(self._beginning.end()) if self._audio is None else []
+        except AudioFormatError as error:
+            return self._refuse(error)
+        return [*begun, EndAndClose()]
+
+    def _refuse(self, error: AudioFormatError) -> list[Action]:
+        return [*self.fail(error), HangUp(1008, "DATA-0000: the audio is neither raw as announced nor a recording")]
 
     def idle(self, idle_s: float) -> list[Action]:
         """The sessions end, and their tails are delivered before the close."""
@@ -135,15 +146,19 @@ class DeepgramProtocol:
             start = msgspec.structs.replace(start, endpoint_ms=request.endpoint_ms)
         return Open(start, n, endpoint_ms=PAUSE_MS)
 
-    def _begin_recording(self, head: bytes) -> list[Action]:
-        if not (self._request.is_multichannel and head.startswith(RIFF)):
-            return [self._open(AudioFormat(encoding="container")), *self._sound(head)]
-        found = WavHeader().receive(head)
+    def _open_recording(self, data: bytes) -> list[Action]:
+        """Return the actions for the first bytes of a recording; nothing while there are too few."""
+        self._head += data
+        if not self._head:
+            return []
+        if not (self._request.is_multichannel and self._head.startswith(RIFF)):
+            return [self._open(AudioFormat(encoding="container")), *self._sound(self._head)]
+        found = WavHeader().receive(self._head)
         if found is None:
             return []
         audio, sound = _audio_of(found[0]), found[2]
         if audio is None:
-            return [self._open(AudioFormat(encoding="container")), *self._sound(head)]
+            return [self._open(AudioFormat(encoding="container")), *self._sound(self._head)]
         return [self._open(audio), *self._sound(sound)]
 
     def _sound(self, data: bytes) -> list[Action]:
@@ -167,7 +182,7 @@ class DeepgramProtocol:
             case "KeepAlive":
                 return []
             case "CloseStream":
-                return [EndAndClose()]
+                return self._end()
             case "Finalize":
                 return self._finalize(message.channel)
             case "Configure":

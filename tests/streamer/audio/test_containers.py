@@ -121,6 +121,52 @@ def test_a_client_that_comes_back_is_heard_from_where_it_was(name: str, from_s: 
     assert len(rest) == pytest.approx(max(len(whole) - from_s * RATE, 0), abs=0.05 * RATE)
 
 
+@settings(max_examples=40)
+@given(
+    st.sampled_from(["webm opus", "ogg flac", "mp3", "aac", "flac", "mpegts", "fragmented mp4"]), st.integers(0, 999)
+)
+def test_damage_costs_what_is_damaged(name: str, seed: int) -> None:
+    """A stretch of bytes that is overwritten, anywhere behind the first third: what follows it is heard."""
+    data, source = recorded(name), random.Random(seed)
+    at = source.randrange(len(data) // 3, len(data) - 600)
+    damaged = data[:at] + source.randbytes(150) + data[at + 150 :]
+    assert len(decoded([damaged], seed)) >= len(heard_by_ffmpeg(damaged)) - 0.3 * RATE
+
+
+@pytest.mark.parametrize("name", ["webm opus", "mp3", "aac", "mpegts"])
+def test_bytes_that_were_lost_cost_no_others(name: str) -> None:
+    """As of a client that drops a message when its network is slow."""
+    data = recorded(name)
+    for share in (0.4, 0.6, 0.8):
+        at = int(share * len(data))
+        assert len(decoded([data[:at] + data[at + 700 :]])) > (SECONDS - 0.9) * RATE
+
+
+@pytest.mark.parametrize("name", ["mp3", "aac", "mpegts"])
+def test_a_stream_may_be_joined_anywhere(name: str) -> None:
+    """As a relay of a radio station does."""
+    data = recorded(name)
+    for at in (1, 100, 777):
+        assert len(decoded([data[at:]])) == pytest.approx(SECONDS * RATE, abs=0.4 * RATE)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_stands_in_front_is_passed_over(name: str) -> None:
+    """The head of a form, or of an answer, that was sent along."""
+    before = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert np.array_equal(decoded([before + recorded(name)]), decoded([recorded(name)]))
+
+
+def test_a_packet_of_opus_that_is_damaged_costs_no_other() -> None:
+    """Behind the first that was none."""
+    with av.open(io.BytesIO(recorded("ogg opus"))) as file:
+        packets = [bytes(packet) for packet in file.demux(audio=0) if packet.size]
+    packets[20] = packets[40] = b"\xff\xff\xff"
+    decoder = ContainerDecoder(is_opus=True)
+    blocks = [block for packet in packets for block in decoder.blocks(packet)]
+    assert len(np.concatenate([*blocks, *decoder.end()])) == pytest.approx((SECONDS - 0.04) * RATE, abs=0.05 * RATE)
+
+
 def test_opus_packets_come_one_a_message() -> None:
     """As chat clients send them; a container under the same name is read as one."""
     with av.open(io.BytesIO(recorded("ogg opus"))) as file:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.audio.signatures import HEAD_BYTES, begins_recording, check_known, is_known, may_begin_recording
+from streamer.audio.signatures import (
+    HEAD_BYTES,
+    SEARCHED_BYTES,
+    Beginning,
+    begins_recording,
+    is_known,
+    may_begin_recording,
+)
 from streamer.errors import AudioFormatError
 from tests.helpers.live_recordings import FORMATS, recorded
 
@@ -15,7 +24,7 @@ from tests.helpers.live_recordings import FORMATS, recorded
 def test_every_format_is_known_by_its_first_bytes(name: str) -> None:
     """No shorter beginning is refused."""
     data = recorded(name)
-    assert check_known(data[:HEAD_BYTES])
+    assert Beginning().receive(data) == data
     assert all(is_known(data[:n]) in (None, True) for n in range(HEAD_BYTES))
 
 
@@ -31,8 +40,22 @@ def test_more_bytes_never_take_an_answer_back(data: bytes) -> None:
         assert begins_recording(data) <= (begins_recording(data[:n]) or may_begin_recording(data[:n]))
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("before", [b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Type: audio/ogg\r\n\r\n", bytes(2000)])
+def test_a_recording_is_found_behind_other_bytes(name: str, before: bytes) -> None:
+    """As soon as its header, or some frames, have come."""
+    data, beginning = before + recorded(name)[:8000], Beginning()
+    found = [beginning.receive(data[at : at + 50]) for at in range(0, len(data), 50)]
+    assert b"".join(found) == recorded(name)[:8000]
+    assert found[-1]
+
+
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"OggSOggSOggS", bytes(12), b'{"type":"start"}'])
 def test_what_is_no_recording_is_refused(data: bytes) -> None:
-    """With what to send instead."""
+    """With what to send instead: once so much has come that something would have been found, or at the end."""
+    ended, flooded = Beginning(), Beginning()
+    assert ended.receive(data) == b""
     with pytest.raises(AudioFormatError, match=r"neither wav nor webm.*send encoding=linear16"):
-        check_known(data)
+        ended.end()
+    with pytest.raises(AudioFormatError, match=r"neither wav nor webm.*send encoding=linear16"):
+        deque(map(flooded.receive, [data] * SEARCHED_BYTES), maxlen=0)

@@ -340,10 +340,33 @@ class TestClient:
             assert n_sessions == 1 or sound == [To(0, b"aA"), To(1, b"bB")]
 
     def test_audio_that_is_neither_wav_nor_webm_is_refused(self) -> None:
-        """It is told what to do."""
-        message, hangup = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "").receive(b"OggS" * 3)
+        """It is told what to do, once so much has come that it would have been found."""
+        dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
+        assert dialect.receive(b"OggS" * 100) == []
+        message, hangup = dialect.receive(b"OggS" * 1000)
         assert "send encoding=linear16" in json.loads(str(message))["description"]
         assert isinstance(hangup, HangUp)
+
+    @pytest.mark.parametrize("last", [b"", '{"type":"CloseStream"}'])
+    def test_audio_too_short_to_be_told_is_told_at_its_end(self, last: str | bytes) -> None:
+        """A frame alone may be a recording; what is none is refused, instead of an empty success."""
+        dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
+        assert dialect.receive(b"\xff\xfb\x10\xc4" + bytes(40)) == []
+        opening, sound, end = dialect.receive(last)
+        assert isinstance(opening, Open)
+        assert (sound, end) == (To(0, b"\xff\xfb\x10\xc4" + bytes(40)), EndAndClose())
+
+        dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
+        assert dialect.receive(b"abc") == []
+        assert isinstance(dialect.receive(last)[-1], HangUp)
+
+    def test_a_recording_is_taken_from_where_it_begins(self) -> None:
+        """What stands in front of it is left out."""
+        dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
+        assert dialect.receive(b"data: ") == []
+        opening, sound = dialect.receive(b"fLaC\0\0\0\x22" + bytes(9))
+        assert isinstance(opening, Open)
+        assert sound == To(0, b"fLaC\0\0\0\x22" + bytes(9))
 
     def test_close_stream_ends_the_sessions(self) -> None:
         """By a message, or as the first clients did, by empty audio; the summary comes last."""

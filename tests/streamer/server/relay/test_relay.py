@@ -98,7 +98,7 @@ class TestDeepgram:
     async def test_audio_of_an_unknown_format_is_refused(self, daemon: Daemon) -> None:
         """Audio that does not say what it is: the client is told, and nothing was opened."""
         async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
-            await client.send(b"OggS" * 10)
+            await client.send(b"OggS" * 2000)
             messages, code = await closing(client)
         assert "neither wav nor webm" in messages[0]["description"]
         assert code == 1008

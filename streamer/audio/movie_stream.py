@@ -1,0 +1,65 @@
+"""
+MP4 and QuickTime as a stream. Where the index comes first, or with each fragment, sound is decoded as it comes; phones
+and most programs write the index behind the sound, which then waits for the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamer.audio.container_stream import ContainerStream
+from streamer.audio.pcm import Samples
+from streamer.errors import AudioFormatError
+
+MAX_LATE_BYTES = 8 * 1024 * 1024
+"""Longest recording whose index follows its sound: it is kept as a whole. Eight minutes at 128 kbit/s."""
+_BEFORE = (b"ftyp", b"free", b"skip", b"wide", b"uuid", b"styp")
+"""Boxes that may come before the index or the sound."""
+
+
+class MovieStream:
+    """Decodes one recording, with the interface of `containers.Recording`."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        """Those of a recording whose index has not come."""
+        self._decoder: ContainerStream | None = None
+
+    def blocks(self, data: bytes) -> Iterator[Samples]:
+        """
+        As `ContainerStream.blocks`; nothing while the index has not come.
+
+        Raises:
+            AudioFormatError: There is nothing that can be decoded, or the index does not come.
+        """
+        if self._decoder is None:
+            self._bytes += data
+            if len(self._bytes) > MAX_LATE_BYTES:
+                raise AudioFormatError(
+                    f"an MP4 whose index follows its sound is read as a whole, {MAX_LATE_BYTES >> 20} MiB at most: "
+                    "send it in fragments (movflags frag_keyframe+empty_moov), or with its index in front (faststart)"
+                )
+            if _first_of(self._bytes) in (b"", b"mdat"):
+                return
+            self._decoder = ContainerStream()
+            data, self._bytes = self._bytes, b""
+        yield from self._decoder.blocks(data)
+
+    def end(self) -> Iterator[Samples]:
+        """As `ContainerStream.end`: of a recording whose index follows its sound, everything."""
+        if self._decoder is None:
+            self._decoder = ContainerStream(whole=self._bytes)
+        yield from self._decoder.end()
+
+    def close(self) -> None:
+        """As `ContainerStream.close`."""
+        if self._decoder is not None:
+            self._decoder.close()
+
+
+def _first_of(data: bytes) -> bytes:
+    """Name of the first box that is index, fragment or sound; empty: it has not come."""
+    at = 0
+    while (name := data[at + 4 : at + 8]) in _BEFORE and (n_bytes := int.from_bytes(data[at : at + 4], "big")) >= 8:
+        at += n_bytes
+    return name if len(name) == 4 else b""
