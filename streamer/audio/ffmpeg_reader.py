@@ -32,13 +32,23 @@ CONTAINERS = (
     "amr",
     "mpeg",
     "mpegts",
+    "au",
+    "avi",
+    "flv",
+    "mxf",
+    "ac3",
+    "eac3",
+    "dts",
+    "loas",
+    "wv",
+    "tta",
+    "ape",
+    "voc",
+    "nistsphere",
 )
 """Formats that FFmpeg may detect."""
-EXACT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "w64", "flac", "aiff", "caf")
-"""
-Formats whose header tells a length. That of an MP3 is told after damage only: where it has no header, FFmpeg guesses it
-from the rate of its bits, as it does for all other formats.
-"""
+EXACT = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "wav", "w64", "flac", "aiff", "caf", "au", "wv", "tta", "ape")
+"""Formats whose header tells a length. FFmpeg guesses it for all others from the rate of their bits."""
 TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "ogg")
 """Formats that tell when each packet is heard, so that a packet that is lost leaves a gap."""
 MIN_GAP_S, MAX_GAP_S = 0.25, 86_400.0
@@ -81,7 +91,7 @@ class FfmpegReader:
     def announced_s(self, track: int) -> float | None:
         """As `Reader.announced_s`."""
         name, container, stream = self._container.format.name, self._container, self._audio[track]
-        if name not in EXACT and not (name == "mp3" and any(each.losses for each in self.tracks)):
+        if name not in EXACT:
             return None
         if len(container.streams) > 1:  # a picture or another track may be longer than this one
             return float(stream.duration * stream.time_base) if stream.duration else None
@@ -178,6 +188,12 @@ def _opened(file: IO[bytes], name: str) -> Any:
         raise AudioFormatError(
             f"{name}: not wav, flac, ogg or mp3; other formats need: {pip_install('codecs')}"
         ) from None
+    is_big_endian = file.read(4) == b"RIFX"
+    file.seek(0)
+    if is_big_endian:
+        raise AudioFormatError(
+            f"{name}: no audio that can be decoded (FFmpeg takes its samples for little-endian ones)"
+        )
     options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
     try:
         # without `mode` PyAV uses the file's own: a temporary file, open for writing, would become an output

@@ -19,9 +19,10 @@ import numpy as np
 
 from streamer.audio.channels import LevelMeter, Levels, choose_mix, choose_track, sounds
 from streamer.audio.ffmpeg_reader import FfmpegReader
-from streamer.audio.mending import Part, Recording, recordings
+from streamer.audio.mending import Recording, recordings
 from streamer.audio.mixer import MonoSignal
 from streamer.audio.notes import Note
+from streamer.audio.parts import Part
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.audio.reader import Block, Reader, joined
 from streamer.audio.sndfile_reader import SndfileReader
@@ -281,8 +282,10 @@ def _reason(reader: Reader) -> str:
 
 def _lost(reader: Reader, number: int, part: Part) -> Iterator[Note]:
     track = reader.tracks[number]
+    if part.lacks_head:
+        yield Note("the file lacks its header: sound before this may be lost", 0.0)
     yield from track.losses.notes()
-    announced_s = max(reader.announced_s(number) or 0.0, part.announced * track.decoded_s)
+    announced_s = max(reader.announced_s(number) or 0.0, part.announced * track.decoded_s, part.announced_s or 0.0)
     is_likely = announced_s < MAX_TIMES_MISSING * track.decoded_s
     if is_likely and announced_s - track.decoded_s > max(MISSING_S, MISSING_SHARE * announced_s):
         text = f"its header announces {announced_s:.1f} s of sound, of which {track.decoded_s:.1f} s could be decoded"

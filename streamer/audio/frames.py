@@ -17,7 +17,7 @@ HEAD_BYTES = 6
 """Bytes that tell a frame and its length."""
 PACKET_BYTES = 188
 """Of a transport stream."""
-_SYNC = re.compile(rb"\xff[\xe0-\xff]|\x47")
+_SYNC = re.compile(rb"\xff(?=[\xe0-\xff])|\x47")
 _BITS = {
     # kilobits per second by version (1, or 2 and 2.5) and layer
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -30,6 +30,8 @@ _BITS = {
 _RATES = (44_100, 48_000, 32_000)
 _COUNTS = (b"Xing", b"Info")
 """Marks of a first frame of MP3 that tells how many follow."""
+_TRIMMED_AT = 141
+"""Where, from that mark on, encoders tell the samples that they have added in front and behind, in 12 bits each."""
 
 
 class Frame(NamedTuple):
@@ -41,6 +43,8 @@ class Frame(NamedTuple):
     """What all frames of one stream have in common."""
     duration_s: float = 0.0
     """0: a packet, which has none."""
+    rate: int = 0
+    """Samples per second, where frames tell a duration."""
 
 
 def frame_at(data: bytes, at: int = 0) -> Frame | None:
@@ -95,9 +99,11 @@ def announced_s(data: bytes) -> float | None:
     if first is None or not first.duration_s:
         return None
     at = max(data.find(mark, 0, 64) for mark in _COUNTS)
-    if at < 0 or not data[at + 7] & 1:
+    if at < 0 or not data[at + 7 : at + 8] or not data[at + 7] & 1:
         return None
-    return int.from_bytes(data[at + 8 : at + 12], "big") * first.duration_s
+    n_frames, trimmed = int.from_bytes(data[at + 8 : at + 12], "big"), data[at + _TRIMMED_AT : at + _TRIMMED_AT + 3]
+    n_trimmed = sum(divmod(int.from_bytes(trimmed, "big"), 1 << 12))
+    return n_frames * first.duration_s - n_trimmed / first.rate
 
 
 def _adts(head: bytes) -> Frame | None:
@@ -115,4 +121,4 @@ def _mpeg(head: bytes) -> Frame | None:
     n_samples = 384 if layer == 1 else 576 if layer == 3 and version != 3 else 1152
     padding = head[2] >> 1 & 1
     n_bytes = (12 * bits_per_s // hertz + padding) * 4 if layer == 1 else n_samples // 8 * bits_per_s // hertz + padding
-    return Frame(n_bytes, (version, layer, rate), n_samples / hertz)
+    return Frame(n_bytes, (version, layer, rate), n_samples / hertz, hertz)

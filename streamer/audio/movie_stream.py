@@ -27,7 +27,7 @@ class MovieStream:
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
-        As `ContainerStream.blocks`; nothing while the index has not come.
+        As `ContainerStream.blocks`: samples (n,) at 16 kHz; nothing while the index has not come.
 
         Raises:
             AudioFormatError: There is nothing that can be decoded, or the index does not come.
@@ -46,7 +46,7 @@ class MovieStream:
         yield from self._decoder.blocks(data)
 
     def end(self) -> Iterator[Samples]:
-        """As `ContainerStream.end`: of a recording whose index follows its sound, everything."""
+        """The rest of the samples, (n,) at 16 kHz: of a recording whose index follows its sound, all of them."""
         if self._decoder is None:
             self._decoder = ContainerStream(whole=self._bytes)
         yield from self._decoder.end()

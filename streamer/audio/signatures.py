@@ -30,7 +30,7 @@ _STARTS = (
     b"wvpk",
     b"TTA1",
     b"MAC ",
-    b"Creative Voice File",
+    b"Creative Voi",
     b"NIST_1A",
     b"\x06\x0e\x2b\x34\2\5\1\1",
 )

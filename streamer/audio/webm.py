@@ -38,10 +38,12 @@ _ENTERED = frozenset((_EBML, _SEGMENT, _CLUSTER, _BLOCK_GROUP, _INFO, _TRACKS, _
 """Elements with children; the children are read as if they were siblings."""
 _KEPT = frozenset((_DOC_TYPE, _TIME_SCALE, _CODEC, _CLUSTER_TIME, _SIMPLE_BLOCK, _BLOCK))
 
-_BETWEEN_BLOCKS = frozenset(
-    (0xEC, 0xBF, 0xA7, 0xAB, 0x9B, 0xFB, 0xA4, 0x75A1, 0x75A2, 0x5854, 0x114D9B74, 0x1C53BB6B, 0x1254C367, 0x1043A770)
+_LIKELY_BYTES = (
+    dict.fromkeys((0xEC, 0xBF, 0xA7, 0xAB, 0x9B, 0xFB, 0xA4, 0x75A1, 0x75A2, 0x5854), 4096)
+    | dict.fromkeys((0x114D9B74, 0x1C53BB6B, 0x1254C367, 0x1043A770), MAX_SKIPPED_BYTES)
+    | {_SIMPLE_BLOCK: 8192, _BLOCK: 8192, _CLUSTER_TIME: 8}
 )
-"""Other elements that may stand behind the first packet: a damaged one may seem to be any, of any length."""
+"""Elements that may stand behind the first packet, and how long they are at most: a damaged one may seem to be any."""
 _MARK = re.compile(rb"\x1f\x43\xb6\x75|\x1a\x45\xdf\xa3|\xa3(?:[\x80-\xfe]|[\x40-\x7f].)\x81..\x80", re.DOTALL)
 """A cluster, a recording, or a block of the first track that is sound."""
 _MARK_BYTES = 7
@@ -230,8 +232,7 @@ class WebmReader:
 
 def _check_likely(element: int, size: int) -> None:
     """Check an element behind the first packet. Raises AudioFormatError: no recorder writes it there."""
-    is_known = element in _ENTERED or element in _KEPT or element in _BETWEEN_BLOCKS
-    if not is_known or (element < 0x100 and element not in _ENTERED and size > MAX_ELEMENT_BYTES):
+    if element not in _ENTERED and size > _LIKELY_BYTES.get(element, -1):
         raise AudioFormatError(f"webm audio: element {element:x} of {size} bytes between blocks: damaged")
 
 

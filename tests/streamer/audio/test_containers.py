@@ -130,7 +130,10 @@ def test_damage_costs_what_is_damaged(name: str, seed: int) -> None:
     data, source = recorded(name), random.Random(seed)
     at = source.randrange(len(data) // 3, len(data) - 600)
     damaged = data[:at] + source.randbytes(150) + data[at + 150 :]
-    assert len(decoded([damaged], seed)) >= len(heard_by_ffmpeg(damaged)) - 0.3 * RATE
+    heard = np.zeros(0, np.float32)
+    with contextlib.suppress(AudioFormatError):  # damaged in its only page, it holds no sound
+        heard = decoded([damaged], seed)
+    assert len(heard) >= len(heard_by_ffmpeg(damaged)) - 0.3 * RATE
 
 
 @pytest.mark.parametrize("name", ["webm opus", "mp3", "aac", "mpegts"])

@@ -197,7 +197,7 @@ def test_bytes_in_front_are_passed_over(name: str, junk: bytes) -> None:
     if name not in ("mp3", "aac", "mpegts"):
         assert heard(data)[0] == pytest.approx(SECONDS, abs=FRAME_S)
     elif (most := seconds_of_ffmpeg(data)) > 0:
-        assert heard(data)[0] >= most - 0.02
+        assert heard(data)[0] >= most - 0.1  # what the encoder has added is left out
 
 
 def test_samples_that_are_no_numbers_are_silence_and_told() -> None:

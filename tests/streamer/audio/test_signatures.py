@@ -45,9 +45,9 @@ def test_more_bytes_never_take_an_answer_back(data: bytes) -> None:
 def test_a_recording_is_found_behind_other_bytes(name: str, before: bytes) -> None:
     """As soon as its header, or some frames, have come."""
     data, beginning = before + recorded(name)[:8000], Beginning()
-    found = [beginning.receive(data[at : at + 50]) for at in range(0, len(data), 50)]
-    assert b"".join(found) == recorded(name)[:8000]
-    assert found[-1]
+    found = b"".join(beginning.receive(data[at : at + 50]) for at in range(0, len(data), 50))
+    assert data.endswith(found)
+    assert len(before) <= len(data) - len(found) < len(before) + 100  # the tag of an MP3 is no header
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n", b"OggSOggSOggS", bytes(12), b'{"type":"start"}'])

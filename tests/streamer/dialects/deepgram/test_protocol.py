@@ -364,9 +364,9 @@ class TestClient:
         """What stands in front of it is left out."""
         dialect = DeepgramProtocol(ListenRequest(audio=None), "r1", "m", "")
         assert dialect.receive(b"data: ") == []
-        opening, sound = dialect.receive(b"fLaC\0\0\0\x22" + bytes(9))
+        opening, sound = dialect.receive(b"fLaC\0\0\0\x22" + bytes(34))
         assert isinstance(opening, Open)
-        assert sound == To(0, b"fLaC\0\0\0\x22" + bytes(9))
+        assert sound == To(0, b"fLaC\0\0\0\x22" + bytes(34))
 
     def test_close_stream_ends_the_sessions(self) -> None:
         """By a message, or as the first clients did, by empty audio; the summary comes last."""

@@ -131,7 +131,8 @@ class TestDeepgram:
         """What was heard before it is delivered, then the error."""
         async with daemon.connect("/v1/listen?model=nova-3", subprotocols=None) as client:
             await client.send(recording("webm opus", np.zeros(32_000, np.float32)))
-            await client.send(bytes(1000))
+            for _ in range(11):  # less is passed over as damage
+                await client.send(bytes(100_000))
             messages, code = await closing(client)
         assert [message["type"] for message in messages] == ["Results", "Error"]
         assert messages[0]["channel"]["alternatives"][0]["transcript"] == TEXT
