@@ -202,7 +202,7 @@ def _run(connection: socket.socket, build: Build, listening: socket.socket | Non
 
 
 def _begin(connection: socket.socket) -> wire.Begin:
-    message = wire.from_gateway(_exactly(connection, wire.length_of(_exactly(connection, wire.LENGTH.size))))
+    message = wire.from_gateway(_exactly(connection, wire.FRAMING.length_of(_exactly(connection, wire.LENGTH.size))))
     if not isinstance(message, wire.Begin) or message.version != wire.VERSION:
         raise wire.WireError(f"expected begin of version {wire.VERSION}")
     return message

@@ -121,8 +121,7 @@ class HubClient:
             HubWireError: It is none.
             asyncio.IncompleteReadError, ConnectionError: The connection ends.
         """
-        length = wire.length_of(await self._reader.readexactly(wire.LENGTH.size))
-        return wire.from_hub(await self._reader.readexactly(length))
+        return wire.from_hub(await wire.FRAMING.read(self._reader))
 
     def _take(self, message: wire.FromHub) -> None:
         if not isinstance(message, wire.Answer):

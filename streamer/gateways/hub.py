@@ -84,8 +84,7 @@ class Hub:
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 while True:
-                    length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
-                    await self.take(member, wire.from_gateway(await reader.readexactly(length)))
+                    await self.take(member, wire.from_gateway(await wire.FRAMING.read(reader)))
         finally:
             self._lose(member)
 

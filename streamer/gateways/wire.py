@@ -34,7 +34,7 @@ class HubWireError(Exception):
     """Bytes that are no message of this version."""
 
 
-_FRAMING = framing.Framing(MAX_BYTES, HubWireError)
+FRAMING = framing.Framing(MAX_BYTES, HubWireError)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -339,17 +339,7 @@ def pack(message: Message) -> bytes:
     Raises:
         HubWireError: It is longer than `MAX_BYTES`.
     """
-    return _FRAMING.frame(_ENCODER.encode(message))
-
-
-def length_of(head: bytes) -> int:
-    """
-    Bytes of the message behind the first `LENGTH.size` bytes of a frame.
-
-    Raises:
-        HubWireError: More than `MAX_BYTES`.
-    """
-    return _FRAMING.length_of(head)
+    return FRAMING.frame(_ENCODER.encode(message))
 
 
 def from_gateway(body: bytes) -> FromGateway:
@@ -359,7 +349,7 @@ def from_gateway(body: bytes) -> FromGateway:
     Raises:
         HubWireError: It is no message of a gateway.
     """
-    return _FRAMING.decode(_FROM_GATEWAY, body, "a gateway")
+    return FRAMING.decode(_FROM_GATEWAY, body, "a gateway")
 
 
 def from_hub(body: bytes) -> FromHub:
@@ -369,4 +359,4 @@ def from_hub(body: bytes) -> FromHub:
     Raises:
         HubWireError: It is no message of the hub.
     """
-    return _FRAMING.decode(_FROM_HUB, body, "the hub")
+    return FRAMING.decode(_FROM_HUB, body, "the hub")

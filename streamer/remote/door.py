@@ -20,6 +20,7 @@ import structlog
 from streamer.host.sockets import notice_loss
 from streamer.remote import wire
 from streamer.remote.host import EngineHost
+from streamer.remote.link import read_ready
 
 NONCE_BYTES = 32
 PROOF_BYTES = 32
@@ -133,16 +134,13 @@ async def enter(host: str, port: int, secret: bytes) -> Entered:
         async with asyncio.timeout(KNOCK_S):
             await _prove(reader, writer, secret)
         async with asyncio.timeout(READY_S):
-            length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
-            message = wire.from_engine(await reader.readexactly(length))
-        if not isinstance(message, wire.Ready) or message.version != wire.VERSION:
-            raise wire.WireError(f"expected an engine with messages of version {wire.VERSION}")
+            ready = await read_ready(reader)
     except BaseException as error:
         writer.transport.abort()
         if isinstance(error, asyncio.IncompleteReadError):
             raise ConnectionAbortedError("the engine ended the connection") from error
         raise
-    return Entered(reader, writer, message, message.clock_s - time.monotonic())
+    return Entered(reader, writer, ready, ready.clock_s - time.monotonic())
 
 
 async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +31,10 @@ class Framing:
         """Bytes of the message behind the first `LENGTH.size` bytes; raises `error` beyond `max_bytes`."""
         (length,) = LENGTH.unpack(head)
         return self._checked(length)
+
+    async def read(self, reader: asyncio.StreamReader) -> bytes:
+        """The next message of a stream; raises as `readexactly` where it ends, and `error` beyond `max_bytes`."""
+        return await reader.readexactly(self.length_of(await reader.readexactly(LENGTH.size)))
 
     def decode(self, decoder: msgspec.msgpack.Decoder[M], body: bytes, sender: str) -> M:
         """

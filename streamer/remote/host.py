@@ -144,8 +144,7 @@ class EngineHost:
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, OSError):  # a machine that vanished is a TimeoutError
                 while True:
-                    length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
-                    self.take(wire.from_gateway(await reader.readexactly(length)), send, writer)
+                    self.take(wire.from_gateway(await wire.FRAMING.read(reader)), send, writer)
         finally:
             del self._speaking[writer]
 

@@ -16,7 +16,7 @@ import structlog
 
 from streamer.remote import wire
 from streamer.remote.changes import Changes, cache_bytes
-from streamer.remote.link import EngineLink, run_link
+from streamer.remote.link import EngineLink, read_ready, run_link
 
 RETRY_S = 0.1
 """Pause before the next try to connect, seconds."""
@@ -78,7 +78,7 @@ class JoinedEngine:
         """Use one connection until it ends."""
         reader, writer = await asyncio.open_unix_connection(self._path)
         try:
-            await self._use(await _ready(reader), reader, writer)
+            await self._use(await read_ready(reader), reader, writer)
         finally:
             self.link = None
             writer.transport.abort()
@@ -92,15 +92,6 @@ class JoinedEngine:
         log.info("engine_joined", engine=self.name, pid=self.pid)
         self._on_change()
         await run_link(self.link, reader)
-
-
-async def _ready(reader: asyncio.StreamReader) -> wire.Ready:
-    """The first message of an engine, once it is loaded."""
-    length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
-    message = wire.from_engine(await reader.readexactly(length))
-    if not isinstance(message, wire.Ready) or message.version != wire.VERSION:
-        raise wire.WireError(f"expected ready of version {wire.VERSION}")
-    return message
 
 
 class JoinedPool:

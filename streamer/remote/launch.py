@@ -149,7 +149,7 @@ class EngineProcess(ChildProcess):
 
     async def _receive(self) -> bytes:
         """One message; raises EOFError where the connection ends first."""
-        return await self._exactly(wire.length_of(await self._exactly(wire.LENGTH.size)))
+        return await self._exactly(wire.FRAMING.length_of(await self._exactly(wire.LENGTH.size)))
 
     async def _exactly(self, n: int) -> bytes:
         data = b""

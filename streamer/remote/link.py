@@ -255,6 +255,14 @@ class EngineLink:
         self.on_change()
 
 
+async def read_ready(reader: asyncio.StreamReader) -> wire.Ready:
+    """Read the first message of an engine, once it is loaded; raises WireError where it is of another version."""
+    message = wire.from_engine(await wire.FRAMING.read(reader))
+    if not isinstance(message, wire.Ready) or message.version != wire.VERSION:
+        raise wire.WireError(f"expected an engine with messages of version {wire.VERSION}")
+    return message
+
+
 async def run_link(
     link: EngineLink, reader: asyncio.StreamReader, is_gone: Callable[[], Awaitable[bool]] | None = None
 ) -> None:
@@ -290,5 +298,4 @@ async def _ping(link: EngineLink) -> None:
 async def _read(link: EngineLink, reader: asyncio.StreamReader) -> None:
     with contextlib.suppress(asyncio.IncompleteReadError, OSError):  # a machine that vanished is a TimeoutError
         while True:
-            length = wire.length_of(await reader.readexactly(wire.LENGTH.size))
-            link.take(wire.from_engine(await reader.readexactly(length)))
+            link.take(wire.from_engine(await wire.FRAMING.read(reader)))

@@ -34,7 +34,7 @@ class WireError(Exception):
     """Bytes that are no message of this version."""
 
 
-_FRAMING = framing.Framing(MAX_BYTES, WireError)
+FRAMING = framing.Framing(MAX_BYTES, WireError)
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="type"):
@@ -236,17 +236,7 @@ def pack(message: Message) -> bytes:
     Raises:
         WireError: It is longer than `MAX_BYTES`.
     """
-    return _FRAMING.frame(_ENCODER.encode(message))
-
-
-def length_of(head: bytes) -> int:
-    """
-    Bytes of the message behind the first `LENGTH.size` bytes of a frame.
-
-    Raises:
-        WireError: More than `MAX_BYTES`.
-    """
-    return _FRAMING.length_of(head)
+    return FRAMING.frame(_ENCODER.encode(message))
 
 
 def from_gateway(body: bytes) -> FromGateway:
@@ -256,7 +246,7 @@ def from_gateway(body: bytes) -> FromGateway:
     Raises:
         WireError: It is no message of a gateway.
     """
-    return _FRAMING.decode(_FROM_GATEWAY, body, "a gateway")
+    return FRAMING.decode(_FROM_GATEWAY, body, "a gateway")
 
 
 def from_engine(body: bytes) -> FromEngine:
@@ -266,7 +256,7 @@ def from_engine(body: bytes) -> FromEngine:
     Raises:
         WireError: It is no message of an engine.
     """
-    return _FRAMING.decode(_FROM_ENGINE, body, "an engine")
+    return FRAMING.decode(_FROM_ENGINE, body, "an engine")
 
 
 def row_of(request: StepRequest, first: int) -> Row:

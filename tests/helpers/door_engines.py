@@ -115,7 +115,7 @@ class DoorEngine:
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readexactly(wire.LENGTH.size)
-    return head + await reader.readexactly(wire.length_of(head))
+    return head + await reader.readexactly(wire.FRAMING.length_of(head))
 
 
 class MemoryKeeper:

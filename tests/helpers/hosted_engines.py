@@ -184,7 +184,7 @@ class MemoryEngine:
 
     def _receive(self, frame: bytes, link: EngineLink) -> None:
         message = wire.from_gateway(frame[wire.LENGTH.size :])
-        assert wire.length_of(frame[: wire.LENGTH.size]) == len(frame) - wire.LENGTH.size
+        assert wire.FRAMING.length_of(frame[: wire.LENGTH.size]) == len(frame) - wire.LENGTH.size
         self.sent.append(message)
         if isinstance(message, wire.Call):
             if self._mishaps.ends_connection() or any(each.session == DEADLY for each in asked(message)):

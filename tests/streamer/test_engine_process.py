@@ -66,7 +66,7 @@ class Gateway:
     async def receive(self) -> wire.FromEngine:
         """One message."""
         async with asyncio.timeout(60):
-            length = wire.length_of(await self._exactly(wire.LENGTH.size))
+            length = wire.FRAMING.length_of(await self._exactly(wire.LENGTH.size))
             return wire.from_engine(await self._exactly(length))
 
     async def _exactly(self, n: int) -> bytes:

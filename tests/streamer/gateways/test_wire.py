@@ -29,7 +29,7 @@ EVENT = TurnEnd(
 
 def body(frame: bytes) -> bytes:
     """Of a frame."""
-    assert wire.length_of(frame[: wire.LENGTH.size]) == len(frame) - wire.LENGTH.size
+    assert wire.FRAMING.length_of(frame[: wire.LENGTH.size]) == len(frame) - wire.LENGTH.size
     return frame[wire.LENGTH.size :]
 
 
@@ -79,6 +79,6 @@ def test_anything_else_is_refused(sent: bytes) -> None:
 def test_lengths_are_bounded() -> None:
     """Before anything is read."""
     with pytest.raises(HubWireError, match="expected at most"):
-        wire.length_of(wire.LENGTH.pack(wire.MAX_BYTES + 1))
+        wire.FRAMING.length_of(wire.LENGTH.pack(wire.MAX_BYTES + 1))
     with pytest.raises(HubWireError, match="expected at most"):
         wire.pack(wire.Answer(id=1, metrics=bytes(wire.MAX_BYTES)))

@@ -37,8 +37,7 @@ async def test_a_gateway_with_the_secret_gets_in_and_is_told_of_the_model() -> N
         assert found.n_gateways == 3
         for each in entered:
             each.writer.write(wire.pack(wire.Ping()))
-            length = wire.length_of(await each.reader.readexactly(wire.LENGTH.size))
-            assert isinstance(wire.from_engine(await each.reader.readexactly(length)), wire.Pong)
+            assert isinstance(wire.from_engine(await wire.FRAMING.read(each.reader)), wire.Pong)
             each.writer.transport.abort()
         await until(lambda: not found.n_gateways)
 

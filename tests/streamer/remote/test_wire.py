@@ -53,7 +53,7 @@ def arrived(message: wire.Message) -> wire.FromGateway:
     """A message of a gateway as the engine gets it."""
     frame = wire.pack(message)
     body = frame[wire.LENGTH.size :]
-    assert wire.length_of(frame[: wire.LENGTH.size]) == len(body)
+    assert wire.FRAMING.length_of(frame[: wire.LENGTH.size]) == len(body)
     return wire.from_gateway(body)
 
 
@@ -156,7 +156,7 @@ def test_a_row_must_hold_the_frames_that_it_announces(first: int, n_frames: int)
 def test_a_longer_message_than_allowed_is_refused() -> None:
     """Before any memory is taken for it."""
     with pytest.raises(wire.WireError, match="expected at most"):
-        wire.length_of(wire.LENGTH.pack(wire.MAX_BYTES + 1))
+        wire.FRAMING.length_of(wire.LENGTH.pack(wire.MAX_BYTES + 1))
 
 
 def test_a_newer_side_may_add_fields() -> None:
