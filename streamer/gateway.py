@@ -220,10 +220,6 @@ def same_facts(ready: Sequence[wire.Ready]) -> wire.Facts:
 class Pool(EnginePool, Protocol):
     """Engines, and what keeps this gateway connected to them."""
 
-    @property
-    def cache_bytes(self) -> list[tuple[int, int]]:
-        """Bytes of keys and values of text and of audio, of each engine that answers."""
-
     async def run(self) -> None:
         """
         Stay connected until cancelled.
@@ -247,7 +243,7 @@ def _service(
     ProcessCollector(registry=registry)
     metrics, engine_metrics = ServiceMetrics(registry), EngineMetrics(registry)
     pool = pool_of(facts.fingerprint, metrics.restarts.inc)
-    engine_metrics.cache_sizes(lambda: pool.cache_bytes)
+    engine_metrics.cache_sizes(lambda: _cache_bytes(pool))
     probe = CostProbe(facts.n_mels, facts.max_batch)
     meter = LoadMeter(load_limits(config), facts.max_batch, _costs(ready, probe.n_rows))
     workers = _workers(config, facts, pool, meter, metrics, engine_metrics)
@@ -269,6 +265,12 @@ def _service(
     capacity = config.scheduler.max_sessions or len(ready) * meter.capacity
     _announce(facts, len(workers), capacity, scheduler, registry)
     return Service(scheduler=scheduler, engine_metrics=engine_metrics, tokenizer=tokenizer, registry=registry)
+
+
+def _cache_bytes(pool: EnginePool) -> list[tuple[int, int]]:
+    """Bytes of keys and values of text and of audio, of each engine that answers."""
+    links = [place.link for place in pool.places if place.link]
+    return [(link.vitals.text_bytes, link.vitals.audio_bytes) for link in links]
 
 
 def _reviser(reviser: wire.Reviser, n_mels: int) -> ModelFacts:

@@ -19,7 +19,7 @@ import structlog
 
 from streamer.errors import EngineError
 from streamer.remote import roster, wire
-from streamer.remote.changes import Changes, cache_bytes
+from streamer.remote.changes import Changes
 from streamer.remote.door import Entered, enter
 from streamer.remote.launch import START_S, ChildProcess, check_nice, error_of
 from streamer.remote.link import EngineLink, run_link
@@ -292,11 +292,6 @@ class ClusterPool:
         self.places = [
             ClusterPlace(i, i < bounds.count, fingerprint, self._changes.tell, on_rebuilt) for i in range(bounds.most)
         ]
-
-    @property
-    def cache_bytes(self) -> list[tuple[int, int]]:
-        """Bytes of keys and values of text and of audio, of each engine that answers."""
-        return cache_bytes(self.places)
 
     async def changed(self) -> None:
         """Wait until an engine begins or stops to answer."""

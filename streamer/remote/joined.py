@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from streamer.remote import wire
-from streamer.remote.changes import Changes, cache_bytes
+from streamer.remote.changes import Changes
 from streamer.remote.link import EngineLink, read_ready, run_link
 
 RETRY_S = 0.1
@@ -108,11 +108,6 @@ class JoinedPool:
         self.places = [JoinedEngine(address, fingerprint, self._changes.tell) for address in addresses]
         self.has_given_up = False
         """Never: the process that keeps them alive ends its gateways when it gives up."""
-
-    @property
-    def cache_bytes(self) -> list[tuple[int, int]]:
-        """Bytes of keys and values of text and of audio, of each engine that answers."""
-        return cache_bytes(self.places)
 
     async def changed(self) -> None:
         """Wait until an engine begins or stops to answer."""

@@ -18,7 +18,7 @@ import structlog
 
 from streamer.errors import DeviceLostError, EngineError, StreamerError
 from streamer.remote import wire
-from streamer.remote.changes import Changes, cache_bytes
+from streamer.remote.changes import Changes
 from streamer.remote.launch import EngineProcess, Program
 from streamer.remote.link import EngineLink, run_link
 
@@ -179,11 +179,6 @@ class SupervisedPool:
     def has_given_up(self) -> bool:
         """Whether no engine has a process, nor will have one soon."""
         return all(place.is_given_up for place in self.places)
-
-    @property
-    def cache_bytes(self) -> list[tuple[int, int]]:
-        """Bytes of keys and values of text and of audio, of each engine that answers."""
-        return cache_bytes(self.places)
 
     async def changed(self) -> None:
         """Wait until an engine begins or stops to answer, or is given up."""
