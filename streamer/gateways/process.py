@@ -17,11 +17,11 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 import asyncio
 import contextlib
+import enum
 import functools
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TextIO
 
 import msgspec
@@ -66,15 +66,17 @@ ALL_READY_S = 2.0
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Stopping:
+class Ending(enum.Enum):
     """Why a gateway ends."""
 
-    is_replaced: bool = False
-    do_all_end: bool = False
-    """Whether no other gateway is left to accept who comes, who is told then that the daemon drains."""
-    is_orphan: bool = False
-    """Whether its parent is gone, and with it the engines."""
+    ALONE = "alone"
+    """By a signal of its own."""
+    REPLACED = "replaced"
+    """Another gateway has taken its place."""
+    WITH_ALL = "with all"
+    """The daemon stops. No gateway is left that accepts connections, so this one does, and says that it drains."""
+    ORPHANED = "orphaned"
+    """Its parent is gone, and with it the engines."""
 
 
 class Gateway:
@@ -95,9 +97,10 @@ class Gateway:
         publish_expiry(self._certificate, self._registry)
         self._connections, self._rooms = Connections(), SharedRooms(hub)
         self._state = LocalState(service.scheduler, self._connections, service.registry)
-        self._stop, self._stopping = asyncio.Event(), _Stopping()
         hub.handle = self._take
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop = asyncio.get_running_loop()
+        self._ending: asyncio.Future[Ending] = loop.create_future()
+        loop.add_signal_handler(signal.SIGTERM, self._end, Ending.ALONE)
 
     async def run(self) -> None:
         """Serve until the hub says that it is over."""
@@ -136,12 +139,12 @@ class Gateway:
                 await accepting.enter_async_context(wyoming_server(self._scheduler, self._config, listening))
                 self._hub.tell(wire.Serving(version=wire.VERSION, pid=os.getpid()))
                 log.info("gateway_serves", pid=os.getpid())
-                await self._stop.wait()
-                if not self._stopping.do_all_end:
+                ending = await self._ending
+                if ending is not Ending.WITH_ALL:
                     server.stop_accepting()
                     await accepting.aclose()
-                if not self._stopping.is_orphan:
-                    await self._drain()
+                if ending is not Ending.ORPHANED:
+                    await self._drain(is_replaced=ending is Ending.REPLACED)
         finally:
             await server.stop()
 
@@ -152,7 +155,7 @@ class Gateway:
 
     async def _until(self, is_so: Callable[[], bool], most_s: float) -> None:
         for _ in range(round(most_s / 0.05)):
-            if is_so() or self._stop.is_set():
+            if is_so() or self._ending.done():
                 return
             await asyncio.sleep(0.05)
 
@@ -172,13 +175,11 @@ class Gateway:
             shared=shared,
         )
 
-    async def _drain(self) -> None:
-        """
-        Let open sessions end. Where another gateway takes over, those of clients that cannot resume may go on for long.
-        """
+    async def _drain(self, *, is_replaced: bool) -> None:
+        """Let open sessions end; of a gateway that is replaced, those of clients that cannot resume may go on."""
         await asyncio.sleep(GRACE_S)
         drain_s = self._config.server.drain_s
-        if self._stopping.is_replaced:
+        if is_replaced:
             await self._connections.announce_drain(drain_s)
             await self._scheduler.wait_empty(drain_s)
             await self._scheduler.drain(REST_S)
@@ -187,10 +188,14 @@ class Gateway:
 
     async def _listen_to_hub(self) -> None:
         await self._hub.run()
-        if not self._stop.is_set():
+        if not self._ending.done():
             log.error("parent_is_gone")
-        self._stopping.is_orphan = True
-        self._stop.set()
+        self._end(Ending.ORPHANED)
+
+    def _end(self, why: Ending) -> None:
+        """Begin to end; the first reason counts."""
+        if not self._ending.done():
+            self._ending.set_result(why)
 
     async def _tell_alive(self) -> None:
         while True:
@@ -212,8 +217,7 @@ class Gateway:
             case wire.Reload():
                 self._reload()
             case wire.Stop(is_replaced=is_replaced):
-                self._stopping.is_replaced, self._stopping.do_all_end = is_replaced, not is_replaced
-                self._stop.set()
+                self._end(Ending.REPLACED if is_replaced else Ending.WITH_ALL)
             case _:
                 log.warning("hub_message_unexpected", kind=type(message).__name__)
 
