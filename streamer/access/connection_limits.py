@@ -20,7 +20,7 @@ from streamer.access.door import Door, Doorkeeper, Refused
 from streamer.access.keys import Keys
 from streamer.access.owners import is_this_machine, owner_of
 from streamer.access.refusals import refusal
-from streamer.access.token_buckets import Bucket, SharedBuckets
+from streamer.access.token_buckets import Bucket, Buckets
 from streamer.config import LimitsConfig
 from streamer.errors import OverloadError
 from streamer.telemetry.metrics import DoorMetrics
@@ -64,7 +64,7 @@ class Admission:
         self._app, self._keys = app, keys
         self._door: Doorkeeper = door if door is not None else Door(limits)
         messages_per_s = max(1.0, CONNECTIONS_OF_MESSAGES / n_processes) * limits.messages_per_s
-        self._messages = SharedBuckets(messages_per_s, MESSAGE_BURST_S * messages_per_s)
+        self._messages = Buckets(messages_per_s, MESSAGE_BURST_S * messages_per_s)
         self._metrics = DoorMetrics(registry)
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks()))
         self._metrics.connections.set_function(lambda: self._door.n_open)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamer.access.token_buckets import Buckets, SharedBuckets
+from streamer.access.token_buckets import Buckets
 from streamer.config import LimitsConfig
 
 BURST_S = 2.0
@@ -77,7 +77,7 @@ class Door:
     def __init__(self, limits: LimitsConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._limits, self._clock = limits, clock
         self._connections = Buckets(limits.handshakes_per_s, max(1.0, BURST_S * limits.handshakes_per_s))
-        self._requests = SharedBuckets(limits.requests_per_s, max(1.0, REQUEST_BURST_S * limits.requests_per_s))
+        self._requests = Buckets(limits.requests_per_s, max(1.0, REQUEST_BURST_S * limits.requests_per_s))
         self._open: Counter[str] = Counter()
 
     @property
@@ -96,7 +96,7 @@ class Door:
         """
         if is_socket and (message := self._full(owner, may_have_all)):
             return Refused(reason="connections", status=503, message=message, retry_after_s=RETRY_AFTER_S)
-        if wait_s := self._connections.wait_s(owner, self._clock()):
+        if wait_s := self._connections.of(owner).take(self._clock()):
             message = f"more than {self._limits.handshakes_per_s:g} new connections a second; try again later"
             return Refused(reason="rate", status=429, message=message, retry_after_s=wait_s)
         if is_socket:

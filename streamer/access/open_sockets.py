@@ -108,7 +108,7 @@ class OpenSockets:
             now_s: Monotonic time, seconds.
         """
         address = "" if self._proxies.trusts(host) else network(host)
-        if address and self._accepts.wait_s(address, now_s):
+        if address and self._accepts.of(address).take(now_s):
             self._metrics.dropped.labels("rate").inc()
             return None
         if len(self._open) >= self._max_open and not self._drop_one():

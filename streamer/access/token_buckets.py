@@ -31,6 +31,13 @@ class Bucket:
         self._then_s = now_s
         return self.wait_s(now_s)
 
+    def take(self, now_s: float) -> float:
+        """Take one token and return 0; where less than one is left, take none and return the seconds until it is."""
+        missing = 1.0 - self.left(now_s)
+        if missing > 0:
+            return missing / self._rate
+        return self.spend(1.0, now_s)
+
     def wait_s(self, now_s: float) -> float:
         """Return the seconds until the bucket holds none too few, and take nothing."""
         return max(0.0, -self.left(now_s) / self._rate)
@@ -40,9 +47,9 @@ class Bucket:
         return min(self._burst, self._left + max(0.0, now_s - self._then_s) * self._rate)
 
 
-class SharedBuckets:
+class Buckets:
     """
-    One `Bucket` for all that a caller does.
+    A bucket for each caller.
 
     Args:
         rate: Of each bucket.
@@ -61,28 +68,3 @@ class SharedBuckets:
         if len(self._buckets) > self._max_callers:
             del self._buckets[next(iter(self._buckets))]
         return bucket
-
-
-class Buckets:
-    """
-    A token bucket for each caller.
-
-    Args:
-        rate: Attempts a second that each caller may make.
-        burst: Attempts that a caller may make at once after a quiet time.
-        max_callers: Buckets that are kept; beyond that the caller whose last attempt is oldest is forgotten.
-    """
-
-    def __init__(self, rate: float, burst: float, max_callers: int = MAX_REMEMBERED) -> None:
-        self._rate, self._burst, self._max_callers = rate, burst, max_callers
-        self._buckets: dict[str, tuple[float, float]] = {}  # caller -> tokens left, when; the latest attempt last
-
-    def wait_s(self, caller: str, now_s: float) -> float:
-        """Count an attempt and return 0; if the bucket is empty, return the seconds to wait and count nothing."""
-        left, then_s = self._buckets.pop(caller, (self._burst, now_s))
-        left = min(self._burst, left + (now_s - then_s) * self._rate)
-        allowed = left >= 1
-        self._buckets[caller] = (left - 1 if allowed else left, now_s)
-        if len(self._buckets) > self._max_callers:
-            del self._buckets[next(iter(self._buckets))]
-        return 0.0 if allowed else (1 - left) / self._rate

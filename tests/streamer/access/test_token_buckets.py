@@ -30,39 +30,39 @@ class TestBucket:
             now_s += bucket.spend(cost, now_s)
             assert spent <= 5.0 + 3.0 * now_s + 1e-6
 
+    def test_a_token_is_taken_only_where_there_is_one(self) -> None:
+        """A burst, then the rate; the wait that is returned is the right one."""
+        bucket = Bucket(rate=2.0, burst=3.0)
+
+        assert [bucket.take(0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
+        assert bucket.take(0.25) == 0.25
+        assert bucket.take(0.5) == 0.0
+
+    @given(st.lists(st.floats(0, 100), max_size=200))
+    def test_no_stretch_of_time_sees_more_tokens_than_burst_and_rate(self, times: list[float]) -> None:
+        """Over any stretch: burst + rate * seconds at most."""
+        bucket = Bucket(rate=3.0, burst=5.0)
+        allowed = [at for at in sorted(times) if not bucket.take(at)]
+        for first, start in enumerate(allowed):
+            for last, stop in enumerate(allowed[first:], first):
+                assert last - first + 1 <= 5.0 + 3.0 * (stop - start) + 1e-6
+
 
 class TestBuckets:
     """A bucket for each caller."""
 
-    def test_a_quiet_caller_has_a_burst_and_then_the_rate(self) -> None:
-        """The wait that is returned is the right one."""
-        limit = Buckets(rate=2.0, burst=3.0)
-
-        assert [limit.wait_s("a", 0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.5]
-        assert limit.wait_s("a", 0.25) == 0.25
-        assert limit.wait_s("a", 0.5) == 0.0
-
     def test_callers_do_not_share_a_bucket(self) -> None:
         """One who floods costs another nothing."""
-        limit = Buckets(rate=1.0, burst=1.0)
-        assert limit.wait_s("a", 0.0) == 0.0
-        assert limit.wait_s("a", 0.0) > 0
-        assert limit.wait_s("b", 0.0) == 0.0
+        buckets = Buckets(rate=1.0, burst=1.0)
+        assert buckets.of("a").take(0.0) == 0.0
+        assert buckets.of("a").take(0.0) > 0
+        assert buckets.of("b").take(0.0) == 0.0
 
     def test_no_more_callers_are_remembered_than_allowed(self) -> None:
-        """The caller whose last attempt is oldest is forgotten, and starts with a full bucket."""
-        limit = Buckets(rate=1.0, burst=1.0, max_callers=2)
+        """The caller who was asked for longest ago is forgotten, and starts with a full bucket."""
+        buckets = Buckets(rate=1.0, burst=1.0, max_callers=2)
         for caller in "abc":
-            assert limit.wait_s(caller, 0.0) == 0.0
-        assert limit.wait_s("c", 0.0) > 0
-        assert limit.wait_s("b", 0.0) > 0
-        assert limit.wait_s("a", 0.0) == 0.0
-
-    @given(st.lists(st.floats(0, 100), max_size=200))
-    def test_no_stretch_of_time_sees_more_than_burst_and_rate(self, times: list[float]) -> None:
-        """Over any stretch: burst + rate * seconds at most."""
-        limit = Buckets(rate=3.0, burst=5.0)
-        allowed = [at for at in sorted(times) if not limit.wait_s("a", at)]
-        for first, start in enumerate(allowed):
-            for last, stop in enumerate(allowed[first:], first):
-                assert last - first + 1 <= 5.0 + 3.0 * (stop - start) + 1e-6
+            assert buckets.of(caller).take(0.0) == 0.0
+        assert buckets.of("c").take(0.0) > 0
+        assert buckets.of("b").take(0.0) > 0
+        assert buckets.of("a").take(0.0) == 0.0
