@@ -1,8 +1,8 @@
 """
 The hub of a daemon with several gateways: it knows what they share, and relays between them.
 
-It runs in their parent. Asked are things of which there must not be more than so many over all gateways: places of
-sessions, connections, viewers, client secrets. A room lives here, and each gateway with viewers of it has a mirror.
+It runs in their parent. Gateways ask it for whatever is bounded over all of them: places of sessions, connections,
+viewers, client secrets. A room lives here, and each gateway with viewers of it has a mirror.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -112,14 +112,35 @@ class Hub:
                 if not message.weight:
                     member.taking.discard(message.place)
                 self._places.weigh(member, message.place, message.weight)
-            case wire.Enter() | wire.Leave() | wire.Request():
-                await self._at_door(member, message)
-            case wire.Keep() | wire.Find():
-                self._about_secret(member, message)
-            case wire.Watch() | wire.Unwatch():
-                self._about_viewer(member, message)
-            case wire.Speak() | wire.Hush() | wire.Publish():
-                self._about_speaker(member, message)
+            case wire.Enter():
+                await self._enter(member, message)
+            case wire.Leave(entry=entry):
+                if entry in member.entries:
+                    self._door.leave(member.entries.pop(entry))
+            case wire.Request():
+                await self._request(member, message)
+            case wire.Keep(id=number, secret=secret):
+                with _telling_failure(member, number):
+                    self._secrets.add(secret, time.time())
+                    member.send(wire.Answer(id=number))
+            case wire.Find(id=number, value=value):
+                member.send(wire.Answer(id=number, secret=self._secrets.find(value, time.time())))
+            case wire.Watch(id=number):
+                with _telling_failure(member, number):
+                    member.send(wire.Answer(id=number, run=self._watch(member, message)))
+            case wire.Unwatch(viewer=viewer):
+                if stack := member.viewers.pop(viewer, None):
+                    stack.close()
+            case wire.Speak(id=number):
+                with _telling_failure(member, number):
+                    self._let_speak(member, message)
+                    member.send(wire.Answer(id=number))
+            case wire.Hush(speaker=speaker):
+                if known := member.speakers.pop(speaker, None):
+                    known.leave()
+            case wire.Publish(speaker=speaker, event=event):
+                if known := member.speakers.get(speaker):
+                    known.room.publish(event)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -161,56 +182,32 @@ class Hub:
             return True
         return await _any_is_true(member.make_room(of_caller) for member in members)
 
-    # --- connections, requests, secrets
+    # --- connections and requests
 
-    async def _at_door(self, member: Member, message: wire.Enter | wire.Leave | wire.Request) -> None:
-        match message:
-            case wire.Enter(owner=owner, is_socket=is_socket, may_have_all=may_have_all):
-                refused = await self._door.enter(owner, is_socket=is_socket, may_have_all=may_have_all)
-                if refused is None and is_socket:
-                    member.entries[message.entry] = owner
-                member.send(wire.Answer(id=message.id, refused=refused))
-            case wire.Leave(entry=entry):
-                if entry in member.entries:
-                    self._door.leave(member.entries.pop(entry))
-            case wire.Request(id=number, owner=owner):
-                match await self._door.request(owner):
-                    case Refused() as refused:
-                        member.send(wire.Answer(id=number, refused=refused))
-                    case wait_s:
-                        member.send(wire.Answer(id=number, wait_s=wait_s))
+    async def _enter(self, member: Member, ask: wire.Enter) -> None:
+        refused = await self._door.enter(ask.owner, is_socket=ask.is_socket, may_have_all=ask.may_have_all)
+        if refused is None and ask.is_socket:
+            member.entries[ask.entry] = ask.owner
+        member.send(wire.Answer(id=ask.id, refused=refused))
 
-    def _about_secret(self, member: Member, message: wire.Keep | wire.Find) -> None:
-        now_s = time.time()
-        match message:
-            case wire.Keep(id=number, secret=secret):
-                failure = None
-                try:
-                    self._secrets.add(secret, now_s)
-                except OverloadError as error:
-                    failure = failure_of(error)
-                member.send(wire.Answer(id=number, failure=failure))
-            case wire.Find(id=number, value=value):
-                member.send(wire.Answer(id=number, secret=self._secrets.find(value, now_s)))
+    async def _request(self, member: Member, ask: wire.Request) -> None:
+        match await self._door.request(ask.owner):
+            case Refused() as refused:
+                member.send(wire.Answer(id=ask.id, refused=refused))
+            case wait_s:
+                member.send(wire.Answer(id=ask.id, wait_s=wait_s))
 
     # --- rooms
 
-    def _about_viewer(self, member: Member, message: wire.Watch | wire.Unwatch) -> None:
-        if isinstance(message, wire.Unwatch):
-            if stack := member.viewers.pop(message.viewer, None):
-                stack.close()
-            return
-        try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(self._rooms.counted())
-                subscription = self._subscription(member, message.room)
-                subscription.viewers.add(message.viewer)
-                stack.callback(self._unsubscribe, member, message.room, message.viewer)
-                member.viewers[message.viewer] = stack.pop_all()
-        except (ProtocolError, OverloadError) as error:
-            member.send(wire.Answer(id=message.id, failure=failure_of(error)))
-        else:
-            member.send(wire.Answer(id=message.id, run=subscription.run))
+    def _watch(self, member: Member, ask: wire.Watch) -> str:
+        """Let a viewer of a gateway join a room; returns the run of the room."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._rooms.counted())
+            subscription = self._subscription(member, ask.room)
+            subscription.viewers.add(ask.viewer)
+            stack.callback(self._unsubscribe, member, ask.room, ask.viewer)
+            member.viewers[ask.viewer] = stack.pop_all()
+        return subscription.run
 
     def _subscription(self, member: Member, name: str) -> Subscription:
         """What relays a room to a gateway, begun if it is the first viewer there."""
@@ -228,22 +225,6 @@ class Hub:
             if not subscription.viewers:
                 del member.subscriptions[name]
                 subscription.end()
-
-    def _about_speaker(self, member: Member, message: wire.Speak | wire.Hush | wire.Publish) -> None:
-        match message:
-            case wire.Publish(speaker=speaker, event=event):
-                if known := member.speakers.get(speaker):
-                    known.room.publish(event)
-            case wire.Hush(speaker=speaker):
-                if known := member.speakers.pop(speaker, None):
-                    known.leave()
-            case wire.Speak():
-                failure = None
-                try:
-                    self._let_speak(member, message)
-                except ProtocolError as error:
-                    failure = failure_of(error)
-                member.send(wire.Answer(id=message.id, failure=failure))
 
     def _let_speak(self, member: Member, ask: wire.Speak) -> None:
         with contextlib.ExitStack() as stack:
@@ -279,6 +260,15 @@ async def _relay(member: Member, name: str, room: Room, viewer: RelayedViewer) -
             said = tuple(wire.Said(number=m.number, turn=m.turn, text=m.text) for m in messages)
             member.send(wire.RoomSays(room=name, run=room.run, begins=begins, messages=said))
             await member.drain()
+
+
+@contextlib.contextmanager
+def _telling_failure(member: Member, number: int) -> Iterator[None]:
+    """Answer a question of a gateway with the error that the block raises, for the client that asked."""
+    try:
+        yield
+    except (ProtocolError, OverloadError) as error:
+        member.send(wire.Answer(id=number, failure=failure_of(error)))
 
 
 async def _any_is_true(answers: Iterable[Awaitable[bool]]) -> bool:
