@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from streamer.config import Config
 from streamer.errors import EngineError, StreamerError
-from streamer.server.tasks import run_until_first
-
-HOLD_S = 0.005
-"""Seconds that the frames of one client may take before others get their turn."""
+from streamer.server.tasks import TimeSlice, run_until_first
 
 
 class ClientGone(Exception):  # noqa: N818 - an event, not a fault
@@ -104,9 +100,9 @@ async def converse(transport: Transport, conversation: Conversation, config: Con
 
 async def _read(transport: Transport, conversation: Conversation, idle_s: float) -> None:
     # to the very end: only a read tells that the client has left, or does not keep to the protocol
-    turn = Turn()
+    time_slice = TimeSlice()
     while True:
-        await turn.give_way()
+        await time_slice.give_way()
         try:
             async with asyncio.timeout(None if conversation.has_ended else idle_s):
                 frame = await transport.receive()
@@ -119,19 +115,6 @@ async def _read(transport: Transport, conversation: Conversation, idle_s: float)
         else:
             # outside the timeout: waiting for room in the backlog is not the client's idleness
             await conversation.take(frame)
-
-
-class Turn:
-    """Gives other tasks their turn once a task has run for HOLD_S without a wait: frames that are there cause none."""
-
-    def __init__(self) -> None:
-        self._began_s = time.monotonic()
-
-    async def give_way(self) -> None:
-        """Let other tasks run if it is time."""
-        if time.monotonic() - self._began_s > HOLD_S:
-            await asyncio.sleep(0)
-            self._began_s = time.monotonic()
 
 
 async def _expire(conversation: Conversation, max_connection_s: float) -> None:

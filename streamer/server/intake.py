@@ -21,11 +21,10 @@ from streamer.protocol.bounds import MAX_KEYTERMS_BYTES, keyterms_bytes
 from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush
 from streamer.protocol.options import Update
 from streamer.server.interfaces import OpenSession
+from streamer.server.tasks import TimeSlice
 
 Decoder: TypeAlias = AudioDecoder | ContainerDecoder
 
-HOLD_S = 0.005
-"""Seconds of decoding after which other clients get their turn."""
 DECODING_S = 0.002
 """Seconds in which other clients get their turn while another thread decodes."""
 KEYTERM_BYTES_PER_S = 2048.0
@@ -74,15 +73,13 @@ class Intake:
                     self._stream.flush(id_)
 
     async def _feed(self, blocks: Iterator[Samples]) -> None:
-        began_s = time.monotonic()
+        time_slice = TimeSlice()
         for samples in blocks:
             if samples is NOTHING_YET:
                 await asyncio.sleep(DECODING_S)
                 continue
             await self._stream.feed(samples, self._holder)
-            if time.monotonic() - began_s > HOLD_S:
-                await asyncio.sleep(0)
-                began_s = time.monotonic()
+            await time_slice.give_way()
 
     async def _pay_for(self, update: Update) -> None:
         """Wait, and so let the client wait, until its bucket can pay for the key terms of an update."""

@@ -1,9 +1,26 @@
-"""Coroutines that run side by side."""
+"""Coroutines that run side by side, none of them for long at a time."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
+
+SLICE_S = 0.005
+"""Seconds for which the work of one client may hold the event loop."""
+
+
+class TimeSlice:
+    """Lets other tasks run once a task has run for SLICE_S; awaiting what is already there lets none of them run."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+
+    async def give_way(self) -> None:
+        """Let other tasks run if the slice is used up; then another one begins."""
+        if time.monotonic() - self._began_s > SLICE_S:
+            await asyncio.sleep(0)
+            self._began_s = time.monotonic()
 
 
 async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
