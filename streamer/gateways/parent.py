@@ -157,7 +157,8 @@ async def _run(
     person: TerminalNotes,
 ) -> None:
     """Serve until a signal, then wait until all gateways have drained."""
-    url, n = _url_of(config, entrance), config.server.processes
+    url = url_of(config.server, entrance.sockets[0], is_tls=entrance.certificate.context is not None)
+    n = config.server.processes
     async with asyncio.TaskGroup() as group:
         running = group.create_task(gateways.run())
         beside = [group.create_task(_feed_watchdog(gateways, notifier))]
@@ -174,13 +175,6 @@ async def _run(
         await running
         for task in beside:
             task.cancel()
-
-
-def _url_of(config: Config, entrance: Entrance) -> str:
-    address = entrance.sockets[0].getsockname()
-    if not isinstance(address, tuple):
-        return f"{UNIX}{address}"
-    return url_of(config.server, int(address[1]), is_tls=entrance.certificate.context is not None)
 
 
 async def _feed_watchdog(gateways: Gateways, notifier: Notifier) -> None:

@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from streamer.access.forwarded import TrustedProxies
 from streamer.access.open_sockets import MAX_WAITING, OpenSocket, OpenSockets
 from streamer.config import Config, ServerConfig
-from streamer.host.sockets import UNIX, listen
+from streamer.host.sockets import UNIX
 from streamer.server.listener import Listener
 from streamer.server.pieces import Turns
 from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
@@ -45,12 +45,12 @@ PING_INTERVAL_S = 20.0
 
 class HttpServer:
     """
-    The HTTP server on its port or Unix socket.
+    The HTTP server on its sockets.
 
     Args:
         app: The application.
-        config: `server` for host, port (0: any free port) and message size, `limits` for the timeouts.
-        sockets: Listening sockets that systemd or a test has opened; they replace host and port.
+        config: `server` for the message size, `limits` for the timeouts.
+        sockets: Listening, at least one.
         tls: Certificate and key; None: plain HTTP.
         registry: Of the metrics of sockets; None: they are not shown.
         max_waiting: Connections that may wait for their peer.
@@ -61,7 +61,7 @@ class HttpServer:
         self,
         app: ASGIApp,
         config: Config,
-        sockets: Sequence[socket.socket] | None = None,
+        sockets: Sequence[socket.socket],
         tls: ssl.SSLContext | None = None,
         registry: CollectorRegistry | None = None,
         max_waiting: int = MAX_WAITING,
@@ -70,36 +70,18 @@ class HttpServer:
         self._config = config.server
         self._is_tls = tls is not None
         self._send_timeout_s = config.limits.send_timeout_s
-        self._sockets = list(sockets or ())
+        self._sockets = list(sockets)
         metrics = SocketMetrics(registry if registry is not None else CollectorRegistry())
         self._server = _Server(_uvicorn_config(app, config.server), config, tls, metrics, max_waiting, knows)
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def port(self) -> int:
-        """The listening port; 0 on a Unix socket, and before `start` if the configuration asks for any free port."""
-        if not self._sockets:
-            return self._config.port
-        address = self._sockets[0].getsockname()
-        return int(address[1]) if isinstance(address, tuple) else 0
-
-    @property
     def url(self) -> str:
-        """Address for a browser; of a Unix socket `unix:` and its path."""
-        address = self._sockets[0].getsockname() if self._sockets else ()
-        if isinstance(address, str):
-            return f"{UNIX}{address}"
-        return url_of(self._config, self.port, is_tls=self._is_tls)
+        """As `url_of`, of the first socket."""
+        return url_of(self._config, self._sockets[0], is_tls=self._is_tls)
 
     async def start(self) -> None:
-        """
-        Listen, and accept connections from now on.
-
-        Raises:
-            StreamerError: The port is taken, or the address is not one of this machine.
-        """
-        if not self._sockets:
-            self._sockets = [listen(self._config.host, self._config.port)]
+        """Accept connections from now on."""
         for listener in self._sockets:
             _give_up_after(listener, self._send_timeout_s)
         self._task = asyncio.create_task(self._server.serve(sockets=self._sockets), name="http")
@@ -117,17 +99,20 @@ class HttpServer:
             await self._task
 
 
-def url_of(config: ServerConfig, port: int, *, is_tls: bool) -> str:
+def url_of(config: ServerConfig, listening: socket.socket, *, is_tls: bool) -> str:
     """
-    Address for a browser.
+    Address for a browser; of a Unix socket `unix:` and its path.
 
     Args:
-        config: `host` is read; it is no path.
-        port: The listening port.
+        config: `host` is read.
+        listening: The socket.
         is_tls: Whether it speaks TLS.
     """
+    address = listening.getsockname()
+    if isinstance(address, str):
+        return f"{UNIX}{address}"
     host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"{'https' if is_tls else 'http'}://{host}:{port}/"
+    return f"{'https' if is_tls else 'http'}://{host}:{address[1]}/"
 
 
 class _Server(uvicorn.Server):

@@ -68,6 +68,6 @@ async def test_an_attack_ends_by_itself() -> None:
     async with serving() as daemon, unheld_loop():
         began_s = time.monotonic()
         async with asyncio.timeout(10):
-            await run(attack, daemon.http.port, 0.2)
+            await run(attack, daemon.port, 0.2)
 
     assert time.monotonic() - began_s >= 0.2

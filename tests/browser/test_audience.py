@@ -49,7 +49,7 @@ async def test_an_audience_follows_a_speaker(browser: Browser) -> None:
         assert await early.get_by_role("log").locator(".partial").count() == 0
         await speaker.get_by_role("button", name="Stop").click()
         await expect(early.locator("#status")).to_have_text("Nobody is speaking")
-        port = daemon.http.port
+        port = daemon.port
     await expect(early.locator("#status")).to_have_text("Reconnecting…")
     async with serving(Config(server=ServerConfig(port=port, rooms=True))):
         await expect(early.locator("#status")).to_have_text("Nobody is speaking", timeout=15_000)
@@ -117,7 +117,7 @@ async def test_what_was_said_survives_a_restart(browser: Browser) -> None:
     """A connection that was lost shows nothing twice; a new daemon, which counts from 0 again, replaces nothing."""
     old, new = Room(), Room()
     async with serving(CONFIG, microphone=old) as daemon:
-        port = daemon.http.port
+        port = daemon.port
         with old.speaking("s_1"):
             for _, event in script_of(TURNS):
                 old.publish(event)
@@ -147,7 +147,7 @@ async def test_a_speaker_brings_the_talk_back(browser: Browser) -> None:
         await speaker.get_by_label("Audience room").fill("stage")
         await speaker.get_by_role("button", name="Start").click()
         await expect(early.locator("#log .said")).to_have_text(TURNS, timeout=20_000)
-        again = Config(server=ServerConfig(port=daemon.http.port, rooms=True))
+        again = Config(server=ServerConfig(port=daemon.port, rooms=True))
     # its turn of the new session comes seconds after what the old one said
     went_on = [
         (at_s + 5.0, msgspec.structs.replace(event, turn=0))
@@ -219,7 +219,7 @@ async def test_the_overlay_tells_no_trouble_that_is_over(browser: Browser) -> No
 
     await page.route("**/healthz", hold)
     async with serving(CONFIG, microphone=room) as daemon:
-        port = daemon.http.port
+        port = daemon.port
         await page.goto(daemon.url("/overlay"))
         await expect(page.get_by_role("status")).to_contain_text("Nobody is speaking")
     await within(asked.wait())

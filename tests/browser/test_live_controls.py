@@ -75,7 +75,7 @@ async def test_another_model_since_the_page_was_opened(context: BrowserContext) 
     async with serving(CONFIG, FakeScheduler()) as daemon:
         page = await open_page(context, daemon.url("/"))
         await page.get_by_label("Language").select_option("German")
-        again = Config(server=ServerConfig(port=daemon.http.port))
+        again = Config(server=ServerConfig(port=daemon.port))
     other = FakeScheduler(languages=("en", "fr"))
     other.model = "other"
     async with serving(again, other):
@@ -266,7 +266,7 @@ async def test_a_daemon_that_is_down_is_named(context: BrowserContext) -> None:
         page = await context.new_page()
         await page.goto(daemon.url("/"))
         await expect(page.locator("#language")).to_contain_text("German")
-        port = daemon.http.port
+        port = daemon.port
     await page.get_by_role("button", name="Start").click()
     await expect(page.get_by_role("alert")).to_contain_text("does not answer. Is the daemon still running?")
     await expect(page.locator("#status")).to_have_text(re.compile("Ready|Reconnecting…"))

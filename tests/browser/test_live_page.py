@@ -106,7 +106,7 @@ async def test_lost_connection_is_resumed(context: BrowserContext, daemon: Daemo
     await page.get_by_role("button", name="Start").click()
     await expect(page.locator("#stage")).to_contain_text("first")
     stream = daemon.scheduler.streams[0]
-    port = daemon.http.port
+    port = daemon.port
     await daemon.http.stop()
     await expect(page.locator("#status")).to_have_text("Reconnecting…")
 
@@ -142,7 +142,7 @@ async def test_insecure_address_is_explained(context: BrowserContext, tmp_path: 
     config = Config(server=ServerConfig(port=0, allowed_origins=("http://box.test",)))
     async with serving(config) as box:
         page = await context.new_page()
-        await page.goto(f"http://box.test:{box.http.port}/")
+        await page.goto(f"http://box.test:{box.port}/")
         await expect(page.get_by_role("alert")).to_contain_text("https")
         await expect(page.locator("#toggle")).to_be_disabled()
         await page.emulate_media(color_scheme="dark")
@@ -154,7 +154,7 @@ async def test_a_new_server_takes_over_without_a_gap(context: BrowserContext, da
     page = await open_page(context, daemon.url("/"))
     await page.get_by_role("button", name="Start").click()
     await expect(page.locator("#log")).to_contain_text(TURNS[0], timeout=15_000)
-    old, port = daemon.scheduler.streams[0], daemon.http.port
+    old, port = daemon.scheduler.streams[0], daemon.port
     await daemon.http.stop()
     await expect(page.locator("#status")).to_have_text("Reconnecting…")
 
@@ -178,7 +178,7 @@ async def test_compressed_sound(context: BrowserContext, daemon: Daemon, is_inte
     await page.get_by_label("Slow network").check()
     await page.get_by_role("button", name="Start").click()
     await expect(page.locator("#stage")).to_contain_text("latency", timeout=15_000)
-    stream, port = daemon.scheduler.streams[0], daemon.http.port
+    stream, port = daemon.scheduler.streams[0], daemon.port
     if is_interrupted:
         await daemon.http.stop()
         await expect(page.locator("#status")).to_have_text("Reconnecting…")

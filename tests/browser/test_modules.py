@@ -101,7 +101,7 @@ async def test_a_recording_is_sent_again_from_its_start(browser: Browser, encodi
     """It can be read only as a whole, under both names of a container: after a lost connection all of it comes."""
     scheduler = FakeScheduler()
     async with serving(CONFIG, scheduler) as daemon:
-        port = daemon.http.port
+        port = daemon.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(
             """async ([encoding, data]) => {
@@ -183,7 +183,7 @@ async def test_a_change_during_an_outage_reaches_the_session(browser: Browser) -
     """A session that is known again goes on with its own options: what was changed meanwhile is told again."""
     scheduler = FakeScheduler()
     async with serving(CONFIG, scheduler) as daemon:
-        port = daemon.http.port
+        port = daemon.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
         await within(scheduler.streams[0].fed.wait())
@@ -228,7 +228,7 @@ async def test_an_end_during_a_drain_loses_no_sound(browser: Browser) -> None:
     """The `bye` of a server that stops does not answer an end that it ignored: the next server gets the rest."""
     before, after = FakeScheduler(), FakeScheduler()
     async with serving(CONFIG, before) as daemon:
-        port = daemon.http.port
+        port = daemon.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
         await within(before.streams[0].fed.wait())
@@ -271,7 +271,7 @@ async def test_a_new_server_does_not_repeat_stable_words(browser: Browser, event
     """The session goes on behind the last of them, though the old server had not told yet that it needs no more."""
     before, after = FakeScheduler([(1.0, event)]), FakeScheduler()
     async with serving(CONFIG, before) as daemon:
-        port = daemon.http.port
+        port = daemon.port
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
         await page.evaluate("said")

@@ -26,7 +26,7 @@ async def test_speaker_and_audience_under_a_path(browser: Browser, tmp_path: Pat
     config = Config(server=ServerConfig(port=0, rooms=True, root_path=root_path))
     async with (
         serving(config, FakeScheduler(script_of(TURNS, word_s=0.1))) as daemon,
-        nginx(tmp_path, f"127.0.0.1:{daemon.http.port}", trustme.CA(), keeps_path=keeps_path) as port,
+        nginx(tmp_path, f"127.0.0.1:{daemon.port}", trustme.CA(), keeps_path=keeps_path) as port,
     ):
         root = f"https://localhost:{port}/captions"
         context = await browser.new_context(permissions=["microphone"], ignore_https_errors=True)

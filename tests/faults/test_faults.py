@@ -63,11 +63,11 @@ async def test_connections_that_are_cut() -> None:
     async with (
         scripted_engine.serving(resume_s=60) as service,
         http_daemon.serving(CONFIG, service.scheduler) as daemon,
-        fault_proxy(daemon.http.port) as proxy,
+        fault_proxy(daemon.port) as proxy,
     ):
         proxy.cut_after = [random_.randrange(500, 60_000) for _ in range(N_CUTS)]
         cut, said = client_of(proxy.port, 10, seed=1)
-        steady, also_said = client_of(daemon.http.port, 4, seed=2)
+        steady, also_said = client_of(daemon.port, 4, seed=2)
         async with asyncio.timeout(60):
             await asyncio.gather(cut.run(), steady.run())
 
@@ -84,7 +84,7 @@ async def test_connections_too_short_for_any_text_to_come_back() -> None:
     async with (
         scripted_engine.serving(resume_s=60) as service,
         http_daemon.serving(CONFIG, service.scheduler) as daemon,
-        fault_proxy(daemon.http.port) as proxy,
+        fault_proxy(daemon.port) as proxy,
     ):
         proxy.lives_s = [0.3] * 12
         service.engine.hold()
@@ -117,7 +117,7 @@ async def test_a_network_that_stands_still() -> None:
     async with (
         scripted_engine.serving(resume_s=60) as service,
         http_daemon.serving(config, service.scheduler) as daemon,
-        fault_proxy(daemon.http.port) as proxy,
+        fault_proxy(daemon.port) as proxy,
     ):
         client, said = client_of(proxy.port, 6, seed=3, pace=20.0)
         running = asyncio.create_task(client.run())
@@ -144,7 +144,7 @@ async def test_a_clock_that_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
         scripted_engine.serving() as service,
         http_daemon.serving(CONFIG, service.scheduler) as daemon,
     ):
-        client, said = client_of(daemon.http.port, 5, seed=4)
+        client, said = client_of(daemon.port, 5, seed=4)
         async with asyncio.timeout(60):
             await client.run()
 
@@ -158,7 +158,7 @@ async def test_a_device_that_fails_now_and_then() -> None:
         scripted_engine.serving(engine=device.engine) as service,
         http_daemon.serving(CONFIG, service.scheduler) as daemon,
     ):
-        clients = [client_of(daemon.http.port, 4, seed=seed) for seed in range(4)]
+        clients = [client_of(daemon.port, 4, seed=seed) for seed in range(4)]
         running = [asyncio.create_task(client.run()) for client, _ in clients]
         n_failures = 0
         while not all(task.done() for task in running):

@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from streamer.access.early_keys import shows_key
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
+from streamer.host.sockets import listen
 from streamer.server.app import build_app
 from streamer.server.connection import Connections
 from streamer.server.http_server import HttpServer
@@ -46,11 +47,14 @@ class Daemon:
         self.connections = Connections()
         self.metrics = CollectorRegistry()
         app = build_app(scheduler, config, self.metrics, keys=keys, connections=self.connections, microphone=microphone)
-        self.http = HttpServer(app, config, tls=tls, knows=functools.partial(shows_key, keys=keys or Keys()))
+        knows = functools.partial(shows_key, keys=keys or Keys())
+        listening = listen(config.server.host, config.server.port)
+        self.port = int(listening.getsockname()[1])
+        self.http = HttpServer(app, config, [listening], tls=tls, knows=knows)
 
     def url(self, path: str, scheme: str = "http") -> str:
         """Address of a path."""
-        return f"{scheme}://127.0.0.1:{self.http.port}{path}"
+        return f"{scheme}://127.0.0.1:{self.port}{path}"
 
     def connect(self, path: str = "/v1/captions", **options: Any) -> connect:
         """A WebSocket client."""

@@ -101,7 +101,7 @@ async def test_reading_above_the_rate_waits_and_is_refused_at_last() -> None:
     config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(requests_per_s=0.2))
     async with serving(config) as daemon:
         first = await daemon.get("/healthz")
-        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(b"GET /info HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500)
         answers = (await within(reader.read())).decode()
         writer.close()

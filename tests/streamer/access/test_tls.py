@@ -42,7 +42,7 @@ async def test_a_renewed_certificate_is_shown_to_new_clients(tmp_path: Path, key
     certificate = Certificate(issue(old, tmp_path))
     config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=0))
     async with serving(config, tls=certificate.context) as daemon:
-        url = f"wss://127.0.0.1:{daemon.http.port}/v1/captions"
+        url = f"wss://127.0.0.1:{daemon.port}/v1/captions"
         async with connect(url, ssl=trusting(old), proxy=None) as first:
             assert (await receive(first))["type"] == "hello"
             issue(new, tmp_path, key_type)

@@ -121,7 +121,7 @@ async def test_cut_connections_are_not_noticed(seed: int) -> None:
     random = np.random.default_rng(seed)
     text = story(60, seed)
     cuts = [int(n) for n in random.integers(2_000, 200_000, 4)]
-    async with speaking() as (service, daemon), fault_proxy(daemon.http.port, cuts) as proxy:
+    async with speaking() as (service, daemon), fault_proxy(daemon.port, cuts) as proxy:
         async with connect(proxy.url, Start(language="en")) as captions:
             events = [event async for event in captions.transcribe(blocks_of(text, random))]
         assert proxy.n_connections > 1
@@ -135,14 +135,14 @@ async def test_a_restart_costs_at_most_the_word_it_cuts(seed: int) -> None:
     """Another daemon that knows nothing goes on from what the client holds: turns are numbered on, text goes on."""
     random = np.random.default_rng(seed)
     text = story(60, seed)
-    async with speaking() as (_, first), speaking() as (second, other), fault_proxy(first.http.port) as proxy:
+    async with speaking() as (_, first), speaking() as (second, other), fault_proxy(first.port) as proxy:
         async with connect(proxy.url, Start(language="en")) as captions:
             events = []
             move_at = int(random.integers(2, 60))
             async for event in captions.transcribe(blocks_of(text, random)):
                 events.append(event)
                 if len(events) == move_at:
-                    proxy.target_port = other.http.port
+                    proxy.target_port = other.port
                     proxy.cut()
         assert second.count("streamer_sessions_opened_total") in (0, 1)
     assert broken_promises(events) == []
@@ -181,14 +181,14 @@ async def test_the_client_leaves_a_draining_daemon() -> None:
                 await drained.wait()
             yield block
 
-    async with speaking() as (first, old), speaking() as (second, new), fault_proxy(old.http.port) as proxy:
+    async with speaking() as (first, old), speaking() as (second, new), fault_proxy(old.port) as proxy:
         async with connect(proxy.url, Start(language="en")) as captions:
             events = []
             async for event in captions.transcribe(source()):
                 events.append(event)
                 if isinstance(event, Caption) and not drained.is_set():
                     drained.set()
-                    proxy.target_port = new.http.port
+                    proxy.target_port = new.port
                     await old.connections.announce_drain(5.0)
                     await first.scheduler.drain(5.0)
         assert second.count("streamer_sessions_opened_total") == 1
@@ -207,7 +207,7 @@ async def test_an_address_without_daemon_raises() -> None:
 
 async def test_a_daemon_that_stays_away_is_given_up(daemon: Daemon) -> None:
     """After a while without any way to go on, sender and reader are told."""
-    async with fault_proxy(daemon.http.port) as proxy, connect(proxy.url, give_up_s=0.3) as captions:
+    async with fault_proxy(daemon.port) as proxy, connect(proxy.url, give_up_s=0.3) as captions:
         proxy.target_port = 1
         proxy.cut()
         with pytest.raises(ConnectionLostError, match=r"no progress for 0\.3 s"):

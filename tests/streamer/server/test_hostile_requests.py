@@ -27,7 +27,7 @@ async def daemon() -> AsyncIterator[Daemon]:
 
 async def raw(daemon: Daemon, request: bytes) -> tuple[int, str]:
     """Status and everything that is answered to bytes that no client would send."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
     writer.write(request)
     async with asyncio.timeout(10):
         answer = (await reader.read()).decode("latin-1")
@@ -103,7 +103,7 @@ class TestHostileRequests:
 
     async def test_headers_without_end_are_cut(self, daemon: Daemon) -> None:
         """They are cut before they fill the memory."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         with contextlib.suppress(ConnectionError):
             for _ in range(200):
@@ -178,7 +178,7 @@ async def test_a_flood_holds_nobody_up(daemon: Daemon, flood: str) -> None:
     errors = list[dict[str, object]]()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
     async with unheld_loop():
-        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
         writer.write(FLOODS[flood])
         # not by httpx, whose clients load certificates for a tenth of a second
         assert (await raw(daemon, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))[0] == 200
@@ -223,7 +223,7 @@ async def crowded(crowd: bytes) -> None:
         return members
 
     async with serving() as daemon, unheld_loop():
-        members = await asyncio.to_thread(come, daemon.http.port)
+        members = await asyncio.to_thread(come, daemon.port)
         assert (await raw(daemon, HEALTH))[0] == 200
         for member in members:
             member.close()

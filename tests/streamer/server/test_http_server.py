@@ -20,7 +20,6 @@ from websockets.asyncio.client import connect, unix_connect
 
 from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig, ServerConfig
-from streamer.errors import StreamerError
 from streamer.host.sockets import listen
 from streamer.protocol.events import TurnEnd
 from streamer.server import http_server
@@ -34,61 +33,30 @@ from tests.streamer.access.test_tls import issue, trusting
 class TestHttpServer:
     """The listening socket."""
 
-    async def test_a_taken_port_is_named(self) -> None:
-        """The error names port, address and reason."""
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            config = msgspec.structs.replace(CONFIG, server=ServerConfig(port=port))
-            server = Daemon(config, FakeScheduler()).http
-
-            with pytest.raises(StreamerError, match=f"port {port} on 127.0.0.1 is in use: address already in use"):
-                await server.start()
-
-    async def test_an_address_of_another_machine_is_an_error(self) -> None:
-        """The message names port and address."""
-        config = msgspec.structs.replace(CONFIG, server=ServerConfig(host="192.0.2.1", port=0))
-
-        with pytest.raises(StreamerError, match=r"port 0 on 192\.0\.2\.1 is not available"):
-            await Daemon(config, FakeScheduler()).http.start()
-
-    async def test_a_given_socket_is_used(self) -> None:
-        """A socket opened by someone else is used as it is."""
-        inherited = socket.create_server(("127.0.0.1", 0))
-        app = build_app(FakeScheduler(), CONFIG, CollectorRegistry())
-        server = HttpServer(app, CONFIG, [inherited])
-        await server.start()
-        port = inherited.getsockname()[1]
-        async with connect(f"ws://127.0.0.1:{port}/v1/captions", proxy=None) as client:
-            assert (await receive(client))["type"] == "hello"
-        await server.stop()
-
-        assert port != CONFIG.server.port
-
     async def test_a_port_that_is_closed_while_the_server_begins_stays_closed(self) -> None:
         """As where a process is told to end as soon as it serves."""
-        server = Daemon(CONFIG, FakeScheduler()).http
-        await server.start()
-        port = server.port
-        server.stop_accepting()
-        await server.stop()
+        daemon = Daemon(CONFIG, FakeScheduler())
+        await daemon.http.start()
+        daemon.http.stop_accepting()
+        await daemon.http.stop()
 
         with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.open_connection("127.0.0.1", daemon.port)
 
-    @pytest.mark.parametrize("is_handed_over", [False, True])
-    async def test_a_unix_socket_is_served(self, tmp_path: Path, is_handed_over: bool) -> None:
-        """Of the daemon itself, or handed over; its address is its path, and it has no port."""
+    async def test_a_unix_socket_is_served(self, tmp_path: Path) -> None:
+        """Its address is its path."""
         path = tmp_path / "socket"
         config = msgspec.structs.replace(CONFIG, server=ServerConfig(host=f"unix:{path}"))
-        inherited = [listen(f"unix:{path}", 0)] if is_handed_over else None
-        server = HttpServer(build_app(FakeScheduler(), config, CollectorRegistry()), config, inherited)
+        server = HttpServer(
+            build_app(FakeScheduler(), config, CollectorRegistry()), config, [listen(f"unix:{path}", 0)]
+        )
         await server.start()
         transport = httpx.AsyncHTTPTransport(uds=str(path))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             assert (await client.get("/healthz")).text == "ok\n"
         async with unix_connect(str(path), "ws://localhost/v1/captions") as client:
             assert (await receive(client))["type"] == "hello"
-        assert (server.url, server.port) == (f"unix:{path}", 0)
+        assert server.url == f"unix:{path}"
         await server.stop()
         assert not path.exists()
 
@@ -133,7 +101,7 @@ class TestStalls:
         """A client that is served is not."""
         config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(request_timeout_s=0.2))
         async with serving(config) as daemon, daemon.connect() as client:
-            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
             writer.write(b"GET / HTTP/1.1\r\nHost:")
             assert await within(reader.read()) == b""
             writer.close()
@@ -151,11 +119,11 @@ class TestStalls:
         config = msgspec.structs.replace(CONFIG, limits=LimitsConfig(request_timeout_s=0.2))
         certificate, client = Certificate(issue(authority, tmp_path)), trusting(authority)
         async with serving(config, tls=certificate.context) as daemon:
-            url = f"wss://127.0.0.1:{daemon.http.port}/v1/captions"
+            url = f"wss://127.0.0.1:{daemon.port}/v1/captions"
             async with connect(url, ssl=client, proxy=None) as captions:
                 await receive(captions)
             # its clock starts after that of the WebSocket: once it has fired, so would have the other
-            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port, ssl=client)
+            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port, ssl=client)
             assert await within(reader.read()) == b""
             writer.close()
 
@@ -170,7 +138,7 @@ class TestStalls:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.setblocking(False)
             loop = asyncio.get_running_loop()
-            await loop.sock_connect(client, ("127.0.0.1", daemon.http.port))
+            await loop.sock_connect(client, ("127.0.0.1", daemon.port))
             await loop.sock_sendall(client, HANDSHAKE)
             await within(loop.sock_recv(client, 1024))
             await loop.sock_sendall(client, text_frame(b'{"type":"start"}'))

@@ -106,7 +106,7 @@ async def status(daemon: Daemon, method: str, path: str, key: str | None, **head
     if method == "WS":
         query = "?encoding=mulaw" if path == "/v1/listen" else ""
         name = headers.pop("Host", "127.0.0.1")
-        url = f"ws://{name}:{daemon.http.port}{path}{query}"
+        url = f"ws://{name}:{daemon.port}{path}{query}"
         try:
             async with connect(url, host="127.0.0.1", additional_headers={**headers_of(key), **headers}, proxy=None):
                 return 101

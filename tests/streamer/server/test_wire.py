@@ -48,7 +48,7 @@ async def impatient(tmp_path: Path) -> AsyncIterator[Daemon]:
 
 async def until_cut(daemon: Daemon, *sent: bytes) -> bytes:
     """What a peer gets that sends some bytes, then nothing, and never leaves."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
     for part in sent:
         writer.write(part)
         await writer.drain()
@@ -439,7 +439,7 @@ class TestPieces:
         head = b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         kind = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
         async with serving() as daemon:
-            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
             writer.write(head + kind + body + b"0\r\n\r\n")
             assert (await daemon.get("/healthz")).status_code == 200
             assert b"400" in await within(reader.readline())
@@ -452,7 +452,7 @@ class TestPieces:
         hello = b'{"type":"start"}'
         frame = bytes([0x81, 0x80 | len(hello), 0, 0, 0, 0]) + hello
         async with serving() as daemon:
-            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port)
             writer.write(UPGRADE + padding + b"\r\n")
             writer.write(frame)
             answer = await within(reader.readuntil(b'"started"'))

@@ -95,7 +95,7 @@ async def test_a_stalled_viewer_is_cut_off_alone() -> None:
     microphone = Room()
     async with serving(microphone=microphone) as daemon, daemon.connect("/v1/watch") as viewer:
         await receive(viewer)
-        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.http.port, limit=1024)
+        reader, writer = await asyncio.open_connection("127.0.0.1", daemon.port, limit=1024)
         request = (
             "GET /v1/watch HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
