@@ -25,7 +25,7 @@ SLACK = 2.0
 
 
 def package_of(file: str) -> str:
-    """streamer/server/rooms/room.py -> streamer/server; streamer/daemon.py -> streamer"""
+    """streamer/server/rooms/room.py -> streamer/server; streamer/gateway.py -> streamer"""
     folders = PurePath(file).parts[:-1]
     return "/".join(folders[:2])
 

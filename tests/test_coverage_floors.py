@@ -22,7 +22,7 @@ def test_files_are_counted_with_their_package() -> None:
     report = {
         "model/cache.py": counts((9, 10), (5, 10)),
         "streamer/__init__.py": counts((0, 0), (0, 0)),
-        "streamer/daemon.py": counts((5, 10), (0, 0)),
+        "streamer/gateway.py": counts((5, 10), (0, 0)),
         "streamer/server/app.py": counts((10, 10), (0, 0)),
         "streamer/server/rooms/room.py": counts((0, 6), (0, 4)),
     }

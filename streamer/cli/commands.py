@@ -180,7 +180,7 @@ def serve(
 
         ctx.exit(run_gateways(settings, with_microphone=mic is not None))
     with _importing():
-        from streamer.daemon import serve as run
+        from streamer.daemon.serve import serve as run
 
     ctx.exit(run(settings, with_microphone=mic is not None))
 
@@ -205,7 +205,7 @@ def mic(
     settings = _configure(config_file, flags, is_quiet=True)
     with _importing():
         from streamer.cli.output import TranscriptFile
-        from streamer.daemon import microphone as run
+        from streamer.daemon.microphone import caption_terminal as run
 
     ctx.exit(run(settings, keep=TranscriptFile(output).take) if output else run(settings))
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,16 +22,9 @@ import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from streamer.config import Config
-from streamer.daemon import (
-    LOADING_S,
-    Entrance,
-    background,
-    for_browsers,
-    on_hangup,
-    open_entrance,
-    run,
-    stop_on_signals,
-)
+from streamer.daemon.announcer import Announcer
+from streamer.daemon.entrance import Entrance, open_entrance
+from streamer.daemon.lifecycle import background, run, stop_on_signals
 from streamer.errors import ConfigError
 from streamer.gateway import programs, same_facts
 from streamer.gateways import wire
@@ -41,8 +33,6 @@ from streamer.gateways.launch import GatewayProgram
 from streamer.gateways.supervision import Gateways
 from streamer.host.memory import give_back_forever
 from streamer.host.sockets import UNIX, listen
-from streamer.host.systemd import Notifier, watchdog_interval_s
-from streamer.host.terminal import TerminalNotes
 from streamer.remote.joined import Address
 from streamer.remote.launch import EngineProcess, Program
 from streamer.remote.supervision import SupervisedPool, ready_all
@@ -90,19 +80,14 @@ def serve(config: Config, *, with_microphone: bool = False, commands: Commands =
 
 
 async def _serve(config: Config, commands: Commands) -> None:
-    stop = stop_on_signals()
-    notifier, person = Notifier(os.environ.get("NOTIFY_SOCKET", "")), TerminalNotes(sys.stderr)
+    stop, announcer = stop_on_signals(), Announcer()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     with contextlib.ExitStack() as held:
-        entrance = open_entrance(config.server)
-        for listener in entrance.sockets:
-            held.callback(listener.close)
+        entrance = held.enter_context(contextlib.closing(open_entrance(config.server)))
         host, port = config.wyoming.host, config.wyoming.port
         wyoming = held.enter_context(listen(host, port, "wyoming.port =")) if port else None
-        notifier.status("loading the model")
-        notifier.extend_timeout(LOADING_S)
-        person.say(f"Loading {config.model.name} and measuring what this machine can carry …")
+        announcer.loading(config.model.name)
         engines = _engine_programs(config, commands, held)
         processes = [EngineProcess(program) for program in engines]
         ready = await ready_all(processes)
@@ -121,7 +106,7 @@ async def _serve(config: Config, commands: Commands) -> None:
         gateways = Gateways(programs, hub, GatewayMetrics(registry), config.server.drain_s)
         async with background([pool.run(), give_back_forever()]):
             await gateways.start()
-            await _run(config, entrance, gateways, stop, notifier, person)
+            await _run(config, entrance, gateways, stop, announcer)
     log.info("stopped")
 
 
@@ -149,40 +134,19 @@ def _gateway_programs(config: Config, commands: Commands, begin: wire.Begin) -> 
 
 
 async def _run(
-    config: Config,
-    entrance: Entrance,
-    gateways: Gateways,
-    stop: asyncio.Event,
-    notifier: Notifier,
-    person: TerminalNotes,
+    config: Config, entrance: Entrance, gateways: Gateways, stop: asyncio.Event, announcer: Announcer
 ) -> None:
     """Serve until a signal, then wait until all gateways have drained."""
     url = url_of(config.server, entrance.sockets[0], is_tls=entrance.certificate.context is not None)
-    n = config.server.processes
     async with asyncio.TaskGroup() as group:
         running = group.create_task(gateways.run())
-        beside = [group.create_task(_feed_watchdog(gateways, notifier))]
-        on_hangup(stop, notifier, entrance, gateways.reload)
+        # one that hangs is replaced here
+        feeding = group.create_task(announcer.feed_watchdog(lambda: gateways.is_alive))
+        announcer.on_hangup(stop, entrance, gateways.reload)
         asyncio.get_running_loop().add_signal_handler(REPLACE, lambda: group.create_task(gateways.replace()))
-        notifier.ready()
-        notifier.status(f"serving {config.model.name} at {url} with {n} gateways")
-        log.info("serving", url=url, model=config.model.name, gateways=n)
-        person.say(f"Captions at {for_browsers(url, socket.gethostname())} · Ctrl-C stops")
+        announcer.serving(config.model.name, url, config.server.processes)
         await stop.wait()
-        person.say("Stopping: open sessions get their last words · Ctrl-C again ends at once")
-        notifier.stopping()
+        announcer.stopping()
         gateways.stop()
         await running
-        for task in beside:
-            task.cancel()
-
-
-async def _feed_watchdog(gateways: Gateways, notifier: Notifier) -> None:
-    """Feed the watchdog of the service manager while gateways serve or will; one that hangs is replaced here."""
-    interval_s = watchdog_interval_s(os.environ)
-    if interval_s is None:
-        return
-    while True:
-        if gateways.is_alive:
-            notifier.alive()
-        await asyncio.sleep(interval_s)
+        feeding.cancel()

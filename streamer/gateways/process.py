@@ -18,39 +18,35 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 import asyncio
 import contextlib
 import enum
-import functools
 import os
 import socket
 from collections.abc import Callable
 from typing import TextIO
 
-import msgspec
 import structlog
 from starlette.applications import Starlette
 
-from streamer.access.early_keys import shows_key
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
 from streamer.audio.opus import preload
 from streamer.build.service import Service
-from streamer.daemon import background, drain, fitting, publish_expiry
-from streamer.errors import ConfigError, StreamerError
+from streamer.daemon.entrance import Entrance
+from streamer.daemon.http import fitting, http_server
+from streamer.daemon.lifecycle import background, drain, works_of
+from streamer.errors import StreamerError
 from streamer.gateway import build_member
 from streamer.gateways import wire
 from streamer.gateways.client import HubClient
 from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.host.event_loop import fair_loop
 from streamer.host.interpreter import share_interpreter
-from streamer.host.memory import collect_forever, give_back_forever, keep_for_good
+from streamer.host.memory import keep_for_good
 from streamer.server.app import Shared, build_app
 from streamer.server.connection import Connections
-from streamer.server.http_server import HttpServer
 from streamer.server.relay.wyoming import wyoming_server
 from streamer.server.state import LocalState
 from streamer.telemetry import logs
 from streamer.telemetry.families import families_of
-from streamer.telemetry.loop_watch import LoopWatch
-from streamer.telemetry.metrics import LoopMetrics
 
 ALIVE_S = 1.0
 """Between two signs of life, seconds."""
@@ -91,10 +87,12 @@ class Gateway:
 
     def __init__(self, hub: HubClient, begin: wire.Begin, service: Service) -> None:
         self._hub, self._begin, self._config = hub, begin, begin.config
-        self._scheduler, self._registry = service.scheduler, service.registry
-        self._keys = Keys(find_key_file(self._config.server.keys_file, os.environ))
-        self._certificate = Certificate(self._config.server)
-        publish_expiry(self._certificate, self._registry)
+        self._service, self._scheduler, self._registry = service, service.scheduler, service.registry
+        self._entrance = Entrance(
+            sockets=[socket.socket(fileno=number) for number in begin.sockets],
+            keys=Keys(find_key_file(self._config.server.keys_file, os.environ)),
+            certificate=Certificate(self._config.server),
+        )
         self._connections, self._rooms = Connections(), SharedRooms(hub)
         self._state = LocalState(service.scheduler, self._connections, service.registry)
         hub.handle = self._take
@@ -104,16 +102,7 @@ class Gateway:
 
     async def run(self) -> None:
         """Serve until the hub says that it is over."""
-        watch = LoopWatch(LoopMetrics(self._registry))
-        works = [
-            self._scheduler.run(),
-            self._listen_to_hub(),
-            self._tell_alive(),
-            give_back_forever(),
-            collect_forever(),
-            watch.run(),
-        ]
-        async with background(works):
+        async with background([*works_of(self._service), self._listen_to_hub(), self._tell_alive()]):
             await self._serve()
         self._hub.tell(self._report(-1))
 
@@ -121,17 +110,8 @@ class Gateway:
         await self._wait_ready()
         shares = fitting(self._config.limits)
         keep_for_good()
-        sockets = [socket.socket(fileno=number) for number in self._begin.sockets]
         wyoming = self._begin.wyoming
-        server = HttpServer(
-            self._app(),
-            msgspec.structs.replace(self._config, limits=shares.limits),
-            sockets,
-            self._certificate.context,
-            self._registry,
-            max_waiting=shares.max_waiting,
-            knows=functools.partial(shows_key, keys=self._keys),
-        )
+        server = http_server(self._app(), self._config, shares, self._entrance, self._registry)
         await server.start()
         try:
             listening = None if wyoming is None else socket.socket(fileno=wyoming)
@@ -170,7 +150,7 @@ class Gateway:
             self._scheduler,
             self._config,
             self._registry,
-            keys=self._keys,
+            keys=self._entrance.keys,
             connections=self._connections,
             shared=shared,
         )
@@ -215,7 +195,7 @@ class Gateway:
             case wire.RoomSays():
                 self._rooms.take(message)
             case wire.Reload():
-                self._reload()
+                self._entrance.reload()
             case wire.Stop(is_replaced=is_replaced):
                 self._end(Ending.REPLACED if is_replaced else Ending.WITH_ALL)
             case _:
@@ -223,14 +203,6 @@ class Gateway:
 
     def _report(self, number: int) -> wire.Report:
         return wire.Report(id=number, overview=self._state.now(), families=families_of(self._registry))
-
-    def _reload(self) -> None:
-        try:
-            self._certificate.reload()
-            self._keys.reload()
-            log.info("reloaded")
-        except ConfigError as error:
-            log.error("not_reloaded", error=str(error))  # noqa: TRY400 - a mistake in a file: a traceback says no more
 
 
 async def serve(connection: socket.socket, *, logs_to: TextIO | None = None) -> int:

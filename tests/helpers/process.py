@@ -7,13 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from streamer import config, daemon
+from streamer import config
 from streamer.config import Config
-from streamer.daemon import Build
+from streamer.daemon import serve as daemon
 from streamer.telemetry import logs
 
 
-def serve(build: Build, gateways: Callable[[Config], int] | None = None) -> None:
+def serve(build: daemon.Build, gateways: Callable[[Config], int] | None = None) -> None:
     """
     Run the daemon as `streamer serve --port N --model NAME` does, and exit.
 

@@ -42,8 +42,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
         return run
 
-    serving = SimpleNamespace(serve=part("serve"), microphone=part("microphone"))
-    monkeypatch.setitem(sys.modules, "streamer.daemon", serving)
+    for name, function in (("serve", "serve"), ("microphone", "caption_terminal")):
+        monkeypatch.setitem(sys.modules, f"streamer.daemon.{name}", SimpleNamespace(**{function: part(name)}))
     for name in ("cli.transcribe", "evaluation.evaluate", "evaluation.bench"):
         stand_in = SimpleNamespace(
             run=part(name.rpartition(".")[2]), BenchOptions=BenchOptions, TranscribeOptions=TranscribeOptions
@@ -270,7 +270,7 @@ def test_a_failure_is_exit_code_1_and_one_line(monkeypatch: pytest.MonkeyPatch, 
     def fail(_config: Config) -> int:
         raise error
 
-    monkeypatch.setitem(sys.modules, "streamer.daemon", SimpleNamespace(microphone=fail))
+    monkeypatch.setitem(sys.modules, "streamer.daemon.microphone", SimpleNamespace(caption_terminal=fail))
     result = run("mic")
     assert result.exit_code == 1
     assert result.stderr == f"streamer: {error}\n"
@@ -311,7 +311,7 @@ def test_a_full_disk_is_a_failure_in_one_line() -> None:
 
 def test_exit_codes_of_the_parts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a part returns is the exit code."""
-    monkeypatch.setitem(sys.modules, "streamer.daemon", SimpleNamespace(microphone=lambda _config: 1))
+    monkeypatch.setitem(sys.modules, "streamer.daemon.microphone", SimpleNamespace(caption_terminal=lambda _config: 1))
     assert run("mic").exit_code == 1
 
 

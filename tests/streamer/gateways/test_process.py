@@ -220,7 +220,7 @@ async def test_a_replaced_gateway_accepts_nobody_any_more(tmp_path: Path, monkey
 
 async def test_few_open_files_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a daemon of one process: a gateway that has none left accepts nobody, however short his request is."""
-    monkeypatch.setattr("streamer.daemon.allow_all_files", lambda: 512)
+    monkeypatch.setattr("streamer.daemon.http.allow_all_files", lambda: 512)
     with structlog.testing.capture_logs() as logs:
         async with daemon(tmp_path, n=1):
             pass

@@ -1,0 +1,36 @@
+"""A daemon's surroundings for its tests."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamer.config import Config, ServerConfig
+from streamer.protocol.options import SessionOptions
+from tests.helpers.scripted_engine import ScriptedService
+from tests.helpers.served_daemon import Manager
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager]:
+    """The one that the environment names."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.close()
+
+
+@pytest.fixture
+def scripted() -> ScriptedService:
+    """What the daemon builds here."""
+    return ScriptedService()
+
+
+@pytest.fixture
+def config() -> Config:
+    """A free port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return Config(server=ServerConfig(port=free.getsockname()[1], drain_s=5), session=SessionOptions(language="en"))
