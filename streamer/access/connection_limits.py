@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamer.access.door import Door, Doorkeeper, Refused
+from streamer.access.door import Doorkeeper, Refused
 from streamer.access.keys import Keys
 from streamer.access.owners import is_this_machine, owner_of
 from streamer.access.refusals import refusal
@@ -58,11 +58,10 @@ class Admission:
         limits: LimitsConfig,
         registry: CollectorRegistry,
         keys: Keys,
-        door: Doorkeeper | None = None,
-        n_processes: int = 1,
+        door: Doorkeeper,
+        n_processes: int,
     ) -> None:
-        self._app, self._keys = app, keys
-        self._door: Doorkeeper = door if door is not None else Door(limits)
+        self._app, self._keys, self._door = app, keys, door
         messages_per_s = max(1.0, CONNECTIONS_OF_MESSAGES / n_processes) * limits.messages_per_s
         self._messages = Buckets(messages_per_s, MESSAGE_BURST_S * messages_per_s)
         self._metrics = DoorMetrics(registry)

@@ -56,8 +56,8 @@ def build_app(
     config: Config,
     metrics: CollectorRegistry,
     *,
-    keys: Keys | None = None,
-    connections: Connections | None = None,
+    keys: Keys,
+    connections: Connections,
     microphone: Room | None = None,
     shared: Shared | None = None,
 ) -> Starlette:
@@ -68,13 +68,11 @@ def build_app(
         scheduler: Opens sessions.
         config: `server`, `limits` and `session` are read.
         metrics: Shown by `/metrics`.
-        keys: Valid API keys; None: no key is needed.
+        keys: Valid API keys.
         connections: Given by a caller that announces a drain later.
         microphone: The room of the daemon's own microphone; None: it captions no microphone.
         shared: What this process has in common with others that serve the same port; None: it serves it alone.
     """
-    connections = connections if connections is not None else Connections()
-    keys = keys if keys is not None else Keys()
     shared = shared if shared is not None else _alone(scheduler, config, metrics, connections, microphone)
     routes = _routes(scheduler, config, keys, connections, shared)
     not_found = _NotFound(routes)

@@ -43,11 +43,11 @@ class Daemon:
         keys: Keys | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.scheduler = scheduler
+        self.scheduler, keys = scheduler, keys or Keys()
         self.connections = Connections()
         self.metrics = CollectorRegistry()
         app = build_app(scheduler, config, self.metrics, keys=keys, connections=self.connections, microphone=microphone)
-        knows = functools.partial(shows_key, keys=keys or Keys())
+        knows = functools.partial(shows_key, keys=keys)
         listening = listen(config.server.host, config.server.port)
         self.port = int(listening.getsockname()[1])
         self.http = HttpServer(app, config, [listening], tls=tls, knows=knows)

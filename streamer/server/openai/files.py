@@ -52,12 +52,11 @@ class FileApi:
     Args:
         scheduler: Opens sessions.
         config: `limits` and `server` for the bounds, `session` for the defaults.
-        decoders: Open the files; None: processes that start with the first file.
     """
 
-    def __init__(self, scheduler: SessionService, config: Config, decoders: DecoderPool | None = None) -> None:
+    def __init__(self, scheduler: SessionService, config: Config) -> None:
         self._scheduler, self._config = scheduler, config
-        self._places, self._decoders = Places(MAX_UPLOADS, "uploads are being read"), decoders or DecoderPool()
+        self._places, self._decoders = Places(MAX_UPLOADS, "uploads are being read"), DecoderPool()
 
     async def transcribe(self, request: Request, task: Task, caller: Caller) -> Response:
         """

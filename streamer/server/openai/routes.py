@@ -32,16 +32,14 @@ from streamer.errors import ForbiddenError, KeyRefusedError, OverloadError, Stre
 from streamer.server.interfaces import SessionService
 from streamer.server.openai.files import FileApi, read_body, refusal
 from streamer.server.openai.realtime import refuse_realtime, serve_realtime
-from streamer.server.openai.secrets import LocalSecrets, SecretStore
+from streamer.server.openai.secrets import SecretStore
 
 MAX_SECRET_REQUEST_BYTES = 65_536
 
 Handler: TypeAlias = Callable[[Request, Caller], Awaitable[Response]]
 
 
-def openai_routes(
-    scheduler: SessionService, config: Config, keys: Keys, secret_store: SecretStore | None = None
-) -> list[BaseRoute]:
+def openai_routes(scheduler: SessionService, config: Config, keys: Keys, secret_store: SecretStore) -> list[BaseRoute]:
     """
     Build the routes of OpenAI's API. Handlers raise StreamerError for a bad request; `_guarded` answers it.
 
@@ -49,10 +47,9 @@ def openai_routes(
         scheduler: Opens sessions.
         config: `server`, `limits` and `session` are read.
         keys: Valid API keys.
-        secret_store: Keeps the client secrets of all processes of the daemon; None: there is one process.
+        secret_store: Keeps the client secrets of all processes of the daemon.
     """
-    store = secret_store if secret_store is not None else LocalSecrets()
-    files, realtime = FileApi(scheduler, config), _RealtimeApi(scheduler, config, keys, store)
+    files, realtime = FileApi(scheduler, config), _RealtimeApi(scheduler, config, keys, secret_store)
 
     async def transcriptions(request: Request, caller: Caller) -> Response:
         return await files.transcribe(request, "transcribe", caller)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -23,9 +23,7 @@ STILL_HERE_S = 15.0
 """Seconds between comments in a silent stream of server-sent events, which proxies would close otherwise."""
 
 
-async def watch(
-    transport: Transport, rooms: Audience, name: str, place: AbstractContextManager[None] | None = None
-) -> None:
+async def watch(transport: Transport, rooms: Audience, name: str, place: AbstractContextManager[None]) -> None:
     """
     Serve one viewer until it leaves, takes no message in time, or is too far behind (1013).
 
@@ -36,7 +34,7 @@ async def watch(
         place: Held while the viewer is there; OverloadError: its caller has too many.
     """
     async with telling_errors(lambda error: tell_error(transport, error)):
-        with place or nullcontext(), await rooms.view(name) as (_, viewer):
+        with place, await rooms.view(name) as (_, viewer):
             await run_until_first(_send_all(transport, viewer), drop_frames(transport), viewer.wait_cut())
         await transport.close(1013)
 
@@ -46,9 +44,7 @@ async def _send_all(transport: Transport, viewer: Viewer) -> None:
         await transport.send(message.text)
 
 
-async def watch_events(
-    request: Request, rooms: Audience, name: str, place: AbstractContextManager[None] | None = None
-) -> Response:
+async def watch_events(request: Request, rooms: Audience, name: str, place: AbstractContextManager[None]) -> Response:
     """
     Answer with the messages of a room as `text/event-stream`; `Last-Event-ID` continues after the last seen message.
 
@@ -61,7 +57,7 @@ async def watch_events(
     last_id = request.headers.get("last-event-id", "")
     try:
         with contextlib.ExitStack() as joining:
-            joining.enter_context(place or nullcontext())
+            joining.enter_context(place)
             room, viewer = joining.enter_context(await rooms.view(name, last_id))
             joined = joining.pop_all()
     except (ProtocolError, OverloadError) as error:

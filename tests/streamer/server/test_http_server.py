@@ -18,12 +18,14 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect, unix_connect
 
+from streamer.access.keys import Keys
 from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig, ServerConfig
 from streamer.host.sockets import listen
 from streamer.protocol.events import TurnEnd
 from streamer.server import http_server
 from streamer.server.app import build_app
+from streamer.server.connection import Connections
 from streamer.server.http_server import HttpServer
 from tests.helpers.fake_scheduler import FakeScheduler
 from tests.helpers.http_daemon import CONFIG, Daemon, receive, serving, start, within
@@ -47,9 +49,8 @@ class TestHttpServer:
         """Its address is its path."""
         path = tmp_path / "socket"
         config = msgspec.structs.replace(CONFIG, server=ServerConfig(host=f"unix:{path}"))
-        server = HttpServer(
-            build_app(FakeScheduler(), config, CollectorRegistry()), config, [listen(f"unix:{path}", 0)]
-        )
+        app = build_app(FakeScheduler(), config, CollectorRegistry(), keys=Keys(), connections=Connections())
+        server = HttpServer(app, config, [listen(f"unix:{path}", 0)])
         await server.start()
         transport = httpx.AsyncHTTPTransport(uds=str(path))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

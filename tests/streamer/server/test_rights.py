@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from streamer.access.keys import Keys, Right
 from streamer.config import ServerConfig
 from streamer.server.app import build_app
+from streamer.server.connection import Connections
 from tests.helpers.fake_scheduler import FakeScheduler
 from tests.helpers.http_daemon import CONFIG, Daemon, serving
 
@@ -122,7 +123,8 @@ async def status(daemon: Daemon, method: str, path: str, key: str | None, **head
 def test_the_table_names_every_path() -> None:
     """A new path has to say what right it needs."""
     found = set()
-    for route in build_app(FakeScheduler(), CONFIG, CollectorRegistry()).routes:
+    app = build_app(FakeScheduler(), CONFIG, CollectorRegistry(), keys=Keys(), connections=Connections())
+    for route in app.routes:
         if isinstance(route, WebSocketRoute):
             found.add(("WS", route.path))
         elif isinstance(route, Mount):

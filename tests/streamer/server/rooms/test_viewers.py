@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ async def test_a_viewer_that_takes_no_message_is_cut_after_the_send_timeout() ->
     await accept(client.socket)
     rooms = Rooms(Config(), microphone)
     async with asyncio.timeout(5):
-        await watch(WebSocketTransport(client.socket, 0.05), rooms, "microphone")
+        await watch(WebSocketTransport(client.socket, 0.05), rooms, "microphone", nullcontext())
 
     assert client.taken_types == ["websocket.accept", "websocket.send"]
     assert rooms.n_viewers == microphone.n_viewers == 0
