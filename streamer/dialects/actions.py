@@ -56,11 +56,6 @@ Action: TypeAlias = Open | To | EndSessions | EndAndClose | HangUp | str
 """A `str` is a text for the client."""
 
 
-def end_of_idle_client(idle_s: float) -> EndAndClose:
-    """Return the action for a client that sent nothing for `idle_s` seconds, where a dialect has no rule for it."""
-    return EndAndClose(1011, f"no audio and no message for {idle_s:g} s")
-
-
 class Dialect(Protocol):
     """
     One connection of a foreign protocol: client frames to actions, session events to texts for the client.
@@ -75,7 +70,12 @@ class Dialect(Protocol):
         """Return the actions for a frame of the client. Never raises, whatever the frame holds."""
 
     def idle(self, idle_s: float) -> list[Action]:
-        """Return the actions for a client that sent nothing for `idle_s` seconds."""
+        """
+        Return the actions for a client that sent nothing for `idle_s` seconds.
+
+        Where a protocol has no rule for it: the sessions end, their tails are delivered, then the connection closes.
+        """
+        return [EndAndClose(1011, f"no audio and no message for {idle_s:g} s")]
 
     def project(self, session: int, event: Event) -> list[str]:
         """Return the texts that tell the client of an event of a session, which is named by its index."""

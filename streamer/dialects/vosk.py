@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from streamer.audio.pcm import MAX_RATE, MIN_RATE
-from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
+from streamer.dialects.actions import Action, Dialect, EndAndClose, HangUp, Open, To
 from streamer.errors import StreamerError
 from streamer.protocol.bounds import fitting_keyterms
 from streamer.protocol.events import Bye, Caption, Event, Flushed, TurnEnd, Word, words_of
@@ -48,7 +48,7 @@ class _ClientMessage(msgspec.Struct, frozen=True):
     reset: object = False
 
 
-class VoskProtocol:
+class VoskProtocol(Dialect):
     """One connection: 16-bit mono audio, at DEFAULT_RATE unless `config` sets another rate before the first chunk."""
 
     def __init__(self) -> None:
@@ -79,10 +79,6 @@ class VoskProtocol:
         if message.reset:
             return [To(None, Flush(id=_RESET))] if self._is_open else [self._final()]
         return [_refused('expected {"config": …}, {"eof": 1}, {"reset": 1} or audio')]
-
-    def idle(self, idle_s: float) -> list[Action]:
-        """The sessions end, and their tails are delivered before the close."""
-        return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
         """Note captions and turns for the next answer; return the answer to a reset or to the end."""

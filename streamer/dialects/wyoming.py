@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from streamer import __version__
-from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
+from streamer.dialects.actions import Action, Dialect, EndAndClose, HangUp, Open, To
 from streamer.dialects.append_only import AppendOnlyText
 from streamer.errors import ProtocolError, StreamerError
 from streamer.protocol.bounds import Integer, fitting_keyterms
@@ -131,7 +131,7 @@ class _Sound(msgspec.Struct, frozen=True):
     width: Integer = SAMPLE_BYTES
 
 
-class WyomingProtocol:
+class WyomingProtocol(Dialect):
     """
     One connection.
 
@@ -164,10 +164,6 @@ class WyomingProtocol:
             return [action for message in messages for action in self._answer(message)]
         except ProtocolError as error:
             return [*self.fail(error), HangUp(1002, str(error))]
-
-    def idle(self, idle_s: float) -> list[Action]:
-        """The sessions end, and their tails are delivered before the close."""
-        return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
         """Return the messages about speech and appended text for an event."""

@@ -18,7 +18,7 @@ import msgspec
 
 from streamer.audio.signatures import Beginning
 from streamer.audio.wav import RIFF, WavFormat, WavHeader
-from streamer.dialects.actions import Action, EndAndClose, HangUp, Open, To, end_of_idle_client
+from streamer.dialects.actions import Action, Dialect, EndAndClose, HangUp, Open, To
 from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRequest, Warned
 from streamer.dialects.word_slices import part_of
 from streamer.errors import AudioFormatError, ProtocolError, StreamerError
@@ -41,7 +41,7 @@ _BY_WIDTH: dict[int, Literal["B", "H", "I"]] = {1: "B", 2: "H", 4: "I"}
 """Formats of `memoryview.cast` by bytes per sample: a loop over a message of a megabyte would hold others up."""
 
 
-class DeepgramProtocol:
+class DeepgramProtocol(Dialect):
     """
     One connection.
 
@@ -99,10 +99,6 @@ class DeepgramProtocol:
 
     def _refuse(self, error: AudioFormatError) -> list[Action]:
         return [*self.fail(error), HangUp(1008, "DATA-0000: the audio is neither raw as announced nor a recording")]
-
-    def idle(self, idle_s: float) -> list[Action]:
-        """The sessions end, and their tails are delivered before the close."""
-        return [end_of_idle_client(idle_s)]
 
     def project(self, session: int, event: Event) -> list[str]:
         """Return the Deepgram messages for an event of one channel."""

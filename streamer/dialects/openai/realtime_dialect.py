@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from streamer.dialects.actions import Action, EndSessions, HangUp, Open, To
+from streamer.dialects.actions import Action, Dialect, EndSessions, HangUp, Open, To
 from streamer.dialects.openai.realtime import Output, RealtimeProtocol, ServerEvent
 from streamer.errors import StreamerError
 from streamer.protocol.events import Event
 from streamer.protocol.messages import End, Start
 
 
-class RealtimeDialect:
+class RealtimeDialect(Dialect):
     """
     One client of the Realtime API, with at most one native session at a time.
 
