@@ -26,7 +26,7 @@ from streamer.access.keys import Keys, find_key_file
 from streamer.access.open_files import needed_files
 from streamer.access.tls import Certificate
 from streamer.build.options import MEGABYTE
-from streamer.cli.places import Machine, by_size, measured
+from streamer.cli.capacity import Machine, by_size, measured
 from streamer.config import Config, LimitsConfig, RecordingConfig, ServerConfig
 from streamer.errors import CaptureError, ConfigError, ModelNotFoundError, StreamerError
 from streamer.extras import EXTRAS, pip_install
@@ -141,7 +141,7 @@ def check_streams(name: str, measure: Callable[[], Machine]) -> Check:
         machine = measure()
     except StreamerError as error:
         return Check("streams", "warn", f"not measured: {name} does not run", str(error))
-    n = machine.places(machine.dims)
+    n = machine.n_streams(machine.dims)
     others = ", ".join(f"{size} {count}" for size, count in by_size(machine).items())
     estimated = f"by its speed and their sizes, about: {others}"
     if n < 1:

@@ -10,7 +10,7 @@ import pytest
 
 from model import PUBLISHED_DIMENSIONS
 from streamer.cli import doctor
-from streamer.cli.places import Machine
+from streamer.cli.capacity import Machine
 from streamer.config import (
     Config,
     LimitsConfig,

@@ -36,7 +36,7 @@ class Machine:
     n_workers: int
     limits: LoadLimits
 
-    def places(self, dims: ModelDimensions) -> int:
+    def n_streams(self, dims: ModelDimensions) -> int:
         """
         About how many live streams a model has: its steps take longer by as much as it multiplies more.
 
@@ -71,7 +71,7 @@ def measured(config: Config) -> Machine:
 
 def by_size(machine: Machine) -> dict[str, int]:
     """About how many streams each of `SIZES` has on a machine."""
-    return {name: machine.places(PUBLISHED_DIMENSIONS[name]) for name in SIZES}
+    return {name: machine.n_streams(PUBLISHED_DIMENSIONS[name]) for name in SIZES}
 
 
 def operations(dims: ModelDimensions) -> float:
