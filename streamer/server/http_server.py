@@ -27,7 +27,7 @@ from streamer.access.open_sockets import MAX_WAITING, OpenSocket, OpenSockets
 from streamer.config import Config, ServerConfig
 from streamer.host.sockets import UNIX
 from streamer.server.listener import Listener
-from streamer.server.pieces import Turns
+from streamer.server.pieces import ParseQueue
 from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
 
@@ -143,13 +143,13 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections, in place of uvicorn's own servers."""
-        self._turns = Turns(asyncio.get_running_loop())
+        self._parse_queue = ParseQueue(asyncio.get_running_loop())
         # uvicorn constructs the WebSocket itself and passes no arguments of ours
         bounds = {
             "request_timeout_s": self._limits.request_timeout_s,
             "send_timeout_s": self._limits.send_timeout_s,
             "frames_per_s": self._limits.messages_per_s,
-            "turns": self._turns,
+            "parse_queue": self._parse_queue,
             "halves": HalfMessages(),
         }
         self.config.ws_protocol_class = type("WebSocket", (WebSocketProtocol,), bounds)
@@ -198,7 +198,7 @@ class _Server(uvicorn.Server):
             listening,
             self._build,
             self._sockets,
-            self._turns,
+            self._parse_queue,
             self._knows,
             self._tls,
             self._limits.request_timeout_s,
@@ -207,7 +207,7 @@ class _Server(uvicorn.Server):
 
     def _build(self, slot: OpenSocket) -> asyncio.Protocol:
         protocol = HttpProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-        protocol.slot, protocol.turns = slot, self._turns
+        protocol.slot, protocol.parse_queue = slot, self._parse_queue
         protocol.knows = self._knows if self._tls else None
         protocol.request_timeout_s = self._limits.request_timeout_s
         protocol.send_timeout_s = self._limits.send_timeout_s

@@ -24,7 +24,7 @@ import structlog
 from streamer.access.open_sockets import OpenSocket, OpenSockets
 from streamer.host.sockets import BACKLOG
 from streamer.server.newcomer import Newcomer
-from streamer.server.pieces import Turns, rank_of
+from streamer.server.pieces import ParseQueue, rank_of
 from streamer.telemetry.metrics import SocketMetrics
 
 ACCEPT_S = 0.003
@@ -45,7 +45,7 @@ class Listener:
         listening: Of TCP or Unix; closed by `close`.
         build: Makes the protocol of a connection, which closes the slot once it is lost.
         sockets: Bounds of the connections.
-        turns: Of the server.
+        parse_queue: Of the server.
         knows: Whether the first bytes of a connection show a valid key.
         tls: Certificate and key; None: plain.
         patience_s: Longest wait for the first bytes, and longest TLS handshake.
@@ -57,14 +57,14 @@ class Listener:
         listening: socket.socket,
         build: Callable[[OpenSocket], asyncio.Protocol],
         sockets: OpenSockets,
-        turns: Turns,
+        parse_queue: ParseQueue,
         knows: Callable[[bytes], bool],
         tls: ssl.SSLContext | None,
         patience_s: float,
         metrics: SocketMetrics,
     ) -> None:
         self._socket, self._build, self._sockets, self._tls = listening, build, sockets, tls
-        self._turns, self._knows, self._patience_s = turns, knows, patience_s
+        self._parse_queue, self._knows, self._patience_s = parse_queue, knows, patience_s
         self._metrics, self._told_s = metrics, float("-inf")
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
@@ -128,7 +128,7 @@ class Listener:
     def _queue(self, newcomer: Newcomer, head: bytes) -> None:
         if self._knows(head):
             newcomer.slot.show_key()
-        self._turns.queue(functools.partial(self._begin, newcomer), rank_of(newcomer.slot))
+        self._parse_queue.add(functools.partial(self._begin, newcomer), rank_of(newcomer.slot))
 
     def _begin(self, newcomer: Newcomer) -> None:
         connection, slot = newcomer.take(), newcomer.slot

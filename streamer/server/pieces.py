@@ -20,9 +20,9 @@ MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 65_536
 """Bytes parsed at once: at least as many as 170 empty frames have."""
 PIECE_S = 0.002
 """Time that one piece should take, seconds."""
-TURN_S = 0.005
-"""Time that connections parse in turn before everything else of the loop runs, seconds."""
-TURN_PIECES = 8
+ROUND_S = 0.005
+"""Time that connections parse before everything else of the loop runs, seconds."""
+ROUND_PIECES = 8
 """Pieces of requests parsed meanwhile: each may begin one, and to answer it takes six times as long as to parse it."""
 
 
@@ -41,15 +41,15 @@ def rank_of(slot: OpenSocket | None) -> Rank:
     return Rank.KNOWN if slot is not None and slot.is_known else Rank.STRANGER
 
 
-class Turns:
+class ParseQueue:
     """
-    Lets the connections of a server have their turns before the rest of the loop runs: streams, then all others.
+    The connections of a server that have bytes to parse: they parse in rounds, streams first, then all others.
 
     What is parsed makes more work: requests are answered, connections end. Those that are no streams wait as long as
-    all that took beyond TURN_S: however many they are, they leave half of the loop's time to the streams.
+    all that took beyond ROUND_S: however many they are, they leave half of the loop's time to the streams.
 
     Args:
-        loop: Runs the turns.
+        loop: Runs the rounds.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -57,7 +57,7 @@ class Turns:
         self._waiting: dict[Rank, deque[Callable[[], None]]] = {rank: deque() for rank in Rank}
         self._is_due = self._do_others_wait = False
 
-    def queue(self, parse: Callable[[], None], rank: Rank) -> None:
+    def add(self, parse: Callable[[], None], rank: Rank) -> None:
         """Call a function when its turn comes, before all those of higher ranks."""
         self._waiting[rank].append(parse)
         self._call_soon()
@@ -77,7 +77,7 @@ class Turns:
             self._loop.call_soon(self._run)
 
     def _run(self) -> None:
-        self._is_due, end_s = False, self._loop.time() + TURN_S
+        self._is_due, end_s = False, self._loop.time() + ROUND_S
         try:
             while self._streams and self._loop.time() < end_s:
                 self._streams.popleft()()
@@ -89,14 +89,14 @@ class Turns:
     def _serve_others(self) -> None:
         self._do_others_wait, began_s = True, self._loop.time()
         try:
-            for _ in range(TURN_PIECES):
-                if self._others and self._loop.time() < began_s + TURN_S:
+            for _ in range(ROUND_PIECES):
+                if self._others and self._loop.time() < began_s + ROUND_S:
                     self._others.popleft()()
         finally:
-            self._loop.call_soon(self._count, began_s)  # behind all that the turn has caused
+            self._loop.call_soon(self._count, began_s)  # behind all that the round has caused
 
     def _count(self, began_s: float) -> None:
-        beyond_s = self._loop.time() - began_s - TURN_S
+        beyond_s = self._loop.time() - began_s - ROUND_S
         if beyond_s > 0:
             self._loop.call_later(beyond_s, self._end_wait)
         else:
@@ -114,7 +114,7 @@ class Pieces:
     A piece is as long as what can be parsed in about PIECE_S: long for audio, short for a flood of tiny frames.
 
     Args:
-        turns: Of the server.
+        parse_queue: Of the server.
         transport: Is paused and resumed, and aborted if a piece cannot be parsed.
         parse: Takes one piece; returns the seconds to wait before the next one.
         may_parse: Whether the next piece may be parsed now; `go_on` asks again.
@@ -125,7 +125,7 @@ class Pieces:
 
     def __init__(
         self,
-        turns: Turns,
+        parse_queue: ParseQueue,
         transport: asyncio.Transport,
         parse: Callable[[bytes], float],
         may_parse: Callable[[], bool],
@@ -134,7 +134,7 @@ class Pieces:
         rank: Callable[[], Rank] = lambda: Rank.STRANGER,
         probe: Probe | None = None,
     ) -> None:
-        self._turns, self._transport, self._parse, self._may_parse = turns, transport, parse, may_parse
+        self._parse_queue, self._transport, self._parse, self._may_parse = parse_queue, transport, parse, may_parse
         self._most_bytes, self._rank = most_bytes, rank
         self._probe = probe
         self._loop = asyncio.get_running_loop()
@@ -156,7 +156,7 @@ class Pieces:
             return
         if self._rest:
             self._is_queued = True
-            self._turns.queue(self._run, self._rank())
+            self._parse_queue.add(self._run, self._rank())
         else:
             self._transport.resume_reading()
             if self._probe is not None:

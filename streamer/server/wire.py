@@ -28,7 +28,7 @@ from websockets.http11 import Request
 
 from streamer.access.open_sockets import OpenSocket
 from streamer.access.token_buckets import Bucket
-from streamer.server.pieces import MIN_PIECE_BYTES, Pieces, Rank, Turns, rank_of
+from streamer.server.pieces import MIN_PIECE_BYTES, ParseQueue, Pieces, Rank, rank_of
 from streamer.server.probe import Probe
 
 CONNECTION = "connection"
@@ -73,7 +73,7 @@ class HttpProtocol(H11Protocol):
     request_timeout_s: float
     send_timeout_s: float
     slot: OpenSocket
-    turns: Turns
+    parse_queue: ParseQueue
     knows: Callable[[bytes], bool] | None = None
     """Whether the first bytes show a valid key; None: they were looked at before, as they can be without TLS."""
 
@@ -82,7 +82,7 @@ class HttpProtocol(H11Protocol):
         super().connection_made(transport)
         self.slot.drop = transport.abort
         self._pieces = Pieces(
-            self.turns,
+            self.parse_queue,
             transport,
             self._parse,
             self._may_parse,
@@ -146,7 +146,7 @@ class HttpProtocol(H11Protocol):
     def handle_events(self) -> None:
         """Handle what was parsed; a request that came behind the one just answered has to wait for its turn."""
         if self._is_next_due and self.conn.trailing_data[0]:
-            self.turns.queue(self._handle_next, self._rank())
+            self.parse_queue.add(self._handle_next, self._rank())
         else:
             super().handle_events()
 
@@ -250,7 +250,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     request_timeout_s: float
     send_timeout_s: float
     frames_per_s: float
-    turns: Turns
+    parse_queue: ParseQueue
     halves: HalfMessages
 
     def __init__(self, *args: Any, slot: OpenSocket | None = None, **options: Any) -> None:
@@ -267,7 +267,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._n_frames = self._n_half_bytes = 0
         self._sending = _Deadline(self.send_timeout_s, transport)
         self._pieces = Pieces(
-            self.turns,
+            self.parse_queue,
             transport,
             self._parse,
             self._may_parse,

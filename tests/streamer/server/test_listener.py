@@ -16,7 +16,7 @@ from streamer.access.open_sockets import OpenSocket, OpenSockets
 from streamer.host.event_loop import MOST_AT_ONCE, fair_loop
 from streamer.server import listener as module
 from streamer.server.listener import Listener
-from streamer.server.pieces import Rank, Turns
+from streamer.server.pieces import ParseQueue, Rank
 from streamer.telemetry.metrics import SocketMetrics
 from tests.helpers.http_daemon import within
 from tests.helpers.waiting import counted_turns, until, until_idle
@@ -49,8 +49,8 @@ async def test_an_accept_that_fails_is_counted_told_once_and_slowed() -> None:
     metrics = SocketMetrics(registry)
     listening = Broke()
     listening.bind(("127.0.0.1", 0))
-    turns = Turns(asyncio.get_running_loop())
-    listener = Listener(listening, refuse, OpenSockets(10, metrics), turns, knows_nobody, None, 1.0, metrics)
+    parse_queue = ParseQueue(asyncio.get_running_loop())
+    listener = Listener(listening, refuse, OpenSockets(10, metrics), parse_queue, knows_nobody, None, 1.0, metrics)
     with capture_logs() as lines, socket.socket() as client:
         listener.start()
         client.setblocking(False)
@@ -64,22 +64,22 @@ async def test_an_accept_that_fails_is_counted_told_once_and_slowed() -> None:
     assert registry.get_sample_value("streamer_accept_errors_total") == 1.0
 
 
-class Noted(Turns):
+class Noted(ParseQueue):
     """Notes who comes first."""
 
     def __init__(self) -> None:
         super().__init__(asyncio.get_running_loop())
         self.ranks: asyncio.Queue[Rank] = asyncio.Queue()
 
-    def queue(self, parse: Callable[[], None], rank: Rank) -> None:
+    def add(self, parse: Callable[[], None], rank: Rank) -> None:
         """Note it."""
         self.ranks.put_nowait(rank)
-        super().queue(parse, rank)
+        super().add(parse, rank)
 
 
 async def test_who_shows_a_key_comes_first_and_is_never_cut() -> None:
     """However many wait for their peer."""
-    metrics, turns, protocols = SocketMetrics(CollectorRegistry()), Noted(), list[OpenSocket]()
+    metrics, parse_queue, protocols = SocketMetrics(CollectorRegistry()), Noted(), list[OpenSocket]()
     sockets = OpenSockets(10, metrics)
 
     def build(slot: OpenSocket) -> asyncio.Protocol:
@@ -87,14 +87,14 @@ async def test_who_shows_a_key_comes_first_and_is_never_cut() -> None:
         return asyncio.Protocol()
 
     listening = socket.create_server(("127.0.0.1", 0))
-    listener = Listener(listening, build, sockets, turns, lambda head: b"key" in head, None, 1.0, metrics)
+    listener = Listener(listening, build, sockets, parse_queue, lambda head: b"key" in head, None, 1.0, metrics)
     listener.start()
     writers = []
     for first, rank in ((b"stranger", Rank.STRANGER), (b"a key", Rank.KNOWN)):
         _, writer = await asyncio.open_connection(*listening.getsockname())
         writer.write(first)
         writers.append(writer)
-        assert await within(turns.ranks.get()) is rank
+        assert await within(parse_queue.ranks.get()) is rank
     await until(lambda: len(protocols) == 2)
     assert [slot.is_waiting for slot in protocols] == [True, False]
     _, silent = await asyncio.open_connection(*listening.getsockname())
@@ -118,7 +118,7 @@ def test_accepting_does_not_wait_for_all_other_sockets(monkeypatch: pytest.Monke
             theirs.send(b"x")
             loop.add_reader(ours, str)
         listening, sockets = socket.create_server(("127.0.0.1", 0)), OpenSockets(100, metrics)
-        listener = Listener(listening, refuse, sockets, Turns(loop), knows_nobody, None, 60.0, metrics)
+        listener = Listener(listening, refuse, sockets, ParseQueue(loop), knows_nobody, None, 60.0, metrics)
         listener.start()
         clients = [socket.create_connection(listening.getsockname()) for _ in range(n_clients)]
         async with counted_turns() as turns:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from streamer.server.pieces import MAX_PIECE_BYTES, MIN_PIECE_BYTES, TURN_PIECES, TURN_S, Pieces, Rank, Turns
+from streamer.server.pieces import MAX_PIECE_BYTES, MIN_PIECE_BYTES, ROUND_PIECES, ROUND_S, ParseQueue, Pieces, Rank
 from tests.helpers.waiting import until_idle
 
 
@@ -28,11 +28,11 @@ class Reading(asyncio.Transport):
 
 async def test_who_comes_first_is_served_first() -> None:
     """However many others wait, and the others get their turn as well."""
-    turns, served = Turns(asyncio.get_running_loop()), list[str]()
+    parse_queue, served = ParseQueue(asyncio.get_running_loop()), list[str]()
     for n in range(3):
-        turns.queue(lambda n=n: served.append(f"stranger {n}"), Rank.STRANGER)  # type: ignore[misc]
-    turns.queue(lambda: served.append("user"), Rank.KNOWN)
-    turns.queue(lambda: served.append("stream"), Rank.STREAM)
+        parse_queue.add(lambda n=n: served.append(f"stranger {n}"), Rank.STRANGER)  # type: ignore[misc]
+    parse_queue.add(lambda: served.append("user"), Rank.KNOWN)
+    parse_queue.add(lambda: served.append("stream"), Rank.STREAM)
     await until_idle()
 
     assert served == ["stream", "user", "stranger 0", "stranger 1", "stranger 2"]
@@ -77,19 +77,19 @@ class SlowLoop:
 def test_others_leave_half_of_the_time() -> None:
     """What they cause counts: the next of them waits as long, while those that come first do not wait."""
     loop, served = SlowLoop(), list[tuple[str, float]]()
-    turns = Turns(cast(asyncio.AbstractEventLoop, loop))
+    parse_queue = ParseQueue(cast(asyncio.AbstractEventLoop, loop))
 
     def stranger() -> None:
         served.append(("stranger", round(loop.now_s, 3)))
-        loop.work(TURN_S)
+        loop.work(ROUND_S)
         loop.call_soon(loop.work, 0.020)
 
     def stream() -> None:
         served.append(("stream", round(loop.now_s, 3)))
 
-    turns.queue(stranger, Rank.STRANGER)
-    turns.queue(stranger, Rank.STRANGER)
-    loop.call_later(0.030, lambda: turns.queue(stream, Rank.STREAM))
+    parse_queue.add(stranger, Rank.STRANGER)
+    parse_queue.add(stranger, Rank.STRANGER)
+    loop.call_later(0.030, lambda: parse_queue.add(stream, Rank.STREAM))
     loop.run()
 
     assert served == [("stranger", 0.0), ("stream", 0.03), ("stranger", 0.045)]
@@ -98,26 +98,26 @@ def test_others_leave_half_of_the_time() -> None:
 def test_few_requests_begin_at_once() -> None:
     """What else is due runs between them, however short they are."""
     loop, happened = SlowLoop(), list[str]()
-    turns = Turns(cast(asyncio.AbstractEventLoop, loop))
+    parse_queue = ParseQueue(cast(asyncio.AbstractEventLoop, loop))
 
     def request() -> None:
         happened.append("request")
         loop.call_soon(lambda: happened.append("answer"))
 
-    for _ in range(2 * TURN_PIECES):
-        turns.queue(request, Rank.STRANGER)
+    for _ in range(2 * ROUND_PIECES):
+        parse_queue.add(request, Rank.STRANGER)
     loop.run()
 
-    assert happened == 2 * (["request"] * TURN_PIECES + ["answer"] * TURN_PIECES)
+    assert happened == 2 * (["request"] * ROUND_PIECES + ["answer"] * ROUND_PIECES)
 
 
 async def test_what_fails_keeps_no_turn_from_others() -> None:
     """The error goes to the loop."""
     loop, served, errors = asyncio.get_running_loop(), list[str](), list[object]()
     loop.set_exception_handler(lambda _, context: errors.append(context["exception"]))
-    turns = Turns(loop)
-    turns.queue(lambda: [][0], Rank.STREAM)
-    turns.queue(lambda: served.append("other"), Rank.STRANGER)
+    parse_queue = ParseQueue(loop)
+    parse_queue.add(lambda: [][0], Rank.STREAM)
+    parse_queue.add(lambda: served.append("other"), Rank.STRANGER)
     await until_idle()
 
     assert served == ["other"]
@@ -132,7 +132,7 @@ async def test_a_peer_whose_turn_is_far_is_not_read_further() -> None:
         parsed.append(piece)
         return 0.0
 
-    pieces = Pieces(Turns(asyncio.get_running_loop()), transport, parse, lambda: True)
+    pieces = Pieces(ParseQueue(asyncio.get_running_loop()), transport, parse, lambda: True)
     pieces.add(bytes(MAX_PIECE_BYTES + 1))
     assert not transport.is_read
     await until_idle()
@@ -149,8 +149,8 @@ async def test_a_piece_is_as_long_as_its_connection_allows() -> None:
         parsed.append(len(piece))
         return 0.0
 
-    turns = Turns(asyncio.get_running_loop())
-    pieces = Pieces(turns, Reading(), parse, lambda: True, most_bytes=lambda: MIN_PIECE_BYTES)
+    parse_queue = ParseQueue(asyncio.get_running_loop())
+    pieces = Pieces(parse_queue, Reading(), parse, lambda: True, most_bytes=lambda: MIN_PIECE_BYTES)
     pieces.add(bytes(10 * MIN_PIECE_BYTES))
     await until_idle()
 

@@ -23,7 +23,7 @@ from streamer.access.open_sockets import OpenSockets
 from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig
 from streamer.server import probe
-from streamer.server.pieces import Turns
+from streamer.server.pieces import ParseQueue
 from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
 from tests.helpers.http_daemon import CONFIG, Daemon, closing, receive, serving, start, within
@@ -279,7 +279,7 @@ def connected() -> tuple[HttpProtocol, Sink]:
     """The server's side of a new connection."""
     protocol, sink = HttpProtocol(server_config(), ServerState(), {}), Sink()
     protocol.request_timeout_s, protocol.send_timeout_s = 10.0, SOON_S
-    protocol.turns = Turns(asyncio.get_running_loop())
+    protocol.parse_queue = ParseQueue(asyncio.get_running_loop())
     slot = OpenSockets(10, SocketMetrics(CollectorRegistry())).admit("192.0.2.1", 0.0)
     assert slot is not None
     protocol.slot = slot
@@ -300,7 +300,7 @@ def asked(halves: HalfMessages | None = None) -> tuple[WebSocketProtocol, Sink]:
     """The server's side of a WebSocket that waits for the answer to its handshake."""
     protocol, sink = WebSocketProtocol(server_config(), ServerState(), {}), Sink()
     protocol.request_timeout_s, protocol.send_timeout_s = 10.0, SOON_S
-    protocol.frames_per_s, protocol.turns = 100.0, Turns(asyncio.get_running_loop())
+    protocol.frames_per_s, protocol.parse_queue = 100.0, ParseQueue(asyncio.get_running_loop())
     protocol.halves = halves or HalfMessages()
     protocol.connection_made(sink)
     protocol.conn.receive_data(UPGRADE + b"\r\n")
