@@ -2,8 +2,8 @@
 Runs the ASGI application on a TCP port inside the daemon's event loop, with uvicorn.
 
 uvicorn's signal handlers are off: it would close every WebSocket within 0.1 s of SIGTERM, before the sessions could be
-drained. Connections are accepted by `listener`, and their bytes parsed by `wire`, which bound what a peer can take. The
-bound on a peer that reads nothing is here.
+drained. Connections are accepted by `listener`, and their bytes parsed by `uvicorn_protocols`, which bound what a peer
+can take. The bound on a peer that reads nothing is here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streamer.config import Config, ServerConfig
 from streamer.host.sockets import UNIX
 from streamer.server.listener import Listener
 from streamer.server.pieces import ParseQueue
-from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
+from streamer.server.uvicorn_protocols import HalfMessages, HttpProtocol, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
 
 log = structlog.get_logger()

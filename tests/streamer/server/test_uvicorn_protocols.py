@@ -1,4 +1,4 @@
-"""Tests of streamer/server/wire.py: deadlines in every state of a connection, and work in pieces."""
+"""Tests of streamer/server/uvicorn_protocols.py: deadlines in every state of a connection, and work in pieces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamer.access.tls import Certificate
 from streamer.config import LimitsConfig
 from streamer.server import probe
 from streamer.server.pieces import ParseQueue
-from streamer.server.wire import HalfMessages, HttpProtocol, WebSocketProtocol
+from streamer.server.uvicorn_protocols import HalfMessages, HttpProtocol, WebSocketProtocol
 from streamer.telemetry.metrics import SocketMetrics
 from tests.helpers.http_daemon import CONFIG, Daemon, closing, receive, serving, start, within
 from tests.helpers.waiting import until
