@@ -1,9 +1,9 @@
 """
 The engines of a gateway on a cluster: found by a keeper, reached over TCP, and used as engine processes are.
 
-Each place stands for the engine of one index. Where it is, the keeper tells; a place whose engine is lost goes in again
-as soon as the door opens, and where the engine has moved, at its new address. The keeper is a process of its own: while
-it is lost, or the cluster does not answer it, the gateway goes on with the engines that it knows.
+Each place stands for the engine of one index. The keeper tells where it is; a place whose engine is lost connects again
+as soon as that is possible, where the engine has moved at its new address. The keeper is a process of its own: while it
+is lost, or the cluster does not answer it, the gateway goes on with the engines that it knows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import structlog
 from streamer.errors import EngineError
 from streamer.remote import roster, wire
 from streamer.remote.changes import Changes
-from streamer.remote.door import Entered, enter
+from streamer.remote.handshake import EngineConnection, connect
 from streamer.remote.launch import START_S, ChildProcess, check_nice, error_of
 from streamer.remote.link import EngineLink, run_link
 from streamer.remote.scaling import Scaling
@@ -28,7 +28,7 @@ from streamer.remote.scaling import Scaling
 COMMAND = (sys.executable, "-m", "streamer.remote.keeper")
 """Starts a keeper."""
 RETRY_S = 0.5
-"""Between two tries to go in to an engine, seconds."""
+"""Between two tries to connect to an engine, seconds."""
 GONE_S = 1.0
 """Time in which a process that still listens takes a connection, seconds."""
 FOREIGN_S = 30.0
@@ -109,42 +109,42 @@ class ClusterPlace:
                 serving.result()  # raises what ends the daemon
 
     async def _serve_at(self, address: roster.Address | None) -> None:
-        """Go in again and again."""
+        """Connect again and again."""
         assert address
         was_refused = False
         while True:
             pause_s = RETRY_S
             try:
-                entered = await enter(address.host, address.port, bytes.fromhex(address.secret))
+                connection = await connect(address.host, address.port, bytes.fromhex(address.secret))
             except (OSError, wire.WireError) as error:
                 if not was_refused:
                     log.warning("engine_not_entered", engine=self.name, error=str(error) or type(error).__name__)
                 was_refused = True
             else:
                 was_refused = False
-                check_nice(self.name, entered.ready)
-                if entered.ready.facts.fingerprint == self._fingerprint:
-                    await self._serve(entered)
+                check_nice(self.name, connection.ready)
+                if connection.ready.facts.fingerprint == self._fingerprint:
+                    await self._serve(connection)
                 else:
                     log.error("engine_foreign", engine=self.name, remedy="restart the daemon to use its weights")
-                    entered.writer.transport.abort()
+                    connection.writer.transport.abort()
                     pause_s = FOREIGN_S
             await asyncio.sleep(pause_s)
 
-    async def _serve(self, entered: Entered) -> None:
+    async def _serve(self, connection: EngineConnection) -> None:
         """Use it until it is lost or hangs."""
         self.is_wanted = True
-        self.link = link = EngineLink(self.name, entered.writer.write, ahead_s=entered.ahead_s)
+        self.link = link = EngineLink(self.name, connection.writer.write, ahead_s=connection.ahead_s)
         link.on_change, link.on_rebuilt = self._on_change, self._on_rebuilt
         self._on_change()
         try:
-            await run_link(link, entered.reader, self._is_gone)
+            await run_link(link, connection.reader, self._is_gone)
             log.error("engine_ended", engine=self.name, pid=self.pid)
         except wire.WireError as error:
             log.error("engine_message_unreadable", engine=self.name, error=str(error))  # noqa: TRY400 - it says all
         finally:
             self.link = None
-            entered.writer.transport.abort()
+            connection.writer.transport.abort()
             self._on_change()
 
     async def _is_gone(self) -> bool:
@@ -250,12 +250,12 @@ async def first_ready(keeper: Keeper) -> tuple[roster.Bounds, list[wire.Ready]]:
 
 async def _ready_at(address: roster.Address) -> wire.Ready | None:
     try:
-        entered = await enter(address.host, address.port, bytes.fromhex(address.secret))
+        connection = await connect(address.host, address.port, bytes.fromhex(address.secret))
     except (OSError, wire.WireError) as error:
         log.warning("engine_not_entered", engine=str(address.index), error=str(error))
         return None
-    entered.writer.transport.abort()
-    return entered.ready
+    connection.writer.transport.abort()
+    return connection.ready
 
 
 class ClusterPool:

@@ -2,7 +2,7 @@
 Engines on a Ray cluster: actors that hold them, and how they are started, found and ended. All that knows Ray.
 
 Ray places engines and starts them again; steps do not pass through it. Each engine is a detached actor with a name, so
-gateways of any machine find it, and it outlives them. It opens a door (`door`), and tells where to whoever may ask Ray.
+gateways of any machine find it, and it outlives them. It listens (`handshake`), and tells where to whoever may ask Ray.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ray.exceptions import RayError
 from streamer.errors import EngineError, StreamerError
 from streamer.host.memory import give_back_forever
 from streamer.remote import roster, wire
-from streamer.remote.door import Door, new_secret
+from streamer.remote.handshake import EngineServer, new_secret
 from streamer.remote.host import EngineHost
 from streamer.telemetry import logs
 
@@ -90,7 +90,7 @@ class EngineActor:
     Args:
         begin: What to load: a packed `Begin`.
         build: Function that builds the host, as `package.module:function`.
-        address: Where its door is; empty: at the address that Ray has of this machine.
+        address: Where it listens; empty: at the address that Ray has of this machine.
     """
 
     def __init__(self, begin: bytes, build: str, address: str) -> None:
@@ -148,21 +148,21 @@ class _Service:
 
     async def _serve(self, hosted: Hosted) -> None:
         host = hosted.host
-        door = Door(host, hosted.ready, self._secret)
-        server = await asyncio.start_server(door.admit, self._address, 0)
+        gateways = EngineServer(host, hosted.ready, self._secret)
+        server = await asyncio.start_server(gateways.serve, self._address, 0)
         port = server.sockets[0].getsockname()[1]
-        works = (host.run(), host.revisions.run(), give_back_forever(), self._end_unused(door), _end_hanging(host))
+        works = (host.run(), host.revisions.run(), give_back_forever(), self._end_unused(gateways), _end_hanging(host))
         async with server, asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(work)
             self._seen = Seen(host=self._address, port=port, secret=self._secret.hex(), pid=os.getpid())
 
-    async def _end_unused(self, door: Door) -> None:
+    async def _end_unused(self, gateways: EngineServer) -> None:
         """Give the place back when nobody has wanted the engine for long."""
         used_s = time.monotonic()
         while max(used_s, self._looked_s) > time.monotonic() - UNUSED_S:
             await asyncio.sleep(1.0)
-            if door.n_gateways:
+            if gateways.n_gateways:
                 used_s = time.monotonic()
         log.info("engine_unused", seconds=UNUSED_S)
         ray.kill(self._actor, no_restart=True)

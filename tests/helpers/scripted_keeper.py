@@ -1,5 +1,5 @@
 """
-A keeper without a cluster: its engines are scripted, behind doors of its own process, for as long as its gateway stays.
+A keeper without a cluster: its engines are scripted and listen in its own process, for as long as its gateway stays.
 
     python -m tests.helpers.scripted_keeper DESCRIPTOR
 """
@@ -13,7 +13,7 @@ import socket
 import sys
 
 from streamer.remote import roster
-from tests.helpers.door_engines import DoorEngine
+from tests.helpers.tcp_engines import TcpEngine
 
 COMMAND = (sys.executable, "-m", "tests.helpers.scripted_keeper")
 
@@ -24,7 +24,7 @@ async def serve(connection: socket.socket) -> None:
     keep = roster.from_gateway(await reader.readline())
     assert isinstance(keep, roster.Keep)
     async with contextlib.AsyncExitStack() as stack:
-        engines = [DoorEngine(index, fingerprint=keep.begin.config.model.name) for index in range(keep.count)]
+        engines = [TcpEngine(index, fingerprint=keep.begin.config.model.name) for index in range(keep.count)]
         ready = [await stack.enter_async_context(engine.open()) for engine in engines]
         writer.write(roster.line(roster.Bounds(count=keep.count, most=max(keep.count, keep.most))))
         leaving = asyncio.create_task(reader.read())

@@ -16,9 +16,9 @@ from streamer.remote import cluster, roster, scaling, wire
 from streamer.remote.cluster import ClusterPool, Keeper, first_ready
 from streamer.remote.link import EngineLink
 from streamer.step import StepResult
-from tests.helpers.door_engines import KEEP, DoorEngine, DoorPool, MemoryKeeper, doors
 from tests.helpers.engines import request
 from tests.helpers.hosted_engines import FINGERPRINT
+from tests.helpers.tcp_engines import KEEP, MemoryKeeper, TcpEngine, TcpPool, pool_of
 from tests.helpers.waiting import until
 
 WINDOW = torch.full((5, 60), 0.1)
@@ -33,7 +33,7 @@ async def running(pool: ClusterPool) -> AsyncIterator[None]:
         task.cancel()
 
 
-async def step(pool: DoorPool, session: str = "a") -> StepResult:
+async def step(pool: TcpPool, session: str = "a") -> StepResult:
     """The answer to a step of the first worker."""
     decoder = pool.decoder(patience_s=5.0)
     stepped = await decoder.step([request(WINDOW, session)])
@@ -44,8 +44,8 @@ async def step(pool: DoorPool, session: str = "a") -> StepResult:
 
 async def test_a_connection_that_is_lost_is_made_again() -> None:
     """To the same engine, which has not ended: it counts as no restart."""
-    engines = [DoorEngine(index) for index in range(2)]
-    async with doors(engines) as (pool, _), running(pool):
+    engines = [TcpEngine(index) for index in range(2)]
+    async with pool_of(engines) as (pool, _), running(pool):
         await pool.until_alive(0, 1)
         engines[0].lose()
         while not pool.places[0].is_lost:
@@ -59,10 +59,10 @@ async def test_a_connection_that_is_lost_is_made_again() -> None:
 
 async def test_an_engine_that_has_moved_is_followed() -> None:
     """Ray has started it again elsewhere: another address, another secret, another process."""
-    engines = [DoorEngine(index) for index in range(2)]
-    async with doors(engines) as (pool, keeper), running(pool):
+    engines = [TcpEngine(index) for index in range(2)]
+    async with pool_of(engines) as (pool, keeper), running(pool):
         await pool.until_alive(0, 1)
-        async with DoorEngine(0).open() as there:
+        async with TcpEngine(0).open() as there:
             moved = msgspec.structs.replace(there, pid=77)
             keeper.tell(moved, engines[1].address())
             while pool.places[0].pid != 77:
@@ -74,8 +74,8 @@ async def test_an_engine_that_has_moved_is_followed() -> None:
 
 async def test_an_engine_with_other_weights_gets_no_steps(caplog: pytest.LogCaptureFixture) -> None:
     """Though its name and its secret are right."""
-    engines = [DoorEngine(0, fingerprint="other"), DoorEngine(1)]
-    async with doors(engines) as (pool, _), running(pool):
+    engines = [TcpEngine(0, fingerprint="other"), TcpEngine(1)]
+    async with pool_of(engines) as (pool, _), running(pool):
         await pool.until_alive(1)
         await step(pool)
 
@@ -86,10 +86,10 @@ async def test_an_engine_with_other_weights_gets_no_steps(caplog: pytest.LogCapt
 
 async def test_an_engine_that_comes_later_is_used() -> None:
     """A cluster grows while captions run."""
-    first = DoorEngine(0)
-    async with doors([first], most=2) as (pool, keeper), running(pool):
+    first = TcpEngine(0)
+    async with pool_of([first], most=2) as (pool, keeper), running(pool):
         await pool.until_alive(0)
-        async with DoorEngine(1).open() as there:
+        async with TcpEngine(1).open() as there:
             keeper.tell(first.address(), there)
             await pool.until_alive(1)
             assert not pool.places[1].is_lost
@@ -99,11 +99,11 @@ async def test_an_engine_that_comes_later_is_used() -> None:
 
 async def test_only_engines_that_there_shall_be_are_missed() -> None:
     """One beyond those that there always are: from its first answer until the load asks for fewer."""
-    first = DoorEngine(0)
-    async with doors([first], most=2) as (pool, keeper), running(pool):
+    first = TcpEngine(0)
+    async with pool_of([first], most=2) as (pool, keeper), running(pool):
         await pool.until_alive(0)
         assert [place.is_wanted for place in pool.places] == [True, False]
-        async with DoorEngine(1).open() as there:
+        async with TcpEngine(1).open() as there:
             keeper.tell(first.address(), there)
             await pool.until_alive(1)
         while not pool.places[1].is_lost:
@@ -120,13 +120,13 @@ async def test_the_gateway_goes_on_while_its_keeper_is_lost(monkeypatch: pytest.
     monkeypatch.setattr(cluster, "KEEPER_PAUSE_S", 0.01)
     later = MemoryKeeper()
     monkeypatch.setattr(cluster, "Keeper", lambda keep, command: later)
-    engines = [DoorEngine(index) for index in range(2)]
-    async with doors(engines) as (pool, keeper), running(pool):
+    engines = [TcpEngine(index) for index in range(2)]
+    async with pool_of(engines) as (pool, keeper), running(pool):
         await pool.until_alive(0, 1)
         keeper.fail()
         await until(lambda: keeper.has_ended)
         await step(pool)
-        async with DoorEngine(0).open() as there:
+        async with TcpEngine(0).open() as there:
             later.tell(msgspec.structs.replace(there, pid=77))
             while pool.places[0].pid != 77:
                 await pool.changed()
@@ -145,8 +145,8 @@ async def test_a_keeper_that_cannot_be_started_is_tried_again(monkeypatch: pytes
         return later
 
     monkeypatch.setattr(cluster, "Keeper", start)
-    engine = DoorEngine(0)
-    async with doors([engine]) as (pool, keeper), running(pool):
+    engine = TcpEngine(0)
+    async with pool_of([engine]) as (pool, keeper), running(pool):
         await pool.until_alive(0)
         for _ in range(3):
             keeper.fail()
@@ -171,8 +171,8 @@ async def test_a_keeper_that_does_not_begin_is_replaced(monkeypatch: pytest.Monk
     stuck, later = StuckKeeper(), MemoryKeeper()
     keepers: list[MemoryKeeper] = [stuck]
     monkeypatch.setattr(cluster, "Keeper", lambda keep, command: keepers.pop() if keepers else later)
-    engine = DoorEngine(0)
-    async with doors([engine]) as (pool, keeper), running(pool):
+    engine = TcpEngine(0)
+    async with pool_of([engine]) as (pool, keeper), running(pool):
         await pool.until_alive(0)
         keeper.fail()
         later.tell(msgspec.structs.replace(engine.address(), pid=77))
@@ -192,7 +192,7 @@ async def test_another_keeper_keeps_as_many_engines(monkeypatch: pytest.MonkeyPa
         return later
 
     monkeypatch.setattr(cluster, "Keeper", start)
-    async with doors([DoorEngine(0)], most=3) as (pool, keeper), running(pool):
+    async with pool_of([TcpEngine(0)], most=3) as (pool, keeper), running(pool):
         await pool.until_alive(0)
         keeper.fail()
         await until(lambda: asked)
@@ -205,8 +205,8 @@ async def test_the_number_of_engines_follows_the_load(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cluster, "SCALE_S", 0.001)
     monkeypatch.setattr(scaling, "GROWS_AFTER_S", 0.01)
     monkeypatch.setattr(EngineLink, "share", 0.9)
-    engine = DoorEngine(0)
-    async with doors([engine], most=2) as (pool, keeper), running(pool):
+    engine = TcpEngine(0)
+    async with pool_of([engine], most=2) as (pool, keeper), running(pool):
         await pool.until_alive(0)
         await until(lambda: keeper.numbers)
         await asyncio.sleep(0.05)
@@ -240,7 +240,7 @@ def saying(*messages: roster.Line | wire.Failed) -> Keeper:
 async def test_a_start_waits_for_the_first_engine() -> None:
     """Not for all: a cluster may have no room for them yet."""
     bounds = roster.Bounds(count=2, most=3)
-    async with DoorEngine(0).open() as there:
+    async with TcpEngine(0).open() as there:
         away = msgspec.structs.replace(there, index=1, port=1)
         keeper = saying(bounds, roster.Roster(n=1, ready=()), roster.Roster(n=2, ready=(away, there)))
         found, ready = await first_ready(keeper)

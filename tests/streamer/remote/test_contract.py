@@ -27,7 +27,6 @@ from streamer.scheduling.device_thread import DeviceThread
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import WorkerOptions
 from streamer.step import StepResult
-from tests.helpers.door_engines import DoorEngine, doors
 from tests.helpers.engines import request
 from tests.helpers.hosted_engines import DEADLY, Faults, MemoryPool, asked, meter, rows_of
 from tests.helpers.scripted_engine import (
@@ -40,6 +39,7 @@ from tests.helpers.scripted_engine import (
     story,
     texts,
 )
+from tests.helpers.tcp_engines import TcpEngine, pool_of
 from tests.helpers.waiting import until
 
 WINDOW = torch.full((5, 60), 0.1)
@@ -75,9 +75,9 @@ async def hosted() -> AsyncIterator[Under]:
 
 @contextlib.asynccontextmanager
 async def on_cluster() -> AsyncIterator[Under]:
-    """Behind the doors of two engines."""
-    engines = [DoorEngine(index) for index in range(2)]
-    async with doors(engines) as (pool, _):
+    """On two engines over TCP."""
+    engines = [TcpEngine(index) for index in range(2)]
+    async with pool_of(engines) as (pool, _):
         decoder = pool.decoder(patience_s=5.0)
         task = asyncio.create_task(pool.run())
         await pool.until_alive(0, 1)
@@ -197,9 +197,9 @@ async def test_text_is_exact_whatever_meets_the_calls(kind: str, seed: int) -> N
 
 @pytest.mark.parametrize("kind", FAULTS)
 async def test_text_is_exact_whatever_meets_the_calls_on_a_cluster(kind: str) -> None:
-    """The same over TCP, where engines have doors."""
-    engines = [DoorEngine(index, FAULTS[kind], 10 + index) for index in range(2)]
-    async with doors(engines) as (pool, _):
+    """The same over TCP."""
+    engines = [TcpEngine(index, FAULTS[kind], 10 + index) for index in range(2)]
+    async with pool_of(engines) as (pool, _):
         homes = iter(range(2))
         service = ScriptedService(
             max_sessions=20,
@@ -218,8 +218,8 @@ async def test_text_is_exact_whatever_meets_the_calls_on_a_cluster(kind: str) ->
 
 async def test_text_is_exact_while_every_engine_is_replaced() -> None:
     """One after the other, by another process at another address: a rolling change."""
-    engines = [DoorEngine(index) for index in range(2)]
-    async with doors(engines) as (pool, keeper), contextlib.AsyncExitStack() as stack:
+    engines = [TcpEngine(index) for index in range(2)]
+    async with pool_of(engines) as (pool, keeper), contextlib.AsyncExitStack() as stack:
         homes = iter(range(2))
         service = ScriptedService(
             max_sessions=20,
@@ -232,7 +232,7 @@ async def test_text_is_exact_while_every_engine_is_replaced() -> None:
         async def replace_all() -> None:
             for index, old in enumerate(engines):
                 await asyncio.sleep(0.3)
-                keeper.tell(await stack.enter_async_context(DoorEngine(index).open()), n=2)
+                keeper.tell(await stack.enter_async_context(TcpEngine(index).open()), n=2)
                 await until(lambda place=pool.places[index]: place.n_restarts and not place.is_lost)
                 old.lose()
 

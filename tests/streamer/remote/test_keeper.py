@@ -10,7 +10,7 @@ import pytest
 
 from streamer.errors import EngineError
 from streamer.remote import keeper, roster, wire
-from tests.helpers.door_engines import KEEP
+from tests.helpers.tcp_engines import KEEP
 
 
 class MemoryCluster:

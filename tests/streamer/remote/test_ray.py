@@ -20,9 +20,9 @@ from streamer.gateway import keep
 from streamer.remote import wire
 from streamer.remote.cluster import Keeper, first_ready
 from streamer.scheduling.worker import WorkerOptions
-from tests.helpers.door_engines import KEEP, DoorPool
 from tests.helpers.hosted_engines import FINGERPRINT
 from tests.helpers.scripted_engine import ScriptedService, running
+from tests.helpers.tcp_engines import KEEP, TcpPool
 from tests.helpers.waiting import until
 from tests.streamer.remote.test_contract import (
     Under,
@@ -50,7 +50,7 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def pool() -> AsyncIterator[DoorPool]:
+async def pool() -> AsyncIterator[TcpPool]:
     """The engines of a Ray cluster of this machine: two, and up to three."""
     engines = EnginesConfig(where="ray", count=2, most=3)
     # the scripted engine takes the name of its model as its fingerprint
@@ -65,7 +65,7 @@ async def pool() -> AsyncIterator[DoorPool]:
         raise
     assert (bounds.count, bounds.most) == (2, 3)
     assert [each.nice for each in ready] == [os.nice(0)] * len(ready)
-    found = DoorPool(keeper, 2, most=3)
+    found = TcpPool(keeper, 2, most=3)
     task = asyncio.create_task(found.run())
     async with asyncio.timeout(LIMIT_S):
         await found.until_alive(0, 1)
@@ -77,7 +77,7 @@ async def pool() -> AsyncIterator[DoorPool]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def under(pool: DoorPool) -> AsyncIterator[Under]:
+async def under(pool: TcpPool) -> AsyncIterator[Under]:
     """The decoder of a worker on Ray."""
     decoder = pool.decoder(patience_s=10.0)
     yield Under(decoder, [])
@@ -85,7 +85,7 @@ async def under(pool: DoorPool) -> AsyncIterator[Under]:
 
 
 @contextlib.asynccontextmanager
-async def service(pool: DoorPool) -> AsyncIterator[ScriptedService]:
+async def service(pool: TcpPool) -> AsyncIterator[ScriptedService]:
     """A service on these engines, with a worker for each."""
     homes = iter(range(3))
     found = ScriptedService(
@@ -156,7 +156,7 @@ async def test_a_cluster_that_begins_no_engine_now_is_asked_again(monkeypatch: p
         cluster.set_number(1)
 
 
-async def test_text_is_exact_whatever_happens_to_the_cluster(pool: DoorPool) -> None:
+async def test_text_is_exact_whatever_happens_to_the_cluster(pool: TcpPool) -> None:
     """A hundred and twenty sessions; engines are killed, stopped, replaced and added; at last the head is killed."""
     async with service(pool) as found:
         first, second = (place.pid for place in pool.places[:2])

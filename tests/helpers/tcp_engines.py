@@ -1,4 +1,4 @@
-"""Engines behind doors on loopback, with scripted steps and the faults of `hosted_engines`, and a keeper in memory."""
+"""Engines that listen on loopback, with scripted steps and the faults of `hosted_engines`, and a keeper in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamer.errors import EngineError
 from streamer.remote import roster, wire
 from streamer.remote.cluster import ClusterPool
 from streamer.remote.decoder import RemoteDecoder
-from streamer.remote.door import NONCE_BYTES, PROOF_BYTES, Door, new_secret
+from streamer.remote.handshake import NONCE_BYTES, PROOF_BYTES, EngineServer, new_secret
 from streamer.scheduling.load import StepCosts
 from streamer.telemetry.metrics import EngineMetrics, ServiceMetrics
 from tests.helpers.hosted_engines import FINGERPRINT, Faults, Mishaps, facts, hosted, meter
@@ -31,9 +31,9 @@ KEEP = roster.Keep(
 )
 
 
-class DoorEngine:
+class TcpEngine:
     """
-    A scripted engine behind a door, and what goes wrong on the way to it.
+    A scripted engine that listens, and what goes wrong on the way to it.
 
     Args:
         index: Among the engines of a pool.
@@ -49,7 +49,7 @@ class DoorEngine:
         self.secret = new_secret()
         self._host = hosted(self.engine, fingerprint=fingerprint)
         self._index, self._mishaps = index, Mishaps(self.engine, self._host, faults or Faults(), seed)
-        self.door = Door(self._host, ready(facts(fingerprint), StepCosts(0.0, 0.001), {}, []), self.secret)
+        self.server = EngineServer(self._host, ready(facts(fingerprint), StepCosts(0.0, 0.001), {}, []), self.secret)
         self._writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -61,16 +61,16 @@ class DoorEngine:
     async def open(self) -> AsyncIterator[roster.Address]:
         """Let gateways in for the length of a block; yields where they find the way that things go wrong on."""
         running = asyncio.create_task(self._host.run())
-        async with await asyncio.start_server(self.door.admit, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(self.server.serve, "127.0.0.1", 0) as server:
             self._port = server.sockets[0].getsockname()[1]
             async with await asyncio.start_server(self._carry, "127.0.0.1", 0) as way:
                 yield self.address(way.sockets[0].getsockname()[1])
         self.lose()
-        await until(lambda: not self.door.n_connections)
+        await until(lambda: not self.server.n_connections)
         running.cancel()
 
     def address(self, port: int = 0) -> roster.Address:
-        """Where it is: at a port, else behind its door."""
+        """Where it is: at a port, else nowhere."""
         return roster.Address(
             index=self._index, host="127.0.0.1", port=port or self._port, secret=self.secret.hex(), pid=1 + self._index
         )
@@ -82,7 +82,7 @@ class DoorEngine:
         self._writers.clear()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry bytes between a gateway and the door: the proofs as they are, then frames that meet faults."""
+        """Carry bytes between a gateway and the server: the proofs as they are, then frames that meet faults."""
         there, here = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers += [writer, here]
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -154,7 +154,7 @@ class MemoryKeeper:
         self.has_ended = True
 
 
-class DoorPool(ClusterPool):
+class TcpPool(ClusterPool):
     """
     A pool with the metrics of its decoders.
 
@@ -193,10 +193,10 @@ class DoorPool(ClusterPool):
 
 
 @contextlib.asynccontextmanager
-async def doors(engines: Sequence[DoorEngine], **options: int) -> AsyncIterator[tuple[DoorPool, MemoryKeeper]]:
+async def pool_of(engines: Sequence[TcpEngine], **options: int) -> AsyncIterator[tuple[TcpPool, MemoryKeeper]]:
     """A pool that uses these engines, for the length of a block; it is not run yet."""
     keeper = MemoryKeeper()
     async with contextlib.AsyncExitStack() as stack:
         keeper.tell(*[await stack.enter_async_context(engine.open()) for engine in engines])
-        yield DoorPool(keeper, len(engines), **options), keeper
+        yield TcpPool(keeper, len(engines), **options), keeper
     await until_idle()  # connections are closed

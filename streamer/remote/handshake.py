@@ -1,8 +1,8 @@
 """
-The door of an engine on a network: gateways come in over TCP, and both sides prove that they know the engine's secret.
+The handshake of gateways and engines over TCP: both sides prove that they know the engine's secret (HMAC).
 
-The secret itself is never sent. The engine asks a question, the gateway answers it and asks one of its own, and then
-both speak the messages of `wire`. What they say is not encrypted: the network between them must be a trusted one.
+The secret itself is never sent. The engine sends a nonce, the gateway proves with it that it knows the secret and sends
+one of its own, and then both speak the messages of `wire`. Nothing is encrypted: the network must be a trusted one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamer.remote.link import read_ready
 
 NONCE_BYTES = 32
 PROOF_BYTES = 32
-KNOCK_S = 5.0
+HANDSHAKE_S = 5.0
 """Time in which both sides must have proved that they know the secret, seconds."""
 READY_S = 30.0
 """Time in which the engine's first message must come, seconds: it holds the vocabulary."""
@@ -41,13 +41,13 @@ def new_secret() -> bytes:
     return secrets.token_bytes(32)
 
 
-def _proof(secret: bytes, side: bytes, questions: bytes) -> bytes:
-    return hmac.digest(secret, side + questions, "sha256")
+def _proof(secret: bytes, side: bytes, nonces: bytes) -> bytes:
+    return hmac.digest(secret, side + nonces, "sha256")
 
 
-class Door:
+class EngineServer:
     """
-    Lets gateways in to an engine.
+    Serves the gateways that know the secret of an engine.
 
     Args:
         host: Of the engine.
@@ -65,34 +65,34 @@ class Door:
         self.n_connections = 0
         """Connections now, those among them that have proved nothing yet."""
 
-    async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end, whatever comes over it."""
         self.n_connections += 1
         try:
             notice_loss(writer.get_extra_info("socket"), VANISHED_S)
-            if self.n_connections <= MAX_GATEWAYS and await self._knows(reader, writer):
-                await self._serve(reader, writer)
+            if self.n_connections <= MAX_GATEWAYS and await self._is_authentic(reader, writer):
+                await self._serve_gateway(reader, writer)
         finally:
             self.n_connections -= 1
             writer.transport.abort()
 
-    async def _knows(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Whether the other side knows the secret; tells it that this one does."""
-        question = secrets.token_bytes(NONCE_BYTES)
-        writer.write(question)
+    async def _is_authentic(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Whether the other side knows the secret; proves to it that this one does."""
+        ours = secrets.token_bytes(NONCE_BYTES)
+        writer.write(ours)
         try:
-            async with asyncio.timeout(KNOCK_S):
+            async with asyncio.timeout(HANDSHAKE_S):
                 theirs = await reader.readexactly(NONCE_BYTES)
                 proof = await reader.readexactly(PROOF_BYTES)
         except (asyncio.IncompleteReadError, OSError):  # a TimeoutError is one
             return False
-        if not hmac.compare_digest(proof, _proof(self._secret, b"gateway", question + theirs)):
+        if not hmac.compare_digest(proof, _proof(self._secret, b"gateway", ours + theirs)):
             log.warning("gateway_refused", peer=str(writer.get_extra_info("peername")))
             return False
-        writer.write(_proof(self._secret, b"engine", question + theirs))
+        writer.write(_proof(self._secret, b"engine", ours + theirs))
         return True
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_gateway(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.n_gateways += 1
         try:
             writer.write(wire.pack(msgspec.structs.replace(self._ready, clock_s=self._clock())))
@@ -104,8 +104,8 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
-class Entered:
-    """A connection to an engine, whose messages follow."""
+class EngineConnection:
+    """A connection to an engine, on which its messages follow."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -114,9 +114,9 @@ class Entered:
     """How far the engine's clock is ahead, at least, seconds."""
 
 
-async def enter(host: str, port: int, secret: bytes) -> Entered:
+async def connect(host: str, port: int, secret: bytes) -> EngineConnection:
     """
-    Go in to an engine.
+    Connect to an engine.
 
     Args:
         host: Its address.
@@ -128,10 +128,10 @@ async def enter(host: str, port: int, secret: bytes) -> Entered:
         ConnectionAbortedError: It ends the connection: it does not know this secret.
         WireError: It is no engine with this secret, or one of another version.
     """
-    async with asyncio.timeout(KNOCK_S):  # a TimeoutError is an OSError
+    async with asyncio.timeout(HANDSHAKE_S):  # a TimeoutError is an OSError
         reader, writer = await asyncio.open_connection(host, port)
     try:
-        async with asyncio.timeout(KNOCK_S):
+        async with asyncio.timeout(HANDSHAKE_S):
             await _prove(reader, writer, secret)
         async with asyncio.timeout(READY_S):
             ready = await read_ready(reader)
@@ -140,11 +140,11 @@ async def enter(host: str, port: int, secret: bytes) -> Entered:
         if isinstance(error, asyncio.IncompleteReadError):
             raise ConnectionAbortedError("the engine ended the connection") from error
         raise
-    return Entered(reader, writer, ready, ready.clock_s - time.monotonic())
+    return EngineConnection(reader, writer, ready, ready.clock_s - time.monotonic())
 
 
 async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes) -> None:
-    theirs, question = await reader.readexactly(NONCE_BYTES), secrets.token_bytes(NONCE_BYTES)
-    writer.write(question + _proof(secret, b"gateway", theirs + question))
-    if not hmac.compare_digest(await reader.readexactly(PROOF_BYTES), _proof(secret, b"engine", theirs + question)):
+    theirs, ours = await reader.readexactly(NONCE_BYTES), secrets.token_bytes(NONCE_BYTES)
+    writer.write(ours + _proof(secret, b"gateway", theirs + ours))
+    if not hmac.compare_digest(await reader.readexactly(PROOF_BYTES), _proof(secret, b"engine", theirs + ours)):
         raise wire.WireError("it does not know the secret of the engine")
