@@ -24,6 +24,7 @@ from streamer.remote.handshake import EngineConnection, connect
 from streamer.remote.launch import START_S, ChildProcess, check_nice, error_of
 from streamer.remote.link import EngineLink, run_link
 from streamer.remote.scaling import Scaling
+from streamer.server.tasks import run_until_first
 
 COMMAND = (sys.executable, "-m", "streamer.remote.keeper")
 """Starts a keeper."""
@@ -97,16 +98,10 @@ class ClusterPlace:
         while True:
             await self._moved.wait()
             self._moved.clear()
-            serving = asyncio.create_task(self._serve_at(self._address))
-            moved = asyncio.create_task(self._moved.wait())
-            try:
-                await asyncio.wait({serving, moved}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                moved.cancel()
-                serving.cancel()
-            await asyncio.wait({serving})
-            if not serving.cancelled():
-                serving.result()  # raises what ends the daemon
+            await run_until_first(self._serve_at(self._address), self._wait_moved())
+
+    async def _wait_moved(self) -> None:
+        await self._moved.wait()
 
     async def _serve_at(self, address: roster.Address | None) -> None:
         """Connect again and again."""

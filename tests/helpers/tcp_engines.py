@@ -70,7 +70,7 @@ class TcpEngine:
         running.cancel()
 
     def address(self, port: int = 0) -> roster.Address:
-        """Where it is: at a port, else nowhere."""
+        """Where it is: at a port, else at its own one."""
         return roster.Address(
             index=self._index, host="127.0.0.1", port=port or self._port, secret=self.secret.hex(), pid=1 + self._index
         )
