@@ -13,7 +13,7 @@ a gap. It imports neither torch nor anything else of the daemon; `docs/python.md
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -112,13 +112,9 @@ async def connect(
         ValueError: The encoding is a container, which cannot be sent again in part.
     """
     captions = Captions(captions_url(url), start, key, Backlog(start.audio, max_kept_s), give_up_s)
-    running = asyncio.create_task(captions.run(), name="captions")
-    try:
+    async with _beside(captions.run()):
         await captions.wait_started()
         yield captions
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
 
 
 class Captions:
@@ -223,13 +219,9 @@ class Captions:
 
     async def transcribe(self, blocks: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Event]:
         """Send every block, then end, and yield events meanwhile; raises what `send`, iteration and `blocks` raise."""
-        sending = asyncio.create_task(self._send_all(blocks))
-        try:
+        async with _beside(self._send_all(blocks)):
             async for event in self:
                 yield event
-        finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
 
     # --- the connections
 
@@ -300,13 +292,8 @@ class Captions:
     async def _hold(self, socket: ClientConnection) -> None:
         async with asyncio.timeout(OPEN_TIMEOUT_S):
             await self._begin(socket)
-        sending = asyncio.create_task(self._write(socket))
-        try:
+        async with _beside(self._write(socket)):  # a failed send is a failed connection, and reading raises the same
             await self._read(socket)
-        finally:
-            sending.cancel()
-            # a failed send is a failed connection, and reading raises the same
-            await asyncio.gather(sending, return_exceptions=True)
 
     async def _begin(self, socket: ClientConnection) -> None:
         hello = msgspec.json.decode(await _received(socket, "hello"), type=_Hello)
@@ -409,6 +396,17 @@ def captions_url(url: str) -> str:
     parts = urlsplit(url)
     path = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=path if path.endswith(PATH) else path + PATH))
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a coroutine for the length of a block; what it raises is dropped."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextmanager
