@@ -16,14 +16,14 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from streamer.access.door import Doorkeeper, Refused
 from streamer.access.keys import Keys
+from streamer.access.limiter import Limiter, Refused
 from streamer.access.owners import is_this_machine, owner_of
 from streamer.access.refusals import refusal
 from streamer.access.token_buckets import Bucket, Buckets
 from streamer.config import LimitsConfig
 from streamer.errors import OverloadError
-from streamer.telemetry.metrics import DoorMetrics
+from streamer.telemetry.metrics import ConnectionMetrics
 
 CONNECTIONS_OF_MESSAGES = 40
 """The connections of one caller may send as many messages together as so many of them alone."""
@@ -48,8 +48,8 @@ class Admission:
         limits: Rates of messages.
         registry: Holds the counters of refusals and open connections.
         keys: Name the callers.
-        door: Counts connections and requests.
-        n_processes: Processes that share the door: each gives a caller its part of the messages of all its connections.
+        limiter: Counts connections and requests.
+        n_processes: Processes that share the limiter; each gives a caller its part of the messages of all connections.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class Admission:
         limits: LimitsConfig,
         registry: CollectorRegistry,
         keys: Keys,
-        door: Doorkeeper,
+        limiter: Limiter,
         n_processes: int,
     ) -> None:
-        self._app, self._keys, self._door = app, keys, door
+        self._app, self._keys, self._limiter = app, keys, limiter
         messages_per_s = max(1.0, CONNECTIONS_OF_MESSAGES / n_processes) * limits.messages_per_s
         self._messages = Buckets(messages_per_s, MESSAGE_BURST_S * messages_per_s)
-        self._metrics = DoorMetrics(registry)
+        self._metrics = ConnectionMetrics(registry)
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks()))
-        self._metrics.connections.set_function(lambda: self._door.n_open)
+        self._metrics.connections.set_function(lambda: self._limiter.n_open)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
@@ -94,12 +94,12 @@ class Admission:
 
     async def _enter(self, scope: Scope, owner: str) -> Response | None:
         is_socket, may_have_all = scope["type"] == "websocket", is_this_machine(scope, self._keys)
-        refused = await self._door.enter(owner, is_socket=is_socket, may_have_all=may_have_all)
+        refused = await self._limiter.enter(owner, is_socket=is_socket, may_have_all=may_have_all)
         return None if refused is None else self._refuse(refused)
 
     async def _delay(self, owner: str) -> Response | None:
         """Wait as long as the caller owes; return the refusal of a request that had to wait too long."""
-        owed = await self._door.request(owner)
+        owed = await self._limiter.request(owner)
         if isinstance(owed, Refused):
             refused = self._refuse(owed)
             refused.headers["connection"] = "close"  # what was pipelined behind it is not answered at all
@@ -115,7 +115,7 @@ class Admission:
         try:
             await self._app(scope, receive, send)
         finally:
-            self._door.leave(owner)
+            self._limiter.leave(owner)
 
     def _refuse(self, refused: Refused) -> Response:
         self._metrics.refused.labels(refused.reason).inc()

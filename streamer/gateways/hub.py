@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry
 
-from streamer.access.door import Door, Refused
+from streamer.access.limiter import LocalLimiter, Refused
 from streamer.config import Config
 from streamer.dialects.openai.keys import ClientSecrets
 from streamer.errors import OverloadError, ProtocolError
@@ -47,7 +47,7 @@ class Hub:
         self, config: Config, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._registry, self._clock, self._started_s = registry, clock, clock()
-        self._door, self._rooms, self._secrets = Door(config.limits, clock), Rooms(config), ClientSecrets()
+        self._limiter, self._rooms, self._secrets = LocalLimiter(config.limits, clock), Rooms(config), ClientSecrets()
         self._places = PlaceTable(config.limits.max_sessions_per_key)
         self._members: list[Member] = []
         self._past: tuple[Family, ...] = ()
@@ -116,7 +116,7 @@ class Hub:
                 await self._enter(member, message)
             case wire.Leave(entry=entry):
                 if entry in member.entries:
-                    self._door.leave(member.entries.pop(entry))
+                    self._limiter.leave(member.entries.pop(entry))
             case wire.Request():
                 await self._request(member, message)
             case wire.Keep(id=number, secret=secret):
@@ -151,7 +151,7 @@ class Hub:
         self._members.remove(member)
         self._places.drop(member)
         for owner in member.entries.values():
-            self._door.leave(owner)
+            self._limiter.leave(owner)
         member.lose()
         if member.report:
             self._past = summed([self._past, counted(member.report.families)])
@@ -185,13 +185,13 @@ class Hub:
     # --- connections and requests
 
     async def _enter(self, member: Member, ask: wire.Enter) -> None:
-        refused = await self._door.enter(ask.owner, is_socket=ask.is_socket, may_have_all=ask.may_have_all)
+        refused = await self._limiter.enter(ask.owner, is_socket=ask.is_socket, may_have_all=ask.may_have_all)
         if refused is None and ask.is_socket:
             member.entries[ask.entry] = ask.owner
         member.send(wire.Answer(id=ask.id, refused=refused))
 
     async def _request(self, member: Member, ask: wire.Request) -> None:
-        match await self._door.request(ask.owner):
+        match await self._limiter.request(ask.owner):
             case Refused() as refused:
                 member.send(wire.Answer(id=ask.id, refused=refused))
             case wait_s:

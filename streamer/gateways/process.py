@@ -37,7 +37,7 @@ from streamer.errors import StreamerError
 from streamer.gateway import build_member
 from streamer.gateways import wire
 from streamer.gateways.client import HubClient
-from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
+from streamer.gateways.shared import SharedLimiter, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.host.event_loop import fair_loop
 from streamer.host.interpreter import share_interpreter
 from streamer.host.memory import keep_for_good
@@ -141,7 +141,7 @@ class Gateway:
 
     def _app(self) -> Starlette:
         shared = Shared(
-            door=SharedDoor(self._hub, self._config.limits),
+            limiter=SharedLimiter(self._hub, self._config.limits),
             rooms=self._rooms,
             secrets=SharedSecrets(self._hub),
             state=SharedState(self._hub),

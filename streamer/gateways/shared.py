@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from streamer.access.door import Door, Refused
+from streamer.access.limiter import LocalLimiter, Refused
 from streamer.config import LimitsConfig
 from streamer.dialects.openai.keys import ClientSecret
 from streamer.gateways import wire
@@ -70,9 +70,9 @@ class SharedPlaces:
         return SharedPlace(self._hub, number)
 
 
-class SharedDoor:
+class SharedLimiter:
     """
-    The door of all gateways.
+    The limits of all gateways together.
 
     Args:
         hub: Counts for all.
@@ -80,7 +80,7 @@ class SharedDoor:
     """
 
     def __init__(self, hub: HubClient, limits: LimitsConfig) -> None:
-        self._hub, self._own = hub, Door(limits)
+        self._hub, self._own = hub, LocalLimiter(limits)
         self._entries: dict[str, list[int]] = {}
         """WebSockets of each owner that the hub has counted."""
         self._n_counted = 0
@@ -92,7 +92,7 @@ class SharedDoor:
 
     async def enter(self, owner: str, *, is_socket: bool, may_have_all: bool) -> Refused | None:
         """
-        As `Doorkeeper.enter`.
+        As `Limiter.enter`.
 
         Args:
             owner: Of the budget.
@@ -111,7 +111,7 @@ class SharedDoor:
         return answer.refused
 
     def leave(self, owner: str) -> None:
-        """As `Doorkeeper.leave`."""
+        """As `Limiter.leave`."""
         entries = self._entries.get(owner)
         if entries is None:
             self._own.leave(owner)
@@ -122,7 +122,7 @@ class SharedDoor:
             del self._entries[owner]
 
     async def request(self, owner: str) -> Refused | float:
-        """As `Doorkeeper.request`."""
+        """As `Limiter.request`."""
         try:
             answer = await self._hub.ask(wire.Request(id=self._hub.number(), owner=owner))
         except HubAwayError:

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from streamer.access.door import Refused
+from streamer.access.limiter import Refused
 from streamer.config import Config
 from streamer.dialects.openai.keys import ClientSecret
 from streamer.protocol.events import Caption, TurnEnd, TurnRevised
@@ -103,7 +103,7 @@ class Weigh(Message, frozen=True, kw_only=True):
 
 
 class Enter(Ask, frozen=True, kw_only=True):
-    """Asks as `Doorkeeper.enter`."""
+    """Asks as `Limiter.enter`."""
 
     entry: int
     """Its name for the WebSocket."""
@@ -119,7 +119,7 @@ class Leave(Message, frozen=True, kw_only=True):
 
 
 class Request(Ask, frozen=True, kw_only=True):
-    """Asks as `Doorkeeper.request`."""
+    """Asks as `Limiter.request`."""
 
     owner: str
 

@@ -15,9 +15,9 @@ from starlette.websockets import WebSocket
 
 from streamer.access.connection_limits import Admission
 from streamer.access.cross_origin import CrossOriginHeaders, Preflights
-from streamer.access.door import Door, Doorkeeper
 from streamer.access.forwarded import ForwardedClients, TrustedProxies
 from streamer.access.keys import Keys
+from streamer.access.limiter import Limiter, LocalLimiter
 from streamer.access.origins import AllowedOrigins, OriginGuard
 from streamer.access.page_headers import PageHeaders
 from streamer.access.refusals import refusal
@@ -45,7 +45,7 @@ from streamer.server.sub_path import SubPath
 class Shared:
     """What the processes that serve one port have in common."""
 
-    door: Doorkeeper
+    limiter: Limiter
     rooms: Audience
     secrets: SecretStore
     state: DaemonState
@@ -78,7 +78,7 @@ def build_app(
     not_found = _NotFound(routes)
     app = Starlette(
         routes=[*routes, WebSocketRoute("/{path:path}", not_found.refuse)],
-        middleware=_middleware(config, metrics, keys, shared.door),
+        middleware=_middleware(config, metrics, keys, shared.limiter),
         exception_handlers={
             KeyRefusedError: _refused,
             ForbiddenError: _refused,
@@ -103,7 +103,7 @@ def _routes(
     ]
 
 
-def _middleware(config: Config, metrics: CollectorRegistry, keys: Keys, door: Doorkeeper) -> list[Middleware]:
+def _middleware(config: Config, metrics: CollectorRegistry, keys: Keys, limiter: Limiter) -> list[Middleware]:
     """What every request passes, the outermost first."""
     server = config.server
     return [
@@ -114,7 +114,7 @@ def _middleware(config: Config, metrics: CollectorRegistry, keys: Keys, door: Do
         Middleware(ForwardedClients, proxies=TrustedProxies(server.trusted_proxies)),
         Middleware(OriginGuard, config=server, are_keys_required=keys.are_required),
         Middleware(
-            Admission, limits=config.limits, registry=metrics, keys=keys, door=door, n_processes=server.processes
+            Admission, limits=config.limits, registry=metrics, keys=keys, limiter=limiter, n_processes=server.processes
         ),
         Middleware(Preflights),
         Middleware(ReadAhead),
@@ -130,7 +130,7 @@ def _alone(
 ) -> Shared:
     """Of one process."""
     return Shared(
-        door=Door(config.limits),
+        limiter=LocalLimiter(config.limits),
         rooms=Rooms(config, microphone),
         secrets=LocalSecrets(),
         state=LocalState(scheduler, connections, metrics),

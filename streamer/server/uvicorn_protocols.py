@@ -120,7 +120,7 @@ class HttpProtocol(H11Protocol):
         """Stop that clock."""
         super().resume_writing()
         self._sending.stop()
-        self._tell_door()
+        self._update_slot()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Hand the transport over, and with it the bytes behind the request; this protocol hears nothing more."""
@@ -141,7 +141,7 @@ class HttpProtocol(H11Protocol):
         self._is_next_due = True
         super().on_response_complete()
         self._is_next_due = False
-        self._tell_door()
+        self._update_slot()
 
     def handle_events(self) -> None:
         """Handle what was parsed; a request that came behind the one just answered has to wait for its turn."""
@@ -153,7 +153,7 @@ class HttpProtocol(H11Protocol):
     def _handle_next(self) -> None:
         if not self.transport.is_closing():
             super().handle_events()
-            self._tell_door()
+            self._update_slot()
 
     def send_400_response(self, msg: str) -> None:
         """
@@ -168,7 +168,7 @@ class HttpProtocol(H11Protocol):
         except h11.LocalProtocolError:
             self.transport.abort()
 
-    def _tell_door(self) -> None:
+    def _update_slot(self) -> None:
         """Bytes of the peer are awaited before a request is complete, and once it is answered."""
         if isinstance(self.transport.get_protocol(), WebSocketProtocol):
             return
@@ -182,7 +182,7 @@ class HttpProtocol(H11Protocol):
             self.send_400_response(f"expected a head of at most {MAX_HEAD_LINES} lines")
             return 0.0
         super().data_received(piece)
-        self._tell_door()
+        self._update_slot()
         return 0.0
 
     def _has_long_head(self, piece: bytes) -> bool:

@@ -284,7 +284,7 @@ class GatewayMetrics:
         )
 
 
-class DoorMetrics:
+class ConnectionMetrics:
     """Metrics of connections, before a session begins."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Info, Metric, ProcessCollector
 
 from streamer.telemetry.metrics import (
     CertificateMetrics,
-    DoorMetrics,
+    ConnectionMetrics,
     EngineMetrics,
     GatewayMetrics,
     LoopMetrics,
@@ -39,7 +39,7 @@ needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool: apt-g
 def families() -> list[Metric]:
     """All that `/metrics` shows before anything has happened."""
     registry = CollectorRegistry()
-    for part in (EngineMetrics, ServiceMetrics, DoorMetrics, SocketMetrics, LoopMetrics, GatewayMetrics):
+    for part in (EngineMetrics, ServiceMetrics, ConnectionMetrics, SocketMetrics, LoopMetrics, GatewayMetrics):
         part(registry)
     MicrophoneMetrics(registry)
     CertificateMetrics(registry, lambda: 0.0)
@@ -112,7 +112,7 @@ def test_every_service_metric_is_shown() -> None:
     shown = ALERTS.read_text() + DASHBOARD.read_text()
     registry = CollectorRegistry()
     ServiceMetrics(registry)
-    DoorMetrics(registry)
+    ConnectionMetrics(registry)
     missing = {family.name for family in registry.collect() if family.name not in shown}
 
     assert missing == set()

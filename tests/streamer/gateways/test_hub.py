@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from streamer.access.door import Refused
+from streamer.access.limiter import Refused
 from streamer.config import LimitsConfig
 from streamer.dialects.openai.keys import ClientSecret
 from streamer.dialects.openai.session import default_settings
@@ -21,7 +21,7 @@ from streamer.gateways import member as member_module
 from streamer.gateways import wire
 from streamer.gateways.client import HubAwayError, HubClient
 from streamer.gateways.hub import Hub
-from streamer.gateways.shared import SharedDoor, SharedPlaces, SharedRooms, SharedSecrets, SharedState
+from streamer.gateways.shared import SharedLimiter, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.protocol.options import SessionOptions
 from streamer.server.rooms.gallery import Viewer
 from streamer.server.rooms.room import Past
@@ -171,7 +171,7 @@ class TestPlaces:
         middle = hub(LimitsConfig(max_connections=1, max_viewers=1))
         async with gateway(middle) as first:
             await SharedPlaces(first).take("s_0", "secret", "", 1, None)
-            assert await SharedDoor(first, LimitsConfig()).enter("a", is_socket=True, may_have_all=True) is None
+            assert await SharedLimiter(first, LimitsConfig()).enter("a", is_socket=True, may_have_all=True) is None
             stage, viewing = await SharedRooms(first).speak("hall", "s_0"), None
             rooms = SharedRooms(first)
             first.handle = lambda message: rooms.take(message) if isinstance(message, wire.RoomSays) else None
@@ -182,7 +182,7 @@ class TestPlaces:
             rooms = SharedRooms(second)
             second.handle = lambda message: rooms.take(message) if isinstance(message, wire.RoomSays) else None
             await SharedPlaces(second).take("s_1", "secret", "", 1, None)
-            assert await SharedDoor(second, LimitsConfig()).enter("b", is_socket=True, may_have_all=True) is None
+            assert await SharedLimiter(second, LimitsConfig()).enter("b", is_socket=True, may_have_all=True) is None
             with await rooms.speak("hall", "s_1"), await rooms.view("hall"):
                 pass
 
@@ -270,27 +270,27 @@ class TestDoor:
         """One more than may be is refused wherever it comes, until one is closed."""
         limits = LimitsConfig(max_connections=2)
         async with two(limits) as (_, first, second):
-            doors = [SharedDoor(client, limits) for client in (first, second)]
-            for door in doors:
-                assert await door.enter("a", is_socket=True, may_have_all=True) is None
-            refused = await doors[0].enter("b", is_socket=True, may_have_all=True)
+            limiters = [SharedLimiter(client, limits) for client in (first, second)]
+            for limiter in limiters:
+                assert await limiter.enter("a", is_socket=True, may_have_all=True) is None
+            refused = await limiters[0].enter("b", is_socket=True, may_have_all=True)
             assert isinstance(refused, Refused)
             assert refused.status == 503
-            assert [door.n_open for door in doors] == [1, 1]
-            doors[1].leave("a")
-            assert await doors[0].enter("b", is_socket=True, may_have_all=True) is None
+            assert [limiter.n_open for limiter in limiters] == [1, 1]
+            limiters[1].leave("a")
+            assert await limiters[0].enter("b", is_socket=True, may_have_all=True) is None
 
     async def test_the_rates_of_a_caller_hold_for_all(self) -> None:
         """Of new connections, and of other requests."""
         limits = LimitsConfig(handshakes_per_s=0.5, requests_per_s=0.1)
         async with two(limits) as (_, first, second):
-            doors = [SharedDoor(client, limits) for client in (first, second)]
-            assert await doors[0].enter("a", is_socket=False, may_have_all=True) is None
-            refused = await doors[1].enter("a", is_socket=False, may_have_all=True)
+            limiters = [SharedLimiter(client, limits) for client in (first, second)]
+            assert await limiters[0].enter("a", is_socket=False, may_have_all=True) is None
+            refused = await limiters[1].enter("a", is_socket=False, may_have_all=True)
             assert isinstance(refused, Refused)
             assert refused.status == 429
-            assert await doors[0].request("a") == 0.0
-            found = [await doors[n % 2].request("a") for n in range(3)]
+            assert await limiters[0].request("a") == 0.0
+            found = [await limiters[n % 2].request("a") for n in range(3)]
             assert any(isinstance(each, Refused) for each in found)
 
 
@@ -470,7 +470,7 @@ async def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
 
     middle.take = slow  # type: ignore[method-assign]
     async with gateway(middle) as client:
-        door = SharedDoor(client, limits)
+        limiter = SharedLimiter(client, limits)
         for refused in (
             SharedPlaces(client).take("s_0", "secret", "", 9, None),
             SharedRooms(client).view("hall"),
@@ -480,13 +480,13 @@ async def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
         ):
             with pytest.raises(HubAwayError):
                 await refused
-        assert await door.enter("a", is_socket=True, may_have_all=True) is None
-        assert isinstance(await door.enter("b", is_socket=True, may_have_all=True), Refused)
-        assert await door.request("a") == 0.0
+        assert await limiter.enter("a", is_socket=True, may_have_all=True) is None
+        assert isinstance(await limiter.enter("b", is_socket=True, may_have_all=True), Refused)
+        assert await limiter.request("a") == 0.0
         hold.set()
         await SharedPlaces(client).take("s_1", "secret", "", 1, None)
-        door.leave("a")
-        assert await door.enter("c", is_socket=True, may_have_all=True) is None
+        limiter.leave("a")
+        assert await limiter.enter("c", is_socket=True, may_have_all=True) is None
         with await SharedRooms(client).speak("hall", "s_1"):
             pass
         assert middle.taken == 1.0

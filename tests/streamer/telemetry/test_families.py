@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from streamer.telemetry.families import WORST, Family, counted, families_of, summed, text_of
 from streamer.telemetry.metrics import (
-    DoorMetrics,
+    ConnectionMetrics,
     EngineMetrics,
     GatewayMetrics,
     LoopMetrics,
@@ -86,7 +86,7 @@ def test_labels_that_only_one_has() -> None:
 def test_the_names_of_the_worst_are_names_of_gauges() -> None:
     """One that is renamed must be renamed here too."""
     made = CollectorRegistry()
-    for metrics in (DoorMetrics, EngineMetrics, GatewayMetrics, LoopMetrics, ServiceMetrics, SocketMetrics):
+    for metrics in (ConnectionMetrics, EngineMetrics, GatewayMetrics, LoopMetrics, ServiceMetrics, SocketMetrics):
         metrics(made)
     gauges = {family.name for family in families_of(made) if family.kind == "gauge"}
 

@@ -1,7 +1,7 @@
 """
-Who comes in: open WebSockets, and the rates of connections and requests of each caller.
+Limits the open WebSockets, and the rates of connections and requests of each caller.
 
-`Door` is that of one process, and of all processes of a daemon where one of them keeps it for the others.
+`LocalLimiter` counts for one process, or in one process for all of a daemon.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RETRY_AFTER_S = 5.0
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """Why somebody does not come in."""
+    """Why a connection or a request is refused."""
 
     reason: str
     """For the metric."""
@@ -36,8 +36,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_s: float
 
 
-class Doorkeeper(Protocol):
-    """Lets callers in."""
+class Limiter(Protocol):
+    """Counts what callers do, and refuses what is too much."""
 
     @property
     def n_open(self) -> int:
@@ -62,9 +62,9 @@ class Doorkeeper(Protocol):
         ...
 
 
-class Door:
+class LocalLimiter:
     """
-    The counts of all that come in.
+    The counts of all callers.
 
     No caller may take more connections than are left free, so that there is always one for the next caller; the
     programs of this machine, where no keys are required, are one caller who may have all.
@@ -87,7 +87,7 @@ class Door:
 
     async def enter(self, owner: str, *, is_socket: bool, may_have_all: bool) -> Refused | None:
         """
-        As `Doorkeeper.enter`.
+        As `Limiter.enter`.
 
         Args:
             owner: Of the budget.
@@ -104,13 +104,13 @@ class Door:
         return None
 
     def leave(self, owner: str) -> None:
-        """As `Doorkeeper.leave`."""
+        """As `Limiter.leave`."""
         self._open[owner] -= 1
         if self._open[owner] <= 0:
             del self._open[owner]
 
     async def request(self, owner: str) -> Refused | float:
-        """As `Doorkeeper.request`."""
+        """As `Limiter.request`."""
         bucket, now_s = self._requests.of(owner), self._clock()
         wait_s = bucket.wait_s(now_s)
         if wait_s > LONGEST_DELAY_S:
