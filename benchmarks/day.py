@@ -44,7 +44,7 @@ from streamer.scheduling.reviser import MAX_WAITING
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.scheduling.worker import Worker, WorkerOptions
-from streamer.server.rooms.gallery import HISTORY, MAX_PENDING, Viewer
+from streamer.server.rooms.base_room import HISTORY, MAX_PENDING, Viewer
 from streamer.server.rooms.room import Room
 from streamer.session.audio_window import CAPACITY_S, WindowOptions
 from streamer.session.commit_policy import POLICIES

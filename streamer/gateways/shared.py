@@ -21,7 +21,7 @@ from streamer.dialects.openai.keys import ClientSecret
 from streamer.gateways import wire
 from streamer.gateways.client import ANSWER_S, HubAwayError, HubClient
 from streamer.protocol.events import Caption, Event, TurnEnd, TurnRevised
-from streamer.server.rooms.gallery import Message, Viewer
+from streamer.server.rooms.base_room import Message, Viewer
 from streamer.server.rooms.mirror import Mirror
 from streamer.server.rooms.room import NOTHING_SAID, Past
 from streamer.server.rooms.rooms import number_after
@@ -164,14 +164,14 @@ class SharedState:
         return answer.overview
 
 
-class _Stage:
+class _SharedPublisher:
     """A room of the hub, for a session that speaks in it."""
 
     def __init__(self, hub: HubClient, speaker: int) -> None:
         self._hub, self._speaker = hub, speaker
 
     def publish(self, event: Event) -> None:
-        """As `Stage.publish`."""
+        """As `Publisher.publish`."""
         if isinstance(event, Caption | TurnEnd | TurnRevised):
             self._hub.publish(wire.Publish(speaker=self._speaker, event=event))
 
@@ -198,7 +198,7 @@ class SharedRooms:
             watched.mirror.take(messages, run=says.run, begins=says.begins)
 
     async def view(self, name: str, last_id: str = "") -> AbstractContextManager[tuple[Mirror, Viewer]]:
-        """As `Audience.view`."""
+        """As `RoomService.view`."""
         number = self._hub.number()
         watched = self._watched.setdefault(name, _Watched(Mirror(name)))
         watched.n_viewers += 1
@@ -236,9 +236,11 @@ class SharedRooms:
         if not watched.n_viewers:
             del self._watched[name]
 
-    async def speak(self, name: str, session: str, past: Past = NOTHING_SAID) -> AbstractContextManager[_Stage]:
+    async def speak(
+        self, name: str, session: str, past: Past = NOTHING_SAID
+    ) -> AbstractContextManager[_SharedPublisher]:
         """
-        As `Audience.speak`.
+        As `RoomService.speak`.
 
         Args:
             name: Of the room.
@@ -253,8 +255,8 @@ class SharedRooms:
         return self._speaking(number)
 
     @contextlib.contextmanager
-    def _speaking(self, number: int) -> Iterator[_Stage]:
+    def _speaking(self, number: int) -> Iterator[_SharedPublisher]:
         try:
-            yield _Stage(self._hub, number)
+            yield _SharedPublisher(self._hub, number)
         finally:
             self._hub.tell(wire.Hush(speaker=number))

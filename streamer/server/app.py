@@ -31,7 +31,7 @@ from streamer.server.openai.secrets import LocalSecrets, SecretStore
 from streamer.server.page_routes import page_routes
 from streamer.server.read_ahead import ReadAhead
 from streamer.server.relay.routes import relay_routes
-from streamer.server.rooms.interfaces import Audience
+from streamer.server.rooms.interfaces import RoomService
 from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.rooms.routes import room_routes
@@ -46,7 +46,7 @@ class Shared:
     """What the processes that serve one port have in common."""
 
     limiter: Limiter
-    rooms: Audience
+    rooms: RoomService
     secrets: SecretStore
     state: DaemonState
 

@@ -14,7 +14,7 @@ from streamer.config import Config
 from streamer.protocol.schema import schema_text as make_schema
 from streamer.server.connection import Connection, Connections
 from streamer.server.interfaces import SessionService
-from streamer.server.rooms.interfaces import Audience
+from streamer.server.rooms.interfaces import RoomService
 from streamer.server.websocket import WebSocketTransport, accept, identify
 
 
@@ -27,7 +27,7 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def captions_routes(
-    scheduler: SessionService, config: Config, keys: Keys, connections: Connections, rooms: Audience
+    scheduler: SessionService, config: Config, keys: Keys, connections: Connections, rooms: RoomService
 ) -> list[BaseRoute]:
     """
     Build the routes of `captions.v1`.

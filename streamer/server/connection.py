@@ -47,7 +47,7 @@ from streamer.server import websocket
 from streamer.server.duplex import ClientGone, Transport, converse
 from streamer.server.intake import Intake, decoder_of
 from streamer.server.interfaces import OpenSession, SessionService
-from streamer.server.rooms.interfaces import Audience
+from streamer.server.rooms.interfaces import RoomService
 from streamer.server.rooms.room import past_of
 
 
@@ -99,7 +99,7 @@ class Connection:
         scheduler: SessionService,
         config: Config,
         caller: Caller,
-        rooms: Audience,
+        rooms: RoomService,
         room: str | None = None,
     ) -> None:
         self._transport = transport

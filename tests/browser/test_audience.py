@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Route, expect
 from streamer.access.keys import Keys
 from streamer.config import Config, ServerConfig
 from streamer.protocol.events import Caption, TurnEnd
-from streamer.server.rooms.gallery import HISTORY
+from streamer.server.rooms.base_room import HISTORY
 from streamer.server.rooms.room import Room
 from tests.browser.conftest import count_wake_locks, expect_wake_locks, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of

@@ -1,4 +1,4 @@
-"""What connections need of the rooms of the daemon, as protocols; `rooms` has them in one process."""
+"""What connections need of the rooms of the daemon, as protocols; `rooms` implements them in one process."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from streamer.protocol.events import Event
-from streamer.server.rooms.gallery import Viewer
+from streamer.server.rooms.base_room import Viewer
 from streamer.server.rooms.room import NOTHING_SAID, Past
 
 
-class Stage(Protocol):
+class Publisher(Protocol):
     """A room, for the session that speaks in it."""
 
     def publish(self, event: Event) -> None:
         """Show an event to all viewers."""
 
 
-class Hall(Protocol):
+class WatchedRoom(Protocol):
     """A room, for those who watch it."""
 
     @property
@@ -25,10 +25,10 @@ class Hall(Protocol):
         """Distinguishes the message numbers of this room from those of another one of its name."""
 
 
-class Audience(Protocol):
+class RoomService(Protocol):
     """The rooms."""
 
-    async def view(self, name: str, last_id: str = "") -> AbstractContextManager[tuple[Hall, Viewer]]:
+    async def view(self, name: str, last_id: str = "") -> AbstractContextManager[tuple[WatchedRoom, Viewer]]:
         """
         Join a room as a viewer for the duration of the block that is returned, and is to be entered at once.
 
@@ -42,7 +42,7 @@ class Audience(Protocol):
         """
         ...
 
-    async def speak(self, name: str, session: str, past: Past = NOTHING_SAID) -> AbstractContextManager[Stage]:
+    async def speak(self, name: str, session: str, past: Past = NOTHING_SAID) -> AbstractContextManager[Publisher]:
         """
         Let a session speak in a room for the duration of the block that is returned, and is to be entered at once.
 

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from streamer.protocol.messages import RoomState, encode
-from streamer.server.rooms.gallery import Gallery, Message, Viewer
+from streamer.server.rooms.base_room import BaseRoom, Message, Viewer
 
 
 class RelayedViewer(Viewer):
@@ -48,7 +48,7 @@ class _Head(msgspec.Struct, frozen=True):
     live: bool = False
 
 
-class Mirror(Gallery):
+class Mirror(BaseRoom):
     """
     A room that follows one of another process.
 

@@ -1,7 +1,7 @@
 """
 One room: the captions of one speaker at a time, for any number of read-only viewers.
 
-Each event is encoded once for all viewers; `gallery` has their queues.
+Each event is encoded once for all viewers; `base_room` has their queues.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import UNSET, structs
 
 from streamer.protocol.events import Caption, Event, TurnEnd, TurnRevised
 from streamer.protocol.messages import Resume, RoomState, encode
-from streamer.server.rooms.gallery import HISTORY, Gallery, Message
+from streamer.server.rooms.base_room import HISTORY, BaseRoom, Message
 
 
 class Past(NamedTuple):
@@ -51,7 +51,7 @@ def past_of(resume: Resume | None, session: str) -> Past:
     return Past(turns, resume.first_turn if is_known else next_turn)
 
 
-class Room(Gallery):
+class Room(BaseRoom):
     """
     A room: takes the events of a speaker and gives each viewer its messages.
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 
 from streamer.config import Config
 from streamer.errors import OverloadError, ProtocolError
-from streamer.server.rooms.gallery import Message, V, Viewer
+from streamer.server.rooms.base_room import Message, V, Viewer
 from streamer.server.rooms.room import NOTHING_SAID, Past, Room
 
 MICROPHONE = "microphone"
@@ -48,12 +48,12 @@ class Rooms:
         return tuple(self._rooms)
 
     async def view(self, name: str, last_id: str = "") -> AbstractContextManager[tuple[Room, Viewer]]:
-        """As `Audience.view`."""
+        """As `RoomService.view`."""
         return self.viewing(name, last_id)
 
     async def speak(self, name: str, session: str, past: Past = NOTHING_SAID) -> AbstractContextManager[Room]:
         """
-        As `Audience.speak`.
+        As `RoomService.speak`.
 
         Args:
             name: Of the room.

@@ -12,13 +12,13 @@ from streamer.access.owners import share_of
 from streamer.access.places import Places
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
-from streamer.server.rooms.interfaces import Audience
+from streamer.server.rooms.interfaces import RoomService
 from streamer.server.rooms.rooms import MICROPHONE
 from streamer.server.rooms.viewers import watch, watch_events
 from streamer.server.websocket import WebSocketTransport, accept, identify
 
 
-def room_routes(config: Config, keys: Keys, rooms: Audience) -> list[BaseRoute]:
+def room_routes(config: Config, keys: Keys, rooms: RoomService) -> list[BaseRoute]:
     """
     Build the routes of viewers.
 

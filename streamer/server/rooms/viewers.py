@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 from streamer.access.refusals import refusal
 from streamer.errors import OverloadError, ProtocolError
 from streamer.server.duplex import Transport, drop_frames, telling_errors
-from streamer.server.rooms.gallery import Viewer
-from streamer.server.rooms.interfaces import Audience, Hall
+from streamer.server.rooms.base_room import Viewer
+from streamer.server.rooms.interfaces import RoomService, WatchedRoom
 from streamer.server.tasks import run_until_first
 from streamer.server.websocket import tell_error
 
@@ -23,7 +23,7 @@ STILL_HERE_S = 15.0
 """Seconds between comments in a silent stream of server-sent events, which proxies would close otherwise."""
 
 
-async def watch(transport: Transport, rooms: Audience, name: str, place: AbstractContextManager[None]) -> None:
+async def watch(transport: Transport, rooms: RoomService, name: str, place: AbstractContextManager[None]) -> None:
     """
     Serve one viewer until it leaves, takes no message in time, or is too far behind (1013).
 
@@ -44,7 +44,9 @@ async def _send_all(transport: Transport, viewer: Viewer) -> None:
         await transport.send(message.text)
 
 
-async def watch_events(request: Request, rooms: Audience, name: str, place: AbstractContextManager[None]) -> Response:
+async def watch_events(
+    request: Request, rooms: RoomService, name: str, place: AbstractContextManager[None]
+) -> Response:
     """
     Answer with the messages of a room as `text/event-stream`; `Last-Event-ID` continues after the last seen message.
 
@@ -87,7 +89,7 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _server_sent(room: Hall, viewer: Viewer) -> AsyncIterator[str]:
+async def _server_sent(room: WatchedRoom, viewer: Viewer) -> AsyncIterator[str]:
     messages = aiter(viewer)
     while True:
         following = asyncio.ensure_future(anext(messages, None))

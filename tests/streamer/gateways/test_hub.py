@@ -23,7 +23,7 @@ from streamer.gateways.client import HubAwayError, HubClient
 from streamer.gateways.hub import Hub
 from streamer.gateways.shared import SharedLimiter, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.protocol.options import SessionOptions
-from streamer.server.rooms.gallery import Viewer
+from streamer.server.rooms.base_room import Viewer
 from streamer.server.rooms.room import Past
 from streamer.server.state import Overview
 from streamer.telemetry.families import families_of

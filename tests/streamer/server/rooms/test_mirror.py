@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from streamer.protocol.events import TurnEnd
-from streamer.server.rooms.gallery import MAX_PENDING, Message, Viewer
+from streamer.server.rooms.base_room import MAX_PENDING, Message, Viewer
 from streamer.server.rooms.mirror import Mirror, RelayedViewer
 from streamer.server.rooms.room import Past, Room
 from tests.helpers.waiting import until_idle

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamer.client.resumption import EventMerger
 from streamer.protocol.events import Ack, Caption, TurnEnd, TurnRevised, Word
-from streamer.server.rooms.gallery import HISTORY, MAX_PENDING, WAKE_AT_ONCE, Viewer
+from streamer.server.rooms.base_room import HISTORY, MAX_PENDING, WAKE_AT_ONCE, Viewer
 from streamer.server.rooms.room import Past, Room, past_of
 
 

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 
 from streamer.access.keys import Keys
 from streamer.config import Config, LimitsConfig, ServerConfig
-from streamer.server.rooms.gallery import MAX_PENDING
+from streamer.server.rooms.base_room import MAX_PENDING
 from streamer.server.rooms.room import Room
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.rooms.viewers import watch

@@ -86,9 +86,9 @@ class Viewer:
 V = TypeVar("V", bound=Viewer)
 
 
-class Gallery(ABC):
+class BaseRoom(ABC):
     """
-    The viewers of a room, and what is kept for those who join late.
+    A room as its viewers see it: who they are, and what is kept for those who join late.
 
     Args:
         room: Name that viewers know.
