@@ -12,6 +12,7 @@ import contextlib
 import itertools
 from collections.abc import Callable
 
+import msgspec
 import structlog
 
 from streamer.errors import OverloadError, ProtocolError
@@ -74,7 +75,7 @@ class HubClient:
         Ask the hub. Cancelling is safe: what it may have granted is taken back.
 
         Args:
-            message: Its id is from `number`.
+            message: It gets a number.
             undo: Takes back what the message asks for, also before the hub has granted it.
 
         Raises:
@@ -84,8 +85,9 @@ class HubClient:
         if len(self._asked) >= MOST_ASKED or self._writer.is_closing():
             raise HubAwayError
         answer: asyncio.Future[wire.Answer] = asyncio.get_running_loop().create_future()
-        self._asked[message.id] = answer
-        self.tell(message)
+        number = self.number()
+        self._asked[number] = answer
+        self.tell(msgspec.structs.replace(message, id=number))
         try:
             async with asyncio.timeout(ANSWER_S):
                 found = await answer
@@ -97,7 +99,7 @@ class HubClient:
                 raise HubAwayError from None
             raise
         finally:
-            del self._asked[message.id]
+            del self._asked[number]
         if found.failure:
             raise error_of(found.failure)
         return found

@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from streamer.gateways import wire
 from streamer.server.rooms.room import Room
 
@@ -91,7 +93,7 @@ class Member:
 
     async def tell(self) -> None:
         """Let it report; where it does not answer in time the older report stays."""
-        await self._ask(lambda number: wire.Tell(id=number))
+        await self._ask(wire.Tell())
 
     def give_up(self, session: str, token: str) -> None:
         """
@@ -118,19 +120,16 @@ class Member:
         Returns:
             Whether there was one.
         """
-        return not self.is_silent and await self._is_done(
-            lambda number: wire.MakeRoom(id=number, caller=caller, is_greedy=is_greedy)
-        )
-
-    async def _is_done(self, make: Callable[[int], wire.Message]) -> bool:
-        answer = await self._ask(make)
+        if self.is_silent:
+            return False
+        answer = await self._ask(wire.MakeRoom(caller=caller, is_greedy=is_greedy))
         return isinstance(answer, wire.Done) and answer.is_done
 
-    async def _ask(self, make: Callable[[int], wire.Message]) -> wire.Report | wire.Done | None:
+    async def _ask(self, question: wire.Tell | wire.MakeRoom) -> wire.Report | wire.Done | None:
         number = next(self._ids)
         answer: asyncio.Future[wire.Report | wire.Done | None] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
-        self.send(make(number))
+        self.send(msgspec.structs.replace(question, id=number))
         try:
             async with asyncio.timeout(ANSWER_S):
                 return await answer

@@ -63,9 +63,7 @@ class SharedPlaces:
             resumed: Name and secret of a session that it goes on with.
         """
         number = self._hub.number()
-        ask = wire.Take(
-            id=number, place=number, session=session, token=token, caller=caller, capacity=capacity, resumed=resumed
-        )
+        ask = wire.Take(place=number, session=session, token=token, caller=caller, capacity=capacity, resumed=resumed)
         await self._hub.ask(ask, undo=wire.Weigh(place=number, weight=0.0))
         return SharedPlace(self._hub, number)
 
@@ -100,7 +98,7 @@ class SharedLimiter:
             may_have_all: Whether the caller may have more connections than are left for others.
         """
         number = self._hub.number()
-        ask = wire.Enter(id=number, entry=number, owner=owner, is_socket=is_socket, may_have_all=may_have_all)
+        ask = wire.Enter(entry=number, owner=owner, is_socket=is_socket, may_have_all=may_have_all)
         try:
             answer = await self._hub.ask(ask, undo=wire.Leave(entry=number))
         except HubAwayError:
@@ -124,7 +122,7 @@ class SharedLimiter:
     async def request(self, owner: str) -> Refused | float:
         """As `Limiter.request`."""
         try:
-            answer = await self._hub.ask(wire.Request(id=self._hub.number(), owner=owner))
+            answer = await self._hub.ask(wire.Request(owner=owner))
         except HubAwayError:
             return await self._own.request(owner)
         return answer.wait_s if answer.refused is None else answer.refused
@@ -138,13 +136,13 @@ class SharedSecrets:
 
     async def add(self, secret: ClientSecret) -> None:
         """As `SecretStore.add`."""
-        await self._hub.ask(wire.Keep(id=self._hub.number(), secret=secret))
+        await self._hub.ask(wire.Keep(secret=secret))
 
     async def find(self, value: str | None) -> ClientSecret | None:
         """As `SecretStore.find`; nobody is asked about what cannot be one."""
         if value is None or not value.startswith("ek_"):
             return None
-        return (await self._hub.ask(wire.Find(id=self._hub.number(), value=value))).secret
+        return (await self._hub.ask(wire.Find(value=value))).secret
 
 
 class SharedState:
@@ -155,11 +153,11 @@ class SharedState:
 
     async def metrics(self) -> bytes:
         """As `DaemonState.metrics`; raises OverloadError while the hub is away."""
-        return (await self._hub.ask(wire.State(id=self._hub.number()))).metrics
+        return (await self._hub.ask(wire.State())).metrics
 
     async def overview(self) -> Overview:
         """As `DaemonState.overview`; raises OverloadError while the hub is away."""
-        answer = await self._hub.ask(wire.State(id=self._hub.number()))
+        answer = await self._hub.ask(wire.State())
         assert answer.overview is not None
         return answer.overview
 
@@ -203,7 +201,7 @@ class SharedRooms:
         watched = self._watched.setdefault(name, _Watched(Mirror(name)))
         watched.n_viewers += 1
         try:
-            await self._hub.ask(wire.Watch(id=number, viewer=number, room=name), undo=wire.Unwatch(viewer=number))
+            await self._hub.ask(wire.Watch(viewer=number, room=name), undo=wire.Unwatch(viewer=number))
             await self._begun(watched.mirror, number)
         except BaseException:
             self._unwatch(name, watched)
@@ -248,9 +246,7 @@ class SharedRooms:
             past: What it has said before.
         """
         number = self._hub.number()
-        ask = wire.Speak(
-            id=number, speaker=number, room=name, session=session, past=tuple(past.turns), first=past.first
-        )
+        ask = wire.Speak(speaker=number, room=name, session=session, past=tuple(past.turns), first=past.first)
         await self._hub.ask(ask, undo=wire.Hush(speaker=number))
         return self._speaking(number)
 

@@ -44,7 +44,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="ty
 class Ask(Message, frozen=True, kw_only=True):
     """Base of the messages of a gateway that get an `Answer`."""
 
-    id: int
+    id: int = 0
+    """Given by who sends it."""
 
 
 # --- from a gateway: its state
@@ -243,7 +244,7 @@ class Answer(Message, frozen=True, kw_only=True):
 class Tell(Message, frozen=True, kw_only=True):
     """Asks a gateway for its report."""
 
-    id: int
+    id: int = 0
 
 
 class GiveUp(Message, frozen=True, kw_only=True):
@@ -256,7 +257,7 @@ class GiveUp(Message, frozen=True, kw_only=True):
 class MakeRoom(Message, frozen=True, kw_only=True):
     """Asks a gateway to end a session that never had sound."""
 
-    id: int
+    id: int = 0
     caller: str
     """Whose; empty: anybody's."""
     is_greedy: bool = False

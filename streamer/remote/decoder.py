@@ -291,16 +291,13 @@ class RemoteDecoder:
         """Call an engine; raises EngineAwayError where it is away, or too slow while another one can take the call."""
         patience_s = max(self._patience_s, SLOW * self.load.scale * self.load.costs.step_s(len(rows)))
 
-        def call(number: int) -> wire.Call:
-            return wire.Call(
-                id=number,
-                fingerprint=self._fingerprint,
-                deadline_s=self._clock() + patience_s + link.ahead_s,
-                most_rows=self.load.batch,
-                rows=tuple(rows),
-                is_timed=is_timed,
-            )
-
+        call = wire.Call(
+            fingerprint=self._fingerprint,
+            deadline_s=self._clock() + patience_s + link.ahead_s,
+            most_rows=self.load.batch,
+            rows=tuple(rows),
+            is_timed=is_timed,
+        )
         answer, n_bytes = link.begin(call)
         self._metrics.engine_sent.inc(n_bytes)
         try:

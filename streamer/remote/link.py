@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from streamer.remote import wire
@@ -139,12 +140,9 @@ class EngineLink:
 
     # --- calls
 
-    def begin(self, make: Callable[[int], wire.Call]) -> tuple[asyncio.Future[wire.Reply], int]:
+    def begin(self, call: wire.Call) -> tuple[asyncio.Future[wire.Reply], int]:
         """
         Send a call.
-
-        Args:
-            make: Makes the call of its number.
 
         Returns:
             A future that gets the reply or an `EngineAwayError`, and the bytes sent. Cancelling it gives the call up.
@@ -155,7 +153,7 @@ class EngineLink:
         if not self.is_answering:
             raise EngineAwayError(f"engine {self.name} does not answer")
         number = next(self._ids)
-        frame = wire.pack(make(number))
+        frame = wire.pack(msgspec.structs.replace(call, id=number))
         answer: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
         self._calls[number] = answer
         answer.add_done_callback(lambda _: self._calls.pop(number, None))

@@ -108,16 +108,13 @@ class RemoteRevisions:
         return place.link
 
     async def _ask(self, link: EngineLink, model: str, requests: Sequence[StepRequest]) -> wire.Reply:
-        def call(number: int) -> wire.Call:
-            return wire.Call(
-                id=number,
-                fingerprint=self._fingerprint,
-                deadline_s=self._clock() + PATIENCE_S + link.ahead_s,
-                most_rows=1,
-                rows=tuple(wire.row_of(request, 0) for request in requests),
-                reviser=model,
-            )
-
+        call = wire.Call(
+            fingerprint=self._fingerprint,
+            deadline_s=self._clock() + PATIENCE_S + link.ahead_s,
+            most_rows=1,
+            rows=tuple(wire.row_of(request, 0) for request in requests),
+            reviser=model,
+        )
         answer, _ = link.begin(call)
         try:
             async with asyncio.timeout(PATIENCE_S):

@@ -72,7 +72,8 @@ class Begin(Message, frozen=True, kw_only=True):
 class Call(Message, frozen=True, kw_only=True):
     """Requests to be answered together."""
 
-    id: int
+    id: int = 0
+    """Given by the link that sends it."""
     fingerprint: str
     """Of the weights that the requests were made for."""
     deadline_s: float

@@ -33,9 +33,7 @@ class Peer:
 
     def call(self) -> asyncio.Future[wire.Reply]:
         """A call without rows."""
-        return self.link.begin(
-            lambda number: wire.Call(id=number, fingerprint="f", deadline_s=1.0, most_rows=1, rows=())
-        )[0]
+        return self.link.begin(wire.Call(fingerprint="f", deadline_s=1.0, most_rows=1, rows=()))[0]
 
 
 def reply(number: int) -> wire.Reply:
