@@ -168,24 +168,24 @@ class EngineHost:
                 self._forgotten += sessions
             case wire.Ping(n_speaking=n_speaking):
                 self._speaking[gateway] = n_speaking
-                text_bytes, audio_bytes = map(
-                    sum, zip(self._engine.cache_bytes, *self.revisions.cache_bytes, strict=True)
-                )
-                send(
-                    wire.Pong(
-                        is_alive=self.is_alive,
-                        text_bytes=text_bytes,
-                        audio_bytes=audio_bytes,
-                        n_rebuilt=self._n_rebuilt(),
-                        n_speaking=self._speaking.total() - n_speaking,
-                        clock_s=self._clock(),
-                        busy_s=self._busy_s,
-                        resident_bytes=resident_bytes(),
-                    )
-                )
+                send(self._pong(n_speaking))
             case wire.Begin():
                 raise wire.WireError("begin: this engine has begun")
         self._work.set()
+
+    def _pong(self, n_speaking: int) -> wire.Pong:
+        """The answer to a ping of a gateway with so many sessions that speak."""
+        text_bytes, audio_bytes = map(sum, zip(self._engine.cache_bytes, *self.revisions.cache_bytes, strict=True))
+        return wire.Pong(
+            is_alive=self.is_alive,
+            text_bytes=text_bytes,
+            audio_bytes=audio_bytes,
+            n_rebuilt=self._n_rebuilt(),
+            n_speaking=self._speaking.total() - n_speaking,
+            clock_s=self._clock(),
+            busy_s=self._busy_s,
+            resident_bytes=resident_bytes(),
+        )
 
     def _take_call(self, message: wire.Call, send: Callable[[wire.Message], None]) -> None:
         if message.fingerprint != self._fingerprint:
