@@ -130,7 +130,7 @@ def _reviser(model: ModelFacts) -> wire.Reviser:
 
 
 def _costs(engines: Engines, *, measures: bool) -> StepCosts:
-    """Remembered or measured costs, or after one step that proves that decoding works, any."""
+    """The remembered or measured costs; where they are not asked for, run one step to prove that decoding works."""
     probe, clocks = CostProbe(engines.facts.n_mels, engines.options.max_batch), step_clocks(engines.model.device)
     if measures:
         return idle_costs(engines.engines[0], probe, clocks, cost_memory(costs_key(engines), probe.n_rows))

@@ -1,5 +1,5 @@
 """
-What a browser lets the pages of `server.allowed_origins` do: import the client, read responses, post with headers.
+CORS: lets the pages of `server.allowed_origins` import the client, read responses, and post with headers.
 
 `origins` refuses pages; a browser by itself lets a page of another origin see nothing unless the response allows it
 (CORS), and asks before it sends headers such as `Authorization` (a preflight).
@@ -57,7 +57,7 @@ class CrossOriginHeaders:
 
 class Preflights:
     """
-    ASGI middleware that answers the question of a browser whether a page may send a request.
+    ASGI middleware that answers preflights: a browser asks whether a page may send a request.
 
     It answers yes: foreign pages were refused before. No request can do more for an allowed page than for a program.
 

@@ -31,7 +31,7 @@ def owner_of(scope: Scope, keys: Keys) -> str:
 
 
 def caller_of(scope: Scope, keys: Keys) -> Caller | None:
-    """Return who shows a valid key in any of the ways of all protocols; None: nobody, or no keys are required."""
+    """Return the owner of a valid key, shown in a way of any protocol; None: there is none, or no keys are required."""
     for presented in _presented(scope) if keys.are_required else ():
         with contextlib.suppress(KeyRefusedError):
             return keys.identify(presented)
@@ -55,7 +55,7 @@ def address_of(scope: Scope) -> str:
 
 
 def _presented(scope: Scope) -> Iterator[str]:
-    """Every text that may be a key, in the ways of all protocols."""
+    """Every text that a client of any protocol may mean as its key."""
     headers, offered = Headers(scope=scope), scope.get("subprotocols", [])
     for text in (presented_key(scope), openai_key(headers, offered), deepgram_key(headers, offered)):
         if text:

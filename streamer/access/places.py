@@ -1,4 +1,4 @@
-"""Places of a kind, and who has more of them than another: nobody can take them all. Pure."""
+"""A bounded number of places, of which no caller can take all. Pure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Places:
 
 def greediest(holders: Iterable[str], caller: str) -> str:
     """
-    Return the caller with most places, if it would still have no fewer than another one after a place changed hands.
+    Return the caller with most places, if it would have no fewer than another caller after giving one to it.
 
     Empty: nobody has so many, or callers have no names.
 

@@ -207,7 +207,7 @@ def revising_model(
     engine_type: type[WhisperEngine] = WhisperEngine,
 ) -> RevisingModel:
     """
-    A loaded model as one for second passes; its engine is built when it is needed, and is in no metric of live steps.
+    Prepare a loaded model for second passes; its engine is built when needed, and counts in no metric of live steps.
 
     Args:
         facts: Of the model.

@@ -57,7 +57,7 @@ class HubClient:
         self._asked: dict[int, asyncio.Future[wire.Answer]] = {}
 
     def number(self) -> int:
-        """A number that no message has had."""
+        """The next number, unique on this connection."""
         return next(self._ids)
 
     def tell(self, message: wire.Message) -> None:
@@ -139,7 +139,7 @@ class HubClient:
 
 
 def error_of(failure: wire.Failure) -> OverloadError | ProtocolError:
-    """The error that the hub tells."""
+    """The error in an answer of the hub."""
     if failure.kind == "overload":
         return OverloadError(failure.message, failure.retry_after_s)
     return ProtocolError(failure.code, failure.message)

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 class Hub:
     """
-    What the gateways of one daemon share.
+    Counts for all gateways of one daemon, and relays what is said in rooms.
 
     Args:
         config: `limits` and `server` are read.
@@ -61,7 +61,7 @@ class Hub:
 
     @property
     def _serving(self) -> list[Member]:
-        """Those that answer: a gateway that starts reads nothing yet, and has nothing to tell."""
+        """The gateways that answer: one that starts reads nothing yet."""
         return [member for member in self._members if member.start.done()]
 
     @property
@@ -175,7 +175,7 @@ class Hub:
         member.send(wire.Answer(id=ask.id, failure=failure))
 
     async def _make_room(self, member: Member, caller: str, of_caller: str) -> bool:
-        """Let a session give way that never had sound, its own gateway's first; whether there was one."""
+        """End a session that never had sound, preferably of the asking gateway; whether there was one."""
         members = sorted(self._serving, key=lambda other: other is not member)
         greedy = "" if of_caller else self._places.greediest(caller)
         if greedy and await _any_is_true(member.make_room(greedy, is_greedy=True) for member in members):
@@ -210,7 +210,7 @@ class Hub:
         return subscription.run
 
     def _subscription(self, member: Member, name: str) -> Subscription:
-        """What relays a room to a gateway, begun if it is the first viewer there."""
+        """The subscription of a gateway to a room; the first viewer there begins it."""
         if known := member.subscriptions.get(name):
             return known
         joining = contextlib.ExitStack()
@@ -239,7 +239,7 @@ class Hub:
         member.send(wire.Answer(id=ask.id, overview=overview, metrics=metrics))
 
     async def state(self) -> tuple[Overview, bytes]:
-        """What runs now in all gateways, and their metrics with those of the parent as text."""
+        """The overview of all gateways, and their metrics with the parent's as text."""
         await asyncio.gather(*(member.tell() for member in self._serving))
         # those that are gone by now are in `_past`
         reports = [member.report for member in self._members if member.report]
@@ -272,7 +272,7 @@ def _telling_failure(member: Member, number: int) -> Iterator[None]:
 
 
 async def _any_is_true(answers: Iterable[Awaitable[bool]]) -> bool:
-    """Ask one after the other, up to the first that says yes; whether there was one."""
+    """Whether any answer is true; asked one after the other, up to the first that is."""
     for answer in answers:
         if await answer:
             return True

@@ -82,11 +82,11 @@ class Member:
             answer.set_result(message)
 
     def lives(self) -> None:
-        """It has said that it is alive."""
+        """Note a sign of life."""
         self.silent_s, self.is_silent = 0.0, False
 
     def begun(self, message: wire.Serving | wire.Failed) -> None:
-        """Its start has ended."""
+        """Note how its start has ended."""
         self.lives()
         if not self.start.done():
             self.start.set_result(message)
@@ -140,7 +140,7 @@ class Member:
             self._asked.pop(number, None)
 
     def lose(self) -> None:
-        """It is gone: leave all rooms, and wait for nothing."""
+        """Forget it: leave all rooms, and give up what is awaited from it."""
         for speaker in self.speakers.values():
             speaker.leave()
         for viewer in self.viewers.values():

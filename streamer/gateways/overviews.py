@@ -11,7 +11,7 @@ from streamer.telemetry.statistics import EngineStatistics, SchedulerStatistics
 
 def joined(parts: Sequence[Overview], uptime_s: float) -> Overview:
     """
-    Join what gateways tell of themselves.
+    Join the overviews of gateways into one.
 
     Args:
         parts: Of each gateway; none while none serves.
@@ -33,7 +33,7 @@ def joined(parts: Sequence[Overview], uptime_s: float) -> Overview:
 
 
 def _engines(seen: Sequence[EngineStatistics]) -> tuple[EngineStatistics, ...]:
-    """Each engine once: its rows for all gateways, and the rest as one of them sees it that reaches it."""
+    """Each engine once: its rows for all gateways, the rest from a gateway that reaches it."""
     engines: dict[str, EngineStatistics] = {}
     for engine in sorted(seen, key=lambda engine: engine.is_alive):
         known = engines.get(engine.name, engine)

@@ -129,7 +129,7 @@ class Gateway:
             await server.stop()
 
     async def _wait_ready(self) -> None:
-        """Wait for an engine, so that nobody is refused who comes at once, and a moment for all."""
+        """Wait for an engine, so that the first clients are not refused, and shortly for all others."""
         await self._until(self._scheduler.is_ready, READY_S)
         await self._until(lambda: all(each.is_alive for each in self._scheduler.statistics().engines), ALL_READY_S)
 

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 class SupervisedGateway:
     """
-    One gateway and the process that is it at the time.
+    One gateway, and its present process.
 
     Args:
         program: How to start a process.
@@ -118,7 +118,7 @@ class SupervisedGateway:
         return RETRY_S
 
     async def _is_stopped_within(self, wait_s: float) -> bool:
-        """Whether it is to end, as was said before or is said in so many seconds."""
+        """Whether it is stopped already, or within some seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self._stopped.wait()
@@ -223,7 +223,7 @@ class Gateways:
         log.info("gateways_replaced")
 
     def reload(self) -> None:
-        """Let all read keys and certificate again, those that start, and those that drain beside a successor, too."""
+        """Let all read keys and certificate again, also those that start, and those that drain beside a successor."""
         for member in self._hub.members:
             member.send(wire.Reload())
 

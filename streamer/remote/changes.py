@@ -6,7 +6,7 @@ import asyncio
 
 
 class Changes:
-    """A change that several wait for, and the next one after it."""
+    """Tells any number of waiting tasks of each change."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -16,6 +16,6 @@ class Changes:
         await self._next.wait()
 
     def tell(self) -> None:
-        """Wake all who wait; who waits from now on waits for another change."""
+        """Wake all tasks that wait now; later ones wait for the next change."""
         change, self._next = self._next, asyncio.Event()
         change.set()

@@ -206,7 +206,7 @@ class Keeper:
         return message
 
     async def set_number(self, n: int) -> None:
-        """Begin or end engines, so that there are so many."""
+        """Start or end engines, so that there are `n`."""
         await self._send(roster.Number(n=n))
 
     async def _send(self, message: roster.Line) -> None:
@@ -220,7 +220,7 @@ class Keeper:
 
 async def first_ready(keeper: Keeper) -> tuple[roster.Bounds, list[wire.Ready]]:
     """
-    Wait until an engine is ready, and ask all that are what they are.
+    Wait until an engine is ready, and collect the `Ready` messages of all that are.
 
     Raises:
         StreamerError: There is no cluster, for the reason that it names.
@@ -333,7 +333,7 @@ class ClusterPool:
                 self.places[address.index].told(address)
 
     def _set_number(self, n: int) -> None:
-        """There shall be so many engines: nobody misses the others."""
+        """Note the wanted number of engines: others are not missed while they are lost."""
         self._n = n
         for place in self.places[max(n, self._keep.count) :]:
             place.is_wanted = False

@@ -75,7 +75,7 @@ class EnginePool(Protocol):
 
     @property
     def places(self) -> Sequence[EnginePlace]:
-        """One of each engine."""
+        """A place for each engine."""
 
     @property
     def has_given_up(self) -> bool:
@@ -87,7 +87,7 @@ class EnginePool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What an engine process was sent of a session's window, and has answered."""
+    """The frames of a session's window that an engine process holds, as its answers say."""
 
     link: EngineLink
     window: Hashable | None

@@ -224,7 +224,7 @@ class EngineHost:
                 pass
 
     async def _run_next(self) -> bool:
-        """Release what is over, then run one step; whether there was one."""
+        """Release sessions that are over, then run one step; whether there was one."""
         if self._forgotten:
             forgotten, self._forgotten = self._forgotten, []
             await self._decoder.forget(forgotten)
@@ -246,7 +246,7 @@ class EngineHost:
         self._timed = [call for call in self._timed if call.message.deadline_s >= now_s]
 
     def _next_rows(self) -> list[_Waiting]:
-        """Rows of the next step: ends of turns first, of each session the first row that came; taken off the queue."""
+        """Take the rows of the next step off the queue: ends of turns first, and one row of each session."""
         most = min(self._max_batch, max((row.call.message.most_rows for row in self._waiting), default=0))
         first_of: dict[str, _Waiting] = {}
         for row in sorted(self._waiting, key=lambda row: not row.request.final):
@@ -264,7 +264,7 @@ class EngineHost:
             self._reply_if_whole(call, stepped.seconds, stepped.n_rows)
 
     def _reply_if_whole(self, call: _Call, seconds: float, n_rows: int) -> None:
-        """Send the answers of a call if it has all of them; the cost of the step that held the last of its rows."""
+        """Send the answers of a call once it has all, with the cost of the step that held its last row."""
         if len(call.answers) == len(call.message.rows):
             answers = tuple(call.answers[index] for index in range(len(call.answers)))
             self._reply(call, answers, seconds, n_rows)

@@ -35,7 +35,7 @@ class Address:
 
 class JoinedEngine:
     """
-    One engine and the connection to its process of the time.
+    One engine, and the connection to its present process.
 
     Args:
         address: Of the engine.

@@ -41,10 +41,10 @@ class Cluster(Protocol):
     most: int
 
     def look(self) -> roster.Roster:
-        """Where they are; begins those of which there are always."""
+        """Start the engines that are missing, and tell where all are."""
 
     def set_number(self, n: int) -> None:
-        """Begin or end some, once, so that there are so many."""
+        """Start or end engines, once, so that there are `n`."""
 
     def leave(self) -> None:
         """Leave the cluster; one that was started here ends."""
@@ -106,7 +106,7 @@ def _keep(cluster: Cluster, connection: socket.socket, lines: BufferedReader) ->
 
 
 def _set_number(cluster: Cluster, n: int) -> None:
-    """Begin or end engines; where the cluster does not answer, the gateway hears how many there are and asks again."""
+    """Start or end engines; if the cluster does not answer, the gateway asks again once it hears how many there are."""
     try:
         cluster.set_number(n)
     except EngineError as error:

@@ -55,7 +55,7 @@ class EngineLostError(EngineAwayError):
 
 @dataclass(slots=True)
 class Vitals:
-    """What an engine last told of itself."""
+    """The figures of an engine's last pong."""
 
     text_bytes: int = 0
     audio_bytes: int = 0

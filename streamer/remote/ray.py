@@ -114,7 +114,7 @@ class _Service:
         self._seen = Seen(pid=os.getpid())
 
     def look(self) -> Seen:
-        """What there is to tell; whoever asks wants the engine."""
+        """What gateways need to know; whoever asks keeps the engine from ending unused."""
         self._looked_s = time.monotonic()
         return self._seen
 
@@ -235,7 +235,7 @@ class RayCluster:
     @_answering()
     def look(self) -> roster.Roster:
         """
-        Begin engines of which there are always, and say where all are.
+        Start the engines that are missing, and tell where all are.
 
         Raises:
             EngineError: The cluster does not answer.
@@ -260,7 +260,7 @@ class RayCluster:
     @_answering()
     def set_number(self, n: int) -> None:
         """
-        Begin or end engines, once, so that there are so many.
+        Start or end engines, once, so that there are `n`.
 
         Raises:
             EngineError: The cluster does not answer.

@@ -39,7 +39,7 @@ class Keep(Line, frozen=True, kw_only=True):
 
 
 class Number(Line, frozen=True, kw_only=True):
-    """Begin or end engines, once, so that there are so many."""
+    """Start or end engines, once, so that there are `n`."""
 
     n: int
 

@@ -1,4 +1,4 @@
-"""How many engines a cluster shall have: as many as the share of their devices' time asks for. Pure."""
+"""The number of engines of a cluster, from the share of time for which their devices are busy. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Scaling:
 
     def wanted(self, n: int, shares: Sequence[float], now_s: float) -> int:
         """
-        The number of engines that there shall be.
+        The wanted number of engines.
 
         Args:
             n: Engines that there are, those that start among them.

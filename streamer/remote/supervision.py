@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 class SupervisedEngine:
     """
-    One engine and the process that runs it at the time.
+    One engine, and its present process.
 
     Args:
         program: How to start a process.

@@ -134,7 +134,7 @@ class Connection:
         await converse(self._transport, self, self._config)
 
     async def announce_drain(self, deadline_s: float) -> None:
-        """Send `draining` with its deadline and end the session; audio that still comes is dropped, for another one."""
+        """Send `draining` and end the session; later audio is dropped: the client sends it again elsewhere."""
         self._is_draining = True
         with contextlib.suppress(ClientGone, TimeoutError):
             if self._protocol.state is State.AWAITING_START:
@@ -228,7 +228,7 @@ class Connection:
         await websocket.tell_error(self._transport, error)
 
     def farewell(self) -> None:
-        """Give the place back in `leave`, which ends the session instead of keeping it."""
+        """Note that the client will not resume: `leave` ends the session instead of keeping it."""
         self._will_not_return = True
 
     def leave(self) -> None:
@@ -291,7 +291,7 @@ class Connection:
 
 
 def _publish_nothing(_: Event) -> None:
-    """Stand for the room of a session that has none."""
+    """The room of a session that has none."""
 
 
 def _draining() -> ProtocolError:

@@ -235,7 +235,7 @@ class _Process:
 
 
 def _environment() -> dict[str, str]:
-    """What the process needs of the daemon's variables, among which there may be secrets."""
+    """The variables of the daemon that the process needs; the others may hold secrets."""
     paths = [str(Path(streamer.__file__).parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
     # threads of numpy, of which it needs none, would take memory

@@ -151,7 +151,7 @@ class Pieces:
         self.go_on()
 
     def go_on(self) -> None:
-        """Have parsed what waits; read on if nothing waits."""
+        """Queue the next piece for parsing; read on if there is none."""
         if self._is_queued or self._pause is not None or self._is_over or not self._may_parse():
             return
         if self._rest:

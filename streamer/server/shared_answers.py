@@ -1,4 +1,4 @@
-"""Answers that take long to make: made at most so often, whoever asks, and never old."""
+"""Shares answers that take long to make: one for all requests that wait, never one from before a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAUSE_S = 0.1
 
 class SharedAnswer:
     """
-    Makes one answer for all who ask while it waits to be made.
+    Makes one answer for all requests that come before it is made, and pauses before the next one.
 
     Args:
         make: Makes the answer.

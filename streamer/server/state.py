@@ -58,7 +58,7 @@ class LocalState:
         return self.now()
 
     def now(self) -> Overview:
-        """The same, at once."""
+        """As `overview`, without a wait."""
         return Overview(
             uptime_s=time.monotonic() - self._started_s,
             n_connections=len(self._connections),

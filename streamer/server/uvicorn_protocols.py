@@ -169,7 +169,7 @@ class HttpProtocol(H11Protocol):
             self.transport.abort()
 
     def _update_slot(self) -> None:
-        """Bytes of the peer are awaited before a request is complete, and once it is answered."""
+        """Count the connection as waiting until a request is complete and once it is answered, else as served."""
         if isinstance(self.transport.get_protocol(), WebSocketProtocol):
             return
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:

@@ -51,7 +51,7 @@ class WebSocketTransport:
 
     async def send(self, text: str) -> None:
         """
-        Send one text message, and let everything else of the event loop run: a socket that takes it at once does not.
+        Send one text message, then yield to the event loop, which a socket that takes the message at once does not do.
 
         Raises:
             ClientGone: The client has left, or took nothing for the send timeout.

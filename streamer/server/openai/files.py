@@ -153,7 +153,7 @@ class Upload:
 
     async def play(self, stream: OpenSession) -> AsyncGenerator[Event, None]:
         """
-        Feed the whole recording and yield the session's events up to `Bye`, and where sound was lost.
+        Feed the whole recording; yield the session's events up to `Bye`, and one for each place where sound was lost.
 
         Raises:
             RequestError: The audio is longer than was counted, and too long.
@@ -279,5 +279,5 @@ def _check_body(n_bytes: int, max_bytes: int) -> None:
 
 
 def refusal(error: StreamerError) -> Response:
-    """Make the response that tells of an error in OpenAI's shape, with `Retry-After` where a later try may succeed."""
+    """Make the error response in OpenAI's format, with `Retry-After` where a later try may succeed."""
     return Response(error_body(error), http_status(error), refusal_headers(error), JSON)

@@ -79,7 +79,7 @@ def openai_routes(scheduler: SessionService, config: Config, keys: Keys, secret_
 
 
 def _guarded(handler: Handler, keys: Keys, right: Right) -> Callable[[Request], Awaitable[Response]]:
-    """Wrap a handler: the caller must present a key with a right, and errors are answered in OpenAI's shape."""
+    """Wrap a handler: require a key with a right, and answer errors in OpenAI's format."""
 
     async def guarded(request: Request) -> Response:
         try:

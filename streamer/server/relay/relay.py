@@ -61,7 +61,7 @@ class Relay:
 
     async def begin(self) -> None:
         """
-        Do what has to be done before the handshake is answered; `run` or `leave` must follow.
+        Carry out the dialect's first actions, before the handshake is answered; `run` or `leave` must follow.
 
         Raises:
             StreamerError: The client is to be refused; no session is open.

@@ -1,5 +1,5 @@
 """
-Those who watch a room: each viewer has its own bounded queue, so a slow viewer does not delay the others.
+Rooms and their viewers: each viewer has a bounded queue of its own, so a slow viewer does not delay the others.
 
 A caption replaces an unread caption of its turn; a viewer with more than MAX_PENDING unread messages is cut. Viewers
 are woken in slices, so that a full room does not hold up the event loop.
@@ -55,7 +55,7 @@ class Viewer:
             self._pending.clear()
 
     def begin(self, messages: list[Message]) -> None:
-        """Queue the messages of a joining viewer instead of those that wait; `wake` lets it read."""
+        """Replace what waits by the messages of a joining viewer; `wake` lets it read."""
         self._pending = deque(messages)
         self._n_past = len(messages)
 
@@ -130,7 +130,7 @@ class BaseRoom(ABC):
         return viewer
 
     def begin_again(self, viewer: Viewer) -> None:
-        """Give a viewer all that is kept in place of what waits for it."""
+        """Replace what waits for a viewer by all that the room keeps."""
         viewer.begin(self._beginning())
 
     def leave(self, viewer: Viewer) -> None:

@@ -1,4 +1,4 @@
-"""A room of another process, as its messages show it: for the viewers of this process."""
+"""The copy of a room that lives in another process, for the viewers of this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamer.server.rooms.base_room import BaseRoom, Message, Viewer
 
 
 class RelayedViewer(Viewer):
-    """The queue of a process whose viewers watch a room here; it is emptied all at once."""
+    """The queue of a process that has a mirror of a room here; it is emptied all at once."""
 
     def __init__(self, messages: list[Message]) -> None:
         self._begins = True
@@ -50,7 +50,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 class Mirror(BaseRoom):
     """
-    A room that follows one of another process.
+    A room that repeats the messages of a room in another process.
 
     Args:
         room: Name that viewers know.
@@ -88,7 +88,7 @@ class Mirror(BaseRoom):
             self._has_begun.set()
 
     def _note(self, message: Message) -> None:
-        """Keep what a viewer must get that joins later."""
+        """Keep what viewers get that join later."""
         head = msgspec.json.decode(message.text, type=_Head)
         match head.type:
             case "room":

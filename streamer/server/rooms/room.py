@@ -33,7 +33,7 @@ NOTHING_SAID = Past()
 
 def past_of(resume: Resume | None, session: str) -> Past:
     """
-    What the client of a session says that was said before.
+    The past turns that a client tells when it resumes.
 
     Args:
         resume: Of its `start`; None: nothing was said.
