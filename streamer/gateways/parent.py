@@ -104,6 +104,7 @@ async def _serve(config: Config, commands: Commands) -> None:
         )
         hub, programs = Hub(config, registry), _gateway_programs(config, commands, begin)
         gateways = Gateways(programs, hub, GatewayMetrics(registry), config.server.drain_s)
+        announcer.on_hangup(stop, entrance, gateways.reload)  # before anybody is answered
         async with background([pool.run(), give_back_forever()]):
             await gateways.start()
             await _run(config, entrance, gateways, stop, announcer)
@@ -142,7 +143,6 @@ async def _run(
         running = group.create_task(gateways.run())
         # one that hangs is replaced here
         feeding = group.create_task(announcer.feed_watchdog(lambda: gateways.is_alive))
-        announcer.on_hangup(stop, entrance, gateways.reload)
         asyncio.get_running_loop().add_signal_handler(REPLACE, lambda: group.create_task(gateways.replace()))
         announcer.serving(config.model.name, url, config.server.processes)
         await stop.wait()
