@@ -100,7 +100,7 @@ class FfmpegReader:
     def blocks(self) -> Iterator[Block]:
         """As `Reader.blocks`."""
         for packet in self._packets():
-            number = self._streams[packet.stream_index]
+            number = self._streams[packet.stream.index]  # the last packet of a track has no index of its own
             for frame in self._frames(packet, self.tracks[number]):
                 if self._is_timed:
                     self._tell_gap(frame, number)

@@ -150,7 +150,8 @@ def test_a_picture_may_be_longer_than_its_sound(container: str) -> None:
     av = pytest.importorskip("av")
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        sound, picture = out.add_stream("aac", rate=16000, layout="mono"), out.add_stream("mpeg4", rate=5)
+        # cameras write the picture first
+        picture, sound = out.add_stream("mpeg4", rate=5), out.add_stream("aac", rate=16000, layout="mono")
         picture.width, picture.height, picture.pix_fmt = 32, 32, "yuv420p"
         for _ in range(25):
             out.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
