@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from streamer.audio.ffmpeg_reader import CONTAINERS, pieces
+from streamer.audio.ffmpeg_reader import allowed, pieces
 from streamer.audio.mixer import MonoSignal
 from streamer.audio.pcm import Samples
 from streamer.audio.reader import problem_of_layout, silenced
@@ -166,12 +166,7 @@ def _decode(exchange: _Exchange, source: _Exchange | io.BytesIO) -> None:
     """Run on the thread: decode the recording that `source` holds to its end."""
     import av
 
-    options = {
-        "format_whitelist": ",".join(CONTAINERS),
-        "protocol_whitelist": "none",
-        "probesize": str(PROBE_BYTES),
-        "analyzeduration": str(ANALYZE_US),
-    }
+    options = {**allowed(), "probesize": str(PROBE_BYTES), "analyzeduration": str(ANALYZE_US)}
     try:
         try:
             container: Any = av.open(

@@ -2,11 +2,13 @@
 Reads recordings by FFmpeg (PyAV, extra `codecs`): everything that it can decode, past damaged packets.
 
 Files are not trusted, so FFmpeg may open containers only: playlists and stream descriptions can name other files and
-addresses. Samples come at the rate and in the channels of each frame, whatever the header says.
+addresses. It may decode sound only: the pictures of a video take memory and threads, and nobody asks for them. Samples
+come at the rate and in the channels of each frame, whatever the header says.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -181,6 +183,23 @@ def pieces(frame: Any) -> Iterator[Samples]:
         yield _floats(by_time[at : at + n_piece])
 
 
+def allowed() -> dict[str, str]:
+    """What FFmpeg may open and decode, as options of a container."""
+    import av
+
+    sound = []
+    for name in av.codecs_available:
+        with contextlib.suppress(ValueError):  # an encoder alone has this name
+            codec = av.Codec(name, "r")
+            if codec.type == "audio":
+                sound.append(codec.name)
+    return {
+        "format_whitelist": ",".join(CONTAINERS),
+        "protocol_whitelist": "none",
+        "codec_whitelist": ",".join(sound),
+    }
+
+
 def _opened(file: IO[bytes], name: str) -> Any:
     try:
         import av
@@ -194,10 +213,9 @@ def _opened(file: IO[bytes], name: str) -> Any:
         raise AudioFormatError(
             f"{name}: no audio that can be decoded (FFmpeg takes its samples for little-endian ones)"
         )
-    options = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"}
     try:
         # without `mode` PyAV uses the file's own: a temporary file, open for writing, would become an output
-        return av.open(file, mode="r", container_options=options, metadata_errors="replace")
+        return av.open(file, mode="r", container_options=allowed(), metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         raise AudioFormatError(f"{name}: no audio that can be decoded ({error})") from None
 

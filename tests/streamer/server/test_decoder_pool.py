@@ -273,3 +273,25 @@ def test_the_process_ends_with_its_daemon(folder: Path, *, is_killed: bool) -> N
 def test_tests_run_the_decoder_of_this_tree() -> None:
     """Its folder is handed to the process, wherever the package is installed."""
     assert os.path.samefile(Path(sys.modules["streamer"].__file__ or "").parent.parent, ROOT)
+
+
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "libx264"), ("matroska", "libx265"), ("avi", "mpeg4")])
+async def test_the_sound_of_a_video_is_decoded_alone(container: str, codec: str, made: Made, folder: Path) -> None:
+    """Pictures of any size are passed over: to decode one would take more memory and threads than a process has."""
+    av = pytest.importorskip("av")
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        picture = out.add_stream(codec, rate=25, options={"preset": "ultrafast"})
+        sound = out.add_stream("aac", rate=16000, layout="mono")
+        picture.width, picture.height, picture.pix_fmt = 3840, 2160, "yuv420p"
+        for _ in range(3):
+            out.mux(picture.encode(av.VideoFrame(3840, 2160, "yuv420p")))
+        tone = np.sin(np.arange(16_000, dtype=np.float32) / 5)[None]
+        frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        frame.rate = 16_000
+        out.mux([*picture.encode(None), *sound.encode(frame), *sound.encode(None)])
+
+    async with opened(made(), file.getvalue(), folder) as decoded:
+        samples = await read(decoded)
+
+    assert len(samples) == pytest.approx(16_000, abs=3_000)
