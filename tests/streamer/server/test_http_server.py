@@ -73,7 +73,7 @@ class TestHttpServer:
             finally:
                 ended.set()
 
-        server = HttpServer(app, CONFIG)
+        server = HttpServer(app, CONFIG, [listen("127.0.0.1", 0)])
         await server.start()
         async with httpx.AsyncClient(trust_env=False) as client:
             asked = asyncio.create_task(client.get(server.url))
