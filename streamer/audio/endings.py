@@ -13,6 +13,8 @@ PAGE_BYTES = 65_307
 """Longest page of Ogg (RFC 3533)."""
 MAX_ELEMENTS = 65_536
 """Elements of Matroska that are walked through."""
+HEAD_BYTES = 12
+"""Longest id and size of an element of Matroska."""
 CLUSTER_BYTES = 1_048_576
 """Bytes at the end in which the last cluster is looked for, where lengths do not lead to it."""
 _LAST_PAGE = 0x04
@@ -46,16 +48,16 @@ def _ogg_breaks_off(tail: bytes) -> bool:
         return False
     n_segments = tail[at + 26] if at + 26 < len(tail) else 255
     n_bytes = 27 + n_segments + sum(tail[at + 27 : at + 27 + n_segments])
-    return at + n_bytes > len(tail) or (at + n_bytes == len(tail) and not tail[at + 5] & _LAST_PAGE)
+    return at + n_bytes > len(tail) or not tail[at + 5] & _LAST_PAGE
 
 
 def _matroska_breaks_off(file: IO[bytes], start: int, size: int) -> bool:
     """Whether an element goes on behind the end: a cluster, or a block in a cluster of unknown length."""
     at = start
     for _ in range(MAX_ELEMENTS):
-        name, n_head, n_bytes = _element(read_at(file, at, 12))
+        name, n_head, n_bytes = _element(read_at(file, at, HEAD_BYTES))
         if not n_head:
-            return 0 < size - at < 2
+            return 0 < size - at < HEAD_BYTES
         if n_bytes is None or name == _SEGMENT:
             if name == _CLUSTER:
                 return _cluster_breaks_off(file, max(at, size - CLUSTER_BYTES), size)
@@ -71,7 +73,7 @@ def _cluster_breaks_off(file: IO[bytes], at: int, size: int) -> bool:
     tail = read_at(file, at, size - at)
     at = tail.rfind(_CLUSTER)
     for _ in range(MAX_ELEMENTS):
-        name, n_head, n_bytes = _element(tail[max(at, 0) : at + 12])
+        name, n_head, n_bytes = _element(tail[max(at, 0) : at + HEAD_BYTES])
         if at < 0 or not n_head:
             return at >= 0 and len(tail) > at
         at += n_head + (n_bytes if n_bytes is not None and name != _CLUSTER else 0)
