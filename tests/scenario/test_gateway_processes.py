@@ -100,7 +100,8 @@ async def test_no_word_is_lost_with_a_gateway(tmp_path: Path) -> None:
     for speaker, events in zip(speakers, heard, strict=True):
         turns = [event for event in events if isinstance(event, TurnEnd)]
         assert [turn.turn for turn in turns] == list(range(len(turns)))
-        assert " ".join(turn.text for turn in turns) == " ".join(speaker.said)
+        # what a lost gateway had shown and not said to its end may be a turn without text
+        assert " ".join(turn.text for turn in turns if turn.text) == " ".join(speaker.said)
         assert isinstance(events[-1], Bye)
     assert not any(child.is_running() for child in children), "a process outlived its daemon"
 
