@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from streamer.audio.ffmpeg_reader import allowed, pieces
+from streamer.audio.ffmpeg_reader import allowed, packets, pieces
 from streamer.audio.mixer import MonoSignal
 from streamer.audio.pcm import Samples
 from streamer.audio.reader import problem_of_layout, silenced
@@ -28,8 +28,6 @@ ANALYZE_US = 100_000
 """Audio that FFmpeg may read to find out about its format, in microseconds: it all comes late by as much."""
 MAX_DAMAGED = 1000
 """Packets in a row that cannot be decoded, after which a recording is given up: about twenty seconds."""
-MAX_FAILURES = 16
-"""Failures in a row to find a next packet, after which a recording is over."""
 READ_BYTES = 4096
 """Bytes that FFmpeg reads at once: sound in them is decoded before it asks for more."""
 PATIENCE_S = 0.002
@@ -212,7 +210,7 @@ def _frames(container: Any) -> Iterator[Any]:
     import av
 
     stream, n_damaged = container.streams.audio[0], 0
-    for packet in _packets(container, stream):
+    for packet in packets(container, [stream]):
         try:
             yield from stream.decode(packet)
             n_damaged = 0
@@ -220,20 +218,3 @@ def _frames(container: Any) -> Iterator[Any]:
             n_damaged += 1
         if n_damaged == MAX_DAMAGED:
             raise AudioFormatError(f"{MAX_DAMAGED} packets in a row cannot be decoded")
-
-
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """All packets, at last None; damage between them is passed over."""
-    import av
-
-    n_failures = 0
-    while n_failures < MAX_FAILURES:
-        try:
-            for packet in container.demux(stream):
-                n_failures = 0
-                yield packet
-        except av.error.FFmpegError:
-            n_failures += 1
-        else:
-            break
-    yield None

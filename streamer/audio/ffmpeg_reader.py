@@ -9,7 +9,7 @@ come at the rate and in the channels of each frame, whatever the header says.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -101,7 +101,7 @@ class FfmpegReader:
 
     def blocks(self) -> Iterator[Block]:
         """As `Reader.blocks`."""
-        for packet in self._packets():
+        for packet in packets(self._container, self._audio, self._count_failure):
             number = self._streams[packet.stream.index]  # the last packet of a track has no index of its own
             for frame in self._frames(packet, self.tracks[number]):
                 if self._is_timed:
@@ -112,26 +112,9 @@ class FfmpegReader:
         """As `Reader.close`."""
         self._container.close()
 
-    def _packets(self) -> Iterator[Any]:
-        """All packets, at last an empty one of each track; damage between them is passed over."""
-        import av
-
-        n_failures = 0
-        while n_failures < MAX_FAILURES:
-            try:
-                for packet in self._container.demux(self._audio):
-                    n_failures = 0 if packet.size else n_failures
-                    yield packet
-            except (av.error.FFmpegError, ValueError):
-                n_failures += 1
-                for track in self.tracks:
-                    track.losses.add(track.decoded_s, 0.0)
-            else:
-                return
-        for stream in self._audio:
-            packet = av.Packet()
-            packet.stream = stream
-            yield packet
+    def _count_failure(self) -> None:
+        for track in self.tracks:
+            track.losses.add(track.decoded_s, 0.0)
 
     def _frames(self, packet: Any, track: Track) -> list[Any]:
         import av
@@ -181,6 +164,34 @@ def pieces(frame: Any) -> Iterator[Samples]:
     n_piece = max(1, min(PIECE_VALUES // n_channels, frame.sample_rate))
     for at in range(0, len(by_time), n_piece):
         yield _floats(by_time[at : at + n_piece])
+
+
+def packets(container: Any, streams: Sequence[Any], count_failure: Callable[[], None] = lambda: None) -> Iterator[Any]:
+    """
+    All packets of some tracks, at last an empty one of each; damage between them is passed over.
+
+    Args:
+        container: Opened by PyAV.
+        streams: Its tracks.
+        count_failure: Called where no next packet is found; after `MAX_FAILURES` in a row the rest is given up.
+    """
+    import av
+
+    n_failures = 0
+    while n_failures < MAX_FAILURES:
+        try:
+            for packet in container.demux(streams):
+                n_failures = 0 if packet.size else n_failures
+                yield packet
+        except (av.error.FFmpegError, ValueError):
+            n_failures += 1
+            count_failure()
+        else:
+            return
+    for stream in streams:
+        packet = av.Packet()
+        packet.stream = stream
+        yield packet
 
 
 def allowed() -> dict[str, str]:
