@@ -20,6 +20,7 @@ from streamer.server.rooms.room import Room
 from tests.browser.conftest import count_wake_locks, expect_wake_locks, open_page
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import serving, within
+from tests.helpers.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -292,7 +293,10 @@ async def test_overlay(browser: Browser) -> None:
         with microphone.speaking("s_1"):
             for event in script[:7]:
                 microphone.publish(event)
-            page = await open_page(await browser.new_context(), daemon.url("/overlay?lines=1&size=44&color=ff0&hold=1"))
+            context = await browser.new_context()
+            await context.clock.install()
+            page = await open_page(context, daemon.url("/overlay?lines=1&size=44&color=ff0&hold=90"))
+            await until(lambda: microphone.n_viewers == 1)
             for event in script[7:]:
                 microphone.publish(event)
             await expect(page.locator("#stage")).to_contain_text("second thing")
@@ -301,6 +305,7 @@ async def test_overlay(browser: Browser) -> None:
             line = page.locator("#stage p").last
             await expect(line).to_have_css("font-size", "44px")
             await expect(line).to_have_css("color", "rgb(255, 255, 0)")
-            await expect(page.locator("#stage p")).to_have_count(0, timeout=5_000)
+            await page.clock.fast_forward(90_000)
+            await expect(page.locator("#stage p")).to_have_count(0)
 
     assert ground == "rgba(0, 0, 0, 0)"

@@ -166,7 +166,7 @@ async def test_a_client_that_goes_on_sending_is_reset_in_the_end() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"x\n")
         assert b"bad_json" in await within(reader.read())
-        with pytest.raises(OSError, match=r"reset|pipe"):
+        with pytest.raises(ConnectionError):
             await within(send_for_ever(writer))
         writer.close()
 
