@@ -33,6 +33,8 @@ GAIN_STEP = 1.0
 """log10 power: 10 dB."""
 MAX_GAIN = 4.0
 """log10 power: 40 dB. More would raise 16-bit quantisation noise to the level of speech."""
+PIECE_FRAMES = 1024
+"""Frames that are computed together: what lies between samples and mel bands takes 6 kB a frame."""
 
 
 def mel_filters(n_mels: int) -> Tensor:
@@ -92,6 +94,9 @@ class MelSpectrogram:
 
     def __call__(self, frames: Tensor) -> Tensor:
         """(n, n_fft) samples -> (n, n_mels) log10 power, floored at 1e-10."""
+        return torch.cat([self._log_mel(piece) for piece in frames.split(PIECE_FRAMES)])
+
+    def _log_mel(self, frames: Tensor) -> Tensor:
         spectrum = torch.fft.rfft(frames.to(self._hann.device) * self._hann)
         power = spectrum.real.square() + spectrum.imag.square()
         log_mel: Tensor = (power @ self._filters).clamp_min(1e-10).log10().cpu()

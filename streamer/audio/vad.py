@@ -30,6 +30,8 @@ SILENT = 0.1
 """Probability of voice below which a frame is surely silent."""
 FORGET_AFTER = 32
 """Silent frames in a row after which the recurrent cell starts afresh: one second."""
+PIECE_FRAMES = 512
+"""Frames whose features are computed together: what lies between takes 14 kB a frame."""
 
 
 def read_weights() -> dict[str, Tensor]:
@@ -113,7 +115,8 @@ class VoiceDetector:
         order = sorted(range(len(frames)), key=lambda i: -frames[i].shape[0])
         counts = [frames[i].shape[0] for i in order]
         inputs = torch.cat([_with_context(frames[i], states[i]) for i in order])  # (n_frames of all, 576)
-        probabilities = self._judge(self._features(inputs.to(self._device)), counts, [states[i] for i in order])
+        features = torch.cat([self._features(piece.to(self._device)) for piece in inputs.split(PIECE_FRAMES)])
+        probabilities = self._judge(features, counts, [states[i] for i in order])
         found: list[list[float]] = [[] for _ in frames]
         for step in range(counts[0]):
             for i, count in zip(order, counts, strict=True):

@@ -13,6 +13,7 @@ from streamer.audio.mel import (
     FIXED_MAXIMUM,
     HOP_LENGTH,
     N_FFT,
+    PIECE_FRAMES,
     FrameStream,
     MelSpectrogram,
     MelWindow,
@@ -63,6 +64,12 @@ def test_spectrogram_is_the_published_one(recordings: dict[str, Recording], name
 def test_short_recordings_have_their_frames(n_samples: int) -> None:
     """A recording has one frame for each whole hop, however short it is."""
     assert SPECTROGRAM.whole(noise(n_samples)).shape == (80, n_samples // HOP_LENGTH)
+
+
+def test_more_frames_than_a_piece_make_no_difference() -> None:
+    """What many sessions have waiting for them is computed in pieces: memory does not grow with it."""
+    frames = noise((2 * PIECE_FRAMES + 3) * N_FFT).reshape(-1, N_FFT)
+    torch.testing.assert_close(SPECTROGRAM(frames), torch.cat([SPECTROGRAM(block) for block in frames.split(100)]))
 
 
 def test_digital_silence_is_finite() -> None:

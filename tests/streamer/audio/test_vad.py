@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from streamer.audio.vad import CONTEXT_SAMPLES, FRAME_SAMPLES, VoiceDetector, VoiceState, read_weights
+from streamer.audio.vad import CONTEXT_SAMPLES, FRAME_SAMPLES, PIECE_FRAMES, VoiceDetector, VoiceState, read_weights
 from streamer.errors import ModelNotFoundError
 from tests.helpers.hearing import noise, voice_weights
 from tests.helpers.recordings import Recording
@@ -87,6 +87,14 @@ def test_together_as_alone(counts: list[list[int]]) -> None:
     for i, frames in enumerate(sessions):
         [alone] = DETECTOR([frames], [VoiceState()])
         assert together[i] == pytest.approx(alone, abs=1e-5)
+
+
+def test_more_frames_than_a_piece_make_no_difference() -> None:
+    """What many sessions have waiting for them is judged in pieces: memory does not grow with it."""
+    frames = noise((2 * PIECE_FRAMES + 3) * FRAME_SAMPLES).reshape(-1, FRAME_SAMPLES)
+    state = VoiceState()
+    in_blocks = [found for block in frames.split(100) for found in DETECTOR([block], [state])[0]]
+    assert DETECTOR([frames], [VoiceState()])[0] == pytest.approx(in_blocks, abs=1e-5)
 
 
 def test_state_remembers_the_end_of_the_frame() -> None:
