@@ -40,7 +40,6 @@ class Viewer:
         """Whether it has messages since it was last woken."""
         self._pending: deque[Message]
         self._n_past: int
-        """Messages from before it joined that it has not read."""
         self.begin(messages)
         self._news = asyncio.Event()
 
@@ -63,6 +62,11 @@ class Viewer:
     def is_cut(self) -> bool:
         """Whether the queue was full."""
         return self._cut.is_set()
+
+    @property
+    def n_past(self) -> int:
+        """Messages from before it joined that it has not read."""
+        return self._n_past
 
     async def wait_cut(self) -> None:
         """Wait until the viewer is cut; its reader may be stuck in the middle of a message."""

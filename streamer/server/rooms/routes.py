@@ -15,6 +15,7 @@ from streamer.config import Config
 from streamer.server.rooms.interfaces import RoomService
 from streamer.server.rooms.rooms import MICROPHONE
 from streamer.server.rooms.viewers import watch, watch_events
+from streamer.server.turnstile import Turnstile
 from streamer.server.websocket import WebSocketTransport, accept, identify
 
 
@@ -28,19 +29,19 @@ def room_routes(config: Config, keys: Keys, rooms: RoomService) -> list[BaseRout
         rooms: Rooms of the daemon.
     """
     send_timeout_s = config.limits.send_timeout_s
-    places = Places(config.limits.max_viewers, "viewers", retry_after_s=30.0)
+    places, past = Places(config.limits.max_viewers, "viewers", retry_after_s=30.0), Turnstile()
 
     async def watch_socket(socket: WebSocket) -> None:
         if await identify(socket, keys, Right.WATCH, send_timeout_s) is not None:
             await accept(socket)
             room = socket.path_params.get("room", MICROPHONE)
             transport, place = WebSocketTransport(socket, send_timeout_s), places.taken(share_of(socket.scope, keys))
-            await watch(transport, rooms, room, place)
+            await watch(transport, rooms, room, place, past)
 
     async def stream_events(request: Request) -> Response:
         keys.authorize(presented_key(request.scope), Right.WATCH)
         place = places.taken(share_of(request.scope, keys))
-        return await watch_events(request, rooms, request.path_params["room"], place)
+        return await watch_events(request, rooms, request.path_params["room"], place, past)
 
     return [
         WebSocketRoute("/v1/watch", watch_socket),

@@ -14,16 +14,21 @@ from starlette.types import Receive, Scope, Send
 from streamer.access.refusals import refusal
 from streamer.errors import OverloadError, ProtocolError
 from streamer.server.duplex import Transport, drop_frames, telling_errors
-from streamer.server.rooms.base_room import Viewer
+from streamer.server.rooms.base_room import Message, Viewer
 from streamer.server.rooms.interfaces import RoomService, WatchedRoom
 from streamer.server.tasks import run_until_first
+from streamer.server.turnstile import Turnstile
 from streamer.server.websocket import tell_error
 
 STILL_HERE_S = 15.0
 """Seconds between comments in a silent stream of server-sent events, which proxies would close otherwise."""
+PAST_AT_ONCE = 32
+"""Past messages that a viewer is sent in one turn: 2,000 of them for 200 viewers take six seconds in all."""
 
 
-async def watch(transport: Transport, rooms: RoomService, name: str, place: AbstractContextManager[None]) -> None:
+async def watch(
+    transport: Transport, rooms: RoomService, name: str, place: AbstractContextManager[None], past: Turnstile
+) -> None:
     """
     Serve one viewer until it leaves, takes no message in time, or is too far behind (1013).
 
@@ -32,20 +37,31 @@ async def watch(transport: Transport, rooms: RoomService, name: str, place: Abst
         rooms: Rooms of the daemon.
         name: Room to watch; a viewer of a room that does not exist is told so (1008).
         place: Held while the viewer is there; OverloadError: its caller has too many.
+        past: For past messages, of all viewers of the daemon.
     """
     async with telling_errors(lambda error: tell_error(transport, error)):
         with place, await rooms.view(name) as (_, viewer):
-            await run_until_first(_send_all(transport, viewer), drop_frames(transport), viewer.wait_cut())
+            await run_until_first(_send_all(transport, viewer, past), drop_frames(transport), viewer.wait_cut())
         await transport.close(1013)
 
 
-async def _send_all(transport: Transport, viewer: Viewer) -> None:
-    async for message in viewer:
+async def _send_all(transport: Transport, viewer: Viewer, past: Turnstile) -> None:
+    async for message in _in_turns(viewer, past):
         await transport.send(message.text)
 
 
+async def _in_turns(viewer: Viewer, past: Turnstile) -> AsyncIterator[Message]:
+    """The messages of a viewer; the loop has time for everybody else while a full room gets the past."""
+    n = 0
+    async for message in viewer:
+        if viewer.n_past and n % PAST_AT_ONCE == 0:
+            await past.pass_through()
+        n = n + 1 if viewer.n_past else 0
+        yield message
+
+
 async def watch_events(
-    request: Request, rooms: RoomService, name: str, place: AbstractContextManager[None]
+    request: Request, rooms: RoomService, name: str, place: AbstractContextManager[None], past: Turnstile
 ) -> Response:
     """
     Answer with the messages of a room as `text/event-stream`; `Last-Event-ID` continues after the last seen message.
@@ -55,6 +71,7 @@ async def watch_events(
         rooms: Rooms of the daemon.
         name: Room to watch. A viewer that cannot join gets 404 or 503 with the reason.
         place: As for `watch`.
+        past: As for `watch`.
     """
     last_id = request.headers.get("last-event-id", "")
     try:
@@ -66,7 +83,7 @@ async def watch_events(
         return refusal(error)
     # proxies such as nginx buffer a response unless this header forbids it
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return _EventStream(joined, _server_sent(room, viewer), headers)
+    return _EventStream(joined, _server_sent(room, viewer, past), headers)
 
 
 class _EventStream(StreamingResponse):
@@ -89,8 +106,8 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _server_sent(room: WatchedRoom, viewer: Viewer) -> AsyncIterator[str]:
-    messages = aiter(viewer)
+async def _server_sent(room: WatchedRoom, viewer: Viewer, past: Turnstile) -> AsyncIterator[str]:
+    messages = aiter(_in_turns(viewer, past))
     while True:
         following = asyncio.ensure_future(anext(messages, None))
         try:

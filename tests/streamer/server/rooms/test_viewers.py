@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,13 +17,15 @@ from websockets.asyncio.client import ClientConnection
 from streamer.access.keys import Keys
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.server.rooms.base_room import MAX_PENDING
-from streamer.server.rooms.room import Room
+from streamer.server.rooms.room import Past, Room
 from streamer.server.rooms.rooms import Rooms
-from streamer.server.rooms.viewers import watch
+from streamer.server.rooms.viewers import PAST_AT_ONCE, watch
+from streamer.server.turnstile import Turnstile
 from streamer.server.websocket import WebSocketTransport, accept
 from tests.helpers.asgi_client import AsgiClient
 from tests.helpers.fake_scheduler import FakeScheduler, script_of
 from tests.helpers.http_daemon import SECOND, Daemon, Message, closing, end, receive, receive_until, serving, start
+from tests.helpers.waiting import TurnCount, counted_turns, until
 from tests.streamer.server.rooms.test_room import caption, turn_end
 
 ROOMS = Config(server=ServerConfig(port=0, rooms=True))
@@ -122,10 +125,51 @@ async def test_a_viewer_that_takes_no_message_is_cut_after_the_send_timeout() ->
     await accept(client.socket)
     rooms = Rooms(Config(), microphone)
     async with asyncio.timeout(5):
-        await watch(WebSocketTransport(client.socket, 0.05), rooms, "microphone", nullcontext())
+        await watch(WebSocketTransport(client.socket, 0.05), rooms, "microphone", nullcontext(), Turnstile())
 
     assert client.taken_types == ["websocket.accept", "websocket.send"]
     assert rooms.n_viewers == microphone.n_viewers == 0
+
+
+class CountingTransport:
+    """A viewer that takes everything at once, and counts what it takes in each turn of the event loop."""
+
+    def __init__(self, turns: TurnCount, taken: Counter[int]) -> None:
+        self._turns, self._taken, self.n = turns, taken, 0
+
+    async def receive(self) -> str:
+        """Wait for ever."""
+        return await asyncio.Event().wait() or ""
+
+    async def send(self, _: str) -> None:
+        """Take a message."""
+        self.n += 1
+        self._taken[self._turns.n] += 1
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize("n_turns", [PAST_AT_ONCE - 1, 3 * PAST_AT_ONCE + 5])
+async def test_a_full_room_gets_the_past_in_turns(n_turns: int) -> None:
+    """Who waits for the talk, or comes later, gets all of it, and meanwhile the loop has turns for everybody else."""
+    microphone, places = Room(), nullcontext()
+    rooms, past, taken = Rooms(Config(), microphone), Turnstile(), Counter[int]()
+    said = Past([turn_end(n) for n in range(n_turns)])
+    async with counted_turns() as turns:
+        viewers = [CountingTransport(turns, taken) for _ in range(8)]
+        watching = [asyncio.create_task(watch(viewer, rooms, "microphone", places, past)) for viewer in viewers[:4]]
+        await until(lambda: all(viewer.n == 1 for viewer in viewers[:4]))
+        with microphone.speaking("s_1", said):
+            watching += [
+                asyncio.create_task(watch(viewer, rooms, "microphone", places, past)) for viewer in viewers[4:]
+            ]
+            await until(lambda: [viewer.n for viewer in viewers] == [n_turns + 2] * 4 + [n_turns + 1] * 4)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+    assert max(taken.values()) <= PAST_AT_ONCE + len(viewers)
 
 
 async def test_a_viewer_of_a_daemon_without_microphone_is_told_so() -> None:
