@@ -91,9 +91,9 @@ class Faults:
     doubled: float = 0.0
     """Replies that come twice."""
     not_known: float = 0.0
-    """Calls before which the engine process forgets every window."""
+    """Calls before which the engine process forgets every window, evenly spaced: there are some, however few calls."""
     poisoned: float = 0.0
-    """Calls of which one row fails, once."""
+    """Calls of which one row fails, once, evenly spaced."""
     away: float = 0.0
     """Calls at which the connection ends, evenly spaced, so that no step meets three; there is a new one at once."""
 
@@ -113,24 +113,23 @@ class Mishaps:
         self.n = 0
         """Of all."""
         self._engine, self._host, self._faults, self._random = engine, host, faults, random.Random(seed)
-        self._n_calls = 0
+        self._n_calls = self._n_arrived = 0
 
     def loses(self, call: wire.Call) -> bool:
         """Whether a call is lost; what else meets it has met the engine then."""
         if self._meets(self._faults.lost):
             return True
-        if self._meets(self._faults.not_known):
+        self._n_arrived += 1
+        if self._is_turn(self._faults.not_known, self._n_arrived):
             self._host.windows = HeldWindows(5)
-        if self._meets(self._faults.poisoned):
+        if self._is_turn(self._faults.poisoned, self._n_arrived):
             self._engine.poisoned[call.rows[0].request.session] = 1
         return False
 
     def ends_connection(self) -> bool:
         """Whether the connection ends at the next call."""
         self._n_calls += 1
-        ends = bool(self._faults.away) and self._n_calls % round(1 / self._faults.away) == 0
-        self.n += ends
-        return ends
+        return self._is_turn(self._faults.away, self._n_calls)
 
     def times_told(self) -> int:
         """How often an answer comes."""
@@ -139,6 +138,11 @@ class Mishaps:
     def late_s(self) -> float:
         """How long a message is under way, seconds."""
         return self._random.random() * self._faults.late_s
+
+    def _is_turn(self, part: float, number: int) -> bool:
+        met = bool(part) and number % round(1 / part) == 0
+        self.n += met
+        return met
 
     def _meets(self, part: float) -> bool:
         met = self._random.random() < part
