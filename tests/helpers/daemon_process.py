@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +24,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 from whisper_normalizer.english import EnglishTextNormalizer
+
+from tests.helpers.ports import reserved_port
 
 ROOT = Path(__file__).parent.parent.parent
 CHUNK = 1600
@@ -46,17 +47,11 @@ def streamer(*arguments: object, **variables: str) -> subprocess.CompletedProces
         [sys.executable, "-m", "streamer", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         cwd=ROOT,
         env=environment(**variables),
         check=False,
     )
-
-
-def free_port() -> int:
-    """A TCP port that nobody uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
 
 
 class DaemonProcess:
@@ -72,7 +67,7 @@ class DaemonProcess:
     async def get(self, path: str) -> httpx.Response:
         """An HTTP answer."""
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket)) if self._socket else None
-        async with httpx.AsyncClient(trust_env=False, transport=transport) as client:
+        async with httpx.AsyncClient(trust_env=False, transport=transport, timeout=60) as client:
             return await client.get(self.url(path))
 
     def connect(self) -> connect:
@@ -83,6 +78,7 @@ class DaemonProcess:
             compression=None,
             proxy=None,
             max_size=None,
+            open_timeout=60,
         )
 
     def terminate(self) -> None:
@@ -91,7 +87,7 @@ class DaemonProcess:
 
     async def exit_code(self) -> int:
         """Once it has ended."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             return await self.process.wait()
 
 
@@ -120,31 +116,32 @@ async def daemon_process(
         stdin: Descriptor of its standard input; None: that of this process.
         variables: Of its environment.
     """
-    port, log = port or free_port(), log or folder / "daemon.log"
-    variables = DEFAULTS | {"STREAMER_SERVER_PORT": str(port)} | variables
-    with log.open("w") as out:
-        process = await asyncio.create_subprocess_exec(
-            *map(str, command),
-            stdin=stdin,
-            stdout=out,
-            stderr=out,
-            cwd=cwd,
-            env=environment(**variables),
-            start_new_session=True,
-        )
-    daemon = DaemonProcess(process, port, log, socket)
-    try:
-        await _ready(daemon)
-        yield daemon
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+    log = log or folder / "daemon.log"
+    with reserved_port() as free:
+        port = port or free
+        variables = DEFAULTS | {"STREAMER_SERVER_PORT": str(port)} | variables
+        with log.open("w") as out:
+            process = await asyncio.create_subprocess_exec(
+                *map(str, command),
+                stdin=stdin,
+                stdout=out,
+                stderr=out,
+                cwd=cwd,
+                env=environment(**variables),
+                start_new_session=True,
+            )
+        try:
+            await _ready(daemon := DaemonProcess(process, port, log, socket))
+            yield daemon
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
 
 
 async def _ready(daemon: DaemonProcess) -> None:
     """Ask until it says so: a process that starts has nothing else to tell it by."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while True:
             if daemon.process.returncode is not None:
                 raise AssertionError(f"the daemon ended: {daemon.log.read_text()}")
@@ -186,7 +183,7 @@ class Client:
 
     async def receive(self) -> dict[str, Any]:
         """The next message, noted and checked."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             message: dict[str, Any] = json.loads(await self.socket.recv())
         self.messages.append(message)
         if message["type"] == "caption":

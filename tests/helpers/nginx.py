@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.helpers.daemon_process import ROOT, free_port
+from tests.helpers.daemon_process import ROOT
+from tests.helpers.ports import reserved_port
 
 PROGRAM = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_nginx = pytest.mark.skipif(PROGRAM is None, reason="needs nginx: apt-get install nginx-light")
@@ -58,18 +59,17 @@ async def nginx(folder: Path, upstream: str, authority: trustme.CA, *, keeps_pat
         authority: Issues its certificate.
         keeps_path: Leave the path in requests.
     """
-    port = free_port()
     issued = authority.issue_cert("127.0.0.1", "localhost", "captions.example")
     (folder / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
     (folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
     replaced = {
-        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "listen 443 ssl;": "listen 127.0.0.1:PORT ssl;",
         "    listen [::]:443 ssl;\n": "",
         "/etc/ssl/captions.example.pem": str(folder / "cert.pem"),
         "/etc/ssl/captions.example.key": str(folder / "key.pem"),
         "http://127.0.0.1:8000/;": f"http://{upstream.rstrip(':')};" if keeps_path else f"http://{upstream}/;",
     }
-    async with serving(folder, with_replaced(SITE, replaced), port):
+    async with serving(folder, with_replaced(SITE, replaced)) as port:
         yield port
 
 
@@ -82,13 +82,13 @@ async def balancer(folder: Path, ports: Sequence[int]) -> AsyncIterator[int]:
         folder: Gets its files.
         ports: Of the daemons, on this machine.
     """
-    port, (first, second) = free_port(), ports
+    first, second = ports
     replaced = {
         "10.0.0.1:8000": f"127.0.0.1:{first}",
         "10.0.0.2:8000": f"127.0.0.1:{second}",
-        "listen 80;": f"listen 127.0.0.1:{port};",
+        "listen 80;": "listen 127.0.0.1:PORT;",
     }
-    async with serving(folder, with_replaced(site_of("scaling.md"), replaced), port):
+    async with serving(folder, with_replaced(site_of("scaling.md"), replaced)) as port:
         yield port
 
 
@@ -101,10 +101,17 @@ def with_replaced(site: str, replaced: Mapping[str, str]) -> str:
 
 
 @asynccontextmanager
-async def serving(folder: Path, site: str, port: int) -> AsyncIterator[None]:
-    """Run nginx with a site, which listens on this port."""
+async def serving(folder: Path, site: str) -> AsyncIterator[int]:
+    """Run nginx with a site that listens on `PORT`; yields which one that is."""
+    with reserved_port() as port:
+        (folder / "site.conf").write_text(site.replace("PORT", str(port)))
+        async with _running(folder, port):
+            yield port
+
+
+@asynccontextmanager
+async def _running(folder: Path, port: int) -> AsyncIterator[None]:
     assert PROGRAM is not None
-    (folder / "site.conf").write_text(site)
     (folder / "main.conf").write_text(MAIN.format(folder=folder, user="user root;" if os.getuid() == 0 else ""))
     command = (PROGRAM, "-p", str(folder), "-c", str(folder / "main.conf"), "-e", str(folder / "error.log"))
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -119,7 +126,7 @@ async def serving(folder: Path, site: str, port: int) -> AsyncIterator[None]:
 
 async def _listening(process: asyncio.subprocess.Process, port: int) -> None:
     """Connect until that works: a process that starts has nothing else to tell it by."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             if process.returncode is not None:
                 raise AssertionError((await process.communicate())[1].decode())

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
-from tests.helpers.daemon_process import DaemonProcess, daemon_process, free_port
+from tests.helpers.daemon_process import DaemonProcess, daemon_process
+from tests.helpers.ports import reserved_port
 
 
 @pytest.fixture(scope="session")
-def wyoming_port() -> int:
+def wyoming_port() -> Iterator[int]:
     """Where the daemon speaks Wyoming."""
-    return free_port()
+    with reserved_port() as port:
+        yield port
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from streamer.config import Config, ServerConfig
 from streamer.protocol.options import SessionOptions
+from tests.helpers.ports import reserved_port
 from tests.helpers.scripted_engine import ScriptedService
 from tests.helpers.served_daemon import Manager
 
@@ -30,7 +30,7 @@ def scripted() -> ScriptedService:
 
 
 @pytest.fixture
-def config() -> Config:
+def config() -> Iterator[Config]:
     """A free port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return Config(server=ServerConfig(port=free.getsockname()[1], drain_s=5), session=SessionOptions(language="en"))
+    with reserved_port() as port:
+        yield Config(server=ServerConfig(port=port, drain_s=5), session=SessionOptions(language="en"))

@@ -22,9 +22,9 @@ from streamer.config import Config, ServerConfig, WyomingConfig
 from streamer.errors import StreamerError
 from streamer.protocol.options import SessionOptions
 from streamer.server.relay.wyoming import MAX_CONNECTIONS, wyoming_server
-from tests.helpers.daemon_process import free_port
 from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
 from tests.helpers.http_daemon import SECOND, within
+from tests.helpers.ports import reserved_port
 
 TEXT = "turn on the kitchen light"
 
@@ -32,9 +32,10 @@ TEXT = "turn on the kitchen light"
 @asynccontextmanager
 async def serving(scheduler: FakeScheduler, idle_s: float = 30.0) -> AsyncIterator[int]:
     """The port of a running server."""
-    config = Config(server=ServerConfig(idle_s=idle_s), wyoming=WyomingConfig(port=free_port()))
-    async with wyoming_server(scheduler, config) as port:
-        yield port
+    with reserved_port() as free:
+        config = Config(server=ServerConfig(idle_s=idle_s), wyoming=WyomingConfig(port=free))
+        async with wyoming_server(scheduler, config) as port:
+            yield port
 
 
 async def read(client: AsyncTcpClient) -> list[Event]:
