@@ -19,18 +19,24 @@ PACE = 4
 """Times as fast as spoken."""
 
 
-async def captioned(url: str, spoken: Recording, on_event: Callable[[Event], None] = lambda _: None) -> str:
-    """The transcript of a recording, sent in 0.1 s blocks: each turn as its second pass has it."""
+async def blocks(spoken: Recording) -> AsyncIterator[bytes]:
+    """A recording in blocks of 0.1 s."""
+    pcm = (np.clip(spoken.samples, -1, 1) * 32767).astype("<i2")
+    for at in range(0, len(pcm), CHUNK):
+        yield pcm[at : at + CHUNK].tobytes()
+        await asyncio.sleep(0.1 / PACE)
 
-    async def blocks() -> AsyncIterator[bytes]:
-        pcm = (np.clip(spoken.samples, -1, 1) * 32767).astype("<i2")
-        for at in range(0, len(pcm), CHUNK):
-            yield pcm[at : at + CHUNK].tobytes()
-            await asyncio.sleep(0.1 / PACE)
 
+async def captioned(
+    url: str,
+    spoken: Recording,
+    source: AsyncIterator[bytes] | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> str:
+    """The transcript of a recording, from `source` where there is one: each turn as its second pass has it."""
     events = []
-    async with asyncio.timeout(90), connect(url, Start(language="en", revise=True)) as captions:
-        async for event in captions.transcribe(blocks()):
+    async with asyncio.timeout(120), connect(url, Start(language="en", revise=True)) as captions:
+        async for event in captions.transcribe(source or blocks(spoken)):
             events.append(event)
             on_event(event)
     turns = [event for event in events if isinstance(event, TurnEnd)]
@@ -59,18 +65,24 @@ async def test_another_daemon_continues_after_a_killed_one(
     daemon: DaemonProcess, recordings: dict[str, Recording], tmp_path: Path
 ) -> None:
     """Another one goes on from the text that was stable; at most the words at the cut differ."""
-    spoken = recordings["dev-jfk"]
-    n_captions = 0
+    spoken, killed = recordings["dev-jfk"], asyncio.Event()
+
+    async def held_back() -> AsyncIterator[bytes]:
+        sent_s = 0.0
+        async for block in blocks(spoken):
+            if sent_s > 8.0:
+                await killed.wait()
+            yield block
+            sent_s += 0.1
 
     async with daemon_process(tmp_path) as first, fault_proxy(first.port) as proxy:
 
         def kill(event: Event) -> None:
-            nonlocal n_captions
-            n_captions += isinstance(event, Caption)
-            if n_captions == 5 and first.process.returncode is None:
+            if isinstance(event, Caption) and event.stable and not killed.is_set():
                 proxy.target_port = daemon.port
                 first.process.kill()
+                killed.set()
 
-        text = await captioned(proxy.url, spoken, kill)
-        assert first.process.returncode is not None
+        text = await captioned(proxy.url, spoken, held_back(), kill)
+        assert killed.is_set()
     assert word_errors(spoken.text, text) < 0.3, text
