@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from streamer.telemetry.loop_watch import BEAT_S, HELD_S, Lateness, LoopWatch, Thread, Usage, explained, watched
 from streamer.telemetry.metrics import LoopMetrics
+
+
+@pytest.fixture(autouse=True)
+def uncollected() -> Iterator[None]:
+    """A search for garbage through all that the tests have loaded would hold the loop too."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def work(seconds: float) -> None:
