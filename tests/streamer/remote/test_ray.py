@@ -181,9 +181,11 @@ async def test_text_is_exact_whatever_happens_to_the_cluster(pool: TcpPool) -> N
         assert pool.places[1].pid == second
 
         [head] = [each for each in psutil.Process().children(recursive=True) if each.name() == "gcs_server"]
+        pids = [place.pid for place in pool.places]
         speaking = asyncio.create_task(recite_many(found, 40, seed=3))
         await asyncio.sleep(0.5)
         head.kill()
         heard, said = await speaking
         assert heard == said
-        assert not any(place.is_lost for place in pool.places)
+        await pool.until_alive(0, 1, 2)
+        assert [place.pid for place in pool.places] == pids
