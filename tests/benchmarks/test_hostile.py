@@ -67,7 +67,7 @@ async def test_an_attack_ends_by_itself() -> None:
     attack = Attack("reads", b"", again(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"), 3, has_key=False)
     async with serving() as daemon, unheld_loop():
         began_s = time.monotonic()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await run(attack, daemon.port, 0.2)
 
     assert time.monotonic() - began_s >= 0.2

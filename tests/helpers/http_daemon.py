@@ -28,6 +28,8 @@ from tests.helpers.fake_scheduler import FakeScheduler
 CONFIG = Config(server=ServerConfig(port=0, idle_s=30.0, max_frame_bytes=100_000))
 SECOND = bytes(2 * 16000)
 """A second of audio in the default format."""
+PATIENCE_S = 60.0
+"""Longest wait for what comes at once, seconds: a machine may be full of other work."""
 
 Message: TypeAlias = dict[str, Any]
 
@@ -59,11 +61,11 @@ class Daemon:
     def connect(self, path: str = "/v1/captions", **options: Any) -> connect:
         """A WebSocket client."""
         options.setdefault("subprotocols", ["captions.v1"])
-        return connect(self.url(path, "ws"), compression=None, proxy=None, **options)
+        return connect(self.url(path, "ws"), compression=None, proxy=None, open_timeout=PATIENCE_S, **options)
 
     async def get(self, path: str, **headers: str) -> httpx.Response:
         """An HTTP answer."""
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             return await client.get(self.url(path), headers=headers)
 
 
@@ -86,7 +88,7 @@ async def serving(
 
 async def receive(client: ClientConnection) -> Message:
     """The next message of the server."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         message: Message = json.loads(await client.recv())
         return message
 
@@ -124,5 +126,5 @@ async def closing(client: ClientConnection) -> tuple[list[Message], int | None]:
 
 async def within(wait: Awaitable[Any]) -> Any:
     """Wait, but not for ever."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         return await wait

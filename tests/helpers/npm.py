@@ -29,7 +29,7 @@ def installed(*packages: str) -> Path:
     if not (folder / "installed").exists():
         folder.mkdir(parents=True, exist_ok=True)
         quiet = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"]
-        subprocess.run([npm, "install", "--prefix", str(folder), *quiet, *packages], check=True, timeout=110)
+        subprocess.run([npm, "install", "--prefix", str(folder), *quiet, *packages], check=True, timeout=300)
         (folder / "installed").touch()
     return folder
 
@@ -42,7 +42,7 @@ async def run(script: str, folder: Path, *arguments: str) -> Any:
     process = await asyncio.create_subprocess_exec(
         "node", str(copy), *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, env=environment()
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         output, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     return json.loads(output)

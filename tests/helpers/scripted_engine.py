@@ -121,7 +121,7 @@ class ScriptedEngine:
         """As `Engine.step`."""
         self.batches.append(list(batch))
         self.entered.set()
-        assert self._open.wait(30)
+        assert self._open.wait(120)
         self.on_step(batch)
         fails = [asked.session for asked in batch if asked.session == POISONED or self.poisoned.get(asked.session, 0)]
         if fails and len(batch) == 1:
@@ -258,14 +258,14 @@ class ScriptedService:
 
     async def held(self) -> None:
         """Until a step waits."""
-        assert await asyncio.to_thread(self.engine.entered.wait, 10)
+        assert await asyncio.to_thread(self.engine.entered.wait, 60)
 
 
 @asynccontextmanager
 async def serving(**options: Any) -> AsyncIterator[ScriptedService]:
     """A running `ScriptedService`; a test that hangs, or whose scheduler fails, ends."""
     service = ScriptedService(**options)
-    async with asyncio.timeout(20), running(service.scheduler):
+    async with asyncio.timeout(120), running(service.scheduler):
         await asyncio.sleep(0)  # the scheduler has begun its workers
         await asyncio.sleep(0)  # and they their loops
         try:

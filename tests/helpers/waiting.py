@@ -45,7 +45,7 @@ async def is_waiting(task: asyncio.Future[None]) -> bool:
     return not task.done()
 
 
-async def until(condition: Callable[[], object], at_most_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], at_most_s: float = 60.0) -> None:
     """
     Wait until something is so that another process or thread brings about, and that no event tells.
 

@@ -181,7 +181,7 @@ class TestSideBySide:
         def run(model: Whisper) -> list[Tensor]:
             found = []
             for _ in range(20):
-                barrier.wait(timeout=60)
+                barrier.wait(timeout=300)
                 found.append(self.logits(model))
             return found
 

@@ -56,7 +56,7 @@ async def test_examples_run(open_daemon: DaemonProcess, tmp_path: Path, language
         cwd=ROOT,
         env=environment(PYTHONPATH=str(ROOT)),
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         output, errors = await process.communicate()
 
     assert process.returncode == 0, errors.decode()

@@ -112,7 +112,7 @@ def test_the_chart_renders_the_manifest() -> None:
 
     def helm(*arguments: object) -> str:
         command = [HELM, *map(str, arguments)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
     helm("lint", "--strict", CHART)
     rendered = documents(helm("template", "captions", CHART))

@@ -89,7 +89,7 @@ async def test_no_word_is_lost_with_a_gateway(tmp_path: Path) -> None:
         daemon.process.send_signal(REPLACE)
         await until_count(daemon, "streamer_gateways_replaced_total", N_GATEWAYS)
         # the last one hands its clients over before it ends
-        await until(lambda: not any(psutil.pid_exists(gateway.pid) for gateway in before), 60.0)
+        await until(lambda: not any(psutil.pid_exists(gateway.pid) for gateway in before), 120.0)
         for speaker in speakers:
             speaker.stop.set()
         heard = await asyncio.gather(*speaking)
@@ -113,7 +113,7 @@ async def test_gateways_and_engines_end_with_their_parent(tmp_path: Path) -> Non
         assert len(children) == N_GATEWAYS + 1
         daemon.process.kill()
         await daemon.exit_code()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 20)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, 60)
 
     assert alive == []
 

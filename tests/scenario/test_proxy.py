@@ -27,7 +27,7 @@ DAEMON = {
     "STREAMER_SERVER_TRUSTED_PROXIES": '["127.0.0.1"]',
     "STREAMER_SERVER_ALLOWED_ORIGINS": "https://captions.example",
     "STREAMER_SERVER_ROOMS": "true",
-    "STREAMER_LIMITS_HANDSHAKES_PER_S": "0.2",
+    "STREAMER_LIMITS_HANDSHAKES_PER_S": "0.1",  # one in ten seconds
 }
 
 
@@ -167,7 +167,7 @@ async def test_a_path_that_is_kept_and_a_unix_socket(tmp_path: Path) -> None:
     tls = ssl.create_default_context()
     authority.configure_trust(tls)
     places = {"STREAMER_SERVER_HOST": f"unix:{path}", "STREAMER_SERVER_ROOT_PATH": "/captions"}
-    proxies = {"STREAMER_SERVER_TRUSTED_PROXIES": "unix", "STREAMER_LIMITS_HANDSHAKES_PER_S": "0.2"}
+    proxies = {"STREAMER_SERVER_TRUSTED_PROXIES": "unix", "STREAMER_LIMITS_HANDSHAKES_PER_S": "0.1"}
     async with daemon_process(tmp_path, socket=path, **places, **proxies) as daemon:
         async with nginx(tmp_path, f"unix:{path}:", authority, keeps_path=True) as port:
             proxied = Proxied(daemon, port, tls, path)

@@ -24,7 +24,7 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 
 def run(*command: object) -> str:
     """What a command says, which succeeds."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -114,7 +114,7 @@ class Manager:
     async def told(self, line: str) -> list[str]:
         """Every line up to this one."""
         lines: list[str] = []
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while line not in lines:
                 lines += (await asyncio.get_running_loop().sock_recv(self.notify, 4096)).decode().splitlines()
         return lines
@@ -131,7 +131,7 @@ class Manager:
     async def status(self, path: str, key: str = KEY) -> int:
         """Of an HTTP answer over the socket that was handed over."""
         url = f"http://127.0.0.1:{self.listener.getsockname()[1]}{path}"
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=120) as client:
             return (await client.get(url, headers={"Authorization": f"Bearer {key}"})).status_code
 
 
@@ -167,7 +167,7 @@ async def test_life_of_a_service(tmp_path: Path) -> None:
 
         process.terminate()
         await manager.told("STOPPING=1")
-        assert await asyncio.to_thread(process.wait, 30) == 0
+        assert await asyncio.to_thread(process.wait, 120) == 0
     finally:
         process.kill()
         process.wait()

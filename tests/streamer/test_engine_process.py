@@ -65,7 +65,7 @@ class Gateway:
 
     async def receive(self) -> wire.FromEngine:
         """One message."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             length = wire.FRAMING.length_of(await self._exactly(wire.LENGTH.size))
             return wire.from_engine(await self._exactly(length))
 
@@ -77,7 +77,7 @@ class Gateway:
 
     async def ended(self) -> int:
         """Exit code of the engine process."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             return await asyncio.shield(self.code)
 
     async def ask(self, ready: wire.Ready, request: StepRequest, first: int) -> wire.RowAnswer:

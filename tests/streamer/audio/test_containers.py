@@ -203,7 +203,7 @@ def test_decoders_leave_no_thread_behind() -> None:
         decoder.close()
     for thread in threading.enumerate():
         if thread.name == "container":
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
 
 

@@ -26,4 +26,4 @@ def test_the_process_ends_when_its_caller_does() -> None:
         process = subprocess.Popen(command, stdin=theirs.fileno(), cwd=ROOT)
         theirs.close()
         ours.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0

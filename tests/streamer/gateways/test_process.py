@@ -120,7 +120,7 @@ class Daemon:
 @contextlib.asynccontextmanager
 async def daemon(folder: Path, n: int = 2) -> AsyncIterator[Daemon]:
     """With so many gateways."""
-    async with asyncio.timeout(100), on_a_thread(folder) as engine:
+    async with asyncio.timeout(300), on_a_thread(folder) as engine:
         found = Daemon(engine)
         try:
             for index in range(n):
@@ -190,10 +190,10 @@ async def test_no_word_is_lost_while_gateways_come_and_go(tmp_path: Path) -> Non
 
 async def test_who_comes_while_all_drain_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As by a daemon of one process: a balancer that waited for an answer would send nobody elsewhere."""
-    monkeypatch.setattr(process, "GRACE_S", 1.0)
+    monkeypatch.setattr(process, "GRACE_S", 2.0)
     async with daemon(tmp_path, n=1) as found:
         found.members[0].send(wire.Stop())
-        await until_idle()
+        await until_idle(100)
         reader, writer = await asyncio.open_connection("127.0.0.1", found.port)
         writer.write(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
@@ -203,13 +203,13 @@ async def test_who_comes_while_all_drain_is_answered(tmp_path: Path, monkeypatch
 
 async def test_a_replaced_gateway_accepts_nobody_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On no port: whoever comes while its last clients speak on is for its successor."""
-    monkeypatch.setattr(process, "GRACE_S", 1.0)
+    monkeypatch.setattr(process, "GRACE_S", 2.0)
     with listen("127.0.0.1", 0) as listening:
         listening.setblocking(False)
         async with daemon(tmp_path, n=0) as found:
             await found.start(0, listening)
             found.members[0].send(wire.Stop(is_replaced=True))
-            await until_idle()
+            await until_idle(100)
             for _ in range(8):
                 _, writer = await asyncio.open_connection(*listening.getsockname())
                 accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
@@ -246,7 +246,7 @@ async def test_a_gateway_that_cannot_start_says_why(tmp_path: Path) -> None:
 async def test_a_gateway_serves_while_an_engine_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits a moment for all of them, and says which one is missing."""
     monkeypatch.setattr(process, "ALL_READY_S", 0.1)
-    async with asyncio.timeout(60), on_a_thread(tmp_path) as engine:
+    async with asyncio.timeout(120), on_a_thread(tmp_path) as engine:
         found = Daemon(engine, Address(name="1", path=tmp_path / "1"))
         await found.start(0)
         overview, _ = await found.hub.state()

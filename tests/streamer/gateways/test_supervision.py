@@ -94,7 +94,7 @@ async def started(n: int = 2) -> AsyncIterator[Running]:
 
 async def test_a_gateway_that_is_killed_is_started_again() -> None:
     """The other one goes on; all end when they are told to."""
-    async with asyncio.timeout(60), started() as running:
+    async with asyncio.timeout(120), started() as running:
         before = running.pids
         assert len(running.hub.members) == 2
         os.kill(before[0], signal.SIGKILL)
@@ -108,7 +108,7 @@ async def test_a_gateway_that_is_killed_is_started_again() -> None:
 
 async def test_all_are_replaced_one_after_the_other() -> None:
     """The new one serves before the old one ends, so there are never fewer."""
-    async with asyncio.timeout(60), started() as running:
+    async with asyncio.timeout(120), started() as running:
         before, fewest = running.pids, list[int]()
         replacing = asyncio.create_task(running.gateways.replace())
         while not replacing.done():
@@ -134,14 +134,15 @@ async def test_all_read_their_keys_again() -> None:
 
 async def test_a_gateway_that_stands_still_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     """When it has given no sign of life for a time; one that does not end in time too."""
-    monkeypatch.setattr(launch, "HANGING_S", 0.3)
     monkeypatch.setattr(launch, "TICK_S", 0.05)
     monkeypatch.setattr(supervision, "MARGIN_S", 0.2)
-    async with asyncio.timeout(60), started(1) as running:
+    async with asyncio.timeout(120), started(1) as running:
         [pid] = running.pids
         os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(launch, "HANGING_S", 0.3)
+        await until(lambda: running.pids != [pid])
+        monkeypatch.setattr(launch, "HANGING_S", 60.0)  # its successor may be slow
         await until(lambda: running.count("streamer_gateway_restarts_total") == 1)
-        monkeypatch.setattr(launch, "HANGING_S", 60.0)
         os.kill(running.pids[0], signal.SIGSTOP)
 
 
@@ -149,7 +150,7 @@ async def test_gateways_that_stood_still_with_their_parent_go_on(monkeypatch: py
     """As in a container that was paused: longer than a gateway may hang, and nobody is replaced."""
     monkeypatch.setattr(launch, "HANGING_S", 1.0)
     monkeypatch.setattr(launch, "TICK_S", 0.01)
-    async with asyncio.timeout(60), started(1) as running:
+    async with asyncio.timeout(120), started(1) as running:
         [pid], [member] = running.pids, running.hub.members
         os.kill(pid, signal.SIGSTOP)
         await until(lambda: member.silent_s > 0.1)
@@ -162,7 +163,7 @@ async def test_gateways_that_stood_still_with_their_parent_go_on(monkeypatch: py
 async def test_a_stop_does_not_wait_for_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway that waits to be started again is not started any more."""
     monkeypatch.setattr(supervision, "PAUSES_S", (600.0,))
-    async with asyncio.timeout(60), started(1) as running:
+    async with asyncio.timeout(120), started(1) as running:
         os.kill(running.pids[0], signal.SIGKILL)
         await until(lambda: running.pids == [0])
     assert running.count("streamer_gateway_restarts_total") == 0
@@ -171,7 +172,7 @@ async def test_a_stop_does_not_wait_for_the_next_start(monkeypatch: pytest.Monke
 async def test_no_gateway_is_replaced_once_all_are_to_end(tmp_path: Path) -> None:
     """A replacement that is under way does not hold up the stop."""
     begun = tmp_path / "begun"
-    async with asyncio.timeout(60), started() as running:
+    async with asyncio.timeout(120), started() as running:
         for gateway in running.gateways.each:
             gateway._program = program(0, f"open({str(begun)!r}, 'w')")
         running.gateways.stop()
@@ -208,7 +209,7 @@ async def test_a_gateway_that_was_given_up_comes_back(monkeypatch: pytest.Monkey
     monkeypatch.setattr(supervision, "PAUSES_S", (0.0,))
     monkeypatch.setattr(supervision, "RETRY_S", 0.0)
     memory = tmp_path / "memory"
-    async with asyncio.timeout(60), started() as running:
+    async with asyncio.timeout(120), started() as running:
         first, _ = running.gateways.each
         first._program = program(0, f"import pathlib\nassert pathlib.Path({str(memory)!r}).exists()\n{GATEWAY}")
         os.kill(running.pids[0], signal.SIGKILL)
@@ -232,7 +233,7 @@ async def test_gateways_that_cannot_be_started_again_are_given_up(monkeypatch: p
     await running.gateways.replace()
     assert running.pids == before
     os.kill(before[0], signal.SIGKILL)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         with pytest.raises(StreamerError, match="none of 1 gateway processes can be kept alive"):
             await task
     assert not running.gateways.is_alive

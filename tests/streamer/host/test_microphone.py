@@ -206,7 +206,7 @@ async def test_cancelling_while_a_device_opens_closes_it() -> None:
 
     def open_slowly(_config: CaptureConfig, _ring: BlockRing) -> FakeStream:
         loop.call_soon_threadsafe(opening.set)
-        may_open.wait(timeout=30)
+        may_open.wait(timeout=120)
         return Stream()
 
     listening = asyncio.ensure_future(anext(MicrophoneSource(CaptureConfig(), open_slowly, PATIENT)))
@@ -214,7 +214,7 @@ async def test_cancelling_while_a_device_opens_closes_it() -> None:
     listening.cancel()
     await asyncio.wait([listening])
     may_open.set()
-    await asyncio.wait_for(closed.wait(), timeout=30)
+    await asyncio.wait_for(closed.wait(), timeout=120)
 
 
 class Clock:
@@ -266,7 +266,7 @@ async def test_a_driver_that_hangs_in_close_holds_up_neither_the_loop_nor_the_ne
 
     class Stuck(FakeStream):
         def close(self) -> None:
-            may_close.wait(30)
+            may_close.wait(120)
 
     opened: list[FakeStream] = []
 

@@ -99,9 +99,9 @@ def test_an_inherited_socket_accepts() -> None:
 
         # the child's descriptor 3 must survive the exec: dup2 makes it inheritable
         child = subprocess.Popen([sys.executable, "-c", ACCEPT], close_fds=False, preexec_fn=hand_over)
-        with socket.create_connection(listener.getsockname(), timeout=30) as client:
+        with socket.create_connection(listener.getsockname(), timeout=120) as client:
             assert client.recv(5) == b"hello"
-        assert child.wait(timeout=30) == 0
+        assert child.wait(timeout=120) == 0
 
 
 def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ WINDOW = torch.full((5, 60), 0.1)
 @contextlib.asynccontextmanager
 async def running(pool: ClusterPool) -> AsyncIterator[None]:
     """Run a pool for the length of a block; its failure ends the block."""
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         task = group.create_task(pool.run())
         yield
         task.cancel()

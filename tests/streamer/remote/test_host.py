@@ -72,7 +72,7 @@ class Gateways:
     async def run(self) -> None:
         """Let the host run until every call is answered."""
         task = asyncio.create_task(self.host.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while self._open:
                 self._heard_more.clear()
                 await self._heard_more.wait()
@@ -214,7 +214,7 @@ async def test_pings_are_answered_while_a_step_runs(gateways: Gateways) -> None:
     gateways.engine.hold()
     task = asyncio.create_task(gateways.host.run())
     gateways.call("one", request(WINDOW, "a"))
-    assert await asyncio.to_thread(gateways.engine.entered.wait, 10)
+    assert await asyncio.to_thread(gateways.engine.entered.wait, 60)
     gateways.tell("one", wire.Ping())
 
     [(to, pong)] = gateways.said

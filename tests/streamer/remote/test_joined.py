@@ -78,7 +78,7 @@ def gateway(address: Address, fingerprint: str = FINGERPRINT) -> tuple[JoinedPoo
 
 async def test_text_is_exact_of_two_gateways_on_one_engine_that_is_killed(tmp_path: Path) -> None:
     """Both go on with the process that follows, which they reach at the same place."""
-    async with asyncio.timeout(60), kept_alive(tmp_path) as (engines, address):
+    async with asyncio.timeout(120), kept_alive(tmp_path) as (engines, address):
         gateways = [gateway(address) for _ in range(2)]
         async with running(gateways[0][1].scheduler), running(gateways[1][1].scheduler):
             await until(lambda: all(service.scheduler.is_ready() for _, service in gateways))
@@ -96,7 +96,7 @@ async def test_text_is_exact_of_two_gateways_on_one_engine_that_is_killed(tmp_pa
 
 async def test_gateways_tell_each_other_how_many_sessions_speak(tmp_path: Path) -> None:
     """Through their engine: so the interval between steps fits the load of all, and nobody measures beside others."""
-    async with asyncio.timeout(60), on_a_thread(tmp_path) as address:
+    async with asyncio.timeout(120), on_a_thread(tmp_path) as address:
         (_, first), (_, second) = gateway(address), gateway(address)
         async with running(first.scheduler), running(second.scheduler):
             await until(first.scheduler.is_ready)
@@ -113,7 +113,7 @@ async def test_gateways_tell_each_other_how_many_sessions_speak(tmp_path: Path) 
 
 async def test_an_engine_with_other_weights_is_not_used(tmp_path: Path) -> None:
     """It stays away for this gateway, which says so and tries again."""
-    async with asyncio.timeout(60), on_a_thread(tmp_path) as address:
+    async with asyncio.timeout(120), on_a_thread(tmp_path) as address:
         pool, _ = gateway(address, "other")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.0):
@@ -127,7 +127,7 @@ async def test_an_engine_counts_once_it_is_connected(tmp_path: Path) -> None:
     decoder = service.workers[0].decoder
     run = asyncio.create_task(pool.run())
     assert (pool.places[0].is_lost, decoder.capacity) == (True, 0)
-    async with asyncio.timeout(60), on_a_thread(tmp_path):
+    async with asyncio.timeout(120), on_a_thread(tmp_path):
         await until(lambda: not pool.places[0].is_lost)
         assert decoder.capacity > 0
         run.cancel()

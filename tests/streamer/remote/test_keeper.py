@@ -68,7 +68,7 @@ class Gateway:
         """As a gateway does when it ends, however it ends."""
         self._lines.close()
         self._ours.close()
-        self.thread.join(10)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
 

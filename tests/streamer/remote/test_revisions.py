@@ -47,7 +47,7 @@ async def running_pool(n: int = 2, faults: Faults = NO_FAULTS, seed: int = 0) ->
     """Engines in memory."""
     pool = MemoryPool(n, faults, seed)
     task = asyncio.create_task(pool.run())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         yield pool
     task.cancel()
 
@@ -187,7 +187,7 @@ class Host:
     async def run(self, n: int) -> None:
         """Run until it has said so much."""
         task = asyncio.create_task(self.host.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while len(self.said) < n:
                 self._said_more.clear()
                 await self._said_more.wait()

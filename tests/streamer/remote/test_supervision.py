@@ -149,7 +149,7 @@ async def test_an_engine_that_cannot_be_started_again_is_given_up(monkeypatch: p
     os.kill(process.pid, signal.SIGKILL)
 
     with pytest.raises(ExceptionGroup) as group:
-        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
             tasks.create_task(pool.run())
 
     assert "none of 1 engine processes can be kept alive" in str(group.value.exceptions[0])
@@ -165,7 +165,7 @@ async def test_an_engine_that_was_given_up_comes_back(monkeypatch: pytest.Monkey
     processes = [EngineProcess(program(str(i))) for i in range(2)]
     await ready_all(processes)
     pool = SupervisedPool([needs_driver, program("1")], processes, FINGERPRINT, lambda _: None)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(pool.run())
         await until_alive(pool)
         os.kill(processes[0].pid, signal.SIGKILL)
@@ -184,4 +184,4 @@ async def test_an_engine_ends_with_its_gateway() -> None:
 
     process.connection.close()
 
-    assert await asyncio.to_thread(process._process.wait, 10) == 0
+    assert await asyncio.to_thread(process._process.wait, 60) == 0

@@ -135,7 +135,7 @@ async def test_a_session_that_ends_while_its_step_is_away_is_forgotten_after_it(
             await asyncio.sleep(0)
         assert service.engine.forgotten == []
         service.engine.release()
-        assert await asyncio.to_thread(service.engine.forgot.wait, 10)
+        assert await asyncio.to_thread(service.engine.forgot.wait, 60)
 
     assert service.engine.forgotten == [stream.id]
 

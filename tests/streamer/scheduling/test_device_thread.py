@@ -46,8 +46,8 @@ async def test_a_call_that_takes_longer_than_it_may_hangs() -> None:
     thread, entered, leave = DeviceThread(liveness_s=-1.0), threading.Event(), threading.Event()
     assert not thread.is_hanging
 
-    call = asyncio.create_task(thread.run(lambda: (entered.set(), leave.wait(10))))
-    await asyncio.to_thread(entered.wait, 10)
+    call = asyncio.create_task(thread.run(lambda: (entered.set(), leave.wait(60))))
+    await asyncio.to_thread(entered.wait, 60)
     assert thread.is_hanging
     leave.set()
     await call
@@ -60,7 +60,7 @@ async def test_a_process_that_stands_still_makes_no_call_hang(monkeypatch: pytes
     """As in a container that was paused in the middle of a step; the time for which the loop runs counts alone."""
     monkeypatch.setattr(device_thread, "LOOK_S", 0.01)
     thread, leave = DeviceThread(liveness_s=0.1), threading.Event()
-    call = asyncio.create_task(thread.run(lambda: leave.wait(10)))
+    call = asyncio.create_task(thread.run(lambda: leave.wait(60)))
     await asyncio.sleep(0)
     time.sleep(0.2)  # noqa: ASYNC251 - the process stands still
     await asyncio.sleep(0)

@@ -59,7 +59,7 @@ def test_recordings_are_named_by_utc(tmp_path: Path, monkeypatch: pytest.MonkeyP
         time.tzset()
     assert recording
     recording.close()
-    recording.wait(10)
+    recording.wait(60)
     assert earliest <= only(tmp_path).name.removesuffix("-s") <= latest
 
 
@@ -88,7 +88,7 @@ def test_a_full_folder_takes_no_more(tmp_path: Path) -> None:
     recording = recordings(tmp_path, reasons := [], max_folder_bytes=1000).open("s")
 
     assert recording
-    recording.wait(10)
+    recording.wait(60)
     assert reasons == ["folder full"]
     assert only(tmp_path).name == "old"
     assert recordings(None, reasons).open("s") is None
@@ -99,13 +99,13 @@ def test_how_full_a_folder_is_holds_nobody_up(tmp_path: Path) -> None:
     looked = threading.Event()
 
     def is_full() -> bool:
-        return not looked.wait(10)
+        return not looked.wait(60)
 
     recording = SessionRecorder(tmp_path / "s", 10**9, (reasons := []).append, is_full=is_full)
     recording.audio(torch.zeros(1))
     looked.set()
     recording.close()
-    recording.wait(10)
+    recording.wait(60)
 
     assert (tmp_path / "s" / AUDIO).stat().st_size == 4
     assert reasons == []
@@ -120,7 +120,7 @@ def test_a_recording_that_is_removed_just_now_harms_no_session(tmp_path: Path) -
 
     assert recording
     recording.close()
-    recording.wait(10)
+    recording.wait(60)
     assert reasons == []
 
 
@@ -128,11 +128,11 @@ def test_what_cannot_be_written_after_the_end_is_told(tmp_path: Path) -> None:
     """A disk that is full by then has not kept the end of the session."""
     (tmp_path / "file").write_text("no folder")
     ended, reasons = threading.Event(), list[str]()
-    recording = SessionRecorder(tmp_path / "file" / "s", 10**9, reasons.append, is_full=lambda: not ended.wait(10))
+    recording = SessionRecorder(tmp_path / "file" / "s", 10**9, reasons.append, is_full=lambda: not ended.wait(60))
     recording.audio(torch.zeros(1))
     recording.close()
     ended.set()
-    recording.wait(10)
+    recording.wait(60)
 
     assert reasons == ["not a directory"]
 
@@ -143,7 +143,7 @@ def test_a_slow_disk_holds_nothing_up(tmp_path: Path) -> None:
     for _ in range(1000):
         recording.audio(torch.zeros(16_000))
     recording.close()
-    recording.wait(10)
+    recording.wait(60)
 
     assert reasons == ["slow disk"]
     assert not recording.is_writing
@@ -156,7 +156,7 @@ def test_a_disk_that_stands_still_beyond_the_end_keeps_no_thread(
     goes_on, make = threading.Event(), Path.mkdir
 
     def mkdir(self: Path, *, parents: bool) -> None:
-        assert goes_on.wait(10)
+        assert goes_on.wait(60)
         make(self, parents=parents)
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
@@ -164,7 +164,7 @@ def test_a_disk_that_stands_still_beyond_the_end_keeps_no_thread(
     recording.audio(torch.zeros(1))
     recording.close()
     goes_on.set()
-    recording.wait(10)
+    recording.wait(60)
 
     assert not recording.is_writing
     assert (tmp_path / "s" / AUDIO).stat().st_size == 4

@@ -67,7 +67,7 @@ class Queue:
         """Decode while the block runs."""
         task = asyncio.create_task(self.reviser.run())
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(120):
                 yield
         finally:
             task.cancel()
@@ -192,7 +192,7 @@ class TestQueue:
         has_ended = False
         queue.put(0, is_patient=True)
         async with queue.running():
-            assert await asyncio.to_thread(engine.entered.wait, 10)
+            assert await asyncio.to_thread(engine.entered.wait, 60)
             queue.put(1)
             queue.put(2, is_ended=True)
             queue.reviser.has_room = lambda: not has_ended
@@ -211,7 +211,7 @@ class TestQueue:
         queue = Queue(decoding(engine))
         queue.put(0, is_ended=True)
         async with queue.running():
-            assert await asyncio.to_thread(engine.entered.wait, 10)
+            assert await asyncio.to_thread(engine.entered.wait, 60)
             queue.reviser.has_room = lambda: False
             await queue.until(lambda: 0 in queue.told)
             engine.release()
@@ -295,7 +295,7 @@ class TestSessions:
             stream = service.scheduler.open(REVISED)
             await stream.feed(spoken("b d b", pause_s=1.0))
             await stream.feed(spoken("d f d", pause_s=1.0))
-            assert await asyncio.to_thread(engine.entered.wait, 10)
+            assert await asyncio.to_thread(engine.entered.wait, 60)
             stream.detach(is_final=True)
             engine.release()
             while service.scheduler.n_sessions:
@@ -309,7 +309,7 @@ class TestSessions:
             stream = service.scheduler.open(REVISED)
             service.engine.poisoned = {}
             await stream.feed(spoken("b d b", pause_s=1.0))
-            assert await asyncio.to_thread(engine.entered.wait, 10)
+            assert await asyncio.to_thread(engine.entered.wait, 60)
             service.engine.poisoned[stream.id] = 1000
             await stream.feed(spoken("d f d", pause_s=1.0))
             turns = FinalTurns()

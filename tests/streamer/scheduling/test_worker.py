@@ -86,7 +86,7 @@ async def test_the_engine_forgets_a_session_that_is_over() -> None:
         await stream.feed(spoken("b c"))
         stream.end()
         await collect(stream)
-        assert await asyncio.to_thread(service.engine.forgot.wait, 10)
+        assert await asyncio.to_thread(service.engine.forgot.wait, 60)
 
     assert service.engine.forgotten == [stream.id]
 

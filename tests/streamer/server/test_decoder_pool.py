@@ -219,7 +219,7 @@ async def test_a_child_ends_with_its_reader(made: Made, folder: Path) -> None:
         assert await within(decoded.next_block()) is not None
         server = psutil.Process(pool.pid)
         [child] = server.children()
-    await within(asyncio.to_thread(psutil.wait_procs, [child], 10))
+    await within(asyncio.to_thread(psutil.wait_procs, [child], 60))
     assert not server.children()
 
 
@@ -266,7 +266,7 @@ def test_the_process_ends_with_its_daemon(folder: Path, *, is_killed: bool) -> N
         if is_killed:
             daemon.kill()
         daemon.stdin.close()
-    _, alive = psutil.wait_procs(started, timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=120)
     assert alive == []
 
 

@@ -91,7 +91,7 @@ class Notes:
 async def carried(transport: ListTransport, config: Config | None = None) -> list[str]:
     """What a conversation over this transport was asked to do."""
     notes = Notes(transport)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await converse(transport, notes, config or Config(server=ServerConfig(idle_s=IDLE_S)))
     return notes.asked
 

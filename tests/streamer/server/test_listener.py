@@ -50,7 +50,7 @@ async def test_an_accept_that_fails_is_counted_told_once_and_slowed() -> None:
     listening = Broke()
     listening.bind(("127.0.0.1", 0))
     parse_queue = ParseQueue(asyncio.get_running_loop())
-    listener = Listener(listening, refuse, OpenSockets(10, metrics), parse_queue, knows_nobody, None, 1.0, metrics)
+    listener = Listener(listening, refuse, OpenSockets(10, metrics), parse_queue, knows_nobody, None, 60.0, metrics)
     with capture_logs() as lines, socket.socket() as client:
         listener.start()
         client.setblocking(False)
@@ -87,7 +87,7 @@ async def test_who_shows_a_key_comes_first_and_is_never_cut() -> None:
         return asyncio.Protocol()
 
     listening = socket.create_server(("127.0.0.1", 0))
-    listener = Listener(listening, build, sockets, parse_queue, lambda head: b"key" in head, None, 1.0, metrics)
+    listener = Listener(listening, build, sockets, parse_queue, lambda head: b"key" in head, None, 60.0, metrics)
     listener.start()
     writers = []
     for first, rank in ((b"stranger", Rank.STRANGER), (b"a key", Rank.KNOWN)):

@@ -206,7 +206,7 @@ async def closing_of_vosk(client: ClientConnection) -> None:
 
 async def receive_any(client: ClientConnection) -> Message:
     """The next message; Vosk's have no type."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         message: Message = json.loads(await client.recv())
         return message
 

@@ -107,7 +107,7 @@ async def test_a_stalled_viewer_is_cut_off_alone() -> None:
         writer.write(request.encode())
         await reader.readuntil(b"\r\n\r\n")
         turn = 0
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while microphone.n_viewers == 2 or turn < 300:
                 microphone.publish(turn_end(turn, "x" * 50_000))
                 assert (await receive(viewer))["turn"] == turn
@@ -124,7 +124,7 @@ async def test_a_viewer_that_takes_no_message_is_cut_after_the_send_timeout() ->
     client = AsgiClient(n_taken=2)
     await accept(client.socket)
     rooms = Rooms(Config(), microphone)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(120):
         await watch(WebSocketTransport(client.socket, 0.05), rooms, "microphone", nullcontext(), Turnstile())
 
     assert client.taken_types == ["websocket.accept", "websocket.send"]
