@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from streamer.weights import Checkpoint, load, resolve
 from tests.helpers.recordings import Recording, read_recordings
 
-# by default hypothesis fails a test whose example takes 0.2 s, which depends on what else the machine does
-settings.register_profile("untimed", deadline=None)
+# by default hypothesis fails a test whose example takes 0.2 s, or whose first examples take a second to make, which
+# depends on what else the machine does
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
