@@ -3,7 +3,8 @@
 
 import { tabMemory } from "./storage.js";
 
-const LOCK_WAIT_MS = 500; // a reloaded page frees its lock shortly before the new page asks for it
+const LOCK_WAIT_MS = 500; // for a tab that is about to close
+const RELOAD_WAIT_MS = 5000; // for the page before a reload, which frees its lock when the browser comes to it
 
 export class Record {
   id;
@@ -32,15 +33,16 @@ export class Record {
   /** Show what this tab showed before a reload. */
   async reopen() {
     const id = tabMemory.get("transcript");
-    if (id && (await this.open(id))) return;
+    const isReloaded = performance.getEntriesByType("navigation")[0]?.type === "reload";
+    if (id && (await this.open(id, isReloaded ? RELOAD_WAIT_MS : LOCK_WAIT_MS))) return;
     tabMemory.set("transcript", this.id);
     await this.#hold(this.id);
   }
 
   /** Show an earlier transcript; return false if it is gone or another tab shows it. */
-  async open(id) {
+  async open(id, waitMs = LOCK_WAIT_MS) {
     const head = (await this.list()).find((known) => known.id === id);
-    if (!head || !(await this.#hold(id))) return false;
+    if (!head || !(await this.#hold(id, waitMs))) return false;
     this.#turns.restore(await this.#shelf.turns(id));
     this.id = id;
     this.#model = head.model;
@@ -93,10 +95,10 @@ export class Record {
   }
 
   /** Lock a transcript against other tabs. Pages without https have no locks, and no microphone either. */
-  async #hold(id) {
+  async #hold(id, waitMs = LOCK_WAIT_MS) {
     if (!navigator.locks) return true;
     const isHeld = await new Promise((resolve) => {
-      const signal = AbortSignal.timeout(LOCK_WAIT_MS);
+      const signal = AbortSignal.timeout(waitMs);
       const hold = () => new Promise((release) => {
         this.#release();
         this.#release = release;
