@@ -8,7 +8,7 @@ its own, which share nothing. They run on one event loop, that of the browser.
 from __future__ import annotations
 
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,13 +21,14 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 from streamer.config import Config, ServerConfig
 from tests.helpers.fake_scheduler import FakeScheduler, ScriptLine
 from tests.helpers.http_daemon import Daemon, serving
+from tests.helpers.ports import reserved_port
 
 EXECUTABLE = "/usr/bin/chromium"
 SPOKEN_RATE = 48000
 
 OpenChromium: TypeAlias = Callable[..., Awaitable[Browser]]
 
-expect.set_options(timeout=15_000)  # by default 5 s, which a machine full of other work passes
+expect.set_options(timeout=60_000)  # by default 5 s, which a machine full of other work passes
 
 
 def arguments(wav: Path, *, loops: bool) -> list[str]:
@@ -55,7 +56,9 @@ async def chromium() -> AsyncIterator[OpenChromium]:
 
         async def open_chromium(wav: Path, *, loops: bool = False) -> Browser:
             switches = arguments(wav, loops=loops)
-            return await playwright.chromium.launch(executable_path=EXECUTABLE, headless=True, args=switches)
+            return await playwright.chromium.launch(
+                executable_path=EXECUTABLE, headless=True, args=switches, timeout=120_000
+            )
 
         yield open_chromium
 
@@ -102,9 +105,16 @@ async def context(browser: Browser, window: dict[str, Any]) -> BrowserContext:
 
 
 @pytest.fixture
-def config() -> Config:
+def port() -> Iterator[int]:
+    """For servers that come up one after the other where a page looks for them."""
+    with reserved_port() as port:
+        yield port
+
+
+@pytest.fixture
+def config(port: int) -> Config:
     """Of `daemon`; a file of tests may define its own."""
-    return Config(server=ServerConfig(port=0))
+    return Config(server=ServerConfig(port=port))
 
 
 @pytest_asyncio.fixture(loop_scope="session")

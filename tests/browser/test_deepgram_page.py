@@ -48,7 +48,9 @@ async def test_a_page_for_deepgram_shows_what_was_said(
 ) -> None:
     """With the address alone changed."""
     spoken = recordings["dev-sns-0870"]
-    sound = soxr.resample(with_silence(spoken.samples, 4.0), 16_000, SPOKEN_RATE)
+    # the page records once its socket is open, which may take a moment
+    speech = np.concatenate([np.zeros(16_000, np.float32), with_silence(spoken.samples, 4.0)])
+    sound = soxr.resample(speech, 16_000, SPOKEN_RATE)
     browser = await chromium(save_wav(tmp_path / "spoken.wav", np.asarray(sound, dtype=np.float32)))
     (tmp_path / "keys").write_text(f"page {KEY} speak\n")
     async with daemon_process(tmp_path, STREAMER_SERVER_KEYS_FILE=str(tmp_path / "keys")) as daemon:
@@ -56,7 +58,7 @@ async def test_a_page_for_deepgram_shows_what_was_said(
         page = await context.new_page()
         await page.goto(daemon.url("/overlay/options"))
         await page.evaluate(PAGE, [daemon.url("/v1/listen", "ws"), KEY, EVERY_MS])
-        await expect(page).to_have_title(re.compile(r"do for them\W*$", re.IGNORECASE), timeout=60_000)
+        await expect(page).to_have_title(re.compile(r"do for them\W*$", re.IGNORECASE))
         said = " ".join(await page.evaluate("finals"))
         assert await page.evaluate("errors") == []
         await page.evaluate("stop()")

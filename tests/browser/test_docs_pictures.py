@@ -40,8 +40,8 @@ async def speak(page: Page) -> None:
     await expect(page.locator("#language")).to_contain_text("English")
     await page.locator("#room").fill("stage")
     await page.get_by_role("button", name="Start").click()
-    await expect(page.locator("#log")).to_contain_text(re.compile("your country", re.IGNORECASE), timeout=40_000)
-    await expect(page.locator("#stage")).to_contain_text("leisure to consider", timeout=40_000)
+    await expect(page.locator("#log")).to_contain_text(re.compile("your country", re.IGNORECASE))
+    await expect(page.locator("#stage")).to_contain_text("leisure to consider")
     await expect(page.locator("#stage .partial")).to_be_visible()
 
 

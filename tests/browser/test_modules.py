@@ -92,16 +92,15 @@ async def test_example_of_the_client(browser: Browser) -> None:
                 window.finish = async () => {{ {closing} return "ended"; }};
             }}"""
         )
-        await expect(page).to_have_title("one two three", timeout=15_000)
+        await expect(page).to_have_title("one two three")
         assert await page.evaluate("finish()") == "ended"
 
 
 @pytest.mark.parametrize("encoding", ["container", "webm_opus"])
-async def test_a_recording_is_sent_again_from_its_start(browser: Browser, encoding: str) -> None:
+async def test_a_recording_is_sent_again_from_its_start(browser: Browser, config: Config, encoding: str) -> None:
     """It can be read only as a whole, under both names of a container: after a lost connection all of it comes."""
     scheduler = FakeScheduler()
-    async with serving(CONFIG, scheduler) as daemon:
-        port = daemon.port
+    async with serving(config, scheduler) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(
             """async ([encoding, data]) => {
@@ -118,7 +117,7 @@ async def test_a_recording_is_sent_again_from_its_start(browser: Browser, encodi
             [encoding, base64.b64encode(recorded("webm opus")).decode()],
         )
         await within(scheduler.streams[0].fed.wait())
-    async with serving(Config(server=ServerConfig(port=port)), scheduler):
+    async with serving(config, scheduler):
         assert await page.evaluate("finish()") is None
 
     [stream] = scheduler.streams
@@ -173,22 +172,22 @@ SPEAK = f"""async () => {{
     window.captions = new Captions({{ audio: {AUDIO} }});
     window.draining = new Promise((resolve) => captions.on("draining", resolve));
     window.said = new Promise((resolve) => captions.on("caption", resolve).on("turn_end", resolve));
+    window.over = new Promise((resolve) => captions.on("end", resolve));
     captions.send(new Int16Array(16000).fill(1000));
     await new Promise((resolve) => captions.on("started", resolve));
 }}"""
 """Opens a session and sends it a second of sound."""
 
 
-async def test_a_change_during_an_outage_reaches_the_session(browser: Browser) -> None:
+async def test_a_change_during_an_outage_reaches_the_session(browser: Browser, config: Config) -> None:
     """A session that is known again goes on with its own options: what was changed meanwhile is told again."""
     scheduler = FakeScheduler()
-    async with serving(CONFIG, scheduler) as daemon:
-        port = daemon.port
+    async with serving(config, scheduler) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
         await within(scheduler.streams[0].fed.wait())
     await page.evaluate("captions.update({ language: 'de' })")
-    async with serving(Config(server=ServerConfig(port=port)), scheduler):
+    async with serving(config, scheduler):
         assert await page.evaluate("captions.end()") == {"error": None}
 
     assert [stream.updates for stream in scheduler.streams] == [[Update(language="de")]]
@@ -224,11 +223,10 @@ async def test_a_start_that_was_not_answered_is_resumed(browser: Browser) -> Non
     assert len(scheduler.streams) == 1
 
 
-async def test_an_end_during_a_drain_loses_no_sound(browser: Browser) -> None:
+async def test_an_end_during_a_drain_loses_no_sound(browser: Browser, config: Config) -> None:
     """The `bye` of a server that stops does not answer an end that it ignored: the next server gets the rest."""
     before, after = FakeScheduler(), FakeScheduler()
-    async with serving(CONFIG, before) as daemon:
-        port = daemon.port
+    async with serving(config, before) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
         await within(before.streams[0].fed.wait())
@@ -237,7 +235,7 @@ async def test_an_end_during_a_drain_loses_no_sound(browser: Browser) -> None:
         await page.evaluate("() => { captions.send(new Int16Array(16000).fill(1000)); window.ended = captions.end(); }")
         before.streams[0].end()
         await within(before.streams[0].detached.wait())
-    async with serving(Config(server=ServerConfig(port=port)), after):
+    async with serving(config, after):
         assert await page.evaluate("ended") == {"error": None}
 
     assert sum(map(len, after.streams[0].samples)) == RATE
@@ -246,12 +244,10 @@ async def test_an_end_during_a_drain_loses_no_sound(browser: Browser) -> None:
 async def test_an_idle_session_ends_with_its_last_words(browser: Browser) -> None:
     """What was said before a page fell silent is told behind the error, before the end."""
     end = TurnEnd(turn=0, text="one", start_s=0.1, end_s=0.6, language="en", reason="end")
-    async with serving(Config(server=ServerConfig(port=0, idle_s=1.0)), FakeScheduler([(60.0, end)])) as daemon:
+    async with serving(Config(server=ServerConfig(port=0, idle_s=3.0)), FakeScheduler([(60.0, end)])) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
-        said, ended = await page.evaluate(
-            """() => Promise.all([said, new Promise((resolve) => captions.on("end", resolve))])"""
-        )
+        said, ended = await page.evaluate("Promise.all([said, over])")
 
     assert (said["text"], ended["error"]["code"]) == ("one", "idle")
 
@@ -267,15 +263,14 @@ WORD = Word(text="one", start_s=0.1, end_s=0.6, confidence=1.0, stable=True)
     ],
     ids=["caption", "turn_end"],
 )
-async def test_a_new_server_does_not_repeat_stable_words(browser: Browser, event: Event) -> None:
+async def test_a_new_server_does_not_repeat_stable_words(browser: Browser, config: Config, event: Event) -> None:
     """The session goes on behind the last of them, though the old server had not told yet that it needs no more."""
     before, after = FakeScheduler([(1.0, event)]), FakeScheduler()
-    async with serving(CONFIG, before) as daemon:
-        port = daemon.port
+    async with serving(config, before) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/overlay"))
         await page.evaluate(SPEAK)
         await page.evaluate("said")
-    async with serving(Config(server=ServerConfig(port=port)), after):
+    async with serving(config, after):
         assert await page.evaluate("captions.end()") == {"error": None}
 
     [stream] = after.streams
@@ -327,4 +322,4 @@ async def test_a_page_of_another_site_imports_the_client(browser: Browser, site:
             }""",
             daemon.url("/pages/client.js"),
         )
-        await expect(page).to_have_title("one two three", timeout=15_000)
+        await expect(page).to_have_title("one two three")

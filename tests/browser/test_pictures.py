@@ -70,7 +70,7 @@ def speak(room: Room, n_turns: int = 2, n_words: int = 13) -> None:
 async def test_every_page(browser: Browser, size: str, scheme: str) -> None:
     """The live page before, while and after; its menu; an audience's page; the overlay."""
     room = Room()
-    scheduler = FakeScheduler(script_of(TALK, word_s=0.2, pause_s=0.4))
+    scheduler = FakeScheduler(script_of(TALK, word_s=0.2, pause_s=0.4, stays_open=True))
     scheduler.model = "tiny.en"
     async with serving(CONFIG, scheduler, room) as daemon:
         context = await screen(browser, size, scheme)
@@ -92,7 +92,7 @@ async def live_page(context: BrowserContext, daemon: Daemon, name: str) -> None:
     await assert_accessible(page)
     await page.locator("#room").fill("stage")
     await page.get_by_role("button", name="Start").click()
-    await expect(page.locator("#log")).to_contain_text(TALK[1], timeout=20_000)
+    await expect(page.locator("#log")).to_contain_text(TALK[1])
     await expect(page.locator("#stage .partial")).to_be_visible()
     await expect(page.locator("#stage")).to_contain_text("hard to")
     await picture(page, f"live-{name}")
@@ -140,7 +140,7 @@ async def live_states(page: Page, size: str) -> None:
     """Options, code, editor and full screen; all with the largest text too."""
     await page.locator("#room").fill("stage")
     await page.get_by_role("button", name="Start").click()
-    await expect(page.locator("#log")).to_contain_text(TALK[2], timeout=20_000)
+    await expect(page.locator("#log")).to_contain_text(TALK[2])
     await page.locator("#options summary").click()
     await picture(page, f"options-{size}")
     await assert_accessible(page)

@@ -36,7 +36,7 @@ async def test_speaker_and_audience_under_a_path(browser: Browser, tmp_path: Pat
         assert await link.get_attribute("href") == f"{root}/watch/stage"
         viewer = await open_page(context, f"{root}/watch/stage")
         await speaker.get_by_role("button", name="Start").click()
-        await expect(viewer.locator("#log .said")).to_have_text(TURNS, timeout=20_000)
+        await expect(viewer.locator("#log .said")).to_have_text(TURNS)
         await expect(speaker.locator("#log .said")).to_have_text(TURNS)
         options = await open_page(context, f"{root}/overlay/options")
         await expect(options.locator("#address")).to_have_text(f"{root}/overlay")

@@ -40,19 +40,19 @@ async def test_speech_becomes_captions(
         await page.goto(daemon.url("/"))
         await expect(page.locator("#language")).to_contain_text("English")
         await page.get_by_role("button", name="Start").click()
-        await expect(page.locator("#status")).to_have_text("Listening", timeout=20_000)
+        await expect(page.locator("#status")).to_have_text("Listening")
 
-        await expect(page.locator("#stage")).to_contain_text(re.compile("fellow", re.IGNORECASE), timeout=20_000)
-        await expect(page.locator("#stage")).to_contain_text(re.compile("country", re.IGNORECASE), timeout=20_000)
+        await expect(page.locator("#stage")).to_contain_text(re.compile("fellow", re.IGNORECASE))
+        await expect(page.locator("#stage")).to_contain_text(re.compile("country", re.IGNORECASE))
         await screenshot(page, tmp_path, "real-live.png")
         # the end of the last sentence has no partial left, and stands in the transcript
         await expect(page.locator("#log")).to_contain_text(
-            re.compile("what you can do for your country", re.IGNORECASE), timeout=30_000
+            re.compile("what you can do for your country", re.IGNORECASE)
         )
         await expect(page.locator("#stage .partial")).to_have_count(0)
         await screenshot(page, tmp_path, "real-final.png")
         await page.get_by_role("button", name="Stop").click()
-        await expect(page.locator("#status")).to_have_text("Ready", timeout=15_000)
+        await expect(page.locator("#status")).to_have_text("Ready")
 
         turns = await page.locator("#log .said").all_inner_texts()
         await screenshot(page, tmp_path, "real-stopped.png")

@@ -208,7 +208,9 @@ class FakeScheduler:
         return self.streams[-1]
 
 
-def script_of(turns: Sequence[str], *, word_s: float = 0.3, pause_s: float = 0.6) -> list[ScriptLine]:
+def script_of(
+    turns: Sequence[str], *, word_s: float = 0.3, pause_s: float = 0.6, stays_open: bool = False
+) -> list[ScriptLine]:
     """
     Captions of spoken turns: each word is partial when it has been said, and stable two words later.
 
@@ -216,6 +218,8 @@ def script_of(turns: Sequence[str], *, word_s: float = 0.3, pause_s: float = 0.6
         turns: What is said, one turn each.
         word_s: Seconds of a word.
         pause_s: Seconds between turns.
+        stays_open: Whether the last turn ends with the session alone: its last words stay partial however late
+            somebody looks.
     """
     script: list[ScriptLine] = []
     now_s = 0.4
@@ -237,6 +241,8 @@ def script_of(turns: Sequence[str], *, word_s: float = 0.3, pause_s: float = 0.6
         end = TurnEnd(turn=turn, text=text, start_s=start_s, end_s=now_s, language="en", reason="silence")
         now_s += pause_s
         script.append((now_s, end))
+    if stays_open:
+        script[-1] = (float("inf"), script[-1][1])
     return [(at_s, _with_words(event, word_s)) for at_s, event in script]
 
 
