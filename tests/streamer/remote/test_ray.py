@@ -180,11 +180,14 @@ async def test_text_is_exact_whatever_happens_to_the_cluster(pool: TcpPool) -> N
         await pool.until_alive(1, 2)
         assert pool.places[1].pid == second
 
-        [head] = [each for each in psutil.Process().children(recursive=True) if each.name() == "gcs_server"]
+        # more than one where the machine was so busy that a start of the cluster has failed
+        heads = [each for each in psutil.Process().children(recursive=True) if each.name() == "gcs_server"]
+        assert heads
         pids = [place.pid for place in pool.places]
         speaking = asyncio.create_task(recite_many(found, 40, seed=3))
         await asyncio.sleep(0.5)
-        head.kill()
+        for head in heads:
+            head.kill()
         heard, said = await speaking
         assert heard == said
         await pool.until_alive(0, 1, 2)
