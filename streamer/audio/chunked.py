@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, Literal
 
 from streamer.audio.parts import Part, read_at
-from streamer.audio.signatures import HEAD_BYTES, begins_recording
+from streamer.audio.signatures import HEAD_BYTES, RIFX, WAV, WAV_HEADER, begins_recording
 
 MAX_CHUNKS = 4096
 """Chunks of a recording that are walked through."""
@@ -62,8 +62,8 @@ class _Form:
 
 
 _GUID = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-_WAV = _Form(re.compile(rb"(?:RIFF|RF64|BW64)....WAVE", re.DOTALL), 12, b"data", "little", is_wave=True)
-_RIFX = _Form(re.compile(rb"RIFX....WAVE", re.DOTALL), 12, b"data", is_wave=True)
+_WAV = _Form(re.compile(WAV_HEADER, re.DOTALL), 12, b"data", "little", is_wave=True)
+_RIFX = _Form(re.compile(RIFX + b"....WAVE", re.DOTALL), 12, b"data", is_wave=True)
 _AIFF = _Form(re.compile(rb"FORM....AIF[FC]", re.DOTALL), 12, b"SSND")
 _CAF = _Form(re.compile(rb"caff\0[\1\2]\0\0desc"), 8, b"data", n_size=8, aligned=1, whole_size=None)
 _WAVE64 = _Form(
@@ -142,7 +142,7 @@ class _Chunks:
         """Place and announced length of the samples, by the sizes of the chunks before them; -1: unknown."""
         for name, at, n_bytes in self._walk(self._start + self._form.n_head):
             if name == self._form.samples:
-                is_long = self._head[:4] in (b"RF64", b"BW64") and n_bytes == 0xFFFFFFFF
+                is_long = self._head[:4] in WAV[1:] and n_bytes == 0xFFFFFFFF
                 return at, self._long_size() if is_long else n_bytes
         return None
 
@@ -242,7 +242,7 @@ def _number(n: int, n_bytes: int, order: Literal["little", "big"]) -> bytes:
 def _wave_header(format_: bytes, n_samples: int, order: Literal["little", "big"]) -> bytes:
     """A header of a WAV with so many bytes of samples."""
     whole = _number(20 + len(format_) + n_samples, 4, order)
-    start = (b"RIFF" if order == "little" else b"RIFX") + whole + b"WAVEfmt " + _number(len(format_), 4, order)
+    start = (WAV[0] if order == "little" else RIFX) + whole + b"WAVEfmt " + _number(len(format_), 4, order)
     return start + format_ + b"data" + _number(n_samples, 4, order)
 
 

@@ -16,8 +16,8 @@ from streamer.audio.container_stream import NOTHING_YET, ContainerStream
 from streamer.audio.movie_stream import MovieStream
 from streamer.audio.opus import OpusPackets, WebmDecoder
 from streamer.audio.pcm import SAMPLE_RATE, Samples
-from streamer.audio.signatures import WEBM, Beginning, begins_recording, may_begin_recording
-from streamer.audio.wav import RIFF, WavStream
+from streamer.audio.signatures import WAV, WEBM, Beginning, begins_recording, may_begin_recording
+from streamer.audio.wav import WavStream
 from streamer.errors import AudioFormatError
 
 OGG = b"OggS"
@@ -149,7 +149,7 @@ class ContainerDecoder:
             webm = WebmDecoder()
             webm.skip_to(self._n_skipped / SAMPLE_RATE)
             self._recording, self._n_skipped = webm, 0
-        elif data.startswith(RIFF) and data[8:12] != b"AVI ":
+        elif data.startswith(WAV) and data[8:12] != b"AVI ":
             self._recording = WavStream()
         elif self._is_opus and not begins_recording(data):
             self._recording, self._kept = self._packets, None

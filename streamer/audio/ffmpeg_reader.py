@@ -16,6 +16,7 @@ import numpy as np
 
 from streamer.audio.pcm import Samples
 from streamer.audio.reader import PIECE_VALUES, Block, Track, cleaned, problem_of_layout
+from streamer.audio.signatures import RIFX
 from streamer.errors import AudioFormatError
 from streamer.extras import pip_install
 
@@ -218,7 +219,7 @@ def _opened(file: IO[bytes], name: str) -> Any:
         raise AudioFormatError(
             f"{name}: not wav, flac, ogg or mp3; other formats need: {pip_install('codecs')}"
         ) from None
-    is_big_endian = file.read(4) == b"RIFX"
+    is_big_endian = file.read(4) == RIFX
     file.seek(0)
     if is_big_endian:
         raise AudioFormatError(

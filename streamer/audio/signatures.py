@@ -9,6 +9,12 @@ from streamer.errors import AudioFormatError
 
 WEBM = b"\x1a\x45\xdf\xa3"
 """First bytes of a WebM recording."""
+WAV = (b"RIFF", b"RF64", b"BW64")
+"""First bytes of a WAV and of its longer forms, which other containers (AVI, WebP) may have too."""
+RIFX = b"RIFX"
+"""First bytes of a WAV with the most significant byte of each number first."""
+WAV_HEADER = b"(?:%s)....WAVE" % b"|".join(WAV)
+"""Pattern of the first bytes of a WAV, where a dot is any byte."""
 HEAD_BYTES = 12
 """Bytes that always tell the container."""
 _OGG = b"OggS\0"
@@ -40,7 +46,7 @@ MXF.
 """
 SEARCHED_BYTES = 4096
 """Bytes of a stream in which the beginning of a recording is looked for."""
-_RIFF = (b"RIFF", b"RF64", b"BW64", b"RIFX")
+_RIFF = (*WAV, RIFX)
 _BEGINNINGS = (WEBM, b"fLaC", b"caff", b"#!AMR", b"riff\x2e\x91\xcf\x11", b".snd\0\0", b"FLV\1")
 """Headers that stand at a beginning alone, beside those that are told by more than their first bytes."""
 _MAGIC = re.compile(b"|".join([*map(re.escape, (*_RIFF, *_BEGINNINGS, _OGG)), b"FORM....AIF", b"....ftyp"]), re.DOTALL)

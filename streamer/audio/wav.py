@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from streamer.audio.mixer import MonoSignal
 from streamer.audio.pcm import Samples, alaw_table, mulaw_table
 from streamer.audio.reader import silenced
+from streamer.audio.signatures import WAV, WAV_HEADER
 from streamer.errors import AudioFormatError
 
 MAX_HEADER_BYTES = 65_536
@@ -28,8 +29,7 @@ MIN_WAV_RATE, MAX_WAV_RATE = 1000, 384_000
 MAX_WAV_CHANNELS = 64
 PIECE_BYTES = 65_536
 """Bytes decoded at once."""
-RIFF = (b"RIFF", b"RF64", b"BW64")
-_HEADER = re.compile(rb"(?:RIFF|RF64|BW64)....WAVEfmt ", re.DOTALL)
+_HEADER = re.compile(WAV_HEADER + b"fmt ", re.DOTALL)
 _HEADER_BYTES = 16
 _CHUNK = re.compile(rb"\0?[0-9A-Za-z_ ]{4}...\0", re.DOTALL)
 """Name and size of a chunk behind samples; samples by chance look so once in 100,000 times."""
@@ -76,7 +76,7 @@ class WavHeader:
             AudioFormatError: The data is not a WAV header, or announces audio that is not supported.
         """
         self._bytes += data
-        if not any(start.startswith(self._bytes[:4]) for start in RIFF):
+        if not any(start.startswith(self._bytes[:4]) for start in WAV):
             raise AudioFormatError("this is no wav: it does not begin with RIFF")
         format_, at = None, 12
         while at + 8 <= len(self._bytes):
@@ -216,7 +216,7 @@ def _n_held(data: bytes) -> int:
 
 
 def _may_begin(tail: bytes) -> bool:
-    return any(start.startswith(tail[:4]) for start in RIFF) and b"WAVEfmt ".startswith(tail[8:])
+    return any(start.startswith(tail[:4]) for start in WAV) and b"WAVEfmt ".startswith(tail[8:])
 
 
 def _samples(data: bytes, format_: WavFormat) -> Samples:

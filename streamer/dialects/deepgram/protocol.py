@@ -16,8 +16,8 @@ from typing import Literal
 
 import msgspec
 
-from streamer.audio.signatures import Beginning
-from streamer.audio.wav import RIFF, WavFormat, WavHeader
+from streamer.audio.signatures import WAV, Beginning
+from streamer.audio.wav import WavFormat, WavHeader
 from streamer.dialects.actions import Action, Dialect, EndAndClose, HangUp, Open, To
 from streamer.dialects.deepgram.request import REFUSED, WITHOUT_EFFECT, ListenRequest, Warned
 from streamer.dialects.word_slices import part_of
@@ -147,7 +147,7 @@ class DeepgramProtocol(Dialect):
         self._head += data
         if not self._head:
             return []
-        if not (self._request.is_multichannel and self._head.startswith(RIFF)):
+        if not (self._request.is_multichannel and self._head.startswith(WAV)):
             return [self._open(AudioFormat(encoding="container")), *self._sound(self._head)]
         found = WavHeader().receive(self._head)
         if found is None:
