@@ -9,6 +9,7 @@ come at the rate and in the channels of each frame, whatever the header says.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -197,6 +198,15 @@ def packets(container: Any, streams: Sequence[Any], count_failure: Callable[[], 
 
 def allowed() -> dict[str, str]:
     """What FFmpeg may open and decode, as options of a container."""
+    return {
+        "format_whitelist": ",".join(CONTAINERS),
+        "protocol_whitelist": "none",
+        "codec_whitelist": _sound_decoders(),
+    }
+
+
+@functools.cache  # one look at each of some hundred codecs, which stay the same
+def _sound_decoders() -> str:
     import av
 
     sound = []
@@ -205,11 +215,7 @@ def allowed() -> dict[str, str]:
             codec = av.Codec(name, "r")
             if codec.type == "audio":
                 sound.append(codec.name)
-    return {
-        "format_whitelist": ",".join(CONTAINERS),
-        "protocol_whitelist": "none",
-        "codec_whitelist": ",".join(sound),
-    }
+    return ",".join(sound)
 
 
 def _opened(file: IO[bytes], name: str) -> Any:
