@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from streamer.audio.mel import N_FFT, FrameStream, MelSpectrogram
+from streamer.audio.offset import OffsetFilter
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
 from streamer.errors import DeviceError
 
@@ -22,9 +23,10 @@ END_SAMPLES = N_FFT + FRAME_SAMPLES
 
 
 class FeatureState:
-    """Front-end state of one session: samples that do not fill a frame yet, and the voice detector's state."""
+    """Front-end state of one session: its offset, samples that do not fill a frame yet, the voice detector's state."""
 
     def __init__(self) -> None:
+        self.offset = OffsetFilter()
         self.frames = FrameStream()
         self.voice = VoiceState()
         self._pending = torch.empty(0)
@@ -32,12 +34,12 @@ class FeatureState:
     def copied(self) -> FeatureState:
         """A state that can go on by itself; it shares the tensors, which are replaced and never changed."""
         twin = copy(self)
-        twin.frames, twin.voice = copy(self.frames), copy(self.voice)
+        twin.offset, twin.frames, twin.voice = copy(self.offset), copy(self.frames), copy(self.voice)
         return twin
 
     def take(self, twin: FeatureState) -> None:
         """Become what a copy has become."""
-        self.frames, self.voice, self._pending = twin.frames, twin.voice, twin._pending
+        self.offset, self.frames, self.voice, self._pending = twin.offset, twin.frames, twin.voice, twin._pending
 
     def whole_frames(self, samples: Tensor) -> Tensor:
         """Append samples (n,); returns the voice frames they complete, (n_frames, 512), and keeps the rest."""
@@ -85,6 +87,7 @@ class FrontEnd:
 
     def _extract(self, states: Sequence[FeatureState], samples: Sequence[Tensor]) -> list[Features]:
         with torch.inference_mode():
+            samples = [state.offset.filter(block) for state, block in zip(states, samples, strict=True)]
             cut = [state.frames.push(block) for state, block in zip(states, samples, strict=True)]
             counts = [sum(part.shape[0] for part in parts) for parts in cut]
             parts = [part for parts in cut for part in parts]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from streamer.audio.frontend import Features, FeatureState, FrontEnd
 from streamer.audio.mel import HOP_LENGTH, N_FFT, MelSpectrogram
+from streamer.audio.pcm import SAMPLE_RATE
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
 from streamer.errors import DeviceError
 from tests.helpers.hearing import cut_at, front_end, noise, voice_weights
@@ -100,3 +101,14 @@ def test_speech_is_heard(recordings: dict[str, Recording]) -> None:
     assert heard.frames.shape == ((samples.shape[0] - N_FFT // 2) // HOP_LENGTH + 1, 128)
     assert len(heard.probabilities) == samples.shape[0] // FRAME_SAMPLES
     assert max(heard.probabilities) > 0.9
+
+
+@pytest.mark.parametrize("offset", [-0.9, 0.6])
+def test_speech_on_a_constant_offset_is_heard(offset: float, recordings: dict[str, Recording]) -> None:
+    """Nearly as much voice as without it, although the speech is 20 dB quieter than the offset."""
+    samples = 0.1 * torch.cat([torch.zeros(SAMPLE_RATE // 2), torch.from_numpy(recordings["dev-LJ002-0020"].samples)])
+
+    def voiced(heard: Features) -> int:
+        return sum(probability > 0.5 for probability in heard.probabilities)
+
+    assert voiced(hear([samples + offset])) > 0.9 * voiced(hear([samples]))
