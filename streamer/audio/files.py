@@ -23,8 +23,9 @@ from streamer.audio.mending import Recording, recordings
 from streamer.audio.mixer import MonoSignal
 from streamer.audio.notes import Note
 from streamer.audio.parts import Part
-from streamer.audio.pcm import SAMPLE_RATE, Samples
+from streamer.audio.pcm import SAMPLE_RATE, Samples, bounded
 from streamer.audio.reader import Block, Reader, joined
+from streamer.audio.sample_range import RangeMeter
 from streamer.audio.sndfile_reader import SndfileReader
 from streamer.errors import AudioFormatError, reason_of
 
@@ -52,6 +53,8 @@ class PartSurvey:
     """The track that is transcribed."""
     levels: Mapping[int, Levels]
     """Of its channels, by their number."""
+    full_scale: int
+    """What of its samples counts as 1."""
     duration_s: float
     notes: tuple[Note, ...]
 
@@ -219,9 +222,13 @@ def _survey_by(
         if not reader.tracks[number].decoded_s:
             raise AudioFormatError(f"{name}: no audio that can be decoded ({_reason(reader)})")
         chosen = [meter for meter in meters if meter.track == number]
-        notes = (*_lost(reader, number, recording.part), *_chosen(number, tracks), *_mixed(chosen))
-        levels = {meter.n_channels: meter.levels() for meter in chosen}
-        return PartSurvey(open_reader, number, levels, reader.tracks[number].decoded_s, notes)
+        full_scale = max(meter.range.full_scale for meter in chosen)
+        if full_scale > 1:  # what was measured of the channels was clipped
+            levels, told = dict[int, Levels](), _scaled(full_scale)
+        else:
+            levels, told = {meter.n_channels: meter.levels() for meter in chosen}, _mixed(chosen)
+        notes = (*_lost(reader, number, recording.part), *_chosen(number, tracks), *told)
+        return PartSurvey(open_reader, number, levels, full_scale, reader.tracks[number].decoded_s, notes)
 
 
 @dataclass(slots=True)
@@ -232,6 +239,11 @@ class _TrackMeter:
     n_channels: int
     speakers: tuple[str, ...]
     meter: LevelMeter
+    range: RangeMeter
+
+    def add(self, samples: Samples) -> None:
+        self.meter.add(bounded(samples))
+        self.range.add(samples)
 
     def levels(self) -> Levels:
         return self.meter.levels()
@@ -245,8 +257,8 @@ def _measured(reader: Reader, max_s: float, progress: Callable[[], None]) -> lis
         n_channels = block.samples.shape[1]
         key = block.track, n_channels
         if key not in meters:
-            meters[key] = _TrackMeter(*key, block.speakers, LevelMeter(n_channels, block.rate))
-        meters[key].meter.add(block.samples)
+            meters[key] = _TrackMeter(*key, block.speakers, LevelMeter(n_channels, block.rate), RangeMeter(block.rate))
+        meters[key].add(block.samples)
         decoded_s = reader.tracks[block.track].decoded_s
         if decoded_s >= told_s + PROGRESS_S:
             told_s = decoded_s
@@ -274,6 +286,11 @@ def _mixed(meters: Iterable[_TrackMeter]) -> Iterator[Note]:
         if meter.meter.cancelled_s >= MIN_CANCELLED_S and not mix.about:
             amount = f"{meter.meter.cancelled_s:.1f} s"
             yield Note(f"in {amount} of it the channels are out of phase: there some are turned over")
+
+
+def _scaled(full_scale: int) -> Iterator[Note]:
+    """What is to be told of the range of the samples."""
+    yield Note(f"its samples are floats in the range of integers, not of -1 to 1: divided by {full_scale}")
 
 
 def _reason(reader: Reader) -> str:
@@ -314,7 +331,7 @@ def _mono(file: IO[bytes], name: str, found: PartSurvey) -> Iterator[Samples]:
             n_channels = block.samples.shape[1]
             if layout != (layout := (n_channels, block.rate)):
                 yield signal.finish()
-                signal = MonoSignal(*layout, block.speakers, found.levels.get(n_channels))
+                signal = MonoSignal(*layout, block.speakers, found.levels.get(n_channels), found.full_scale)
             yield signal.convert(block.samples)
         yield signal.finish()
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.audio.channels import FLOOR_DB, Levels, choose_mix, frame_grams, levels_db, plain_mean
-from streamer.audio.pcm import Resampler, Samples, mean_of_channels
+from streamer.audio.pcm import Resampler, Samples, bounded, mean_of_channels
+from streamer.audio.sample_range import RangeMeter
 
 FRAME_S = 0.04
 FORGET_DB_PER_S = 0.5
@@ -120,15 +121,31 @@ class MonoSignal:
         rate: Samples per second of each channel.
         speakers: As for `Mixer`.
         known: As for `Mixer`.
+        full_scale: What counts as 1, if the whole recording was measured before; None: floats must be so already.
     """
 
-    def __init__(self, n_channels: int, rate: int, speakers: Sequence[str] = (), known: Levels | None = None) -> None:
+    def __init__(
+        self,
+        n_channels: int,
+        rate: int,
+        speakers: Sequence[str] = (),
+        known: Levels | None = None,
+        full_scale: int | None = None,
+    ) -> None:
         self._mixer = Mixer(n_channels, rate, speakers, known)
+        self._full_scale, self._range = full_scale, RangeMeter(rate)
         self._resampler = Resampler(rate)
 
     def convert(self, samples: Samples) -> Samples:
-        """Convert (n, n_channels); returns the samples that are complete, (m,), m possibly 0."""
-        return self._resampler.resample(self._mixer.mix(samples))
+        """
+        Convert (n, n_channels), finite; returns the samples that are complete, (m,), m possibly 0.
+
+        Raises:
+            AudioFormatError: The samples are in the range of integers, and it was not known before.
+        """
+        if self._full_scale is None:
+            self._range.refuse_integers(samples)
+        return self._resampler.resample(self._mixer.mix(bounded(samples / np.float32(self._full_scale or 1))))
 
     def finish(self) -> Samples:
         """Samples that the resampler still holds, (n,)."""

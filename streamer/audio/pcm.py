@@ -11,6 +11,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from streamer.audio.sample_range import RangeMeter
 from streamer.errors import AudioFormatError
 
 Samples: TypeAlias = NDArray[np.float32]
@@ -43,8 +44,8 @@ def _to_float(pcm: NDArray[np.signedinteger]) -> Samples:
     return pcm.astype(np.float32) / np.float32(32768)
 
 
-def _bounded(samples: Samples) -> Samples:
-    """Clip to [-1, 1]: float input can be louder, and the resampler overshoots at full-scale edges."""
+def bounded(samples: Samples) -> Samples:
+    """Clip samples (n,) to [-1, 1]: floats can be louder, and the resampler overshoots at full-scale edges."""
     return np.clip(samples, np.float32(-1), np.float32(1))
 
 
@@ -73,14 +74,14 @@ class Resampler:
 
     def resample(self, samples: Samples) -> Samples:
         """Resample (n,); returns the output samples that are complete, (m,), within [-1, 1], m possibly 0."""
-        return samples if self._stream is None else _bounded(self._stream.resample_chunk(samples))
+        return samples if self._stream is None else bounded(self._stream.resample_chunk(samples))
 
     def finish(self) -> Samples:
         """Samples that the resampler still holds, (n,). The next call to `resample` begins a new signal."""
         no_samples = np.zeros(0, np.float32)
         if self._stream is None:
             return no_samples
-        tail = _bounded(self._stream.resample_chunk(no_samples, last=True))
+        tail = bounded(self._stream.resample_chunk(no_samples, last=True))
         self._stream.clear()
         return tail
 
@@ -113,7 +114,7 @@ class AudioDecoder:
         self._encoding = encoding
         self._channels, self._mix = channels, mix
         self._sample_type = np.dtype(_SAMPLE_TYPES[encoding])
-        self._resampler = Resampler(rate)
+        self._resampler, self._range = Resampler(rate), RangeMeter(rate)
         self._rest = b""
         """First bytes of a sample frame, whose others come with the next message."""
 
@@ -125,7 +126,7 @@ class AudioDecoder:
             The samples at 16 kHz that it completes, (n,), within [-1, 1]; the resampler holds a few back.
 
         Raises:
-            AudioFormatError: There are samples that are not finite; nothing was decoded.
+            AudioFormatError: There are samples that are not finite, or floats in the range of integers.
         """
         data = self._rest + data
         n_whole = len(data) - len(data) % self._frame_bytes
@@ -162,7 +163,8 @@ class AudioDecoder:
         if self._encoding == "pcm_s16le":
             return _to_float(raw)
         if self._encoding == "pcm_f32le":
-            return finite(raw)
+            self._range.refuse_integers(finite(raw).reshape(-1, self._channels))
+            return bounded(raw)
         return np.take(_TABLES[self._encoding], raw)
 
     def _mono(self, interleaved: Samples) -> Samples:
@@ -173,7 +175,7 @@ class AudioDecoder:
 
 def finite(samples: Samples) -> Samples:
     """
-    Clip samples (n,) to [-1, 1].
+    Return samples (n,) as they are.
 
     Raises:
         AudioFormatError: A sample is infinite or not a number.
@@ -182,4 +184,4 @@ def finite(samples: Samples) -> Samples:
     if not is_finite.all():
         first = int(np.argmin(is_finite))
         raise AudioFormatError(f"sample {first} of the message is {samples[first]}: expected -1 to 1")
-    return _bounded(samples)
+    return samples

@@ -31,7 +31,7 @@ class Block:
     speakers: tuple[str, ...]
     """Name of each channel; empty: unknown."""
     samples: Samples
-    """(n, n_channels), finite, within [-1, 1]."""
+    """(n, n_channels), finite; floats as they are stored, also beyond [-1, 1]."""
 
     def is_continued_by(self, other: Block) -> bool:
         """Whether another block of this track has the same layout."""
@@ -128,7 +128,7 @@ def check_layout(name: str, rate: int, n_channels: int) -> None:
 
 def cleaned(samples: Samples, track: Track, rate: int) -> Samples:
     """
-    Clip samples to [-1, 1], (n, n_channels); those that are no numbers become silence.
+    The samples, (n, n_channels); those that are no numbers become silence.
 
     Args:
         samples: (n, n_channels).
@@ -143,5 +143,5 @@ def cleaned(samples: Samples, track: Track, rate: int) -> Samples:
 
 
 def silenced(samples: Samples) -> Samples:
-    """Clip samples to [-1, 1], (n, n_channels); those that are no numbers become silence."""
-    return np.clip(np.where(np.isfinite(samples), samples, np.float32(0)), np.float32(-1), np.float32(1))
+    """The samples, (n, n_channels); those that are no numbers become silence."""
+    return np.where(np.isfinite(samples), samples, np.float32(0))

@@ -22,7 +22,8 @@ from streamer.audio.frontend import FrontEnd
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.mixer import Mixer, MonoSignal
 from streamer.audio.notes import Note
-from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, finite
+from streamer.audio.pcm import SAMPLE_RATE, Resampler, Samples, bounded, finite
+from streamer.audio.sample_range import RangeMeter
 from streamer.audio.vad import VoiceDetector, read_weights
 from streamer.build.engines import model_facts, revising_model
 from streamer.build.options import choose_device, choose_dtype, device_errors, engine_options, window_options
@@ -186,7 +187,7 @@ class SpeechModel:
             rate: Of the samples, hertz.
 
         Raises:
-            AudioFormatError: A block has the wrong shape or dtype.
+            AudioFormatError: A block has the wrong shape or dtype, or floats in the range of integers.
             EngineError: A step failed, or `revise` names another model.
         """
         options = options or SessionOptions()
@@ -242,8 +243,8 @@ def sound_of(audio: Audio, rate: int) -> SoundFile:
     Mono samples (n,) at 16 kHz of a file or an array, what was lost of the file, and which channels were chosen.
 
     Raises:
-        AudioFormatError: There is no such file, nothing in it can be decoded, or the array has a wrong shape, dtype or
-            rate.
+        AudioFormatError: There is no such file, nothing in it can be decoded, or the array has a wrong shape, dtype,
+            rate or range.
     """
     if isinstance(audio, str | Path):
         return read_sound_file(Path(audio))
@@ -251,7 +252,7 @@ def sound_of(audio: Audio, rate: int) -> SoundFile:
     samples = _by_channel(audio)
     meter = LevelMeter(samples.shape[1], rate)
     for at in range(0, len(samples), PIECE_S * rate):
-        meter.add(samples[at : at + PIECE_S * rate])
+        meter.add(bounded(samples[at : at + PIECE_S * rate]))
     levels = meter.levels()
     signal, about = MonoSignal(samples.shape[1], rate, known=levels), choose_mix(levels).about
     return SoundFile(np.concatenate([signal.convert(samples), signal.finish()]), (Note(about),) if about else ())
@@ -259,11 +260,12 @@ def sound_of(audio: Audio, rate: int) -> SoundFile:
 
 def _resampled(blocks: Iterable[NDArray[np.generic]], rate: int) -> Iterator[Samples]:
     _check_rate(rate)
-    resampler, mixers = Resampler(rate), dict[int, Mixer]()
+    resampler, mixers, meter = Resampler(rate), dict[int, Mixer](), RangeMeter(rate)
     for block in blocks:
         samples = _by_channel(block)
+        meter.refuse_integers(samples)
         mixer = mixers.setdefault(samples.shape[1], Mixer(samples.shape[1], rate))
-        yield resampler.resample(mixer.mix(samples))
+        yield resampler.resample(mixer.mix(bounded(samples)))
     yield resampler.finish()
 
 
@@ -273,7 +275,7 @@ def _check_rate(rate: int) -> None:
 
 
 def _by_channel(samples: NDArray[np.generic]) -> Samples:
-    """Samples (n,) or (n, channels) -> float32 (n, channels) from -1 to 1."""
+    """Samples (n,) or (n, channels) -> float32 (n, channels), where 1 is full scale."""
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= 64):
         raise AudioFormatError(f"samples of shape {samples.shape}: expected (n,) or (n, channels), 1 to 64 channels")
     if np.issubdtype(samples.dtype, np.signedinteger):

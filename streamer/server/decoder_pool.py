@@ -25,7 +25,7 @@ import structlog
 import streamer
 from streamer.audio.decoder_messages import HEAD_BYTES, DecoderLimits, Request
 from streamer.audio.notes import Note
-from streamer.audio.pcm import Samples, finite
+from streamer.audio.pcm import Samples, bounded, finite
 from streamer.errors import AudioFormatError, OverloadError
 
 MAX_SURVEYS = 2
@@ -176,7 +176,7 @@ class DecodedFile:
             return None
         if kind != b"A" or len(body) % 4:
             raise self._failure()
-        return finite(np.frombuffer(body, "<f4"))
+        return bounded(finite(np.frombuffer(body, "<f4")))
 
     def close(self) -> None:
         """Let the process go."""

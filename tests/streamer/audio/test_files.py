@@ -272,3 +272,18 @@ def test_absurd_layouts_are_refused(rate: int, channels: int, message: str) -> N
     file.seek(0)
     with pytest.raises(AudioFormatError, match=message):
         open_audio(file, "odd.wav")
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "CAF"])
+def test_floats_in_the_range_of_integers_are_divided(subtype: str, container: str) -> None:
+    """The sound is that of ordinary floats, and the division is told."""
+    files = [io.BytesIO(), io.BytesIO()]
+    for file, scale in zip(files, (1, 32768), strict=True):
+        soundfile.write(file, scale * tone(SAMPLE_RATE), SAMPLE_RATE, format=container, subtype=subtype)
+    expected, found = (read_sound(file, "tone") for file in files)
+    np.testing.assert_array_equal(found.samples, expected.samples)
+    assert not expected.notes
+    assert [str(note) for note in found.notes] == [
+        "its samples are floats in the range of integers, not of -1 to 1: divided by 32768"
+    ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from streamer.audio.mixer import FRAME_S, Mixer, MonoSignal
 from streamer.audio.pcm import mean_of_channels
+from streamer.errors import AudioFormatError
 from tests.streamer.audio.test_channels import NOTHING, RATE, N, levels, noise, speech
 
 FRAME = int(RATE * FRAME_S)
@@ -116,3 +117,12 @@ def test_one_channel_passes_through() -> None:
     np.testing.assert_array_equal(Mixer(1, RATE).mix(speech()[:, None]), speech())
     signal = MonoSignal(1, RATE)
     assert len(signal.convert(speech()[:, None])) + len(signal.finish()) == 2 * N
+
+
+def test_live_floats_in_the_range_of_integers_are_refused() -> None:
+    """Clipped they would be noise; where the whole was measured before, they are divided."""
+    samples = speech()[:, None]
+    with pytest.raises(AudioFormatError, match="floats in the range of integers"):
+        MonoSignal(1, RATE).convert(32768 * samples)
+    known = MonoSignal(1, RATE, full_scale=32768)
+    np.testing.assert_array_equal(known.convert(32768 * samples), MonoSignal(1, RATE).convert(samples))

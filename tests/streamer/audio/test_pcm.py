@@ -138,6 +138,14 @@ def test_samples_that_are_not_finite_are_refused(value: float) -> None:
         AudioDecoder("pcm_f32le", SAMPLE_RATE, 1).decode(data)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_floats_in_the_range_of_integers_are_refused(channels: int) -> None:
+    """Clipped they would be noise."""
+    decoder = AudioDecoder("pcm_f32le", SAMPLE_RATE, channels)
+    with pytest.raises(AudioFormatError, match="floats in the range of integers"):
+        decoder.decode(encode(32768 * tone(SAMPLE_RATE, channels), "pcm_f32le"))
+
+
 def test_an_empty_message_is_no_samples() -> None:
     """Zero bytes are zero frames, at every rate."""
     assert len(AudioDecoder("pcm_s16le", 48000, 1).decode(b"")) == 0

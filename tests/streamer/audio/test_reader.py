@@ -33,12 +33,12 @@ def test_joined_blocks_hold_the_same_samples(drawn: list[tuple[int, tuple[int, i
 
 
 def test_samples_that_are_no_numbers_are_counted() -> None:
-    """They become silence, and loud ones are clipped."""
+    """They become silence; loud ones stay as they are."""
     track = Track()
     samples = np.array([[0.5, np.nan], [9.0, -9.0], [np.inf, 0.0]], np.float32)
-    assert cleaned(samples, track, 8000).tolist() == [[0.5, 0.0], [1.0, -1.0], [0.0, 0.0]]
+    assert cleaned(samples, track, 8000).tolist() == [[0.5, 0.0], [9.0, -9.0], [0.0, 0.0]]
     assert track.losses
-    assert silenced(samples).max() == 1.0
+    assert silenced(samples).max() == 9.0
 
 
 def test_layouts_have_bounds() -> None:

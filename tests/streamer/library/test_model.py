@@ -117,11 +117,12 @@ def test_what_was_lost_of_a_file_is_told(model: SpeechModel, recordings: dict[st
         (np.zeros((2, 3, 4)), 16000, r"samples of shape \(2, 3, 4\): expected \(n,\) or \(n, channels\)"),
         (np.zeros((2, 100)), 16000, r"samples of shape \(2, 100\): expected"),
         (np.zeros(4, np.uint8), 16000, "samples of dtype uint8: expected floats or signed integers"),
+        (np.full(16000, 3e3), 16000, "floats in the range of integers: expected -1 to 1; divide them by 32768"),
         (np.zeros(4), 10, "10 samples per second, expected 1000 to 384000"),
     ],
 )
 def test_arrays_that_are_no_sound_are_refused(samples: np.ndarray, rate: int, message: str) -> None:  # type: ignore[type-arg]
-    """By shape, dtype or rate."""
+    """By shape, dtype, rate or range."""
     with pytest.raises(AudioFormatError, match=message):
         samples_of(samples, rate)
 
