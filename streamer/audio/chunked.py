@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Literal
 
-from streamer.audio.parts import Part, read_at
+from streamer.audio.parts import Part, places, read_at
 from streamer.audio.signatures import HEAD_BYTES, RIFX, WAV, WAV_HEADER, begins_recording
 
 MAX_CHUNKS = 4096
@@ -24,8 +24,6 @@ HEADER_BYTES = 65_536
 """Bytes in which the samples are looked for, where sizes do not lead to them."""
 MAX_FORMAT_BYTES = 1024
 """Longest chunk that tells the format of a WAV."""
-SCANNED_BYTES = 1_048_576
-"""Bytes that are read at once while a next header is looked for."""
 TRAILING_BYTES = 8
 """Bytes behind the last chunk that are no chunk."""
 START_BYTES = 40
@@ -188,12 +186,7 @@ class _Chunks:
 
     def _next_header(self, at: int) -> int | None:
         """Where the next header of the same kind stands; None: there is none."""
-        while at < self._size:
-            found = self._form.header.search(read_at(self._file, at, SCANNED_BYTES))
-            if found:
-                return at + found.start()
-            at += SCANNED_BYTES - START_BYTES
-        return None
+        return next(places(self._file, self._form.header, at, self._size, START_BYTES), None)
 
     def _sizes(self, at: int, stop: int) -> dict[int, bytes]:
         """The sizes of a recording whose samples begin at `at`."""

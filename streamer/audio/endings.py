@@ -1,4 +1,4 @@
-"""Whether a recording breaks off, by its last bytes: within a page (Ogg), an element (Matroska), or a frame."""
+"""Whether a recording breaks off: within a page (Ogg), an element (Matroska), packets (ASF), or a frame."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ CLUSTER_BYTES = 1_048_576
 """Bytes at the end in which the last cluster is looked for, where lengths do not lead to it."""
 _LAST_PAGE = 0x04
 _EBML, _CLUSTER = b"\x1a\x45\xdf\xa3", b"\x1f\x43\xb6\x75"
+_ASF = b"\x30\x26\xb2\x75"
+_ASF_HEAD_BYTES = 24
+"""Name of an object of ASF, and its size with them."""
 _SEGMENT = b"\x18\x53\x80\x67"
 _ID3V1_BYTES = 128
 
@@ -30,16 +33,24 @@ def breaks_off(file: IO[bytes], start: int, size: int) -> bool:
     Args:
         file: Its position is moved.
         start: Where it begins.
-        size: Of the whole file.
+        size: Where it ends, or the file.
     """
     head = read_at(file, start, 4)
     if head == b"OggS":
-        return _ogg_breaks_off(read_at(file, max(start, size - PAGE_BYTES), PAGE_BYTES))
+        return _ogg_breaks_off(_tail(file, start, size, PAGE_BYTES))
     if head == _EBML:
         return _matroska_breaks_off(file, start, size)
-    tail = read_at(file, max(start, size - TAIL_BYTES), TAIL_BYTES)
+    if head == _ASF:
+        return _asf_breaks_off(file, start, size)
+    tail = _tail(file, start, size, TAIL_BYTES)
     tag = tail[-_ID3V1_BYTES : -_ID3V1_BYTES + 3]
     return tag != b"TAG" and ends_within_frame(tail)
+
+
+def _tail(file: IO[bytes], start: int, size: int, n: int) -> bytes:
+    """So many bytes before `size`, but none before `start`."""
+    at = max(start, size - n)
+    return read_at(file, at, size - at)
 
 
 def _ogg_breaks_off(tail: bytes) -> bool:
@@ -49,6 +60,15 @@ def _ogg_breaks_off(tail: bytes) -> bool:
     n_segments = tail[at + 26] if at + 26 < len(tail) else 255
     n_bytes = 27 + n_segments + sum(tail[at + 27 : at + 27 + n_segments])
     return at + n_bytes > len(tail) or not tail[at + 5] & _LAST_PAGE
+
+
+def _asf_breaks_off(file: IO[bytes], start: int, size: int) -> bool:
+    """Whether the object of the packets, which follows the header, goes on behind the end."""
+    at = start
+    for _ in range(2):
+        head = read_at(file, min(at, size), _ASF_HEAD_BYTES)
+        at += int.from_bytes(head[16:], "little")
+    return at > size
 
 
 def _matroska_breaks_off(file: IO[bytes], start: int, size: int) -> bool:

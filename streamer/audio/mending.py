@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import IO, NamedTuple
 
 from streamer.audio.beginnings import beginning, tags_end
+from streamer.audio.chains import chain
 from streamer.audio.chunked import chunked
 from streamer.audio.endings import breaks_off
 from streamer.audio.frames import announced_s
@@ -46,7 +47,7 @@ def recordings(file: IO[bytes]) -> Iterator[Recording]:
 def parts(file: IO[bytes], size: int) -> list[Part]:
     """Where the recordings of a file of `size` bytes stand."""
     start = beginning(file, size)
-    found = chunked(file, start or 0, size) or movies(file, start, size)
+    found = chunked(file, start or 0, size) or movies(file, start, size) or chain(file, start or 0, size)
     if found is None:
         return [_stream(file, start, size) if start is not None else headless(file, size) or Part(0, size)]
     first = list(itertools.islice(found, MAX_PARTS))

@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from typing import IO
 
 from streamer.audio.chunked import is_name
-from streamer.audio.parts import Part, read_at
+from streamer.audio.parts import Part, places, read_at
 
 MAX_BOXES = 65_536
 """Boxes that are walked through: a fragmented recording has two for each fragment."""
-SCANNED_BYTES = 1_048_576
-"""Bytes that are read at once while a next box is looked for."""
 _FOLLOWING = re.compile(rb"....(?:moov....mvhd|moof....mfhd|ftyp....)", re.DOTALL)
 """What follows the sound."""
 _SECOND = re.compile(rb"....(?:moov....mvhd|moof....mfhd|free|mdat)", re.DOTALL)
@@ -83,14 +81,8 @@ def _leads_on(file: IO[bytes], at: int, size: int, n_bytes: int) -> bool:
 
 def _following(file: IO[bytes], at: int, size: int) -> int | None:
     """Where the first box behind the sound begins; None: nothing follows."""
-    while at < size:
-        for found in _FOLLOWING.finditer(read_at(file, at, SCANNED_BYTES + _HEAD_BYTES)):
-            place = at + found.start()
-            n_bytes = _box(file, place)[1]
-            if 8 <= n_bytes <= size - place:
-                return place
-        at += SCANNED_BYTES
-    return None
+    found = places(file, _FOLLOWING, at, size, _HEAD_BYTES)
+    return next((place for place in found if 8 <= _box(file, place)[1] <= size - place), None)
 
 
 def _sized(file: IO[bytes], at: int, n_bytes: int) -> dict[int, bytes]:

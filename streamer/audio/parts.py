@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO
+
+SCANNED_BYTES = 1_048_576
+"""Bytes that are read at once while something is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,24 @@ class View(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+def places(file: IO[bytes], wanted: re.Pattern[bytes], at: int, size: int, n_longest: int) -> Iterator[int]:
+    """
+    Where a pattern stands in a file.
+
+    Args:
+        file: Its position is moved.
+        wanted: The pattern.
+        at: Place from which on it is looked for.
+        size: Of the whole file.
+        n_longest: Bytes of its longest match.
+    """
+    while at < size:
+        for found in wanted.finditer(read_at(file, at, SCANNED_BYTES + n_longest - 1)):
+            if found.start() < SCANNED_BYTES:
+                yield at + found.start()
+        at += SCANNED_BYTES
 
 
 def read_at(file: IO[bytes], at: int, n: int) -> bytes:

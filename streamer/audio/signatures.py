@@ -18,6 +18,7 @@ WAV_HEADER = b"(?:%s)....WAVE" % b"|".join(WAV)
 HEAD_BYTES = 12
 """Bytes that always tell the container."""
 _OGG = b"OggS\0"
+_ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 _FIRST_PAGE = 0x02
 """Bit in the header type of an Ogg page: the first page of a stream (RFC 3533)."""
 _STARTS = (
@@ -29,7 +30,7 @@ _STARTS = (
     b"caff",
     b"#!AMR",
     b"riff\x2e\x91\xcf\x11",
-    b"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    _ASF,
     b"\x00\x00\x01\xba",
     b".snd",
     b"FLV\1",
@@ -47,7 +48,7 @@ MXF.
 SEARCHED_BYTES = 4096
 """Bytes of a stream in which the beginning of a recording is looked for."""
 _RIFF = (*WAV, RIFX)
-_BEGINNINGS = (WEBM, b"fLaC", b"caff", b"#!AMR", b"riff\x2e\x91\xcf\x11", b".snd\0\0", b"FLV\1")
+_BEGINNINGS = (WEBM, b"fLaC", b"caff", b"#!AMR", b"riff\x2e\x91\xcf\x11", b".snd\0\0", b"FLV\1", _ASF)
 """Headers that stand at a beginning alone, beside those that are told by more than their first bytes."""
 _MAGIC = re.compile(b"|".join([*map(re.escape, (*_RIFF, *_BEGINNINGS, _OGG)), b"FORM....AIF", b"....ftyp"]), re.DOTALL)
 _BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"free", b"skip", b"wide", b"mdat")
