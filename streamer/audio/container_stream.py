@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from streamer.audio.ffmpeg_reader import allowed, packets, pieces
+from streamer.audio.ffmpeg_reader import UNKNOWN, allowed, packets, pieces
 from streamer.audio.mixer import MonoSignal
 from streamer.audio.pcm import Samples
 from streamer.audio.reader import problem_of_layout, silenced
@@ -172,8 +172,8 @@ def _decode(exchange: _Exchange, source: _Exchange | io.BytesIO) -> None:
             )
             with container:
                 _decode_audio(container, exchange)
-        except (av.error.FFmpegError, ValueError, IndexError) as error:
-            exchange.say(AudioFormatError(f"no audio that can be decoded ({error})"))
+        except (av.error.FFmpegError, ValueError, IndexError):
+            exchange.say(AudioFormatError(f"no audio that can be decoded ({UNKNOWN})"))
         except AudioFormatError as error:
             exchange.say(error)
         exchange.say(_Over())

@@ -57,6 +57,11 @@ TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "ogg")
 """Formats that tell when each packet is heard, so that a packet that is lost leaves a gap."""
 MIN_GAP_S, MAX_GAP_S = 0.25, 86_400.0
 """Gaps that are told, seconds: times of recorders are inexact, and damaged ones can be anything."""
+UNKNOWN = (
+    "it is in no format that is known, or its header is damaged: convert it to wav, flac, mp3 or mp4, as "
+    "`ffmpeg -i FILE out.wav` does"
+)
+"""What to say of what FFmpeg cannot open; its own words name no remedy."""
 MAX_TRACKS = 8
 """Tracks that are read; of more the first."""
 MAX_FAILURES = 16
@@ -160,12 +165,21 @@ def pieces(frame: Any) -> Iterator[Samples]:
     Samples of one frame of PyAV, (n, n_channels), a second and PIECE_VALUES at a time at most: a packet may hold any
     number, and at a low rate becomes many more. They may be infinite or no numbers.
     """
-    stored = frame.to_ndarray()
+    stored = _stored(frame)
     n_channels = frame.layout.nb_channels
     by_time = stored.T if frame.format.is_planar else stored.reshape(-1, n_channels)  # (n, n_channels)
     n_piece = max(1, min(PIECE_VALUES // n_channels, frame.sample_rate))
     for at in range(0, len(by_time), n_piece):
         yield _floats(by_time[at : at + n_piece])
+
+
+def _stored(frame: Any) -> np.ndarray[Any, Any]:
+    """Samples of a frame as PyAV gives them, and those of 64 bits, which it does not give."""
+    if not frame.format.name.startswith("s64"):
+        stored: np.ndarray[Any, Any] = frame.to_ndarray()
+        return stored
+    n = frame.samples if frame.format.is_planar else frame.samples * frame.layout.nb_channels
+    return np.stack([np.frombuffer(plane, np.int64, n) for plane in frame.planes])
 
 
 def packets(container: Any, streams: Sequence[Any], count_failure: Callable[[], None] = lambda: None) -> Iterator[Any]:
@@ -234,8 +248,8 @@ def _opened(file: IO[bytes], name: str) -> Any:
     try:
         # without `mode` PyAV uses the file's own: a temporary file, open for writing, would become an output
         return av.open(file, mode="r", container_options=allowed(), metadata_errors="replace")
-    except (av.error.FFmpegError, ValueError) as error:
-        raise AudioFormatError(f"{name}: no audio that can be decoded ({error})") from None
+    except (av.error.FFmpegError, ValueError):
+        raise AudioFormatError(f"{name}: no audio that can be decoded ({UNKNOWN})") from None
 
 
 def _floats(stored: np.ndarray[Any, Any]) -> Samples:

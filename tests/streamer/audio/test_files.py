@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 import sys
 from pathlib import Path
 
@@ -51,6 +52,25 @@ def test_read_audio_names_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
         read_audio(tmp_path)
     with pytest.raises(AudioFormatError, match=r"cannot be read: file name too long"):
         read_audio(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_integers_of_64_bits_are_read(channels: int) -> None:
+    """PyAV gives no arrays of them."""
+    samples = np.repeat(tone(SAMPLE_RATE)[:, None], channels, axis=1)
+    n = 8 * channels
+    format_ = struct.pack("<HHIIHH", 1, channels, SAMPLE_RATE, n * SAMPLE_RATE, n, 64)
+    data = (samples * 2.0**63).astype("<i8").tobytes()
+    head = b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt " + struct.pack("<I", 16) + format_
+    found = read_sound(io.BytesIO(head + b"data" + struct.pack("<I", len(data)) + data), "long.wav")
+    np.testing.assert_allclose(found.samples, tone(SAMPLE_RATE), atol=1e-6)
+
+
+def test_a_format_that_is_not_known_is_refused_with_a_remedy() -> None:
+    """Also one that FFmpeg knows and may not read."""
+    for data in (b"#!/bin/sh\n" * 100, b".RMF\0\0\0\x12\0\0\0\0\0\0" + bytes(100), b""):
+        with pytest.raises(AudioFormatError, match=r"clip: no audio that can be decoded .*: convert it to wav"):
+            read_sound(io.BytesIO(data), "clip")
 
 
 def test_a_single_sample_is_no_error() -> None:
