@@ -15,6 +15,7 @@ from torch import Tensor
 
 from streamer.audio.mel import N_FFT, FrameStream, MelSpectrogram
 from streamer.audio.offset import OffsetFilter
+from streamer.audio.raising import Raiser
 from streamer.audio.vad import FRAME_SAMPLES, VoiceDetector, VoiceState
 from streamer.errors import DeviceError
 
@@ -23,30 +24,32 @@ END_SAMPLES = N_FFT + FRAME_SAMPLES
 
 
 class FeatureState:
-    """Front-end state of one session: its offset, samples that do not fill a frame yet, the voice detector's state."""
+    """Front-end state of one session: offset, loudness, samples that do not fill a frame yet, the detector's state."""
 
     def __init__(self) -> None:
         self.offset = OffsetFilter()
         self.frames = FrameStream()
-        self.voice = VoiceState()
+        self.raiser, self.voice = Raiser(), VoiceState()
         self._pending = torch.empty(0)
 
     def copied(self) -> FeatureState:
         """A state that can go on by itself; it shares the tensors, which are replaced and never changed."""
         twin = copy(self)
-        twin.offset, twin.frames, twin.voice = copy(self.offset), copy(self.frames), copy(self.voice)
+        twin.offset, twin.frames = copy(self.offset), copy(self.frames)
+        twin.raiser, twin.voice = copy(self.raiser), copy(self.voice)
         return twin
 
     def take(self, twin: FeatureState) -> None:
         """Become what a copy has become."""
-        self.offset, self.frames, self.voice, self._pending = twin.offset, twin.frames, twin.voice, twin._pending
+        self.offset, self.frames, self._pending = twin.offset, twin.frames, twin._pending
+        self.raiser, self.voice = twin.raiser, twin.voice
 
     def whole_frames(self, samples: Tensor) -> Tensor:
-        """Append samples (n,); returns the voice frames they complete, (n_frames, 512), and keeps the rest."""
+        """Append samples (n,); returns the voice frames they complete, (n_frames, 512), quiet ones raised."""
         pending = torch.cat([self._pending, samples])
         n = pending.shape[0] // FRAME_SAMPLES
         self._pending = pending[n * FRAME_SAMPLES :].clone()
-        return pending[: n * FRAME_SAMPLES].reshape(n, FRAME_SAMPLES)
+        return self.raiser.raised(pending[: n * FRAME_SAMPLES].reshape(n, FRAME_SAMPLES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tests.helpers.recordings import Recording
 from tests.helpers.sessions import model_of, new_session
 
 
-@pytest.mark.parametrize("decibels", [-20, -40])
+@pytest.mark.parametrize("decibels", [-20, -40, -65])
 def test_quiet_speech_is_understood(
     tiny_engine: WhisperEngine, recordings: dict[str, Recording], decibels: int
 ) -> None:
