@@ -232,7 +232,7 @@ class Session:
             return []
         self._audio.seen = step.edge_frame
         if not self._window.read(step.request, result, closes=self._turn.closes):
-            return []
+            return [*self._show()]  # words that it committed must not be acknowledged before they are said
         if self._turn.is_complete:
             if not self._turn.goes_on:
                 return self._end_turn()

@@ -554,6 +554,16 @@ class TestSteps:
         assert hall.text == hall.spoken()
         assert_sound(hall)
 
+    def test_no_audio_is_acknowledged_whose_stable_words_were_not_said(self) -> None:
+        """Nor where a late step commits words and is not believed: a client would forget their sound for good."""
+        hall = Hall(talk(9.0, 0.7, 9.0), WINDOW, ENGLISH, answer="stopping", interval_s=1.5, latency=30)
+        hall.play(20.0)
+        claims = (isinstance(event, Ack) and event.stable_s >= hall.words[1].end_s for event in hall.events)
+        *_, said = (
+            plain(event.stable) for event in hall.events[: list(claims).index(True)] if isinstance(event, Caption)
+        )
+        assert said[:2] == hall.spoken()[:2]
+
     def test_a_text_that_ends_too_early_goes_on(self) -> None:
         """A network that stops in the middle of speech is asked again until the voice is accounted for."""
         hall = Hall(talk(9.0, 4.0, 5.0), WINDOW, ENGLISH, answer="stopping", interval_s=1.5)
