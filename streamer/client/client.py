@@ -145,6 +145,8 @@ class Captions:
         self._idle: ProtocolError | None = None
         """Set when the daemon ends the session for idleness; raised at `bye`, after the last events."""
         self._failure: Exception | None = None
+        self._trouble = ""
+        """Why the last connection ended, with the remedy."""
 
     # --- the user's side
 
@@ -252,9 +254,7 @@ class Captions:
             if now_s > reached_s or loop.time() - began_at > self._give_up_s:
                 pause_s, reached_s, moved_at = FIRST_PAUSE_S, now_s, loop.time()
             elif loop.time() - moved_at > self._give_up_s:
-                raise ConnectionLostError(
-                    f"{self._url}: no progress for {self._give_up_s:g} s: check that the daemon is running"
-                )
+                raise ConnectionLostError(f"{self._url}: no progress for {self._give_up_s:g} s: {self._trouble}")
             if not self._is_over:
                 await asyncio.sleep(max(wait_s, pause_s))
             pause_s = min(2 * pause_s, MAX_PAUSE_S)
@@ -267,10 +267,13 @@ class Captions:
         except OverloadError as error:
             if not self._is_started:
                 raise
+            self._trouble = str(error)
             return error.retry_after_s
-        except (OSError, WebSocketException, ConnectionLostError) as error:
+        except (OSError, WebSocketException, ConnectionLostError, msgspec.MsgspecError) as error:
+            reason = str(error) or f"no answer for {OPEN_TIMEOUT_S:g} s"
+            self._trouble = f"{reason}; check the address, and that the daemon runs there"
             if not self._is_started:
-                raise ConnectionLostError(f"{self._url}: {error}") from error
+                raise ConnectionLostError(f"{self._url}: {self._trouble}") from error
         return 0.0
 
     async def _connect(self) -> None:

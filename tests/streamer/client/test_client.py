@@ -8,10 +8,12 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import jiwer
 import numpy as np
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from streamer.access.keys import Keys
 from streamer.client import (
@@ -28,8 +30,8 @@ from streamer.client import (
 from streamer.client.client import captions_url
 from streamer.config import Config, ServerConfig
 from streamer.errors import EngineError, OverloadError, ProtocolError
-from streamer.protocol.options import Update
-from tests.helpers.fake_scheduler import FakeScheduler, script_of
+from streamer.protocol.options import SessionOptions, Update
+from tests.helpers.fake_scheduler import FakeScheduler, FakeStream, script_of
 from tests.helpers.fault_proxy import fault_proxy
 from tests.helpers.http_daemon import SECOND, Daemon, serving, within
 from tests.helpers.scripted_engine import ScriptedService, spoken, story
@@ -205,12 +207,26 @@ async def test_an_address_without_daemon_raises() -> None:
                 pass
 
 
+async def test_another_program_at_the_address_is_told() -> None:
+    """One that speaks WebSocket, and nothing of this protocol."""
+
+    async def greet(socket: ServerConnection) -> None:
+        await socket.send("welcome")
+        await socket.wait_closed()
+
+    async with serve(greet, "127.0.0.1", 0) as other:
+        port = next(iter(other.sockets)).getsockname()[1]
+        with pytest.raises(ConnectionLostError, match="check the address"):
+            async with connect(f"ws://127.0.0.1:{port}"):
+                pass
+
+
 async def test_a_daemon_that_stays_away_is_given_up(daemon: Daemon) -> None:
     """After a while without any way to go on, sender and reader are told."""
     async with fault_proxy(daemon.port) as proxy, connect(proxy.url, give_up_s=0.3) as captions:
         proxy.target_port = 1
         proxy.cut()
-        with pytest.raises(ConnectionLostError, match=r"no progress for 0\.3 s"):
+        with pytest.raises(ConnectionLostError, match=r"no progress for 0\.3 s: .*; check the address"):
             await within(_all(captions.transcribe(seconds(1))))
         with pytest.raises(ConnectionLostError):
             await captions.send(SECOND)
@@ -245,6 +261,35 @@ async def test_a_full_daemon_raises() -> None:
             async with connect(daemon.url("", "ws")):
                 pass
     assert refused.value.retry_after_s == 5.0
+
+
+async def test_a_full_daemon_is_named_when_it_is_given_up(daemon: Daemon) -> None:
+    """Whoever waited for a place after a lost connection is not told that the daemon is gone."""
+
+    class Full(FakeScheduler):
+        async def begin(self, options: SessionOptions, **fields: Any) -> FakeStream:
+            raise OverloadError("no free place", retry_after_s=0.1)
+
+    async with (
+        serving(scheduler=Full()) as full,
+        fault_proxy(daemon.port) as proxy,
+        connect(proxy.url, give_up_s=0.3) as captions,
+    ):
+        proxy.target_port = full.port
+        proxy.cut()
+        with pytest.raises(ConnectionLostError, match=r"no progress for 0\.3 s: no free place"):
+            await within(_all(captions.transcribe(seconds(1))))
+
+
+async def test_a_taken_room_raises() -> None:
+    """With its code, and no second try: another name is needed."""
+    async with serving(Config(server=ServerConfig(port=0, rooms=True))) as daemon:
+        url = f"{daemon.url('', 'ws')}?room=stage"
+        async with connect(url):
+            with pytest.raises(ProtocolError, match="another session speaks") as refused:
+                async with connect(url):
+                    pass
+    assert refused.value.code == "room_taken"
 
 
 async def test_a_failed_session_is_resumed(daemon: Daemon) -> None:
