@@ -19,6 +19,7 @@ from streamer.gateway import build_service
 from streamer.host.microphone import MicrophoneSource
 from streamer.host.terminal import TerminalCaptions, TerminalNotes, has_person
 from streamer.protocol.events import Event
+from streamer.protocol.projection import for_viewers
 from streamer.scheduling.scheduler import Scheduler, running
 from streamer.scheduling.session_handle import SessionHandle
 
@@ -144,7 +145,7 @@ async def _caption_session(scheduler: Scheduler, config: Config, open_microphone
     feeding = asyncio.create_task(_feed_room(stream, config, open_microphone, room))
     try:
         async for event in stream:
-            room.publish(event)
+            room.publish(for_viewers(event, config.session.task))
         return feeding.done()
     finally:
         stream.end()

@@ -1,4 +1,4 @@
-"""Projection of session events to the options of a client: with or without words and partials."""
+"""Projection of session events to the options of a client, with or without words and partials, and to viewers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 
 from streamer.protocol.events import Caption, Event, TurnEnd, TurnRevised
-from streamer.protocol.options import SessionOptions
+from streamer.protocol.options import SessionOptions, Task
 
 
 class Projection:
@@ -43,6 +43,24 @@ class Projection:
             caption = msgspec.structs.replace(caption, rev=last.rev + 1)
         self._last = caption
         return caption
+
+
+def for_viewers(event: Event, task: Task) -> Event:
+    """
+    An event as the viewers of a room get it: its `language` is that of the text, which they read without the sound.
+
+    Args:
+        event: Of the session.
+        task: Of the session.
+    """
+    if not isinstance(event, TurnEnd | TurnRevised):
+        return event
+    return msgspec.structs.replace(event, language=text_language(event.language, task))
+
+
+def text_language(spoken: str, task: Task) -> str:
+    """The language of the text of a turn that was spoken in another one, or in the same."""
+    return "en" if task == "translate" else spoken
 
 
 def _without_partial(caption: Caption) -> Caption:

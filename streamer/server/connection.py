@@ -41,7 +41,7 @@ from streamer.protocol.messages import (
     error_message,
 )
 from streamer.protocol.options import Update
-from streamer.protocol.projection import Projection
+from streamer.protocol.projection import Projection, for_viewers
 from streamer.protocol.state_machine import CaptionsProtocol, State
 from streamer.server import websocket
 from streamer.server.duplex import ClientGone, Transport, converse
@@ -175,7 +175,7 @@ class Connection:
         stream, events = await self._started.get()
         projection = Projection(stream.options)
         async for event in events:
-            self._publish(event)
+            self._publish(for_viewers(event, stream.options.task))
             message = projection.project(event)
             if isinstance(event, Bye):
                 self._speaking.close()  # before the client can go on in the room with another connection
@@ -253,7 +253,8 @@ class Connection:
             if isinstance(decoder, ContainerDecoder):
                 decoder.skip_to(stream.received_s)
             if self._room is not None:
-                speaking = await self._rooms.speak(self._room, stream.id, past_of(start.resume, stream.id))
+                past = past_of(start.resume, stream.id, stream.options.task)
+                speaking = await self._rooms.speak(self._room, stream.id, past)
                 self._publish = self._speaking.enter_context(speaking).publish
             started = _started(stream, start)
         except BaseException:

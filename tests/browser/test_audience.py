@@ -171,6 +171,26 @@ async def test_a_speaker_brings_the_talk_back(browser: Browser, config: Config) 
             await expect(page.locator("#log .said")).to_have_text([*TURNS, "It went on."])
 
 
+async def test_text_has_its_language(browser: Browser) -> None:
+    """On the stage, in the transcript, for screen readers and on the overlay."""
+    room, thai = Room(), "ญี่ปุ่น ปู่ ที่นี่"
+    async with serving(CONFIG, microphone=room) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/watch"))
+        overlay = await open_page(page.context, daemon.url("/overlay"))
+        await until(lambda: room.n_viewers == 2)
+        with room.speaking("s_1"):
+            for turn, (text, language) in enumerate([("Guten Tag.", "de"), (thai, "th")]):
+                room.publish(
+                    TurnEnd(turn=turn, text=text, start_s=turn, end_s=turn, language=language, reason="silence")
+                )
+            await expect(page.locator("#log .said").last).to_have_attribute("lang", "th")
+            await expect(page.locator("#log .said").first).to_have_attribute("lang", "de")
+            await expect(page.locator("#announced p").last).to_have_attribute("lang", "th")
+            for shown in (page, overlay):
+                await expect(shown.locator("#stage p").last).to_have_text(thai)
+                await expect(shown.locator("#stage p").last).to_have_attribute("lang", "th")
+
+
 async def test_forgotten_turns_are_counted(browser: Browser) -> None:
     """The last turns of a longer talk do not look like all of it, nor do those that a page keeps for so long."""
     microphone = Room()

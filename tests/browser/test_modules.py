@@ -53,6 +53,32 @@ async def test_subtitles_are_those_of_the_daemon(browser: Browser) -> None:
     assert made == [{key: vector[key] for key in ("txt", "srt", "vtt")} for vector in vectors]
 
 
+async def test_text_has_its_language(browser: Browser) -> None:
+    """An ended turn has its own, an open one that of the session or of the turn before; a translation is English."""
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        found = await page.evaluate(
+            """async () => {
+                const { Turns } = await import("/pages/turns.js");
+                const turns = new Turns();
+                const span = { start_s: 0, end_s: 1 };
+                const said = (turn, language) => [
+                    turns.apply({ type: "caption", turn, stable: "a", partial: "", ...span }).lang,
+                    turns.apply({ type: "turn_end", turn, text: "a", language, ...span }).lang,
+                ];
+                turns.apply({ type: "started", language: "auto", task: "transcribe" });
+                const detected = [said(0, "de"), said(1, "jw")];
+                turns.expect({ language: "fr" });
+                const chosen = said(2, "fr");
+                turns.restart();
+                turns.apply({ type: "started", language: "auto", task: "translate" });
+                return [...detected, chosen, said(0, "de"), [turns.all.at(-1).language]];
+            }"""
+        )
+
+    assert found == [["", "de"], ["de", "jv"], ["fr", "fr"], ["en", "en"], ["de"]]
+
+
 async def test_qr_codes_are_read_by_another_program(browser: Browser) -> None:
     """Texts of every length that a code can hold, beyond ASCII too, in all ten versions; a longer one is refused."""
     chance = random.Random(18)

@@ -4,7 +4,6 @@
 import { onceAFrame } from "./frames.js";
 
 const MANY_ROWS = 50;
-
 export class CaptionView {
   #stage;
   #rows = []; // { key, element, stable }
@@ -17,8 +16,9 @@ export class CaptionView {
   }
 
   /** Show the current state of a turn. */
-  show({ key, text, partial }) {
+  show({ key, text, partial, lang = "" }) {
     const row = this.#row(key);
+    row.element.lang = lang; // "": not known, and not that of the page
     const grown = text.startsWith(row.stable) ? text.slice(row.stable.length) : "";
     row.element.replaceChildren(grown ? row.stable : text);
     if (grown) row.element.append(span("settled", grown));

@@ -117,6 +117,7 @@ function openSession() {
   turns.record(Date.now());
   delays = [];
   lagS = 0;
+  turns.expect(options);
   ticking = setInterval(tick, CLOCK_MS);
   return new Captions({ token: pageKey(), audio: source.audio, ...settings.options })
     .on("state", follow)

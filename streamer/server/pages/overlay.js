@@ -92,7 +92,7 @@ function style() {
 style();
 addEventListener("hashchange", () => location.reload()); // another key
 if (settings.sample === "yes") {
-  view.show({ key: "sample", text: SAMPLE[0], partial: SAMPLE[1] });
+  view.show({ key: "sample", text: SAMPLE[0], partial: SAMPLE[1], lang: "en" });
 } else {
   new Watch({ room: settings.room, token: pageKey() })
     .on("room", follow)

@@ -74,7 +74,7 @@ export class Transcript {
     this.#rows.set(turn.key, row);
     this.#fill(row, turn);
     this.#log.append(row);
-    if (isNew) this.#announce(turn.text);
+    if (isNew) this.#announce(turn);
     this.#empty.hidden = true;
     this.#buttons.forEach((button) => (button.disabled = false));
   }
@@ -121,8 +121,8 @@ export class Transcript {
   }
 
   /** Let screen readers say the text alone, without the row's buttons. */
-  #announce(text) {
-    this.#announced.append(element("p", "", text.trim()));
+  #announce({ text, lang = "" }) {
+    this.#announced.append(Object.assign(element("p", "", text.trim()), { lang, dir: "auto" }));
     if (this.#announced.childElementCount > ANNOUNCED) this.#announced.firstElementChild.remove();
   }
 
@@ -132,7 +132,7 @@ export class Transcript {
     const time = element("time", "", clock(turn.startS));
     if (turn.spokenAt > 0) time.title = new Date(turn.spokenAt).toLocaleTimeString();
     const said = element("span", "said");
-    said.dir = "auto";
+    Object.assign(said, { lang: turn.lang ?? "", dir: "auto" });
     said.append(...wordElements(turn));
     row.hidden = !turn.text.trim();
     row.replaceChildren(time, said);
@@ -151,7 +151,7 @@ export class Transcript {
   #edit(row, turn) {
     const field = element("textarea", "edit", turn.text.trim());
     field.rows = Math.max(1, Math.ceil(field.value.length / 60));
-    field.dir = "auto";
+    Object.assign(field, { lang: turn.lang ?? "", dir: "auto" });
     field.setAttribute("aria-label", `Sentence at ${clock(turn.startS)}`);
     const close = (isKept) => {
       field.onblur = null;

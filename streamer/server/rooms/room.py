@@ -16,6 +16,8 @@ from msgspec import UNSET, structs
 
 from streamer.protocol.events import Caption, Event, TurnEnd, TurnRevised
 from streamer.protocol.messages import Resume, RoomState, encode
+from streamer.protocol.options import Task
+from streamer.protocol.projection import text_language
 from streamer.server.rooms.base_room import HISTORY, BaseRoom, Message
 
 
@@ -31,19 +33,27 @@ class Past(NamedTuple):
 NOTHING_SAID = Past()
 
 
-def past_of(resume: Resume | None, session: str) -> Past:
+def past_of(resume: Resume | None, session: str, task: Task = "transcribe") -> Past:
     """
     The past turns that a client tells when it resumes.
 
     Args:
         resume: Of its `start`; None: nothing was said.
         session: Name of the session that it got: the one of `resume`, or a new one that follows on the past turns.
+        task: Of the session.
     """
     if resume is None:
         return NOTHING_SAID
     is_known = session == resume.session
     turns = [
-        TurnEnd(turn=t.turn, text=t.text, start_s=t.start_s, end_s=t.end_s, language=t.language, reason="limit")
+        TurnEnd(
+            turn=t.turn,
+            text=t.text,
+            start_s=t.start_s,
+            end_s=t.end_s,
+            language=text_language(t.language, task),
+            reason="limit",
+        )
         for t in resume.turns
         if not (t.open and is_known)
     ]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamer.client.resumption import EventMerger
 from streamer.protocol.events import Ack, Caption, TurnEnd, TurnRevised, Word
+from streamer.protocol.messages import PastTurn, Resume
 from streamer.server.rooms.base_room import HISTORY, MAX_PENDING, WAKE_AT_ONCE, Viewer
 from streamer.server.rooms.room import Past, Room, past_of
 
@@ -21,10 +22,10 @@ def caption(turn: int, stable: str) -> Caption:
     return Caption(turn=turn, rev=0, stable=stable, partial="", start_s=0.0, end_s=1.0)
 
 
-def turn_end(turn: int, text: str = "a") -> TurnEnd:
+def turn_end(turn: int, text: str = "a", language: str = "en") -> TurnEnd:
     """A message that may not be lost."""
     word = Word(text=text, start_s=0.0, end_s=1.0, confidence=0.9)
-    return TurnEnd(turn=turn, text=text, start_s=0.0, end_s=1.0, language="en", reason="silence", words=(word,))
+    return TurnEnd(turn=turn, text=text, start_s=0.0, end_s=1.0, language=language, reason="silence", words=(word,))
 
 
 def turn_revised(turn: int, text: str) -> TurnRevised:
@@ -130,6 +131,14 @@ async def test_a_long_talk_that_comes_back_cuts_nobody() -> None:
             messages = await shown(viewer, HISTORY + 1)
             assert messages[0]["turns"] == HISTORY
             assert messages[-1]["turn"] == HISTORY + 2
+
+
+def test_past_turns_of_a_translation_are_in_english() -> None:
+    """The client tells the language of their sound."""
+    resume = Resume(session="s_1", token="r", turns=(PastTurn(turn=0, text="Good day.", language="de"),))
+
+    assert [turn.language for turn in past_of(resume, "s_2").turns] == ["de"]
+    assert [turn.language for turn in past_of(resume, "s_2", "translate").turns] == ["en"]
 
 
 async def turns_of(room: Room) -> dict[int, str]:

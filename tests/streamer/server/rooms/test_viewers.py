@@ -65,6 +65,21 @@ async def test_a_session_speaks_to_its_room() -> None:
     assert (last["type"], last["live"]) == ("room", False)
 
 
+async def test_viewers_of_a_translation_are_told_the_language_of_the_text() -> None:
+    """Its speaker gets that of the sound."""
+    scheduler = FakeScheduler(script_of(["one two three"], word_s=0.2))
+    async with (
+        serving(ROOMS, scheduler) as daemon,
+        daemon.connect("/v1/watch/stage") as viewer,
+        daemon.connect("/v1/captions?room=stage") as speaker,
+    ):
+        await start(speaker, task="translate")
+        scheduler.streams[0].say(turn_end(0, language="de"))
+        told = [(await receive_until(socket, "turn_end"))[-1]["language"] for socket in (speaker, viewer)]
+
+    assert told == ["de", "en"]
+
+
 @pytest.mark.parametrize(
     ("config", "path", "code"),
     [
