@@ -171,8 +171,8 @@ async def test_a_speaker_brings_the_talk_back(browser: Browser, config: Config) 
             await expect(page.locator("#log .said")).to_have_text([*TURNS, "It went on."])
 
 
-async def test_text_has_its_language(browser: Browser) -> None:
-    """On the stage, in the transcript, for screen readers and on the overlay."""
+async def test_text_has_its_language_and_room_for_its_marks(browser: Browser) -> None:
+    """On the stage, in the transcript and on the overlay; whole lines of a script with high letters are shown."""
     room, thai = Room(), "ญี่ปุ่น ปู่ ที่นี่"
     async with serving(CONFIG, microphone=room) as daemon:
         page = await open_page(await browser.new_context(), daemon.url("/watch"))
@@ -189,6 +189,13 @@ async def test_text_has_its_language(browser: Browser) -> None:
             for shown in (page, overlay):
                 await expect(shown.locator("#stage p").last).to_have_text(thai)
                 await expect(shown.locator("#stage p").last).to_have_attribute("lang", "th")
+                leading = """(stage) => {
+                    const { lineHeight, fontSize } = getComputedStyle(stage);
+                    return parseFloat(lineHeight) / parseFloat(fontSize);
+                }"""
+                assert await shown.locator("#stage").evaluate(leading) == pytest.approx(1.7, abs=0.01)
+            lines = "(stage) => stage.clientHeight / parseFloat(getComputedStyle(stage).lineHeight)"
+            assert await page.locator("#stage").evaluate(lines) == pytest.approx(2, abs=0.1)
 
 
 async def test_forgotten_turns_are_counted(browser: Browser) -> None:

@@ -4,6 +4,10 @@
 import { onceAFrame } from "./frames.js";
 
 const MANY_ROWS = 50;
+// letters with marks above and below one another, which need higher lines
+const TALL = lettersOf("Thai", "Lao", "Khmer", "Arabic", "Devanagari", "Bengali", "Gurmukhi", "Gujarati", "Tamil", "Telugu", "Kannada", "Malayalam", "Sinhala");
+const TALLEST = lettersOf("Myanmar", "Tibetan");
+
 export class CaptionView {
   #stage;
   #rows = []; // { key, element, stable }
@@ -19,6 +23,7 @@ export class CaptionView {
   show({ key, text, partial, lang = "" }) {
     const row = this.#row(key);
     row.element.lang = lang; // "": not known, and not that of the page
+    this.#giveRoom(text + partial, lang);
     const grown = text.startsWith(row.stable) ? text.slice(row.stable.length) : "";
     row.element.replaceChildren(grown ? row.stable : text);
     if (grown) row.element.append(span("settled", grown));
@@ -37,6 +42,7 @@ export class CaptionView {
   clear() {
     this.#rows = [];
     this.#stage.replaceChildren();
+    delete this.#stage.dataset.script;
   }
 
   /** Bring the newest line into view: smoothly by a line, at once by more; once for all that changes in a frame. */
@@ -48,6 +54,13 @@ export class CaptionView {
     const distance = stage.scrollHeight - stage.clientHeight - stage.scrollTop;
     const isNear = distance <= 1.5 * Number.parseFloat(getComputedStyle(stage).lineHeight);
     stage.scrollTo({ top: stage.scrollHeight, behavior: isNear && !this.#isStill.matches ? "smooth" : "instant" });
+  }
+
+  /** Make the lines high enough for a text. They stay so until the stage is cleared: no turn moves the page back. */
+  #giveRoom(text, lang) {
+    // Urdu is written in a slanting hand where the machine has one
+    if (TALLEST.test(text) || lang === "ur") this.#stage.dataset.script = "tallest";
+    else if (TALL.test(text)) this.#stage.dataset.script ??= "tall";
   }
 
   #row(key) {
@@ -72,4 +85,8 @@ export class CaptionView {
 
 function span(className, textContent) {
   return Object.assign(document.createElement("span"), { className, textContent });
+}
+
+function lettersOf(...scripts) {
+  return new RegExp(`[${scripts.map((script) => `\\p{Script=${script}}`).join("")}]`, "u");
 }
