@@ -178,6 +178,35 @@ async def test_a_microphone_that_is_pulled_out_is_told(context: BrowserContext, 
     await expect(page.get_by_role("alert")).to_contain_text("The microphone was disconnected")
 
 
+async def test_a_muted_microphone_is_told(context: BrowserContext, daemon: Daemon) -> None:
+    """Without haste, in the state that screen readers hear, and no longer than it lasts."""
+    page = await open_page(context, daemon.url("/"))
+    await page.evaluate(
+        """() => {
+            const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+            navigator.mediaDevices.getUserMedia = async (wanted) => {
+                const stream = await open(wanted);
+                const [track] = stream.getAudioTracks();
+                Object.defineProperty(track, "muted", { get: () => window.isMuted === true });
+                window.mute = (isMuted) => {
+                    window.isMuted = isMuted;
+                    track.dispatchEvent(new Event(isMuted ? "mute" : "unmute"));
+                };
+                return stream;
+            };
+        }"""
+    )
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.get_by_role("status")).to_have_text("Listening")
+    await page.evaluate("mute(true)")
+    await expect(page.get_by_role("status")).to_have_text("Microphone silent")
+    await expect(page.locator("#muted")).to_be_visible()
+    await expect(page.get_by_role("alert")).to_be_hidden()
+    await page.evaluate("mute(false)")
+    await expect(page.get_by_role("status")).to_have_text("Listening")
+    await expect(page.locator("#muted")).to_be_hidden()
+
+
 async def test_the_screen_stays_on_after_the_page_was_hidden(context: BrowserContext, daemon: Daemon) -> None:
     """A browser lets it sleep again when it hides the page, as a phone does that shows another one meanwhile."""
     await count_wake_locks(context)

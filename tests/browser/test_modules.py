@@ -79,6 +79,22 @@ async def test_text_has_its_language(browser: Browser) -> None:
     assert found == [["", "de"], ["de", "jv"], ["fr", "fr"], ["en", "en"], ["de"]]
 
 
+async def test_a_microphone_that_gives_zeros_alone_is_silent(browser: Browser) -> None:
+    """After five seconds of them; the noise of a quiet room is none."""
+    async with serving(CONFIG) as daemon:
+        page = await open_page(await browser.new_context(), daemon.url("/overlay"))
+        found = await page.evaluate(
+            """async () => {
+                const { Silence } = await import("/pages/silence.js");
+                const [silence, second] = [new Silence(100), new Int16Array(100)];
+                const noise = second.slice().fill(1, 40, 41);
+                return [...Array(6).fill(second), noise, ...Array(4).fill(second)].map((block) => silence.hears(block));
+            }"""
+        )
+
+    assert found == [False] * 4 + [True] * 2 + [False] * 5
+
+
 async def test_qr_codes_are_read_by_another_program(browser: Browser) -> None:
     """Texts of every length that a code can hold, beyond ASCII too, in all ten versions; a longer one is refused."""
     chance = random.Random(18)

@@ -153,6 +153,8 @@ export class Source {
   onLevel: ((db: number) => void) | null;
   /** Called when the microphone was unplugged or sharing was stopped. */
   onLost: (() => void) | null;
+  /** Called with true when the microphone is muted, or gave nothing but zeros for 5 seconds; with false when it is heard again. */
+  onSilence: ((isSilent: boolean) => void) | null;
   /** Go on with a microphone, in the same recording and format. */
   switchToMicrophone(options?: { deviceId?: string }): Promise<void>;
   /** Go on with the sound of a tab or the screen, in the same recording and format. */

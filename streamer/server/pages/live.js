@@ -20,6 +20,7 @@ const STATES = {
   asking: ["waiting", "Waiting for permission…"],
   connecting: ["waiting", "Connecting…"],
   live: ["live", "Listening"],
+  silent: ["waiting", "Microphone silent"],
   reconnecting: ["waiting", "Reconnecting…"],
   overloaded: ["waiting", "Server busy, waiting…"],
   draining: ["waiting", "Server restarting…"],
@@ -56,6 +57,8 @@ let delays = [];
 let lagS = 0;
 let ticking = 0;
 let hearing = ""; // the device that is heard
+let state = "ready";
+let isSilent = false; // whether the microphone gives no sound at all
 let farewell = null; // why the session ends, where nobody asked for it
 
 // ---- start and stop
@@ -84,8 +87,13 @@ async function start() {
 async function openSource() {
   const compressed = settings.isCompressed;
   hearing = settings.device;
+  isSilent = false;
   const opened = hearing === SHARED ? await SharedAudio.open({ compressed }) : await Microphone.open({ deviceId: hearing, compressed });
   opened.onLevel = level;
+  opened.onSilence = (isSilentNow) => {
+    isSilent = isSilentNow;
+    show(state);
+  };
   opened.onLost = () => {
     if (hearing !== SHARED) notify((farewell = "The microphone was disconnected."));
     stop();
@@ -109,6 +117,7 @@ async function switchSource() {
 
 function change(options) {
   session?.update(options);
+  turns.expect(options);
   if (options.language) $("detected").hidden = true;
 }
 
@@ -117,7 +126,6 @@ function openSession() {
   turns.record(Date.now());
   delays = [];
   lagS = 0;
-  turns.expect(options);
   ticking = setInterval(tick, CLOCK_MS);
   return new Captions({ token: pageKey(), audio: source.audio, ...settings.options })
     .on("state", follow)
@@ -171,12 +179,12 @@ function tick() {
 
 // ---- events of the server
 
-async function follow(state) {
-  show(state);
-  if (state === "live" || state === "overloaded") notify(null);
-  if (state !== "reconnecting") return;
+async function follow(next) {
+  show(next);
+  if (next === "live" || next === "overloaded") notify(null);
+  if (next !== "reconnecting") return;
   const trouble = await connectionTrouble();
-  if ($("status").textContent === STATES.reconnecting[1]) notify(trouble);
+  if (state === "reconnecting") notify(trouble);
 }
 
 function receive(event) {
@@ -213,8 +221,12 @@ function showDetected({ language }) {
   $("detected").textContent = `Detected language: ${languageName(language ?? "")}`;
 }
 
-function show(state) {
-  const [look, text] = STATES[state];
+function show(next) {
+  state = next;
+  const isMuted = isSilent && state === "live";
+  $("muted").hidden = !isMuted;
+  if (isMuted) $("delay").hidden = true; // of what was said before
+  const [look, text] = STATES[isMuted ? "silent" : state];
   $("status").dataset.state = look;
   if ($("status").textContent !== text) $("status").textContent = text;
 }

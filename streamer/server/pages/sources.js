@@ -1,6 +1,8 @@
 // Audio sources: the microphone, or the sound of a tab or the screen. They deliver blocks of 100 ms as 16-bit samples at
 // the rate of the audio hardware, or webm/opus.
 
+import { Silence } from "./silence.js";
+
 const MAX_RATE = 48000;
 const WEBM = "audio/webm;codecs=opus";
 const WEBM_BITS_PER_S = 32000;
@@ -10,6 +12,7 @@ class Source {
   onChunk = null;
   onLevel = null;
   onLost = null;
+  onSilence = null;
   #waiting = []; // chunks from before onChunk was set
   #context;
   #stream = null;
@@ -20,12 +23,14 @@ class Source {
   #isDrained;
   #encoded = Promise.resolve();
   #samples = 0;
+  #silence = null; // of a microphone; what a tab plays may well be silent
+  #isSilent = false;
 
   /** Read `stream`. Throws an Error whose message says what to do. */
-  async _read(stream, { compressed = false } = {}) {
+  async _read(stream, { compressed = false, isMicrophone = false } = {}) {
     try {
       await this.#openWorklet(compressed);
-      this.#connect(stream);
+      this.#connect(stream, isMicrophone);
     } catch (error) {
       stop(stream);
       await this.close();
@@ -36,12 +41,12 @@ class Source {
 
   /** Go on with a microphone, in the same recording and format. */
   async switchToMicrophone({ deviceId = "" } = {}) {
-    this.#replace(await openMicrophone(deviceId));
+    this.#replace(await openMicrophone(deviceId), true);
   }
 
   /** Go on with the sound of a tab or the screen, in the same recording and format. */
   async switchToSharedAudio() {
-    this.#replace(await openShared());
+    this.#replace(await openShared(), false);
   }
 
   /** The audio format for `start`. */
@@ -82,9 +87,9 @@ class Source {
     if (isCompressed && canCompress()) this.#record();
   }
 
-  #replace(stream) {
+  #replace(stream, isMicrophone) {
     try {
-      this.#connect(stream);
+      this.#connect(stream, isMicrophone);
     } catch {
       stop(stream);
       throw new Error("This browser cannot change to that sound while captions run. Press Stop, choose it, and press Start.");
@@ -92,21 +97,35 @@ class Source {
   }
 
   /** Read a stream instead of the one before. */
-  #connect(stream) {
+  #connect(stream, isMicrophone) {
     if (this.#context.state === "closed") throw new Error("the recording is over");
     const input = this.#context.createMediaStreamSource(stream);
     this.#input?.disconnect();
     if (this.#stream) stop(this.#stream);
     for (const sink of this.#sinks) input.connect(sink);
-    stream.getAudioTracks()[0].onended = () => this.onLost?.();
+    const [track] = stream.getAudioTracks();
+    track.onended = () => this.onLost?.();
+    track.onmute = track.onunmute = () => this.#listen([]);
     this.#input = input;
     this.#stream = stream;
+    this.#silence = isMicrophone ? new Silence(this.#context.sampleRate) : null;
+    this.#listen([]);
+  }
+
+  /** Tell when a microphone falls silent, and when it is heard again. */
+  #listen(samples) {
+    const isMuted = this.#stream.getAudioTracks()[0].muted;
+    const isSilent = this.#silence !== null && (this.#silence.hears(samples) || isMuted);
+    if (isSilent === this.#isSilent) return;
+    this.#isSilent = isSilent;
+    this.onSilence?.(isSilent);
   }
 
   // the worklet runs beside a recorder too: it measures the level and counts the samples
   #take(samples) {
     this.#samples += samples.length;
     this.onLevel?.(decibels(samples));
+    this.#listen(samples);
     if (!this.#recorder) this.#deliver(samples);
   }
 
@@ -131,7 +150,7 @@ class Source {
 export class Microphone extends Source {
   /** Ask for the microphone. */
   static async open({ deviceId = "", compressed = false } = {}) {
-    return new Microphone()._read(await openMicrophone(deviceId), { compressed });
+    return new Microphone()._read(await openMicrophone(deviceId), { compressed, isMicrophone: true });
   }
 }
 
