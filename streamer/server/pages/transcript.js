@@ -182,7 +182,8 @@ export class Transcript {
     const [at, paper] = [word.getBoundingClientRect(), this.#log.getBoundingClientRect()];
     const left = Math.min(at.left - paper.left, paper.width - this.#wordTime.offsetWidth - 8);
     this.#wordTime.style.left = `${Math.max(8, left)}px`;
-    this.#wordTime.style.top = `${Math.max(4, at.top - paper.top - this.#wordTime.offsetHeight - 4)}px`;
+    const above = at.top - paper.top - this.#wordTime.offsetHeight - 4;
+    this.#wordTime.style.top = `${above < 4 ? at.bottom - paper.top + 4 : above}px`; // below the words of a first line
   }
 
   // ---- files
