@@ -213,7 +213,7 @@ function append(turn) {
 function showDelay() {
   const median = delays.toSorted((a, b) => a - b)[delays.length >> 1];
   $("delay").textContent = `${Math.max(0, median, lagS).toFixed(1)} s behind`;
-  $("delay").hidden = false;
+  $("delay").hidden = isSilent;
 }
 
 function showDetected({ language }) {
@@ -225,7 +225,7 @@ function show(next) {
   state = next;
   const isMuted = isSilent && state === "live";
   $("muted").hidden = !isMuted;
-  if (isMuted) $("delay").hidden = true; // of what was said before
+  if (isMuted) $("delay").hidden = true; // it is of what was said before
   const [look, text] = STATES[isMuted ? "silent" : state];
   $("status").dataset.state = look;
   if ($("status").textContent !== text) $("status").textContent = text;
