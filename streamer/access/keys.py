@@ -184,7 +184,7 @@ def find_key_file(configured: str, environment: Mapping[str, str]) -> Path | Non
     """Find the key file: the configured path, else the systemd credential `api-keys`, else None."""
     if configured:
         return Path(configured)
-    credential = Path(environment.get("CREDENTIALS_DIRECTORY", "/nonexistent"), CREDENTIAL)
+    credential = Path(environment.get("CREDENTIALS_DIRECTORY") or "/nonexistent", CREDENTIAL)
     try:
         return credential if credential.exists() else None
     except OSError:  # of a folder that may not be looked into: the reason is told when it is read

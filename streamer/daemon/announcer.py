@@ -22,10 +22,16 @@ log = structlog.get_logger()
 
 
 class Announcer:
-    """The voice of one daemon, from its start to its stop."""
+    """
+    The voice of one daemon, from its start to its stop.
+
+    Raises:
+        ConfigError: The variables of the service manager's watchdog are not as it sets them.
+    """
 
     def __init__(self) -> None:
         self._manager = Notifier(os.environ.get("NOTIFY_SOCKET", ""))
+        self._watchdog_s = watchdog_interval_s(os.environ)
         self._person = TerminalNotes(sys.stderr)
 
     def loading(self, model: str) -> None:
@@ -74,13 +80,12 @@ class Announcer:
 
     async def feed_watchdog(self, is_alive: Callable[[], bool]) -> None:
         """Feed the watchdog of the service manager, if it has one, from this event loop for as long as all is well."""
-        interval_s = watchdog_interval_s(os.environ)
-        if interval_s is None:
+        if self._watchdog_s is None:
             return
         while True:
             if is_alive():
                 self._manager.alive()
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(self._watchdog_s)
 
 
 def for_browsers(url: str, hostname: str) -> str:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
 
 import structlog
 
-from streamer.errors import reason_of
+from streamer.errors import ConfigError, reason_of
 
 FIRST_SOCKET = 3
 """File descriptor of the first inherited socket."""
+REMEDY = "start the unit with systemctl, or unset the variable"
+"""For variables of the service manager that somebody else has set."""
 
 log = structlog.get_logger()
 
@@ -72,23 +75,59 @@ class Notifier:
 
 
 def watchdog_interval_s(environment: Mapping[str, str]) -> float | None:
-    """Seconds between two calls of `Notifier.alive`: half of what the unit allows; None without a watchdog."""
+    """
+    Seconds between two calls of `Notifier.alive`: half of what the unit allows; None without a watchdog.
+
+    Raises:
+        ConfigError: The variables are not as systemd sets them.
+    """
     if "WATCHDOG_USEC" not in environment or not _is_for_us(environment, "WATCHDOG_PID"):
         return None
-    return int(environment["WATCHDOG_USEC"]) / 2e6
+    return _number(environment, "WATCHDOG_USEC", "microseconds from 1 on", least=1) / 2e6
 
 
 def inherited_sockets(environment: Mapping[str, str]) -> list[socket.socket]:
-    """The listening sockets of socket activation, in the order of the unit; empty without it."""
+    """
+    The listening sockets of socket activation, in the order of the unit; empty without it.
+
+    Raises:
+        ConfigError: The variables are not as systemd sets them, or such a descriptor is no socket that listens.
+    """
     if "LISTEN_FDS" not in environment or not _is_for_us(environment, "LISTEN_PID"):
         return []
-    descriptors = range(FIRST_SOCKET, FIRST_SOCKET + int(environment["LISTEN_FDS"]))
-    for descriptor in descriptors:
-        # child processes do not inherit them
-        os.set_inheritable(descriptor, False)
-    return [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    count = _number(environment, "LISTEN_FDS", "a number of sockets")
+    return [_listening(descriptor, count) for descriptor in range(FIRST_SOCKET, FIRST_SOCKET + count)]
+
+
+def _listening(descriptor: int, count: int) -> socket.socket:
+    """An inherited socket, which child processes do not inherit."""
+    try:
+        listener = socket.socket(fileno=descriptor)
+        is_listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise _unusable(descriptor, count, reason_of(error)) from None
+    if not is_listening:
+        listener.detach()  # whoever passed it may use it on
+        raise _unusable(descriptor, count, "it does not listen")
+    listener.set_inheritable(False)
+    return listener
+
+
+def _unusable(descriptor: int, count: int, reason: str) -> ConfigError:
+    return ConfigError(
+        f"LISTEN_FDS={count}: descriptor {descriptor} cannot be used: {reason}; expected listening stream sockets from "
+        f"descriptor {FIRST_SOCKET} on: {REMEDY}"
+    )
 
 
 def _is_for_us(environment: Mapping[str, str], variable: str) -> bool:
     """Whether a variable was set for this process and not for its parent."""
-    return environment.get(variable, str(os.getpid())) == str(os.getpid())
+    return variable not in environment or _number(environment, variable, "the number of a process") == os.getpid()
+
+
+def _number(environment: Mapping[str, str], variable: str, expected: str, least: int = 0) -> int:
+    """The number in a variable of the service manager, at most one of 64 bits."""
+    text = environment[variable]
+    if not re.fullmatch("[0-9]{1,20}", text) or not least <= int(text) < 2**64:
+        raise ConfigError(f"{variable}={text[:40]!r}: expected {expected}: {REMEDY}")
+    return int(text)

@@ -160,14 +160,18 @@ class TestFile:
         (tmp_path / "keys").write_text(f"kitchen {KEY}\n", encoding="utf-8-sig")
         assert Keys(tmp_path / "keys").identify(KEY).name == "kitchen"
 
-    def test_the_configured_file_comes_before_the_credential(self, tmp_path: Path) -> None:
-        """Else the credential of the service manager, else none."""
+    def test_the_configured_file_comes_before_the_credential(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else the credential of the service manager, else none; an empty variable names no folder."""
         environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
         assert find_key_file("", environment) is None
         (tmp_path / "api-keys").touch()
         assert find_key_file("", environment) == tmp_path / "api-keys"
         assert find_key_file("/etc/keys", environment) == Path("/etc/keys")
         assert find_key_file("", {}) is None
+        monkeypatch.chdir(tmp_path)
+        assert find_key_file("", {"CREDENTIALS_DIRECTORY": ""}) is None
 
     def test_a_credential_that_cannot_be_looked_at_is_no_leave_to_do_without(self) -> None:
         """Reading it tells the reason."""

@@ -59,6 +59,13 @@ def test_no_watchdog_is_fed_where_there_is_none(manager: Manager, config: Config
     assert "WATCHDOG=1" not in manager.heard
 
 
+def test_a_broken_watchdog_is_named_before_the_model_is_loaded(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon does not start: it would be taken for one that hangs."""
+    monkeypatch.setenv("WATCHDOG_USEC", "30s")
+    with pytest.raises(ConfigError, match="WATCHDOG_USEC='30s': expected microseconds"):
+        daemon.serve(config, build=lambda _: pytest.fail("the model was loaded"))
+
+
 def test_a_port_in_use_is_named_before_the_model_is_loaded(config: Config) -> None:
     """The daemon does not start, and says what to do."""
     port = config.server.port

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
+from streamer.errors import ConfigError
 from streamer.host.systemd import Notifier, inherited_sockets, watchdog_interval_s
 from tests.helpers.descriptors import no_descriptors
 
@@ -78,6 +79,64 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked(environment: dict[str, str]
 def test_no_sockets_without_activation(environment: dict[str, str]) -> None:
     """Descriptors that were meant for another process are not touched."""
     assert inherited_sockets(environment) == []
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1", "1.5", "1e6", " 1", "٣", "0", str(2**64), 5000 * "9"])
+def test_a_watchdog_that_systemd_does_not_set_is_refused(text: str) -> None:
+    """The message has the variable, what it may be, and the remedy."""
+    with pytest.raises(ConfigError, match=r"^WATCHDOG_USEC='.{0,40}': expected microseconds from 1 on: .*systemctl"):
+        watchdog_interval_s({"WATCHDOG_USEC": text})
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"LISTEN_FDS": "two"}, "LISTEN_FDS='two': expected a number of sockets"),
+        ({"LISTEN_FDS": "-1"}, "LISTEN_FDS='-1': expected a number of sockets"),
+        ({"LISTEN_FDS": "1", "LISTEN_PID": "self"}, "LISTEN_PID='self': expected the number of a process"),
+        ({"LISTEN_FDS": "1", "LISTEN_PID": ""}, "LISTEN_PID='': expected the number of a process"),
+    ],
+)
+def test_sockets_that_systemd_does_not_pass_are_refused(variables: dict[str, str], expected: str) -> None:
+    """Broken variables are told, where no socket could be looked for."""
+    with pytest.raises(ConfigError, match=f"^{expected}: .*unset the variable"):
+        inherited_sockets(variables)
+
+
+REFUSE = """
+import os, socket
+from streamer.errors import ConfigError
+from streamer.host.systemd import inherited_sockets
+os.closerange(3, 10)
+def tell():
+    try:
+        inherited_sockets({"LISTEN_FDS": "99999999999"})
+    except ConfigError as error:
+        print(str(error).partition(";")[0])
+tell()
+with open(os.devnull) as file:
+    tell()
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    with socket.socket(socket.AF_UNIX, kind):
+        tell()
+first = socket.socket()
+first.listen()
+tell()
+first.detach()
+"""
+
+
+def test_descriptors_that_do_not_listen_are_refused() -> None:
+    """Nothing, a file, a socket that does not listen, one that cannot, and one fewer than there should be."""
+    run = subprocess.run([sys.executable, "-c", REFUSE], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    found = "LISTEN_FDS=99999999999: descriptor {} cannot be used: {}".format
+    assert run.stdout.splitlines() == [
+        found(3, "bad file descriptor"),
+        found(3, "socket operation on non-socket"),
+        found(3, "it does not listen"),
+        found(3, "it does not listen"),
+        found(4, "bad file descriptor"),
+    ]
 
 
 ACCEPT = """
