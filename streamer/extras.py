@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -22,8 +23,18 @@ EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 def pip_install(extra: str) -> str:
     """
-    The shell command that installs an extra.
+    The shell command that installs an extra where this program runs, for people who run it.
 
     It names packages: `pip install 'NAME[extra]'` of this product works in a checkout alone.
     """
-    return shlex.join(["pip", "install", *EXTRAS[extra]])
+    return install_command(*EXTRAS[extra])
+
+
+def install_command(*requirements: str) -> str:
+    """The shell command that installs packages where this program runs: the first `pip` may be of another place."""
+    return shlex.join([sys.executable or "python3", "-m", "pip", "install", *requirements])
+
+
+def missing(extra: str) -> str:
+    """That an extra is not installed, for clients too, who need not know where this program is."""
+    return f"the extra {extra} is not installed ({', '.join(EXTRAS[extra])}; `streamer doctor` has the command)"

@@ -19,7 +19,7 @@ from streamer.audio.pcm import Samples
 from streamer.audio.reader import PIECE_VALUES, Block, Track, cleaned, problem_of_layout
 from streamer.audio.signatures import RIFX
 from streamer.errors import AudioFormatError
-from streamer.extras import pip_install
+from streamer.extras import missing
 
 CONTAINERS = (
     "mov",
@@ -236,9 +236,7 @@ def _opened(file: IO[bytes], name: str) -> Any:
     try:
         import av
     except ImportError:
-        raise AudioFormatError(
-            f"{name}: not wav, flac, ogg or mp3; other formats need: {pip_install('codecs')}"
-        ) from None
+        raise AudioFormatError(f"{name}: not wav, flac, ogg or mp3, and {missing('codecs')}") from None
     is_big_endian = file.read(4) == RIFX
     file.seek(0)
     if is_big_endian:

@@ -19,7 +19,7 @@ from streamer.audio.opus_packet import n_samples as samples_of
 from streamer.audio.pcm import Resampler, Samples
 from streamer.audio.webm import Packet, WebmReader
 from streamer.errors import AudioFormatError, ProtocolError
-from streamer.extras import pip_install
+from streamer.extras import missing
 
 OPUS_RATE = 48000
 PIECE_BYTES = 4096
@@ -58,8 +58,7 @@ class OpusPackets:
         try:
             import av
         except ImportError:
-            message = f"compressed audio needs a package that the server does not have: {pip_install('codecs')}"
-            raise ProtocolError("no_codecs", message) from None
+            raise ProtocolError("no_codecs", f"compressed audio cannot be read: {missing('codecs')}") from None
         self._av = av
         self._codec = av.CodecContext.create("opus", "r")
         self._codec.sample_rate = OPUS_RATE

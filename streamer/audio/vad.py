@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from streamer.errors import ModelNotFoundError
+from streamer.extras import install_command
 
 FRAME_SAMPLES = 512
 """Samples of a voice frame: 32 ms at 16 kHz."""
@@ -55,7 +56,7 @@ def _installed_file() -> Path:
     for file in files:
         if file.name == "silero_vad.jit":
             return Path(str(file.locate()))
-    raise ModelNotFoundError("no voice activity weights: pip install 'silero-vad>=6.2'")
+    raise ModelNotFoundError(f"no voice activity weights: {install_command('silero-vad>=6.2')}")
 
 
 class VoiceState:

@@ -50,10 +50,11 @@ class Check:
     state: State
     found: str
     remedy: str = ""
+    """A line for each."""
 
     def __str__(self) -> str:
-        remedy = f"\n{'':18}-> {self.remedy}" if self.remedy else ""
-        return f"{self.state:5} {self.name:12}{self.found}{remedy}"
+        remedies = [f"\n{'':18}-> {line}" for line in self.remedy.splitlines()]
+        return f"{self.state:5} {self.name:12}{self.found}{''.join(remedies)}"
 
 
 def examine(config: Config) -> list[Check]:
@@ -296,5 +297,5 @@ def check_extras(is_installed: Callable[[str], bool] = _is_installed) -> Check:
     """
     missing = [extra for extra, packages in EXTRAS.items() if not all(map(is_installed, packages))]
     installed = ", ".join(extra for extra in EXTRAS if extra not in missing) or "none"
-    remedies = "; ".join(f"{extra}: {pip_install(extra)}" for extra in missing)
-    return Check("extras", "ok", f"installed: {installed}", f"if needed, {remedies}" if remedies else "")
+    remedies = (f"if needed, {extra}: {pip_install(extra)}" for extra in missing)
+    return Check("extras", "ok", f"installed: {installed}", "\n".join(remedies))

