@@ -159,8 +159,8 @@ class Hub:
     # --- places
 
     async def _give_place(self, member: Member, ask: wire.Take) -> None:
-        if ask.resumed and isinstance(holder := self._places.give_up(*ask.resumed), Member):
-            holder.give_up(*ask.resumed)  # whatever the session holds there is free
+        if ask.resumed and (held := self._places.give_up(*ask.resumed)) and isinstance(held.gateway, Member):
+            held.gateway.give_up(held.session, held.token)  # whatever the session holds there is free
         failure = None
         # whoever has left needs no room: no session ends for nobody
         while ask.place in member.taking and (refusal := self._places.refusal(ask.caller, ask.capacity)):
@@ -171,7 +171,7 @@ class Hub:
             return  # nobody waits for it any more
         member.taking.discard(ask.place)
         if failure is None:
-            self._places.add(member, ask.place, ask.session, ask.token, ask.caller)
+            self._places.add(member, ask.place, ask.session, ask.token, ask.caller, ask.resumed)
         member.send(wire.Answer(id=ask.id, failure=failure))
 
     async def _make_room(self, member: Member, caller: str, of_caller: str) -> bool:
@@ -227,6 +227,8 @@ class Hub:
                 subscription.end()
 
     def _let_speak(self, member: Member, ask: wire.Speak) -> None:
+        if ask.session in member.given_up:  # it asked before it was told
+            raise OverloadError("the client of this session goes on elsewhere", retry_after_s=1.0)
         with contextlib.ExitStack() as stack:
             speaking = self._rooms.speaking(ask.room, ask.session, Past(ask.past, ask.first))
             room = stack.enter_context(speaking)

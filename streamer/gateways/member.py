@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from streamer.server.rooms.room import Room
 
 ANSWER_S = 1.0
 """Time in which a gateway answers the hub, seconds; one that does not counts as if it had nothing to say."""
+MOST_GIVEN_UP = 256
+"""Sessions that went on elsewhere and are remembered; the oldest is forgotten, which has long been told."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,8 @@ class Member:
         self.subscriptions: dict[str, Subscription] = {}
         self.taking: set[int] = set()
         """Places that are asked for and not granted yet."""
+        self.given_up: deque[str] = deque(maxlen=MOST_GIVEN_UP)
+        """Sessions that were given up last: one that does not know it yet may still ask for its room."""
         self.report: wire.Report | None = None
         """The newest one."""
         self._writer = writer
@@ -104,6 +109,7 @@ class Member:
             token: Its secret.
         """
         self.send(wire.GiveUp(session=session, token=token))
+        self.given_up.append(session)
         for number, speaker in list(self.speakers.items()):
             if speaker.session == session:
                 del self.speakers[number]

@@ -20,6 +20,19 @@ class Held:
     caller: str
     weight: float
     """Places that it takes: less than 1 while no connection is attached."""
+    resumed: tuple[str, str] | None = None
+    """Name and secret of the session that it goes on with; its client may not know yet of any other."""
+
+    def is_of(self, session: str, token: str) -> bool:
+        """
+        Whether a client that shows a name and a secret may have it: its own, or those of `resumed`.
+
+        Args:
+            session: Name.
+            token: Secret.
+        """
+        known = filter(None, ((self.session, self.token), self.resumed))
+        return any(name == session and secret and _is_same(secret, token) for name, secret in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +84,15 @@ class PlaceTable:
         """Name of whoever has more places than a caller; empty: nobody, see `access.places.greediest`."""
         return places.greediest((held.caller for held in self._held.values()), caller)
 
-    def add(self, gateway: Hashable, place: int, session: str, token: str, caller: str) -> None:
+    def add(
+        self,
+        gateway: Hashable,
+        place: int,
+        session: str,
+        token: str,
+        caller: str,
+        resumed: tuple[str, str] | None = None,
+    ) -> None:
         """
         Give a place to a session.
 
@@ -81,8 +102,9 @@ class PlaceTable:
             session: Name of the session.
             token: Its secret.
             caller: Name of its API key, or empty.
+            resumed: Name and secret of the session that it goes on with.
         """
-        self._held[gateway, place] = Held(gateway, session, token, caller, 1.0)
+        self._held[gateway, place] = Held(gateway, session, token, caller, 1.0, resumed)
 
     def weigh(self, gateway: Hashable, place: int, weight: float) -> None:
         """
@@ -97,23 +119,27 @@ class PlaceTable:
         if held and weight > 0:
             self._held[gateway, place] = replace(held, weight=weight)
 
-    def give_up(self, session: str, token: str) -> Hashable | None:
+    def give_up(self, session: str, token: str) -> Held | None:
         """
         Take back the place of a session whose client goes on elsewhere.
 
         Args:
-            session: Its name.
-            token: Its secret.
+            session: Its name, or that of the session that it goes on with.
+            token: The secret of that one.
 
         Returns:
-            The gateway where it is; None: there is no such session, or the secret is wrong.
+            What it was; None: there is no such session, or the secret is wrong.
         """
         for key, held in self._held.items():
-            if held.session == session and held.token and hmac.compare_digest(held.token.encode(), token.encode()):
-                del self._held[key]
-                return held.gateway
+            if held.is_of(session, token):
+                return self._held.pop(key)
         return None
 
     def drop(self, gateway: Hashable) -> None:
         """Take back all places of a gateway that is gone."""
         self._held = {key: held for key, held in self._held.items() if held.gateway != gateway}
+
+
+def _is_same(secret: str, shown: str) -> bool:
+    # as bytes: text that is not ASCII cannot be compared in constant time
+    return hmac.compare_digest(*(text.encode(errors="surrogatepass") for text in (secret, shown)))

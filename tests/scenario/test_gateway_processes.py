@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import pty
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
+import websockets
+from websockets.typing import Subprotocol
 
 from streamer.client import Bye, Event, Start, TurnEnd, connect
 from streamer.gateways.parent import REPLACE
@@ -104,6 +109,68 @@ async def test_no_word_is_lost_with_a_gateway(tmp_path: Path) -> None:
         assert " ".join(turn.text for turn in turns if turn.text) == " ".join(speaker.said)
         assert isinstance(events[-1], Bye)
     assert not any(child.is_running() for child in children), "a process outlived its daemon"
+
+
+@contextlib.contextmanager
+def stopped(gateway: psutil.Process) -> Iterator[None]:
+    """A gateway that notices nothing for the length of a block."""
+    gateway.suspend()
+    try:
+        yield
+    finally:
+        gateway.resume()
+
+
+class RoomSpeaker:
+    """
+    A client that speaks in a room, and keeps its connections open.
+
+    Args:
+        daemon: It is told.
+        held: Closes the connections.
+    """
+
+    def __init__(self, daemon: DaemonProcess, held: contextlib.AsyncExitStack) -> None:
+        self._daemon, self._held = daemon, held
+
+    async def connect(self, resume: dict[str, Any] | None = None) -> tuple[psutil.Process, dict[str, Any]]:
+        """The gateway that it came to, and what it is told of its start."""
+        address = self._daemon.url("/v1/captions?room=hall", "ws")
+        socket = await self._held.enter_async_context(
+            websockets.connect(address, subprotocols=[Subprotocol("captions.v1")], proxy=None, close_timeout=1)
+        )
+        await socket.recv()
+        port = socket.local_address[1]
+        start = {"type": "start", "language": "en", **({"resume": resume} if resume else {})}
+        await socket.send(json.dumps(start))
+        answer = json.loads(await socket.recv())
+        mine = [each for each in gateways(self._daemon) if port in remote_ports(each)]
+        return mine[0], answer
+
+
+def remote_ports(process: psutil.Process) -> set[int]:
+    """Ports of the clients of a process."""
+    return {each.raddr.port for each in process.net_connections("tcp") if each.raddr}
+
+
+async def test_a_speaker_gets_its_room_back_at_whatever_gateway(tmp_path: Path) -> None:
+    """Neither gateway has noticed that its connection is lost, and of the second session the client was not told."""
+    variables = {**VARIABLES, "STREAMER_SERVER_ROOMS": "true"}
+    async with (
+        asyncio.timeout(120),
+        daemon_process(tmp_path, COMMAND, **variables) as daemon,
+        contextlib.AsyncExitStack() as held,
+    ):
+        speaker = RoomSpeaker(daemon, held)
+        first, told = await speaker.connect()
+        resume = {"session": told["session"], "token": told["resume"], "stable_s": 0.0, "context": ""}
+        with stopped(first):
+            second, elsewhere = await speaker.connect(resume)
+        with stopped(second):
+            third, back = await speaker.connect(resume)
+
+    assert (third, [each["type"] for each in (told, elsewhere, back)]) == (first, 3 * ["started"])
+    assert len({each["session"] for each in (told, elsewhere, back)}) == 3
 
 
 async def test_gateways_and_engines_end_with_their_parent(tmp_path: Path) -> None:

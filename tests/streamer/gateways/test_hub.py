@@ -154,6 +154,31 @@ class TestPlaces:
             assert told == [wire.GiveUp(session="s_0", token="secret")]
             assert middle.taken == 1.0
 
+    async def test_a_client_that_was_not_told_of_its_new_session_gets_its_room_back(self) -> None:
+        """However often and wherever it comes: it asks for the one that it was told of, and the last still speaks."""
+        async with two() as (middle, first, second), contextlib.AsyncExitStack() as held:
+            told: tuple[list[wire.FromHub], list[wire.FromHub]] = ([], [])
+            first.handle, second.handle = (each.append for each in told)
+            await SharedPlaces(first).take("s_0", "r_0", "", 1, None)
+            held.enter_context(await SharedRooms(first).speak("hall", "s_0"))
+            for n in range(1, 6):
+                client = (first, second)[n % 2]
+                await SharedPlaces(client).take(f"s_{n}", f"r_{n}", "", 1, ("s_0", "r_0"))
+                held.enter_context(await SharedRooms(client).speak("hall", f"s_{n}"))
+            await until(lambda: sum(map(len, told)) == 5)
+            assert told[1] == [wire.GiveUp(session=f"s_{n}", token=f"r_{n}") for n in (1, 3)]
+            assert middle.taken == 1.0
+
+    async def test_a_session_that_was_given_up_takes_no_room(self) -> None:
+        """Its gateway may ask for the room before it hears that the client has gone on elsewhere."""
+        async with two() as (_, first, second):
+            await SharedPlaces(first).take("s_0", "r_0", "", 9, None)
+            await SharedPlaces(second).take("s_1", "r_1", "", 9, ("s_0", "r_0"))
+            with pytest.raises(OverloadError, match="goes on elsewhere"):
+                await SharedRooms(first).speak("hall", "s_0")
+            with await SharedRooms(second).speak("hall", "s_1"):
+                pass
+
     async def test_nobody_ends_a_session_whose_secret_he_does_not_know(self) -> None:
         """Its place stays, and its room; its gateway hears nothing of it."""
         async with two() as (middle, first, second):

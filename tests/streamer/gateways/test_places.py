@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from streamer.gateways.places import NoPlace, PlaceTable
 
 
@@ -11,6 +13,12 @@ def table(*callers: str, max_per_caller: int = 0) -> PlaceTable:
     for n, caller in enumerate(callers):
         places.add("a", n, f"s_{n}", f"r_{n}", caller)
     return places
+
+
+def given_up(places: PlaceTable, session: str, token: str) -> tuple[Hashable, str] | None:
+    """Gateway and name of the session that whoever shows these gives up."""
+    held = places.give_up(session, token)
+    return held and (held.gateway, held.session)
 
 
 def test_places_are_given_until_there_are_none() -> None:
@@ -55,7 +63,8 @@ def test_a_gateway_that_is_gone_has_no_places() -> None:
     places.add("b", 0, "s_9", "r_9", "")
     places.drop("a")
 
-    assert (places.taken, places.give_up("s_1", "r_1"), places.give_up("s_9", "r_9")) == (1.0, None, "b")
+    assert (places.taken, places.give_up("s_1", "r_1")) == (1.0, None)
+    assert given_up(places, "s_9", "r_9") == ("b", "s_9")
 
 
 def test_a_session_is_given_up_once_by_whoever_knows_its_secret() -> None:
@@ -63,10 +72,22 @@ def test_a_session_is_given_up_once_by_whoever_knows_its_secret() -> None:
     places = table("", "")
     places.add("b", 0, "s_9", "", "")
 
-    given = [places.give_up(*each) for each in (("s_1", "r_0"), ("s_5", "r_5"), ("s_9", ""), ("s_1", "r_1"))]
+    given = [given_up(places, *each) for each in (("s_1", "r_0"), ("s_5", "r_5"), ("s_9", ""), ("s_1", "r_1"))]
 
-    assert given == [None, None, None, "a"]
+    assert given == [None, None, None, ("a", "s_1")]
     assert (places.taken, places.give_up("s_1", "r_1")) == (2.0, None)
+
+
+def test_a_session_is_known_by_the_one_that_it_goes_on_with() -> None:
+    """Its client asks for that one again where it was not told of this one; with the right secret alone."""
+    places = table("")
+    places.add("b", 0, "s_1", "r_1", "", ("s_9", "r_9"))
+    places.add("c", 0, "s_2", "r_2", "", ("s_8", ""))
+
+    given = [given_up(places, *each) for each in (("s_9", "r_1"), ("s_9", "ü\ud800"), ("s_8", ""), ("s_9", "r_9"))]
+
+    assert given == [None, None, None, ("b", "s_1")]
+    assert places.give_up("s_1", "r_1") is None
 
 
 def test_who_has_most_is_known_by_name() -> None:
