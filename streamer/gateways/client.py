@@ -72,7 +72,7 @@ class HubClient:
 
     async def ask(self, message: wire.Ask, undo: wire.Message | None = None) -> wire.Answer:
         """
-        Ask the hub. Cancelling is safe: what it may have granted is taken back.
+        Ask the hub. After an error or a cancellation, what it may have granted is taken back.
 
         Args:
             message: It gets a number.
@@ -90,7 +90,7 @@ class HubClient:
         self.tell(msgspec.structs.replace(message, id=number))
         try:
             async with asyncio.timeout(ANSWER_S):
-                found = await answer
+                return _granted(await answer)
         except BaseException as error:
             if undo:
                 self.tell(undo)
@@ -100,9 +100,6 @@ class HubClient:
             raise
         finally:
             del self._asked[number]
-        if found.failure:
-            raise error_of(found.failure)
-        return found
 
     async def run(self) -> None:
         """
@@ -136,6 +133,13 @@ class HubClient:
         self._writer.close()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
+
+
+def _granted(answer: wire.Answer) -> wire.Answer:
+    """The answer; raises the error in it."""
+    if answer.failure:
+        raise error_of(answer.failure)
+    return answer
 
 
 def error_of(failure: wire.Failure) -> OverloadError | ProtocolError:

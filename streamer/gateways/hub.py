@@ -29,8 +29,19 @@ from streamer.server.rooms.room import Past, Room
 from streamer.server.rooms.rooms import Rooms
 from streamer.server.state import Overview
 from streamer.telemetry.families import Family, counted, families_of, summed, text_of
+from streamer.telemetry.metrics import HubMetrics
+
+RETRY_S = 10.0
+"""When a client may try again after a question that failed, seconds."""
 
 log = structlog.get_logger()
+
+
+class HubFailedError(OverloadError):
+    """The hub met an error that nobody foresaw."""
+
+    def __init__(self) -> None:
+        super().__init__("the daemon could not answer: its log says why; try again", retry_after_s=RETRY_S)
 
 
 class Hub:
@@ -47,6 +58,7 @@ class Hub:
         self, config: Config, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._registry, self._clock, self._started_s = registry, clock, clock()
+        self._failures = HubMetrics(registry).failures
         self._limiter, self._rooms, self._secrets = LocalLimiter(config.limits, clock), Rooms(config), ClientSecrets()
         self._places = PlaceTable(config.limits.max_sessions_per_key)
         self._members: list[Member] = []
@@ -104,10 +116,10 @@ class Hub:
             case wire.Report() | wire.Done():
                 member.answered(message)
             case wire.State():
-                self._later(self._tell_state(member, message))
+                self._later(member, message, self._tell_state(member, message))
             case wire.Take():
                 member.taking.add(message.place)
-                self._later(self._give_place(member, message))
+                self._later(member, message, self._give_place(member, message))
             case wire.Weigh():
                 if not message.weight:
                     member.taking.discard(message.place)
@@ -142,10 +154,23 @@ class Hub:
                 if known := member.speakers.get(speaker):
                     known.room.publish(event)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+    def _later(self, member: Member, ask: wire.Ask, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(self._answer(member, ask, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, member: Member, ask: wire.Ask, work: Coroutine[Any, Any, None]) -> None:
+        """Do what a question asks for. One that fails is refused: the daemon goes on for everybody else."""
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - counted and told
+            self._note_failure(member, type(ask).__name__)
+            member.send(wire.Answer(id=ask.id, failure=failure_of(HubFailedError())))
+
+    def _note_failure(self, member: Member, work: str) -> None:
+        """Count and tell the error that is being handled."""
+        self._failures.inc()
+        log.exception("hub_failed", work=work, gateway=member.name)
 
     def _lose(self, member: Member) -> None:
         self._members.remove(member)
@@ -215,9 +240,17 @@ class Hub:
             return known
         joining = contextlib.ExitStack()
         room, viewer = joining.enter_context(self._rooms.joined(name, RelayedViewer))
-        joining.callback(asyncio.create_task(_relay(member, name, room, viewer)).cancel)
+        joining.callback(asyncio.create_task(self._relay(member, name, room, viewer)).cancel)
         member.subscriptions[name] = Subscription(room.run, joining.close)
         return member.subscriptions[name]
+
+    async def _relay(self, member: Member, name: str, room: Room, viewer: RelayedViewer) -> None:
+        """Send a gateway what is said in a room; where that fails the next viewer there begins it anew, for all."""
+        try:
+            await _send_all(member, name, room, viewer)
+        except Exception:  # noqa: BLE001 - counted and told
+            self._note_failure(member, "relay")
+            member.subscriptions.pop(name).end()
 
     def _unsubscribe(self, member: Member, name: str, viewer: int) -> None:
         if subscription := member.subscriptions.get(name):
@@ -250,8 +283,8 @@ class Hub:
         return overview, text_of(families)
 
 
-async def _relay(member: Member, name: str, room: Room, viewer: RelayedViewer) -> None:
-    """Send a gateway what is said in a room; one that reads too slowly begins anew."""
+async def _send_all(member: Member, name: str, room: Room, viewer: RelayedViewer) -> None:
+    """Send a gateway what is said in a room until it is gone; one that reads too slowly begins anew."""
     with contextlib.suppress(ConnectionError):
         while True:
             batch = await viewer.batch()

@@ -284,6 +284,17 @@ class GatewayMetrics:
         )
 
 
+class HubMetrics:
+    """Metrics of the hub of several gateways."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.failures = Counter(
+            "streamer_hub_failures",
+            "Questions of gateways, and rooms sent to them, that failed with an unforeseen error.",
+            registry=registry,
+        )
+
+
 class ConnectionMetrics:
     """Metrics of connections, before a session begins."""
 

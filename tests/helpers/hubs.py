@@ -19,10 +19,10 @@ NO_LIMITS = LimitsConfig()
 """The defaults: no test comes near them."""
 
 
-def hub(limits: LimitsConfig = NO_LIMITS) -> Hub:
+def hub(limits: LimitsConfig = NO_LIMITS, registry: CollectorRegistry | None = None) -> Hub:
     """With rooms."""
     config = Config(server=ServerConfig(rooms=True, processes=2), limits=limits)
-    return Hub(config, CollectorRegistry())
+    return Hub(config, registry or CollectorRegistry())
 
 
 @contextlib.asynccontextmanager

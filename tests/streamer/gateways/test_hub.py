@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+import structlog.testing
+from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from streamer.access.limiter import Refused
 from streamer.config import LimitsConfig
@@ -21,6 +24,7 @@ from streamer.gateways import member as member_module
 from streamer.gateways import wire
 from streamer.gateways.client import HubAwayError, HubClient
 from streamer.gateways.hub import Hub
+from streamer.gateways.places import PlaceTable
 from streamer.gateways.shared import SharedLimiter, SharedPlaces, SharedRooms, SharedSecrets, SharedState
 from streamer.protocol.options import SessionOptions
 from streamer.server.rooms.base_room import Viewer
@@ -476,6 +480,70 @@ def overview() -> Overview:
         sessions=(),
     )
     return Overview(uptime_s=1.0, n_connections=2, statistics=statistics)
+
+
+class Broken(Collector):
+    """Metrics that cannot be read."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, so that they can be registered."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Fails."""
+        raise RuntimeError("no metrics")
+
+
+class TestUnforeseenErrors:
+    """Of the tasks that the hub runs beside its messages: none is silent, and none ends the daemon."""
+
+    async def test_a_question_that_fails_is_refused_and_told(self) -> None:
+        """At once, not when the gateway takes the hub for away; the next question is answered."""
+        registry = CollectorRegistry()
+        middle = hub(registry=registry)
+        registry.register(Broken())
+        async with gateway(middle) as client:
+            with structlog.testing.capture_logs() as logs, pytest.raises(OverloadError, match="its log says why"):
+                await SharedState(client).metrics()
+            assert [(entry["event"], entry["work"], entry["gateway"]) for entry in logs] == [
+                ("hub_failed", "State", "0")
+            ]
+            assert registry.get_sample_value("streamer_hub_failures_total") == 1.0
+            await SharedPlaces(client).take("s_0", "r_0", "", 1, None)
+
+    async def test_what_a_failed_question_was_granted_is_taken_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A place that nobody was told of would be taken until its gateway ends."""
+        async with two() as (middle, first, second):
+            granted = PlaceTable.add
+
+            def fail(places: PlaceTable, *arguments: Any) -> None:
+                granted(places, *arguments)
+                raise RuntimeError("too late")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(PlaceTable, "add", fail)
+                with pytest.raises(OverloadError, match="its log says why"):
+                    await SharedPlaces(first).take("s_0", "r_0", "", 1, None)
+            await SharedPlaces(second).take("s_1", "r_1", "", 1, None)
+            assert middle.taken == 1.0
+
+    async def test_a_room_that_cannot_be_sent_begins_anew_with_the_next_viewer(self) -> None:
+        """For those who are there too."""
+        registry = CollectorRegistry()
+        middle = hub(registry=registry)
+        async with gateway(middle) as client:
+            rooms = SharedRooms(client)
+            client.handle = lambda message: rooms.take(message)  # type: ignore[arg-type]
+            with middle._rooms.speaking("hall", "s_1") as stage, await rooms.view("hall") as (_, early):
+                stage.publish(caption(0, "x" * wire.MAX_BYTES))
+                await until(lambda: registry.get_sample_value("streamer_hub_failures_total") == 1.0)
+                stage.publish(turn_end(0, "one"))
+                with await rooms.view("hall") as (_, late):
+                    stage.publish(turn_end(1, "two"))
+                    shown = [await TestRooms().read(each) for each in (early, late)]
+            await until(lambda: not middle._rooms.names)
+
+        assert [["one" in text for text in texts] for texts in shown] == [[True, False]] * 2
 
 
 async def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
