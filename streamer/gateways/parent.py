@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from streamer.config import Config
 from streamer.daemon.announcer import Announcer
 from streamer.daemon.entrance import Entrance, open_entrance
 from streamer.daemon.lifecycle import background, run, stop_on_signals
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, StreamerError, reason_of
 from streamer.gateway import programs, same_facts
 from streamer.gateways import wire
 from streamer.gateways.hub import Hub
@@ -113,13 +113,29 @@ async def _serve(config: Config, commands: Commands) -> None:
 
 def _engine_programs(config: Config, commands: Commands, held: contextlib.ExitStack) -> list[Program]:
     """The engine processes, each with a listening socket in a folder that nobody else may enter."""
-    beside = os.environ.get("RUNTIME_DIRECTORY") or None
-    folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="streamer-", dir=beside)))
+    folder = held.enter_context(_socket_folder(os.environ))
     asked = programs(config) if commands.engine is None else programs(config, command=commands.engine)
     return [
         replace(program, listening=held.enter_context(listen(f"{UNIX}{folder / program.begin.name}", 0)))
         for program in asked
     ]
+
+
+@contextlib.contextmanager
+def _socket_folder(environment: Mapping[str, str]) -> Iterator[Path]:
+    """A folder for the length of a block, in the first of those that the service manager has made, if it has."""
+    beside = environment.get("RUNTIME_DIRECTORY", "").partition(":")[0] or None
+    try:
+        made = tempfile.TemporaryDirectory(prefix="streamer-", dir=beside)
+    except OSError as error:
+        place = "RUNTIME_DIRECTORY" if beside else "TMPDIR"
+        where = beside or "any temporary folder"
+        raise StreamerError(
+            f"sockets of engines cannot be made in {where}: {reason_of(error)}; "
+            f"set {place} to a folder that can be written to"
+        ) from None
+    with made as folder:
+        yield Path(folder)
 
 
 def _address_of(program: Program) -> Address:
