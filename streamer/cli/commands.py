@@ -363,6 +363,22 @@ def doctor(ctx: click.Context, config_file: Path | None, model: str | None) -> N
     ctx.exit(EXIT_FAILED if any(check.state == "fail" for check in checks) else 0)
 
 
+@main.command()
+@config_option
+@click.option("--host", help="Address of the daemon.  [default: as configured]")
+@click.option("--port", type=int, help="Its TCP port.  [default: as configured]")
+def health(config_file: Path | None, host: str | None, port: int | None) -> None:
+    """
+    Ask the daemon of this machine whether it takes sessions.
+
+    With the configuration that it was started with. The exit code is 1 where it takes none, or does not answer.
+    """
+    settings = config.load(config_file, os.environ, {"server.host": host, "server.port": port})
+    from streamer.cli.health import ask
+
+    click.echo(ask(settings.server))
+
+
 @main.group("config", invoke_without_command=True)
 @click.pass_context
 def configuration(ctx: click.Context) -> None:

@@ -67,7 +67,7 @@ def test_the_version_is_that_of_the_package() -> None:
 def test_all_commands_are_listed() -> None:
     """The commands of the documentation are there, those that are imported late too."""
     listed = [line.split()[0] for line in run("--help").output.partition("Commands:")[2].splitlines() if line]
-    assert listed == ["bench", "config", "doctor", "eval", "mic", "models", "replay", "serve", "transcribe"]
+    assert listed == ["bench", "config", "doctor", "eval", "health", "mic", "models", "replay", "serve", "transcribe"]
 
 
 def test_no_explanation_is_cut_in_the_list() -> None:
@@ -168,7 +168,8 @@ def test_mic_keeps_its_transcript_in_a_file(calls: list[tuple[object, ...]], tmp
 @pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize(
     "command",
-    ["", "bench", "config", "config check", "config show", "doctor", "eval", "mic", "models", "models list",
+    ["", "bench", "config", "config check", "config show", "doctor", "eval", "health", "mic", "models",
+     "models list",
      "models pull", "replay", "serve", "transcribe"],
 )  # fmt: skip
 def test_every_command_explains_itself(command: str, option: str) -> None:
