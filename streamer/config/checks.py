@@ -40,7 +40,7 @@ def checked(setting: Setting, problem_of_model: Callable[[str], str | None]) -> 
     found = f"{setting.dotted} = {shown(value)} {setting.origin}"
     try:
         converted = msgspec.convert(value, annotation, strict=not setting.is_text)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeError):  # a byte of a variable that is no text
         raise ConfigError(f"{found}: expected {expectation(setting.section, setting.key)}") from None
     if problem := problem_of(setting.dotted, converted):
         raise ConfigError(f"{found}: {problem}")

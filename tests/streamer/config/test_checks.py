@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.config import load
+from streamer.config.keys import KEYS
 from streamer.errors import ConfigError
 
 
@@ -53,6 +55,13 @@ def test_a_broken_list_of_the_environment_is_a_mistake(text: str) -> None:
     """What begins as JSON is not read as texts separated by commas."""
     with pytest.raises(ConfigError, match=r"server\.allowed_origins = .*: expected a list of text"):
         load(None, {"STREAMER_SERVER_ALLOWED_ORIGINS": text}, {})
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section, keys in KEYS.items() for key in keys])
+def test_a_variable_that_is_no_text_is_a_mistake(section: str, key: str) -> None:
+    """Whatever the type of its key: the system lets variables hold any bytes."""
+    with pytest.raises(ConfigError, match=rf"^{section}\.{key} = .* in environment variable .*: expected "):
+        load(None, {f"STREAMER_{section}_{key}".upper(): os.fsdecode(b"\xff")}, {})
 
 
 @pytest.mark.parametrize(("tag", "code"), [("german", "de"), ("de-AT", "de"), ("EN", "en"), ("auto", "auto")])
