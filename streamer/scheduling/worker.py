@@ -18,28 +18,26 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 from torch import Tensor
 
 from streamer.audio.frontend import Features, FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.errors import DeviceError, DeviceLostError, EngineError, StreamerError
-from streamer.protocol.events import Event, TurnRevised
+from streamer.errors import DeviceError, DeviceLostError
+from streamer.protocol.events import TurnRevised
 from streamer.scheduling.calibration import Clocks, Timing
-from streamer.scheduling.decoder import Answer, Decoder, Stepped
+from streamer.scheduling.decoder import Decoder, Stepped
 from streamer.scheduling.load import LoadMeter
+from streamer.scheduling.session_calls import SessionCalls
 from streamer.scheduling.session_handle import SessionHandle
 from streamer.session.audio_window import MAX_AUDIO_S
 from streamer.session.second_pass import Revision
-from streamer.session.session import Session, Step
+from streamer.session.session import Session
 from streamer.step import StepRequest
 from streamer.telemetry.metrics import ServiceMetrics
 from streamer.telemetry.tracing import NoSpans, StepTracer
 
-MAX_FAILURES = 3
-"""Steps of one session in a row that fail before the session ends with an error."""
 LISTENING_PAUSES_S = (0.0, 0.5, 2.0)
 """Pause before each further attempt to compute audio features on a device that fails, seconds; as for its engine."""
 CATCH_UP = 1.2
@@ -58,7 +56,6 @@ STEP_SHARE = 0.8
 """Part of a round that its step takes at least in the model of the cost: where audio, events and a busy event loop take
 more than the rest, a step counts as dear as the delay that it has with them."""
 
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -118,6 +115,7 @@ class Worker:
         self.on_revision: Callable[[SessionHandle, Revision], None] = self._keep_text
         """Called with a turn that asks for its second pass; `settle` answers."""
         self._front_end, self._options, self._metrics = front_end, options, metrics
+        self._calls = SessionCalls(metrics, lambda stream, revision: self.on_revision(stream, revision))
         self._tracer = tracer if tracer is not None else NoSpans()
         self._work = asyncio.Event()
         self._running = False
@@ -305,7 +303,7 @@ class Worker:
         await self._push_audio([stream for stream in streams if blocks[stream.id].shape[0]], blocks)
         for stream in streams:
             for command in stream.take_commands():
-                self._say(stream, functools.partial(command.apply, stream.session))
+                self._calls.say(stream, functools.partial(command.apply, stream.session))
 
     async def _push_audio(self, streams: Sequence[SessionHandle], blocks: Mapping[str, Tensor]) -> None:
         """Give sessions the frames of their samples, each (n,) at 16 kHz."""
@@ -317,7 +315,7 @@ class Worker:
         self._metrics.listen.observe((time.perf_counter() - started) * 1e3)
         for stream, new, block in zip(streams, features, samples, strict=True):
             self._metrics.audio.inc(block.shape[0] / SAMPLE_RATE)
-            self._say(stream, functools.partial(stream.session.push_frames, new.frames, new.probabilities))
+            self._calls.say(stream, functools.partial(stream.session.push_frames, new.frames, new.probabilities))
 
     async def _listen(
         self, streams: Sequence[SessionHandle], samples: Sequence[Tensor], pauses_s: Sequence[float]
@@ -337,7 +335,7 @@ class Worker:
         """Sessions due for a step at this interval, ends of turns first, then those that have waited longest."""
         able = [s for s in self.streams.values() if not s.has_failed]
         sooner_s = min(interval_s, self.meter.hurried_interval_s(self.n_speaking_total))
-        due = [s for s in able if self._guard(s, functools.partial(_is_due, s.session, interval_s, sooner_s))]
+        due = [s for s in able if self._calls.guard(s, functools.partial(_is_due, s.session, interval_s, sooner_s))]
         due = [s for s in due if self._early_final_s(s) <= 0]
         return sorted(due, key=lambda s: (not s.session.wants_final, -s.session.waiting_s))
 
@@ -373,7 +371,7 @@ class Worker:
 
     async def _step(self, streams: Sequence[SessionHandle]) -> Stepped | None:
         """Step these sessions and hand out their events; None if all have failed."""
-        asked = [(stream, self._guard(stream, stream.session.next_step)) for stream in streams]
+        asked = [(stream, self._calls.guard(stream, stream.session.next_step)) for stream in streams]
         batch = [(stream, step) for stream, step in asked if step is not None]
         if not batch:
             return None
@@ -387,7 +385,7 @@ class Worker:
             self._stepping -= names
         self._count_step(stepped)
         for (stream, step), answer in zip(batch, stepped.answers, strict=True):
-            self._apply(stream, step, answer)
+            self._calls.apply(stream, step, answer)
         if gone := [name for name in names if name not in self.streams]:
             await self.forget(gone)
         return stepped
@@ -396,53 +394,6 @@ class Worker:
         self.n_steps += 1
         self._metrics.step.observe(stepped.seconds * 1e3)
         self._metrics.batch.observe(stepped.n_rows)
-
-    def _apply(self, stream: SessionHandle, step: Step, answer: Answer) -> None:
-        if step.request.final:
-            stream.final_at_s, stream.final_received_s = time.monotonic(), stream.session.received_s
-        if isinstance(answer, EngineError):
-            self._failed(stream, answer)
-        else:
-            stream.n_failures = 0
-            self._say(stream, functools.partial(stream.session.apply, step, answer))
-
-    def _failed(self, stream: SessionHandle, error: EngineError) -> None:
-        self._metrics.failures.inc()
-        stream.n_failures += 1
-        stream.counters.n_failed_steps += 1
-        log.error("step_failed", session=stream.id, failures=stream.n_failures, error=str(error))
-        self._guard(stream, stream.session.cancel_step)
-        if stream.n_failures >= MAX_FAILURES:
-            stream.fail(EngineError(f"{MAX_FAILURES} steps failed in a row: the session cannot go on"))
-
-    def _guard(self, stream: SessionHandle, call: Callable[[], T]) -> T | None:
-        """Call into one session; an error of the session ends it alone, and gives None. Others go on."""
-        try:
-            return call()
-        except StreamerError as error:
-            stream.fail(error)
-        except Exception:
-            log.exception("session_fault", session=stream.id)
-            stream.fail(EngineError("a fault of the daemon; its log says more"))
-        return None
-
-    def _say(self, stream: SessionHandle, call: Callable[[], list[Event]]) -> None:
-        """Hand out the events of a call into a session, and count them."""
-        if not stream.has_failed:
-            self._guard(stream, lambda: self._hand_out(stream, call()))
-
-    def _hand_out(self, stream: SessionHandle, events: list[Event]) -> None:
-        for word in stream.session.take_newly_stable():
-            commit_s = max(0.0, stream.received_s - word.said_s[1])
-            self._metrics.words.inc()
-            if not stream.session.revises_all:  # a recording is there before it is due
-                self._metrics.commit.observe(commit_s)
-            stream.counters.add_word(commit_s)
-        if stream.counters.watch(events, stream.session.received_s, speaking=stream.session.is_speaking):
-            log.warning("session_stalled", session=stream.id, at_s=round(stream.session.received_s, 1))
-        stream.say(events)
-        for revision in stream.session.take_revisions():
-            self.on_revision(stream, revision)
 
     def settle(self, stream: SessionHandle, turn: int, event: TurnRevised | None) -> None:
         """
@@ -453,7 +404,7 @@ class Worker:
             turn: Number of the turn.
             event: See `Session.revised`.
         """
-        self._say(stream, functools.partial(stream.session.revised, turn, event))
+        self._calls.say(stream, functools.partial(stream.session.revised, turn, event))
         self.wake()
 
     def _keep_text(self, stream: SessionHandle, revision: Revision) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
-from streamer.errors import DeviceError, DeviceLostError, EngineError
+from streamer.errors import DeviceError, DeviceLostError
 from streamer.protocol.events import Ack, Bye, Caption, Event, Flushed, TurnEnd
 from streamer.scheduling import worker
 from streamer.scheduling.decoder import LocalDecoder
@@ -231,58 +231,6 @@ async def test_one_step_in_flight() -> None:
 # --- what fails
 
 
-async def test_a_bad_row_hurts_no_other() -> None:
-    """One session's steps fail for good: it ends with an error after three, the others do not notice."""
-    async with serving() as service:
-        streams = [service.open() for _ in range(3)]
-        service.engine.poisoned[streams[1].id] = 1000
-        for i, stream in enumerate(streams):
-            await stream.feed(spoken(story(15, seed=i), pause_s=1.0))
-            stream.end()
-        with pytest.raises(EngineError, match="3 steps failed in a row"):
-            await collect(streams[1])
-        said = [await collect(streams[0]), await collect(streams[2])]
-
-    assert [texts(events) for events in said] == [[story(15, seed=0)], [story(15, seed=2)]]
-    assert service.count("streamer_step_failures_total") == 3
-    assert any(len(batch) > 1 for batch in service.engine.batches)
-
-
-async def test_a_session_outlives_two_failures() -> None:
-    """The same sound is asked for again: no word is missing, and failures that are past do not count."""
-    async with serving() as service:
-        stream = service.open()
-        for _ in range(3):
-            service.engine.poisoned[stream.id] = 2
-            await stream.feed(spoken("b c d f", pause_s=1.0))
-            await until(stream, TurnEnd)
-        stream.end()
-        events = await collect(stream)
-
-    assert isinstance(events[-1], Bye)
-    assert events[-1].turns == 3
-    assert service.count("streamer_step_failures_total") == 6
-
-
-async def test_impossible_requests_end_their_session_alone() -> None:
-    """A request that the engine refuses is that session's failure, not the daemon's."""
-    async with serving() as service:
-        bad, good = service.open(), service.open()
-
-        def refuse(batch: Sequence[StepRequest]) -> None:
-            if any(asked.session == bad.id for asked in batch):
-                raise EngineError("prefix of 500 tokens leaves -54 of 448 for new ones")
-
-        service.engine.on_step = refuse
-        await bad.feed(spoken("b c d f"))
-        bad.end()
-        events = await recite(good, story(10))
-
-        assert texts(events) == [story(10)]
-        with pytest.raises(EngineError):
-            await collect(bad)
-
-
 async def test_a_fault_ends_the_worker() -> None:
     """An error of what all sessions share, and no failed step, is a fault of the program: `run` raises it."""
     service = ScriptedService()
@@ -398,32 +346,6 @@ async def test_a_recording_is_never_late() -> None:
 
         await recite(service.open(), "b c d f")
         assert service.count("streamer_commit_latency_seconds_count") == 4
-
-
-# --- faults of one session
-
-
-@pytest.mark.parametrize("where", ["push_frames", "flush", "is_due", "next_step", "apply", "take_newly_stable"])
-async def test_an_exception_in_one_session_ends_that_session_alone(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its client is told of a fault; another session, in the same steps, is told every word, and new ones open."""
-    text = story(12)
-
-    def fault(*_: object, **__: object) -> None:
-        raise IndexError("a fault")
-
-    async with serving() as service:
-        bad, good = service.open(), service.open()
-        monkeypatch.setattr(bad.session, where, fault)
-        bad.flush(1)
-        events, told = await asyncio.gather(
-            recite(good, text), asyncio.gather(recite(bad, text), return_exceptions=True)
-        )
-        again = await recite(service.open(), text)
-
-    assert texts(events) == texts(again) == [text]
-    assert isinstance(told[0], EngineError)
-    assert service.count("streamer_sessions_ended_total") is None  # one per outcome
-    assert service.registry.get_sample_value("streamer_sessions_ended_total", {"outcome": "error"}) == 1
 
 
 # --- clients that flush all the time
