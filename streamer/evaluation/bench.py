@@ -81,7 +81,7 @@ class StreamsFigures(msgspec.Struct, frozen=True, kw_only=True):
     words: int
     """Committed."""
     word_error_rate: float | None
-    """None where the extra `eval` is not installed."""
+    """None where the extra `eval` is not installed, or nobody spoke."""
     commit_latency_s: Percentiles | None
     """From the end of a word to the event that makes it stable."""
     first_partial_latency_s: Percentiles | None
@@ -89,8 +89,8 @@ class StreamsFigures(msgspec.Struct, frozen=True, kw_only=True):
     decoder_token_ms: Percentiles | None
     row_cost_ms: float
     """Of one session in a step, as the scheduler measured it last."""
-    cpu_s_per_audio_s: float
-    """Processor time of this process, which feeds the streams too, without that of engine processes."""
+    cpu_s_per_audio_s: float | None
+    """Processor time of this process, which feeds the streams too, without that of engine processes; None: no audio."""
     peak_rss_mb: int
     """Of this process since it began: numbers of streams that were measured before count too."""
     within_bound: bool
@@ -270,20 +270,21 @@ def _figures(
         first_partial_latency_s=percentiles([x for transcript in transcripts for x in transcript.first_sight_s]),
         decoder_token_ms=percentiles(service.engine_metrics.recent_token_ms()),
         row_cost_ms=round(service.scheduler.statistics().row_cost_s * 1e3, 2),
-        cpu_s_per_audio_s=round(cpu_s / audio_s, 4),
+        cpu_s_per_audio_s=round(cpu_s / audio_s, 4) if audio_s else None,
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         within_bound=commit is not None and commit.p95 <= COMMIT_BOUND_S,
     )
 
 
 def _word_error_rate(played: Sequence[tuple[Clip, LiveTranscript]]) -> float | None:
-    """Of all streams, pooled; None where the extra `eval` is not installed."""
+    """Of all streams, pooled; None where the extra `eval` is not installed, or there are no words to compare with."""
     try:
         scorer = word_scorer()
     except ConfigError:
         return None
     scores = [scorer("en", stream.text, transcript.text) for stream, transcript in played]
-    return round(sum(score.errors for score in scores) / sum(score.words for score in scores), 4)
+    n_words = sum(score.words for score in scores)
+    return round(sum(score.errors for score in scores) / n_words, 4) if n_words else None
 
 
 def _cpu_s() -> float:
@@ -296,14 +297,14 @@ def _line(figures: StreamsFigures) -> str:
     commit = figures.commit_latency_s or nothing
     first = figures.first_partial_latency_s or nothing
     token = figures.decoder_token_ms or nothing
-    wer = figures.word_error_rate
+    cpu, wer = figures.cpu_s_per_audio_s, figures.word_error_rate
     cells = (
         f"{figures.streams:>7}",
         f"{commit.p50:>10.2f}",
         f"{commit.p95:>6.2f}",
         f"{first.p50:>9.2f}",
         f"{token.p95:>12.1f}",
-        f"{figures.cpu_s_per_audio_s:>9.3f}",
+        f"{'-' if cpu is None else f'{cpu:.3f}':>9}",
         f"{'-' if wer is None else f'{100 * wer:.2f}':>6}",
         f"{figures.refused:>7}",
         f"{'yes' if figures.within_bound else 'no':>3}",

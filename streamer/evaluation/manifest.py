@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, UnreadableFileError, reason_of
 from streamer.evaluation.word_timing import Segment, TimedWord
 
 
@@ -35,11 +35,14 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     Read a manifest: JSON lines, one row each; empty lines are skipped.
 
     Raises:
-        ConfigError: The file is not UTF-8 text, or a line is not a row.
+        UnreadableFileError: The file cannot be read.
+        ConfigError: It is not UTF-8 text, or a line is not a row.
     """
     rows = []
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UnreadableFileError(f"cannot read {path}: {reason_of(error)}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text; expected JSON lines with id, file and text") from None
     for number, line in enumerate(text.split("\n"), 1):  # other ends of lines may stand in a text of JSON
@@ -56,9 +59,12 @@ def read_word_times(path: Path) -> dict[str, list[TimedWord]]:
     Read a JSON table of words with their times, by the id of the recording.
 
     Raises:
-        ConfigError: The file is not such a table.
+        UnreadableFileError: The file cannot be read.
+        ConfigError: It is not such a table.
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, list[TimedWord]])
+    except OSError as error:
+        raise UnreadableFileError(f"cannot read {path}: {reason_of(error)}") from None
     except (ValueError, RecursionError) as error:  # msgspec's own, and those of bytes that are no UTF-8
         raise ConfigError(f"{path}: {error}; expected id -> list of objects with word, start_s and end_s") from None

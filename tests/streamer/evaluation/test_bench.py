@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import weakref
@@ -302,6 +303,26 @@ def test_admission_refuses_what_is_too_much(
 
     assert (result.streams, result.refused, result.word_error_rate) == (2, 1, 0.0)
     assert capsys.readouterr().out.count("session_ended") <= 1
+
+
+@pytest.mark.usefixtures("restored_threads")
+def test_a_machine_that_refuses_everybody_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is nothing to divide by: the figures are missing, and the exit code is that of a machine too slow."""
+
+    def build(config: Config, *, random_weights: bool) -> Service:
+        service = build_service(config, random_weights=random_weights)
+        asyncio.run(service.scheduler.drain(0.0))  # from here on it takes nobody
+        return service
+
+    monkeypatch.setattr(bench, "build_service", build)
+    options = BenchOptions(streams=2, seconds=1.0, random_weights=True)
+
+    assert bench.run(ONE_THREAD, options) == 1
+
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.endswith("no")]
+    assert line.split() == ["2", *["nan"] * 4, "-", "-", "2", "no"]
 
 
 @pytest.mark.usefixtures("restored_threads", "no_chance_collection")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from streamer.errors import ConfigError
+from streamer.errors import ConfigError, UnreadableFileError
 from streamer.evaluation.manifest import ManifestRow, read_manifest, read_word_times
 
 
@@ -61,3 +62,12 @@ def test_word_times_of_another_shape_are_refused(tmp_path: Path, text: bytes) ->
     path.write_bytes(text)
     with pytest.raises(ConfigError, match=r"times\.json: .*expected id -> list of objects with word"):
         read_word_times(path)
+
+
+@pytest.mark.parametrize("read", [read_manifest, read_word_times])
+def test_a_file_that_cannot_be_read_is_told(read: Callable[[Path], object], tmp_path: Path) -> None:
+    """A folder, and one that is not there."""
+    with pytest.raises(UnreadableFileError, match=r"^cannot read .*: is a directory"):
+        read(tmp_path)
+    with pytest.raises(UnreadableFileError, match=r"^cannot read .*/none: no such file or directory"):
+        read(tmp_path / "none")
