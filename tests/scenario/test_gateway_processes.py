@@ -141,11 +141,10 @@ class RoomSpeaker:
         )
         await socket.recv()
         port = socket.local_address[1]
+        [mine] = [each for each in gateways(self._daemon) if port in remote_ports(each)]
         start = {"type": "start", "language": "en", **({"resume": resume} if resume else {})}
         await socket.send(json.dumps(start))
-        answer = json.loads(await socket.recv())
-        mine = [each for each in gateways(self._daemon) if port in remote_ports(each)]
-        return mine[0], answer
+        return mine, json.loads(await socket.recv())
 
 
 def remote_ports(process: psutil.Process) -> set[int]:
