@@ -23,7 +23,8 @@ from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
-from benchmarks.common import argument_parser
+from benchmarks.arguments import program
+from benchmarks.common import argument_parser, some
 from streamer.build.engines import Engines, build_engines
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.judge import Judge, JudgedRecording
@@ -106,7 +107,8 @@ def main() -> None:
     parser.add_argument("--rules", default="", help="parts of their names: sentences,commas; all by default")
     args = parser.parse_args()
     config, manifest = Config(model=ModelConfig(name=args.model)), args.manifest
-    rows = _rows(read_manifest(manifest), args.kinds, is_english=args.model.endswith(".en"))
+    chosen = _rows(read_manifest(manifest), args.kinds, is_english=args.model.endswith(".en"))
+    rows = some(chosen, manifest, f"with kind {args.kinds or 'other than foreign'}")
     kinds = [kind for kind in dict.fromkeys(row.kind for row in rows) if kind != "nonspeech"]
     heads = ["without", *(f"{kind} %" for kind in kinds), "inserted", "lost", "words on no speech", *COSTS]
     print(f"| {' | '.join(heads)} |\n|---|{'---:|' * (len(heads) - 1)}")
@@ -163,4 +165,4 @@ def outcome(judged: Sequence[JudgedRecording]) -> Outcome:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.arguments import number, program, results_file, whole
 from benchmarks.common import argument_parser
 from benchmarks.served import daemon, free_port, metrics
 from streamer.weights import default_store
@@ -44,16 +45,16 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Print the table."""
     arguments = argument_parser(__doc__, with_manifest=False)
-    arguments.add_argument("--starts", type=int, default=20)
+    arguments.add_argument("--starts", type=whole(), default=20)
     arguments.add_argument(
-        "--load", nargs="+", type=int, default=[0, 1, 2, 4], help="busy loops, for one start after another"
+        "--load", nargs="+", type=whole(0), default=[0, 1, 2, 4], help="busy loops, for one start after another"
     )
-    arguments.add_argument("--work", type=float, default=20.0, help="seconds until the loops end")
-    arguments.add_argument("--rest", type=float, default=60.0, help="seconds after that")
+    arguments.add_argument("--work", type=number(), default=20.0, help="seconds until the loops end")
+    arguments.add_argument("--rest", type=number(), default=60.0, help="seconds after that")
     arguments.add_argument(
         "--remember", action="store_true", help="one cache folder for all starts, the first without load"
     )
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--json", type=results_file)
     chosen = arguments.parse_args()
     loads = [chosen.load[n % len(chosen.load)] for n in range(chosen.starts)]
     random.Random(0).shuffle(loads)
@@ -130,4 +131,4 @@ def line(found: Sequence[Start]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

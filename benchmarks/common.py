@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from whisper_normalizer.english import EnglishTextNormalizer
 
+from benchmarks.arguments import manifest_file
 from model import Whisper
 from streamer.audio.files import read_audio
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build.options import choose_device, choose_dtype
 from streamer.config import ModelConfig
 from streamer.engine.loading import load_model
+from streamer.errors import ConfigError
 from streamer.evaluation.manifest import ManifestRow
 from streamer.text.tokenizer import Tokenizer
 
@@ -37,9 +39,26 @@ def argument_parser(docstring: str, *, with_manifest: bool = True) -> argparse.A
     """
     parser = argparse.ArgumentParser(description=docstring.strip().splitlines()[0])
     if with_manifest:
-        parser.add_argument("manifest", type=Path, help="JSON lines with id, file, text, language and kind")
+        parser.add_argument("manifest", type=manifest_file, help="JSON lines with id, file, text, language and kind")
     parser.add_argument("--model", default="tiny.en")
     return parser
+
+
+def some(rows: list[ManifestRow], manifest: Path, wanted: str) -> list[ManifestRow]:
+    """
+    The rows of a manifest that a benchmark has chosen.
+
+    Args:
+        rows: The chosen ones.
+        manifest: For the message.
+        wanted: What was chosen, in words.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not rows:
+        raise ConfigError(f"{manifest}: no recording {wanted}; choose another manifest, as tests/data/manifest.jsonl")
+    return rows
 
 
 def read_recordings(manifest: Path, rows: Sequence[ManifestRow]) -> list[NDArray[np.float32]]:

@@ -28,9 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.arguments import number, program, results_file, whole
 from benchmarks.capacity import with_cache
 from benchmarks.common import argument_parser
 from benchmarks.served import daemon, free_port, metrics
+from streamer.errors import ConfigError
 
 KINDS = ("start", "streams")
 MB = 2**20
@@ -95,11 +97,11 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("a", metavar="COMMIT_A")
     arguments.add_argument("b", metavar="COMMIT_B")
     arguments.add_argument("--only", nargs="+", choices=KINDS, help="leave out the rest")
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--idle", type=float, default=5.0, help="seconds from ready to the look at memory")
-    arguments.add_argument("--streams", type=int, default=4, help="live streams of a run")
-    arguments.add_argument("--seconds", type=float, default=30.0, help="length of each stream")
-    arguments.add_argument("--json", type=Path, help="keep every figure of every round")
+    arguments.add_argument("--rounds", type=whole(), default=3)
+    arguments.add_argument("--idle", type=number(), default=5.0, help="seconds from ready to the look at memory")
+    arguments.add_argument("--streams", type=whole(), default=4, help="live streams of a run")
+    arguments.add_argument("--seconds", type=number(0.1), default=30.0, help="length of each stream")
+    arguments.add_argument("--json", type=results_file, help="keep every figure of every round")
     return arguments
 
 
@@ -115,7 +117,10 @@ def _checked_out(commit: str, folder: Path) -> Iterator[Side]:
 
 
 def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], check=True, cwd=Path(__file__).parent)
+    here = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], check=False, cwd=here, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ConfigError(f"git {' '.join(arguments[:2])}: {done.stderr.strip()}; expected commits of this repository")
 
 
 def _round(sides: Sequence[Side], kinds: Sequence[str], chosen: argparse.Namespace) -> dict[str, Figures]:
@@ -186,4 +191,4 @@ def figures_of(result: Mapping[str, Any]) -> Figures:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import jiwer
 import numpy as np
@@ -21,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from benchmarks.common import argument_parser, load_network, read_recordings
+from benchmarks.arguments import manifest_file, program
+from benchmarks.common import argument_parser, load_network, read_recordings, some
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.engine.engine import WhisperEngine
@@ -42,10 +42,11 @@ BATCH = 8
 def main() -> None:
     """Print one markdown table."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--word-times", type=Path)
+    arguments.add_argument("--word-times", type=manifest_file)
     args = arguments.parse_args()
     torch.set_num_threads(1)
-    rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
+    found = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
+    rows = some(found, args.manifest, "of English with kind short or noisy")
     heard = _decode(args.model, read_recordings(args.manifest, rows))
     normalise = text_normaliser()("en")
     judged = [pair for row, words in zip(rows, heard, strict=True) for pair in _judge(row.text, words, normalise)]
@@ -116,4 +117,4 @@ def _area(confidence: NDArray[np.float64], right: NDArray[np.float64]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

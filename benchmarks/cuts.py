@@ -27,7 +27,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import argument_parser, paced, pcm16, read_recordings, word_errors
+from benchmarks.arguments import number, program, results_file, whole
+from benchmarks.common import argument_parser, paced, pcm16, read_recordings, some, word_errors
 from benchmarks.served import daemon, free_port
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.client import Bye, Start, TurnEnd, connect
@@ -73,7 +74,8 @@ def talks(manifest: Path, n: int, seconds: float) -> list[Talk]:
         n: Number of talks.
         seconds: Least length of each talk, if there are recordings enough.
     """
-    rows = [row for row in read_manifest(manifest) if row.language == "en" and row.kind == "short"]
+    found = [row for row in read_manifest(manifest) if row.language == "en" and row.kind == "short"]
+    rows = some(found, manifest, "of English with kind short")
     pause = np.zeros(SAMPLE_RATE, np.float32)
     recordings = read_recordings(manifest, rows)
     clips = [(np.append(samples, pause), row.text) for row, samples in zip(rows, recordings, strict=True)]
@@ -173,11 +175,11 @@ async def measure(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Print the figures as JSON."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--cuts", type=int, default=200)
-    arguments.add_argument("--restarts", type=int, default=4)
-    arguments.add_argument("--streams", type=int, default=4)
-    arguments.add_argument("--seconds", type=float, default=240.0, help="least length of each stream")
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--cuts", type=whole(), default=200)
+    arguments.add_argument("--restarts", type=whole(0), default=4)
+    arguments.add_argument("--streams", type=whole(), default=4)
+    arguments.add_argument("--seconds", type=number(0.1), default=240.0, help="least length of each stream")
+    arguments.add_argument("--json", type=results_file)
     args = arguments.parse_args()
     found = msgspec.to_builtins(asyncio.run(measure(args)))
     texts = found.pop("texts")
@@ -188,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

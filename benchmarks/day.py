@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
+from benchmarks.arguments import program, results_file, whole
 from streamer.audio.frontend import Features, FeatureState
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build.options import scheduler_options
@@ -448,9 +449,11 @@ def _resident_mb() -> float:
 def main() -> None:
     """Run the day, and print a row for each hour."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
-    parser.add_argument("--hours", type=int, default=24, help="stretches of the day")
-    parser.add_argument("--seconds", type=int, default=3600, help="length of a stretch, seconds of the simulated clock")
-    parser.add_argument("--out", type=Path, help="file for the result in JSON")
+    parser.add_argument("--hours", type=whole(), default=24, help="stretches of the day")
+    parser.add_argument(
+        "--seconds", type=whole(), default=3600, help="length of a stretch, seconds of the simulated clock"
+    )
+    parser.add_argument("--out", type=results_file, help="file for the result in JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("hour   step (us)    rows  turns  memory (MB)  longest containers")
@@ -476,4 +479,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

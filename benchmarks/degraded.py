@@ -16,7 +16,8 @@ import numpy as np
 import soxr
 from prometheus_client import CollectorRegistry
 
-from benchmarks.common import argument_parser, read_recordings
+from benchmarks.arguments import program, whole
+from benchmarks.common import argument_parser, read_recordings, some
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.build.engines import Engines, build_engines
 from streamer.build.options import window_options
@@ -94,11 +95,12 @@ def main() -> None:
     """Print one markdown table."""
     arguments = argument_parser(__doc__)
     arguments.add_argument("--kind", default="short")
-    arguments.add_argument("--limit", type=int, default=1000, help="recordings at most")
+    arguments.add_argument("--limit", type=whole(), default=1000, help="recordings at most")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model, threads=1))
     engines, score = build_engines(config, CollectorRegistry()), word_scorer()
-    rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind][: args.limit]
+    found = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind]
+    rows = some(found, args.manifest, f"of English with kind {args.kind}")[: args.limit]
     recordings = read_recordings(args.manifest, rows)
     print(f"{args.model}, {engines.model.dtype}, {len(rows)} recordings\n")
     print("| sound | wer % | words beyond | commit P95 |")
@@ -136,4 +138,4 @@ def play(config: Config, engines: Engines, recordings: list[Samples]) -> list[Li
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -23,7 +23,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.common import argument_parser, read_recordings, word_errors
+from benchmarks.arguments import number, program
+from benchmarks.common import argument_parser, read_recordings, some, word_errors
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.build.service import build
 from streamer.config import Config, ModelConfig
@@ -150,21 +151,21 @@ class ResourceLog:
 def main() -> None:
     """Print `REPORTS` lines while the session lasts, then the totals."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--hours", type=float, default=1.0)
-    arguments.add_argument("--pause", type=float, default=1.0)
-    arguments.add_argument("--guests", type=float, default=0.0)
+    arguments.add_argument("--hours", type=number(0.001), default=1.0)
+    arguments.add_argument("--pause", type=number(), default=1.0)
+    arguments.add_argument("--guests", type=number(), default=0.0)
     args = arguments.parse_args()
     rows = read_manifest(args.manifest)
-    clips = _clips(args.manifest, [row for row in rows if row.kind == "long" and "silence" not in row.id])
-    guests = _clips(args.manifest, [row for row in rows if row.kind == "short"]) if args.guests else []
+    clips = _clips(args.manifest, [row for row in rows if row.kind == "long" and "silence" not in row.id], "long")
+    guests = _clips(args.manifest, [row for row in rows if row.kind == "short"], "short") if args.guests else []
     service = build(Config(model=ModelConfig(name=args.model)))
     endurance = Endurance(args.hours, args.pause, clips, guests, args.guests)
     asyncio.run(endurance.run(service.scheduler))
     _report(endurance)
 
 
-def _clips(manifest: Path, rows: Sequence[ManifestRow]) -> list[Clip]:
-    recordings = read_recordings(manifest, rows)
+def _clips(manifest: Path, rows: list[ManifestRow], kind: str) -> list[Clip]:
+    recordings = read_recordings(manifest, some(rows, manifest, f"with kind {kind}"))
     return [Clip(samples, row.text) for row, samples in zip(rows, recordings, strict=True)]
 
 
@@ -182,4 +183,4 @@ def _report(endurance: Endurance) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
+from benchmarks.arguments import number, program, whole
 from benchmarks.common import argument_parser, paced, word_errors
 from benchmarks.cuts import Talk, talks
 from benchmarks.served import daemon, free_port
@@ -216,9 +217,9 @@ def row(
 def main() -> None:
     """Print one markdown table."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--times", type=int, default=6)
-    arguments.add_argument("--every", type=float, default=10.0, help="seconds between two faults")
-    arguments.add_argument("--streams", type=int, default=3)
+    arguments.add_argument("--times", type=whole(), default=6)
+    arguments.add_argument("--every", type=number(0.1), default=10.0, help="seconds between two faults")
+    arguments.add_argument("--streams", type=whole(), default=3)
     args = arguments.parse_args()
     said = talks(args.manifest, args.streams, FIRST_S + args.times * (args.every + STANDS_STILL_S))
     n_words = sum(len(talk.text.split()) for talk in said)
@@ -231,4 +232,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

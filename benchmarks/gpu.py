@@ -17,13 +17,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from prometheus_client import CollectorRegistry
 
+from benchmarks.arguments import number, program, results_file, whole
 from model import ModelDimensions
 from streamer.audio.mel import FRAMES_PER_SECOND
 from streamer.build.engines import build_engines
@@ -34,6 +34,7 @@ from streamer.engine.window_encoder import SettledWindow
 from streamer.evaluation.percentiles import percentile
 from streamer.step import StepRequest, StepResult
 from streamer.telemetry.metrics import DecoderPass, EngineMetrics
+from streamer.weights.names import PUBLISHED_MODELS
 
 SHORTEST_S, LONGEST_S = 2.0, 10.0
 """Lengths of windows."""
@@ -117,12 +118,15 @@ class Speaker:
 def main() -> None:
     """Print the tables."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--models", nargs="+", default=["large-v3-turbo", "large-v3"])
-    arguments.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32, 64])
-    arguments.add_argument("--interval", type=float, default=1.0, help="seconds of new sound in each step")
+    models = ["large-v3-turbo", "large-v3"]
+    arguments.add_argument("--models", nargs="+", choices=PUBLISHED_MODELS, metavar="NAME", default=models)
+    arguments.add_argument("--batches", nargs="+", type=whole(), default=[1, 8, 32, 64])
+    arguments.add_argument("--interval", type=number(0.1), default=1.0, help="seconds of new sound in each step")
     arguments.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--json", type=results_file)
     chosen = arguments.parse_args()
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        arguments.error("torch sees no GPU: --device cpu measures the same on the CPU")
     peak = matrix_peak(chosen.device)
     print(f"{torch.cuda.get_device_name() if chosen.device == 'cuda' else 'CPU'}: {peak / 1e12:.0f} TFLOP/s, float16")
     print(HEAD)
@@ -172,12 +176,12 @@ def steps(engine: TimedEngine, n: int, interval_s: float, peak: float) -> dict[s
         interval_s: New audio in each step.
         peak: Operations per second of the best matrix product, from `matrix_peak`.
     """
-    speakers = [Speaker(number, engine, interval_s) for number in range(n)]
+    speakers = [Speaker(i, engine, interval_s) for i in range(n)]
     took: list[float] = []
     work: list[float] = []
     engine.begin()
-    for number in range(N_WARM + N_STEPS):
-        if number == N_WARM:
+    for step in range(N_WARM + N_STEPS):
+        if step == N_WARM:
             engine.begin()
             engine.metrics.forget_recent()
             took, work = [], []
@@ -266,4 +270,4 @@ def line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

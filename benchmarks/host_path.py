@@ -22,7 +22,8 @@ import psutil
 from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 
-from benchmarks.common import CHUNK_S, argument_parser, paced, pcm16, read_recordings
+from benchmarks.arguments import listed, number, program, whole
+from benchmarks.common import CHUNK_S, argument_parser, paced, pcm16, read_recordings, some
 from benchmarks.served import daemon, free_port, metrics
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.manifest import read_manifest
@@ -35,14 +36,14 @@ WARM_UP_S = 10.0
 def main() -> None:
     """Print a row for each number of streams."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--streams", default="1,8,32")
-    arguments.add_argument("--seconds", type=float, default=40.0)
+    arguments.add_argument("--streams", type=listed(whole()), default="1,8,32")
+    arguments.add_argument("--seconds", type=number(0.1), default=40.0)
     arguments.add_argument("--free", action="store_true", help="a gateway, whose engine costs nothing")
     args = arguments.parse_args()
-    rows = [row for row in read_manifest(args.manifest) if row.kind == "short"]
+    rows = some([r for r in read_manifest(args.manifest) if r.kind == "short"], args.manifest, "with kind short")
     speech = np.concatenate(read_recordings(args.manifest, rows))
     print("streams  event loop  workers  others | front end  encoder  decoder, rest of step | messages")
-    for n in map(int, args.streams.split(",")):
+    for n in args.streams:
         module = "benchmarks.free_engine" if args.free else "streamer"
         print(asyncio.run(measure(n, speech, args.seconds, args.model, module)), flush=True)
 
@@ -132,4 +133,4 @@ async def _send(connection: ClientConnection, pcm: NDArray[np.int16], seconds: f
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -10,6 +10,7 @@ is counted in word errors. The names are those of the development set that are n
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 import torch
 from prometheus_client import CollectorRegistry
 
-from benchmarks.common import argument_parser, load_network, read_recordings
+from benchmarks.arguments import number, program
+from benchmarks.common import argument_parser, load_network, read_recordings, some
 from streamer.audio.mel import MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.engine.engine import WhisperEngine
@@ -65,19 +67,21 @@ class Decoded:
 def main() -> None:
     """Print one markdown table."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--strengths", nargs="*", default=STRENGTHS, metavar="BEGIN:GO_ON")
+    strengths = [_strength(text) for text in STRENGTHS]
+    arguments.add_argument("--strengths", nargs="+", type=_strength, default=strengths, metavar="BEGIN:GO_ON")
     args = arguments.parse_args()
     torch.set_num_threads(1)
     model, tokenizer = load_network(args.model)
     spectrogram = MelSpectrogram(model.dims.n_mels)
-    rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
+    found = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind in ("short", "noisy")]
+    rows = some(found, args.manifest, "of English with kind short or noisy")
     recordings = read_recordings(args.manifest, rows)
     mels = [spectrogram.whole(torch.from_numpy(samples[: 30 * SAMPLE_RATE].copy())) for samples in recordings]
     print(f"{args.model}, {model.dtype}, {len(rows)} recordings, {len(_all_names())} terms\n")
     print("| begin : go on | names found, own favoured | errors, own | errors, others favoured |")
     print("|---|---:|---:|---:|", flush=True)
     drafts: list[tuple[int, ...]] = [()] * len(rows)
-    for strength in map(_strength, args.strengths):
+    for strength in args.strengths:
         options = EngineOptions(max_batch=BATCH, max_window_s=30.0, keyterms=strength)
         engine = WhisperEngine(model, tokenizer, options, EngineMetrics(CollectorRegistry()))
         own = _decode(engine, rows, mels, drafts, [_all_names() for _ in rows])
@@ -87,15 +91,18 @@ def main() -> None:
         for i, heard in zip(named, _decode(engine, *_only(named, rows, mels, drafts, _but(rows))), strict=True):
             others[i] = heard
         words = sum(heard.words for heard in own)
-        found = sum(heard.names_found for heard in own)
+        n_found = sum(heard.names_found for heard in own)
         errors, cost = (sum(heard.errors for heard in each) for each in (own, others))
-        cells = f"{found} of {len(_all_names())} | {errors} of {words} | {cost} of {words} |"
+        cells = f"{n_found} of {len(_all_names())} | {errors} of {words} | {cost} of {words} |"
         print(f"| {strength.begin:g} : {strength.go_on:g} | {cells}", flush=True)
 
 
 def _strength(text: str) -> Strength:
-    begin, go_on = map(float, text.split(":"))
-    return Strength(begin=begin, go_on=go_on)
+    begin, colon, go_on = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two numbers, as 2:4")
+    parse = number()
+    return Strength(begin=parse(begin), go_on=parse(go_on))
 
 
 def _all_names(but: str = "") -> tuple[str, ...]:
@@ -136,4 +143,4 @@ def _decode(
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -22,6 +22,7 @@ import whisper
 import whisper.model
 from torch import Tensor
 
+from benchmarks.arguments import program
 from model import Whisper
 from streamer.weights import Checkpoint, load, resolve
 
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -25,12 +25,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import psutil
 
+from benchmarks.arguments import listed, number, one_of, program, results_file, whole
 from benchmarks.common import WordErrors, argument_parser, paced, word_errors
 from benchmarks.cuts import Talk, talks
 from benchmarks.served import daemon, free_port, get, metrics
@@ -41,6 +41,7 @@ from streamer.gateways.parent import REPLACE
 from streamer.protocol.events import words_of
 
 KINDS = ("undisturbed", "killed", "stopped")
+MORE_KINDS = (*KINDS, "replaced", "headless")
 MOST_POINTS = 0.005
 """Difference of the word error rate."""
 MOST_P95_S = 0.3
@@ -287,18 +288,20 @@ def wrong(kind: str, found: Figures, plain: Figures, stopped_s: float) -> list[s
 def main() -> None:
     """Print the figures of each run as JSON, then what is wrong."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--streams", type=int, default=8)
-    arguments.add_argument("--engines", type=int, default=2)
-    arguments.add_argument("--gateways", type=int, default=1)
-    arguments.add_argument("--places", type=int, default=0, help="sessions at most; 0: twice as many as streams")
+    arguments.add_argument("--streams", type=whole(), default=8)
+    arguments.add_argument("--engines", type=whole(), default=2)
+    arguments.add_argument("--gateways", type=whole(), default=1)
+    arguments.add_argument("--places", type=whole(0), default=0, help="sessions at most; 0: twice as many as streams")
     arguments.add_argument("--where", choices=("processes", "ray"), default="processes", help="engines are there")
-    arguments.add_argument("--seconds", type=float, default=60.0, help="least length of each stream")
-    arguments.add_argument("--stopped", type=float, default=20.0, help="seconds for which an engine stands still")
-    arguments.add_argument("--kinds", default=",".join(KINDS), help="of these runs; the first is compared with")
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--seconds", type=number(0.1), default=60.0, help="least length of each stream")
+    arguments.add_argument("--stopped", type=number(), default=20.0, help="seconds for which an engine stands still")
+    arguments.add_argument(
+        "--kinds", type=listed(one_of(MORE_KINDS)), default=",".join(KINDS), help="of runs, as in a,b"
+    )
+    arguments.add_argument("--json", type=results_file)
     args = arguments.parse_args()
     said = talks(args.manifest, args.streams, args.seconds)
-    found = {kind: asyncio.run(run(kind, said, args)) for kind in args.kinds.split(",")}
+    found = {kind: asyncio.run(run(kind, said, args)) for kind in args.kinds}
     print(json.dumps(figures := msgspec.to_builtins(found), indent=2))
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
@@ -309,4 +312,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -18,7 +18,8 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
-from benchmarks.common import argument_parser, read_recordings
+from benchmarks.arguments import program, whole
+from benchmarks.common import argument_parser, read_recordings, some
 from benchmarks.degraded import play
 from streamer.audio.frontend import FrontEnd
 from streamer.audio.pcm import SAMPLE_RATE, Samples
@@ -47,7 +48,7 @@ def main() -> None:
     arguments = argument_parser(__doc__)
     arguments.add_argument("--kind", default="short")
     arguments.add_argument("--seed", type=int, default=1)
-    arguments.add_argument("--endpoint-ms", type=int, help="as a client sets it; without: turns are sentences")
+    arguments.add_argument("--endpoint-ms", type=whole(), help="as a client sets it; without: turns are sentences")
     arguments.add_argument("--list", action="store_true", help="print the turns of each recording")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model, threads=1))
@@ -55,7 +56,8 @@ def main() -> None:
         config, session=msgspec.structs.replace(config.session, language="en", endpoint_ms=args.endpoint_ms)
     )
     engines = build_engines(config, CollectorRegistry())
-    rows = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind]
+    found = [r for r in read_manifest(args.manifest) if r.language == "en" and r.kind == args.kind]
+    rows = some(found, args.manifest, f"of English with kind {args.kind}")
     at_once = Evaluation(config, engines, rows, args.manifest.parent).one_shot()
     chance = random.Random(args.seed)
     as_they_are = read_recordings(args.manifest, rows)
@@ -140,4 +142,4 @@ def rests(probabilities: Sequence[float]) -> list[tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from pathlib import Path
 
 import whisper
 
 import streamer
+from benchmarks.arguments import manifest_file, program, whole
 from benchmarks.logit_difference import published_network
 from streamer.audio.files import read_audio
 from streamer.evaluation.manifest import read_manifest
@@ -26,9 +26,9 @@ from streamer.weights import load, resolve
 def main() -> None:
     """Decode every recording with both, and print the differences and their count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifest", type=Path)
+    parser.add_argument("manifest", type=manifest_file)
     parser.add_argument("--model", default="tiny.en")
-    parser.add_argument("--every", type=int, default=1, help="take every Nth recording")
+    parser.add_argument("--every", type=whole(), default=1, help="take every Nth recording")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ResourceWarning)  # the published tokenizer leaves its file open
     ours, theirs = (
@@ -58,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -18,11 +18,13 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from benchmarks.arguments import listed, number, program, whole
 from benchmarks.common import argument_parser, read_recordings
 from benchmarks.degraded import play
 from streamer.audio.pcm import SAMPLE_RATE, Samples
 from streamer.build.engines import build_engines
 from streamer.config import Config, ModelConfig
+from streamer.errors import ConfigError
 from streamer.evaluation.manifest import read_manifest
 from streamer.evaluation.scoring import text_normaliser
 
@@ -78,8 +80,8 @@ class Outcome(NamedTuple):
 def main() -> None:
     """Print one markdown table, a row for each phrase and one for all."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--gaps", default="0.1,0.3,0.6", help="seconds between two rounds")
-    arguments.add_argument("--counts", default="1,2,3,4,5,6,7,8,9,10", help="rounds")
+    arguments.add_argument("--gaps", type=listed(number()), default="0.1,0.3,0.6", help="seconds between two rounds")
+    arguments.add_argument("--counts", type=listed(whole()), default="1,2,3,4,5,6,7,8,9,10", help="rounds")
     arguments.add_argument("--list", action="store_true", help="print the text of each case that is not exact")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model, threads=1))
@@ -87,8 +89,10 @@ def main() -> None:
     engines = build_engines(config, CollectorRegistry())
     rows = read_manifest(args.manifest)
     recordings = dict(zip([row.id for row in rows], read_recordings(args.manifest, rows), strict=True))
-    counts, gaps = [int(n) for n in args.counts.split(",")], [float(s) for s in args.gaps.split(",")]
-    cases = [Case(*each) for each in itertools.product(PHRASES, counts, gaps)]
+    if missing := {clip.recording for clip in (*PHRASES, *CLAUSES.values())} - recordings.keys():
+        names = ", ".join(sorted(missing))
+        raise ConfigError(f"{args.manifest}: no recordings {names}: expected tests/data/manifest.jsonl")
+    cases = [Case(*each) for each in itertools.product(PHRASES, args.counts, args.gaps)]
     transcripts = play(config, engines, [sound(case, recordings) for case in cases])
     outcomes = [outcome(case, live.text) for case, live in zip(cases, transcripts, strict=True)]
     print(f"{args.model}, {engines.model.dtype}, {len(cases)} cases\n")
@@ -148,4 +152,4 @@ def table_row(name: str, outcomes: Sequence[Outcome]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -27,6 +27,7 @@ from torch import Tensor
 
 import model.decoder
 import model.window_group
+from benchmarks.arguments import listed, number, program, whole
 from benchmarks.common import argument_parser
 from model import KVCache, TextDecoder
 from model.layers import HalfWeight, LayerNorm, Linear
@@ -109,16 +110,16 @@ class Profile:
 def main() -> None:
     """Print a table for each number of rows."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--rows", default="1,8")
-    arguments.add_argument("--seconds", type=float, default=20.0)
-    arguments.add_argument("--interval", type=float, default=1.0)
+    arguments.add_argument("--rows", type=listed(whole()), default="1,8")
+    arguments.add_argument("--seconds", type=number(0.1), default=20.0)
+    arguments.add_argument("--interval", type=number(0.1), default=1.0)
     arguments.add_argument("--total", action="store_true", help="measure whole steps only: no part is told apart")
     args = arguments.parse_args()
     config = Config(model=ModelConfig(name=args.model, threads=1))
     engines = build_engines(config, CollectorRegistry())
     limits = measure_limits()
     print(f"{args.model}: {limits.operations / 1e9:.0f} GFLOPS, {limits.n_bytes / 1e9:.1f} GB/s on this core")
-    for n_rows in map(int, args.rows.split(",")):
+    for n_rows in args.rows:
         openings = _openings(config, engines, args, n_rows)
         profile = Profile()
         with profiled(profile, whole=args.total):
@@ -289,4 +290,4 @@ def _table(profile: Profile, limits: Limits, n_rows: int, sound_s: float) -> str
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -61,7 +61,8 @@ async def daemon(
         async with asyncio.timeout(READY_TIMEOUT_S):
             while await get(port, "/readyz") is None:
                 if process.returncode is not None:
-                    raise SystemExit(f"the daemon ended: exit code {process.returncode}; its log: {log}")
+                    last = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+                    raise SystemExit(f"the daemon ended: exit code {process.returncode}: {last}; its log: {log}")
                 await asyncio.sleep(0.2)
         yield psutil.Process(process.pid)
         process.send_signal(end)

@@ -16,7 +16,8 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import argument_parser, pcm16, read_recordings
+from benchmarks.arguments import listed, number, program, whole
+from benchmarks.common import argument_parser, pcm16, read_recordings, some
 from benchmarks.host_path import WARM_UP_S, speak
 from benchmarks.scale.costs import ENGINES
 from benchmarks.served import daemon, free_port, metrics
@@ -65,18 +66,18 @@ async def rows_per_step(n: int, n_gateways: int, pcm: NDArray[np.int16], seconds
 def main() -> None:
     """Print the rows a step for each number of streams and gateways."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--streams", default="16,32")
-    arguments.add_argument("--gateways", default="1,2")
-    arguments.add_argument("--seconds", type=float, default=20.0)
+    arguments.add_argument("--streams", type=listed(whole()), default="16,32")
+    arguments.add_argument("--gateways", type=listed(whole()), default="1,2")
+    arguments.add_argument("--seconds", type=number(0.1), default=20.0)
     arguments.add_argument("--costs", choices=ENGINES, default="h200")
     args = arguments.parse_args()
-    rows = [row for row in read_manifest(args.manifest) if row.kind == "short"]
+    rows = some([r for r in read_manifest(args.manifest) if r.kind == "short"], args.manifest, "with kind short")
     pcm = pcm16(np.concatenate(read_recordings(args.manifest, rows)))
     shares = []
     print("streams  gateways  rows a step  of the first number's")
-    for n in map(int, args.streams.split(",")):
+    for n in args.streams:
         first = 0.0
-        for n_gateways in map(int, args.gateways.split(",")):
+        for n_gateways in args.gateways:
             found = asyncio.run(rows_per_step(n, n_gateways, pcm, args.seconds, args.costs))
             first = first or found
             shares.append(found / first)
@@ -85,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

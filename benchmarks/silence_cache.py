@@ -14,7 +14,6 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import jiwer
 import numpy as np
@@ -24,7 +23,8 @@ from prometheus_client import CollectorRegistry
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from benchmarks.common import argument_parser, load_network, read_recordings
+from benchmarks.arguments import program, results_file, whole
+from benchmarks.common import argument_parser, load_network, read_recordings, some
 from streamer.audio.mel import FIXED_MAXIMUM, MelSpectrogram
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.engine.engine import WhisperEngine
@@ -104,13 +104,14 @@ class Engines:
 def main() -> None:
     """Print one markdown table."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--out", type=Path)
-    arguments.add_argument("--threads", type=int, default=physical_cores())
+    arguments.add_argument("--out", type=results_file)
+    arguments.add_argument("--threads", type=whole(), default=physical_cores())
     args = arguments.parse_args()
     torch.set_num_threads(args.threads)
     engines = Engines(args.model)
     spectrogram = MelSpectrogram(engines.model.dims.n_mels)
-    rows = [r for r in read_manifest(args.manifest) if r.text and r.language in engines.tokenizer.languages]
+    found = [r for r in read_manifest(args.manifest) if r.text and r.language in engines.tokenizer.languages]
+    rows = some(found, args.manifest, f"in a language of {args.model}")
     mels = [_log_mel(spectrogram, samples) for samples in read_recordings(args.manifest, rows)]
     lines = [
         f"{args.model}, {engines.model.dtype}, {torch.get_num_threads()} threads, {len(rows)} recordings, greedy\n",
@@ -175,4 +176,4 @@ def _wer(rows: list[ManifestRow], texts: list[str], kind: str | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

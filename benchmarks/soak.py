@@ -23,7 +23,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,7 +32,8 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
-from benchmarks.common import CHUNK_S, argument_parser, paced, pcm16, read_recordings
+from benchmarks.arguments import number, program, results_file, whole
+from benchmarks.common import CHUNK_S, argument_parser, paced, pcm16, read_recordings, some
 from benchmarks.served import daemon, free_port, metrics
 from streamer.audio.pcm import SAMPLE_RATE
 from streamer.evaluation.manifest import read_manifest
@@ -256,7 +256,7 @@ async def sample(process: psutil.Process, port: int, report: Report) -> None:
 
 async def soak(args: argparse.Namespace) -> Report:
     """Run all speakers for the time asked for, then look at what is left once all sessions are over."""
-    rows = [row for row in read_manifest(args.manifest) if row.text]
+    rows = some([row for row in read_manifest(args.manifest) if row.text], args.manifest, "with a text")
     clips = [clip for clip in read_recordings(args.manifest, rows) if len(clip) < 60 * SAMPLE_RATE]
     report = Report()
     port = free_port()
@@ -281,10 +281,12 @@ async def soak(args: argparse.Namespace) -> Report:
 def main() -> None:
     """Print a line each minute, then the figures as JSON."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--minutes", type=float, default=60.0)
-    arguments.add_argument("--sessions", type=int, default=8)
-    arguments.add_argument("--settle", type=float, default=45.0, help="seconds after the last session; above resume_s")
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--minutes", type=number(0.001), default=60.0)
+    arguments.add_argument("--sessions", type=whole(), default=8)
+    arguments.add_argument(
+        "--settle", type=number(), default=45.0, help="seconds after the last session; above resume_s"
+    )
+    arguments.add_argument("--json", type=results_file)
     args = arguments.parse_args()
     report = asyncio.run(soak(args))
     first, last = report.samples[0], report.samples[-1]
@@ -307,4 +309,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

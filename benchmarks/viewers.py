@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from benchmarks.arguments import number, program, whole
 from benchmarks.common import argument_parser, paced, pcm16
 from benchmarks.served import daemon, free_port
 from streamer.audio.files import read_audio
@@ -36,8 +37,8 @@ MAX_VIEWERS = 5000
 def main() -> None:
     """Print the delays without and with viewers."""
     arguments = argument_parser(__doc__, with_manifest=False)
-    arguments.add_argument("--viewers", type=int, default=1000, choices=range(1, MAX_VIEWERS + 1), metavar="N")
-    arguments.add_argument("--seconds", type=float, default=30.0)
+    arguments.add_argument("--viewers", type=whole(), default=1000, choices=range(1, MAX_VIEWERS + 1), metavar="N")
+    arguments.add_argument("--seconds", type=number(0.1), default=30.0)
     args = arguments.parse_args()
     # a descriptor for each viewer, and some for the process itself
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -159,4 +160,4 @@ def shown(delays: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -18,6 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
+from benchmarks.arguments import program, whole
 from benchmarks.fuzz import dialects, ours
 from benchmarks.fuzz.cases import run
 
@@ -25,7 +26,9 @@ from benchmarks.fuzz.cases import run
 def main() -> None:
     """Fuzz all parsers, and print a table."""
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--cases", type=int, default=100_000, help="of the fastest parsers; slow ones get a share")
+    arguments.add_argument(
+        "--cases", type=whole(), default=100_000, help="of the fastest parsers; slow ones get a share"
+    )
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--only")
     args = arguments.parse_args()
@@ -34,7 +37,10 @@ def main() -> None:
     total = 0
     print("| parser | cases | refused | cases a second | memory MB |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        for parser in (*ours.parsers(Path(folder)), *dialects.parsers()):
+        parsers = (*ours.parsers(Path(folder)), *dialects.parsers())
+        if args.only not in (None, *(parser.name for parser in parsers)):
+            arguments.error(f"--only {args.only}: expected one of {', '.join(parser.name for parser in parsers)}")
+        for parser in parsers:
             if args.only not in (None, parser.name):
                 continue
             n_cases, started = max(1, int(args.cases * parser.share)), time.process_time()
@@ -47,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -28,7 +28,8 @@ import psutil
 from numpy.typing import NDArray
 
 from benchmarks import served
-from benchmarks.common import argument_parser, pcm16, read_recordings
+from benchmarks.arguments import number, program, whole
+from benchmarks.common import argument_parser, pcm16, read_recordings, some
 from benchmarks.hostile.attack import Attack
 from benchmarks.hostile.attacks import ATTACKS
 from benchmarks.hostile.honest import HONEST, State, honest, longest, most_memory, state
@@ -165,18 +166,22 @@ def main() -> None:
     """Run the attacks."""
     parser = argument_parser(__doc__ or "")
     parser.add_argument("--only", nargs="+", default=[""], help="the beginnings of the names of attacks")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each attack")
-    parser.add_argument("--settle", type=float, default=60.0, help="seconds in which memory and places come back")
-    parser.add_argument("--tries", type=int, default=3, help="of an attack that breaks a bound")
+    parser.add_argument("--seconds", type=number(0.1), default=8.0, help="of each attack")
+    parser.add_argument("--settle", type=number(), default=60.0, help="seconds in which memory and places come back")
+    parser.add_argument("--tries", type=whole(), default=3, help="of an attack that breaks a bound")
     parser.add_argument("--busy", action="store_true", help="others use the machine: judge no lateness, no waiting")
     parser.add_argument(
         "--scripted", action="store_true", help="an engine that computes nothing: what is late is late by the attack"
     )
-    parser.add_argument("--crowd", type=int, default=0, help="connections of strangers and a key, instead of attacks")
-    parser.add_argument("--files", type=int, default=0, help="open files that the daemon is allowed")
+    parser.add_argument(
+        "--crowd", type=whole(0), default=0, help="connections of strangers and a key, instead of attacks"
+    )
+    parser.add_argument("--files", type=whole(0), default=0, help="open files that the daemon is allowed")
     args = parser.parse_args()
     attacks = [attack for attack in ATTACKS if attack.name.startswith(tuple(args.only))]
-    rows = [row for row in read_manifest(args.manifest) if row.language == "en"]
+    if not attacks:
+        parser.error(f"--only {' '.join(args.only)}: expected some of {', '.join(attack.name for attack in ATTACKS)}")
+    rows = some([row for row in read_manifest(args.manifest) if row.language == "en"], args.manifest, "of English")
     sound = spoken(story(100)) if args.scripted else np.concatenate(read_recordings(args.manifest, rows))
     pcm = pcm16(np.resize(sound, int(args.seconds * 16_000)))
 
@@ -205,4 +210,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 from websockets.exceptions import WebSocketException
 
+from benchmarks.arguments import manifest_file, number, program, whole
 from benchmarks.rivals.environments import python_of, versions_of
 from benchmarks.rivals.figures import Figures, Outcome, figures, has_given_up
 from benchmarks.rivals.plot import plot
@@ -62,10 +63,7 @@ def main() -> int:
     args = _arguments()
     # killed like interrupted: servers are ended, not left behind
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return _measure_all(args)
-    except (StreamerError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    return _measure_all(args)
 
 
 def _measure_all(args: argparse.Namespace) -> int:
@@ -85,13 +83,13 @@ def _measure_all(args: argparse.Namespace) -> int:
 
 def _arguments() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").strip().splitlines()[0])
-    arguments.add_argument("manifest", type=Path)
+    arguments.add_argument("manifest", type=manifest_file)
     arguments.add_argument("--model", default="tiny.en")
     arguments.add_argument("--streams", type=_counts, default=[1, 2, 4, 8], help="as in 1,2,4,8")
-    arguments.add_argument("--seconds", type=float, default=40.0, help="length of each stream at least")
+    arguments.add_argument("--seconds", type=number(0.1), default=40.0, help="length of each stream at least")
     arguments.add_argument("--seed", type=int, default=7)
     arguments.add_argument("--systems", nargs="*", default=(), help="beginnings of their names; all by default")
-    arguments.add_argument("--give-up", type=int, default=2, help="after so many numbers of streams not sustained")
+    arguments.add_argument("--give-up", type=whole(), default=2, help="after so many numbers of streams not sustained")
     arguments.add_argument("--environments", type=Path, default=Path("build/rivals"), help="where rivals are installed")
     arguments.add_argument("--out", type=Path, required=True, help="folder of the results and logs")
     return arguments.parse_args()
@@ -210,4 +208,4 @@ def facts(args: argparse.Namespace) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

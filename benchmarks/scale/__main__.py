@@ -13,10 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from pathlib import Path
 
 import msgspec
 
+from benchmarks.arguments import listed, number, program, results_file, whole
 from benchmarks.scale.cell import Figures, Plan, simulate
 from benchmarks.scale.costs import ENGINES, EngineCosts
 from benchmarks.scale.machines import LIMITS
@@ -149,15 +149,15 @@ def cells(each: Figures) -> str:
 def main() -> None:
     """Print the table."""
     arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    arguments.add_argument("--streams", default="1000,10000,100000")
+    arguments.add_argument("--streams", type=listed(whole()), default="1000,10000,100000")
     arguments.add_argument("--engine", choices=ENGINES, default="h200")
-    arguments.add_argument("--seconds", type=float, default=10.0)
-    arguments.add_argument("--full", type=int, default=1000, help="streams up to which every cell is simulated")
+    arguments.add_argument("--seconds", type=number(0.1), default=10.0)
+    arguments.add_argument("--full", type=whole(0), default=1000, help="streams up to which every cell is simulated")
     arguments.add_argument("--no-losses", action="store_true")
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--json", type=results_file)
     args = arguments.parse_args()
     sizes = []
-    for n in map(int, args.streams.split(",")):
+    for n in args.streams:
         found = size(n, ENGINES[args.engine], args.seconds, is_full=n <= args.full, with_losses=not args.no_losses)
         sizes.append(found)
         print("\n".join(lines(found)), flush=True)
@@ -166,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

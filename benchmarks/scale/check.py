@@ -15,12 +15,12 @@ import argparse
 import asyncio
 import json
 import os
-from pathlib import Path
 
 import msgspec
 import psutil
 
-from benchmarks.common import argument_parser, read_recordings
+from benchmarks.arguments import number, program, results_file, whole
+from benchmarks.common import argument_parser, read_recordings, some
 from benchmarks.cuts import talks
 from benchmarks.lost_engines import speak
 from benchmarks.scale.cell import Plan, simulate
@@ -112,7 +112,8 @@ def engine_of(costs: str, measured: Measured) -> EngineCosts:
 
 def simulated(args: argparse.Namespace, measured: Measured) -> Found:
     """The same on the simulated clock."""
-    rows = [row for row in read_manifest(args.manifest) if row.language == "en" and row.kind == "short"]
+    found = [row for row in read_manifest(args.manifest) if row.language == "en" and row.kind == "short"]
+    rows = some(found, args.manifest, "of English with kind short")
     clips = read_recordings(args.manifest, rows)
     plan = Plan(
         n_streams=args.streams,
@@ -130,11 +131,11 @@ def simulated(args: argparse.Namespace, measured: Measured) -> Found:
 def main() -> None:
     """Print the comparison."""
     arguments = argument_parser(__doc__)
-    arguments.add_argument("--streams", type=int, default=32)
-    arguments.add_argument("--engines", type=int, default=2)
-    arguments.add_argument("--seconds", type=float, default=40.0)
+    arguments.add_argument("--streams", type=whole(), default=32)
+    arguments.add_argument("--engines", type=whole(), default=2)
+    arguments.add_argument("--seconds", type=number(0.1), default=40.0)
     arguments.add_argument("--costs", choices=ENGINES, default="", help="of engines without a network")
-    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--json", type=results_file)
     args = arguments.parse_args()
     measured = asyncio.run(measure(args))
     found = simulated(args, measured)
@@ -147,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)

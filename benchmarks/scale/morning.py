@@ -14,6 +14,7 @@ import math
 
 import msgspec
 
+from benchmarks.arguments import number, program, whole
 from benchmarks.scale.costs import ENGINES, EngineCosts
 from benchmarks.scale.machines import LIMITS
 from benchmarks.scale.speech import Manner
@@ -90,10 +91,12 @@ def live(peak: int, seconds: float, engine: EngineCosts, least: int = 1) -> Morn
 def main() -> None:
     """Print what a morning takes."""
     arguments = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-    arguments.add_argument("--streams", type=int, default=10_000)
-    arguments.add_argument("--hours", type=float, default=4.0)
+    arguments.add_argument("--streams", type=whole(), default=10_000)
+    arguments.add_argument("--hours", type=number(0.001), default=4.0)
     arguments.add_argument("--engine", choices=ENGINES, default="h200")
-    arguments.add_argument("--least", type=int, default=0, help="engines that there always are; 0: a tenth of the most")
+    arguments.add_argument(
+        "--least", type=whole(0), default=0, help="engines that there always are; 0: a tenth of the most"
+    )
     args = arguments.parse_args()
     engine = ENGINES[args.engine]
     capacity = LoadMeter(LIMITS, engine.most_rows, engine.step).capacity
@@ -106,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program(main)
