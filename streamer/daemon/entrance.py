@@ -12,7 +12,7 @@ import structlog
 from streamer.access.exposure import check_exposure
 from streamer.access.keys import Keys, find_key_file
 from streamer.access.tls import Certificate
-from streamer.config import ServerConfig
+from streamer.config import ServerConfig, WyomingConfig
 from streamer.errors import ConfigError
 from streamer.host.sockets import listen
 from streamer.host.systemd import inherited_sockets
@@ -57,6 +57,16 @@ def open_entrance(config: ServerConfig) -> Entrance:
     check_exposure([_host(listener) for listener in inherited] or [config.host], config, keys)
     sockets = inherited or [listen(config.host, config.port, "--port")]
     return Entrance(sockets=sockets, keys=keys, certificate=certificate)
+
+
+def open_wyoming(config: WyomingConfig) -> socket.socket | None:
+    """
+    Listen on the port of the Wyoming protocol, before the model is loaded too; None where none is configured.
+
+    Raises:
+        StreamerError: The port is taken, or the address is not one of this machine.
+    """
+    return listen(config.host, config.port, "wyoming.port =") if config.port else None
 
 
 def _host(listener: socket.socket) -> str:

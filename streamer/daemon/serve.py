@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import msgspec
 import structlog
@@ -13,7 +14,7 @@ from streamer.audio.opus import preload
 from streamer.build.service import Service
 from streamer.config import Config
 from streamer.daemon.announcer import Announcer
-from streamer.daemon.entrance import Entrance, open_entrance
+from streamer.daemon.entrance import Entrance, open_entrance, open_wyoming
 from streamer.daemon.lifecycle import background, drain, run, stop_on_signals, works_of
 from streamer.daemon.microphone import OpenMicrophone, caption_room
 from streamer.gateway import build_service
@@ -54,12 +55,15 @@ def serve(
 
 async def _serve(config: Config, build: Build, open_microphone: OpenMicrophone | None) -> None:
     stop, announcer = stop_on_signals(), Announcer()
-    with closing(open_entrance(config.server)) as entrance:
+    with ExitStack() as held:
+        entrance = held.enter_context(closing(open_entrance(config.server)))
+        if (wyoming := open_wyoming(config.wyoming)) is not None:
+            held.enter_context(wyoming)
         announcer.loading(config.model.name)
         importing = asyncio.to_thread(_import_server)
         service, _ = await asyncio.gather(asyncio.to_thread(build, config), importing)
         keep_for_good()
-        await _serve_at(entrance, service, config, open_microphone, stop, announcer)
+        await _serve_at(entrance, wyoming, service, config, open_microphone, stop, announcer)
 
 
 def _import_server() -> None:
@@ -73,6 +77,7 @@ def _import_server() -> None:
 
 async def _serve_at(
     entrance: Entrance,
+    wyoming: socket.socket | None,
     service: Service,
     config: Config,
     open_microphone: OpenMicrophone | None,
@@ -93,7 +98,7 @@ async def _serve_at(
     await server.start()
     announcer.on_hangup(stop, entrance)
     try:
-        async with wyoming_server(scheduler, config):
+        async with wyoming_server(scheduler, config, wyoming):
             works = [*works_of(service), announcer.feed_watchdog(lambda: scheduler.is_alive)]
             if room and open_microphone:
                 MicrophoneMetrics(service.registry).alive.set_function(lambda: room.is_live)

@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from streamer.config import Config
 from streamer.daemon.announcer import Announcer
-from streamer.daemon.entrance import Entrance, open_entrance
+from streamer.daemon.entrance import Entrance, open_entrance, open_wyoming
 from streamer.daemon.lifecycle import background, run, stop_on_signals
 from streamer.errors import ConfigError, StreamerError, reason_of
 from streamer.gateway import programs, same_facts
@@ -85,8 +85,8 @@ async def _serve(config: Config, commands: Commands) -> None:
     ProcessCollector(registry=registry)
     with contextlib.ExitStack() as held:
         entrance = held.enter_context(contextlib.closing(open_entrance(config.server)))
-        host, port = config.wyoming.host, config.wyoming.port
-        wyoming = held.enter_context(listen(host, port, "wyoming.port =")) if port else None
+        if (wyoming := open_wyoming(config.wyoming)) is not None:
+            held.enter_context(wyoming)
         announcer.loading(config.model.name)
         engines = _engine_programs(config, commands, held)
         processes = [EngineProcess(program) for program in engines]

@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from streamer.build.service import Service
-from streamer.config import Config, ServerConfig
+from streamer.config import Config, ServerConfig, WyomingConfig
 from streamer.daemon import serve as daemon
 from streamer.errors import ConfigError, StreamerError
 from streamer.host.sockets import listen
@@ -74,6 +74,15 @@ def test_a_port_in_use_is_named_before_the_model_is_loaded(config: Config) -> No
         pytest.raises(StreamerError, match=rf"port {port} on 127\.0\.0\.1 is in use: .*; stop .* --port {port + 1}$"),
     ):
         daemon.serve(config, build=lambda _: pytest.fail("the model was loaded"))
+
+
+def test_a_wyoming_port_in_use_is_named_before_the_model_is_loaded(config: Config) -> None:
+    """As that of HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        several = msgspec.structs.replace(config, wyoming=WyomingConfig(port=port))
+        with pytest.raises(StreamerError, match=rf"port {port} on 127\.0\.0\.1 is in use: .*, as wyoming\.port = "):
+            daemon.serve(several, build=lambda _: pytest.fail("the model was loaded"))
 
 
 def test_a_unix_socket_is_shown_and_removed(manager: Manager, scripted: ScriptedService, tmp_path: Path) -> None:
