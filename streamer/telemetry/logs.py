@@ -68,6 +68,8 @@ def configure(config: LogConfig, stream: TextIO, environment: Mapping[str, str])
     )
     handler.addFilter(RateLimit())
     logging.basicConfig(level=config.level.upper(), handlers=[handler], force=True)
+    # interrupted while it is imported, it tells the statistics of its caches at the end
+    logging.getLogger("torch").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 class RateLimit(logging.Filter):

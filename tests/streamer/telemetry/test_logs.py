@@ -89,6 +89,25 @@ def test_libraries_log_the_same_way() -> None:
     assert (entry["event"], entry["level"]) == ("closing 3 sockets", "warning")
 
 
+INTERRUPTED = """
+import logging, sys
+from streamer.config import LogConfig
+from streamer.telemetry import logs
+logs.configure(LogConfig(level=sys.argv[1]), sys.stderr, {})
+log = logging.getLogger("torch._subclasses.fake_tensor")
+log.info("FakeTensor cache stats:")
+log.warning("a device is old")
+"""
+
+
+@pytest.mark.parametrize(("level", "told"), [("debug", 1), ("error", 0)])
+def test_torch_tells_what_is_wrong_and_no_statistics(level: str, told: int) -> None:
+    """Ctrl-C while it is imported leaves its log as it finds it; at the end it tells its caches, which helps nobody."""
+    command = [sys.executable, "-c", INTERRUPTED, level]
+    run = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True, timeout=60)
+    assert run.stderr.count("\n") == told
+
+
 @pytest.mark.parametrize("key", logs.TRANSCRIPT_KEYS)
 def test_transcripts_are_written_at_debug_only(key: str) -> None:
     """What was said does not leave the process above `debug`, even if an event carries it."""
