@@ -19,7 +19,7 @@ import warnings
 from pathlib import Path
 
 from benchmarks.arguments import program, whole
-from benchmarks.fuzz import dialects, ours
+from benchmarks.fuzz import dialects, ours, recordings
 from benchmarks.fuzz.cases import run
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     total = 0
     print("| parser | cases | refused | cases a second | memory MB |\n|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        parsers = (*ours.parsers(Path(folder)), *dialects.parsers())
+        parsers = (*ours.parsers(Path(folder)), *dialects.parsers(), *recordings.parsers())
         if args.only not in (None, *(parser.name for parser in parsers)):
             arguments.error(f"--only {args.only}: expected one of {', '.join(parser.name for parser in parsers)}")
         for parser in parsers:

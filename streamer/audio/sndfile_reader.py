@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, Any
 
+import numpy as np
+
 from streamer.audio.reader import PIECE_VALUES, Block, Track, check_layout, cleaned
 from streamer.errors import AudioFormatError
 
@@ -74,7 +76,8 @@ class SndfileReader:
         import soundfile
 
         try:
-            return self._sound.read(n, dtype="float32", always_2d=True)
+            # into an array: for one of its own it believes the number of samples, which may be negative
+            return self._sound.read(out=np.empty((n, self._sound.channels), np.float32))
         except soundfile.LibsndfileError:
             try:
                 self._sound.seek(following)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import dialects, ours
+from benchmarks.fuzz import dialects, ours, recordings
 from benchmarks.fuzz.cases import Parser, mutated, run
 from streamer.errors import ConfigError
 
@@ -18,8 +18,9 @@ def test_no_parser_breaks(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of strange archives
         refused = {parser.name: run(parser, 20, seed=1) for parser in ours.parsers(tmp_path)}
+        refused |= {parser.name: run(parser, 20, seed=1) for parser in recordings.parsers()}
         refused |= {parser.name: run(parser, 300 if parser.share == 1 else 20, seed=1) for parser in dialects.parsers()}
-    assert len(refused) == 18
+    assert len(refused) == 20
     assert refused["captions.v1"] > 0
     assert refused["openai realtime"] == 0, "it answers what it cannot take"
 

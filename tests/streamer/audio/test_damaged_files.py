@@ -25,7 +25,7 @@ from tests.helpers.damaged_recordings import (
     with_random_bytes,
     with_total_samples,
 )
-from tests.helpers.live_recordings import FORMATS, RATE, SECONDS, recorded, tone
+from tests.helpers.live_recordings import FORMATS, RATE, SECONDS, recorded, recording, tone
 
 SIZES = st.integers(0, 0xFFFFFFFF) | st.sampled_from([0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0xFFFFFFFF - 36])
 COMPRESSED = ["webm opus", "ogg opus", "ogg flac", "mp3", "aac", "flac", "fragmented mp4", "mpegts"]
@@ -106,6 +106,14 @@ def test_no_length_in_an_mp3_header_is_believed(frames: int, n_bytes: int) -> No
     at = max(data.find(b"Xing"), data.find(b"Info"))
     damaged = with_patch(data, at + 8, struct.pack(">II", frames, n_bytes))
     assert heard(damaged)[0] == pytest.approx(SECONDS, abs=0.3)
+
+
+@pytest.mark.parametrize("at", [596, 600, 604])
+def test_damage_behind_which_libsndfile_counts_below_nothing(at: int) -> None:
+    """It looks for the next frame behind the end that it has counted, and has less than no samples left there."""
+    mp3 = recording("mp3", tone()[: RATE // 2])
+    with pytest.raises(AudioFormatError, match="no audio that can be decoded"):
+        heard(mp3[:at] + b"[" * 60_000 + mp3[at:])
 
 
 @settings(max_examples=120)
