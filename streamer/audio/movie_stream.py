@@ -13,6 +13,8 @@ from streamer.errors import AudioFormatError
 
 MAX_LATE_BYTES = 8 * 1024 * 1024
 """Longest recording whose index follows its sound: it is kept as a whole. Eight minutes at 128 kbit/s."""
+MAX_BOXES = 1000
+"""Boxes before the index or the sound; files have a few."""
 _BEFORE = (b"ftyp", b"free", b"skip", b"wide", b"uuid", b"styp")
 """Boxes that may come before the index or the sound."""
 
@@ -23,6 +25,8 @@ class MovieStream:
     def __init__(self) -> None:
         self._bytes = b""
         """Those of a recording whose index has not come."""
+        self._at = self._n_boxes = 0
+        """Where the first box stands that was not looked at, and how many stand before it."""
         self._decoder: ContainerStream | None = None
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
@@ -39,7 +43,7 @@ class MovieStream:
                     f"an MP4 whose index follows its sound is read as a whole, {MAX_LATE_BYTES >> 20} MiB at most: "
                     "send it in fragments (movflags frag_keyframe+empty_moov), or with its index in front (faststart)"
                 )
-            if _first_of(self._bytes) in (b"", b"mdat"):
+            if self._first() in (b"", b"mdat"):
                 return
             self._decoder = ContainerStream()
             data, self._bytes = self._bytes, b""
@@ -51,15 +55,18 @@ class MovieStream:
             self._decoder = ContainerStream(whole=self._bytes)
         yield from self._decoder.end()
 
+    def _first(self) -> bytes:
+        """Name of the first box that is index, fragment or sound; empty: it has not come."""
+        while (name := self._bytes[self._at + 4 : self._at + 8]) in _BEFORE:
+            n_bytes = int.from_bytes(self._bytes[self._at : self._at + 4], "big")
+            if n_bytes < 8:
+                break
+            self._at, self._n_boxes = self._at + n_bytes, self._n_boxes + 1
+            if self._n_boxes > MAX_BOXES:
+                raise AudioFormatError(f"an MP4 with more than {MAX_BOXES} boxes before its index: it is damaged")
+        return name if len(name) == 4 else b""
+
     def close(self) -> None:
         """As `ContainerStream.close`."""
         if self._decoder is not None:
             self._decoder.close()
-
-
-def _first_of(data: bytes) -> bytes:
-    """Name of the first box that is index, fragment or sound; empty: it has not come."""
-    at = 0
-    while (name := data[at + 4 : at + 8]) in _BEFORE and (n_bytes := int.from_bytes(data[at : at + 4], "big")) >= 8:
-        at += n_bytes
-    return name if len(name) == 4 else b""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.containers import ContainerDecoder
-from streamer.audio.movie_stream import MAX_LATE_BYTES
+from streamer.audio.movie_stream import MAX_BOXES, MAX_LATE_BYTES
 from streamer.audio.pcm import Samples
 from streamer.errors import AudioFormatError
 from tests.helpers.live_recordings import heard_by_ffmpeg, recorded
@@ -35,6 +35,16 @@ def test_the_index_may_stand_anywhere(name: str, n: int) -> None:
     samples, n_early = decoded(FILES[name], n)
     assert np.array_equal(samples, heard_by_ffmpeg(FILES[name]))
     assert (n_early == 0) == (name == "late")
+
+
+@pytest.mark.parametrize("n", [7, 4096, 100_000])
+def test_boxes_before_the_index_have_an_end(n: int) -> None:
+    """A few stand there; each of a hundred thousand would be looked at on the event loop."""
+    movie, free = FILES["fragments"], b"\0\0\0\x08free"
+    name = movie[: int.from_bytes(movie[:4], "big")]
+    with pytest.raises(AudioFormatError, match="more than 1000 boxes before its index"):
+        decoded(name + free * MAX_BOXES, n)
+    assert np.array_equal(decoded(movie.replace(name, name + 9 * free, 1), n)[0], heard_by_ffmpeg(movie))
 
 
 def test_what_is_kept_has_an_end() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamer.audio.signatures import (
     HEAD_BYTES,
+    LONG_SEARCHED_BYTES,
     SEARCHED_BYTES,
     Beginning,
     begins_recording,
@@ -59,3 +60,15 @@ def test_what_is_no_recording_is_refused(data: bytes) -> None:
         ended.end()
     with pytest.raises(AudioFormatError, match=r"neither wav nor webm.*send encoding=linear16"):
         deque(map(flooded.receive, [data] * SEARCHED_BYTES), maxlen=0)
+
+
+@pytest.mark.parametrize(("n_before", "is_found"), [(LONG_SEARCHED_BYTES - 100, True), (LONG_SEARCHED_BYTES, False)])
+def test_a_long_message_is_not_searched_to_its_end(n_before: int, is_found: bool) -> None:
+    """A megabyte takes the event loop fifty milliseconds."""
+    wav = recorded("wav 24 bit")
+    beginning = Beginning()
+    if is_found:
+        assert beginning.receive(b"?" * n_before + wav) == wav
+    else:
+        with pytest.raises(AudioFormatError, match="no encoding was named"):
+            beginning.receive(b"?" * n_before + wav)
