@@ -17,8 +17,8 @@ from pathlib import Path
 
 INTERVAL_S = 60.0
 """A call takes 40 ms on a thread of its own; a returned page that is needed again has to be zeroed."""
-MOST_SEARCHED = 40_000
-"""Objects among which garbage is searched for while anybody waits: half a microsecond each."""
+MOST_SEARCHED = 20_000
+"""Objects among which garbage is searched for while anybody waits: up to two microseconds each, on a slow machine."""
 PATIENCE = 10
 """Searches among more objects that are left out before one is made all the same."""
 

@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Coroutine
 
-SLICE_S = 0.005
-"""Seconds for which the work of one client may hold the event loop."""
+SLICE_S = 0.001
+"""Seconds for which the work of one client may hold the event loop: dozens may work in one turn of it."""
 
 
 class TimeSlice:
