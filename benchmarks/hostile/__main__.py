@@ -7,10 +7,10 @@ Attacks a daemon on loopback, each attack beside an honest stream with a key of 
 
 For each attack is printed: how late the captions of the honest stream came (P95) and how late alone just before, how
 long the event loop was held by its own work, waited in its work, and was not run by the machine (upper edges of
-buckets of `streamer_loop_…_seconds`), how much memory the daemon took, and kept once it fell or after `--settle`
-seconds, places that were not given back, bytes and tracebacks in its log. An attack that breaks a bound is repeated,
-for others use the machine too: the last of at most `--tries` counts, and a column says how many there were. Nothing but
-this machine is attacked.
+buckets of `streamer_loop_…_seconds`), how much more memory the daemon took than beside that stream alone, and kept once
+it fell or after `--settle` seconds, places that were not given back, bytes and tracebacks in its log. An attack that
+breaks a bound is repeated, for others use the machine too: the last of at most `--tries` counts, and a column says how
+many there were. Nothing but this machine is attacked.
 """
 
 from __future__ import annotations
@@ -61,18 +61,29 @@ LOOK_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """An honest stream."""
+
+    late_s: float
+    """P95 of its captions, seconds; infinity: it was cut."""
+    most_mb: float
+    """Memory of the daemon meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What an attack did."""
 
-    alone_s: float
-    late_s: float
-    took_mb: float
+    alone: Heard
+    heard: Heard
     before: State
     after: State
 
     def holds(self, *, on_busy_machine: bool) -> bool:
         """Whether every bound was kept."""
-        is_in_time = self.late_s <= self.alone_s + LATER_S and longest(self.before, self.after, "waited") == "< 0.05"
+        is_in_time = (
+            self.heard.late_s <= self.alone.late_s + LATER_S and longest(self.before, self.after, "waited") == "< 0.05"
+        )
         return (
             (is_in_time or on_busy_machine)
             and longest(self.before, self.after, "held") == "< 0.05"
@@ -84,16 +95,21 @@ class Outcome:
         )
 
     @property
+    def took_mb(self) -> float:
+        """Memory beyond that of the honest stream alone: a daemon that was idle takes some for that one too."""
+        return self.heard.most_mb - self.alone.most_mb
+
+    @property
     def kept_mb(self) -> float:
         """Memory that was not given back."""
-        return self.after.memory_mb - self.before.memory_mb
+        return self.after.memory_mb - self.alone.most_mb
 
     def cells(self) -> list[str]:
         """Of a row of the table."""
         before, after = self.before, self.after
         return [
-            f"{self.alone_s:.2f}",
-            f"{self.late_s:.2f}",
+            f"{self.alone.late_s:.2f}",
+            f"{self.heard.late_s:.2f}",
             *(longest(before, after, cause) for cause in ("held", "waited", "starved")),
             f"{self.took_mb:.0f}",
             f"{self.kept_mb:.0f}",
@@ -104,7 +120,7 @@ class Outcome:
 
 
 async def attacked(
-    attack: Attack, port: int, process: psutil.Process, pcm: NDArray[np.int16], settle_s: float, alone_s: float
+    attack: Attack, port: int, process: psutil.Process, pcm: NDArray[np.int16], settle_s: float, alone: Heard
 ) -> Outcome:
     """Run one attack beside an honest stream, in a process of its own."""
     before = await state(port, process)
@@ -112,24 +128,29 @@ async def attacked(
     # of its own, without the libraries of this one: loading them would be the attack
     command = ("-m", "benchmarks.hostile.attacks", attack.name, str(port), seconds)
     attacker = await asyncio.create_subprocess_exec(sys.executable, *command)
+    heard = await _heard(port, process, pcm, attacker)
+    return Outcome(alone, heard, before, await _settled(port, process, alone.most_mb, before.n_sessions, settle_s))
+
+
+async def _heard(
+    port: int, process: psutil.Process, pcm: NDArray[np.int16], attacker: asyncio.subprocess.Process | None = None
+) -> Heard:
+    """Play an honest stream, beside an attack to the end of that."""
     watching = asyncio.create_task(most_memory(process))
     late_s = await honest(port, pcm)
-    await attacker.wait()
+    if attacker is not None:
+        await attacker.wait()
     watching.cancel()
-    most_mb = await watching
-    after = await _settled(port, process, before, settle_s)
-    return Outcome(
-        alone_s, percentile(late_s, 95) if late_s else float("inf"), most_mb - before.memory_mb, before, after
-    )
+    return Heard(percentile(late_s, 95) if late_s else float("inf"), await watching)
 
 
-async def _settled(port: int, process: psutil.Process, before: State, settle_s: float) -> State:
+async def _settled(port: int, process: psutil.Process, most_mb: float, n_sessions: float, settle_s: float) -> State:
     """The state of a daemon once it has given back what it took, or after so many seconds."""
     end_s = time.monotonic() + settle_s
     while True:
         await asyncio.sleep(LOOK_S)
         after = await state(port, process)
-        is_back = after.memory_mb - before.memory_mb < MEMORY_MB / 5 and after.n_sessions <= before.n_sessions
+        is_back = after.memory_mb - most_mb < MEMORY_MB / 5 and after.n_sessions <= n_sessions
         if is_back or time.monotonic() > end_s:
             return after
 
@@ -152,10 +173,10 @@ async def attack_all(
     print("tracebacks | tries | holds |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|")
     n_holding = 0
     for attack in attacks:
-        alone_s = float("nan") if is_busy else percentile(await honest(port, pcm), 95)
-        outcomes = [await attacked(attack, port, process, pcm, settle_s, alone_s)]
+        alone = await _heard(port, process, pcm)
+        outcomes = [await attacked(attack, port, process, pcm, settle_s, alone)]
         while not (does_hold := outcomes[-1].holds(on_busy_machine=is_busy)) and len(outcomes) < n_tries:
-            outcomes.append(await attacked(attack, port, process, pcm, settle_s, alone_s))
+            outcomes.append(await attacked(attack, port, process, pcm, settle_s, alone))
         n_holding += does_hold
         cells = [attack.name, *outcomes[-1].cells(), str(len(outcomes)), "yes" if does_hold else "**no**"]
         print(f"| {' | '.join(cells)} |", flush=True)
