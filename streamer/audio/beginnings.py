@@ -6,7 +6,7 @@ from typing import IO
 
 from streamer.audio.frames import chain_at
 from streamer.audio.parts import read_at
-from streamer.audio.signatures import HEAD_BYTES, begins_recording, first_recording, is_frame, is_known
+from streamer.audio.signatures import HEAD_BYTES, begins_recording, first_recording, has_wav_format, is_frame, is_known
 
 SEARCHED_BYTES = 1_048_576
 """Bytes in front of a recording in which its beginning is looked for."""
@@ -26,7 +26,7 @@ def beginning(file: IO[bytes], size: int) -> int | None:
     at = tags_end(file, 0)
     head = read_at(file, at, SEARCHED_BYTES) if at < size else b""
     first = head[:HEAD_BYTES]
-    if begins_recording(first):
+    if begins_recording(first) or has_wav_format(head):
         return at
     if chain_at(head) or (is_known(first) and not is_frame(first)):
         return 0  # frames, with their tags, or what describes itself

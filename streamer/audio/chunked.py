@@ -10,13 +10,12 @@ a part is damaged is written anew in front of the samples.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Literal
 
 from streamer.audio.parts import Part, places, read_at
-from streamer.audio.signatures import HEAD_BYTES, RIFX, WAV, WAV_HEADER, begins_recording
+from streamer.audio.signatures import HEAD_BYTES, RIFX, WAV, WAV_HEADER, begins_recording, has_wav_format
 
 MAX_CHUNKS = 4096
 """Chunks of a recording that are walked through."""
@@ -91,7 +90,7 @@ def chunked(file: IO[bytes], start: int, size: int) -> Iterator[Part] | None:
     """
     head = read_at(file, start, HEADER_BYTES)
     form = next((form for form in _FORMS if form.header.match(head)), None)
-    if form is None and _format_at_20(head):
+    if form in (None, _RIFX) and has_wav_format(head):
         form = _WAV  # what stands around its format is damaged
     return None if form is None else _parts(form, file, start, size)
 
@@ -140,6 +139,8 @@ class _Chunks:
         """Place and announced length of the samples, by the sizes of the chunks before them; -1: unknown."""
         for name, at, n_bytes in self._walk(self._start + self._form.n_head):
             if name == self._form.samples:
+                if at - self._start == self._format_place():
+                    return None  # the name is damage
                 is_long = self._head[:4] in WAV[1:] and n_bytes == 0xFFFFFFFF
                 return at, self._long_size() if is_long else n_bytes
         return None
@@ -215,11 +216,11 @@ class _Chunks:
         """Place of the format of a WAV, from the beginning; None: there is none."""
         if not self._form.is_wave:
             return None
+        if has_wav_format(self._head):  # before its name, which damage may have written elsewhere
+            return 20
         name = b"fmt " + self._form.samples[4:]
         found = self._head.find(name, self._form.n_head)
-        if found >= 0:
-            return found + self._form.n_chunk_head
-        return 20 if _format_at_20(self._head) else None
+        return found + self._form.n_chunk_head if found >= 0 else None
 
 
 def is_name(name: bytes) -> bool:
@@ -237,12 +238,3 @@ def _wave_header(format_: bytes, n_samples: int, order: Literal["little", "big"]
     whole = _number(20 + len(format_) + n_samples, 4, order)
     start = (WAV[0] if order == "little" else RIFX) + whole + b"WAVEfmt " + _number(len(format_), 4, order)
     return start + format_ + b"data" + _number(n_samples, 4, order)
-
-
-def _format_at_20(head: bytes) -> bool:
-    """Whether the format of a WAV stands at its usual place: its numbers agree with each other."""
-    if len(head) < 44:
-        return False
-    tag, n_channels, rate, bytes_per_s, n_frame, bits = struct.unpack("<HHIIHH", head[20:36])
-    n_whole = n_channels * bits // 8
-    return tag in (1, 3, 6, 7, 0xFFFE) and 0 < n_whole == n_frame and bytes_per_s == rate * n_frame > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 from streamer.audio.frames import first_chain
 from streamer.errors import AudioFormatError
@@ -142,6 +143,15 @@ def begins_recording(head: bytes) -> bool:
     if head.startswith(b"FORM"):
         return head[8:11] == b"AIF"
     return head.startswith(_BEGINNINGS) or head[4:8] == b"ftyp"
+
+
+def has_wav_format(head: bytes) -> bool:
+    """Whether the format of a WAV stands at its usual place: its numbers agree with each other."""
+    if len(head) < 44:
+        return False
+    tag, n_channels, rate, bytes_per_s, n_frame, bits = struct.unpack("<HHIIHH", head[20:36])
+    n_whole = n_channels * bits // 8
+    return tag in (1, 3, 6, 7, 0xFFFE) and 0 < n_whole == n_frame and bytes_per_s == rate * n_frame > 0
 
 
 def may_begin_recording(head: bytes) -> bool:

@@ -9,7 +9,7 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamer.audio.files import read_sound
@@ -67,6 +67,13 @@ def test_recordings_one_behind_the_other_are_all_heard(format_: str, n: int) -> 
 
 @settings(max_examples=60)
 @given(st.integers(0, 15), st.binary(min_size=1, max_size=16), st.booleans())
+@example(9, b"\0\0\0\0fmt ", False)
+@example(10, b"\0\0\0\0fmt ", False)
+@example(0, b"RIFFfmt WAVEfmt ", True)
+@example(3, b"X", False)
+@example(3, b"caff", True)
+@example(0, b"fLaC", True)
+@example(12, b"data", True)
 def test_damage_around_the_format_of_a_wav_costs_nothing(at: int, damage: bytes, has_sizes: bool) -> None:
     """The numbers that tell the format agree with each other, which chance does not."""
     data = written("WAV", "PCM_16", 2)
