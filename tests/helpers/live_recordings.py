@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+from typing import Any
 
 import av
 import numpy as np
@@ -37,7 +38,7 @@ def recording(name: str, samples: NDArray[np.float32]) -> bytes:
     container, codec, rate, options = FORMATS[name]
     file = io.BytesIO()
     with av.open(file, "w", format=container, options=options) as out:
-        stream = out.add_stream(codec, rate=rate)
+        stream: Any = out.add_stream(codec, rate=rate)
         experimental = {"strict": "experimental"} if codec == "vorbis" else {}
         stream.codec_context.options = experimental
         stream.layout = "stereo" if codec == "vorbis" else "mono"
@@ -75,7 +76,7 @@ def heard_by_ffmpeg(data: bytes) -> NDArray[np.float32]:
     """All samples at 16 kHz, (n,), that FFmpeg decodes of a whole file: the mean of its channels."""
     resampler = av.AudioResampler(format="fltp", rate=RATE)
     blocks = [np.zeros(0, np.float32)]
-    with contextlib.suppress(av.error.FFmpegError), av.open(io.BytesIO(data)) as file:
+    with contextlib.suppress(av.error.FFmpegError), av.open(io.BytesIO(data), mode="r") as file:
         for packet in file.demux(audio=0):
             with contextlib.suppress(av.error.InvalidDataError):
                 for frame in packet.decode():
