@@ -107,9 +107,7 @@ class Beginning:
             return b""
         self._n_next = 2 * len(self._head)
         at = self._first()
-        if at is None:
-            return self.end() if len(self._head) >= SEARCHED_BYTES else b""
-        return self._from(at)
+        return b"" if at is None and len(self._head) < SEARCHED_BYTES else self._from(at)
 
     def end(self) -> bytes:
         """
@@ -118,19 +116,19 @@ class Beginning:
         Raises:
             AudioFormatError: It is in no known container.
         """
-        at = self._first()
-        if self._head and not is_known(self._head) and at is None:
-            raise AudioFormatError(
-                "no encoding was named and this is neither wav nor webm nor another recording (ogg, mp3, aac, flac, "
-                "mp4, …): send encoding=linear16&sample_rate=…"
-            )
-        return self._from(at or 0)
+        return self._from(self._first())
 
     def _first(self) -> int | None:
         return first_recording(self._head[:LONG_SEARCHED_BYTES])
 
-    def _from(self, at: int) -> bytes:
-        found, self._head, self._is_found = self._head[at:], b"", True
+    def _from(self, at: int | None) -> bytes:
+        """The recording that begins at a place; None: none was found, but one frame is a recording too."""
+        if at is None and self._head and not is_known(self._head):
+            raise AudioFormatError(
+                "no encoding was named and this is neither wav nor webm nor another recording (ogg, mp3, aac, flac, "
+                "mp4, …): send encoding=linear16&sample_rate=…"
+            )
+        found, self._head, self._is_found = self._head[at or 0 :], b"", True
         return found
 
 
