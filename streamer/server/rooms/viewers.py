@@ -23,7 +23,7 @@ from streamer.server.websocket import tell_error
 STILL_HERE_S = 15.0
 """Seconds between comments in a silent stream of server-sent events, which proxies would close otherwise."""
 PAST_AT_ONCE = 32
-"""Past messages that a viewer is sent in one turn: 2,000 of them for 200 viewers take six seconds in all."""
+"""Past messages that a viewer is sent in one turn: 2,000 of them for 200 viewers are six seconds of work."""
 
 
 async def watch(
