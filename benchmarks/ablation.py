@@ -25,6 +25,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.arguments import program
 from benchmarks.common import argument_parser, some
+from streamer.audio.raising import Raiser
 from streamer.build.engines import Engines, build_engines
 from streamer.config import Config, ModelConfig
 from streamer.evaluation.judge import Judge, JudgedRecording
@@ -76,6 +77,7 @@ RULES: Mapping[str, Callable[[], AbstractContextManager[object]]] = {
     "commas are likelier where the voice rests": lambda: replaced("COMMA", 0.0),
     "a sentence begins with a capital": lambda: replaced("SMALL_LETTER", 0.0),
     "quiet voices are raised": lambda: replaced("raise_quiet", lambda log_mel, _: (log_mel, ())),
+    "quiet sound is raised for the voice detector": lambda: patch.object(Raiser, "raised", lambda _, frames: frames),
 }
 """The name of each rule, and a context without it, in which engines are built and recordings are played."""
 
