@@ -1,8 +1,9 @@
 """Whisper's encoder-decoder network: pure functions of tensors, with the KV cache as an argument."""
 
 from model.alignment_heads import decode_alignment_heads
+from model.append_plan import AppendPlan
 from model.attention import ATTENTION_BACKENDS, AttentionBackend
-from model.cache import AppendPlan, CacheFullError, KVCache
+from model.cache import CacheFullError, KVCache
 from model.captured import CapturedDecoder
 from model.decoder import DecoderOutput, TextDecoder
 from model.dimensions import PUBLISHED_DIMENSIONS, ModelDimensions

@@ -13,66 +13,19 @@ import itertools
 import math
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from model.append_plan import AppendPlan, Group, Held, padded_group, selector, single_group
 from model.dimensions import ModelDimensions
-from model.ragged import padded_rows
 
-__all__ = ["AppendPlan", "CacheFullError", "Group", "KVCache", "hiding"]
+__all__ = ["CacheFullError", "KVCache"]
 
 
 class CacheFullError(ValueError):
     """A slot has fewer free positions than an append needs; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rows of one pass that share one attention call: all rows padded to the longest, or a single row unpadded."""
-
-    tokens: slice | Tensor
-    """Selects the group's tokens from the pass: a slice, or where rows are padded an index (n_rows * n,) in which
-    padding repeats the row's last token."""
-    real: Tensor | None
-    """Index (n_tokens,) into n_rows * n of the tokens that are not padding; None where nothing is padded."""
-    slots: slice | Tensor
-    """Selects the rows' slots on the cache's slot axis: a slice where they are consecutive, so that reads are views."""
-    n: int
-    """New tokens of the longest row."""
-    n_keys: int
-    """Self-attention keys to read: tokens of the longest row after this pass."""
-    mask: Tensor | None
-    """(n_rows, 1, n, n_keys), added to the scores; None where every key is visible."""
-    n_audio_keys: int
-    """Cross-attention keys to read, silence tail included."""
-    audio_mask: Tensor | None
-    """(n_rows, 1, 1, n_audio_keys); None where all windows are equally long."""
-    recurring: bool = False
-    """Whether groups of these shapes return in many passes: see `attend`."""
-    views: tuple[Tensor, Tensor] | None = None
-    """Keys and values of all layers that the group reads, of its text and of its windows, each
-    (2, n_text_layer, n_rows, n_text_head, n, d_head); None where they are gathered for each layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppendPlan:
-    """Where the new tokens of one decoder pass are written, and which keys they see; made by `KVCache.plan_append`."""
-
-    slots: tuple[int, ...]
-    """Slot of each row."""
-    counts: tuple[int, ...]
-    """New tokens of each row."""
-    written: Tensor
-    """Slot of each new token, row after row, (n_tokens,)."""
-    positions: Tensor
-    """Position of each new token in its slot, (n_tokens,)."""
-    groups: tuple[Group, ...]
-    """All rows, in order."""
-    state: tuple[tuple[int, int], ...] | None
-    """Tokens and audio positions that each slot held when the plan was made: it is good for no other state. None in a
-    captured graph, whose positions are numbers on the device."""
 
 
 class KVCache:
@@ -205,7 +158,8 @@ class KVCache:
         if self.row_by_row:
             groups = [self._single(*each) for each in zip(firsts, slots, counts, strict=False)]
         else:
-            groups = [self._group(firsts[0], slots, counts)]
+            held = [self._held(slot) for slot in slots]
+            groups = [padded_group(firsts[0], slots, counts, held, self.dtype, self.device)]
         return AppendPlan(
             slots=tuple(slots),
             counts=tuple(counts),
@@ -216,42 +170,10 @@ class KVCache:
         )
 
     def _single(self, first: int, slot: int, n: int) -> Group:
-        """The group of one row, whose `n` tokens begin at index `first` of the pass."""
-        n_keys, n_audio_keys = self._lengths[slot] + n, self.n_tail + self._audio_lengths[slot]
-        positions = torch.arange(n_keys - n, n_keys)[None, :, None]  # (1, n, 1)
-        rows = slice(slot, slot + 1)
-        return Group(
-            tokens=slice(first, first + n),
-            real=None,
-            slots=rows,
-            n=n,
-            n_keys=n_keys,
-            mask=None if n == 1 else self._mask(torch.arange(n_keys) > positions),  # (1, 1, n, n_keys)
-            n_audio_keys=n_audio_keys,
-            audio_mask=None,
-            views=(self._text[:, :, rows, :, :n_keys], self._audio[:, :, rows, :, :n_audio_keys]),
-        )
-
-    def _group(self, first: int, slots: Sequence[int], counts: Sequence[int]) -> Group:
-        """The group of these rows, whose tokens begin at index `first` of the pass."""
-        starts = torch.tensor([self._lengths[slot] for slot in slots])  # (n_rows,)
-        lengths = torch.tensor(counts)  # (n_rows,)
-        n = max(counts)
-        positions = starts[:, None] + torch.minimum(torch.arange(n), lengths[:, None] - 1)  # (n_rows, n)
-        n_keys = int(positions.max()) + 1
-        n_audible = torch.tensor([self.n_tail + self._audio_lengths[slot] for slot in slots])  # (n_rows,)
-        n_audio_keys = int(n_audible.max())
-        tokens, real = padded_rows(lengths, first, self.device)
-        return Group(
-            tokens=tokens,
-            real=real,
-            slots=_selector(slots, self.device),
-            n=n,
-            n_keys=n_keys,
-            mask=self._mask(torch.arange(n_keys) > positions[:, :, None]),  # (n_rows, n, n_keys)
-            n_audio_keys=n_audio_keys,
-            audio_mask=self._mask((torch.arange(n_audio_keys) >= n_audible[:, None])[:, None]),  # (n_rows, 1, n_keys)
-        )
+        """The group of one row, with views of what it reads."""
+        group = single_group(first, slot, n, self._held(slot), self.dtype, self.device)
+        text = self._text[:, :, group.slots, :, : group.n_keys]
+        return replace(group, views=(text, self._audio[:, :, group.slots, :, : group.n_audio_keys]))
 
     def append(self, layer: int, k: Tensor, v: Tensor, plan: AppendPlan) -> None:
         """
@@ -345,7 +267,7 @@ class KVCache:
             (n_slots, n_text_head, n, d_head), of the slots asked for.
         """
         keys: Tensor = self.audio_keys[layer, :, :, self.n_tail : self.n_tail + n]  # of all slots
-        return keys[_selector(slots, self.device)]
+        return keys[selector(slots, self.device)]
 
     def advance(self, slots: Sequence[int], counts: Sequence[int]) -> None:
         """
@@ -442,6 +364,9 @@ class KVCache:
         """Tokens and audio positions of each slot."""
         return tuple((self._lengths[slot], self._audio_lengths[slot]) for slot in slots)
 
+    def _held(self, slot: int) -> Held:
+        return self._lengths[slot], self.n_tail + self._audio_lengths[slot]
+
     def _check_slot(self, slot: int) -> None:
         if not 0 <= slot < self.n_slots:
             raise ValueError(f"slot {slot}: expected 0 to {self.n_slots - 1}")
@@ -453,25 +378,6 @@ class KVCache:
         if len(shape) != 5 or shape[:3] != outer or shape[4] != dims.d_head:
             raise ValueError(f"keys and values {shape}: expected {(*outer, 'n', dims.d_head)}")
         return shape[3]
-
-    def _mask(self, hidden: Tensor) -> Tensor | None:
-        """Hidden keys (n_rows, n, n_keys) -> additive mask (n_rows, 1, n, n_keys), or None if no key is hidden."""
-        if not bool(hidden.any()):
-            return None
-        return hiding(hidden, self.dtype)[:, None].to(self.device)
-
-
-def hiding(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive attention mask: -inf where `hidden` is True, 0 elsewhere; same shape as `hidden`."""
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -torch.inf)
-
-
-def _selector(slots: Sequence[int], device: torch.device) -> slice | Tensor:
-    """Index of these slots: a slice where they are consecutive, otherwise a tensor (n_rows,)."""
-    first = slots[0]
-    if list(slots) == list(range(first, first + len(slots))):
-        return slice(first, first + len(slots))
-    return torch.tensor(slots, device=device)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, mmap.mmap | None]:

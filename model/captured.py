@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.cache import AppendPlan, Group, KVCache, hiding
+from model.append_plan import AppendPlan, Group, hiding
+from model.cache import KVCache
 from model.decoder import TextDecoder
 
 __all__ = ["CapturedDecoder"]

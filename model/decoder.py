@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from model.append_plan import AppendPlan, Group
 from model.attention import AttentionBackend, attend
-from model.cache import AppendPlan, Group, KVCache
+from model.cache import KVCache
 from model.dimensions import ModelDimensions
 from model.layers import BlockedWeight, FeedForward, HalfWeight, LayerNorm, Linear, pack
 from model.screening import ScreenedVocabulary, screen

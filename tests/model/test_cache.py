@@ -220,19 +220,6 @@ def test_rows_by_themselves_are_neither_padded_nor_gathered() -> None:
         assert keys.data_ptr() == cache.audio_keys[1, slot].data_ptr()
 
 
-def test_plan_append_needs_no_mask_where_nothing_is_hidden() -> None:
-    """One token for rows of equal length hearing equally long windows: no mask is built."""
-    cache = new_cache()
-    for slot in (0, 1):
-        fill(cache, slot, 2)
-        cache.set_audio(slot, window(4))
-
-    plan = cache.plan_append([0, 1], [1, 1])
-
-    (group,) = plan.groups
-    assert (group.mask, group.audio_mask) == (None, None)
-
-
 def test_plan_append_hides_audio_past_each_rows_window() -> None:
     """Rows hear the tail and their own window; the shorter row does not hear the rest of the longer."""
     cache = new_cache(n_tail=2)
