@@ -8,14 +8,12 @@ line on standard error, several mistakes in the configuration are a line each.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import gc
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -23,8 +21,11 @@ import click
 import msgspec
 
 from streamer import __version__, config
+from streamer.cli.groups import Commands
+from streamer.cli.models import models
 from streamer.config import Config
 from streamer.errors import ConfigError, ModelNotFoundError, StreamerError, UnreadableFileError, reason_of
+from streamer.host.imports import long_import
 from streamer.telemetry import logs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -49,8 +50,10 @@ class ConfigFailure(Failure):
     exit_code = EXIT_USAGE
 
 
-class Streamer(click.Group):
-    """The group of all commands. It turns a `StreamerError` into a failure, and imports `models` when it is called."""
+class Streamer(Commands):
+    """The group of all commands. It turns a `StreamerError` into a failure."""
+
+    group_class = Commands
 
     def invoke(self, ctx: click.Context) -> Any:
         """
@@ -72,18 +75,6 @@ class Streamer(click.Group):
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise Failure(f"cannot write the output: {reason_of(error)}") from None
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of all commands."""
-        return sorted([*super().list_commands(ctx), "models"])
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name; None if there is no such command."""
-        if cmd_name == "models":
-            from streamer.cli.models import models
-
-            return models
-        return super().get_command(ctx, cmd_name)
 
 
 class Number(click.FloatRange):
@@ -144,6 +135,9 @@ def main() -> None:
     """Live speech to captions with Whisper weights."""
 
 
+main.add_command(models)
+
+
 @main.command()
 @configured
 @click.option("--host", help="Address to listen on, or unix:/path.  [default: 127.0.0.1]")
@@ -176,10 +170,11 @@ def serve(
     }
     settings = _configure(config_file, flags)
     if settings.server.processes > 1:
-        from streamer.gateways.parent import serve as run_gateways
+        with long_import():
+            from streamer.gateways.parent import serve as run_gateways
 
         ctx.exit(run_gateways(settings, with_microphone=mic is not None))
-    with _importing():
+    with long_import():
         from streamer.daemon.serve import serve as run
 
     ctx.exit(run(settings, with_microphone=mic is not None))
@@ -203,7 +198,7 @@ def mic(
     """Show live captions of the microphone in the terminal."""
     flags = {"model.name": model, "session.language": language, "session.task": task, "capture.device": device}
     settings = _configure(config_file, flags, is_quiet=True)
-    with _importing():
+    with long_import():
         from streamer.cli.output import TranscriptFile
         from streamer.daemon.microphone import caption_terminal as run
 
@@ -243,7 +238,8 @@ def transcribe(
         raise click.BadParameter(f"no such file: {', '.join(map(str, options['files']))}", param_hint="FILES")
     flags = {"model.name": model, "session.language": language, "session.task": task, "recording.folder": record}
     settings = _configure(config_file, flags, is_quiet=True)
-    from streamer.cli.transcribe import TranscribeOptions, run
+    with long_import():
+        from streamer.cli.transcribe import TranscribeOptions, run
 
     ctx.exit(run(settings, TranscribeOptions(**options)))
 
@@ -261,7 +257,8 @@ def _may_exist(file: Path) -> bool:
 @click.pass_context
 def replay(ctx: click.Context, folder: Path) -> None:
     """Repeat the recorded session in FOLDER. It shows where each of its words came from."""
-    from streamer.evaluation.replay import run
+    with long_import():
+        from streamer.evaluation.replay import run
 
     ctx.exit(run(folder))
 
@@ -311,8 +308,9 @@ def evaluate(
 ) -> None:
     """Measure accuracy and latency on the recordings of MANIFEST. Each of its JSON lines is played as live speech."""
     settings = _configure(config_file, {"model.name": model})
-    from streamer.evaluation.evaluate import run
-    from streamer.evaluation.play import EvaluationOptions
+    with long_import():
+        from streamer.evaluation.evaluate import run
+        from streamer.evaluation.play import EvaluationOptions
 
     chosen = EvaluationOptions(step_s=step_ms / 1e3, one_shot=reference == "one-shot", **options)
     ctx.exit(run(settings, manifest, chosen))
@@ -344,7 +342,8 @@ def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int |
 def bench(ctx: click.Context, /, config_file: Path | None, model: str | None, **options: Any) -> None:
     """Measure how many live streams this machine carries."""
     settings = _configure(config_file, {"model.name": model})
-    from streamer.evaluation.bench import BenchOptions, run
+    with long_import():
+        from streamer.evaluation.bench import BenchOptions, run
 
     ctx.exit(run(settings, BenchOptions(**options)))
 
@@ -355,7 +354,8 @@ def bench(ctx: click.Context, /, config_file: Path | None, model: str | None, **
 def doctor(ctx: click.Context, config_file: Path | None, model: str | None) -> None:
     """Check this machine and say what is missing."""
     settings = _configure(config_file, {"model.name": model}, problem_of_model=config.no_problem)
-    from streamer.cli.doctor import examine
+    with long_import():
+        from streamer.cli.doctor import examine
 
     checks = examine(settings)
     for check in checks:
@@ -374,7 +374,8 @@ def health(config_file: Path | None, host: str | None, port: int | None) -> None
     With the configuration that it was started with. The exit code is 1 where it takes none, or does not answer.
     """
     settings = config.load(config_file, os.environ, {"server.host": host, "server.port": port})
-    from streamer.cli.health import ask
+    with long_import():
+        from streamer.cli.health import ask
 
     click.echo(ask(settings.server))
 
@@ -404,21 +405,6 @@ def show(config_file: Path | None) -> None:
     click.echo(explained(config.load(config_file, os.environ, {})), nl=False)
 
 
-@contextlib.contextmanager
-def _importing() -> Iterator[None]:
-    """
-    For imports that stay as long as the process: its collections of garbage do not look through them.
-
-    A collection of these 190,000 objects takes 0.1 s, in which no thread of Python runs, and an import makes several.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def _configure(
     config_file: Path | None,
     flags: Mapping[str, object],
@@ -436,8 +422,9 @@ def _configure(
 
 def _problem_of_model(name: str) -> str | None:
     """What is wrong with a model name: it is no published one, no path that exists, and found nowhere."""
-    from streamer.weights.names import find_published
-    from streamer.weights.store import resolve
+    with long_import():
+        from streamer.weights.names import find_published
+        from streamer.weights.store import resolve
 
     if find_published(name) or os.path.exists(os.path.expanduser(name)):
         return None

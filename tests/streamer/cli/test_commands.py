@@ -366,10 +366,21 @@ def test_the_doctor_warns_of_a_missing_portaudio(without_portaudio: dict[str, st
 
 
 def test_help_does_not_load_the_network() -> None:
-    """`--help` answers without importing torch or sounddevice."""
-    script = (
-        "import sys; from click.testing import CliRunner; from streamer.cli import main; "
-        "CliRunner().invoke(main, ['config', 'show']); "
-        "sys.exit(any(name in sys.modules for name in ('torch', 'sounddevice')))"
-    )
+    """`--help` of every command answers without importing torch or sounddevice, and so does what reads no model."""
+    script = """if True:
+        import click, sys
+        from click.testing import CliRunner
+        from streamer.cli import main
+
+        def ask(command, *path):
+            result = CliRunner().invoke(main, [*path, "--help"])
+            assert result.exit_code == 0, result.output
+            for name in command.list_commands(None) if isinstance(command, click.Group) else ():
+                ask(command.get_command(None, name), *path, name)
+
+        ask(main)
+        CliRunner().invoke(main, ["config", "show"])
+        CliRunner().invoke(main, ["models", "nonsense"])
+        sys.exit(any(name in sys.modules for name in ("torch", "sounddevice")))
+    """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
