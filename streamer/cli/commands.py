@@ -8,12 +8,14 @@ line on standard error, several mistakes in the configuration are a line each.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
 import re
+import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -51,9 +53,27 @@ class ConfigFailure(Failure):
 
 
 class Streamer(Commands):
-    """The group of all commands. It turns a `StreamerError` into a failure."""
+    """The group of all commands. What a command is known to fail with becomes a line on standard error."""
 
     group_class = Commands
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """
+        Read the arguments, which writes the help that they ask for.
+
+        Args:
+            info_name: Name of the program.
+            args: Of the command line.
+            parent: None.
+            extra: Of the context.
+
+        Raises:
+            Failure: The help found no space.
+        """
+        with _explained():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         """
@@ -61,20 +81,47 @@ class Streamer(Commands):
 
         Raises:
             ConfigFailure: The configuration cannot be used.
-            Failure: The command failed with another `StreamerError`, or its output found no space.
+            Failure: The command failed with another `StreamerError`, its output found no space, or the system refused
+                a file.
         """
-        try:
+        with _explained():
             return super().invoke(ctx)
-        except UnreadableFileError as error:
-            raise Failure(str(error)) from None
-        except ConfigError as error:
-            raise ConfigFailure(str(error)) from None
-        except StreamerError as error:
-            raise Failure(str(error)) from None
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise Failure(f"cannot write the output: {reason_of(error)}") from None
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise a failure in place of an error whose reason is known, also where it comes alone in a group."""
+    try:
+        yield
+    except Exception as error:
+        alone = _alone(error)
+        if isinstance(alone, BrokenPipeError):  # whoever read the output has left: click ends the program
+            raise alone from None
+        failure = _failure_of(alone)
+        if failure is None:
+            raise
+        raise failure from None
+
+
+def _alone(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        [error] = error.exceptions
+    return error
+
+
+def _failure_of(error: BaseException) -> Failure | None:
+    match error:
+        case UnreadableFileError():
+            return Failure(str(error))
+        case ConfigError():
+            return ConfigFailure(str(error))
+        case StreamerError():
+            return Failure(str(error))
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return Failure(f"cannot write the output: {reason_of(error)}")
+        case OSError(filename=str() | os.PathLike() as path):
+            return Failure(f"cannot use {path}: {reason_of(error)}")
+    return None
 
 
 class Number(click.FloatRange):
@@ -234,8 +281,9 @@ def transcribe(
     **options: Any,
 ) -> None:
     """Transcribe FILES through the streaming engine. A file called - is standard input."""
-    if not any(str(file) == "-" or _may_exist(file) for file in options["files"]):
-        raise click.BadParameter(f"no such file: {', '.join(map(str, options['files']))}", param_hint="FILES")
+    problems = [problem for file in options["files"] if (problem := _problem_of(file))]
+    if len(problems) == len(options["files"]):  # told at once: the model would be loaded in vain
+        raise click.BadParameter("; ".join(problems), param_hint="FILES")
     flags = {"model.name": model, "session.language": language, "session.task": task, "recording.folder": record}
     settings = _configure(config_file, flags, is_quiet=True)
     with long_import():
@@ -244,12 +292,17 @@ def transcribe(
     ctx.exit(run(settings, TranscribeOptions(**options)))
 
 
-def _may_exist(file: Path) -> bool:
-    """Whether a file is there, or cannot be looked at: what is wrong with it is told when it is read."""
+def _problem_of(recording: Path) -> str | None:
+    """Why a recording cannot be read; None: it can, as far as that is known without its bytes."""
+    if str(recording) == "-":
+        return None
     try:
-        return file.exists()
-    except OSError:
-        return True
+        found = recording.stat()
+    except OSError as error:
+        return f"{recording}: {reason_of(error)}"
+    if stat.S_ISDIR(found.st_mode):
+        return f"{recording} is a folder: expected a recording, or several, such as {recording / '*.wav'}"
+    return None if os.access(recording, os.R_OK) else f"{recording}: no permission to read it"
 
 
 @main.command()

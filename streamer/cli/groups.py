@@ -8,7 +8,7 @@ import click
 class Commands(click.Group):
     """A group whose refusal of an unknown command lists those that there are."""
 
-    group_class = type
+    group_class: type[click.Group] | type[type] | None = type
     """Groups in it are of the same class."""
 
     def resolve_command(

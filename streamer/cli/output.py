@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -108,6 +108,8 @@ def check_writable(path: Path) -> None:
     Raises:
         StreamerError: It cannot.
     """
+    with _telling(path), suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()  # a name that is too long, a folder that may not be entered
     if os.path.isdir(path):
         raise StreamerError(f"cannot write {path}: is a directory")
     place = next(each for each in (path, *path.absolute().parents) if os.path.exists(each))

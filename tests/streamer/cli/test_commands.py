@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import subprocess
@@ -137,12 +138,6 @@ def test_transcribe_passes_files_format_and_pace_on(calls: list[tuple[object, ..
         file.touch()
     assert run("transcribe", *files, "--format", "vtt", "--realtime", "-o", "out").exit_code == 0
     assert calls[0][2:] == (TranscribeOptions(files=files, format="vtt", realtime=True, output=Path("out")),)
-
-
-def test_a_file_that_cannot_be_looked_at_is_left_to_its_reader(calls: list[tuple[object, ...]]) -> None:
-    """It is told by name like any file that cannot be read, and those beside it are transcribed."""
-    assert run("transcribe", "x" * 300).exit_code == 0
-    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("command", [("transcribe", "-"), ("mic",)])
@@ -301,13 +296,87 @@ def test_a_model_that_is_published_or_a_path_that_exists_is_no_mistake(name: str
     assert run("config", "check", file).output == f"{file}: ok\n"
 
 
-def test_a_full_disk_is_a_failure_in_one_line() -> None:
+@pytest.mark.parametrize(
+    "arguments", [("config", "show"), ("--help",), ("eval", "--help"), ("--version",), ("models", "path", "tiny.en")]
+)
+def test_a_full_disk_is_a_failure_in_one_line(arguments: tuple[str, ...]) -> None:
     """Wherever the output goes."""
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "streamer", "config", "show"]
+        command = [sys.executable, "-m", "streamer", *arguments]
         result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert result.returncode == 1
     assert result.stderr == "streamer: cannot write the output: no space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ExceptionGroup("tasks", [OSError(errno.ENOSPC, "No space left on device")]),
+         "streamer: cannot write the output: no space left on device\n"),
+        (ExceptionGroup("tasks", [ExceptionGroup("more", [PermissionError(errno.EACCES, "Denied", "a.txt")])]),
+         "streamer: cannot use a.txt: denied\n"),
+        (ExceptionGroup("tasks", [DeviceNotFoundError("no input device")]), "streamer: no input device\n"),
+        (ExceptionGroup("tasks", [BrokenPipeError(errno.EPIPE, "Broken pipe")]), ""),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
+    ],
+)  # fmt: skip
+def test_what_a_task_fails_with_is_told_like_what_a_command_fails_with(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    """One line; none where nobody reads the output any more, as behind `| head`."""
+
+    def fail(_config: Config) -> int:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "streamer.daemon.microphone", SimpleNamespace(caption_terminal=fail))
+    result = run("mic")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr == told
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), ExceptionGroup("", [ValueError(), ValueError()])])
+def test_an_error_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Nobody could mend it by the last line alone."""
+
+    def fail(_config: Config) -> int:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "streamer.daemon.microphone", SimpleNamespace(caption_terminal=fail))
+    assert run("mic").exception is error
+
+
+LONG = "a" * 300
+"""A name that no file system takes: the system refuses whatever is asked about it."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("transcribe", "FILE", "-o", LONG),
+        ("transcribe", "FILE", "-o", f"{LONG}/a.txt"),
+        ("transcribe", "FILE", "--record", LONG),
+        ("eval", "FILE", "--json", LONG),
+        ("eval", "FILE", "--plot", f"{LONG}/a.svg"),
+        ("bench", "--json", f"{LONG}.json"),
+        ("mic", "-o", f"{LONG}.srt"),
+        ("models", "path", LONG),
+        ("replay", LONG),
+        ("serve", "--config", LONG),
+        ("doctor", "--model", LONG),
+        ("config", "check", f"{LONG}/a.toml"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_no_traceback(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Whichever command and option names it: the reason names it too, and the exit code is that of a mistake."""
+    file = tmp_path / "a.jsonl"
+    file.touch()
+
+    result = run(*(file if each == "FILE" else each for each in arguments))
+
+    assert result.exit_code in (0, 1, 2)
+    assert isinstance(result.exception, SystemExit | None)
+    assert LONG in result.output
 
 
 def test_exit_codes_of_the_parts_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,3 +453,32 @@ def test_help_does_not_load_the_network() -> None:
         sys.exit(any(name in sys.modules for name in ("torch", "sounddevice")))
     """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["sounds"], "sounds is a folder: expected a recording, or several, such as sounds/*.wav"),
+        (["none.wav"], "none.wav: no such file or directory"),
+        (["some.wav/more.wav"], "some.wav/more.wav: not a directory"),
+        (["dangling.wav"], "dangling.wav: no such file or directory"),
+        ([f"{'a' * 300}.wav"], ".wav: file name too long"),
+        (["sounds", "none.wav"], "*.wav; none.wav: no such"),
+    ],
+)
+def test_recordings_that_cannot_be_read_are_told_before_a_model_is_loaded(
+    calls: list[tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], told: str
+) -> None:
+    """If none of them can; beside one that can, each is told when its turn comes."""
+    monkeypatch.chdir(tmp_path)
+    Path("sounds").mkdir()
+    Path("some.wav").touch()
+    Path("dangling.wav").symlink_to("nowhere.wav")
+
+    result = run("transcribe", *names)
+
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert calls == []
+    assert run("transcribe", *names, "some.wav").exit_code == 0
+    assert len(calls) == 1

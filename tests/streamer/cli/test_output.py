@@ -177,6 +177,14 @@ def test_a_folder_that_takes_nothing_is_told(tmp_path: Path) -> None:
         check_writable(tmp_path / "a" / "b.txt")
 
 
+@pytest.mark.parametrize("path", ["a" * 300, f"{'a' * 300}/b.txt", "loop/b.txt"])
+def test_a_path_that_the_system_refuses_is_told(tmp_path: Path, path: str) -> None:
+    """By the reason of the system: a name that is too long, links in a circle."""
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(StreamerError, match=r"cannot write .*: (file name too long|too many levels of symbolic links)"):
+        check_writable(tmp_path / path)
+
+
 def test_a_transcript_file_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> None:
     """Before anybody speaks."""
     with pytest.raises(StreamerError, match=r"cannot write .*: is a directory"):
