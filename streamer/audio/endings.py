@@ -1,10 +1,11 @@
-"""Whether a recording breaks off: within a page (Ogg), an element (Matroska), packets (ASF), or a frame."""
+"""Whether a recording breaks off: in or with a damaged page (Ogg), in an element, in packets (ASF), in a frame."""
 
 from __future__ import annotations
 
 from typing import IO
 
 from streamer.audio.frames import ends_within_frame
+from streamer.audio.ogg_page import is_intact
 from streamer.audio.parts import read_at
 
 TAIL_BYTES = 16_384
@@ -59,7 +60,8 @@ def _ogg_breaks_off(tail: bytes) -> bool:
         return False
     n_segments = tail[at + 26] if at + 26 < len(tail) else 255
     n_bytes = 27 + n_segments + sum(tail[at + 27 : at + 27 + n_segments])
-    return at + n_bytes > len(tail) or not tail[at + 5] & _LAST_PAGE
+    is_last = at + n_bytes <= len(tail) and tail[at + 5] & _LAST_PAGE
+    return not is_last or not is_intact(tail[at : at + n_bytes])
 
 
 def _asf_breaks_off(file: IO[bytes], start: int, size: int) -> bool:

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
+from streamer.audio.ogg_page import signed
 from streamer.audio.opus_packet import n_samples
 from streamer.audio.parts import Part, read_at
 
@@ -110,18 +111,7 @@ def _page(serial: bytes, number: int, packet: bytes) -> bytes:
     """A page of one packet at the beginning of a stream."""
     flags = 0 if number else _FIRST_PAGE
     start = b"OggS\0" + bytes([flags]) + bytes(8) + serial + number.to_bytes(4, "little")
-    behind = b"\1" + bytes([len(packet)]) + packet
-    return start + _checksum(start + bytes(4) + behind).to_bytes(4, "little") + behind
-
-
-def _checksum(data: bytes) -> int:
-    """CRC-32 of a page, as Ogg takes it."""
-    found = 0
-    for byte in data:
-        found ^= byte << 24
-        for _ in range(8):
-            found = (found << 1 ^ (0x04C11DB7 if found & 0x80000000 else 0)) & 0xFFFFFFFF
-    return found
+    return signed(start + bytes(4) + b"\1" + bytes([len(packet)]) + packet)
 
 
 def _webm(data: bytes) -> _Told | None:

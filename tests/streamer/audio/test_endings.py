@@ -39,6 +39,15 @@ def test_a_cut_is_told_but_between_two_frames(name: str, n_lost: int) -> None:
     assert is_told(cut) or name not in ("ogg opus", "ogg flac")
 
 
+@settings(max_examples=60)
+@given(st.sampled_from(["ogg opus", "ogg flac"]), st.data(), st.integers(1, 255))
+def test_a_damaged_last_page_is_told(name: str, data: st.DataObject, change: int) -> None:
+    """A decoder drops a page of which one byte is wrong, and up to a second of sound with it."""
+    recording = bytearray(recorded(name))
+    recording[data.draw(st.integers(recording.rfind(b"OggS\0"), len(recording) - 1))] ^= change
+    assert is_told(bytes(recording))
+
+
 @given(st.sampled_from([b"OggS\0", b"\x1a\x45\xdf\xa3", b"\xff\xfb", b""]), st.binary(max_size=300))
 def test_any_bytes_are_told_or_not(head: bytes, data: bytes) -> None:
     """Nothing else happens."""
