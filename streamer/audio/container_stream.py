@@ -117,7 +117,8 @@ class _Exchange:
     def __init__(self) -> None:
         self._given: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._said: queue.Queue[Any] = queue.Queue(maxsize=1)
-        self._bytes = b""
+        self._bytes, self._at = b"", 0
+        """Bytes that were given last, and how many of them are read: they may be a megabyte, and FFmpeg reads few."""
         self._has_begun = self._has_ended = self._is_abandoned = False
 
     # --- the caller's side
@@ -150,13 +151,14 @@ class _Exchange:
 
     def read(self, n: int) -> bytes:
         """Return at most `n` bytes, as soon as there are any; empty at the end. FFmpeg calls it."""
-        if not self._bytes and not self._has_ended:
+        if self._at == len(self._bytes) and not self._has_ended:
             if self._has_begun and self._given.empty():
                 self.say(_WantsMore())
             self._has_begun = True  # before that, nobody waits for an answer
-            self._bytes = self._given.get()
+            self._bytes, self._at = self._given.get(), 0
             self._has_ended = not self._bytes
-        data, self._bytes = self._bytes[:n], self._bytes[n:]
+        data = self._bytes[self._at : self._at + n]
+        self._at += len(data)
         return data
 
 

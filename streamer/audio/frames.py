@@ -8,6 +8,7 @@ Sources: ISO/IEC 11172-3 and 13818-3 (MPEG audio), 14496-3 (ADTS), 13818-1 (tran
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -78,9 +79,10 @@ def chain_at(data: bytes, at: int = 0) -> bool:
     return True
 
 
-def first_chain(data: bytes) -> int | None:
-    """Place of the first frame that others follow; None: there is none."""
-    return next((found.start() for found in _SYNC.finditer(data) if chain_at(data, found.start())), None)
+def first_chain(data: bytes, most: int | None = None) -> int | None:
+    """Place of the first frame that others follow; None: there is none, or none at the first `most` likely places."""
+    likely = itertools.islice(_SYNC.finditer(data), most)
+    return next((found.start() for found in likely if chain_at(data, found.start())), None)
 
 
 def ends_within_frame(tail: bytes) -> bool:

@@ -23,7 +23,7 @@ class MovieStream:
     """Decodes one recording, with the interface of `containers.Recording`."""
 
     def __init__(self) -> None:
-        self._bytes = b""
+        self._bytes = bytearray()
         """Those of a recording whose index has not come."""
         self._at = self._n_boxes = 0
         """Where the first box stands that was not looked at, and how many stand before it."""
@@ -46,18 +46,19 @@ class MovieStream:
             if self._first() in (b"", b"mdat"):
                 return
             self._decoder = ContainerStream()
-            data, self._bytes = self._bytes, b""
+            data, self._bytes = bytes(self._bytes), bytearray()
         yield from self._decoder.blocks(data)
 
     def end(self) -> Iterator[Samples]:
         """The rest of the samples, (n,) at 16 kHz: of a recording whose index follows its sound, all of them."""
         if self._decoder is None:
-            self._decoder = ContainerStream(whole=self._bytes)
+            self._decoder = ContainerStream(whole=bytes(self._bytes))
+            self._bytes = bytearray()
         yield from self._decoder.end()
 
     def _first(self) -> bytes:
         """Name of the first box that is index, fragment or sound; empty: it has not come."""
-        while (name := self._bytes[self._at + 4 : self._at + 8]) in _BEFORE:
+        while (name := bytes(self._bytes[self._at + 4 : self._at + 8])) in _BEFORE:
             n_bytes = int.from_bytes(self._bytes[self._at : self._at + 4], "big")
             if n_bytes < 8:
                 break

@@ -27,6 +27,8 @@ MAX_HEADER_BYTES = 65_536
 MIN_WAV_RATE, MAX_WAV_RATE = 1000, 384_000
 """Sample rates, in hertz."""
 MAX_WAV_CHANNELS = 64
+SHORT_S, MAX_SHORT = 0.01, 100
+"""Recordings shorter than that, and how many may follow each other: a header takes as long as 0.1 s of sound."""
 PIECE_BYTES = 65_536
 """Bytes decoded at once."""
 _HEADER = re.compile(WAV_HEADER + b"fmt ", re.DOTALL)
@@ -60,6 +62,9 @@ class WavHeader:
 
     def __init__(self) -> None:
         self._bytes = b""
+        self._format: WavFormat | None = None
+        self._at = 12
+        """Where the first chunk stands that has not come as a whole: thousands may come before it, byte by byte."""
 
     @property
     def has_begun(self) -> bool:
@@ -78,27 +83,29 @@ class WavHeader:
         self._bytes += data
         if not any(start.startswith(self._bytes[:4]) for start in WAV):
             raise AudioFormatError("this is no wav: it does not begin with RIFF")
-        format_, at = None, 12
+        at = self._at
         while at + 8 <= len(self._bytes):
             name, size = self._bytes[at : at + 4], int.from_bytes(self._bytes[at + 4 : at + 8], "little")
             if name == b"data":
-                if format_ is None:
+                if self._format is None:
                     raise AudioFormatError("this wav has no format before its data")
-                return format_, size, self._bytes[at + 8 :]
+                return self._format, size, self._bytes[at + 8 :]
             if not name.isascii() or size > MAX_HEADER_BYTES:
                 break  # the size before this one was wrong, or this one is
-            if name == b"fmt " and at + 8 + size <= len(self._bytes):
-                format_ = _format(self._bytes[at + 8 : at + 8 + size])
-            at += 8 + size + size % 2
-        return self._searched(format_, at)
+            end = at + 8 + size
+            if name == b"fmt " and end <= len(self._bytes):
+                self._format = _format(self._bytes[at + 8 : end])
+            at = end + size % 2
+            self._at = at if end <= len(self._bytes) else self._at
+        return self._searched(at)
 
-    def _searched(self, format_: WavFormat | None, at: int) -> tuple[WavFormat, int, bytes] | None:
+    def _searched(self, at: int) -> tuple[WavFormat, int, bytes] | None:
         """The same where sizes lead nowhere: the samples are looked for, and their size is not believed."""
         is_astray = at + 8 <= len(self._bytes)
         found = self._bytes.find(b"data", _FORMAT_AT + _FORMAT_BYTES) if is_astray else -1
         if 0 <= found <= len(self._bytes) - 8:
             usual = self._bytes[_FORMAT_AT : _FORMAT_AT + _FORMAT_BYTES]
-            return format_ or _format(usual), 0, self._bytes[found + 8 :]
+            return self._format or _format(usual), 0, self._bytes[found + 8 :]
         if len(self._bytes) > MAX_HEADER_BYTES:
             raise AudioFormatError(f"no audio within {MAX_HEADER_BYTES} bytes of wav header")
         return None
@@ -111,13 +118,15 @@ class WavStream:
         self._held = b""
         """Last bytes that may begin the next header."""
         self._one = _OneWav()
+        self._n_short = 0
+        """Short recordings in a row."""
 
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
         Decode the samples that `data` completes: (n,) at 16 kHz, `PIECE_BYTES` at a time.
 
         Raises:
-            AudioFormatError: A header is not supported.
+            AudioFormatError: A header is not supported, or there is nothing but headers.
         """
         data = self._held + data
         starts = [found.start() for found in _HEADER.finditer(data)]
@@ -126,8 +135,14 @@ class WavStream:
         for start, stop in itertools.pairwise([0, *starts, n_told]):
             if start in starts and self._one.has_begun:
                 yield self._one.finish()
-                self._one = _OneWav()
+                self._begin_next()
             yield from self._one.blocks(data[start:stop])
+
+    def _begin_next(self) -> None:
+        self._n_short = self._n_short + 1 if self._one.duration_s < SHORT_S else 0
+        if self._n_short > MAX_SHORT:
+            raise AudioFormatError(f"{MAX_SHORT} wavs in a row of less than {SHORT_S:g} s: expected sound")
+        self._one = _OneWav()
 
     def end(self) -> Iterator[Samples]:
         """
@@ -154,6 +169,8 @@ class _OneWav:
         self._signal: MonoSignal | None = None
         self._n_left: int | None = None
         """Bytes of samples that follow; None: up to the end of the stream."""
+        self._n_bytes = 0
+        """Bytes of samples so far."""
         self._behind = b""
         """First bytes behind the samples, until they tell whether these go on."""
         self._rest = b""
@@ -168,6 +185,11 @@ class _OneWav:
         """Whether the header is complete."""
         return self._signal is not None
 
+    @property
+    def duration_s(self) -> float:
+        """Sound so far, seconds."""
+        return 0.0 if self._format is None else self._n_bytes / self._format.frame_bytes / self._format.rate
+
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """As `WavStream.blocks`, for bytes of this recording."""
         if self._format is None:
@@ -178,6 +200,7 @@ class _OneWav:
             self._n_left = size or None
             self._signal = MonoSignal(self._format.channels, self._format.rate)
         data = self._sound(data)
+        self._n_bytes += len(data)
         for at in range(0, len(data), PIECE_BYTES):
             yield self._decoded(data[at : at + PIECE_BYTES], self._format)
 

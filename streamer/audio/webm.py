@@ -23,7 +23,7 @@ MAX_HEADER_BYTES = 65536
 MAX_SKIPPED_BYTES = 2**24
 """Longest element that is skipped; an element without a size reads as the largest possible size."""
 
-MAX_SOUNDLESS = 1000
+MAX_SOUNDLESS = 200
 """Elements in a row that are no sound: each takes two bytes to send and 4 us to read. A recorder writes some dozens
 before its first packet, and one or two between two packets."""
 

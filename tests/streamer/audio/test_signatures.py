@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from streamer.audio.signatures import (
     HEAD_BYTES,
     LONG_SEARCHED_BYTES,
+    MAX_PLACES,
     SEARCHED_BYTES,
     Beginning,
     begins_recording,
@@ -72,3 +73,12 @@ def test_a_long_message_is_not_searched_to_its_end(n_before: int, is_found: bool
     else:
         with pytest.raises(AudioFormatError, match="no encoding was named"):
             beginning.receive(b"?" * n_before + wav)
+
+
+@pytest.mark.parametrize(("before", "name"), [(b"G", "aac"), (b"RIFF", "flac")])
+def test_no_more_than_some_places_are_looked_at(before: bytes, name: str) -> None:
+    """Bytes that all look like a beginning would be searched for a tenth of a second."""
+    recording = recorded(name)[:8000]
+    assert Beginning().receive(before * (MAX_PLACES // 2) + recording) == recording
+    with pytest.raises(AudioFormatError):
+        Beginning().receive(before * (MAX_PLACES * 2) + recording)

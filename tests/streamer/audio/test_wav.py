@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamer.audio.pcm import Samples
-from streamer.audio.wav import MAX_HEADER_BYTES, WavFormat, WavHeader, WavStream
+from streamer.audio.wav import MAX_HEADER_BYTES, MAX_SHORT, WavFormat, WavHeader, WavStream
 from streamer.errors import AudioFormatError
 
 SUBTYPES = {
@@ -155,3 +155,13 @@ def test_samples_that_are_no_numbers_are_silence() -> None:
     assert len(heard) == len(TONE)
     assert not heard[-100:-50].any()
     assert heard[-50:].any()
+
+
+def test_headers_without_sound_have_an_end() -> None:
+    """Each costs as much as 0.1 s of sound; a client that sends each piece of sound as a file of its own is heard."""
+    one, piece = wav("PCM_16", 16_000, TONE[:1]), wav("PCM_16", 16_000, TONE[:320])
+    heard = sum(map(len, [*(stream := WavStream()).blocks(piece * 300), *stream.end()]))
+    with pytest.raises(AudioFormatError, match=f"{MAX_SHORT} wavs in a row of less than 0.01 s"):
+        list(WavStream().blocks(one * (MAX_SHORT + 2)))
+    assert heard == 300 * 320
+    assert sum(map(len, WavStream().blocks((one * MAX_SHORT + piece) * 3))) > 900
