@@ -1,6 +1,8 @@
 """
 Connection limits: open WebSockets, and the rates of connections, requests and messages of each caller.
 
+What its WebSockets share beyond that stands in the scope of each (`allowances`).
+
 A caller is the owner of the key, else the address (`owners`): the key is looked at before anything is counted. Refusals
 are plain HTTP responses with `Retry-After`, for pages too: in a flood, a handshake for each refusal would cost too
 much. `keys` decides who may connect, the scheduler how many sessions run.
@@ -16,27 +18,26 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streamer.access.allowances import Allowance, note
 from streamer.access.keys import Keys
 from streamer.access.limiter import Limiter, Refused
 from streamer.access.owners import is_this_machine, owner_of
 from streamer.access.refusals import refusal
-from streamer.access.token_buckets import Bucket, Buckets
+from streamer.access.remembered import Remembered
 from streamer.config import LimitsConfig
 from streamer.errors import OverloadError
 from streamer.telemetry.metrics import ConnectionMetrics
 
 CONNECTIONS_OF_MESSAGES = 40
 """The connections of one caller may send as many messages together as so many of them alone."""
-MESSAGE_BURST_S = 10.0
-"""Messages that a caller may send at once, in seconds of its rate."""
 
 log = structlog.get_logger()
 
 
 class Budgeted(Protocol):
-    """A WebSocket that is read no faster than a budget allows; it stands in the scope as `state["connection"]`."""
+    """A WebSocket that is read no faster than an allowance lets it; it stands in the scope as `state["connection"]`."""
 
-    shared_budget: Bucket | None
+    allowance: Allowance | None
 
 
 class Admission:
@@ -63,7 +64,7 @@ class Admission:
     ) -> None:
         self._app, self._keys, self._limiter = app, keys, limiter
         messages_per_s = max(1.0, CONNECTIONS_OF_MESSAGES / n_processes) * limits.messages_per_s
-        self._messages = Buckets(messages_per_s, MESSAGE_BURST_S * messages_per_s)
+        self._allowances = Remembered(lambda: Allowance(messages_per_s))
         self._metrics = ConnectionMetrics(registry)
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks()))
         self._metrics.connections.set_function(lambda: self._limiter.n_open)
@@ -109,9 +110,11 @@ class Admission:
         return None
 
     async def _serve(self, owner: str, scope: Scope, receive: Receive, send: Send) -> None:
+        allowance = self._allowances.of(owner)
+        note(scope, allowance)
         connection: Budgeted | None = scope.get("state", {}).get("connection")
         if connection is not None:
-            connection.shared_budget = self._messages.of(owner)
+            connection.allowance = allowance
         try:
             await self._app(scope, receive, send)
         finally:

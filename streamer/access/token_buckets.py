@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-MAX_REMEMBERED = 4096
-"""Callers whose bucket is kept; a forgotten caller starts with a full bucket."""
+from streamer.access.remembered import MAX_REMEMBERED, Remembered
 
 
 class Bucket:
@@ -24,7 +23,7 @@ class Bucket:
         Take tokens, and return the seconds until the bucket holds none too few; 0: the sender may go on at once.
 
         Args:
-            cost: Tokens, from 0.
+            cost: Tokens; below 0: they come back, as far as the bucket holds them.
             now_s: Monotonic time, seconds.
         """
         self._left = self.left(now_s) - cost
@@ -47,9 +46,9 @@ class Bucket:
         return min(self._burst, self._left + max(0.0, now_s - self._then_s) * self._rate)
 
 
-class Buckets:
+class Buckets(Remembered[Bucket]):
     """
-    A bucket for each caller.
+    A bucket for each caller; that of an unknown caller is full.
 
     Args:
         rate: Of each bucket.
@@ -58,13 +57,4 @@ class Buckets:
     """
 
     def __init__(self, rate: float, burst: float, max_callers: int = MAX_REMEMBERED) -> None:
-        self._rate, self._burst, self._max_callers = rate, burst, max_callers
-        self._buckets: dict[str, Bucket] = {}
-
-    def of(self, caller: str) -> Bucket:
-        """Return the bucket of a caller; that of an unknown caller is full."""
-        bucket = self._buckets.pop(caller, None) or Bucket(self._rate, self._burst)
-        self._buckets[caller] = bucket
-        if len(self._buckets) > self._max_callers:
-            del self._buckets[next(iter(self._buckets))]
-        return bucket
+        super().__init__(lambda: Bucket(rate, burst), max_callers)

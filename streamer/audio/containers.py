@@ -68,6 +68,12 @@ class ContainerDecoder:
         """Return no samples before this time: a client that resumes sends its recordings from their start."""
         self._n_skipped = round(stream_s * SAMPLE_RATE)
 
+    @property
+    def left_to_skip_s(self) -> float:
+        """Time of which no samples are returned from here on, in seconds."""
+        webm = self._recording
+        return webm.left_to_skip_s if isinstance(webm, WebmDecoder) else self._n_skipped / SAMPLE_RATE
+
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
         Decode one message: samples (n,) at 16 kHz, a second at a time at most, or `NOTHING_YET`.

@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from streamer.access.allowances import allowance_of
 from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
@@ -46,7 +47,8 @@ def captions_routes(
         if caller is not None:
             await accept(socket)
             transport, room = WebSocketTransport(socket, send_timeout_s), socket.query_params.get("room")
-            await connections.serve(Connection(transport, scheduler, config, caller, rooms, room))
+            decoding = allowance_of(socket.scope).decoding
+            await connections.serve(Connection(transport, scheduler, config, caller, decoding, rooms, room))
 
     async def issue_token(request: Request) -> Response:
         caller = keys.authorize(presented_key(request.scope), Right.ISSUE)

@@ -1,8 +1,9 @@
 """
 Feeds one client's audio and messages into its session: audio is decoded to 16 kHz mono first.
 
-The work of one message is bounded: long audio is decoded in pieces, between which other clients are served, and a
-client that changes its key terms all the time waits, since each list is encoded and kept.
+The work of one message is bounded: long audio is decoded in pieces, between which other clients are served. Live
+recordings without sound wait for what their caller may spend on them (`decoding_budget`), and so does a client that
+changes its key terms all the time, since each list is encoded and kept.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import time
 from collections.abc import Iterator
 from typing import TypeAlias
 
+from streamer.access.decoding_budget import DecodingAccount, DecodingBudget
 from streamer.access.token_buckets import Bucket
 from streamer.audio.container_stream import NOTHING_YET
 from streamer.audio.containers import ContainerDecoder
 from streamer.audio.mixer import Mixer
-from streamer.audio.pcm import AudioDecoder, Samples
+from streamer.audio.pcm import SAMPLE_RATE, AudioDecoder, Samples
+from streamer.errors import AudioFormatError
 from streamer.protocol.bounds import MAX_KEYTERMS_BYTES, keyterms_bytes
 from streamer.protocol.messages import SAMPLE_BYTES, AudioFormat, Flush
 from streamer.protocol.options import Update
@@ -27,6 +30,8 @@ Decoder: TypeAlias = AudioDecoder | ContainerDecoder
 
 DECODING_S = 0.002
 """Seconds in which other clients get their turn while another thread decodes."""
+SLICE_BYTES = 65_536
+"""Bytes of a live recording that are paid for and decoded at once; no packet of Opus is longer."""
 KEYTERM_BYTES_PER_S = 2048.0
 """Key terms that one connection may change each second, after `MAX_KEYTERMS_BYTES` at once; then it is not read."""
 MIN_UPDATE_BYTES = 64
@@ -47,20 +52,25 @@ class Intake:
     Args:
         stream: The session, just opened or resumed.
         decoder: For the audio format of the connection.
+        decoding: What decoding may cost the caller.
     """
 
-    def __init__(self, stream: OpenSession, decoder: Decoder) -> None:
+    def __init__(self, stream: OpenSession, decoder: Decoder, decoding: DecodingBudget) -> None:
         self._stream, self._decoder, self._holder = stream, decoder, stream.holder
+        self._account = DecodingAccount(decoding)
         self._keyterms = Bucket(KEYTERM_BYTES_PER_S, MAX_KEYTERMS_BYTES)
 
     async def take(self, message: bytes | Update | Flush) -> None:
         """
-        Feed audio, change options, or flush. Waits while the backlog is full; cancelling is safe at any block of audio.
+        Feed audio, change options, or flush. Waits while the backlog is full or the caller has spent too much on
+        recordings without sound; cancelling is safe at any block of audio.
 
         Raises:
             AudioFormatError: The audio is not as announced.
         """
         match message:
+            case bytes() if isinstance(self._decoder, ContainerDecoder):
+                await self._decode(self._decoder, message)
             case bytes():
                 await self._feed(self._decoder.blocks(message))
             case Update() if self._is_open:
@@ -72,9 +82,22 @@ class Intake:
                 if self._is_open:
                     self._stream.flush(id_)
 
+    async def _decode(self, decoder: ContainerDecoder, message: bytes) -> None:
+        for at in range(0, len(message), SLICE_BYTES):
+            piece, skipped_s = message[at : at + SLICE_BYTES], decoder.left_to_skip_s
+            await self._account.take(len(piece))
+            try:
+                await self._feed(decoder.blocks(piece))
+            except AudioFormatError:
+                self._account.fail()
+                raise
+            # of a client that resumes: what its session has heard before is sound too
+            self._account.pay(max(0, round((skipped_s - decoder.left_to_skip_s) * SAMPLE_RATE)))
+
     async def _feed(self, blocks: Iterator[Samples]) -> None:
         time_slice = TimeSlice()
         for samples in blocks:
+            self._account.pay(len(samples))
             if samples is NOTHING_YET:
                 await asyncio.sleep(DECODING_S)
                 continue
@@ -94,7 +117,11 @@ class Intake:
         Raises:
             AudioFormatError: There was nothing that can be decoded.
         """
-        await self._feed(self._decoder.end())
+        try:
+            await self._feed(self._decoder.end())
+        except AudioFormatError:
+            self._account.fail()
+            raise
 
     def close(self) -> None:
         """Let go of the decoder; call it in any case. A second call does nothing."""

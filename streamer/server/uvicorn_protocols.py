@@ -6,7 +6,7 @@ The HTTP and WebSocket protocols of uvicorn, with a deadline in every state and 
 - A peer that takes no bytes has `send_timeout_s` for what waits.
 - A WebSocket that is not read is asked whether its peer is still there (`probe`).
 - Bytes are parsed in `pieces`, and a head of more than MAX_HEAD_LINES is refused before it is parsed.
-- A WebSocket that sends more frames than its budget allows is read later. Pings and empty frames count like all others.
+- A WebSocket that sends more frames or bytes than its budget allows is read later. Pings and empty frames count too.
 - Messages that have begun and do not end are bounded, those of all WebSockets together.
 """
 
@@ -26,6 +26,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from streamer.access.allowances import Allowance
 from streamer.access.open_sockets import OpenSocket
 from streamer.access.token_buckets import Bucket
 from streamer.server.pieces import MIN_PIECE_BYTES, ParseQueue, Pieces, Rank, rank_of
@@ -46,6 +47,11 @@ TRY_AGAIN_LATER = 1013
 """Close code (RFC 6455, 7.4) of a WebSocket with half a message too many."""
 INVALID_TEXT = 1007
 """Close code of a text that is not UTF-8."""
+FRAME_BYTES = 40_960.0
+"""Bytes of one WebSocket that count as a frame: 4 MB a second; eight channels of floats at 48 kHz are 1.5 MB. What
+comes behind the end of a session or the close of a connection is dropped, and nothing else slows its sender."""
+BYTES_BURST_S = 4.0
+"""Bytes that a connection may send at once, in seconds of their rate: 16 MB, as many as are read ahead."""
 BURST_S = 10.0
 """Frames that a connection may send at once, in seconds of its rate: a client that resumes sends what it kept."""
 
@@ -261,9 +267,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Start the clock of the handshake."""
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)
-        self.shared_budget: Bucket | None = None
+        self.allowance: Allowance | None = None
         """Set by the application: what the connections of one caller share."""
-        self._budget = Bucket(self.frames_per_s, BURST_S * self.frames_per_s)
+        self._frames_left = Bucket(self.frames_per_s, BURST_S * self.frames_per_s)
+        self._bytes_left = Bucket(FRAME_BYTES * self.frames_per_s, BYTES_BURST_S * FRAME_BYTES * self.frames_per_s)
         self._n_frames = self._n_half_bytes = 0
         self._sending = _Deadline(self.send_timeout_s, transport)
         self._pieces = Pieces(
@@ -390,11 +397,17 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self._refuse_handshake()
         self._count_half()
+        return self._pay(self._n_frames, len(piece))
+
+    def _pay(self, n_frames: int, n_bytes: int) -> float:
+        """Pay for what was parsed; the seconds to wait before the next piece."""
+        frames, bytes_ = [self._frames_left], [self._bytes_left]
+        if self.allowance is not None:
+            frames.append(self.allowance.messages)
+            bytes_.append(self.allowance.received)
         now_s = self.loop.time()
-        wait_s = self._budget.spend(self._n_frames, now_s)
-        if self.shared_budget is not None:
-            wait_s = max(wait_s, self.shared_budget.spend(self._n_frames, now_s))
-        return wait_s
+        waits_s = [bucket.spend(n_frames, now_s) for bucket in frames]
+        return max(waits_s + [bucket.spend(n_bytes, now_s) for bucket in bytes_])
 
     def _count_half(self) -> None:
         """Count what the peer has begun to send, and close the connection if it is too much."""

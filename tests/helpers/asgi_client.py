@@ -13,14 +13,16 @@ class AsgiClient:
     A client that sends its frames and then waits, and takes so many messages of the server and then no more.
 
     Args:
-        texts: Frames that it sends.
+        frames: What it sends.
         n_taken: Messages that it takes, the handshake included.
         headers: Of the handshake, as ASGI holds them.
     """
 
-    def __init__(self, *texts: str, n_taken: int, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(self, *frames: str | bytes, n_taken: int, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         self._incoming: list[Message] = [{"type": "websocket.connect"}]
-        self._incoming += [{"type": "websocket.receive", "text": text} for text in texts]
+        for frame in frames:
+            kind = "text" if isinstance(frame, str) else "bytes"
+            self._incoming.append({"type": "websocket.receive", kind: frame})
         self._n_taken = n_taken
         self.taken: list[Message] = []
         scope = {"type": "websocket", "path": "/", "headers": headers, "query_string": b"", "subprotocols": []}

@@ -8,6 +8,7 @@ import msgspec
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from streamer.access.allowances import allowance_of
 from streamer.access.keys import Caller
 from streamer.access.refusals import refusal_headers
 from streamer.config import Config
@@ -48,7 +49,8 @@ async def serve_realtime(
         max_frame_bytes=config.server.max_frame_bytes * 3 // 2,
     )
     transport = WebSocketTransport(socket, config.limits.send_timeout_s)
-    relay = Relay(transport, scheduler, config, caller, RealtimeDialect(protocol))
+    decoding = allowance_of(socket.scope).decoding
+    relay = Relay(transport, scheduler, config, caller, decoding, RealtimeDialect(protocol))
     await relay.begin()
     await socket.accept(_subprotocol(socket))
     await relay.run()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from streamer.access.decoding_budget import DecodingBudget
 from streamer.access.keys import Caller
 from streamer.config import Config
 from streamer.dialects.actions import Action, Dialect, EndAndClose, EndSessions, HangUp, Open, To
@@ -31,14 +32,21 @@ class Relay:
         scheduler: Opens sessions.
         config: `server` and `limits` for the bounds, `session` for the defaults.
         caller: Owner of the client's key.
+        decoding: What decoding may cost the caller.
         dialect: Translates between the client and `captions.v1`.
     """
 
     def __init__(
-        self, transport: Transport, scheduler: SessionService, config: Config, caller: Caller, dialect: Dialect
+        self,
+        transport: Transport,
+        scheduler: SessionService,
+        config: Config,
+        caller: Caller,
+        decoding: DecodingBudget,
+        dialect: Dialect,
     ) -> None:
         self._transport, self._scheduler, self._config, self._caller = transport, scheduler, config, caller
-        self._dialect = dialect
+        self._decoding, self._dialect = decoding, dialect
         self._greeting: list[str] = []
         self._sending = asyncio.Lock()
         self._streams: list[OpenSession] = []
@@ -177,7 +185,7 @@ class Relay:
             for decoder in decoders:
                 stream = await self._scheduler.begin(options, offset_s=self._received_s, caller=self._caller.name)
                 self._streams.append(stream)
-                self._intakes.append(Intake(stream, decoder))
+                self._intakes.append(Intake(stream, decoder, self._decoding))
         except BaseException:  # sessions that could not be opened together take no place
             self.leave()
             raise

@@ -10,8 +10,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamer.access.keys import Keys, Right
+from streamer.access.allowances import allowance_of
+from streamer.access.keys import Caller, Keys, Right
 from streamer.config import Config
+from streamer.dialects.actions import Dialect
 from streamer.dialects.deepgram.protocol import DeepgramProtocol
 from streamer.dialects.deepgram.request import answered_subprotocol, parse_query, shown_key
 from streamer.dialects.vosk import VoskProtocol
@@ -34,6 +36,10 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
 
     send_timeout_s = config.limits.send_timeout_s
 
+    def relay_of(socket: WebSocket, caller: Caller, dialect: Dialect) -> Relay:
+        transport, decoding = WebSocketTransport(socket, send_timeout_s), allowance_of(socket.scope).decoding
+        return Relay(transport, scheduler, config, caller, decoding, dialect)
+
     async def listen(socket: WebSocket) -> None:
         request_id, offered = secrets.token_hex(16), socket.scope["subprotocols"]
         try:
@@ -41,7 +47,7 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
             request = parse_query(socket.query_params.multi_items(), scheduler.languages)
             created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             dialect = DeepgramProtocol(request, request_id, scheduler.model, created)
-            relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, dialect)
+            relay = relay_of(socket, caller, dialect)
             await relay.begin()
         except (KeyRefusedError, ForbiddenError, ProtocolError, OverloadError) as error:
             await refuse(socket, _refusal(socket, error, request_id), send_timeout_s)
@@ -51,7 +57,7 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
     async def vosk(socket: WebSocket) -> None:
         caller = await identify(socket, keys, Right.SPEAK, send_timeout_s)
         if caller is not None:
-            relay = Relay(WebSocketTransport(socket, send_timeout_s), scheduler, config, caller, VoskProtocol())
+            relay = relay_of(socket, caller, VoskProtocol())
             await relay.begin()
             await _run(relay, socket, None)
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from streamer.access.decoding_budget import DecodingBudget
 from streamer.access.exposure import is_loopback
 from streamer.access.keys import Caller
 from streamer.access.open_sockets import network
@@ -30,6 +31,8 @@ MAX_LINGERING = 64
 """Most connections that are over and whose clients still send; one more is reset."""
 READ_BYTES = 4096
 """Bytes taken at once: at most 300 messages before others get their turn."""
+BYTES_PER_S, BYTE_BURST = 1_048_576.0, 16_777_216.0
+"""Bytes of one connection each second, and at once; audio at 48 kHz has 0.2 MB. More are read later."""
 LINES_PER_S, LINE_BURST = 2000.0, 8000.0
 """Line ends of one connection each second, and at once; audio at 48 kHz has 750 by chance. More are read later."""
 
@@ -49,7 +52,8 @@ class TcpTransport:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, send_timeout_s: float) -> None:
         self._reader, self._writer, self._send_timeout_s = reader, writer, send_timeout_s
         self._is_over = False
-        self._lines, self._owed_s = Bucket(LINES_PER_S, LINE_BURST), 0.0
+        self._lines, self._bytes = Bucket(LINES_PER_S, LINE_BURST), Bucket(BYTES_PER_S, BYTE_BURST)
+        self._owed_s = 0.0
 
     async def receive(self) -> bytes:
         """
@@ -66,7 +70,8 @@ class TcpTransport:
             data = b""
         if not data:
             raise ClientGone
-        self._owed_s = self._lines.spend(data.count(b"\n"), time.monotonic())
+        now_s = time.monotonic()
+        self._owed_s = max(self._lines.spend(data.count(b"\n"), now_s), self._bytes.spend(len(data), now_s))
         return data
 
     async def send(self, text: str) -> None:
@@ -190,4 +195,4 @@ class _Handler:
     def _relay(self, transport: TcpTransport) -> Relay:
         scheduler, config = self._scheduler, self._config
         dialect = WyomingProtocol(scheduler.model, scheduler.languages, config.server.max_frame_bytes)
-        return Relay(transport, scheduler, config, Caller(), dialect)
+        return Relay(transport, scheduler, config, Caller(), DecodingBudget(), dialect)  # it has plain samples alone

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from streamer.access.decoding_budget import DecodingBudget
 from streamer.access.keys import Caller, Keys
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import EngineError
@@ -38,6 +39,7 @@ from tests.helpers.http_daemon import (
     within,
 )
 from tests.helpers.live_recordings import recording
+from tests.helpers.waiting import until_idle
 
 NOT_A_NUMBER = np.full(4, np.nan, "<f4").tobytes()
 
@@ -537,6 +539,30 @@ class TestLeaving:
         assert len(daemon.connections) == 0
 
 
+async def test_a_recording_that_waits_for_its_turn_holds_up_no_drain() -> None:
+    """Its client is told at once to go on elsewhere, and its session is over."""
+    start_container = json.dumps({"type": "start", "audio": {"encoding": "container"}})
+    client, scheduler, decoding = (
+        AsgiClient(start_container, bytes(2000), n_taken=20),
+        FakeScheduler(),
+        DecodingBudget(),
+    )
+    decoding.charge(10**12)
+    await accept(client.socket)
+    transport = WebSocketTransport(client.socket, 10.0)
+    connection = Connection(transport, scheduler, Config(), Caller(), decoding, Rooms(Config()))
+    running = asyncio.create_task(connection.run())
+    await until_idle()
+    assert not running.done()
+
+    await connection.announce_drain(5.0)
+    await within(running)
+
+    assert client.taken[-1] == {"type": "websocket.close", "code": 1012, "reason": ""}
+    assert json.loads(client.taken[-2]["text"])["type"] == "bye"
+    assert scheduler.streams[0].detached.is_set()
+
+
 class SlowScheduler(FakeScheduler):
     """Opens sessions once `has_place` is set, as where several processes share the places."""
 
@@ -555,7 +581,7 @@ async def run(client: AsgiClient, scheduler: FakeScheduler, send_timeout_s: floa
     """A connection to its end."""
     await accept(client.socket)
     transport = WebSocketTransport(client.socket, send_timeout_s)
-    await Connection(transport, scheduler, Config(), Caller(), Rooms(Config())).run()
+    await Connection(transport, scheduler, Config(), Caller(), DecodingBudget(), Rooms(Config())).run()
 
 
 async def send_all(client: ClientConnection, n_messages: int) -> None:

@@ -18,9 +18,12 @@ from prometheus_client import CollectorRegistry
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from benchmarks.scale.clock import run
+from streamer.access.allowances import Allowance
 from streamer.access.keys import Keys
 from streamer.access.open_sockets import OpenSockets
 from streamer.access.tls import Certificate
+from streamer.access.token_buckets import Bucket
 from streamer.config import LimitsConfig
 from streamer.server import probe
 from streamer.server.pieces import ParseQueue
@@ -411,6 +414,20 @@ class TestPieces:
                 async with asyncio.timeout(0.3):
                     await flooding.recv()
             flooding.transport.abort()
+
+    def test_bytes_above_the_rate_of_their_caller_wait(self) -> None:
+        """However few frames they are in: they are read at that rate, and in the end all of them."""
+
+        async def main() -> float:
+            protocol, sink = accepted()
+            protocol.allowance = Allowance()
+            protocol.allowance.received = Bucket(rate=10_000, burst=0)
+            protocol.data_received((bytes([0x89, 0x80 | 125, 0, 0, 0, 0]) + bytes(125)) * 160)
+            while len(sink.written) < 160 * 127:  # noqa: ASYNC110 - on a simulated clock
+                await asyncio.sleep(0.01)
+            return asyncio.get_running_loop().time()
+
+        assert 1.0 < run(main()) < 2.1
 
     @pytest.mark.parametrize("flood", [bytes([0x89, 0x80, 0, 0, 0, 0]), bytes([0x00, 0x80, 0, 0, 0, 0])])
     async def test_who_leaves_behind_a_flood_has_left(self, flood: bytes) -> None:

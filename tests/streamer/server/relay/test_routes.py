@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from benchmarks.hostile.bombs import wav
 from streamer.access.keys import Keys
 from tests.helpers.fake_scheduler import FakeScheduler
-from tests.helpers.http_daemon import Daemon, closing, serving, within
+from tests.helpers.http_daemon import SECOND, Daemon, closing, serving, start, within
 from tests.helpers.relayed_clients import listen, vosk
 
 KEY = "0123456789abcdef"
@@ -80,6 +82,24 @@ class TestDeepgram:
             assert refused.value.response.status_code == 503
             [first] = daemon.scheduler.streams
             assert first.has_ended
+
+
+async def test_recordings_without_sound_count_together_on_all_paths(daemon: Daemon) -> None:
+    """Whoever sent too many over one protocol waits over another one too; plain samples are heard at once."""
+    for _ in range(30):
+        async with daemon.connect() as client:
+            await start(client, audio={"encoding": "container"})
+            await client.send(b"no recording" * 1000)
+            assert (await closing(client))[0][-1]["code"] == "bad_audio"
+    async with daemon.connect("/v1/listen", subprotocols=None, close_timeout=0.1) as waiting, listen(daemon) as client:
+        recorded, plain = daemon.scheduler.streams[-2:]
+        await waiting.send(wav(8000, 1, bytes(8000)))
+        await client.send(SECOND)
+        await within(plain.fed.wait())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await recorded.fed.wait()
+        waiting.transport.abort()
 
 
 class TestVosk:
