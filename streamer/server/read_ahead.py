@@ -4,17 +4,19 @@ Reads WebSockets ahead of the application, within bounds, so that control frames
 A ping stands behind all audio that its client sent before it. While a session's backlog is full the application takes
 no messages; if the server read no further, a client that sends minutes of audio at once would get no pong, and would
 cut the connection. Beyond the bounds TCP slows the sender.
+
+A text waits as its bytes: a single emoji would make it take four times as many.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections import deque
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from streamer.access.allowances import Allowance, allowance_of
 from streamer.protocol.messages import FINAL_CLOSES
 from streamer.server.turnstile import Turnstile
 
@@ -26,10 +28,14 @@ SLOW_BYTES_PER_S = 512 * 1024
 """A ping behind the 10 MB that the kernels of both sides hold is reached within 20 s, a usual timeout."""
 ALL_BYTES = 64 * 1024 * 1024
 """Messages of all connections that may wait; none has more than it leaves to the others, but each has one."""
+CALLER_BYTES = 48 * 1024 * 1024
+"""Messages of the connections of one caller that may wait; each leaves as much to the others, but has one."""
 OVERHEAD_BYTES = 256
 """What a message counts as beside its text or bytes."""
 LONG_TEXT = 32_768
-"""Characters from which on a text is handed on in a turn of its own: 2,000 past turns take 20 ms in one piece."""
+"""Bytes from which on a text is handed on in a turn of its own: 2,000 past turns take 20 ms in one piece."""
+UTF8 = "utf8"
+"""Key of a message whose text is in bytes, as the server of the daemon gives it; it is valid UTF-8."""
 
 
 class ReadAhead:
@@ -41,6 +47,7 @@ class ReadAhead:
         fast_bytes: See `FAST_BYTES`.
         most_bytes: See `MOST_BYTES`.
         all_bytes: See `ALL_BYTES`.
+        caller_bytes: See `CALLER_BYTES`.
     """
 
     def __init__(
@@ -50,8 +57,10 @@ class ReadAhead:
         fast_bytes: int = FAST_BYTES,
         most_bytes: int = MOST_BYTES,
         all_bytes: int = ALL_BYTES,
+        caller_bytes: int = CALLER_BYTES,
     ) -> None:
         self.fast_bytes, self.most_bytes, self.all_bytes = fast_bytes, most_bytes, all_bytes
+        self.caller_bytes = caller_bytes
         self.n_bytes = 0
         """Bytes that wait on all connections."""
         self.long_texts = Turnstile()
@@ -62,7 +71,7 @@ class ReadAhead:
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
-        waiting = _WaitingMessages(self, receive)
+        waiting = _WaitingMessages(self, allowance_of(scope), receive)
         reading = asyncio.create_task(waiting.read(), name="read ahead")
         try:
             await self._app(scope, waiting.take, send)
@@ -75,8 +84,8 @@ class ReadAhead:
 class _WaitingMessages:
     """Messages of one connection that were read and not taken."""
 
-    def __init__(self, all_: ReadAhead, receive: Receive) -> None:
-        self._all, self._receive = all_, receive
+    def __init__(self, all_: ReadAhead, allowance: Allowance, receive: Receive) -> None:
+        self._all, self._allowance, self._receive = all_, allowance, receive
         self._messages: deque[Message] = deque()
         self._n_bytes = 0
         self._changed = asyncio.Event()
@@ -86,7 +95,7 @@ class _WaitingMessages:
         """Read messages up to `websocket.disconnect`, or until reading fails, which `take` raises."""
         try:
             while True:
-                message = await self._receive()
+                message = _in_bytes(await self._receive())
                 self._put(message)
                 if message["type"] == "websocket.disconnect":
                     return
@@ -105,11 +114,11 @@ class _WaitingMessages:
             if self._failure is not None:
                 raise self._failure
             await self._change()
-        if len(self._messages[0].get("text") or "") >= LONG_TEXT:
+        if len(self._messages[0].get(UTF8, b"")) >= LONG_TEXT:
             await self._all.long_texts.pass_through()
         message = self._messages.popleft()
         self._count(-_size(message))
-        return message
+        return _decoded(message)
 
     def clear(self) -> None:
         """Drop what waits."""
@@ -134,11 +143,13 @@ class _WaitingMessages:
     @property
     def _share(self) -> int:
         """Bytes from which on this connection reads no further."""
-        return min(self._all.most_bytes, self._all.all_bytes - self._all.n_bytes)
+        left_by_all = self._all.all_bytes - self._all.n_bytes
+        return min(self._all.most_bytes, left_by_all, self._all.caller_bytes - self._allowance.n_ahead)
 
     def _count(self, n_bytes: int) -> None:
         self._n_bytes += n_bytes
         self._all.n_bytes += n_bytes
+        self._allowance.n_ahead += n_bytes
         self._changed.set()
 
     async def _change(self) -> None:
@@ -146,7 +157,16 @@ class _WaitingMessages:
         await self._changed.wait()
 
 
-def _size(message: Message) -> int:
-    # a single emoji makes a text take four bytes a letter
+def _in_bytes(message: Message) -> Message:
+    """A message of any server, its text in bytes."""
     text = message.get("text")
-    return OVERHEAD_BYTES + (sys.getsizeof(text) if text else len(message.get("bytes") or b""))
+    return message if text is None else {"type": message["type"], UTF8: text.encode()}
+
+
+def _decoded(message: Message) -> Message:
+    """A message as an application knows it."""
+    return message if UTF8 not in message else {"type": message["type"], "text": message[UTF8].decode()}
+
+
+def _size(message: Message) -> int:
+    return OVERHEAD_BYTES + len(message.get(UTF8) or message.get("bytes") or b"")

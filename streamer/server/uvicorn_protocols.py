@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import h11
@@ -31,6 +31,7 @@ from streamer.access.open_sockets import OpenSocket
 from streamer.access.token_buckets import Bucket
 from streamer.server.pieces import MIN_PIECE_BYTES, ParseQueue, Pieces, Rank, rank_of
 from streamer.server.probe import Probe
+from streamer.server.read_ahead import UTF8
 
 CONNECTION = "connection"
 """Key of the scope's state under which an application finds the `WebSocketProtocol`."""
@@ -335,14 +336,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """
         Pass a message on; a text that is not UTF-8 closes the connection, for which uvicorn logs a traceback.
 
+        A text stays in bytes until the application takes it (`read_ahead`).
+
         Nothing more is parsed before the application has taken it. uvicorn would also take the socket out of the
         selector and put it back, for each message: what comes meanwhile waits in `_pieces`, which have a bound.
         """
-        if self.curr_msg_data_type == "text" and not _is_text(self.frames):
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        if self.close_sent:
+            return
+        if self.curr_msg_data_type == "text" and not _is_text(data):
             self._fail(INVALID_TEXT, "a text that is not UTF-8")
-        else:
-            self.read_paused = self.read_paused or not self.close_sent
-            super().send_receive_event_to_app()
+            return
+        self.read_paused = True
+        kind = UTF8 if self.curr_msg_data_type == "text" else "bytes"
+        self.queue.put_nowait(cast(ASGIReceiveEvent, {"type": "websocket.receive", kind: data}))
 
     def handle_parser_exception(self) -> None:
         """Close a connection whose frames are malformed; before the handshake was answered, there is no close frame."""
@@ -450,9 +458,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.abort()
 
 
-def _is_text(parts: Sequence[bytes]) -> bool:
+def _is_text(data: bytes) -> bool:
     try:
-        b"".join(parts).decode()
+        data.decode()
     except UnicodeDecodeError:
         return False
     return True

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
+from streamer.access.allowances import Allowance, note
 from streamer.server.read_ahead import LONG_TEXT, OVERHEAD_BYTES, ReadAhead
 from tests.helpers.http_daemon import SECOND, end, serving, start, within
 from tests.helpers.waiting import counted_turns, until_idle
@@ -61,7 +62,7 @@ async def run(app: App, server: Server, **bounds: int) -> ReadAhead:
         raise AssertionError("nothing is sent")
 
     ahead = ReadAhead(called, **bounds)
-    await within(ahead(SCOPE, server.receive, send))
+    await within(ahead({**SCOPE}, server.receive, send))
     return ahead
 
 
@@ -118,7 +119,7 @@ async def test_no_connection_has_more_than_it_leaves_to_the_others() -> None:
     async with asyncio.TaskGroup() as group:
         tasks = []
         for server in servers:
-            tasks.append(group.create_task(ahead(SCOPE, server.receive, _unsent)))
+            tasks.append(group.create_task(ahead({**SCOPE}, server.receive, _unsent)))
             await settle()
         n_read = [server.n_read for server in servers]
         for task in tasks:
@@ -128,6 +129,50 @@ async def test_no_connection_has_more_than_it_leaves_to_the_others() -> None:
     assert min(n_read) >= 1
     assert sum(n_read) <= 100 + len(servers)
     assert ahead.n_bytes == 0
+
+
+async def test_no_caller_has_more_than_its_part() -> None:
+    """Its connections share it, and each has a message; another caller reads on."""
+    most, message = 100 * (100 + OVERHEAD_BYTES), received(bytes(100))
+    shared: list[Server] = [Server(*[message] * 200) for _ in range(8)]
+    other, allowance = Server(*[message] * 200), Allowance()
+
+    async def take_nothing(_: Scope, __: Receive, ___: Send) -> None:
+        await asyncio.Event().wait()
+
+    ahead = ReadAhead(take_nothing, caller_bytes=most)
+    async with asyncio.TaskGroup() as group:
+        tasks = []
+        for server in (*shared, other):
+            scope = {**SCOPE}
+            note(scope, Allowance() if server is other else allowance)
+            tasks.append(group.create_task(ahead(scope, server.receive, _unsent)))
+            await settle()
+        for task in tasks:
+            task.cancel()
+
+    assert shared[0].n_read == other.n_read == 50
+    assert min(server.n_read for server in shared) >= 1
+    assert sum(server.n_read for server in shared) <= 100 + len(shared)
+    assert allowance.n_ahead == 0
+
+
+async def test_a_text_counts_as_its_bytes() -> None:
+    """Also where a single emoji makes its letters take four bytes each; the application gets it as it was."""
+    text = "😀" + "x" * 1000
+
+    async def take_late(receive: Receive) -> None:
+        await settle()
+        assert ahead[0].n_bytes == len(text.encode()) + OVERHEAD_BYTES
+        assert await receive() == {"type": "websocket.receive", "text": text}
+
+    ahead = list[ReadAhead]()
+
+    async def called(_: Scope, receive: Receive, __: Send) -> None:
+        await take_late(receive)
+
+    ahead.append(ReadAhead(called))
+    await within(ahead[0]({**SCOPE}, Server({"type": "websocket.receive", "text": text}).receive, _unsent))
 
 
 async def _unsent(_: Any) -> None:
