@@ -143,7 +143,7 @@ def begins_recording(head: bytes) -> bool:
         return head[8:12] == b"WAVE"
     if head.startswith(b"FORM"):
         return head[8:11] == b"AIF"
-    return head.startswith(_BEGINNINGS) or head[4:8] == b"ftyp"
+    return head.startswith(_BEGINNINGS) or (head[4:8] == b"ftyp" and head[0] == 0)  # it has a few bytes
 
 
 def has_wav_format(head: bytes) -> bool:
