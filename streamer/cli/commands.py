@@ -2,54 +2,39 @@
 The commands of `streamer`: each makes a `Config` of its arguments and calls the module that does the work.
 
 A module that takes long to import is imported by the command that needs it, so that `--help` and `config` are quick.
-Exit codes: 0; 1 for a failure, after which another try may succeed; 2 for bad usage or configuration. The reason is one
-line on standard error, several mistakes in the configuration are a line each.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import math
 import os
-import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
 from streamer import __version__, config
+from streamer.cli.failures import EXIT_FAILED, known_failures
 from streamer.cli.groups import Commands
 from streamer.cli.models import models
+from streamer.cli.options import (
+    EXISTING_FILE,
+    FILE,
+    RESULTS,
+    Number,
+    config_option,
+    configured,
+    json_option,
+    n_streams,
+    spoken,
+)
 from streamer.config import Config
-from streamer.errors import ConfigError, ModelNotFoundError, StreamerError, UnreadableFileError, reason_of
+from streamer.errors import ModelNotFoundError, reason_of
 from streamer.host.imports import long_import
 from streamer.telemetry import logs
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-EXIT_FAILED, EXIT_USAGE = 1, 2
-
-
-class Failure(click.ClickException):
-    """Ends the program with exit code 1 and the reason on standard error."""
-
-    exit_code = EXIT_FAILED
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Write the line, or a line for each mistake."""
-        for line in self.format_message().splitlines():
-            click.echo(f"streamer: {line}", file=file, err=True)
-
-
-class ConfigFailure(Failure):
-    """Ends the program with exit code 2: the configuration cannot be used."""
-
-    exit_code = EXIT_USAGE
 
 
 class Streamer(Commands):
@@ -72,7 +57,7 @@ class Streamer(Commands):
         Raises:
             Failure: The help found no space.
         """
-        with _explained():
+        with known_failures():
             return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -84,96 +69,8 @@ class Streamer(Commands):
             Failure: The command failed with another `StreamerError`, its output found no space, or the system refused
                 a file.
         """
-        with _explained():
+        with known_failures():
             return super().invoke(ctx)
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Raise a failure in place of an error whose reason is known, also where it comes alone in a group."""
-    try:
-        yield
-    except Exception as error:
-        alone = _alone(error)
-        if isinstance(alone, BrokenPipeError):  # whoever read the output has left: click ends the program
-            raise alone from None
-        failure = _failure_of(alone)
-        if failure is None:
-            raise
-        raise failure from None
-
-
-def _alone(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        [error] = error.exceptions
-    return error
-
-
-def _failure_of(error: BaseException) -> Failure | None:
-    match error:
-        case UnreadableFileError():
-            return Failure(str(error))
-        case ConfigError():
-            return ConfigFailure(str(error))
-        case StreamerError():
-            return Failure(str(error))
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return Failure(f"cannot write the output: {reason_of(error)}")
-        case OSError(filename=str() | os.PathLike() as path):
-            return Failure(f"cannot use {path}: {reason_of(error)}")
-    return None
-
-
-class Number(click.FloatRange):
-    """A number in a range; neither infinity nor what is no number, which are in every range."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """
-        The number of a text.
-
-        Args:
-            value: As it was given.
-            param: The option.
-            ctx: Of the command.
-
-        Raises:
-            click.BadParameter: It is no number, or out of range.
-        """
-        number = float(super().convert(value, param, ctx))
-        if not math.isfinite(number):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return number
-
-
-FILE = click.Path(dir_okay=False, path_type=Path)
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-config_option = click.option("--config", "config_file", type=FILE, help="TOML file; see configs/ for examples.")
-model_option = click.option("--model", help="Model name (see `streamer models list`) or path of a checkpoint.")
-
-
-def _writable(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
-    """A file for results, if it can be written: to be known before they are measured, which may take an hour."""
-    if path is not None and path.is_dir():
-        raise click.BadParameter(f"{path} is a folder: expected a file")
-    if path is not None and not path.exists() and not os.access(path.parent, os.W_OK):
-        raise click.BadParameter(f"{path.parent} is no folder that can be written to")
-    return path
-
-
-RESULTS: dict[str, Any] = {"type": click.Path(dir_okay=False, writable=True, path_type=Path), "callback": _writable}
-"""Of an option that names a file for results."""
-json_option = click.option("--json", "json_out", **RESULTS, help="Write the results to this file.")
-
-
-def configured(command: Command) -> Command:
-    """Add the options of every command with an engine: --config and --model."""
-    return config_option(model_option(command))
-
-
-def spoken(command: Command) -> Command:
-    """Add the options of what is said: --language and --task."""
-    task = click.option("--task", type=click.Choice(["transcribe", "translate"]), help="translate: to English.")
-    return click.option("--language", help="Code, tag or name, as de, de-AT or German; auto: detect it.")(task(command))
 
 
 @click.group(cls=Streamer, context_settings={"help_option_names": ["-h", "--help"]})
@@ -369,21 +266,13 @@ def evaluate(
     ctx.exit(run(settings, manifest, chosen))
 
 
-def _n_streams(_ctx: click.Context, _param: click.Parameter, text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not re.fullmatch("[1-9][0-9]{0,3}", text):
-        raise click.BadParameter(f"{text[:20]!r}: expected a number of streams from 1 to 9999, or auto")
-    return int(text)
-
-
 @main.command()
 @configured
 @click.option(
     "--streams",
     default="auto",
     metavar="N|auto",
-    callback=_n_streams,
+    callback=n_streams,
     help="auto: find the largest that keeps up.  [default: auto]",
 )
 @click.option("--seconds", type=Number(min=1), default=30, show_default=True, help="Duration of each run.")
