@@ -37,4 +37,9 @@ async def run_until_first(*coroutines: Coroutine[object, object, None]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     # of two that ended at the same time, the one named first counts
-    next(task for task in tasks if task in done).result()
+    first = next(task for task in tasks if task in done)
+    try:
+        first.result()
+    finally:
+        # what it raises would hold them, and they it, and with it the last message until a search for garbage
+        del tasks, task, done, first
