@@ -9,6 +9,7 @@ are paid back by the sound that comes out of them. A recording with sound pays f
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from streamer.access.token_buckets import Bucket
 
@@ -37,12 +38,24 @@ class DecodingBudget:
         self._bucket = Bucket(rate, burst)
         self._turn = asyncio.Lock()
 
-    async def take(self, n_bytes: int) -> None:
-        """Wait until the caller owes nothing, then take bytes. Cancelling is safe: then none are taken."""
+    async def take(self, n_bytes: int, is_gone: Callable[[], bool]) -> bool:
+        """
+        Wait until the caller owes nothing, then take bytes. Cancelling is safe: then none are taken.
+
+        Args:
+            n_bytes: To be taken.
+            is_gone: Whether the client has left: then nobody waits for it.
+
+        Returns:
+            Whether they were taken.
+        """
         async with self._turn:
-            while self._bucket.wait_s(_now_s()) > 0:  # noqa: ASYNC110 - time brings bytes back, and so do others
+            while not is_gone():
+                if self._bucket.wait_s(_now_s()) <= 0:
+                    self.charge(n_bytes)
+                    return True
                 await asyncio.sleep(LOOK_S)
-            self.charge(n_bytes)
+        return False
 
     def charge(self, n_bytes: int) -> None:
         """Take bytes, and let whoever comes next wait."""
@@ -59,20 +72,28 @@ class DecodingAccount:
 
     Args:
         budget: Of its caller.
+        is_gone: Whether its client has left.
     """
 
-    def __init__(self, budget: DecodingBudget) -> None:
-        self._budget = budget
+    def __init__(self, budget: DecodingBudget, is_gone: Callable[[], bool] = lambda: False) -> None:
+        self._budget, self._is_gone = budget, is_gone
         self._n_owed = self._credit = 0
         """Bytes that the budget has paid for this connection; bytes that are paid before they come."""
 
-    async def take(self, n_bytes: int) -> None:
-        """Pay for bytes before they are decoded; waits where the caller owes. Cancelling is safe: nothing is paid."""
+    async def take(self, n_bytes: int) -> bool:
+        """
+        Pay for bytes before they are decoded; waits where the caller owes. Cancelling is safe: nothing is paid.
+
+        Returns:
+            Whether they are to be decoded; else the client has left meanwhile.
+        """
         beyond = n_bytes - self._credit
         if beyond > 0:
-            await self._budget.take(beyond)
+            if not await self._budget.take(beyond, self._is_gone):
+                return False
             self._n_owed += beyond
         self._credit = max(0, -beyond)
+        return True
 
     def pay(self, n_samples: int) -> None:
         """Pay with sound: first what is owed, then what comes."""

@@ -8,7 +8,6 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamer.access.allowances import allowance_of
 from streamer.access.keys import Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.config import Config
@@ -16,7 +15,7 @@ from streamer.protocol.schema import schema_text as make_schema
 from streamer.server.connection import Connection, Connections
 from streamer.server.interfaces import SessionService
 from streamer.server.rooms.interfaces import RoomService
-from streamer.server.websocket import WebSocketTransport, accept, identify
+from streamer.server.websocket import WebSocketTransport, accept, account_of, identify
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +46,8 @@ def captions_routes(
         if caller is not None:
             await accept(socket)
             transport, room = WebSocketTransport(socket, send_timeout_s), socket.query_params.get("room")
-            decoding = allowance_of(socket.scope).decoding
-            await connections.serve(Connection(transport, scheduler, config, caller, decoding, rooms, room))
+            account = account_of(socket)
+            await connections.serve(Connection(transport, scheduler, config, caller, account, rooms, room))
 
     async def issue_token(request: Request) -> Response:
         caller = keys.authorize(presented_key(request.scope), Right.ISSUE)

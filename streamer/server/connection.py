@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from streamer.access.decoding_budget import DecodingBudget
+from streamer.access.decoding_budget import DecodingAccount
 from streamer.access.keys import Caller
 from streamer.audio.containers import ContainerDecoder
 from streamer.config import Config
@@ -90,7 +90,7 @@ class Connection:
         scheduler: Opens and resumes sessions.
         config: `server` and `limits` for the bounds, `session` for the defaults of `start`.
         caller: Owner of the client's key.
-        decoding: What decoding may cost the caller.
+        account: Pays for what is decoded.
         rooms: Rooms of the daemon.
         room: Name of the room that shows this session's captions (`?room=NAME`); None: no room.
     """
@@ -101,14 +101,14 @@ class Connection:
         scheduler: SessionService,
         config: Config,
         caller: Caller,
-        decoding: DecodingBudget,
+        account: DecodingAccount,
         rooms: RoomService,
         room: str | None = None,
     ) -> None:
         self._transport = transport
         self._scheduler = scheduler
         self._config = config
-        self._caller, self._decoding = caller, decoding
+        self._caller, self._account = caller, account
         self._rooms, self._room = rooms, room
         self._protocol = CaptionsProtocol(scheduler.languages, config.server.max_frame_bytes, scheduler.revisers)
         self._session = f"s_{secrets.token_urlsafe(9)}"
@@ -238,6 +238,7 @@ class Connection:
         """Leave the room and detach the session, which is kept for a while for a client that resumes."""
         self._protocol.close()
         self._speaking.close()
+        self._bad_audio = None  # it was raised here: it holds this connection, and with it the audio, in a circle
         if self._intake is not None:
             self._intake.close()
         if self._stream is not None:
@@ -249,7 +250,7 @@ class Connection:
         stream = await self._open(start)
         # before anything is awaited: from here on the events of a resumed session are this connection's
         events = aiter(stream)
-        self._stream, self._intake = stream, Intake(stream, decoder, self._decoding)
+        self._stream, self._intake = stream, Intake(stream, decoder, self._account)
         try:
             if self._is_draining:  # since it waited for a place: nothing would end it any more
                 raise _draining()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from streamer.access.decoding_budget import DecodingAccount, DecodingBudget
+from streamer.access.decoding_budget import DecodingAccount
 from streamer.access.token_buckets import Bucket
 from streamer.audio.container_stream import NOTHING_YET
 from streamer.audio.containers import ContainerDecoder
@@ -52,12 +52,12 @@ class Intake:
     Args:
         stream: The session, just opened or resumed.
         decoder: For the audio format of the connection.
-        decoding: What decoding may cost the caller.
+        account: Pays for what is decoded.
     """
 
-    def __init__(self, stream: OpenSession, decoder: Decoder, decoding: DecodingBudget) -> None:
+    def __init__(self, stream: OpenSession, decoder: Decoder, account: DecodingAccount) -> None:
         self._stream, self._decoder, self._holder = stream, decoder, stream.holder
-        self._account = DecodingAccount(decoding)
+        self._account = account
         self._keyterms = Bucket(KEYTERM_BYTES_PER_S, MAX_KEYTERMS_BYTES)
 
     async def take(self, message: bytes | Update | Flush) -> None:
@@ -85,7 +85,8 @@ class Intake:
     async def _decode(self, decoder: ContainerDecoder, message: bytes) -> None:
         for at in range(0, len(message), SLICE_BYTES):
             piece, skipped_s = message[at : at + SLICE_BYTES], decoder.left_to_skip_s
-            await self._account.take(len(piece))
+            if not await self._account.take(len(piece)):
+                return  # whoever resumes sends it again
             try:
                 await self._feed(decoder.blocks(piece))
             except AudioFormatError:

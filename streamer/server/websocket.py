@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from streamer.access.allowances import allowance_of
+from streamer.access.decoding_budget import DecodingAccount
 from streamer.access.keys import Caller, Keys, Right
 from streamer.access.presented_keys import presented_key
 from streamer.access.refusals import refusal
@@ -138,6 +140,14 @@ async def identify(socket: WebSocket, keys: Keys, right: Right, send_timeout_s: 
         told = Refusal(refusal(error), encode(error_message(error)), wire_error(error).close_code, _subprotocol(socket))
         await refuse(socket, told, send_timeout_s)
         return None
+
+
+def account_of(socket: WebSocket) -> DecodingAccount:
+    """Return what pays for the recordings of a client: the budget of its caller, as long as it is there."""
+    connection = socket.scope.get("state", {}).get("connection")
+    return DecodingAccount(
+        allowance_of(socket.scope).decoding, lambda: connection is not None and connection.transport.is_closing()
+    )
 
 
 async def tell_error(transport: Transport, error: StreamerError) -> None:

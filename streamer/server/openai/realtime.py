@@ -8,7 +8,6 @@ import msgspec
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from streamer.access.allowances import allowance_of
 from streamer.access.keys import Caller
 from streamer.access.refusals import refusal_headers
 from streamer.config import Config
@@ -22,7 +21,7 @@ from streamer.errors import StreamerError
 from streamer.protocol.errors import wire_error
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
-from streamer.server.websocket import Refusal, WebSocketTransport, refuse
+from streamer.server.websocket import Refusal, WebSocketTransport, account_of, refuse
 
 
 async def serve_realtime(
@@ -49,8 +48,7 @@ async def serve_realtime(
         max_frame_bytes=config.server.max_frame_bytes * 3 // 2,
     )
     transport = WebSocketTransport(socket, config.limits.send_timeout_s)
-    decoding = allowance_of(socket.scope).decoding
-    relay = Relay(transport, scheduler, config, caller, decoding, RealtimeDialect(protocol))
+    relay = Relay(transport, scheduler, config, caller, account_of(socket), RealtimeDialect(protocol))
     await relay.begin()
     await socket.accept(_subprotocol(socket))
     await relay.run()

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streamer.access.decoding_budget import DecodingBudget
+from streamer.access.decoding_budget import DecodingAccount
 from streamer.access.keys import Caller
 from streamer.config import Config
 from streamer.dialects.actions import Action, Dialect, EndAndClose, EndSessions, HangUp, Open, To
@@ -32,7 +32,7 @@ class Relay:
         scheduler: Opens sessions.
         config: `server` and `limits` for the bounds, `session` for the defaults.
         caller: Owner of the client's key.
-        decoding: What decoding may cost the caller.
+        account: Pays for what is decoded.
         dialect: Translates between the client and `captions.v1`.
     """
 
@@ -42,11 +42,11 @@ class Relay:
         scheduler: SessionService,
         config: Config,
         caller: Caller,
-        decoding: DecodingBudget,
+        account: DecodingAccount,
         dialect: Dialect,
     ) -> None:
         self._transport, self._scheduler, self._config, self._caller = transport, scheduler, config, caller
-        self._decoding, self._dialect = decoding, dialect
+        self._account, self._dialect = account, dialect
         self._greeting: list[str] = []
         self._sending = asyncio.Lock()
         self._streams: list[OpenSession] = []
@@ -87,7 +87,10 @@ class Relay:
 
         Cancelling is safe: the sessions are ended. An unforeseen error closes with 1011 and is raised.
         """
-        await converse(self._transport, self, self._config)
+        try:
+            await converse(self._transport, self, self._config)
+        finally:
+            self._bad_audio = None  # it was raised here: it holds this client, and with it the audio, in a circle
 
     async def greet(self) -> None:
         """Send the texts that come before the client's first frame."""
@@ -185,7 +188,7 @@ class Relay:
             for decoder in decoders:
                 stream = await self._scheduler.begin(options, offset_s=self._received_s, caller=self._caller.name)
                 self._streams.append(stream)
-                self._intakes.append(Intake(stream, decoder, self._decoding))
+                self._intakes.append(Intake(stream, decoder, self._account))
         except BaseException:  # sessions that could not be opened together take no place
             self.leave()
             raise

@@ -10,7 +10,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from streamer.access.allowances import allowance_of
 from streamer.access.keys import Caller, Keys, Right
 from streamer.config import Config
 from streamer.dialects.actions import Dialect
@@ -21,7 +20,7 @@ from streamer.errors import ForbiddenError, KeyRefusedError, OverloadError, Prot
 from streamer.protocol.errors import wire_error
 from streamer.server.interfaces import SessionService
 from streamer.server.relay.relay import Relay
-from streamer.server.websocket import Refusal, WebSocketTransport, identify, refuse
+from streamer.server.websocket import Refusal, WebSocketTransport, account_of, identify, refuse
 
 
 def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[BaseRoute]:
@@ -37,8 +36,8 @@ def relay_routes(scheduler: SessionService, config: Config, keys: Keys) -> list[
     send_timeout_s = config.limits.send_timeout_s
 
     def relay_of(socket: WebSocket, caller: Caller, dialect: Dialect) -> Relay:
-        transport, decoding = WebSocketTransport(socket, send_timeout_s), allowance_of(socket.scope).decoding
-        return Relay(transport, scheduler, config, caller, decoding, dialect)
+        transport = WebSocketTransport(socket, send_timeout_s)
+        return Relay(transport, scheduler, config, caller, account_of(socket), dialect)
 
     async def listen(socket: WebSocket) -> None:
         request_id, offered = secrets.token_hex(16), socket.scope["subprotocols"]

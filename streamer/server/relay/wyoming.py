@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from streamer.access.decoding_budget import DecodingBudget
+from streamer.access.decoding_budget import DecodingAccount, DecodingBudget
 from streamer.access.exposure import is_loopback
 from streamer.access.keys import Caller
 from streamer.access.open_sockets import network
@@ -195,4 +195,5 @@ class _Handler:
     def _relay(self, transport: TcpTransport) -> Relay:
         scheduler, config = self._scheduler, self._config
         dialect = WyomingProtocol(scheduler.model, scheduler.languages, config.server.max_frame_bytes)
-        return Relay(transport, scheduler, config, Caller(), DecodingBudget(), dialect)  # it has plain samples alone
+        account = DecodingAccount(DecodingBudget())  # it has plain samples alone
+        return Relay(transport, scheduler, config, Caller(), account, dialect)

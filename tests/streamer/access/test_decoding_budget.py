@@ -111,7 +111,7 @@ def test_those_who_wait_are_served_in_turn() -> None:
         budget, served = DecodingBudget(rate=1000, burst=0), list[tuple[str, float]]()
 
         async def wait(name: str) -> None:
-            await budget.take(1000)
+            await DecodingAccount(budget).take(1000)
             served.append((name, now_s()))
 
         waiting = [asyncio.create_task(wait(name)) for name in "abcd"]

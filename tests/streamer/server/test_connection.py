@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from streamer.access.decoding_budget import DecodingBudget
+from streamer.access.decoding_budget import DecodingAccount, DecodingBudget
 from streamer.access.keys import Caller, Keys
 from streamer.config import Config, LimitsConfig, ServerConfig
 from streamer.errors import EngineError
@@ -550,7 +550,7 @@ async def test_a_recording_that_waits_for_its_turn_holds_up_no_drain() -> None:
     decoding.charge(10**12)
     await accept(client.socket)
     transport = WebSocketTransport(client.socket, 10.0)
-    connection = Connection(transport, scheduler, Config(), Caller(), decoding, Rooms(Config()))
+    connection = Connection(transport, scheduler, Config(), Caller(), DecodingAccount(decoding), Rooms(Config()))
     running = asyncio.create_task(connection.run())
     await until_idle()
     assert not running.done()
@@ -581,7 +581,7 @@ async def run(client: AsgiClient, scheduler: FakeScheduler, send_timeout_s: floa
     """A connection to its end."""
     await accept(client.socket)
     transport = WebSocketTransport(client.socket, send_timeout_s)
-    await Connection(transport, scheduler, Config(), Caller(), DecodingBudget(), Rooms(Config())).run()
+    await Connection(transport, scheduler, Config(), Caller(), DecodingAccount(DecodingBudget()), Rooms(Config())).run()
 
 
 async def send_all(client: ClientConnection, n_messages: int) -> None:

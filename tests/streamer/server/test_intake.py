@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.hostile.bombs import wav
 from benchmarks.scale.clock import run
-from streamer.access.decoding_budget import FAILURE_BYTES, DecodingBudget
+from streamer.access.decoding_budget import FAILURE_BYTES, DecodingAccount, DecodingBudget
 from streamer.audio.containers import ContainerDecoder
 from streamer.audio.pcm import Samples
 from streamer.errors import AudioFormatError
@@ -31,7 +31,9 @@ HALF_SECOND = np.full(24000, 0.25, "<f4").tobytes()
 def session() -> tuple[FakeStream, Intake]:
     """One that is sent audio at 48 kHz."""
     stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
-    return stream, Intake(stream, decoder_of(AudioFormat(encoding="pcm_f32le", rate=48000)), DecodingBudget())
+    return stream, Intake(
+        stream, decoder_of(AudioFormat(encoding="pcm_f32le", rate=48000)), DecodingAccount(DecodingBudget())
+    )
 
 
 async def test_flush_comes_after_all_audio_before_it() -> None:
@@ -104,7 +106,7 @@ async def test_a_client_that_changes_its_key_terms_all_the_time_waits() -> None:
 async def test_other_clients_are_served_while_a_long_message_is_decoded() -> None:
     """A recording of thousands of empty elements between its packets in one message holds nobody up."""
     stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
-    intake = Intake(stream, decoder_of(AudioFormat(encoding="webm_opus")), DecodingBudget())
+    intake = Intake(stream, decoder_of(AudioFormat(encoding="webm_opus")), DecodingAccount(DecodingBudget()))
     await intake.take(recorded(np.zeros(960, np.float32)))
     silence = b"\xa3\x87\x81\0\0\x80\xf8\xff\xfe"  # a block with 20 ms of it
     async with counted_turns() as turns:
@@ -116,7 +118,11 @@ async def test_other_clients_are_served_while_a_long_message_is_decoded() -> Non
 async def test_channels_out_of_phase_are_heard() -> None:
     """A client that tells two channels gets what sounds in them, where their mean would be silence."""
     stream, _ = session()
-    intake = Intake(stream, decoder_of(AudioFormat(encoding="pcm_f32le", rate=16_000, channels=2)), DecodingBudget())
+    intake = Intake(
+        stream,
+        decoder_of(AudioFormat(encoding="pcm_f32le", rate=16_000, channels=2)),
+        DecodingAccount(DecodingBudget()),
+    )
     left = (0.3 * np.sin(np.arange(16_000) * 0.2)).astype("<f4")
 
     for at in range(0, len(left), 1600):
@@ -129,7 +135,7 @@ async def test_channels_out_of_phase_are_heard() -> None:
 def container(decoding: DecodingBudget) -> tuple[FakeStream, Intake]:
     """A session that is sent recordings."""
     stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
-    return stream, Intake(stream, decoder_of(AudioFormat(encoding="container")), decoding)
+    return stream, Intake(stream, decoder_of(AudioFormat(encoding="container")), DecodingAccount(decoding))
 
 
 def test_recordings_without_sound_make_their_caller_wait() -> None:
@@ -196,7 +202,7 @@ def test_a_recording_that_is_resumed_hardly_waits(recording: bytes) -> None:
     async def main() -> float:
         decoder, stream = ContainerDecoder(), FakeStream("s_1", "r_1", SessionOptions(), [], 29.0)
         decoder.skip_to(stream.received_s)
-        intake = Intake(stream, decoder, DecodingBudget(rate=900, burst=0))
+        intake = Intake(stream, decoder, DecodingAccount(DecodingBudget(rate=900, burst=0)))
         for at in range(0, len(recording), 900):
             await intake.take(recording[at : at + 900])
         assert stream.received_s == pytest.approx(60.0 if recording is WAV else 30.0, abs=0.1)
@@ -225,6 +231,26 @@ def test_a_client_that_leaves_while_it_waits_is_gone() -> None:
     assert run(main()) == pytest.approx(10.0, abs=0.1)
 
 
+def test_nobody_waits_for_a_client_that_is_lost() -> None:
+    """Its place is free at once: what it has sent is dropped, for whoever resumes sends it again."""
+
+    async def main() -> tuple[float, int]:
+        decoding, is_gone = DecodingBudget(rate=1, burst=0), list[bool]()
+        decoding.charge(1000)
+        stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
+        account = DecodingAccount(decoding, lambda: bool(is_gone))
+        intake = Intake(stream, decoder_of(AudioFormat(encoding="container")), account)
+        asyncio.get_running_loop().call_later(2.0, is_gone.append, True)
+        for at in range(0, len(WAV), 9000):
+            await intake.take(WAV[at : at + 9000])
+        return asyncio.get_running_loop().time(), len(stream.samples)
+
+    at_s, n_blocks = run(main())
+
+    assert at_s == pytest.approx(2.0, abs=0.1)
+    assert n_blocks == 0
+
+
 @pytest.mark.parametrize("audio", [AudioFormat(encoding="container"), AudioFormat(encoding="webm_opus")])
 def test_a_long_message_is_heard_as_if_it_came_in_pieces(audio: AudioFormat) -> None:
     """It is paid for piece by piece: its sound is the same."""
@@ -232,7 +258,7 @@ def test_a_long_message_is_heard_as_if_it_came_in_pieces(audio: AudioFormat) -> 
 
     async def main(n: int) -> Samples:
         stream = FakeStream("s_1", "r_1", SessionOptions(), [], 0.0)
-        intake = Intake(stream, decoder_of(audio), DecodingBudget())
+        intake = Intake(stream, decoder_of(audio), DecodingAccount(DecodingBudget()))
         for at in range(0, len(recording), n):
             await intake.take(recording[at : at + n])
         await intake.finish()
