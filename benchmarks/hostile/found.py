@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 from benchmarks.hostile.attack import Attack
-from benchmarks.hostile.bombs import chance, element
+from benchmarks.hostile.bombs import chance, element, wav
 from benchmarks.hostile.requests import (
     WEBM_HEADER,
     again,
@@ -28,6 +28,18 @@ SOUND = struct.pack("<1600h", *(round(8000 * math.sin(n * n / 900)) for n in ran
 """A tenth of a second that is no silence."""
 TRACK = element(b"\x18\x53\x80\x67", element(b"\x16\x54\xae\x6b", element(b"\xae", element(b"\x86", b"A_OPUS"))))
 LIVE = start(audio={"encoding": "container"})
+FLOATS = {"encoding": "pcm_f32le", "rate": 16000}
+OPUS_PACKET = b"\xa3\x87\x81\0\0\x80\xf8\xff\xfe"
+"""A block of WebM with 20 ms of silence."""
+CAF = b"caff\0\1\0\0desc" + struct.pack(">Qd4s5I", 32, 8000, b"lpcm", 0, 2, 1, 1, 16)
+FTYP = struct.pack(">I4s4sI", 16, b"ftyp", b"isom", 0)
+SOUNDLESS = {
+    "CAF": CAF + (b"free" + bytes(8)) * 75_000,
+    "AIFF": b"FORM\xff\xff\xff\xffAIFF" + b"ANNO\0\0\0\0" * 110_000,
+    "MP4": FTYP + struct.pack(">I4s", 10**8, b"moov") + struct.pack(">I4s", 8, b"free") * 110_000,
+    "FLV": b"FLV\1\4\0\0\0\x09\0\0\0\0" + (b"\x12" + bytes(13) + b"\x0b") * 60_000,
+}
+"""Recordings of empty parts, by their container."""
 PAST = [{"turn": n, "text": "word " * 20} for n in range(2000)]
 RESUME = {"session": "s", "token": "t", "turns": PAST}
 
@@ -189,6 +201,32 @@ FOUND = (
     ),
     Attack("a recording with each message", LIVE, again(frame(b"fLaC\0\0\0\x22" + bytes(34)) * 5), 8),
     Attack("an MP4 of boxes in boxes, live", LIVE, again(frame(struct.pack(">I4s", 8, b"ftyp") * 100_000)), 8),
+    Attack(
+        "an MP4 whose index does not come, live",
+        LIVE + frame(FTYP + struct.pack(">I4s", 2**31, b"mdat")),
+        again(frame(bytes(900_000))),
+        16,
+    ),
+    Attack(
+        "a live wav of empty chunks, byte by byte",
+        LIVE + frame(b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * 8000),
+        again(frame(b"\0") * 10),
+        8,
+    ),
+    Attack("a live wav of headers", LIVE, again(frame(wav(8000, 1, b"")[:44] * 20_000)), 8),
+    Attack(
+        "elements of WebM between packets",
+        LIVE + frame(WEBM_HEADER + TRACK),
+        again(frame((b"\xec\x80" * 190 + OPUS_PACKET) * 2000)),
+    ),
+    *(
+        Attack(f"a live {name} without sound", LIVE, again(frame(recording)), 8)
+        for name, recording in SOUNDLESS.items()
+    ),
+    Attack("floats that are no numbers", start(audio=FLOATS) + frame(b"\xff" * 64_000), once(), 16, is_renewed=True),
+    # what nobody hears
+    Attack("a flood behind the end", start() + frame('{"type":"end"}'), again(frame(bytes(900_000))), 8),
+    Attack("a flood of a viewer", upgrade("/v1/watch/room"), again(frame(bytes(900_000))), 8),
     Attack("an endless form of preamble", form(b"x" * 900_000), again(b"y" * 200_000), 8),
     Attack("a form with 200 files", b"", again(upload(b"RIFF" * 10)), 8),
 )
