@@ -24,6 +24,8 @@ from streamer.errors import AudioFormatError
 
 MAX_HEADER_BYTES = 65_536
 """Largest header; more bytes without a data chunk are refused."""
+MAX_CHUNKS = 1000
+"""Chunks before the samples; files have a few, and looking at one takes 1 us."""
 MIN_WAV_RATE, MAX_WAV_RATE = 1000, 384_000
 """Sample rates, in hertz."""
 MAX_WAV_CHANNELS = 64
@@ -63,7 +65,7 @@ class WavHeader:
     def __init__(self) -> None:
         self._bytes = b""
         self._format: WavFormat | None = None
-        self._at = 12
+        self._n_chunks, self._at = 0, 12
         """Where the first chunk stands that has not come as a whole: thousands may come before it, byte by byte."""
 
     @property
@@ -96,7 +98,10 @@ class WavHeader:
             if name == b"fmt " and end <= len(self._bytes):
                 self._format = _format(self._bytes[at + 8 : end])
             at = end + size % 2
-            self._at = at if end <= len(self._bytes) else self._at
+            if end <= len(self._bytes):
+                self._at, self._n_chunks = at, self._n_chunks + 1
+            if self._n_chunks > MAX_CHUNKS:
+                raise AudioFormatError(f"a wav with more than {MAX_CHUNKS} chunks before its samples: it is damaged")
         return self._searched(at)
 
     def _searched(self, at: int) -> tuple[WavFormat, int, bytes] | None:

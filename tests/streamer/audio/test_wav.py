@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamer.audio.pcm import Samples
-from streamer.audio.wav import MAX_HEADER_BYTES, MAX_SHORT, WavFormat, WavHeader, WavStream
+from streamer.audio.wav import MAX_CHUNKS, MAX_HEADER_BYTES, MAX_SHORT, WavFormat, WavHeader, WavStream
 from streamer.errors import AudioFormatError
 
 SUBTYPES = {
@@ -155,6 +155,20 @@ def test_samples_that_are_no_numbers_are_silence() -> None:
     assert len(heard) == len(TONE)
     assert not heard[-100:-50].any()
     assert heard[-50:].any()
+
+
+@pytest.mark.parametrize("n", [7, 100_000])
+def test_chunks_before_the_samples_have_an_end(n: int) -> None:
+    """A few stand there; each of thousands would be looked at on the event loop."""
+    data, junk = wav("PCM_16", 16_000), b"junk\0\0\0\0"
+
+    def read(data: bytes) -> int:
+        stream = WavStream()
+        return sum(len(block) for at in range(0, len(data), n) for block in stream.blocks(data[at : at + n]))
+
+    assert read(data[:12] + 100 * junk + data[12:]) == read(data)
+    with pytest.raises(AudioFormatError, match="more than 1000 chunks before its samples"):
+        read(data[:12] + MAX_CHUNKS * junk + data[12:])
 
 
 def test_headers_without_sound_have_an_end() -> None:
