@@ -22,14 +22,16 @@ from streamer.server.turnstile import Turnstile
 
 FAST_BYTES = 16 * 1024 * 1024
 """Messages of one connection that are read as fast as they come: eight minutes of 16-bit samples at 16 kHz."""
-MOST_BYTES = 32 * 1024 * 1024
+MOST_BYTES = 28 * 1024 * 1024
 """Messages of one connection that may wait; between `FAST_BYTES` and this they are read at `SLOW_BYTES_PER_S`."""
 SLOW_BYTES_PER_S = 512 * 1024
 """A ping behind the 10 MB that the kernels of both sides hold is reached within 20 s, a usual timeout."""
 ALL_BYTES = 64 * 1024 * 1024
 """Messages of all connections that may wait; none has more than it leaves to the others, but each has one."""
-CALLER_BYTES = 48 * 1024 * 1024
-"""Messages of the connections of one caller that may wait; each leaves as much to the others, but has one."""
+CALLER_BYTES = 32 * 1024 * 1024
+"""Messages of the connections of one caller that may wait; none has more than PART times what it leaves to the others,
+but each has one: one connection alone may have 28 MB, 16 have 2 MB each."""
+PART = 8
 OVERHEAD_BYTES = 256
 """What a message counts as beside its text or bytes."""
 LONG_TEXT = 32_768
@@ -144,7 +146,8 @@ class _WaitingMessages:
     def _share(self) -> int:
         """Bytes from which on this connection reads no further."""
         left_by_all = self._all.all_bytes - self._all.n_bytes
-        return min(self._all.most_bytes, left_by_all, self._all.caller_bytes - self._allowance.n_ahead)
+        left_by_caller = self._all.caller_bytes - self._allowance.n_ahead
+        return min(self._all.most_bytes, left_by_all, PART * left_by_caller)
 
     def _count(self, n_bytes: int) -> None:
         self._n_bytes += n_bytes
