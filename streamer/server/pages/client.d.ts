@@ -83,7 +83,8 @@ export interface Failure {
   message: string;
 }
 
-export type State = "connecting" | "live" | "reconnecting" | "overloaded" | "draining" | "finishing";
+/** `overloaded`, `failing` and `draining`: the server said why; the connection is opened again, as in `reconnecting`. */
+export type State = "connecting" | "live" | "reconnecting" | "overloaded" | "failing" | "draining" | "finishing";
 
 export interface WatchEvents {
   caption: Caption;

@@ -22,6 +22,8 @@ const KEPT_S = 120;
 const KEPT_BYTES = 16 * 2 ** 20; // of a container file, about an hour; it can be sent again only as a whole
 const END_TOLERANCE_S = 0.1; // rounding, not audio that the server has missed
 const RETRY_MS = [500, 1000, 2000, 5000];
+// errors after which the connection is opened again -> the state until it is
+const PASSING = { overloaded: "overloaded", internal: "failing", draining: "draining" };
 const BROKEN = new Set([1002, 1007, 1009]);
 const SAMPLE_BYTES = { pcm_s16le: 2, pcm_f32le: 4, mulaw: 1, alaw: 1 };
 const CONTEXT_LETTERS = 200;
@@ -65,6 +67,7 @@ export class Captions extends Emitter {
   #error = null;
   #failures = 0;
   #retryAfterMs = 0;
+  #isExplained = false; // the server said why it closes the connection
   #timer = 0;
   #ended;
 
@@ -79,7 +82,10 @@ export class Captions extends Emitter {
     this.#kept = isPlain(options.audio) ? new Samples(options.audio) : new Container();
     this.#ended = new Promise((resolve) => this.on("end", resolve));
     // after the caller has added its listeners
-    queueMicrotask(() => this.#connect("connecting"));
+    queueMicrotask(() => {
+      this._emit("state", "connecting");
+      this.#connect();
+    });
   }
 
   /** Seconds of audio passed to `send` so far. */
@@ -114,9 +120,9 @@ export class Captions extends Emitter {
     this.#finish(null);
   }
 
-  async #connect(state) {
-    this._emit("state", state);
+  async #connect() {
     this.#retryAfterMs = 0;
+    this.#isExplained = false;
     const token = await this.#askToken();
     if (this.#isOver) return;
     if (token === null) return this.#closed();
@@ -156,7 +162,7 @@ export class Captions extends Emitter {
   #drain() {
     this.#isStarted = false;
     this.#isDraining = true;
-    this._emit("state", "draining");
+    this.#explain("draining");
   }
 
   /** It answers the end, unless the server stops before it has got all audio: then the next one gets the rest. */
@@ -200,13 +206,15 @@ export class Captions extends Emitter {
   }
 
   #failed({ code, message, retry_after_s }) {
-    if (code === "draining" || code === "internal") return;
-    if (code === "overloaded") {
-      this.#retryAfterMs = 1000 * (retry_after_s ?? 5);
-      this._emit("state", "overloaded");
-    } else {
-      this.#error = { code, message }; // the end comes with the close: after `idle` there is a tail
-    }
+    if (code === "overloaded") this.#retryAfterMs = 1000 * (retry_after_s ?? 5);
+    if (PASSING[code]) this.#explain(PASSING[code]);
+    else this.#error = { code, message }; // the end comes with the close: after `idle` there is a tail
+  }
+
+  /** A state that the server gave the reason for holds until the next attempt has an outcome. */
+  #explain(state) {
+    this.#isExplained = true;
+    this._emit("state", state);
   }
 
   #closed(code) {
@@ -214,9 +222,9 @@ export class Captions extends Emitter {
     if (this.#isOver || this.#error) return this.#finish(this.#error);
     if (BROKEN.has(code)) return this.#finish({ code: "broken", message: "client and server do not understand each other" });
     if (this.#kept.isIncomplete) return this.#finish({ code: "too_long", message: "too much audio to send it again" });
-    if (!this.#retryAfterMs) this._emit("state", "reconnecting");
+    if (!this.#isExplained) this._emit("state", "reconnecting");
     const pause = this.#retryAfterMs || RETRY_MS[Math.min(this.#failures++, RETRY_MS.length - 1)];
-    this.#timer = setTimeout(() => this.#connect(this.#identity ? "reconnecting" : "connecting"), pause);
+    this.#timer = setTimeout(() => this.#connect(), pause);
   }
 
   #finish(error) {
@@ -244,7 +252,10 @@ export class Watch extends Emitter {
     super();
     this.#address = address(url, `v1/watch/${encodeURIComponent(room)}`);
     this.#token = token;
-    queueMicrotask(() => this.#connect());
+    queueMicrotask(() => {
+      if (!this.#isClosed) this._emit("state", "connecting");
+      this.#connect();
+    });
   }
 
   close() {
@@ -259,7 +270,6 @@ export class Watch extends Emitter {
     if (this.#isClosed) return;
     let error = null;
     let isJoined = false;
-    this._emit("state", this.#failures ? "reconnecting" : "connecting");
     if (!SENDABLE.test(this.#token ?? "")) return this._emit("end", { error: UNSENDABLE });
     this.#socket = new WebSocket(this.#address, protocols(this.#token));
     this.#socket.onmessage = ({ data }) => {
@@ -270,10 +280,11 @@ export class Watch extends Emitter {
       this._emit("*", event);
     };
     this.#socket.onclose = () => {
-      if (error && error.code !== "overloaded") return this._emit("end", { error });
-      const pause = error ? 1000 * (error.retry_after_s ?? 5) : RETRY_MS[Math.min(this.#failures, RETRY_MS.length - 1)];
+      if (error && !PASSING[error.code]) return this._emit("end", { error });
+      const isFull = error?.code === "overloaded";
+      const pause = isFull ? 1000 * (error.retry_after_s ?? 5) : RETRY_MS[Math.min(this.#failures, RETRY_MS.length - 1)];
       this.#failures += 1;
-      this._emit("state", error ? "overloaded" : "reconnecting");
+      this._emit("state", error ? PASSING[error.code] : "reconnecting");
       this.#timer = setTimeout(() => this.#connect(), pause);
     };
   }

@@ -23,16 +23,24 @@ const STATES = {
   silent: ["waiting", "Microphone silent"],
   reconnecting: ["waiting", "Reconnecting…"],
   overloaded: ["waiting", "Server busy, waiting…"],
+  failing: ["waiting", "Server failed, reconnecting…"],
   draining: ["waiting", "Server restarting…"],
   finishing: ["waiting", "Finishing…"],
+};
+const PASSING = {
+  overloaded: "The server has no free place.",
+  failing: "The server failed. Its log says why.",
+  draining: "The server restarts.",
 };
 const TROUBLES = {
   unauthorized: "The server did not accept the key. Check it, or ask whoever runs the server for a new one.",
   forbidden: "This key may watch, not speak. Ask whoever runs the server for one that may.",
   room_taken: "Somebody else speaks in that room. Choose another name.",
-  bad_room: "A room is named with letters, digits, - and _.",
-  no_rooms: "This server has no audience rooms.",
-  broken: "The server did not understand this page. Reload it and try again.",
+  bad_room: "A room is named with letters, digits, - and _. Choose another name.",
+  no_rooms: "This server has no audience rooms. Reload this page, and press Start.",
+  no_microphone: "The room “microphone” is that of the server's own microphone. Choose another name.",
+  idle: "No sound came from this page for too long, as when the computer sleeps. Press Start to go on.",
+  broken: "The server did not understand this page. Reload it, and press Start.",
   too_long: "The connection was lost, and the recording is too long to be sent again. Press Start to go on.",
   no_codecs: "This server cannot read compressed sound. Untick “Slow network” and press Start.",
 };
@@ -76,7 +84,7 @@ async function start() {
   } catch (error) {
     source = null;
     show("ready");
-    notify((await serverInfo()) ? error.message : await connectionTrouble());
+    notify((await serverInfo()) ? error.message : await absence());
   }
   isStarting = false;
   setRunning(session !== null);
@@ -181,10 +189,14 @@ function tick() {
 
 async function follow(next) {
   show(next);
-  if (next === "live" || next === "overloaded") notify(null);
-  if (next !== "reconnecting") return;
-  const trouble = await connectionTrouble();
-  if (state === "reconnecting") notify(trouble);
+  if (next === "live") notify(null);
+  if (next !== "reconnecting" && !PASSING[next]) return;
+  const trouble = PASSING[next] ?? (await connectionTrouble());
+  if (state === next) notify(`${trouble} This page tries again by itself. What you say is kept for ${settings.isCompressed ? "an hour" : "two minutes"}.`);
+}
+
+async function absence() {
+  return `${await connectionTrouble()} Is the daemon still running?`;
 }
 
 function receive(event) {
@@ -213,7 +225,12 @@ function append(turn) {
 function showDelay() {
   const median = delays.toSorted((a, b) => a - b)[delays.length >> 1];
   $("delay").textContent = `${Math.max(0, median, lagS).toFixed(1)} s behind`;
-  $("delay").hidden = isSilent;
+  $("delay").hidden = !isHeard();
+}
+
+/** Whether what is said now is captioned now. */
+function isHeard() {
+  return state === "live" && !isSilent;
 }
 
 function showDetected({ language }) {
@@ -225,14 +242,14 @@ function show(next) {
   state = next;
   const isMuted = isSilent && state === "live";
   $("muted").hidden = !isMuted;
-  if (isMuted) $("delay").hidden = true; // it is of what was said before
+  if (!isHeard()) $("delay").hidden = true; // it is of what was said before
   const [look, text] = STATES[isMuted ? "silent" : state];
   $("status").dataset.state = look;
   if ($("status").textContent !== text) $("status").textContent = text;
 }
 
 function explain({ code, message }) {
-  notify(TROUBLES[code] ?? `The server ended the session: ${message}.`);
+  notify(TROUBLES[code] ?? `The server ended the session: ${message}. Reload this page, and press Start. If that does not help, tell whoever runs the server.`);
   if (code !== "unauthorized" && code !== "forbidden") return;
   if (!pageKey()) notify(null); // no key was entered yet: the form alone asks for one
   askKey($("key-form"), start);
@@ -291,7 +308,7 @@ async function clearRecord() {
 /** Offer what the server can do; it may be another one since the page was opened. */
 async function readInfo() {
   const info = await serverInfo();
-  if (!info) return notify(await connectionTrouble());
+  if (!info) return notify(await absence());
   $("model").textContent = record.model = info.model;
   settings.offer(info);
   showShare();

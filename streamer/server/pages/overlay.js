@@ -11,6 +11,11 @@ import { Turns } from "./turns.js";
 const NOTICE_MS = 20000; // long enough for whoever sets the scene up, and gone before it is on air
 const SAMPLE = ["These are captions as they will look,", " with words that may still change."];
 const settings = readSettings(location.search);
+const PASSING = {
+  overloaded: "The server has no place for more viewers.",
+  failing: "The server failed. Its log says why.",
+  draining: "The server restarts.",
+};
 const TROUBLES = {
   no_microphone: "This server captions no microphone: start it with --mic, or name a room (?room=NAME).",
   no_rooms: "This server has no audience rooms: set server.rooms = true.",
@@ -53,17 +58,16 @@ function follow(event) {
 
 async function showState(state) {
   isJoined = state === "live";
-  if (state === "overloaded") notify("The server has too many viewers; this page tries again by itself.");
-  if (state !== "reconnecting") return;
-  const trouble = await connectionTrouble();
-  if (!isJoined) notify(trouble);
+  if (state !== "reconnecting" && !PASSING[state]) return;
+  const trouble = PASSING[state] ?? (await connectionTrouble());
+  if (!isJoined) notify(`${trouble} This page tries again by itself.`);
 }
 
 function explain({ error }) {
   const keys = pageKey()
     ? "The server did not accept the key at the end of this address (#key=…)."
     : "This server asks for a key: add #key=… to the end of this address.";
-  notify(error.code === "unauthorized" ? keys : (TROUBLES[error.code] ?? error.message));
+  notify(error.code === "unauthorized" ? keys : (TROUBLES[error.code] ?? `The server ended the captions: ${error.message}. Refresh this source.`));
 }
 
 /** Small print for a while; null: none. */

@@ -13,9 +13,9 @@ export async function serverInfo() {
   return response?.ok ? response.json() : null;
 }
 
-/** Why no connection can be opened, in words for people. */
+/** Why no connection can be opened, in a sentence for people; what they can do depends on the page. */
 export async function connectionTrouble() {
   const isUp = await fetch(addressOf("healthz"), { cache: "no-store" }).then(({ ok }) => ok, () => false);
-  if (isUp) return "The server answers, but its WebSocket was cut. If that goes on, a proxy between you and it may not pass WebSockets on.";
-  return `The server ${location.host} does not answer. Is the daemon still running?`;
+  if (isUp) return "The server answers, but its WebSocket was cut: if that goes on, a proxy between you and it may not pass WebSockets on.";
+  return `The server ${location.host} does not answer.`;
 }

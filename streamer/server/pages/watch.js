@@ -12,6 +12,11 @@ import { WakeLock } from "./wake-lock.js";
 const KEPT = 2100; // turns: more than the server sends again after a lost connection, so that it sends none that was forgotten
 const $ = (id) => document.getElementById(id);
 const room = location.pathname.slice(addressOf("watch/").pathname.length) || "microphone";
+const PASSING = {
+  overloaded: ["Full, waiting…", "The server has no place for more viewers."],
+  failing: ["Reconnecting…", "The server failed. Its log says why."],
+  draining: ["Reconnecting…", "The server restarts."],
+};
 const TROUBLES = {
   no_microphone: "This server captions no microphone. Whoever runs it can start it with --mic.",
   no_rooms: "This server has no audience rooms. Whoever runs it can set server.rooms = true.",
@@ -89,11 +94,11 @@ function showMissing(n) {
 
 async function showState(state) {
   isJoined = state === "live";
-  if (state === "overloaded") show("waiting", "Full, waiting…");
-  if (state !== "reconnecting") return;
-  show("waiting", "Reconnecting…");
-  const trouble = await connectionTrouble();
-  if (!isJoined) notify(trouble);
+  if (state !== "reconnecting" && !PASSING[state]) return;
+  const [text, reason] = PASSING[state] ?? ["Reconnecting…"];
+  show("waiting", text);
+  const trouble = reason ?? (await connectionTrouble());
+  if (!isJoined) notify(`${trouble} This page tries again by itself.`);
 }
 
 function show(look, text) {
@@ -104,7 +109,7 @@ function show(look, text) {
 function explain({ error }) {
   show("ready", "No captions");
   wakeLock.release();
-  notify(TROUBLES[error.code] ?? `The server ended the captions: ${error.message}.`);
+  notify(TROUBLES[error.code] ?? `The server ended the captions: ${error.message}. Reload this page. If that does not help, tell whoever sent you here.`);
   if (error.code !== "unauthorized" && error.code !== "forbidden") return;
   if (!pageKey()) notify(null); // no key was entered yet: the form alone asks for one
   askKey($("key-form"), join);
