@@ -73,7 +73,7 @@ function timed(cue, following) {
 /** Words with the spacing of the text (none in some languages); words longer than a line are cut. */
 function pieces(turn) {
   const text = printable(turn.text);
-  if (!turn.words.length) return split({ space: "", text: text.trim(), startS: turn.startS, endS: turn.endS });
+  if (!turn.words.length) return split({ space: "", text: text.trim(), startS: turn.startS, endS: turn.endS }).map(measured);
   let end = 0;
   return turn.words.flatMap((word) => {
     const spoken = printable(word.text);
@@ -81,8 +81,14 @@ function pieces(turn) {
     const between = text.slice(end, begin);
     const space = begin >= 0 && !between.trim() ? between : " ";
     if (begin >= 0) end = begin + spoken.length;
-    return split({ space, text: spoken.trim(), startS: word.start_s, endS: word.end_s });
+    return split({ space, text: spoken.trim(), startS: word.start_s, endS: word.end_s }).map(measured);
   });
+}
+
+/** A piece with its widths: they are asked for with every word of its cue. */
+function measured(piece) {
+  const [spaceWidth, textWidth] = [width(piece.space), width(piece.text)];
+  return { ...piece, spaceWidth, textWidth, tailWidth: textWidth - width(piece.text.trimEnd()) };
 }
 
 function split({ space, text, startS, endS }) {
@@ -125,40 +131,53 @@ function groups(all) {
   for (const piece of all) {
     while (group.length && !isCue([...group, piece])) found.push(group.splice(0, lastClause(group)));
     group.push(piece);
-    if (SENTENCE_ENDS.has(piece.text.at(-1)) && width(textOf(group)) > LINE / 2) found.push(group.splice(0));
+    if (SENTENCE_ENDS.has(piece.text.at(-1)) && groupWidth(group) > LINE / 2) found.push(group.splice(0));
   }
   return group.length ? [...found, group] : found;
 }
 
 /** Number of pieces of a full cue: up to the end of the last clause in its second half, else all. */
 function lastClause(group) {
-  const half = width(textOf(group)) / 2;
+  const half = groupWidth(group) / 2;
   for (let at = group.length - 1; at > 0; at--) {
-    if (CLAUSE_ENDS.has(group[at - 1].text.at(-1)) && width(textOf(group.slice(0, at))) >= half) return at;
+    if (endsClause(group, at) && groupWidth(group.slice(0, at)) >= half) return at;
   }
   return group.length;
 }
 
 function isCue(group) {
-  return group.at(-1).endS - group[0].startS <= MAX_CUE_S && lines(group) !== null;
+  return group.at(-1).endS - group[0].startS <= MAX_CUE_S && (groupWidth(group) <= LINE || bestBreak(group) > 0);
 }
 
-/** One line if the text fits, else the best two; null if two are not enough. */
+/** One line if the text fits, else the best two. */
 function lines(group) {
-  const whole = textOf(group);
-  if (width(whole) <= LINE) return [whole];
-  let best = null;
+  const at = groupWidth(group) <= LINE ? 0 : bestBreak(group);
+  return at > 0 ? [textOf(group.slice(0, at)), textOf(group.slice(at))] : [textOf(group)];
+}
+
+/**
+ * Number of pieces of the first of two lines; 0 if two are not enough. Even lines are best, and a break at the end of a
+ * clause is worth FULL_BREAK.
+ */
+function bestBreak(group) {
+  let [best, leastCost] = [0, Infinity];
   for (let at = 1; at < group.length; at++) {
-    const pair = [textOf(group.slice(0, at)), textOf(group.slice(at))];
-    if (Math.max(...pair.map(width)) > LINE) continue;
-    if (!best || unevenness(pair) < unevenness(best)) best = pair;
+    const [first, second] = [groupWidth(group.slice(0, at)), groupWidth(group.slice(at))];
+    const cost = Math.abs(first - second) - (endsClause(group, at) ? FULL_BREAK : 0);
+    if (Math.max(first, second) <= LINE && cost < leastCost) [best, leastCost] = [at, cost];
   }
   return best;
 }
 
-/** Cost of a pair of lines: even lines are best, and a break at the end of a clause is worth FULL_BREAK. */
-function unevenness([first, second]) {
-  return Math.abs(width(first) - width(second)) - (CLAUSE_ENDS.has(first.at(-1)) ? FULL_BREAK : 0);
+/** Whether the first pieces of a group, so many, end a clause. */
+function endsClause(group, n) {
+  return CLAUSE_ENDS.has(group[n - 1].text.at(-1));
+}
+
+/** Width of a group's text, which shows no space before its first piece, and none at the end of its last one. */
+function groupWidth(group) {
+  const unseen = group[0].spaceWidth + group.at(-1).tailWidth;
+  return group.reduce((sum, { spaceWidth, textWidth }) => sum + spaceWidth + textWidth, -unseen);
 }
 
 function textOf(group) {
