@@ -222,11 +222,11 @@ async def test_words_tell_time_and_confidence_if_wanted(context: BrowserContext)
         word = page.locator(".word", has_text="guessed")
         plain = await word.evaluate("(word) => getComputedStyle(word).backgroundColor")
         await word.click()
-        await expect(page.locator("#word-time")).to_have_text(re.compile(r"^0:00\.5 . 0:00\.7 · 20 % sure$"))
+        await expect(page.locator("#word-time")).to_have_text(re.compile(r"^guessed: 0:00\.5 . 0:00\.7 · 20 % sure$"))
         await expect(page.locator("#word-time")).to_be_in_viewport()
         await page.locator("#display summary").click()
         await page.get_by_label("Shade unsure words").check()
-        await page.get_by_label("Click a word for its time").uncheck()
+        await page.get_by_label("Times of words, by click or arrow keys").uncheck()
         await page.keyboard.press("Escape")
         shades = await page.locator(".word").evaluate_all(
             "(words) => words.map((word) => getComputedStyle(word).backgroundColor)"
@@ -277,3 +277,99 @@ async def test_the_names_of_downloads_are_readable(context: BrowserContext, daem
 
     assert all(re.fullmatch(r"captions-\d{4}-\d\d-\d\d-\d{4}\.(txt|srt|vtt|json)", name) for name in names)
     assert len({name.split(".")[0] for name in names}) == 1
+
+
+async def tabbed(page: Page, n: int, *, back: bool = False) -> list[str]:
+    """What has the focus after each of so many presses of Tab: the text of it, or its name."""
+    seen = []
+    for _ in range(n):
+        await page.keyboard.press("Shift+Tab" if back else "Tab")
+        seen.append(
+            await page.evaluate("(document.activeElement.ariaLabel ?? document.activeElement.textContent).trim()")
+        )
+    return seen
+
+
+async def test_the_transcript_is_one_stop_of_the_tab_key(context: BrowserContext, daemon: Daemon) -> None:
+    """The newest sentence with its button; arrows go to the others, and the one that was left is found again."""
+    page = await open_page(context, daemon.url("/"))
+    await record(page, TURNS[2])
+    await page.get_by_role("button", name="JSON").focus()
+
+    assert await tabbed(page, 2) == [TURNS[2], "Correct the sentence at 0:04"]
+    await page.keyboard.press("Home")
+    assert await tabbed(page, 1) == ["Correct the sentence at 0:00"]
+    assert (await tabbed(page, 2, back=True))[0] == TURNS[0]
+    assert await tabbed(page, 1) == [TURNS[0]]
+    for key, said in (("ArrowDown", TURNS[1]), ("ArrowUp", TURNS[0]), ("ArrowUp", TURNS[0]), ("End", TURNS[2])):
+        await page.keyboard.press(key)
+        await expect(page.locator(":focus")).to_have_text(said)
+
+
+async def test_the_times_of_words_are_reached_by_arrow_keys(context: BrowserContext, daemon: Daemon) -> None:
+    """Within a sentence from word to word; they are told to who does not see them, and Escape takes them away."""
+    page = await open_page(context, daemon.url("/"))
+    await record(page, TURNS[0])
+    times = page.get_by_role("status").filter(has_text="sure")
+    await page.get_by_role("button", name="JSON").focus()
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Home")
+    for key, word in (("ArrowRight", "So"), ("ArrowRight", "the"), ("ArrowLeft", "So"), ("ArrowLeft", "So")):
+        await page.keyboard.press(key)
+        await expect(times).to_have_text(re.compile(rf"^{word}: \d:\d\d\.\d . .* % sure$"))
+        await expect(page.locator(".chosen")).to_have_text(word)
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#word-time")).to_be_hidden()
+    await page.keyboard.press("ArrowLeft")
+    await expect(times).to_contain_text("latency.: ")
+    await page.keyboard.press("Tab")
+    await expect(page.locator("#word-time")).to_be_hidden()
+
+
+async def test_the_arrow_to_the_left_leads_on_in_arabic(context: BrowserContext) -> None:
+    """There the next word is on the left."""
+    async with serving(CONFIG, FakeScheduler(said_surely("مرحبا بكم جميعا", [0.9, 0.8, 0.7]))) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await record(page, "جميعا")
+        await page.locator(".said").focus()
+        for key, word in (("ArrowLeft", "مرحبا"), ("ArrowLeft", "بكم"), ("ArrowRight", "مرحبا")):
+            await page.keyboard.press(key)
+            await expect(page.locator("#word-time")).to_contain_text(word)
+
+
+async def test_a_turn_that_is_revised_keeps_the_focus(context: BrowserContext) -> None:
+    """Whoever is at it stays at it."""
+    (ended,) = said_surely("almost right", [0.5, 0.5])
+    again = TurnRevised(turn=0, text="quite right", language="de", reason="text", model="m")
+    script: list[ScriptLine] = [ended, (4.0, again)]
+    async with serving(CONFIG, FakeScheduler(script)) as daemon:
+        page = await open_page(context, daemon.url("/"))
+        await page.get_by_role("button", name="Start").click()
+        await expect(page.locator("#log .said")).to_have_text("almost right")
+        await page.get_by_role("button", name="Correct the sentence").focus()
+        await expect(page.locator("#log .said")).to_have_text("quite right")
+        await expect(page.get_by_role("button", name="Correct the sentence")).to_be_focused()
+        await page.locator("#log .said").press("ArrowUp")
+        await expect(page.locator("#log .said")).to_be_focused()
+
+
+async def test_a_reader_at_the_end_stays_there(context: BrowserContext, daemon: Daemon) -> None:
+    """Whatever changes the layout: the text, the window, another turn; one who has scrolled back does too."""
+    page = await open_page(context, daemon.url("/"))
+    await record(page, TURNS[2])
+    behind_px = "(log) => log.scrollHeight - log.clientHeight - log.scrollTop"
+    paper = "(log) => (log.parentElement.style.cssText = 'flex: none; height: 5rem; min-height: 0')"
+    await page.locator("#log").evaluate(paper)
+    for width, height in ((380, 700), (340, 600), (1280, 500)):
+        await page.set_viewport_size({"width": width, "height": height})
+        await page.wait_for_function(f"() => ({behind_px})(document.querySelector('#log')) < 2")
+    await page.locator("#display summary").click()
+    for _ in range(3):
+        await page.get_by_role("button", name="Larger text").click()
+    await page.wait_for_function(f"() => ({behind_px})(document.querySelector('#log')) < 2")
+    await expect(page.get_by_role("button", name="Jump to latest")).to_be_hidden()
+
+    await page.locator("#log").evaluate("(log) => (log.scrollTop = 0)")
+    await page.get_by_role("button", name="Smaller text").click()
+    await expect(page.get_by_role("button", name="Jump to latest")).to_be_visible()
+    assert await page.locator("#log").evaluate("(log) => log.scrollTop") == 0

@@ -30,7 +30,7 @@ const MENU = `
       <select data-display="face"><option value="sans">Sans</option><option value="serif">Serif</option><option value="mono">Fixed width</option></select>
     </label>
     <label class="check"><input data-display="shade" type="checkbox">Shade unsure words</label>
-    <label class="check"><input data-display="wordTimes" type="checkbox">Click a word for its time</label>
+    <label class="check"><input data-display="wordTimes" type="checkbox">Times of words, by click or arrow keys</label>
     <button id="enter-full" type="button">Full screen</button>
   </div>
 `;

@@ -1,7 +1,7 @@
 // The transcript below the captions: final turns with their times, to read, correct, copy and download.
 
-import { onceAFrame } from "./frames.js";
 import { toFile } from "./subtitles.js";
+import { TurnKeys } from "./turn-keys.js";
 import { clock } from "./turns.js";
 
 const NEAR_END_PX = 40;
@@ -21,7 +21,7 @@ const TOOLS = `
 `;
 const PAPER = `
   <div class="paper">
-    <div id="log" role="region" aria-label="Sentences" tabindex="0"></div>
+    <div id="log" role="region" aria-label="Sentences"><div id="turns"></div></div>
     <div id="announced" class="unseen" role="log" aria-label="New sentences"></div>
     <p id="empty" class="empty">Finished sentences are kept here, with their times.</p>
     <output id="word-time" class="word-time" hidden></output>
@@ -34,7 +34,11 @@ export class Transcript {
   #facts;
   #onCorrect;
   #rows = new Map(); // key of a turn -> row
-  #log;
+  #log; // it scrolls
+  #list; // the rows in it
+  #keys;
+  #isFollowing = true; // the reader is at the end, and stays there
+  #keptTop = 0; // where the text stood after the last new layout
   #announced;
   #latest;
   #empty;
@@ -52,11 +56,15 @@ export class Transcript {
     section.querySelector("header").insertAdjacentHTML("beforeend", TOOLS);
     section.insertAdjacentHTML("beforeend", PAPER);
     const find = (id) => section.querySelector(`#${id}`);
-    [this.#log, this.#announced, this.#latest, this.#empty, this.#wordTime] = ["log", "announced", "latest", "empty", "word-time"].map(find);
+    [this.#log, this.#list, this.#announced, this.#latest, this.#empty, this.#wordTime] = ["log", "turns", "announced", "latest", "empty", "word-time"].map(find);
     this.#buttons = section.querySelectorAll("#copy, [data-download]");
     this.#latest.onclick = () => (this.#log.scrollTop = this.#log.scrollHeight);
     this.#log.onscroll = () => this.#scrolled();
-    this.#log.onclick = ({ target }) => this.#showTime(target.closest(".word"));
+    this.#log.onclick = ({ target }) => this.#choose(target.closest(".word"));
+    this.#keys = new TurnKeys(this.#list, (word) => this.#choose(word));
+    // another turn, another size of the text or of the window: once a frame, for a long talk comes in thousands of turns
+    const sizes = new ResizeObserver(() => this.#keepPlace());
+    [this.#log, this.#list].forEach((box) => sizes.observe(box));
     find("copy").onclick = ({ currentTarget }) => this.#copy(currentTarget);
     for (const button of section.querySelectorAll("[data-download]")) {
       button.onclick = () => this.#download(button.dataset.download);
@@ -69,11 +77,10 @@ export class Transcript {
     if (known?.querySelector("textarea")) return; // it is being corrected; its end shows the turn
     if (known) return this.#fill(known, turn);
     if (!turn.text.trim()) return;
-    this.#keepEnd();
     const row = element("div", "turn");
     this.#rows.set(turn.key, row);
+    this.#list.append(row);
     this.#fill(row, turn);
-    this.#log.append(row);
     if (isNew) this.#announce(turn);
     this.#empty.hidden = true;
     this.#buttons.forEach((button) => (button.disabled = false));
@@ -88,36 +95,36 @@ export class Transcript {
   /** Remove a turn. */
   remove({ key }) {
     this.#rows.get(key)?.remove();
+    this.#keptTop = 0; // the browser moves what is below it up
     this.#rows.delete(key);
   }
 
   /** Remove all turns. */
   clear() {
     this.#rows.clear();
-    this.#log.replaceChildren();
+    this.#list.replaceChildren();
     this.#announced.replaceChildren();
     this.#latest.hidden = true;
-    this.#wordTime.hidden = true;
+    this.#isFollowing = true;
+    this.#choose(null);
     this.#empty.hidden = false;
     this.#buttons.forEach((button) => (button.disabled = true));
   }
 
-  /** Stay at the end if the reader is there: once for all turns of a frame, for a long talk comes in thousands of them. */
-  #keepEnd = onceAFrame(() => {
-    const isAtEnd = this.#isAtEnd;
-    return () => {
-      if (isAtEnd) this.#log.scrollTop = this.#log.scrollHeight;
-      else this.#latest.hidden = !this.#rows.size;
-    };
-  });
-
-  get #isAtEnd() {
-    return this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END_PX;
+  /** Stay at the end if the reader is there; otherwise offer to go there. */
+  #keepPlace() {
+    if (this.#isFollowing) this.#log.scrollTop = this.#log.scrollHeight;
+    else this.#latest.hidden = !this.#rows.size;
+    this.#keptTop = this.#log.scrollTop;
+    this.#placeTime();
   }
 
   #scrolled() {
-    this.#wordTime.hidden = true;
-    if (this.#isAtEnd) this.#latest.hidden = true;
+    this.#placeTime();
+    const isAtEnd = this.#log.scrollHeight - this.#log.scrollTop - this.#log.clientHeight < NEAR_END_PX;
+    // a new layout leaves the end too, until the place is kept, but it goes back to no earlier line
+    this.#isFollowing = isAtEnd || (this.#isFollowing && this.#log.scrollTop >= this.#keptTop);
+    if (isAtEnd) this.#latest.hidden = true;
   }
 
   /** Let screen readers say the text alone, without the row's buttons. */
@@ -135,8 +142,11 @@ export class Transcript {
     Object.assign(said, { lang: turn.lang ?? "", dir: "auto" });
     said.append(...wordElements(turn));
     row.hidden = !turn.text.trim();
+    const focused = row.contains(document.activeElement) && document.activeElement.className;
     row.replaceChildren(time, said);
     if (this.#onCorrect) row.append(this.#correctButton(row, turn));
+    this.#keys.take(row);
+    if (focused) row.querySelector(`.${focused}`)?.focus({ preventScroll: true }); // a turn may be revised under the reader's hands
   }
 
   #correctButton(row, turn) {
@@ -158,7 +168,8 @@ export class Transcript {
       const isChanged = field.value !== field.defaultValue; // the turn may have been revised meanwhile
       if (isKept && isChanged) this.#onCorrect(turn, field.value.replace(/\s+/g, " ").trim());
       this.#fill(row, turn);
-      row.querySelector("button")?.focus();
+      if (row.hidden) this.#keys.focus();
+      else row.querySelector(".correct").focus();
     };
     field.onkeydown = (event) => {
       if (event.key !== "Enter" && event.key !== "Escape") return;
@@ -166,24 +177,37 @@ export class Transcript {
       if (!event.isComposing) close(event.key === "Enter");
     };
     field.onblur = () => close(true);
-    this.#wordTime.hidden = true;
+    this.#choose(null);
     row.replaceChildren(row.firstElementChild, field);
     field.focus();
     field.scrollIntoView({ block: "center" });
   }
 
-  #showTime(word) {
+  /** Show the time of a word; null: of none. */
+  #choose(word) {
+    this.#list.querySelector(".chosen")?.classList.remove("chosen");
     const isAsked = word && document.documentElement.dataset.wordTimes !== "no";
     this.#wordTime.hidden = !isAsked;
     if (!isAsked) return;
+    word.classList.add("chosen");
+    word.scrollIntoView({ block: "nearest" });
     const { start, end, confidence } = word.dataset;
     const tenths = (seconds) => `${clock(Number(seconds))}.${Math.floor((Number(seconds) % 1) * 10)}`;
-    this.#wordTime.textContent = `${tenths(start)} – ${tenths(end)} · ${Math.round(100 * Number(confidence))} % sure`;
+    const told = `: ${tenths(start)} – ${tenths(end)} · ${Math.round(100 * Number(confidence))} % sure`;
+    this.#wordTime.replaceChildren(element("bdi", "", word.textContent), told);
+    this.#placeTime();
+  }
+
+  /** Put the time above its word, below a word of the first line. */
+  #placeTime() {
+    const word = this.#list.querySelector(".chosen");
+    if (!word) return (this.#wordTime.hidden = true);
     const [at, paper] = [word.getBoundingClientRect(), this.#log.getBoundingClientRect()];
+    this.#wordTime.hidden = at.bottom < paper.top || at.top > paper.bottom;
     const left = Math.min(at.left - paper.left, paper.width - this.#wordTime.offsetWidth - 8);
     this.#wordTime.style.left = `${Math.max(8, left)}px`;
     const above = at.top - paper.top - this.#wordTime.offsetHeight - 4;
-    this.#wordTime.style.top = `${above < 4 ? at.bottom - paper.top + 4 : above}px`; // below the words of a first line
+    this.#wordTime.style.top = `${above < 4 ? at.bottom - paper.top + 4 : above}px`;
   }
 
   // ---- files
