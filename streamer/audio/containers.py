@@ -173,7 +173,7 @@ class ContainerDecoder:
                 self._kept = None if len(samples) else self._kept
                 yield samples
         except AudioFormatError:
-            if self._kept is None:
+            if self._kept is None or (isinstance(recording, WavStream) and recording.holds_several):
                 raise
             kept, self._kept = self._kept, None
             if isinstance(recording, WebmDecoder):

@@ -126,6 +126,11 @@ class WavStream:
         self._n_short = 0
         """Short recordings in a row."""
 
+    @property
+    def holds_several(self) -> bool:
+        """Whether one without sound was read and another one follows: FFmpeg would hear their headers as noise."""
+        return self._n_short > 0
+
     def blocks(self, data: bytes) -> Iterator[Samples]:
         """
         Decode the samples that `data` completes: (n,) at 16 kHz, `PIECE_BYTES` at a time.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import itertools
 import random
 import threading
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import av
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -191,6 +193,18 @@ def test_what_holds_no_sound_is_refused(data: bytes) -> None:
         return
     with pytest.raises(AudioFormatError):
         decoded([data])
+
+
+@pytest.mark.parametrize("rate", [8000, 48_000])
+@pytest.mark.parametrize("size", [997, 10**6])
+def test_headers_of_wav_are_no_sound(rate: int, size: int) -> None:
+    """FFmpeg would hear their bytes as minutes of noise."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(0, np.int16), rate, format="WAV")
+    headers, decoder = file.getvalue() * 500, ContainerDecoder()
+    parts = [headers[at : at + size] for at in range(0, len(headers), size)]
+    with pytest.raises(AudioFormatError, match="wavs in a row of less than"):
+        list(itertools.chain.from_iterable(decoder.blocks(part) for part in parts))
 
 
 def test_decoders_leave_no_thread_behind() -> None:
