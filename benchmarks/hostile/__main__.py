@@ -96,8 +96,12 @@ class Outcome:
 
     @property
     def took_mb(self) -> float:
-        """Memory beyond that of the honest stream alone: a daemon that was idle takes some for that one too."""
-        return self.heard.most_mb - self.alone.most_mb
+        """
+        Memory beyond that of the honest stream alone, and beyond what there was just before.
+
+        A daemon that was idle takes some for that stream too, and for measuring itself while nobody speaks.
+        """
+        return self.heard.most_mb - max(self.alone.most_mb, self.before.memory_mb)
 
     @property
     def kept_mb(self) -> float:
