@@ -439,7 +439,7 @@ def test_help_does_not_load_the_network() -> None:
     script = """if True:
         import click, sys
         from click.testing import CliRunner
-        from streamer.cli import main
+        from streamer.cli.commands import main
 
         def ask(command, *path):
             result = CliRunner().invoke(main, [*path, "--help"])
