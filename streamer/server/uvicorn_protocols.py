@@ -390,7 +390,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             ClientDisconnected: The client has left, or its frames were malformed and the connection is closed already.
                 uvicorn would take what the application says then for its mistake, with a traceback.
         """
-        comes_late = message["type"] == "websocket.send" and self.close_sent
+        comes_late = message["type"] in ("websocket.send", "websocket.close") and self.close_sent
         if comes_late or (message["type"] == "websocket.accept" and self.transport.is_closing()):
             self.handshake_complete = self.disconnected = True
         await super().send(message)

@@ -325,14 +325,17 @@ async def test_who_leaves_in_the_handshake_is_no_error(caplog: pytest.LogCapture
     assert not caplog.records
 
 
-async def test_who_is_answered_after_a_fault_in_the_frames_has_left(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("message", [{"type": "websocket.send", "text": "hello"}, {"type": "websocket.close"}])
+async def test_who_is_answered_after_a_fault_in_the_frames_has_left(
+    caplog: pytest.LogCaptureFixture, message: dict[str, str]
+) -> None:
     """An application that does not know yet that its connection was closed makes no traceback."""
 
     async def talking(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         protocol.data_received(fragment(b"\xff\xfe", 0x81))
         await until(lambda: protocol.close_sent)
-        await send({"type": "websocket.send", "text": "hello"})
+        await send(message)
 
     protocol, sink = asked()
     protocol.app = talking
