@@ -42,19 +42,27 @@ _EXCHANGES = (
 """Compare-exchange pairs after which element 3 of seven is their median (Devillard 1998, opt_med7)."""
 
 
-def alignment_cost(scores: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+def alignment_cost(
+    scores: Tensor, sizes: Sequence[tuple[int, int]], *, first_token: int = 0, first_position: int = 0
+) -> Tensor:
     """
     Cost of each token at each audio position.
+
+    Every token counts for the standard deviations, and every position for the softmax. Most of the work, the median
+    filter, is done only for what is asked for.
 
     Args:
         scores: (batch, n_heads, n_tokens, n_positions), before softmax, without the silence tail.
         sizes: Number of tokens and of positions of each item, at least 1; the rest of the item is padding.
+        first_token: Leave out the tokens before this one, which every item has.
+        first_position: Leave out the positions before this one, which every item has.
 
     Returns:
-        (batch, n_tokens, n_positions), float32. Lower is likelier; the padding of an item has no meaning.
+        (batch, n_tokens - first_token, n_positions - first_position), float32. Lower is likelier; the padding of an
+        item has no meaning.
 
     Raises:
-        ValueError: There is no head, or the sizes are not those of the items.
+        ValueError: There is no head, the sizes are not those of the items, or an item does not have what is first.
     """
     batch, n_heads, longest, widest = scores.shape
     if not n_heads or len(sizes) != batch or not all(1 <= n <= longest and 1 <= w <= widest for n, w in sizes):
@@ -62,13 +70,18 @@ def alignment_cost(scores: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
             f"sizes {list(sizes)} for scores {tuple(scores.shape)}: expected (1 to {longest}, 1 to {widest}) "
             f"for each of {batch} items, and at least one head"
         )
+    if not all(0 <= first_token < n and 0 <= first_position < w for n, w in sizes):
+        raise ValueError(f"first token {first_token}, first position {first_position}: expected some of {list(sizes)}")
     # each (batch,)
     n_tokens, n_positions = (torch.tensor(each).to(scores.device) for each in zip(*sizes, strict=True))
     is_past = torch.arange(scores.shape[3], device=scores.device) >= n_positions[:, None]  # (batch, n_positions)
     weights = scores.masked_fill(is_past[:, None, None], -torch.inf).softmax(dim=-1)
+    context = min(first_position, _HALF)  # positions to the left that the filter reads
+    weights = weights[..., first_position - context :]
     is_token = torch.arange(scores.shape[2], device=scores.device) < n_tokens[:, None]  # (batch, n_tokens)
-    weights = _standardised(weights, is_token[:, None, :, None], n_tokens[:, None, None, None])
-    return -median_filter(weights, [width for _, width in sizes]).mean(dim=1)  # (batch, n_tokens, n_positions)
+    weights = _standardised(weights, is_token[:, None, :, None], n_tokens[:, None, None, None])[:, :, first_token:]
+    filtered = median_filter(weights, [width - first_position + context for _, width in sizes])
+    return -filtered[..., context:].mean(dim=1)  # (batch, n_tokens - first_token, n_positions - first_position)
 
 
 def _standardised(weights: Tensor, is_token: Tensor, n_tokens: Tensor) -> Tensor:

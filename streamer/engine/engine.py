@@ -375,15 +375,25 @@ class WhisperEngine:
 
     def _starts(self, rows: list[Row]) -> list[list[int]]:
         """Start of each row's anchor, new tokens and end of text; audio positions counted from `_anchor`."""
+        # on a CPU each row by itself: together they would be padded to the longest one
+        together = [[row] for row in rows] if self._cache.row_by_row else [rows]
+        return monotone_starts([cost for some in together for cost in self._costs(some)])
+
+    def _costs(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Cost of each row's aligned tokens at each audio position from `_anchor`, (n_aligned, n)."""
         # the prompt, before the start token, has no audio; each (n, n_alignment_heads, d_head)
         queries = [torch.cat(row.queries)[max(0, row.sot_at - row.n_cached) :] for row in rows]
         sizes = [(len(each), row.n_positions) for each, row in zip(queries, rows, strict=True)]
         slots, n_positions = [row.slot for row in rows], max(row.n_positions for row in rows)
         padded = pad_sequence(queries, batch_first=True)  # (n_rows, n, n_alignment_heads, d_head)
         scores = self.model.decoder.align(padded, self._cache, slots, n_positions)  # (n_rows, n_heads, n, n_positions)
-        costs = alignment_cost(scores, sizes)  # (n_rows, n, n_positions)
-        items = zip(costs, sizes, rows, strict=True)
-        return monotone_starts([cost[n - row.n_aligned : n, self._anchor(row) : end] for cost, (n, end), row in items])
+        tokens = [n - row.n_aligned for (n, _), row in zip(sizes, rows, strict=True)]
+        positions = [self._anchor(row) for row in rows]
+        token, position = min(tokens), min(positions)
+        # (n_rows, n - token, n_positions - position)
+        costs = alignment_cost(scores, sizes, first_token=token, first_position=position)
+        items = zip(costs, tokens, positions, sizes, strict=True)
+        return [cost[at - token : n - token, start - position : end - position] for cost, at, start, (n, end) in items]
 
     def _anchor(self, row: Row) -> int:
         """First audio position at which new tokens may begin."""

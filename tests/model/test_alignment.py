@@ -157,6 +157,24 @@ def test_costs_of_a_batch_are_those_of_each_alone(sizes: list[tuple[int, int]], 
         assert_close(cost[:n_tokens, :n_positions], expected, rtol=1e-4, atol=1e-4)
 
 
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 20)), min_size=1, max_size=4),
+    seed=st.integers(0, 2**20),
+    draw=st.data(),
+)
+def test_part_of_the_costs_is_that_of_the_whole(sizes: list[tuple[int, int]], seed: int, draw: st.DataObject) -> None:
+    """Tokens and positions that are left out count nevertheless: for the statistics, and for the median beside them."""
+    n, width = (max(each) for each in zip(*sizes, strict=True))
+    token, position = (draw.draw(st.integers(0, min(each) - 1)) for each in zip(*sizes, strict=True))
+    scores = 3.0 * normal(len(sizes), 2, n, width, seed=seed)
+
+    part = alignment_cost(scores, sizes, first_token=token, first_position=position)
+
+    for found, whole, (n_tokens, n_positions) in zip(part, alignment_cost(scores, sizes), sizes, strict=True):
+        expected = whole[token:n_tokens, position:n_positions]
+        assert_close(found[: n_tokens - token, : n_positions - position], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_cost_of_tokens_that_all_attend_alike_is_finite() -> None:
     """Where every token has the same weights their spread is zero, and the cost is zero, not NaN."""
     scores = normal(2, 1, 20).expand(2, 5, 20)
@@ -184,6 +202,13 @@ def test_sizes_are_those_of_the_scores(sizes: list[tuple[int, int]]) -> None:
     """One pair for each item, within its axes."""
     with pytest.raises(ValueError, match=r"expected \(1 to 3, 1 to 5\) for each of 2 items"):
         alignment_cost(torch.zeros(2, 1, 3, 5), sizes)
+
+
+@pytest.mark.parametrize(("token", "position"), [(3, 0), (0, 5), (-1, 0), (0, -1)])
+def test_first_token_and_position_are_those_of_every_item(token: int, position: int) -> None:
+    """None is left without a cost."""
+    with pytest.raises(ValueError, match=f"first token {token}, first position {position}: expected some of"):
+        alignment_cost(torch.zeros(2, 1, 3, 5), [(3, 5), (3, 5)], first_token=token, first_position=position)
 
 
 def test_costs_need_heads_tokens_and_positions() -> None:
