@@ -216,6 +216,15 @@ def revising_model(
         beams: Hypotheses of its beam search; 1: greedy decoding.
         engine_type: The class of its engine.
     """
-    alone = replace(options, max_batch=1, beams=beams, max_window_s=30.0, settle_s=None, kv_reuse=False, captures=False)
+    alone = replace(
+        options,
+        max_batch=1,
+        beams=beams,
+        max_serial=None,
+        max_window_s=30.0,
+        settle_s=None,
+        kv_reuse=False,
+        captures=False,
+    )
     metrics = EngineMetrics(CollectorRegistry())
     return RevisingModel(facts=facts, new_engine=functools.partial(engine_type, model, facts.tokenizer, alone, metrics))

@@ -22,6 +22,9 @@ from streamer.session.spec import ModelFacts
 
 MOST_ROWS = 64
 """Largest step on a GPU: twice as many rows make a row only a tenth cheaper, and every session waits twice as long."""
+MOST_SERIAL = 64
+"""Tokens that a live row may have beyond its draft. The others of its step wait for each of them, and speech makes a
+few a second: more are a text that begins anew, or that the decoder makes up. The rest comes with the next step."""
 MEGABYTE = 10**6
 
 
@@ -73,6 +76,7 @@ def engine_options(
     options = EngineOptions(
         max_window_s=config.scheduler.max_window_s + CATCH_UP_S,
         kv_reuse=config.scheduler.kv_reuse == "committed",
+        max_serial=MOST_SERIAL,
     )
     if model.device.type == "cuda":
         revised_bytes = sum(

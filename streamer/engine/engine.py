@@ -234,6 +234,7 @@ class WhisperEngine:
             sot_at=len(before),
             n_cached=self._take_over(slot, request, context) if is_reused else 0,
             budget=min(self.model.dims.n_text_ctx - len(context), plausible),
+            max_serial=self.options.max_serial,
             language_prob=detected.prob,
         )
 

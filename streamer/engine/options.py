@@ -18,6 +18,9 @@ class EngineOptions:
     beams: int = 1
     """Hypotheses of the beam search for a doubtful text; 1: greedy decoding alone. Above 1 a step has one row, without
     committed words."""
+    max_serial: int | None = None
+    """Most tokens of a row that its draft did not have: the other rows of a step wait for each. None: as many as its
+    window can hold."""
     max_window_s: float = 30.0
     """Longest window of a request."""
     kv_reuse: bool = True

@@ -32,6 +32,8 @@ class Row:
     """Leading tokens of `context` whose keys and values the slot already holds."""
     budget: int
     """Most tokens that this step may produce."""
+    max_serial: int | None = None
+    """Most of them behind the verified part of the draft; None: as many as the budget."""
     tokens: list[int] = field(default_factory=list)
     """New tokens, `eot` not included."""
     logprobs: list[float] = field(default_factory=list)
@@ -57,8 +59,13 @@ class Row:
 
     @property
     def done(self) -> bool:
-        """Whether the row chose `eot`, reached its budget, or is in a repetition loop."""
-        return self.ended or self.loops or len(self.tokens) >= self.budget
+        """Whether the row chose `eot`, reached a bound, or is in a repetition loop."""
+        return self.ended or self.loops or len(self.tokens) >= self._most_tokens
+
+    @property
+    def _most_tokens(self) -> int:
+        """The budget, or less where that would be too many tokens behind the verified part of the draft."""
+        return self.budget if self.max_serial is None else min(self.budget, self.n_verified + self.max_serial)
 
     @property
     def n_new(self) -> int:

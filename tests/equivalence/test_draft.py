@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamer.engine.engine import WhisperEngine
 from streamer.step import StepResult
 from streamer.text.repetition import is_repetition_loop
-from tests.helpers.engines import SCREENED_LOGPROB, alone, log_mel, request, without_draft
+from tests.helpers.engines import SCREENED_LOGPROB, alone, engine_on, log_mel, published, request, without_draft
 from tests.helpers.recordings import Recording
 
 WORDS = tuple(range(256))
@@ -59,6 +59,20 @@ def test_the_draft_of_a_shorter_window(tiny_engine: WhisperEngine, recordings: d
 
         assert_same_text(result, expected, draft)
         draft = result.tokens
+
+
+def test_a_text_said_in_several_steps_is_that_of_one(recordings: dict[str, Recording]) -> None:
+    """Where other rows do not wait for all of it: each step goes on where the one before stopped."""
+    window = log_mel(recordings["dev-sns-0870"])
+    whole = alone(engine_on(published("tiny.en"), max_window_s=15.0), request(window))
+    in_parts = engine_on(published("tiny.en"), max_window_s=15.0, max_serial=5)
+    lengths, result = [], alone(in_parts, request(window))
+    while not result.ended:
+        lengths.append(len(result.tokens))
+        result = alone(in_parts, request(window, draft=result.tokens))
+
+    assert lengths == [*range(5, len(whole.tokens), 5)]
+    assert result.tokens == whole.tokens
 
 
 @settings(max_examples=40)

@@ -81,6 +81,18 @@ def test_a_row_is_done_at_its_budget() -> None:
     assert (mine.done, mine.ended) == (True, False)
 
 
+def test_a_row_says_few_tokens_beyond_its_draft() -> None:
+    """What the draft had costs the other rows nothing."""
+    mine = row(budget=10, draft=(5, 6))
+    mine.max_serial = 2
+    mine.accept_draft([5, 6, 7], [-0.1] * 3, EOT)
+    assert not mine.done
+
+    mine.append(8, -0.1, EOT)
+
+    assert (mine.tokens, mine.done, mine.ended) == ([5, 6, 7, 8], True, False)
+
+
 def test_anchor_text_and_end_get_times() -> None:
     """The anchor as far as there is a prefix."""
     mine = row(prefix=(3, 4), anchor_tokens=5)
