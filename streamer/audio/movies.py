@@ -3,6 +3,7 @@ Recordings in MP4 and QuickTime: where each begins and ends, with the size of th
 
 A recorder that crashed or wrote to a pipe leaves a size of 0 or of what it had written in front of the sound, and
 damage any. Where a size does not lead to another box, the index (`moov`) or the next fragment is looked for behind it.
+The head of a fragment that is damaged is passed over: FFmpeg would give up the recording for it (`fragments`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from streamer.audio.chunked import is_name
+from streamer.audio.fragments import MAX_HEAD_BYTES, is_readable, sound_at, tracks_of
 from streamer.audio.parts import Part, places, read_at
 
 MAX_BOXES = 65_536
@@ -49,15 +51,19 @@ def movies(file: IO[bytes], start: int | None, size: int) -> Iterator[Part] | No
 
 
 def _parts(file: IO[bytes], begin: int, at: int, size: int, patches: dict[int, bytes]) -> Iterator[Part]:
+    tracks: frozenset[int] = frozenset()
     for _ in range(MAX_BOXES):
         name, n_bytes = _box(file, at)
-        following = None if _leads_on(file, at + n_bytes, size, n_bytes) else _following(file, at + 8, size)
-        if following is not None:
+        if not _leads_on(file, at + n_bytes, size, n_bytes) and (following := _following(file, name, at, size)):
             patches |= _sized(file, at, following - at)
             n_bytes = following - at
         if n_bytes < 8 or at + n_bytes > size:
             yield Part(begin, size, patches, is_cut=name in (b"moof", b"mdat") and n_bytes >= 8)
             return
+        if name == b"moov":
+            tracks = tracks_of(read_at(file, at, min(n_bytes, MAX_HEAD_BYTES)))
+        if name == b"moof" and not _is_readable(file, at, n_bytes, tracks):
+            patches[at + 4] = b"free"
         if name == b"ftyp" and at > begin:
             yield Part(begin, at, patches)
             begin, patches = at, {}
@@ -79,10 +85,17 @@ def _leads_on(file: IO[bytes], at: int, size: int, n_bytes: int) -> bool:
     return n_bytes >= 8 and (at == size or (at < size and _box(file, at)[0] in _NAMES))
 
 
-def _following(file: IO[bytes], at: int, size: int) -> int | None:
-    """Where the first box behind the sound begins; None: nothing follows."""
-    found = places(file, _FOLLOWING, at, size, _HEAD_BYTES)
+def _following(file: IO[bytes], name: bytes, at: int, size: int) -> int | None:
+    """Where the next box begins behind one at a place whose size is wrong; None: nothing follows."""
+    if name == b"moof" and (n_bytes := sound_at(read_at(file, at, MAX_HEAD_BYTES))):
+        return at + n_bytes
+    found = places(file, _FOLLOWING, at + 8, size, _HEAD_BYTES)
     return next((place for place in found if 8 <= _box(file, place)[1] <= size - place), None)
+
+
+def _is_readable(file: IO[bytes], at: int, n_bytes: int, tracks: frozenset[int]) -> bool:
+    """Whether FFmpeg can read the head of a fragment at a place."""
+    return n_bytes <= MAX_HEAD_BYTES and is_readable(read_at(file, at, n_bytes), tracks)
 
 
 def _sized(file: IO[bytes], at: int, n_bytes: int) -> dict[int, bytes]:

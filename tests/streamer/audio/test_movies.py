@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import io
 import random
+import re
 
 import av
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers.damaged_recordings import FRAME_S, heard, with_patch
@@ -60,6 +61,37 @@ def test_bytes_lost_or_added_in_a_fragment_cost_no_others(part: float, n: int, i
     seconds, notes = heard(data[:at] + middle + data[at + (0 if is_more else n) :])
     assert seconds > SECONDS - 1.0
     assert notes or seconds == pytest.approx(SECONDS, abs=FRAME_S)
+
+
+def heads(data: bytes) -> list[int]:
+    """Where the heads of fragments begin."""
+    return [found.start() - 4 for found in re.finditer(b"moof....mfhd", data, re.DOTALL)]
+
+
+@settings(max_examples=40)
+@given(
+    head=st.integers(2, 7),
+    at=st.integers(-10, 130),
+    n=st.integers(1, 130),
+    kind=st.sampled_from(("lost", "more", "over")),
+)
+@example(head=5, at=15, n=56, kind="lost")
+@example(head=2, at=36, n=1, kind="over")
+def test_a_damaged_head_of_a_fragment_is_no_damaged_recording(head: int, at: int, n: int, kind: str) -> None:
+    """FFmpeg would give up all of it. A place that leads astray may cost what follows."""
+    data = recorded("fragmented mp4")
+    at += heads(data)[head]
+    middle = b"" if kind == "lost" else random.Random(n).randbytes(n)
+    seconds, _ = heard(data[:at] + middle + data[at if kind == "more" else at + n :])
+    assert seconds > SECONDS * (head - 1) / len(heads(data))
+
+
+@pytest.mark.parametrize("size", [0, 9, 100, 2**31])
+def test_a_wrong_size_of_the_head_of_a_fragment_costs_nothing(size: int) -> None:
+    """Its parts tell where its sound begins."""
+    data = recorded("fragmented mp4")
+    for head in heads(data)[1:]:
+        assert heard(with_patch(data, head, size.to_bytes(4, "big")))[0] == heard(data)[0]
 
 
 @pytest.mark.parametrize("n", [4, 9, 20])
