@@ -1,5 +1,5 @@
 """
-Heads of fragments of MP4 (`moof`): whether FFmpeg can read one, and where its sound begins.
+Heads of fragments of MP4 (`moof`): whether FFmpeg can read one.
 
 FFmpeg gives up a whole recording for one head whose parts do not fit together. What a head says is redundant: boxes
 fill the box around them, flags tell how long a box is, and the index tells which tracks there are.
@@ -15,8 +15,6 @@ from collections.abc import Iterator
 
 from streamer.audio.chunked import is_name
 
-MAX_HEAD_BYTES = 1_048_576
-"""A longer head is damaged: one of a second of sound has 200 bytes."""
 _TRACK_FIELDS = {0x01: 8, 0x02: 4, 0x08: 4, 0x10: 4, 0x20: 4}
 """Bytes of the fields of a `tfhd` box by their flags."""
 _RUN_FIELDS = {0x01: 4, 0x04: 4}
@@ -43,12 +41,6 @@ def is_readable(head: bytes, tracks: frozenset[int]) -> bool:
     parts_of_tracks = [part for name, part in parts if name == b"traf"]
     is_whole = _fill(parts, len(head) - 8) and bool(parts_of_tracks)
     return is_whole and all(_is_track(part, tracks) for part in parts_of_tracks)
-
-
-def sound_at(data: bytes) -> int | None:
-    """Where the sound begins behind a head that begins `data` and whose size is wrong; None: its parts do not tell."""
-    at = 8 + sum(8 + len(part) for _, part in _boxes(data[8:]))
-    return at if data[at + 4 : at + 8] == b"mdat" else None
 
 
 def _is_track(track: bytes, tracks: frozenset[int]) -> bool:

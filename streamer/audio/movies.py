@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from typing import IO
 
 from streamer.audio.chunked import is_name
-from streamer.audio.fragments import MAX_HEAD_BYTES, is_readable, sound_at, tracks_of
+from streamer.audio.fragments import is_readable, tracks_of
 from streamer.audio.parts import Part, places, read_at
 
 MAX_BOXES = 65_536
 """Boxes that are walked through: a fragmented recording has two for each fragment."""
+MAX_PARTS = 64
+"""Parts of the head of a fragment that are walked through: one tells its number, and one is of each track."""
+MAX_CHECKED_BYTES = 1_048_576
+"""An index or a head that is longer is believed: one fragment may hold hours."""
 _FOLLOWING = re.compile(rb"....(?:moov....mvhd|moof....mfhd|ftyp....)", re.DOTALL)
 """What follows the sound."""
 _SECOND = re.compile(rb"....(?:moov....mvhd|moof....mfhd|free|mdat)", re.DOTALL)
@@ -60,10 +64,12 @@ def _parts(file: IO[bytes], begin: int, at: int, size: int, patches: dict[int, b
         if n_bytes < 8 or at + n_bytes > size:
             yield Part(begin, size, patches, is_cut=name in (b"moof", b"mdat") and n_bytes >= 8)
             return
-        if name == b"moov":
-            tracks = tracks_of(read_at(file, at, min(n_bytes, MAX_HEAD_BYTES)))
-        if name == b"moof" and not _is_readable(file, at, n_bytes, tracks):
-            patches[at + 4] = b"free"
+        if name in (b"moov", b"moof") and n_bytes <= MAX_CHECKED_BYTES:
+            box = read_at(file, at, n_bytes)
+            if name == b"moov":
+                tracks = tracks_of(box)
+            elif not is_readable(box, tracks):
+                patches[at + 4] = b"free"
         if name == b"ftyp" and at > begin:
             yield Part(begin, at, patches)
             begin, patches = at, {}
@@ -87,15 +93,21 @@ def _leads_on(file: IO[bytes], at: int, size: int, n_bytes: int) -> bool:
 
 def _following(file: IO[bytes], name: bytes, at: int, size: int) -> int | None:
     """Where the next box begins behind one at a place whose size is wrong; None: nothing follows."""
-    if name == b"moof" and (n_bytes := sound_at(read_at(file, at, MAX_HEAD_BYTES))):
-        return at + n_bytes
+    if name == b"moof" and (sound := _sound_at(file, at)):
+        return sound
     found = places(file, _FOLLOWING, at + 8, size, _HEAD_BYTES)
     return next((place for place in found if 8 <= _box(file, place)[1] <= size - place), None)
 
 
-def _is_readable(file: IO[bytes], at: int, n_bytes: int, tracks: frozenset[int]) -> bool:
-    """Whether FFmpeg can read the head of a fragment at a place."""
-    return n_bytes <= MAX_HEAD_BYTES and is_readable(read_at(file, at, n_bytes), tracks)
+def _sound_at(file: IO[bytes], at: int) -> int | None:
+    """Where the sound behind the head of a fragment at a place begins; None: its parts do not lead to it."""
+    at += 8
+    for _ in range(MAX_PARTS):
+        name, n_bytes = _box(file, at)
+        if name in _NAMES or n_bytes < 8:
+            return at if name == b"mdat" else None
+        at += n_bytes
+    return None
 
 
 def _sized(file: IO[bytes], at: int, n_bytes: int) -> dict[int, bytes]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.audio.fragments import is_readable, sound_at, tracks_of
+from streamer.audio.fragments import is_readable, tracks_of
 from tests.helpers.damaged_recordings import heard, with_patch
 from tests.helpers.live_recordings import RATE, tone
 
@@ -62,7 +62,6 @@ def test_every_head_that_is_whole_is_readable(flags: str, *, has_picture: bool) 
     for at, n_bytes in heads(data):
         assert is_readable(data[at : at + n_bytes], tracks)
         assert is_readable(data[at : at + n_bytes], frozenset())
-        assert sound_at(data[at:]) == n_bytes
 
 
 @given(at=st.integers(8, 200), byte=st.integers(0, 255))
@@ -81,11 +80,3 @@ def test_what_does_not_fill_a_head_is_not_readable() -> None:
     for wrong in (head[:-1], head + b"\0", head[:24], with_patch(head, track + 12, b"\0\0\0\x63")):
         assert not is_readable(wrong, frozenset())
     assert not is_readable(head, frozenset({7}))
-
-
-def test_sound_is_found_only_where_the_parts_lead_to_it() -> None:
-    """A part with a wrong size does not."""
-    data = written(FLAGS[0])
-    at, n_bytes = heads(data)[1]
-    assert sound_at(data[at : at + n_bytes]) is None
-    assert sound_at(with_patch(data[at:], 11, b"\x11")) is None

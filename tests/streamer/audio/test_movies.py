@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from streamer.audio import movies
 from tests.helpers.damaged_recordings import FRAME_S, heard, with_patch
 from tests.helpers.live_recordings import RATE, SECONDS, recorded, tone
 
@@ -92,6 +93,14 @@ def test_a_wrong_size_of_the_head_of_a_fragment_costs_nothing(size: int) -> None
     data = recorded("fragmented mp4")
     for head in heads(data)[1:]:
         assert heard(with_patch(data, head, size.to_bytes(4, "big")))[0] == heard(data)[0]
+
+
+def test_a_long_head_of_a_fragment_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One fragment may hold hours, and its head the size of each packet; what cannot be checked is left alone."""
+    data = recorded("fragmented mp4")
+    assert heard(data)[0] == pytest.approx(SECONDS, abs=FRAME_S)
+    monkeypatch.setattr(movies, "MAX_CHECKED_BYTES", 100)
+    assert heard(data)[0] == pytest.approx(SECONDS, abs=FRAME_S)
 
 
 @pytest.mark.parametrize("n", [4, 9, 20])
