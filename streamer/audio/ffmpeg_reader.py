@@ -62,6 +62,8 @@ UNKNOWN = (
     "`ffmpeg -i FILE out.wav` does"
 )
 """What to say of what FFmpeg cannot open; its own words name no remedy."""
+_DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+"""Of samples by FFmpeg's name of their format, without the letter for planes."""
 MAX_TRACKS = 8
 """Tracks that are read; of more the first."""
 MAX_FAILURES = 16
@@ -174,12 +176,15 @@ def pieces(frame: Any) -> Iterator[Samples]:
 
 
 def _stored(frame: Any) -> np.ndarray[Any, Any]:
-    """Samples of a frame as PyAV gives them, and those of 64 bits, which it does not give."""
-    if not frame.format.name.startswith("s64"):
-        stored: np.ndarray[Any, Any] = frame.to_ndarray()
-        return stored
-    n = frame.samples if frame.format.is_planar else frame.samples * frame.layout.nb_channels
-    return np.stack([np.frombuffer(plane, np.int64, n) for plane in frame.planes])
+    """
+    Samples of a frame, (n_channels, n) where each channel has a plane of its own, else (1, n * n_channels).
+
+    PyAV's `to_ndarray` knows no samples of 64 bits, and of more than eight channels it takes for further planes
+    whatever lies behind the last one, which ends the process.
+    """
+    n_planes, n = (frame.layout.nb_channels, 1) if frame.format.is_planar else (1, frame.layout.nb_channels)
+    dtype = _DTYPES[frame.format.name.removesuffix("p")]
+    return np.stack([np.frombuffer(plane, dtype, n * frame.samples) for plane in frame.planes[:n_planes]])
 
 
 def packets(container: Any, streams: Sequence[Any], count_failure: Callable[[], None] = lambda: None) -> Iterator[Any]:
